@@ -1,0 +1,20 @@
+//! What typed emitters write, dialect by dialect. A gateway never demands any of it.
+
+pub mod mission;
+pub mod run;
+pub mod tool;
+
+use serde::{Deserialize, Serialize};
+
+/// How a tool, agent or task ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum Outcome {
+    Success,
+    Error,
+    CompletedWithErrors,
+}
+
+/// A JSON object as producers pass it: parameters, inputs.
+pub type Object = serde_json::Map<String, serde_json::Value>;

@@ -1,0 +1,90 @@
+//! Namespaces: what a channel's name says about its log, its retained value, its end and its owner.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::Channel;
+
+/// How much a channel's log holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogPolicy {
+    /// Events at most; 0: the namespace is live only.
+    pub length: u32,
+    /// How long the log stands after its last event.
+    pub age: Duration,
+}
+
+/// What a namespace's ids name, and so which claim grants them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Owner {
+    Crew,
+    Run,
+    Stream,
+    Session,
+    Org,
+}
+
+/// The rules of one namespace.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Namespace {
+    /// Length and age of the log.
+    pub log: LogPolicy,
+    /// A new subscriber gets the channel's last event at once.
+    pub retain: bool,
+    /// Gateways store live events as the retained value too.
+    pub capture_live: bool,
+    /// Event types that end a channel.
+    pub terminal: Vec<String>,
+    /// What the id names; `None` leaves the grant to the `channels` claim.
+    pub owner: Option<Owner>,
+}
+
+impl Default for Namespace {
+    fn default() -> Self {
+        Self {
+            log: LogPolicy { length: 1000, age: Duration::from_secs(24 * 3600) },
+            retain: false,
+            capture_live: false,
+            terminal: Vec::new(),
+            owner: None,
+        }
+    }
+}
+
+/// How much longer than its log a channel's head stands, so that a reader who slept over the end of a
+/// log still learns whether it missed anything.
+pub const HEAD_BEYOND_LOG: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Every namespace that is known, by name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Namespaces(pub BTreeMap<String, Namespace>);
+
+impl Namespaces {
+    /// The rules of a channel, `None` when its namespace is not configured.
+    pub fn of(&self, channel: &Channel) -> Option<&Namespace> {
+        self.0.get(channel.namespace())
+    }
+}
+
+impl Default for Namespaces {
+    fn default() -> Self {
+        let owned = |owner| Namespace { owner: Some(owner), ..Namespace::default() };
+        let mission = Namespace { retain: true, capture_live: true, ..owned(Owner::Crew) };
+        let run = Namespace { terminal: vec!["done".to_owned()], ..owned(Owner::Run) };
+        let named = [
+            ("graph", owned(Owner::Crew)),
+            ("mission", mission),
+            ("run", run),
+            ("stream", owned(Owner::Stream)),
+            ("hub", owned(Owner::Org)),
+            ("tracking", owned(Owner::Org)),
+            ("session", owned(Owner::Session)),
+            ("agents", owned(Owner::Org)),
+            ("tasks", owned(Owner::Org)),
+            ("knowledge", owned(Owner::Org)),
+            ("metrics", owned(Owner::Org)),
+        ];
+        Self(named.into_iter().map(|(name, namespace)| (name.to_owned(), namespace)).collect())
+    }
+}

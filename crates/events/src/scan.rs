@@ -1,0 +1,97 @@
+//! One validating pass over an event: is it an object, and where do the fields stand that are read?
+
+use std::{fmt, ops::Range};
+
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::event::Field;
+
+/// Where a field's value stands in the text, quotes included; empty when the field is absent or no string.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(crate) struct Span {
+    start: u32,
+    len: u32,
+}
+
+impl Span {
+    pub(crate) fn range(self) -> Option<Range<usize>> {
+        (self.len > 0).then(|| self.start as usize..(self.start + self.len) as usize)
+    }
+}
+
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Scanned {
+    pub(crate) spans: [Span; Field::COUNT],
+    pub(crate) has_id: bool,
+}
+
+/// Scans one JSON object. As in every common parser the last of two equal keys counts.
+pub(crate) fn scan(text: &str) -> Result<Scanned, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let scanned = deserializer.deserialize_map(Scan { base: text.as_ptr() as usize })?;
+    deserializer.end()?;
+    Ok(scanned)
+}
+
+struct Scan {
+    base: usize,
+}
+
+impl<'de> Visitor<'de> for Scan {
+    type Value = Scanned;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scanned, A::Error> {
+        let mut scanned = Scanned::default();
+        while let Some(key) = map.next_key::<Key>()? {
+            match key {
+                Key::Read(field) => {
+                    let value = map.next_value::<&'de RawValue>()?.get();
+                    scanned.spans[field as usize] = if value.starts_with('"') {
+                        // A message is at most some megabytes, so that both numbers fit.
+                        Span { start: (value.as_ptr() as usize - self.base) as u32, len: value.len() as u32 }
+                    } else {
+                        Span::default()
+                    };
+                }
+                Key::Id => {
+                    scanned.has_id = true;
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Key::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(scanned)
+    }
+}
+
+enum Key {
+    Read(Field),
+    Id,
+    Other,
+}
+
+impl<'de> serde::Deserialize<'de> for Key {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+                Ok(match key {
+                    "id" => Key::Id,
+                    key => Field::ALL.into_iter().find(|f| f.name() == key).map_or(Key::Other, Key::Read),
+                })
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}

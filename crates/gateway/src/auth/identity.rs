@@ -1,0 +1,72 @@
+//! Who is at the other end, and what the claims say that he may read and publish.
+
+use std::sync::Arc;
+
+use crewcast_events::Channel;
+
+/// The checked claims of one token (or of `auth.anonymous`).
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Identity {
+    /// The user.
+    pub sub: Arc<str>,
+    /// The tenant.
+    pub org: Option<Arc<str>>,
+    /// What the claims grant.
+    pub grants: Grants,
+    /// Unix second at which the token expires.
+    pub expires_at: Option<u64>,
+    /// Unix second at which it was issued.
+    pub issued_at: Option<u64>,
+    /// The token's own id.
+    pub jti: Option<String>,
+    /// Sees the figures of every org.
+    pub admin: bool,
+    /// Came without a token.
+    pub anonymous: bool,
+}
+
+/// What a set of claims grants.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Grants {
+    /// Crews: their `graph` and `mission`, and their runs.
+    pub crews: Ids,
+    /// Runs.
+    pub runs: Ids,
+    /// Streams.
+    pub streams: Ids,
+    /// Sessions.
+    pub sessions: Ids,
+    /// Channels of namespaces without an owner.
+    pub channels: Patterns,
+    /// Channels that may be published to.
+    pub publish: Patterns,
+}
+
+/// A claim that lists ids.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub enum Ids {
+    /// These.
+    Listed(Vec<String>),
+    /// Every one of the org, as the directory says.
+    All,
+}
+
+impl Default for Ids {
+    fn default() -> Self {
+        Ids::Listed(Vec::new())
+    }
+}
+
+/// Channel names, or `namespace:*`.
+#[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
+pub struct Patterns(pub Vec<String>);
+
+impl Patterns {
+    /// Whether a channel is among them.
+    pub fn contain(&self, channel: &Channel) -> bool {
+        self.0.iter().any(|pattern| {
+            pattern == channel.as_str()
+                || pattern.strip_suffix(":*").is_some_and(|namespace| namespace == channel.namespace())
+        })
+    }
+}

@@ -1,0 +1,5 @@
+//! The Crewcast gateway.
+
+pub mod auth;
+pub mod broker;
+pub mod config;
