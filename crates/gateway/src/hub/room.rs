@@ -7,6 +7,9 @@ use parking_lot::Mutex;
 
 use super::{Budget, Entry, Hub, Item, Wake, ring::Ring};
 
+/// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
+const READ_BYTES: usize = 256 << 10;
+
 /// One channel that somebody reads.
 pub struct Room {
     channel: Channel,
@@ -209,7 +212,14 @@ impl Member {
             }
             return Caught::UpToDate;
         }
-        buffer.extend((sequence..end).filter_map(|sequence| state.ring.get(sequence).cloned()));
+        let mut bytes = 0;
+        for entry in (sequence..end).map_while(|sequence| state.ring.get(sequence)) {
+            buffer.push(entry.clone());
+            bytes += entry.weight();
+            if bytes > READ_BYTES {
+                break;
+            }
+        }
         Caught::Entries
     }
 }

@@ -44,6 +44,16 @@ impl Wake {
             && self.flags.fetch_and(!(flag as u8), Ordering::AcqRel) & flag as u8 != 0
     }
 
+    /// Whether any flag is raised.
+    pub fn is_raised(&self) -> bool {
+        self.flags.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether a membership has more.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.lock().is_empty()
+    }
+
     /// Moves the keys of memberships that have more into `keys`.
     pub fn take_ready(&self, keys: &mut Vec<u32>) {
         keys.append(&mut self.ready.lock());

@@ -6,7 +6,6 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
@@ -80,7 +79,7 @@ impl Line {
     pub(super) fn new(room: Arc<Room>, retain: bool) -> Self {
         let namespace = room.channel().namespace().to_owned();
         Self {
-            received: counter(Metric::EventsReceived, &[("namespace", namespace.into())]),
+            received: counter(Metric::EventsReceived, &[("namespace", &namespace)]),
             room,
             phase: Phase::Joining,
             position: None,
@@ -250,12 +249,11 @@ impl Line {
             Some(id) => self.position = Some(id),
             None => self.heard_live = true,
         }
-        crate::telemetry::trace::delivered(self.room.channel(), &event);
         self.room.append(Item::Event(event), self.position, self.retain);
     }
 
     fn reset(&mut self, reason: ResetReason, page: &Page) {
-        counter(Metric::Resets, &[("reason", reason.label().into())]).increment(1);
+        counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
         let from = page.entries.first().and_then(|raw| EventId::of_message(raw));
         tracing::warn!(channel = %self.room.channel(), reason = reason.label(), "the log does not continue the position");
         self.position = if from.is_some() { None } else { page.head };
@@ -264,7 +262,7 @@ impl Line {
 
     fn gap(&mut self, missed: Option<u64>) {
         let namespace = self.room.channel().namespace().to_owned();
-        counter(Metric::EventsMissed, &[("namespace", namespace.into())]).increment(missed.unwrap_or(1));
+        counter(Metric::EventsMissed, &[("namespace", &namespace)]).increment(missed.unwrap_or(1));
         self.room.append(Item::Gap { missed }, self.position, false);
     }
 
@@ -349,11 +347,5 @@ impl Line {
         self.held.retain(|_| !repeats.next().unwrap_or(false));
         self.held_bytes = self.held.iter().map(|event| event.raw().len()).sum();
     }
-}
-
-/// A raw message for tests.
-#[cfg(test)]
-pub(super) fn message(id: EventId) -> Bytes {
-    Bytes::from(format!(r#"{{"id":"{id}","type":"x"}}"#))
 }
 

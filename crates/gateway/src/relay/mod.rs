@@ -125,9 +125,9 @@ impl Relay {
     }
 
     fn reject(&self, channel: &str, reason: &'static str) {
-        counter(Metric::EventsRejected, &[("reason", reason.into())]).increment(1);
+        counter(Metric::EventsRejected, &[("reason", reason)]).increment(1);
         // Once a minute, with the channel as the only detail: what was published may be anything.
-        crate::telemetry::log::once_a_minute(reason, || {
+        crate::telemetry::throttle::once_a_minute(reason, || {
             tracing::warn!(channel, reason, "a message that is no event was dropped");
         });
     }

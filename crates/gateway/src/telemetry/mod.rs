@@ -1,0 +1,7 @@
+//! What the gateway tells its operator: metrics, log lines, traces.
+
+pub mod metrics;
+mod recorder;
+
+pub use recorder::{Recorder, install};
+pub mod throttle;
