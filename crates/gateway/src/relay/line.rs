@@ -60,6 +60,8 @@ pub(super) struct Line {
     held_bytes: usize,
     /// Live messages dropped because too much was held.
     held_missed: u64,
+    /// The log holds another history than the position's, which is to be read from its beginning.
+    is_rewritten: bool,
     /// Whether live events were heard here: then a lost link may have cost some.
     heard_live: bool,
     received: metrics::Counter,
@@ -87,6 +89,7 @@ impl Line {
             held: VecDeque::new(),
             held_bytes: 0,
             held_missed: 0,
+            is_rewritten: false,
             heard_live: false,
             check: Check { due: Instant::now(), quiet: 0 },
         }
@@ -166,7 +169,11 @@ impl Line {
 
     /// Takes what was read for [`Need::Behind`].
     pub(super) fn settle(&mut self, page: &Page) -> Need {
-        let since = self.position.map_or(Since::Beginning, Since::After);
+        let since = match self.position {
+            _ if self.is_rewritten => Since::Unknown,
+            Some(id) => Since::After(id),
+            None => Since::Beginning,
+        };
         let before = self.position;
         let mut resumed = resume(since, page.at, page.first, page.head);
         let next = page.entries.first().map(|raw| EventId::of_message(raw));
@@ -175,6 +182,11 @@ impl Line {
             resumed = Resumed::Reset(ResetReason::UnknownId);
         }
         if let Resumed::Reset(reason) = resumed {
+            self.is_rewritten = next.flatten() != page.first;
+            if self.is_rewritten {
+                // Another history: everything that the log holds of it is news.
+                return Need::Behind(0);
+            }
             self.reset(reason, page);
         }
         let mut repaired = 0;

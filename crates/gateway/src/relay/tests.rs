@@ -1,7 +1,7 @@
 //! The line's rule, without a broker.
 
 use bytes::Bytes;
-use crewcast_events::{Event, EventId, ResetReason};
+use crewcast_events::{Event, EventId};
 
 use super::line::{Accepted, Line, Need};
 use crate::{
@@ -120,17 +120,18 @@ fn a_long_hole_is_read_page_by_page() {
 fn a_rewritten_history_is_told_and_never_passed_for_the_old_one() {
     let mut f = line_at(5);
     let other = chain(9, "b");
-    // The very next offset, but of another chain.
+    // The very next offset, but of another chain: everything of the other history is news.
     assert_eq!(f.line.accept(event(other[5])), Accepted::NeedsLog);
-    assert_eq!(f.line.settle(&page(&other[..6], 5, Some(other[5]))), Need::Nothing);
-    let mut expected = vec![format!("reset {} None", ResetReason::UnknownId.label())];
-    assert_eq!(f.seen().len(), 2);
-    expected.clear();
-    // A history that is shorter than the position begins anew.
+    assert_eq!(f.line.settle(&page(&other[..6], 5, Some(other[5]))), Need::Behind(0));
+    assert_eq!(f.line.settle(&page(&other[..6], 0, Some(other[5]))), Need::Nothing);
+    assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3", "4", "5", "6"]);
+    // A history that is shorter than the position.
     let mut f = line_at(5);
     assert_eq!(f.line.accept(event(other[0])), Accepted::NeedsLog);
-    assert_eq!(f.line.settle(&page(&other[..2], 5, Some(other[1]))), Need::Nothing);
-    assert_eq!(f.seen()[0], "reset unknown_id None");
+    assert_eq!(f.line.settle(&page(&other[..2], 5, Some(other[1]))), Need::Behind(0));
+    assert_eq!(f.line.settle(&page(&other[..2], 0, Some(other[1]))), Need::Nothing);
+    assert_eq!(f.line.accept(event(other[2])), Accepted::Done);
+    assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3"]);
 }
 
 #[test]

@@ -127,6 +127,11 @@ impl Reader {
         let Place::Log { since, target, .. } = self.place else { return };
         if let Resumed::Reset(reason) = resume(since, page.at, page.first, page.head) {
             let from = page.entries.first().and_then(|entry| entry.id());
+            if from != page.first {
+                // Another history: everything that the log holds of it is news.
+                self.place = Place::Log { since: Since::Unknown, target, asked: false };
+                return;
+            }
             self.position = if from.is_some() { None } else { page.head };
             self.tell_reset(reason, from, buffer);
         }
