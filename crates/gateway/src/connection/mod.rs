@@ -9,6 +9,7 @@ mod crowd;
 mod deadlines;
 mod delivered;
 mod jobs;
+mod stream;
 mod subscriptions;
 
 use std::{borrow::Cow, sync::Arc};
@@ -40,6 +41,7 @@ use cause::Cause;
 pub use crowd::{Crowd, Place};
 use deadlines::Deadlines;
 use jobs::{Done, Jobs};
+pub use stream::{CHUNKS, run_stream};
 use subscriptions::Subscriptions;
 
 /// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.

@@ -6,6 +6,7 @@
 
 pub mod control;
 pub mod crew;
+pub mod sse;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
