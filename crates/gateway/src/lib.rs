@@ -9,3 +9,4 @@ pub mod hub;
 pub mod relay;
 pub mod replay;
 pub mod telemetry;
+pub mod transport;
