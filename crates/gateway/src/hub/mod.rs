@@ -99,6 +99,13 @@ impl Hub {
         member
     }
 
+    /// Raises a flag for every member of one channel.
+    pub fn raise(&self, namespace: &str, id: &str, flag: Flag) {
+        if let Some(room) = self.rooms.get(format!("{namespace}:{id}").as_str()) {
+            room.raise(flag);
+        }
+    }
+
     /// Forgets a channel if nobody reads it; says whether it did.
     pub fn forget_if_idle(&self, channel: &Channel) -> bool {
         self.rooms.remove_if(channel, |_, room| room.is_idle()).is_some()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crewcast_events::{Channel, EventId};
 use parking_lot::Mutex;
 
-use super::{Budget, Entry, Hub, Item, Wake, ring::Ring};
+use super::{Budget, Entry, Flag, Hub, Item, Wake, ring::Ring};
 
 /// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
 const READ_BYTES: usize = 256 << 10;
@@ -102,6 +102,11 @@ impl Room {
         }
         state.ring.push(entry);
         state.ring_all();
+    }
+
+    /// Raises a flag for every member.
+    pub fn raise(&self, flag: Flag) {
+        self.state.lock().members.iter().flatten().for_each(|bell| bell.wake.raise(flag));
     }
 
     /// The last logged id that was forwarded.

@@ -99,9 +99,6 @@ impl Line {
         self.room.channel()
     }
 
-    pub(super) fn room(&self) -> &Arc<Room> {
-        &self.room
-    }
 
     pub(super) fn position(&self) -> Option<EventId> {
         self.position
