@@ -1,0 +1,4 @@
+//! End to end: the real binary, a real Redis, real sockets. A file per feature.
+
+mod crew;
+mod support;
