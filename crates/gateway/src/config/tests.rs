@@ -29,7 +29,7 @@ fn of_variables(variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
 
 /// What is wrong with a configuration, as the operator reads it.
 fn refusal(result: Result<Loaded, ConfigError>) -> String {
-    result.err().expect("the configuration is taken").to_string()
+    result.expect_err("the configuration is taken").to_string()
 }
 
 #[test]
@@ -299,8 +299,8 @@ fn the_files_to_be_copied_load() {
 
 /// Every key with its default as the document writes it.
 fn defaults() -> BTreeMap<String, String> {
-    let mut raw = Raw::default();
-    raw.namespaces = [("<n>".to_owned(), RawNamespace::default().complete())].into();
+    let namespaces = [("<n>".to_owned(), RawNamespace::default().complete())].into();
+    let raw = Raw { namespaces, ..Raw::default() };
     let dict = Value::serialize(&raw).expect("serialises").into_dict().expect("a table");
     keys::leaves(&dict).into_iter().map(|key| (key.clone(), written(&dict, &key))).collect()
 }
