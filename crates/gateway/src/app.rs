@@ -13,7 +13,8 @@ use crate::{
     broker::{Broker, Registry},
     config::Config,
     connection::Shared,
-    limits::Seats,
+    drain,
+    limits::{ConnectionLimits, Place, UserPlace},
     ready::Readiness,
     telemetry::Recorder,
     transport::listener::ClientAddress,
@@ -36,7 +37,7 @@ pub struct App {
     /// What sockets and event streams use.
     pub shared: Arc<Shared>,
     /// Room for connections.
-    pub seats: Arc<Seats>,
+    pub limits: ConnectionLimits,
     /// The task of each socket and event stream.
     pub sockets: TaskTracker,
 }
@@ -52,6 +53,16 @@ impl App {
         let host = requested_host(nearest(parts), &parts.headers, &self.config.trusted_proxies);
         self.auth.allows_origin(origin(&parts.headers), host, is_anonymous)
     }
+}
+
+/// What a connection holds on to as long as it is open.
+pub struct Seat {
+    /// When it leaves in a drain; until dropped, the drain waits for it.
+    pub leave: drain::Connection,
+    /// Its place on the replica and of its address.
+    pub _place: Place,
+    /// Its place among its user's.
+    pub _user: Option<UserPlace>,
 }
 
 /// The `Origin` header; one that is no text is nobody's.

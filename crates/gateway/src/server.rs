@@ -13,9 +13,9 @@ use crate::{
     broker::{Broker, BrokerError, Control, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
     connection::{Crowd, Shared},
-    drain::Drain,
+    drain::{Drain, Outcome, Signals},
     hub::{Flag, Hub, RingLimits},
-    limits::Seats,
+    limits::{ConnectionLimits, Rate, open_files, raise_open_files},
     page,
     ready::Readiness,
     relay::{ControlSink, LinkState, Relay},
@@ -85,7 +85,7 @@ impl Server {
         let relay =
             Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + 64);
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let drain = Arc::new(Drain::new(&config.drain));
+        let drain = Drain::new(&config.drain);
         let shared = Arc::new(Shared {
             history: History::new(broker.clone()),
             auth: auth.clone(),
@@ -93,12 +93,13 @@ impl Server {
             crowd: Arc::new(Crowd::default()),
             drain: drain.clone(),
             limits: config.limits.clone(),
+            message_rate: Rate::per_minute(config.limits.messages_per_minute),
             patience: config.broker.patience,
             hub: hub.clone(),
         });
         let app = Arc::new(App {
             readiness: Arc::new(Readiness::new(config.ready.window, drain.token())),
-            seats: Seats::new(&config.limits),
+            limits: ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files())),
             sockets: TaskTracker::new(),
             config: Arc::new(config),
             broker: broker.clone(),
@@ -132,27 +133,16 @@ impl Server {
         self.app.broker.clone()
     }
 
-    /// Goes away as the spec says: not ready, no new sockets, each open one told and closed at its own
-    /// moment, the process gone within `drain.grace`.
-    pub async fn drain(self) {
-        let drain = self.app.shared.drain.clone();
-        tracing::info!(connections = self.app.shared.crowd.len(), "draining");
-        drain.begin();
-        gauge(Metric::Draining, &[]).set(1.0);
-        self.app.shared.crowd.raise(Flag::Drain).await;
-        self.app.sockets.close();
-        let gone = async {
-            self.app.sockets.wait().await;
-            self.accepting.cancel();
-        };
-        if tokio::time::timeout(drain.grace(), gone).await.is_err() {
-            tracing::warn!(connections = self.app.shared.crowd.len(), "the grace is over; the others are cut");
-        }
-        self.stop_now().await;
+    /// Serves until the first signal, then goes away as the spec says: not ready, no new sockets, each open
+    /// one told and closed at its own moment, the process gone within `drain.grace`, or at once with the second signal.
+    pub async fn run(self, signals: impl Signals) -> Outcome {
+        let outcome = self.app.shared.drain.clone().run(signals).await;
+        self.stop().await;
+        outcome
     }
 
     /// Ends without telling anybody.
-    pub async fn stop_now(self) {
+    pub async fn stop(self) {
         self.accepting.cancel();
         self.stop.cancel();
         self.tasks.close();
@@ -177,13 +167,14 @@ impl Server {
         let (app, stop) = (self.app.clone(), &self.stop);
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_drain(app.clone())));
         let readiness = app.readiness.clone();
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(readiness.run(app.broker.clone())));
     }
 }
 
 fn public_router(app: &Arc<App>) -> Router {
-    let http = routes::http_routes().merge(routes::stream_routes());
+    let http = routes::http_routes();
     let http = match cors::layer(&app.config.cors_allowed_origins) {
         Some(layer) => http.layer(layer),
         None => http,
@@ -229,6 +220,12 @@ async fn watch_link(app: Arc<App>) {
             return;
         }
     }
+}
+
+/// Tells every socket when this replica begins to go away.
+async fn watch_drain(app: Arc<App>) {
+    app.shared.drain.begun().await;
+    app.shared.crowd.raise(Flag::Drain).await;
 }
 
 /// Lets every socket review its grants when the auth side has learnt something by itself.

@@ -105,9 +105,16 @@ impl Jobs {
         });
     }
 
-    pub(super) fn refresh(&mut self, shared: &Arc<Shared>, token: String) {
-        let auth = shared.auth.clone();
-        self.push(async move { Done::Refreshed(auth.verify(&token).await.map(Box::new)) });
+    /// Checks a fresh token. A socket that came without any has nothing to refresh, but may come to be somebody.
+    pub(super) fn refresh(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, token: String) {
+        let (auth, identity) = (shared.auth.clone(), identity.cloned());
+        self.push(async move {
+            let fresh = match identity {
+                Some(identity) => auth.refresh(&identity, &token).await,
+                None => auth.verify(&token).await,
+            };
+            Done::Refreshed(fresh.map(Box::new))
+        });
     }
 }
 

@@ -21,12 +21,13 @@ use tokio::{
 };
 
 use crate::{
-    auth::{Auth, Identity},
+    app::Seat,
+    auth::{Auth, AuthError, Identity},
     config::Limits,
     dialect::{Action, Actions, Dialect, control},
     drain::Drain,
     hub::{Flag, Hub, Wake},
-    limits::MessageRate,
+    limits::{Bucket, Rate},
     relay::LinkState,
     replay::History,
     telemetry::metrics::{Metric, counter, gauge},
@@ -60,15 +61,26 @@ pub struct Shared {
     /// Every connection.
     pub crowd: Arc<Crowd>,
     /// How this replica goes away.
-    pub drain: Arc<Drain>,
+    pub drain: Drain,
     /// Bounds.
     pub limits: Limits,
+    /// Client messages of one socket.
+    pub message_rate: Rate,
     /// How long sockets wait for a broker that is away.
     pub patience: Duration,
 }
 
 /// Why and how a connection ends.
 type End = (CloseCode, Cow<'static, str>);
+
+/// The close code of a credential that was refused.
+pub fn close_code(error: &AuthError) -> CloseCode {
+    match error.close_code() {
+        4403 => CloseCode::Forbidden,
+        1013 => CloseCode::Overloaded,
+        _ => CloseCode::Unauthorized,
+    }
+}
 
 struct Connection {
     shared: Arc<Shared>,
@@ -79,7 +91,8 @@ struct Connection {
     subscriptions: Subscriptions,
     jobs: Jobs,
     deadlines: Deadlines,
-    rate: MessageRate,
+    messages: Bucket,
+    seat: Seat,
     actions: Actions,
     told_link_down: bool,
     drains_at: Option<Instant>,
@@ -88,11 +101,11 @@ struct Connection {
 
 /// Serves one socket until it ends. `identity` is `None` only where no token is asked for
 /// (`auth.public_runs`): then the endpoint's channels are granted.
-pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>) {
+pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) {
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let mut connection = Connection::new(shared, socket, identity, dialect);
+    let mut connection = Connection::new(shared, socket, identity, dialect, seat);
     let place = connection.shared.crowd.enter(connection.wake.clone());
 
     connection.open();
@@ -108,13 +121,13 @@ pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>) -> Self {
+    fn new(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
         let wake = Arc::new(Wake::default());
         let expires_at = identity.as_ref().and_then(|identity| identity.expires_at);
         Self {
             subscriptions: Subscriptions::new(wake.clone()),
             deadlines: Deadlines::new(dialect.heartbeat(), shared.limits.stall, expires_at),
-            rate: MessageRate::per_minute(shared.limits.messages_per_minute),
+            messages: Bucket::new(Instant::now()),
             jobs: Jobs::default(),
             actions: Vec::new(),
             told_link_down: false,
@@ -125,6 +138,7 @@ impl Connection {
             dialect,
             socket,
             wake,
+            seat,
         }
     }
 
@@ -155,7 +169,7 @@ impl Connection {
         self.deadlines.heard(Instant::now());
         match message {
             Message::Text(text) => {
-                if !self.rate.take(Instant::now()) {
+                if !self.messages.take(&self.shared.message_rate, Instant::now()) {
                     return self.close(CloseCode::TooMany, "too many messages");
                 }
                 self.dialect.on_client(&text, &mut self.actions);
@@ -184,7 +198,7 @@ impl Connection {
             self.look_at_link();
         }
         if self.wake.take(Flag::Drain) && self.drains_at.is_none() {
-            let at = Instant::now() + self.shared.drain.moment();
+            let at = Instant::now() + self.seat.leave.moment();
             self.drains_at = Some(at);
             self.deadlines.wake_at(at);
         }
@@ -192,8 +206,8 @@ impl Connection {
 
     fn review_grants(&mut self) {
         if let Some(identity) = &self.identity {
-            if self.shared.auth.is_revoked(identity) {
-                return self.close(CloseCode::Unauthorized, "token revoked: get a new one");
+            if let Err(error) = self.shared.auth.still_good(identity) {
+                return self.close(close_code(&error), error.reason());
             }
             self.subscriptions.review(identity, &mut self.jobs, &self.shared);
         }
@@ -246,19 +260,15 @@ impl Connection {
         }
     }
 
-    fn on_refreshed(&mut self, result: Result<Identity, crate::auth::AuthError>) {
-        let fresh = match result {
-            Ok(fresh) => fresh,
-            Err(error) => return self.close(error.code(), error.reason()),
-        };
-        if let Some(old) = &self.identity
-            && (old.sub != fresh.sub || old.org != fresh.org)
-        {
-            return self.close(CloseCode::Unauthorized, "the fresh token names another user or org");
+    fn on_refreshed(&mut self, result: Result<Identity, AuthError>) {
+        match result {
+            Ok(fresh) => {
+                self.deadlines.expires_at(fresh.expires_at);
+                self.identity = Some(fresh);
+                self.review_grants();
+            }
+            Err(error) => self.close(close_code(&error), error.reason()),
         }
-        self.deadlines.expires_at(fresh.expires_at);
-        self.identity = Some(fresh);
-        self.review_grants();
     }
 
     fn on_deadline(&mut self, now: Instant) {
@@ -275,7 +285,7 @@ impl Connection {
             return self.close(CloseCode::Overloaded, "the broker is away: reconnect with backoff");
         }
         if self.drains_at.is_some_and(|at| at <= now) {
-            self.socket.queue(control::frame(&control::reconnect(self.shared.drain.reconnect_hint_ms())));
+            self.socket.queue(control::frame(&control::reconnect(self.seat.leave.reconnect_hint_ms())));
             return self.close(CloseCode::GoingAway, "this replica is going away: reconnect and resume");
         }
         if self.deadlines.pings(now) {
@@ -311,7 +321,7 @@ impl Connection {
                     self.jobs.list(&self.shared, self.identity.as_ref(), namespace);
                 }
                 Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
-                Action::Refresh(token) => self.jobs.refresh(&self.shared, token),
+                Action::Refresh(token) => self.jobs.refresh(&self.shared, self.identity.as_ref(), token),
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
                 Action::Close(code, reason) => self.end = Some((code, reason)),
             }
@@ -330,10 +340,11 @@ impl Connection {
 
     /// Gives everything back, then says goodbye.
     async fn clean_up(self) -> &'static str {
-        let Self { socket, subscriptions, jobs, dialect, end, .. } = self;
+        let Self { socket, subscriptions, jobs, dialect, end, seat, .. } = self;
         drop((subscriptions, jobs, dialect));
         let (code, reason) = end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
         socket.close(code, &reason).await;
+        drop(seat);
         code.label()
     }
 }

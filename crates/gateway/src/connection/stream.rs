@@ -11,6 +11,7 @@ use tokio::{
 
 use super::{Shared, deadlines::Deadlines, jobs::{Done, Jobs}, subscriptions::Subscriptions};
 use crate::{
+    app::Seat,
     auth::Identity,
     dialect::{Action, Actions, Dialect, control, sse::control_event},
     hub::{Flag, Wake},
@@ -36,6 +37,7 @@ struct Stream {
     told_link_down: bool,
     drains_at: Option<Instant>,
     is_over: bool,
+    seat: Seat,
 }
 
 enum Cause {
@@ -47,11 +49,11 @@ enum Cause {
 }
 
 /// Serves one event stream into `body` until the client goes away or its grant ends.
-pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity: Identity, dialect: Box<dyn Dialect>) {
+pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity: Identity, dialect: Box<dyn Dialect>, seat: Seat) {
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let mut stream = Stream::new(shared, identity, dialect);
+    let mut stream = Stream::new(shared, identity, dialect, seat);
     let place = stream.shared.crowd.enter(stream.wake.clone());
     stream.open();
     let mut code = "1000";
@@ -79,7 +81,7 @@ pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity
 }
 
 impl Stream {
-    fn new(shared: Arc<Shared>, identity: Identity, dialect: Box<dyn Dialect>) -> Self {
+    fn new(shared: Arc<Shared>, identity: Identity, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
         let wake = Arc::new(Wake::default());
         let never = Duration::from_secs(86_400 * 365);
         let mut deadlines = Deadlines::new(dialect.heartbeat(), shared.limits.stall, identity.expires_at);
@@ -98,6 +100,7 @@ impl Stream {
             identity,
             dialect,
             wake,
+            seat,
         }
     }
 
@@ -151,8 +154,8 @@ impl Stream {
 
     fn on_flags(&mut self) {
         if self.wake.take(Flag::Grants) {
-            if self.shared.auth.is_revoked(&self.identity) {
-                return self.end("unauthorized", "token revoked: get a new one");
+            if let Err(error) = self.shared.auth.still_good(&self.identity) {
+                return self.end("unauthorized", &error.reason());
             }
             self.subscriptions.review(&self.identity, &mut self.jobs, &self.shared);
         }
@@ -160,7 +163,7 @@ impl Stream {
             self.look_at_link();
         }
         if self.wake.take(Flag::Drain) && self.drains_at.is_none() {
-            let at = Instant::now() + self.shared.drain.moment();
+            let at = Instant::now() + self.seat.leave.moment();
             self.drains_at = Some(at);
             self.deadlines.wake_at(at);
         }
@@ -202,7 +205,7 @@ impl Stream {
             return self.end("broker_unavailable", "the broker is away: reconnect with backoff");
         }
         if self.drains_at.is_some_and(|at| at <= now) {
-            let in_ms = self.shared.drain.reconnect_hint_ms();
+            let in_ms = self.seat.leave.reconnect_hint_ms();
             // EventSource waits this long before it comes back.
             self.pending.extend_from_slice(format!("retry: {in_ms}\n").as_bytes());
             self.pending.extend_from_slice(&control_event(&control::reconnect(in_ms)));

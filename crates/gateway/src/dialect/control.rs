@@ -24,7 +24,7 @@ pub fn mark(channel: &Channel, item: &Item) -> Option<String> {
 }
 
 /// `ping`: the socket lives, and a reader whose filter hides most events learns where it stands.
-pub fn ping(positions: Positions<'_>) -> String {
+pub fn ping(positions: Positions<'_, '_>) -> String {
     let mut fields = json!({ "timestamp": timestamp::now() });
     let known: Map<String, Value> =
         positions.take(MAX_POSITIONS + 1).map(|(channel, id)| (channel.to_string(), position(id))).collect();

@@ -198,7 +198,7 @@ impl Dialect for Crew {
         }
     }
 
-    fn on_heartbeat(&mut self, positions: Positions<'_>, out: &mut Actions) {
+    fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
         out.push(Action::Send(control::frame(&control::ping(positions))));
     }
 

@@ -62,7 +62,7 @@ pub enum Action {
 pub type Actions = Vec<Action>;
 
 /// One channel's name and position, for `ping`.
-pub type Positions<'a> = &'a mut dyn Iterator<Item = (&'a Channel, Option<EventId>)>;
+pub type Positions<'a, 'b> = &'a mut (dyn Iterator<Item = (&'b Channel, Option<EventId>)> + 'b);
 
 /// One socket's side of a protocol.
 pub trait Dialect: Send {
@@ -94,7 +94,7 @@ pub trait Dialect: Send {
     fn on_client(&mut self, text: &str, out: &mut Actions);
 
     /// The heartbeat is due.
-    fn on_heartbeat(&mut self, positions: Positions<'_>, out: &mut Actions);
+    fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions);
 
     /// A moment asked for with [`Action::WakeAt`] has come.
     fn on_timer(&mut self, now: Instant, out: &mut Actions);

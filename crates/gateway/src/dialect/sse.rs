@@ -115,7 +115,7 @@ impl Dialect for Sse {
 
     fn on_client(&mut self, _text: &str, _out: &mut Actions) {}
 
-    fn on_heartbeat(&mut self, positions: Positions<'_>, out: &mut Actions) {
+    fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
         let mut text = b": ping\n".to_vec();
         // An id without data moves the client's Last-Event-ID past what its filter hides.
         for (channel, id) in positions {

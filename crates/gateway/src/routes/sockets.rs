@@ -17,14 +17,14 @@ use hyper::upgrade::OnUpgrade;
 
 use super::not_found;
 use crate::{
-    app::App,
+    app::{App, Seat},
     auth::{AuthError, Credential, Identity, Presented},
     connection,
     dialect::{
         Dialect,
         crew::{Crew, Endpoint},
     },
-    limits::Seat,
+    limits::LimitReached,
     telemetry::metrics::{Metric, counter},
     transport::{
         close::CloseCode,
@@ -161,28 +161,27 @@ struct Admitted {
 }
 
 async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked) -> Result<Admitted, Refusal> {
-    if app.shared.drain.is_draining() {
+    let Some(leave) = app.shared.drain.enter() else {
         refused("draining");
         return Err((CloseCode::GoingAway, "this replica is going away: reconnect".into()));
-    }
+    };
+    let place = app.limits.connect(app.client_ip(parts)).map_err(refused_by_limit)?;
     let identity = if asked.is_public && presented.credential == Credential::None {
-        app.auth.identify(&presented.credential).await.ok().flatten()
+        None
     } else {
         let identity = app.auth.identify(&presented.credential).await.and_then(|i| i.ok_or(AuthError::Missing));
         Some(identity.map_err(refused_by)?)
     };
-    let is_anonymous = identity.as_ref().is_none_or(|identity| identity.anonymous);
-    if !app.allows_page(parts, is_anonymous) {
+    if !app.allows_page(parts, identity.as_ref().is_none_or(|identity| identity.anonymous)) {
         return Err(refused_by(AuthError::Origin));
     }
-    let sub = identity.as_ref().filter(|identity| !identity.anonymous).map(|identity| &*identity.sub);
-    let seat = app.seats.take(sub, app.client_ip(parts)).map_err(|full| {
-        refused(full.label());
-        (CloseCode::TooMany, full.to_string().into())
-    })?;
-    // With public runs a socket without a token is served by nobody's grants.
-    let identity = identity.filter(|identity| !(asked.is_public && identity.anonymous));
-    Ok(Admitted { identity, dialect: asked.dialect, seat })
+    let user = match &identity {
+        Some(identity) if !identity.anonymous => {
+            Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?)
+        }
+        _ => None,
+    };
+    Ok(Admitted { identity, dialect: asked.dialect, seat: Seat { leave, _place: place, _user: user } })
 }
 
 fn refused(reason: &str) {
@@ -191,7 +190,12 @@ fn refused(reason: &str) {
 
 fn refused_by(error: AuthError) -> Refusal {
     refused(error.label());
-    (error.code(), error.reason())
+    (connection::close_code(&error), error.reason())
+}
+
+fn refused_by_limit(limit: LimitReached) -> Refusal {
+    refused(limit.label());
+    (CloseCode::TooMany, limit.to_string().into())
 }
 
 async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refusal>) {
@@ -201,8 +205,7 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     let socket = Socket::new(stream, app.config.limits.message, leftover);
     match admitted {
         Ok(Admitted { identity, dialect, seat }) => {
-            connection::run(app.shared.clone(), socket, identity, dialect).await;
-            drop(seat);
+            connection::run(app.shared.clone(), socket, identity, dialect, seat).await;
         }
         Err((code, reason)) => socket.close(code, &reason).await,
     }

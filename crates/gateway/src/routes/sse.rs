@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{Request, State},
-    http::{HeaderValue, header},
+    http::{HeaderValue, header, request::Parts},
     response::Response,
 };
 use bytes::Bytes;
@@ -18,10 +18,11 @@ use super::{
     problem::{Problem, ProblemType},
 };
 use crate::{
-    app::App,
-    auth::Presented,
+    app::{App, Seat},
+    auth::{Identity, Presented},
     connection::{CHUNKS, run_stream},
     dialect::sse::Sse,
+    limits::LimitReached,
     telemetry::metrics::{Metric, counter},
 };
 
@@ -45,14 +46,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
             return Err(Problem::new(ProblemType::Forbidden, detail));
         }
     }
-    if app.shared.drain.is_draining() {
-        return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect").retry_after(1));
-    }
-    let sub = (!identity.anonymous).then_some(&*identity.sub);
-    let seat = app.seats.take(sub, app.client_ip(&parts)).map_err(|full| {
-        counter(Metric::HandshakesRefused, &[("reason", full.label())]).increment(1);
-        Problem::new(ProblemType::TooMany, full.to_string()).retry_after(5)
-    })?;
+    let seat = seat(&app, &parts, &identity)?;
     // What EventSource repeats is newer than what stands in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last = header.or_else(|| asked.since.take());
@@ -60,10 +54,24 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let (body, chunks) = mpsc::channel::<Bytes>(CHUNKS);
     let shared = app.shared.clone();
     app.sockets.spawn(async move {
-        run_stream(shared, body, identity, dialect).await;
-        drop(seat);
+        run_stream(shared, body, identity, dialect, seat).await;
     });
     Ok(response(chunks))
+}
+
+fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> {
+    let refused = |reason: &str| counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
+    let full = |limit: LimitReached| {
+        refused(limit.label());
+        Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(5)
+    };
+    let Some(leave) = app.shared.drain.enter() else {
+        refused("draining");
+        return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect").retry_after(1));
+    };
+    let place = app.limits.connect(app.client_ip(parts)).map_err(full)?;
+    let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(full)?) };
+    Ok(Seat { leave, _place: place, _user: user })
 }
 
 fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
