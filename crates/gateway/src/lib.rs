@@ -3,4 +3,6 @@
 pub mod auth;
 pub mod broker;
 pub mod config;
+pub mod drain;
+pub mod limits;
 pub mod telemetry;
