@@ -207,6 +207,13 @@ fn broken_rules_say_what_to_write_instead() {
 }
 
 #[test]
+fn origins_may_be_any_or_those_of_a_domain() {
+    let origins = "['*', 'https://app.example.com', 'http://localhost:3000', 'https://*.example.com']";
+    let loaded = of_text(&format!("[auth]\nallowed_origins = {origins}")).expect("loads");
+    assert_eq!(loaded.config.auth.allowed_origins.len(), 4);
+}
+
+#[test]
 fn several_broken_rules_are_told_together() {
     let text = refusal(of_text("[limits]\nstall = 0\nhandshake = 0"));
     assert_eq!(text.lines().count(), 2, "{text}");
