@@ -1,6 +1,6 @@
 // The crews of the mission socket, and which one the reader has picked.
 
-import { bound, byId, el, seconds, setText, soon } from "./dom.js";
+import { bound, byId, el, setText, soon } from "./dom.js";
 
 const MOST_CREWS = 200;
 const STATUS = new Set(["busy", "available", "offline"]);
@@ -56,6 +56,7 @@ export class Crews {
 
   clear() {
     this.crews.clear();
+    if (this.picked !== null) this.pick(this.picked);
     this.list.replaceChildren();
     soon(this.paint);
   }
@@ -68,7 +69,15 @@ export class Crews {
       button.dataset.status = entry.status;
       button.setAttribute("aria-pressed", String(this.picked === entry.crew));
       setText(button.children[2], entry.status);
-      setText(button.children[3], seconds(Math.floor((performance.now() - entry.since) / 1000)));
+      setText(button.children[3], `for ${age(performance.now() - entry.since)}`);
     }
   };
+}
+
+/** Whole seconds, then minutes, then hours: a crew can be offline for long. */
+function age(ms) {
+  const seconds = Math.floor(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  return `${Math.floor(seconds / 3600)} h`;
 }

@@ -1,6 +1,6 @@
 // Every message of the sockets, the last 200 of them, with a filter by type.
 
-import { brief, briefObject, byId, clock, el, seconds, soon, text } from "./dom.js";
+import { brief, briefObject, byId, clock, el, seconds, setText, soon, text } from "./dom.js";
 
 const MOST_ROWS = 200;
 /** Producers choose types freely; the filter offers the first so many. */
@@ -74,7 +74,10 @@ export class Log {
     this.list.prepend(...fresh.map(rowOf));
     while (this.list.childElementCount > MOST_ROWS) this.list.lastChild.remove();
     const hidden = [...this.types.values()].filter((on) => !on).length;
-    byId("events-note").textContent = hidden > 0 ? `${hidden} ${hidden === 1 ? "type" : "types"} hidden` : "";
+    const notes = [];
+    if (this.crew !== null) notes.push(`only ${this.crew}`);
+    if (hidden > 0) notes.push(`${hidden} ${hidden === 1 ? "type" : "types"} hidden`);
+    setText(byId("events-note"), notes.join(", "));
   };
 }
 

@@ -95,7 +95,7 @@ function follow(event) {
 /** How a socket stands: in its panel's head, with a button when something can be done. */
 function showState(name, state) {
   const link = byId(`${name}-link`);
-  link.dataset.kind = state.kind;
+  link.dataset.kind = state.kind === "ended" && state.code !== 1000 ? "refused" : state.kind;
   const label = el("span", "words", state.words);
   label.setAttribute("role", "status");
   link.replaceChildren(el("span", "dot"), label);
