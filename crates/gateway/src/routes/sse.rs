@@ -1,6 +1,6 @@
 //! `GET /sse?channel=…&channel=…`: any granted channels as server-sent events.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -63,11 +63,11 @@ fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> 
     let refused = |reason: &str| counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
     let full = |limit: LimitReached| {
         refused(limit.label());
-        Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(5)
+        Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(Duration::from_secs(5))
     };
     let Some(leave) = app.shared.drain.enter() else {
         refused("draining");
-        return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect").retry_after(1));
+        return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect").retry_after(Duration::from_secs(1)));
     };
     let place = app.limits.connect(app.client_ip(parts)).map_err(full)?;
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(full)?) };
@@ -80,7 +80,7 @@ fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
         match &*key {
             "channel" => {
                 let channel: Channel =
-                    value.parse().map_err(|error| Problem::new(ProblemType::BadRequest, format!("{error}")))?;
+                    value.parse().map_err(|error| Problem::new(ProblemType::BadChannel, format!("{error}")))?;
                 if !asked.channels.contains(&channel) {
                     asked.channels.push(channel);
                 }
@@ -91,10 +91,10 @@ fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
         }
     }
     if asked.channels.is_empty() {
-        return Err(Problem::new(ProblemType::BadRequest, "name at least one channel: /sse?channel=graph:abc"));
+        return Err(Problem::new(ProblemType::Malformed, "name at least one channel: /sse?channel=graph:abc"));
     }
     if asked.channels.len() > most {
-        return Err(Problem::new(ProblemType::BadRequest, format!("at most {most} channels in one stream")));
+        return Err(Problem::new(ProblemType::Malformed, format!("at most {most} channels in one stream")));
     }
     Ok(asked)
 }
