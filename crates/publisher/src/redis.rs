@@ -14,6 +14,8 @@ use redis::{AsyncConnectionConfig, Script, ScriptInvocation, Value, aio::Multipl
 use crate::append::{Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, Transport};
 use errors::append_error;
 
+pub use claim::DIRECTORY_AGE;
+
 /// How long a connection may take to come up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long Redis may take to answer. Longer than any script of ours runs; short enough to notice a server

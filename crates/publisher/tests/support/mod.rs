@@ -1,6 +1,10 @@
 //! What the tests share.
 
+#[cfg(feature = "http")]
+mod gateway;
+mod recorder;
 pub mod redis;
+mod transports;
 
 use std::{
     sync::Arc,
@@ -10,7 +14,11 @@ use std::{
 use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
 use crewcast_publisher::{Append, Entry, Once, RedisTransport, pool};
 
+#[cfg(feature = "http")]
+pub use gateway::Gateway;
+pub use recorder::TestRecorder;
 pub use self::redis::RedisServer;
+pub use transports::{Fake, Meddling};
 
 pub fn channel(name: &str) -> Channel {
     name.parse().unwrap()
