@@ -19,4 +19,5 @@ pub mod replay;
 pub mod routes;
 pub mod server;
 pub mod telemetry;
+pub mod testing;
 pub mod transport;

@@ -1,0 +1,81 @@
+//! Who makes a request over plain HTTP.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::{StatusCode, header, request::Parts},
+};
+
+use super::problem::{BROKER_RETRY, Problem, ProblemType};
+use crate::{
+    app::App,
+    auth::{AuthError, Credential, Identity, Presented, requested_host},
+    telemetry::metrics::{Metric, counter},
+};
+
+/// The identity behind a request's token, or what `auth.anonymous` says. Refused before the body is read.
+/// A ticket is not taken: it is for sockets and event streams, whose clients cannot send headers.
+pub struct Caller(pub Identity);
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
+        if matches!(presented.credential, Credential::Ticket(_)) {
+            let detail = "a ticket opens a socket or an event stream: send Authorization: Bearer <jwt> here";
+            return Err(Problem::new(ProblemType::Unauthorized, detail));
+        }
+        identify(app, parts, &presented.credential).await.map(Caller)
+    }
+}
+
+/// Checks a credential, and for browsers the page that they come from. For event streams too.
+///
+/// # Errors
+/// 401, 403 for a foreign page, 503 when tokens cannot be checked at the moment.
+pub async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Result<Identity, Problem> {
+    let refused = |error: AuthError| {
+        counter(Metric::HandshakesRefused, &[("reason", error.label())]).increment(1);
+        Problem::from(error)
+    };
+    let identity = app.auth.identify(credential).await.map_err(refused)?.ok_or_else(|| refused(AuthError::Missing))?;
+    if !page_allowed(app, parts, &identity) {
+        return Err(refused(AuthError::Origin));
+    }
+    Ok(identity)
+}
+
+/// Pages that sockets take, and those that `cors.allowed_origins` lets read the answers.
+fn page_allowed(app: &App, parts: &Parts, identity: &Identity) -> bool {
+    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let origin = match parts.headers.get(header::ORIGIN) {
+        None => return true,
+        // An origin that is no text is nobody's.
+        Some(value) => value.to_str().unwrap_or("null"),
+    };
+    let host = match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
+        Some(ConnectInfo(peer)) => requested_host(peer.ip(), &parts.headers, &app.config.trusted_proxies),
+        None => text(header::HOST),
+    };
+    app.config.cors_allowed_origins.iter().any(|allowed| allowed == "*" || allowed == origin)
+        || app.auth.allows_origin(Some(origin), host, identity.anonymous)
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let reason = error.reason();
+        match StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED) {
+            StatusCode::FORBIDDEN => Problem::new(ProblemType::Forbidden, reason),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                tracing::warn!(%error, "a token could not be checked");
+                Problem::new(ProblemType::Unavailable, reason).retry_after(BROKER_RETRY)
+            }
+            _ if matches!(error, AuthError::Missing | AuthError::QueryTokenOff) => {
+                Problem::new(ProblemType::Unauthorized, "no token: send Authorization: Bearer <jwt>")
+            }
+            _ => Problem::new(ProblemType::Unauthorized, reason).invalid_token(),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+use std::time::Duration;
+
+use super::*;
+use crate::testing::Probe;
+
+async fn get(bench: &Bench, path: &str) -> Answer {
+    answer(bench.operator.clone(), request("GET", path, "").body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn readyz_follows_the_probe_and_the_drain() {
+    let bench = Bench::new();
+    let told = |answer: Answer| answer.problem(503, "not-ready")["detail"].as_str().unwrap().to_owned();
+    let prober = tokio::spawn(bench.app.readiness.clone().run(bench.broker.clone()));
+    assert!(told(get(&bench, "/readyz").await).starts_with("starting"));
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(get(&bench, "/readyz").await.ok(), json!({"status": "ready"}));
+    *bench.broker.probes.lock() = [Probe::Fails].into();
+    tokio::time::sleep(Duration::from_secs(16)).await;
+    assert!(told(get(&bench, "/readyz").await).starts_with("not delivering"));
+    bench.draining.cancel();
+    assert!(told(get(&bench, "/readyz").await).starts_with("draining"));
+    assert_eq!(get(&bench, "/livez").await.ok(), json!({"status": "ok"}));
+    prober.abort();
+}
+
+#[tokio::test]
+async fn the_operators_endpoints_are_not_public() {
+    let bench = Bench::new();
+    for path in ["/livez", "/readyz", "/metrics"] {
+        bench.get(path, &producer()).await.problem(404, "not-found");
+    }
+    get(&bench, "/nothing").await.problem(404, "not-found");
+    get(&bench, "/metrics").await.problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn metrics_are_rendered_with_the_age_of_the_probe() {
+    // The process's only recorder: no other test installs one.
+    let bench = Bench::new();
+    let recorder = crate::telemetry::install().unwrap();
+    let mut app = Arc::into_inner(Bench::new().app);
+    assert!(app.is_none(), "the routers hold it too");
+    app = Some(App {
+        config: bench.app.config.clone(),
+        broker: bench.broker.clone(),
+        registry: bench.app.registry.clone(),
+        auth: bench.app.auth.clone(),
+        readiness: bench.app.readiness.clone(),
+        recorder: Some(recorder),
+    });
+    let router = admin_routes().with_state(Arc::new(app.unwrap()));
+    let answer = answer(router, request("GET", "/metrics", "").body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let line = answer.text.lines().find(|line| line.starts_with("crewcast_broker_probe_age_seconds ")).unwrap();
+    assert!(line.split(' ').nth(1).unwrap().parse::<f64>().unwrap() > 0.0, "{line}");
+}
