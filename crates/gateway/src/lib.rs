@@ -19,5 +19,6 @@ pub mod replay;
 pub mod routes;
 pub mod server;
 pub mod telemetry;
-pub mod testing;
+#[cfg(test)]
+mod testing;
 pub mod transport;

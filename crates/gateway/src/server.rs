@@ -125,6 +125,7 @@ impl Server {
         };
         server.spawn_listeners(public_listener, admin_listener);
         server.spawn_watchers();
+        tracing::info!(public = %server.public, admin = %server.admin, "serving");
         Ok(server)
     }
 
@@ -168,6 +169,9 @@ impl Server {
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_drain(app.clone())));
+        if let Some(recorder) = app.recorder.clone() {
+            self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move { recorder.upkeep().await }));
+        }
         let readiness = app.readiness.clone();
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(readiness.run(app.broker.clone())));
     }

@@ -10,6 +10,8 @@ mod history;
 mod openapi;
 pub mod problem;
 mod publish;
+mod sockets;
+mod sse;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -26,6 +28,7 @@ use self::problem::{Problem, ProblemType};
 use crate::app::App;
 
 pub use caller::{Caller, identify};
+pub use sockets::{no_such_endpoint, socket_routes};
 
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
@@ -37,6 +40,7 @@ fn public() -> Vec<Route> {
         ("POST", "/api/v1/tickets", post(tickets::issue)),
         ("GET", "/api/v1/channels/{channel}/events", get(history::history)),
         ("GET", "/api/openapi.json", get(openapi::openapi)),
+        ("GET", "/sse", get(sse::sse)),
         ("GET", "/health", get(health::health)),
     ]
 }
