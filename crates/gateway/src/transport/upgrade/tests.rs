@@ -1,3 +1,8 @@
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+};
+
 use axum::{Router, extract::Request, routing::any};
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -104,8 +109,8 @@ async fn echo(mut request: Request) -> Response {
     handshake.accept(select_token)
 }
 
-/// A server of [`echo`], by our listener or by axum's, and a connection to it.
-async fn connect(ours: bool) -> TcpStream {
+/// A server of [`echo`], by our listener or by axum's.
+async fn start(ours: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().route("/ws", any(echo));
@@ -115,7 +120,18 @@ async fn connect(ours: bool) -> TcpStream {
     } else {
         tokio::spawn(async { axum::serve(listener, router).await });
     }
-    TcpStream::connect(address).await.unwrap()
+    address
+}
+
+/// A connection to such a server.
+async fn connect(ours: bool) -> TcpStream {
+    TcpStream::connect(start(ours).await).await.unwrap()
+}
+
+/// The bytes of [`REQUEST`].
+fn request() -> String {
+    let headers: String = REQUEST.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    format!("GET /ws HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n")
 }
 
 #[tokio::test]
@@ -135,9 +151,7 @@ async fn tungstenite_shakes_hands_and_talks() {
 async fn frames_behind_the_request_are_not_lost() {
     for ours in [true, false] {
         let mut client = connect(ours).await;
-        let head: String = REQUEST.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let head = format!("GET /ws HTTP/1.1\r\nhost: localhost\r\n{head}\r\n");
-        let early = [head.as_bytes(), &[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']].concat();
+        let early = [request().as_bytes(), &[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']].concat();
         client.write_all(&early).await.unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n\x81\x02hi") {
@@ -145,4 +159,39 @@ async fn frames_behind_the_request_are_not_lost() {
         }
         assert!(answer.starts_with(b"HTTP/1.1 101 "));
     }
+}
+
+/// Resident memory of this process, in bytes.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
+
+/// Its figure is that of one task per socket that does nothing but wait; a client here is a file descriptor only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+#[ignore = "measures: needs a process of its own and 8,000 file descriptors"]
+async fn memory_of_an_idle_socket() {
+    let address = start(true).await;
+    let open = move |count: usize| {
+        let mut clients = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut client = std::net::TcpStream::connect(address).unwrap();
+            client.write_all(request().as_bytes()).unwrap();
+            let (mut answer, mut byte) = (Vec::new(), [0]);
+            while !answer.ends_with(b"\r\n\r\n") {
+                client.read_exact(&mut byte).unwrap();
+                answer.push(byte[0]);
+            }
+            clients.push(client);
+        }
+        clients
+    };
+    let warm = tokio::task::spawn_blocking(move || open(1000)).await.unwrap();
+    let before = resident();
+    let clients = tokio::task::spawn_blocking(move || open(3000)).await.unwrap();
+    let each = resident().saturating_sub(before) / clients.len();
+    println!("{each} bytes per idle socket");
+    assert!(each < 1500, "{each}");
+    drop(warm);
 }
