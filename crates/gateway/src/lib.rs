@@ -4,6 +4,7 @@ pub mod app;
 pub mod auth;
 pub mod broker;
 pub mod config;
+pub mod drain;
 pub mod ready;
 pub mod routes;
 pub mod telemetry;
