@@ -64,11 +64,7 @@ impl fmt::Display for NotReady {
 impl Readiness {
     /// Not ready yet. `window` is `ready.window`; `draining` is cancelled when this replica begins to go away.
     pub fn new(window: Duration, draining: CancellationToken) -> Self {
-        Self {
-            window,
-            draining,
-            state: Mutex::new(State { started: Instant::now(), last_success: None, streak: 0 }),
-        }
+        Self { window, draining, state: Mutex::new(State { started: Instant::now(), last_success: None, streak: 0 }) }
     }
 
     /// Whether this replica delivers and stays.
@@ -154,11 +150,13 @@ impl State {
     }
 }
 
-/// Logs what has changed, once.
+/// Logs what has changed, once. A drain is logged by who begins it.
 fn tell(told: &mut Result<(), NotReady>, now: Result<(), NotReady>) {
     match now {
         Ok(()) if told.is_err() => tracing::info!("ready"),
-        Err(why) if told.is_ok() => tracing::warn!(%why, "not ready"),
+        Err(why @ NotReady::NotDelivering { .. }) if !matches!(told, Err(NotReady::NotDelivering { .. })) => {
+            tracing::warn!(%why, "not ready");
+        }
         _ => {}
     }
     *told = now;

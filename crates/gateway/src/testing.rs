@@ -3,7 +3,10 @@
 use std::{
     collections::VecDeque,
     future::pending,
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 

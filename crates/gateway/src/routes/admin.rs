@@ -31,9 +31,8 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Problem> {
 
 /// Every metric, for Prometheus.
 pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let recorder = app.recorder.as_ref().ok_or_else(|| {
-        Problem::new(ProblemType::NotFound, "this process records no metrics")
-    })?;
+    let recorder =
+        app.recorder.as_ref().ok_or_else(|| Problem::new(ProblemType::NotFound, "this process records no metrics"))?;
     app.readiness.export();
     Ok(([(header::CONTENT_TYPE, PROMETHEUS)], recorder.render()).into_response())
 }

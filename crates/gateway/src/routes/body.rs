@@ -93,10 +93,12 @@ mod tests {
         let announced = Body::from(vec![b' '; MAX_BODY + 1]);
         assert_eq!(read(announced).await.unwrap_err().kind(), ProblemType::TooLarge);
         let chunk = Bytes::from(vec![b' '; 1 << 20]);
-        let chunked = |n| Body::from_stream(stream::iter((0..n).map({
-            let chunk = chunk.clone();
-            move |_| Ok::<_, std::io::Error>(chunk.clone())
-        })));
+        let chunked = |n| {
+            Body::from_stream(stream::iter((0..n).map({
+                let chunk = chunk.clone();
+                move |_| Ok::<_, std::io::Error>(chunk.clone())
+            })))
+        };
         assert_eq!(read(chunked(17)).await.unwrap_err().kind(), ProblemType::TooLarge);
         assert_eq!(read(chunked(16)).await.unwrap().len(), MAX_BODY);
     }

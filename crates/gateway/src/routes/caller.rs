@@ -11,7 +11,6 @@ use super::problem::{BROKER_RETRY, Problem, ProblemType};
 use crate::{
     app::App,
     auth::{AuthError, Credential, Identity, Presented, requested_host},
-    telemetry::metrics::{Metric, counter},
 };
 
 /// The identity behind a request's token, or what `auth.anonymous` says. Refused before the body is read.
@@ -27,24 +26,18 @@ impl FromRequestParts<Arc<App>> for Caller {
             let detail = "a ticket opens a socket or an event stream: send Authorization: Bearer <jwt> here";
             return Err(Problem::new(ProblemType::Unauthorized, detail));
         }
-        identify(app, parts, &presented.credential).await.map(Caller)
+        Ok(Caller(identify(app, parts, &presented.credential).await?))
     }
 }
 
 /// Checks a credential, and for browsers the page that they come from. For event streams too.
 ///
 /// # Errors
-/// 401, 403 for a foreign page, 503 when tokens cannot be checked at the moment.
-pub async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Result<Identity, Problem> {
-    let refused = |error: AuthError| {
-        counter(Metric::HandshakesRefused, &[("reason", error.label())]).increment(1);
-        Problem::from(error)
-    };
-    let identity = app.auth.identify(credential).await.map_err(refused)?.ok_or_else(|| refused(AuthError::Missing))?;
-    if !page_allowed(app, parts, &identity) {
-        return Err(refused(AuthError::Origin));
-    }
-    Ok(identity)
+/// [`AuthError`], which becomes a [`Problem`]: 401, 403 for a foreign page, 503 when tokens cannot be checked at
+/// the moment.
+pub async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Result<Identity, AuthError> {
+    let identity = app.auth.identify(credential).await?.ok_or(AuthError::Missing)?;
+    if page_allowed(app, parts, &identity) { Ok(identity) } else { Err(AuthError::Origin) }
 }
 
 /// Pages that sockets take, and those that `cors.allowed_origins` lets read the answers.
@@ -68,10 +61,7 @@ impl From<AuthError> for Problem {
         let reason = error.reason();
         match StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED) {
             StatusCode::FORBIDDEN => Problem::new(ProblemType::Forbidden, reason),
-            StatusCode::SERVICE_UNAVAILABLE => {
-                tracing::warn!(%error, "a token could not be checked");
-                Problem::new(ProblemType::Unavailable, reason).retry_after(BROKER_RETRY)
-            }
+            StatusCode::SERVICE_UNAVAILABLE => Problem::new(ProblemType::Unavailable, reason).retry_after(BROKER_RETRY),
             _ if matches!(error, AuthError::Missing | AuthError::QueryTokenOff) => {
                 Problem::new(ProblemType::Unauthorized, "no token: send Authorization: Bearer <jwt>")
             }

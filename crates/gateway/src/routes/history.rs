@@ -5,7 +5,10 @@ use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::{PathRejection, QueryRejection}},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
 };
 use bytes::Bytes;
 use crewcast_events::{Event, EventId, Resumed, Since, resume};

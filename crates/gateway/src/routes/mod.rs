@@ -20,9 +20,10 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    http::Uri,
+    http::{HeaderValue, Uri, header},
     routing::{MethodRouter, get, post},
 };
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use self::problem::{Problem, ProblemType};
 use crate::app::App;
@@ -66,7 +67,9 @@ pub fn admin_routes() -> Router<Arc<App>> {
 
 fn router(routes: Vec<Route>) -> Router<Arc<App>> {
     let router = routes.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    router.method_not_allowed_fallback(method_not_allowed)
+    // What is answered belongs to one token and one moment.
+    let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    router.method_not_allowed_fallback(method_not_allowed).layer(no_store)
 }
 
 /// 404 as a problem document: the fallback of the public listener too.

@@ -228,20 +228,24 @@ impl IntoResponse for Problem {
 
 impl From<BrokerError> for Problem {
     fn from(error: BrokerError) -> Self {
-        tracing::warn!(%error, "a request failed at the broker");
         match error {
             BrokerError::Unavailable(_) => Self::unavailable(),
-            BrokerError::Protocol(_) => Self::internal(),
+            BrokerError::Protocol(_) => {
+                tracing::error!(%error, "a request failed at the broker");
+                Self::internal()
+            }
         }
     }
 }
 
 impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
-        tracing::warn!(%error, "publishing failed at the broker");
         match error {
             AppendError::Unavailable(_) => Self::unavailable(),
-            AppendError::Gap { .. } | AppendError::Refused(_) => Self::internal(),
+            AppendError::Gap { .. } | AppendError::Refused(_) => {
+                tracing::error!(%error, "publishing failed at the broker");
+                Self::internal()
+            }
         }
     }
 }

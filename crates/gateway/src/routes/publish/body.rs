@@ -238,15 +238,20 @@ mod tests {
         assert!(read(&state(&"é".repeat(MAX_KEY), "null"), false).is_ok());
         assert_eq!(refused(&state(&"k".repeat(MAX_KEY + 1), "1")).kind(), ProblemType::Malformed);
         assert_eq!(refused(&state("", "1")).kind(), ProblemType::Malformed);
+        let keyed = |n: usize| {
+            let key = "k".repeat(n);
+            format!(r#"{{"channel":"graph:a","event":{{"type":"x"}},"idempotency_key":"{key}"}}"#)
+        };
+        assert!(read(&keyed(MAX_KEY), false).is_ok());
+        assert_eq!(refused(&keyed(MAX_KEY + 1)).kind(), ProblemType::Malformed);
         assert_eq!(refused(&state("k", &format!("\"{}\"", "x".repeat(999)))).kind(), ProblemType::TooLarge);
     }
 
     #[test]
     fn a_state_document_keeps_its_bytes_and_null_removes_it() {
         let with = |value: &str| {
-            let text = format!(
-                r#"{{"channel":"graph:a","event":{{"type":"x"}},"state":{{"key":"k","value":{value}}}}}"#
-            );
+            let text =
+                format!(r#"{{"channel":"graph:a","event":{{"type":"x"}},"state":{{"key":"k","value":{value}}}}}"#);
             match read(&text, false).unwrap().remove(0).how {
                 How::Logged { state: Some(state), .. } => state.value.map(|value| value.get().to_owned()),
                 how => panic!("{how:?}"),
@@ -259,7 +264,9 @@ mod tests {
     #[test]
     fn live_and_logged_have_different_rules() {
         let live = |more: &str| format!(r#"{{"channel":"graph:a","event":{{"id":7,"type":"x"}},"live":true{more}}}"#);
-        assert!(matches!(&read(&live(""), false).unwrap()[0].how, How::Live(raw) if &raw[..] == br#"{"id":7,"type":"x"}"#));
+        assert!(
+            matches!(&read(&live(""), false).unwrap()[0].how, How::Live(raw) if &raw[..] == br#"{"id":7,"type":"x"}"#)
+        );
         assert_eq!(refused(&live(r#","idempotency_key":"k""#)).kind(), ProblemType::Malformed);
         assert_eq!(refused(&live(r#","state":{"key":"k","value":1}"#)).kind(), ProblemType::Malformed);
         assert_eq!(refused(r#"{"channel":"graph:a","event":{"id":7,"type":"x"}}"#).kind(), ProblemType::BadEvent);

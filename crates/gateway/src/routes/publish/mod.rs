@@ -124,7 +124,5 @@ fn steps(sub: &str, items: Vec<Item>) -> Vec<Step> {
 }
 
 fn joins(last: &Append, channel: &Channel, once: &Once) -> bool {
-    last.channel == *channel
-        && last.entries.len() < MAX_ENTRIES
-        && matches!((&last.once, once), (Once::No, Once::No))
+    last.channel == *channel && last.entries.len() < MAX_ENTRIES && matches!((&last.once, once), (Once::No, Once::No))
 }

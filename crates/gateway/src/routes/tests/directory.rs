@@ -3,7 +3,6 @@ use std::sync::atomic::Ordering;
 use crewcast_events::Kind;
 
 use super::*;
-use crate::broker::Registry as _;
 
 const PATH: &str = "/api/v1/directory";
 

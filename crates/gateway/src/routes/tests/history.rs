@@ -44,7 +44,8 @@ async fn a_channel_without_events_is_empty() {
     let bench = Bench::new();
     for query in ["", "?after=0"] {
         let page = page(&bench, query).await;
-        let expected = json!({"channel": "graph:a", "events": [], "position": null, "head": null, "reset": null, "more": false});
+        let expected =
+            json!({"channel": "graph:a", "events": [], "position": null, "head": null, "reset": null, "more": false});
         assert_eq!(page, expected);
     }
 }

@@ -83,7 +83,7 @@ impl Bench {
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
         let draining = CancellationToken::new();
         let readiness = Arc::new(Readiness::new(config.ready.window, draining.clone()));
-        let auth = Arc::new(Auth::new(&config, broker.inner.clone()).unwrap());
+        let auth = Auth::new(&config.auth, &config.namespaces, broker.inner.clone()).unwrap();
         let app = Arc::new(App {
             config: Arc::new(config),
             broker: broker.clone(),

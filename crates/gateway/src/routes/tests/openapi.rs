@@ -61,6 +61,27 @@ fn every_reference_leads_somewhere() {
     }
 }
 
+/// The fields of each answer are those that the document requires.
+#[tokio::test]
+async fn answers_have_the_documented_fields() {
+    let bench = Bench::new();
+    let event = r#"{"channel":"graph:a","event":{"type":"x"}}"#;
+    let answers = [
+        ("Published", bench.post("/api/v1/publish", &producer(), event).await.ok()),
+        ("Registered", bench.post("/api/v1/directory", &producer(), r#"{"kind":"crew","id":"a"}"#).await.ok()),
+        ("Ticket", bench.post("/api/v1/tickets", &producer(), "").await.ok()),
+        ("History", bench.get("/api/v1/channels/graph:a/events", &producer()).await.ok()),
+        ("Problem", bench.get("/api/v1/nothing", "").await.json()),
+    ];
+    let document = document();
+    for (schema, answer) in answers {
+        let required = document["components"]["schemas"][schema]["required"].as_array().unwrap();
+        let required: BTreeSet<&str> = required.iter().map(|name| name.as_str().unwrap()).collect();
+        let fields: BTreeSet<&str> = answer.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(fields, required, "{schema}");
+    }
+}
+
 #[tokio::test]
 async fn it_is_served() {
     let answer = Bench::new().get("/api/openapi.json", "").await;

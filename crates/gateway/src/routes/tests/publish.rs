@@ -17,7 +17,8 @@ async fn the_log_holds_the_producers_bytes_with_the_id_spliced_in() {
     let bench = Bench::new();
     let events = [
         r#"{"type":"x"}"#.to_owned(),
-        "{ \"n\" : 1.50,\t\"type\":\"tool\\u005fstart\" , \"z\":[1e3,  -0.0, 12345678901234567890],\"a\":null }".to_owned(),
+        "{ \"n\" : 1.50,\t\"type\":\"tool\\u005fstart\" , \"z\":[1e3,  -0.0, 12345678901234567890],\"a\":null }"
+            .to_owned(),
         r#"{"type":"x","s":"\ud83d\ude00 😀 é \" \\ \/","dup":1,"dup":2}"#.to_owned(),
         format!(r#"{{"type":"big","data":"{}"}}"#, "x".repeat(100_000)),
     ];
@@ -47,8 +48,7 @@ async fn a_repeated_key_answers_the_same_and_publishes_nothing() {
 #[tokio::test]
 async fn a_thousand_lines_keep_their_order_and_go_in_few_appends() {
     let bench = Bench::new();
-    let body: String =
-        (0..1000).map(|n| line("graph:a", &format!(r#"{{"type":"x","n":{n}}}"#)) + "\n").collect();
+    let body: String = (0..1000).map(|n| line("graph:a", &format!(r#"{{"type":"x","n":{n}}}"#)) + "\n").collect();
     let answer = bench.post(PATH, &producer(), body).await.ok();
     let ids: Vec<&str> = answer["ids"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
     let page = history(&bench, "graph:a").await;
@@ -68,7 +68,8 @@ async fn lines_of_several_kinds_answer_in_their_order() {
         line("graph:a", r#"{"type":"1"}"#),
         line("graph:b", r#"{"type":"1"}"#),
         r#"{"channel":"graph:a","event":{"type":"2","id":"mine"},"live":true}"#.to_owned(),
-        r#"{"channel":"graph:a","event":{"type":"3"},"idempotency_key":"k","state":{"key":"s","value":{"n":1.50}}}"#.to_owned(),
+        r#"{"channel":"graph:a","event":{"type":"3"},"idempotency_key":"k","state":{"key":"s","value":{"n":1.50}}}"#
+            .to_owned(),
         line("graph:a", r#"{"type":"4"}"#),
         r#"{"channel":"graph:a","event":{"type":"3"},"idempotency_key":"k"}"#.to_owned(),
     ]
