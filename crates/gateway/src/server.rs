@@ -31,6 +31,9 @@ use crate::{
 /// At most this often all sockets review their grants for changes that concern nobody in particular.
 const REVIEW_EVERY: Duration = Duration::from_secs(5);
 
+/// A logged message is the producer's event with an id of at most 41 bytes spliced in.
+const ID_MARGIN: usize = 64;
+
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -76,43 +79,14 @@ impl Server {
         let public_listener = bind("listen", config.listen.0).await?;
         let admin_listener = bind("admin.listen", config.admin.listen).await?;
         let (broker, registry) = brokers(&config)?;
-        let auth = Auth::new(&config.auth, &config.namespaces, registry.clone())?;
-        let limits = &config.limits;
-        let ring_limits =
-            RingLimits { events: limits.ring_events, bytes: limits.ring_bytes, total_bytes: limits.total_ring_bytes };
-        let (hub, demands) = Hub::new(ring_limits);
-        // A logged message is the producer's event and an id of at most 41 bytes around it.
-        let relay =
-            Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + 64);
+        let Parts { app, relay, hub } = assemble(config, broker.clone(), registry, recorder)?;
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let drain = Drain::new(&config.drain);
-        let shared = Arc::new(Shared {
-            history: History::new(broker.clone()),
-            auth: auth.clone(),
-            link: relay.link_state(),
-            crowd: Arc::new(Crowd::default()),
-            drain: drain.clone(),
-            limits: config.limits.clone(),
-            message_rate: Rate::per_minute(config.limits.messages_per_minute),
-            patience: config.broker.patience,
-            hub: hub.clone(),
-        });
-        let app = Arc::new(App {
-            readiness: Arc::new(Readiness::new(config.ready.window, drain.token())),
-            limits: ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files())),
-            sockets: TaskTracker::new(),
-            config: Arc::new(config),
-            broker: broker.clone(),
-            registry,
-            auth: auth.clone(),
-            recorder,
-            shared: shared.clone(),
-        });
-        relay.set_control(Arc::new(Controls { auth: auth.clone(), hub, crowd: shared.crowd.clone(), tasks: tasks.clone() }));
+        let crowd = app.shared.crowd.clone();
+        relay.set_control(Arc::new(Controls { auth: app.auth.clone(), hub, crowd, tasks: tasks.clone() }));
         if let Err(error) = broker.start(relay.clone()).await {
             tracing::warn!(%error, "the broker is not there yet; waiting for it");
         }
-        auth.start(stop.clone()).await;
+        app.auth.start(stop.clone()).await;
 
         let server = Self {
             public: public_listener.local_addr().map_err(|error| no_address("listen", error))?,
@@ -175,6 +149,52 @@ impl Server {
         let readiness = app.readiness.clone();
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(readiness.run(app.broker.clone())));
     }
+}
+
+/// One replica's parts, put together and not yet started.
+pub(crate) struct Parts {
+    pub(crate) app: Arc<App>,
+    relay: Arc<Relay>,
+    hub: Arc<Hub>,
+}
+
+pub(crate) fn assemble(
+    config: Config,
+    broker: Arc<dyn Broker>,
+    registry: Arc<dyn Registry>,
+    recorder: Option<Recorder>,
+) -> Result<Parts, AuthSetupError> {
+    let auth = Auth::new(&config.auth, &config.namespaces, registry.clone())?;
+    let limits = &config.limits;
+    let ring_limits =
+        RingLimits { events: limits.ring_events, bytes: limits.ring_bytes, total_bytes: limits.total_ring_bytes };
+    let (hub, demands) = Hub::new(ring_limits);
+    let relay =
+        Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + ID_MARGIN);
+    let drain = Drain::new(&config.drain);
+    let shared = Arc::new(Shared {
+        hub: hub.clone(),
+        history: History::new(broker.clone()),
+        auth: auth.clone(),
+        link: relay.link_state(),
+        crowd: Arc::new(Crowd::default()),
+        drain: drain.clone(),
+        limits: config.limits.clone(),
+        message_rate: Rate::per_minute(config.limits.messages_per_minute),
+        patience: config.broker.patience,
+    });
+    let app = Arc::new(App {
+        readiness: Arc::new(Readiness::new(config.ready.window, drain.token())),
+        limits: ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files())),
+        sockets: TaskTracker::new(),
+        config: Arc::new(config),
+        broker,
+        registry,
+        auth,
+        recorder,
+        shared,
+    });
+    Ok(Parts { app, relay, hub })
 }
 
 fn public_router(app: &Arc<App>) -> Router {

@@ -1,16 +1,16 @@
 //! Who makes a request over plain HTTP.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts},
-    http::{StatusCode, header, request::Parts},
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
 };
 
 use super::problem::{BROKER_RETRY, Problem, ProblemType};
 use crate::{
-    app::App,
-    auth::{AuthError, Credential, Identity, Presented, requested_host},
+    app::{App, origin},
+    auth::{AuthError, Credential, Identity, Presented},
 };
 
 /// The identity behind a request's token, or what `auth.anonymous` says. Refused before the body is read.
@@ -42,18 +42,9 @@ pub async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Resu
 
 /// Pages that sockets take, and those that `cors.allowed_origins` lets read the answers.
 fn page_allowed(app: &App, parts: &Parts, identity: &Identity) -> bool {
-    let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let origin = match parts.headers.get(header::ORIGIN) {
-        None => return true,
-        // An origin that is no text is nobody's.
-        Some(value) => value.to_str().unwrap_or("null"),
-    };
-    let host = match parts.extensions.get::<ConnectInfo<SocketAddr>>() {
-        Some(ConnectInfo(peer)) => requested_host(peer.ip(), &parts.headers, &app.config.trusted_proxies),
-        None => text(header::HOST),
-    };
-    app.config.cors_allowed_origins.iter().any(|allowed| allowed == "*" || allowed == origin)
-        || app.auth.allows_origin(Some(origin), host, identity.anonymous)
+    let allowed = &app.config.cors_allowed_origins;
+    let is_listed = |origin: &str| allowed.iter().any(|allowed| allowed == "*" || allowed == origin);
+    origin(&parts.headers).is_none_or(is_listed) || app.allows_page(parts, identity.anonymous)
 }
 
 impl From<AuthError> for Problem {

@@ -38,8 +38,8 @@ struct Asked {
 pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
-    let mut asked = asked(parts.uri.query().unwrap_or_default(), app.config.limits.subscriptions)?;
     let identity = identify(&app, &parts, &presented.credential).await?;
+    let mut asked = asked(parts.uri.query().unwrap_or_default(), app.config.limits.subscriptions)?;
     for channel in &asked.channels {
         if !app.auth.may_read(&identity, channel).await.map_err(Problem::from)? {
             let detail = format!("the token does not grant {channel}: ask for access");

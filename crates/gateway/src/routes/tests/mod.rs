@@ -81,17 +81,8 @@ impl Bench {
         config.auth.hs256_secret = Some(Secret::new(SECRET));
         set(&mut config);
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
-        let draining = CancellationToken::new();
-        let readiness = Arc::new(Readiness::new(config.ready.window, draining.clone()));
-        let auth = Auth::new(&config.auth, &config.namespaces, broker.inner.clone()).unwrap();
-        let app = Arc::new(App {
-            config: Arc::new(config),
-            broker: broker.clone(),
-            registry: broker.inner.clone(),
-            auth,
-            readiness,
-            recorder: None,
-        });
+        let app = assemble(config, broker.clone(), broker.inner.clone(), None).unwrap().app;
+        let draining = app.shared.drain.token();
         let public = http_routes().fallback(not_found).with_state(app.clone());
         let operator = admin_routes().with_state(app.clone());
         Self { app, broker, draining, public, operator }
