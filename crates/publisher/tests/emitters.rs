@@ -153,7 +153,14 @@ async fn crews_and_runs_are_claimed_before_their_first_event_and_once() {
     seen.sort();
     assert_eq!(
         seen,
-        ["append run:r2 boot", "append run:r2 boot", "claim crew abc -", "claim run r1 abc", "claim run r2 -", "claim run r2 abc"]
+        [
+            "append run:r2 boot",
+            "append run:r2 boot",
+            "claim crew abc -",
+            "claim run r1 abc",
+            "claim run r2 -",
+            "claim run r2 abc"
+        ]
     );
     let position = |what: &str| fake.seen().iter().position(|line| line == what).unwrap();
     assert!(position("claim run r1 abc") < position("append graph:abc tool_start"));

@@ -3,9 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Kind;
-use crewcast_publisher::{
-    AppendError, Claim, ClaimMode, Claimed, HttpTransport, Once, Publisher, Stats, Transport,
-};
+use crewcast_publisher::{AppendError, Claim, ClaimMode, Claimed, HttpTransport, Once, Publisher, Stats, Transport};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::support::{Gateway, channel, numbered, single};
@@ -16,8 +14,7 @@ const CLOSE: Duration = Duration::from_secs(20);
 async fn events_travel_as_lines_with_the_token_and_their_bytes() {
     let gateway = Gateway::start().await;
     let publisher = Publisher::builder().connect_http(&gateway.url, "t0ken").unwrap();
-    let texts =
-        [r#"{"type":"x", "n":1.50,"é":"\u00e9"}"#, "{\"type\":\"pretty\",\n  \"n\": 1\r\n}", r#"{"type":"x"}"#];
+    let texts = [r#"{"type":"x", "n":1.50,"é":"\u00e9"}"#, "{\"type\":\"pretty\",\n  \"n\": 1\r\n}", r#"{"type":"x"}"#];
     for text in texts {
         publisher.publish_raw("graph:a", text).unwrap();
     }
@@ -25,7 +22,10 @@ async fn events_travel_as_lines_with_the_token_and_their_bytes() {
     assert_eq!(publisher.close(CLOSE).await.events, 0);
     assert_eq!(gateway.log("graph:a"), texts);
     for request in gateway.requests() {
-        assert_eq!((request.path.as_str(), request.headers["authorization"].as_str()), ("/api/v1/publish", "Bearer t0ken"));
+        assert_eq!(
+            (request.path.as_str(), request.headers["authorization"].as_str()),
+            ("/api/v1/publish", "Bearer t0ken")
+        );
     }
     let live = gateway.requests().into_iter().find(|request| request.body.contains("graph:b")).unwrap();
     assert_eq!(live.body, r#"{"channel":"graph:b","event":{"type":"y"},"live":true}"#);
@@ -147,5 +147,6 @@ async fn a_url_or_token_that_makes_no_sense_is_an_error() {
     ] {
         assert!(HttpTransport::new(url, token).is_err(), "{url}");
     }
-    let _publisher = Publisher::builder().with_transport(Arc::new(HttpTransport::new("https://example.org/x", "t").unwrap()));
+    let _publisher =
+        Publisher::builder().with_transport(Arc::new(HttpTransport::new("https://example.org/x", "t").unwrap()));
 }

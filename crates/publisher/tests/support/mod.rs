@@ -14,10 +14,10 @@ use std::{
 use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
 use crewcast_publisher::{Append, Entry, Once, RedisTransport, pool};
 
+pub use self::redis::RedisServer;
 #[cfg(feature = "http")]
 pub use gateway::Gateway;
 pub use recorder::TestRecorder;
-pub use self::redis::RedisServer;
 pub use transports::{Fake, Meddling};
 
 pub fn channel(name: &str) -> Channel {

@@ -22,7 +22,12 @@ pub struct Meddling {
 
 impl Meddling {
     pub fn recording(inner: impl Transport) -> Self {
-        Self { inner: Arc::new(inner), before: Box::new(|_| None), after: Box::new(|_| None), appends: Mutex::default() }
+        Self {
+            inner: Arc::new(inner),
+            before: Box::new(|_| None),
+            after: Box::new(|_| None),
+            appends: Mutex::default(),
+        }
     }
 
     pub fn before(self, hook: impl Fn(&Append) -> Option<AppendError> + Send + Sync + 'static) -> Self {
