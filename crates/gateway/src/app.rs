@@ -6,6 +6,7 @@ use crate::{
     auth::Auth,
     broker::{Broker, Registry},
     config::Config,
+    drain::Drain,
     ready::Readiness,
     telemetry::Recorder,
 };
@@ -20,6 +21,8 @@ pub struct App {
     pub registry: Arc<dyn Registry>,
     /// Who may connect and what he may read.
     pub auth: Arc<Auth>,
+    /// Whether this replica is going away.
+    pub drain: Drain,
     /// Whether this replica delivers.
     pub readiness: Arc<Readiness>,
     /// What `/metrics` renders; `None` where the process has no recorder.

@@ -16,7 +16,6 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{admin_routes, http_routes, not_found};
@@ -24,6 +23,7 @@ use crate::{
     app::App,
     auth::{Auth, mint},
     config::{Algorithm, Config, Secret},
+    drain::Drain,
     ready::Readiness,
     testing::FaultyBroker,
 };
@@ -34,7 +34,6 @@ const SECRET: &str = "a secret of the tests, long enough";
 struct Bench {
     app: Arc<App>,
     broker: Arc<FaultyBroker>,
-    draining: CancellationToken,
     public: Router,
     operator: Router,
 }
@@ -81,20 +80,21 @@ impl Bench {
         config.auth.hs256_secret = Some(Secret::new(SECRET));
         set(&mut config);
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
-        let draining = CancellationToken::new();
-        let readiness = Arc::new(Readiness::new(config.ready.window, draining.clone()));
+        let drain = Drain::new(&config.drain);
+        let readiness = Arc::new(Readiness::new(config.ready.window, drain.clone()));
         let auth = Auth::new(&config.auth, &config.namespaces, broker.inner.clone()).unwrap();
         let app = Arc::new(App {
             config: Arc::new(config),
             broker: broker.clone(),
             registry: broker.inner.clone(),
             auth,
+            drain,
             readiness,
             recorder: None,
         });
         let public = http_routes().fallback(not_found).with_state(app.clone());
         let operator = admin_routes().with_state(app.clone());
-        Self { app, broker, draining, public, operator }
+        Self { app, broker, public, operator }
     }
 
     async fn call(&self, request: Request<Body>) -> Answer {

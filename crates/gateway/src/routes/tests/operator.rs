@@ -18,7 +18,7 @@ async fn readyz_follows_the_probe_and_the_drain() {
     *bench.broker.probes.lock() = [Probe::Fails].into();
     tokio::time::sleep(Duration::from_secs(16)).await;
     assert!(told(get(&bench, "/readyz").await).starts_with("not delivering"));
-    bench.draining.cancel();
+    bench.app.drain.begin();
     assert!(told(get(&bench, "/readyz").await).starts_with("draining"));
     assert_eq!(get(&bench, "/livez").await.ok(), json!({"status": "ok"}));
     prober.abort();
@@ -43,6 +43,7 @@ async fn metrics_are_rendered_with_the_age_of_the_probe() {
         broker: bench.broker.clone(),
         registry: bench.app.registry.clone(),
         auth: bench.app.auth.clone(),
+        drain: bench.app.drain.clone(),
         readiness: bench.app.readiness.clone(),
         recorder: Some(crate::telemetry::install().unwrap()),
     });
