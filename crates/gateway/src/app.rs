@@ -13,7 +13,7 @@ use crate::{
     broker::{Broker, Registry},
     config::Config,
     connection::Shared,
-    drain,
+    drain::{self, Drain},
     limits::{ConnectionLimits, Place, UserPlace},
     ready::Readiness,
     telemetry::Recorder,
@@ -30,6 +30,8 @@ pub struct App {
     pub registry: Arc<dyn Registry>,
     /// Who may connect and what he may read.
     pub auth: Arc<Auth>,
+    /// Whether this replica is going away.
+    pub drain: Drain,
     /// Whether this replica delivers.
     pub readiness: Arc<Readiness>,
     /// What `/metrics` renders; `None` where the process has no recorder.

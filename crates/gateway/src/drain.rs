@@ -109,11 +109,6 @@ impl Drain {
         self.shared.forced.cancel();
     }
 
-    /// Cancelled when it begins.
-    pub fn token(&self) -> CancellationToken {
-        self.shared.begun.clone()
-    }
-
     /// Whether it has begun.
     pub fn is_draining(&self) -> bool {
         self.shared.begun.is_cancelled()

@@ -5,10 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     broker::Broker,
+    drain::Drain,
     telemetry::metrics::{Metric, gauge, histogram},
 };
 
@@ -21,7 +21,7 @@ const SUCCESSES: u32 = 2;
 #[derive(Debug)]
 pub struct Readiness {
     window: Duration,
-    draining: CancellationToken,
+    drain: Drain,
     state: Mutex<State>,
 }
 
@@ -62,9 +62,9 @@ impl fmt::Display for NotReady {
 }
 
 impl Readiness {
-    /// Not ready yet. `window` is `ready.window`; `draining` is cancelled when this replica begins to go away.
-    pub fn new(window: Duration, draining: CancellationToken) -> Self {
-        Self { window, draining, state: Mutex::new(State { started: Instant::now(), last_success: None, streak: 0 }) }
+    /// Not ready yet. `window` is `ready.window`.
+    pub fn new(window: Duration, drain: Drain) -> Self {
+        Self { window, drain, state: Mutex::new(State { started: Instant::now(), last_success: None, streak: 0 }) }
     }
 
     /// Whether this replica delivers and stays.
@@ -72,7 +72,7 @@ impl Readiness {
     /// # Errors
     /// [`NotReady`] says why not.
     pub fn check(&self) -> Result<(), NotReady> {
-        if self.draining.is_cancelled() {
+        if self.drain.is_draining() {
             return Err(NotReady::Draining);
         }
         let state = self.state.lock();
@@ -174,7 +174,7 @@ mod tests {
 
     struct Bench {
         readiness: Arc<Readiness>,
-        draining: CancellationToken,
+        drain: Drain,
         broker: Arc<FaultyBroker>,
         prober: JoinHandle<()>,
     }
@@ -187,13 +187,13 @@ mod tests {
 
     /// A prober whose probes meet these; the last one stays. It stands a moment behind the first probe's end.
     async fn bench(probes: &[Probe]) -> Bench {
-        let draining = CancellationToken::new();
-        let readiness = Arc::new(Readiness::new(WINDOW, draining.clone()));
+        let drain = Drain::new(&crate::config::Drain::default());
+        let readiness = Arc::new(Readiness::new(WINDOW, drain.clone()));
         let broker = Arc::new(FaultyBroker::new(crewcast_events::Namespaces::default()));
         *broker.probes.lock() = probes.iter().copied().collect();
         let prober = tokio::spawn(readiness.clone().run(broker.clone()));
         sleep(Duration::from_millis(10)).await;
-        Bench { readiness, draining, broker, prober }
+        Bench { readiness, drain, broker, prober }
     }
 
     impl Bench {
@@ -272,7 +272,7 @@ mod tests {
         let bench = bench(&[Probe::Returns]).await;
         sleep(PERIOD).await;
         assert!(bench.is_ready());
-        bench.draining.cancel();
+        bench.drain.begin();
         assert_eq!(bench.readiness.check(), Err(NotReady::Draining));
         sleep(WINDOW).await;
         assert_eq!(bench.readiness.check(), Err(NotReady::Draining));

@@ -111,7 +111,7 @@ impl Server {
     /// Serves until the first signal, then goes away as the spec says: not ready, no new sockets, each open
     /// one told and closed at its own moment, the process gone within `drain.grace`, or at once with the second signal.
     pub async fn run(self, signals: impl Signals) -> Outcome {
-        let outcome = self.app.shared.drain.clone().run(signals).await;
+        let outcome = self.app.drain.clone().run(signals).await;
         self.stop().await;
         outcome
     }
@@ -184,7 +184,8 @@ pub(crate) fn assemble(
         patience: config.broker.patience,
     });
     let app = Arc::new(App {
-        readiness: Arc::new(Readiness::new(config.ready.window, drain.token())),
+        readiness: Arc::new(Readiness::new(config.ready.window, drain.clone())),
+        drain,
         limits: ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files())),
         sockets: TaskTracker::new(),
         config: Arc::new(config),
@@ -248,7 +249,7 @@ async fn watch_link(app: Arc<App>) {
 
 /// Tells every socket when this replica begins to go away.
 async fn watch_drain(app: Arc<App>) {
-    app.shared.drain.begun().await;
+    app.drain.begun().await;
     app.shared.crowd.raise(Flag::Drain).await;
 }
 

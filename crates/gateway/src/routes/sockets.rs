@@ -161,7 +161,7 @@ struct Admitted {
 }
 
 async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked) -> Result<Admitted, Refusal> {
-    let Some(leave) = app.shared.drain.enter() else {
+    let Some(leave) = app.drain.enter() else {
         refused("draining");
         return Err((CloseCode::GoingAway, "this replica is going away: reconnect".into()));
     };

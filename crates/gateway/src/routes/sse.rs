@@ -65,7 +65,7 @@ fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> 
         refused(limit.label());
         Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(Duration::from_secs(5))
     };
-    let Some(leave) = app.shared.drain.enter() else {
+    let Some(leave) = app.drain.enter() else {
         refused("draining");
         return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect").retry_after(Duration::from_secs(1)));
     };

@@ -16,15 +16,15 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use serde_json::{Map, Value, json};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use super::{admin_routes, http_routes, not_found};
 use crate::{
     app::App,
-    auth::{Auth, mint},
+    auth::mint,
     config::{Algorithm, Config, Secret},
-    ready::Readiness,
+    server::assemble,
+    telemetry::Recorder,
     testing::FaultyBroker,
 };
 
@@ -34,7 +34,6 @@ const SECRET: &str = "a secret of the tests, long enough";
 struct Bench {
     app: Arc<App>,
     broker: Arc<FaultyBroker>,
-    draining: CancellationToken,
     public: Router,
     operator: Router,
 }
@@ -77,15 +76,18 @@ impl Bench {
     }
 
     fn with(set: impl FnOnce(&mut Config)) -> Self {
+        Self::build(set, None)
+    }
+
+    fn build(set: impl FnOnce(&mut Config), recorder: Option<Recorder>) -> Self {
         let mut config = Config::default();
         config.auth.hs256_secret = Some(Secret::new(SECRET));
         set(&mut config);
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
-        let app = assemble(config, broker.clone(), broker.inner.clone(), None).unwrap().app;
-        let draining = app.shared.drain.token();
+        let app = assemble(config, broker.clone(), broker.inner.clone(), recorder).unwrap().app;
         let public = http_routes().fallback(not_found).with_state(app.clone());
         let operator = admin_routes().with_state(app.clone());
-        Self { app, broker, draining, public, operator }
+        Self { app, broker, public, operator }
     }
 
     async fn call(&self, request: Request<Body>) -> Answer {

@@ -18,7 +18,7 @@ async fn readyz_follows_the_probe_and_the_drain() {
     *bench.broker.probes.lock() = [Probe::Fails].into();
     tokio::time::sleep(Duration::from_secs(16)).await;
     assert!(told(get(&bench, "/readyz").await).starts_with("not delivering"));
-    bench.draining.cancel();
+    bench.app.drain.begin();
     assert!(told(get(&bench, "/readyz").await).starts_with("draining"));
     assert_eq!(get(&bench, "/livez").await.ok(), json!({"status": "ok"}));
     prober.abort();
@@ -37,16 +37,8 @@ async fn the_operators_endpoints_are_not_public() {
 #[tokio::test(start_paused = true)]
 async fn metrics_are_rendered_with_the_age_of_the_probe() {
     // The process's only recorder: no other test installs one, but others may write the same gauge meanwhile.
-    let bench = Bench::new();
-    let app = Arc::new(App {
-        config: bench.app.config.clone(),
-        broker: bench.broker.clone(),
-        registry: bench.app.registry.clone(),
-        auth: bench.app.auth.clone(),
-        readiness: bench.app.readiness.clone(),
-        recorder: Some(crate::telemetry::install().unwrap()),
-    });
-    let router = admin_routes().with_state(app);
+    let bench = Bench::build(|_| (), Some(crate::telemetry::install().unwrap()));
+    let router = bench.operator.clone();
     tokio::time::advance(Duration::from_secs(1234)).await;
     for _ in 0..100 {
         let answer = answer(router.clone(), request("GET", "/metrics", "").body(Body::empty()).unwrap()).await;
