@@ -230,3 +230,7 @@ fn offline(channel: &Channel) -> String {
     let payload = SignalPayload { status: CrewStatus::Offline, crew_id: channel.id().to_owned() };
     serde_json::to_string(&Signal { timestamp: None, payload, traceparent: None }).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[path = "crew_tests.rs"]
+mod tests;
