@@ -40,11 +40,8 @@ fn decode_pieces<'a>(
     let mut messages = Vec::new();
     for piece in pieces {
         let mut input = piece;
-        loop {
-            match decoder.decode(&mut input)? {
-                Some(message) => messages.push(message),
-                None => break,
-            }
+        while let Some(message) = decoder.decode(&mut input)? {
+            messages.push(message);
         }
         assert!(input.is_empty(), "waiting means that all input has been taken");
     }

@@ -200,11 +200,13 @@ async fn flushing_to_a_dead_peer_fails() {
 async fn closing_delivers_the_queue_then_code_and_reason() {
     let (mut server, mut client) = pair().await;
     server.queue(text_frame(b"last words"));
+    let started = Instant::now();
     let closing = tokio::spawn(server.close(CloseCode::Unauthorized, "token expired: get a new one"));
     assert_eq!(client.next().await.unwrap().unwrap(), tungstenite::Message::text("last words"));
     let tungstenite::Message::Close(Some(close)) = client.next().await.unwrap().unwrap() else { panic!() };
     assert_eq!((u16::from(close.code), close.reason.as_str()), (4401, "token expired: get a new one"));
-    assert!(client.next().await.is_none(), "the answered close ends the connection at once");
+    assert!(client.next().await.is_none());
+    assert!(started.elapsed() < LINGER / 2, "an answered close ends the connection at once");
     drop(client);
     closing.await.unwrap();
 }
