@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use self::{log::ChannelLog, registry::Directory};
 use super::{Broker, BrokerError, Link, Page, Registry, Revocation, Sink, Snapshot};
+use crate::telemetry::metrics::{Metric, gauge};
 
 /// How often everything that has outlived its age is dropped, also where nobody looks any more.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -163,6 +164,7 @@ impl Transport for MemoryBroker {
 impl Broker for MemoryBroker {
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
         let mut inner = self.inner.lock();
+        gauge(Metric::BrokerUp, &[]).set(1.0);
         sink.link(Link::Up);
         inner.sink = Some(sink);
         Ok(())

@@ -17,7 +17,10 @@ use super::{
     server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT},
     wanted::Wanted,
 };
-use crate::broker::BrokerError;
+use crate::{
+    broker::BrokerError,
+    telemetry::metrics::{Metric, counter, gauge},
+};
 
 /// How often Redis is asked for a sign of life. One that is not given within [`RESPONSE_TIMEOUT`] ends the
 /// connection: a link that is silently dead is found within the sum of both.
@@ -231,13 +234,18 @@ impl Subscriber {
     fn up(&self, connected: &Connected) {
         *self.current.lock() = Some(connected.clone());
         self.delivery.up();
-        let before = self.state.send_replace(State::Up);
-        info!(again = matches!(before, State::Down(_)), "the link to Redis is up");
+        gauge(Metric::BrokerUp, &[]).set(1.0);
+        let again = matches!(self.state.send_replace(State::Up), State::Down(_));
+        if again {
+            counter(Metric::BrokerReconnects, &[]).increment(1);
+        }
+        info!(again, "the link to Redis is up");
     }
 
     fn down(&self, error: BrokerError) {
         self.current.lock().take();
         let was_up = self.delivery.down();
+        gauge(Metric::BrokerUp, &[]).set(0.0);
         if was_up || matches!(*self.state.borrow(), State::Starting) {
             warn!(%error, "the link to Redis is down; connecting again");
         } else {

@@ -38,7 +38,7 @@ impl RedisRegistry {
     /// # Errors
     /// [`BrokerError::Protocol`] when `broker.url` is none.
     pub fn of(config: &BrokerConfig) -> Result<Self, BrokerError> {
-        Ok(Self::new(server::pool(&config.url)?, Keys::new(&config.key_prefix)))
+        Ok(Self::new(server::pool(&config.url, 1)?, Keys::new(&config.key_prefix)))
     }
 
     async fn run<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, BrokerError> {

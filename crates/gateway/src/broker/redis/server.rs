@@ -5,6 +5,8 @@ use std::time::Duration;
 use deadpool_redis::{Hook, Manager, Pool, Runtime};
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion};
 
+use tokio::time::timeout;
+
 use super::errors;
 use crate::{broker::BrokerError, config::Secret};
 
@@ -14,15 +16,15 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// may exceed.
 pub(super) const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections for commands. Each serves one operation at a time.
-const POOL_SIZE: usize = 16;
+pub(super) const POOL_SIZE: usize = 16;
 /// What the pool's connections are called in `CLIENT LIST`.
 const POOL_NAME: &str = "crewcast-cmd";
 
-/// A pool of connections to the Redis at `url`. It connects when it is first used.
+/// A pool of at most `size` connections to the Redis at `url`. It connects when it is first used.
 ///
 /// # Errors
 /// [`BrokerError::Protocol`] when the URL is none. The error does not repeat it: it may hold a password.
-pub fn pool(url: &Secret) -> Result<Pool, BrokerError> {
+pub fn pool(url: &Secret, size: usize) -> Result<Pool, BrokerError> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT));
@@ -36,7 +38,7 @@ pub fn pool(url: &Secret) -> Result<Pool, BrokerError> {
         })
     });
     Pool::builder(manager)
-        .max_size(POOL_SIZE)
+        .max_size(size)
         .runtime(Runtime::Tokio1)
         .wait_timeout(Some(CONNECT_TIMEOUT))
         .create_timeout(Some(CONNECT_TIMEOUT))
@@ -56,7 +58,12 @@ pub(super) fn subscriber(url: &Secret) -> Result<Client, BrokerError> {
 }
 
 pub(super) async fn connection(pool: &Pool) -> Result<deadpool_redis::Connection, BrokerError> {
-    pool.get().await.map_err(|error| errors::of_pool(&error))
+    // The pool's own timeouts hold for each connection that it tries: a server that hangs would hold a caller
+    // once for every idle one.
+    match timeout(CONNECT_TIMEOUT, pool.get()).await {
+        Ok(connection) => connection.map_err(|error| errors::of_pool(&error)),
+        Err(_) => Err(BrokerError::Unavailable("no connection to Redis in time".to_owned())),
+    }
 }
 
 fn bad_url() -> BrokerError {
