@@ -1,0 +1,9 @@
+//! Tests of the publisher against a real Redis.
+
+mod append;
+mod claim;
+mod emitters;
+#[cfg(feature = "http")]
+mod http;
+mod publisher;
+mod support;
