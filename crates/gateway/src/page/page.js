@@ -77,6 +77,10 @@ function openRun(id) {
 function onEvent(name, event, raw) {
   meter.count();
   log.event(name, event, raw);
+  if (event.type === "broker" && event.source === "gateway") {
+    const up = event.state === "up";
+    showState(name, { kind: up ? "open" : "connecting", words: up ? "live" : "open, but the gateway waits for its broker" });
+  }
   if (name === "mission") crews.signal(event);
   if (name === "run") run.event(event);
   if (name === "graph") {
