@@ -3,3 +3,4 @@
 pub mod auth;
 pub mod broker;
 pub mod config;
+pub mod telemetry;
