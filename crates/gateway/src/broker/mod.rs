@@ -12,7 +12,16 @@
 //! - An append is atomic: id, log, head, retained value, state and publishing, or nothing.
 //! - The sink's methods are called from one task at a time, in order, and must not block.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+#[cfg(test)]
+mod conformance;
+pub mod memory;
+pub mod redis;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -165,4 +174,9 @@ pub enum Control {
         #[serde(default)]
         removed: bool,
     },
+}
+
+/// The Unix second that it is now.
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -1,0 +1,37 @@
+-- Decides to whom an id belongs: one atomic step on its directory entry. Indexes, logs and the word to the
+-- gateways follow outside; until they have, the field `pending` says what is owed, so that a repeated claim
+-- completes what a lost connection cut short.
+--
+-- KEYS  the entry: hash {org, crew, pending}
+-- ARGV  1 'keep', 'move' or 'remove'   2 org   3 crew ('': not said)   4 age, s ('0': for ever)
+-- Answers {'owned', org} or {'done', crew, pending}. pending: 'no', 'new', or 'from:<org>'.
+local entry, mode, org, crew, age = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local known = redis.call('HMGET', entry, 'org', 'crew', 'pending')
+local owner, owners_crew, pending = known[1], known[2], known[3]
+
+if owner and owner ~= org and mode ~= 'move' then
+  return { 'owned', owner }
+end
+if mode == 'remove' then
+  redis.call('DEL', entry)
+  return { 'done', owners_crew or '', owner and 'new' or 'no' }
+end
+
+if owner ~= org then
+  pending = owner and 'from:' .. owner or 'new'
+  redis.call('HSET', entry, 'org', org, 'pending', pending)
+  if crew == '' then
+    redis.call('HDEL', entry, 'crew')
+    owners_crew = ''
+  end
+end
+if crew ~= '' and crew ~= owners_crew then
+  -- What is owed already says more than that the crew changed.
+  pending = pending or 'new'
+  redis.call('HSET', entry, 'crew', crew, 'pending', pending)
+  owners_crew = crew
+end
+if age ~= '0' then
+  redis.call('EXPIRE', entry, age)
+end
+return { 'done', owners_crew or '', pending or 'no' }

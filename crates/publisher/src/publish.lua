@@ -1,0 +1,128 @@
+-- Appends events to one channel's log and publishes them: one atomic step.
+--
+-- KEYS  log (list of messages), head (last id given), retained (last message), state (hash),
+--       and, where the append is recognised again, the producer's or the idempotency key.
+-- ARGV  1 channel as published      2 PUBLISH or SPUBLISH
+--       3 most entries of the log   4 age of the log, s      5 how much longer the head stands, s
+--       6 '1': retain               7 'no', 'sequence' or 'key'
+--       8 number of the first entry 9 age of the fifth key, s
+--       then four per entry: random half, object without '{', state key ('': none), state value ('': remove)
+-- Answers {'ok', id or nil, ...} or {'gap', number expected}.
+--
+-- Redis does not undo what a failed script has written. So everything that can fail on a key's type is
+-- read first, RPUSH (which alone can meet a full memory) is the first write, and PUBLISH comes last: a
+-- subscriber that could not be told finds the event in the log.
+local log, head_key, retained_key, state_key, once_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local once = ARGV[7]
+local ENTRIES, WIDTH = 10, 4
+local count = (#ARGV - ENTRIES + 1) / WIDTH
+
+local function whole(n)
+  return string.format('%.0f', n)
+end
+
+local length = redis.call('LLEN', log)
+local head = redis.call('GET', head_key)
+if not head and length > 0 then
+  head = string.match(redis.call('LINDEX', log, -1), '^{"id":"([^"]+)",')
+end
+local offset, previous = 0, '000000'
+if head then
+  local digits, own = string.match(head, '^(%d+)%-%w%w%w%w%w%w(%w%w%w%w%w%w)$')
+  if not digits then
+    return redis.error_reply('CREWCAST the channel\'s head is no event id')
+  end
+  offset, previous = tonumber(digits), own
+end
+
+-- The id of the event with this offset, as far as the log still holds it.
+local function logged(at)
+  local index = at - (offset - length + 1)
+  if index < 0 or index >= length then
+    return false
+  end
+  local id = string.match(redis.call('LINDEX', log, whole(index)), '^{"id":"([^"]+)",')
+  if id and string.match(id, '^%d+') == whole(at) then
+    return id
+  end
+  return false
+end
+
+local answer = { 'ok' }
+local first, skipped = tonumber(ARGV[8]), 0
+if once == 'key' then
+  local known = redis.call('GET', once_key)
+  if known then
+    return { 'ok', known }
+  end
+elseif once == 'sequence' then
+  local last, batch, batch_offset = 0, 1, 1
+  local known = redis.call('GET', once_key)
+  if known then
+    local l, b, o = string.match(known, '^(%d+):(%d+):(%d+)$')
+    if not l then
+      return redis.error_reply('CREWCAST the producer\'s key holds something else')
+    end
+    last, batch, batch_offset = tonumber(l), tonumber(b), tonumber(o)
+  end
+  if first > last + 1 then
+    return { 'gap', whole(last + 1) }
+  end
+  skipped = math.min(last - first + 1, count)
+  for n = first, first + skipped - 1 do
+    answer[#answer + 1] = n >= batch and logged(batch_offset + n - batch)
+  end
+  if skipped == count then
+    return answer
+  end
+end
+
+local messages, set, removed = {}, {}, {}
+local first_offset = offset + 1
+for i = skipped, count - 1 do
+  local at = ENTRIES + i * WIDTH
+  local random, tail, key, value = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  offset = offset + 1
+  local id = whole(offset) .. '-' .. previous .. random
+  previous = random
+  answer[#answer + 1] = id
+  messages[#messages + 1] = '{"id":"' .. id .. '",' .. tail
+  if key ~= '' then
+    if not set[key] and not removed[key] then
+      redis.call('HEXISTS', state_key, key)
+    end
+    set[key] = value ~= '' and value or nil
+    removed[key] = value == '' or nil
+  end
+end
+
+local log_age = ARGV[4]
+local head_age = whole(log_age + ARGV[5])
+local last_id = answer[#answer]
+if redis.call('RPUSH', log, unpack(messages)) > tonumber(ARGV[3]) then
+  redis.call('LTRIM', log, '-' .. ARGV[3], -1)
+end
+redis.call('SET', head_key, last_id, 'EX', head_age)
+redis.call('EXPIRE', log, log_age)
+if once == 'sequence' then
+  local position = whole(first + count - 1) .. ':' .. whole(first + skipped) .. ':' .. whole(first_offset)
+  redis.call('SET', once_key, position, 'EX', ARGV[9])
+elseif once == 'key' then
+  redis.call('SET', once_key, last_id, 'EX', ARGV[9])
+end
+if ARGV[6] == '1' then
+  redis.call('SET', retained_key, messages[#messages], 'EX', head_age)
+end
+for key in pairs(removed) do
+  redis.call('HDEL', state_key, key)
+end
+for key, value in pairs(set) do
+  redis.call('HSET', state_key, key, value)
+end
+if next(set) or next(removed) then
+  redis.call('EXPIRE', state_key, head_age)
+end
+for i = 1, #messages do
+  redis.call(ARGV[2], ARGV[1], messages[i])
+end
+return answer

@@ -1,0 +1,148 @@
+//! Claims: the entry in one atomic step, then what follows from it, each part harmless to repeat.
+
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crewcast_events::{Channel, Kind, Owner};
+use redis::Script;
+
+use super::RedisTransport;
+use crate::append::{AppendError, Claim, ClaimMode, Claimed};
+
+/// How long runs and sessions stay in the directory after their last registration: a day longer than a
+/// channel's head stands beyond a day's log.
+pub const DIRECTORY_AGE: Duration = Duration::from_secs(31 * 24 * 3600);
+
+static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../claim.lua")));
+
+/// The message on the control channel that tells every gateway.
+#[derive(serde::Serialize)]
+struct Changed<'a> {
+    kind: &'static str,
+    claim: &'a Claim,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a str>,
+    removed: bool,
+}
+
+/// What the entry still owes to the rest of the directory.
+enum Pending {
+    Nothing,
+    Word,
+    Move(String),
+}
+
+impl RedisTransport {
+    pub(super) async fn claim_id(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
+        check(claim)?;
+        let mode_name = match mode {
+            ClaimMode::Keep => "keep",
+            ClaimMode::Move => "move",
+            ClaimMode::Remove => "remove",
+        };
+        let entry = self.keys.directory_entry(claim.kind, &claim.id);
+        let mut call = CLAIM.key(&entry);
+        call.arg(mode_name).arg(&claim.org).arg(claim.crew.as_deref().unwrap_or(""));
+        call.arg(age_of(claim.kind).map_or(0, |age| age.as_secs()));
+        let answer: Vec<String> = self.invoke(&call).await?;
+        let (crew, pending) = match answer.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["owned", org] => return Ok(Claimed::OwnedBy((*org).to_owned())),
+            ["done", crew, pending] => ((*crew).to_owned(), parse_pending(pending)),
+            _ => return Err(AppendError::Unavailable("the script's answer is not understood".to_owned())),
+        };
+        // The claim as the directory has it now.
+        let claim = Claim { crew: Some(crew).filter(|crew| !crew.is_empty()), ..claim.clone() };
+        if mode == ClaimMode::Remove {
+            self.follow_removal(&claim, pending).await?;
+        } else {
+            self.follow(&claim, pending, &entry).await?;
+        }
+        Ok(Claimed::Done)
+    }
+
+    async fn follow(&self, claim: &Claim, pending: Pending, entry: &str) -> Result<(), AppendError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let ids = self.keys.directory_of_org(&claim.org, claim.kind);
+        let mut pipeline = redis::pipe();
+        if let Pending::Move(from) = &pending {
+            // The former owner's events go before anybody is told that the new one may read.
+            for channel in self.channels_of(claim) {
+                pipeline.del(self.keys.log(&channel)).ignore();
+                pipeline.del(self.keys.retained(&channel)).ignore();
+                pipeline.del(self.keys.state(&channel)).ignore();
+            }
+            pipeline.zrem(self.keys.directory_of_org(from, claim.kind), &claim.id).ignore();
+        }
+        pipeline.zadd(&ids, &claim.id, now).ignore();
+        if let Some(age) = age_of(claim.kind) {
+            let oldest = now.saturating_sub(age.as_secs());
+            pipeline.cmd("ZREMRANGEBYSCORE").arg(&ids).arg("-inf").arg(format!("({oldest}")).ignore();
+        }
+        let from = match &pending {
+            Pending::Nothing => return self.run(&pipeline).await,
+            Pending::Word => None,
+            Pending::Move(from) => Some(from.as_str()),
+        };
+        pipeline.publish(self.keys.control(), control(claim, from, false)?).ignore();
+        self.run::<()>(&pipeline).await?;
+        // Not in the pipeline: what is owed is forgotten only when all of it is done.
+        let mut forget = redis::pipe();
+        forget.hdel(entry, "pending").ignore();
+        self.run(&forget).await
+    }
+
+    async fn follow_removal(&self, claim: &Claim, pending: Pending) -> Result<(), AppendError> {
+        let ids = self.keys.directory_of_org(&claim.org, claim.kind);
+        let mut listed = redis::pipe();
+        listed.zscore(&ids, &claim.id);
+        let (score,): (Option<f64>,) = self.run(&listed).await?;
+        // An id that is still listed was removed by somebody who did not come as far as telling.
+        if score.is_none() && matches!(pending, Pending::Nothing) {
+            return Ok(());
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.publish(self.keys.control(), control(claim, None, true)?).ignore();
+        pipeline.zrem(&ids, &claim.id).ignore();
+        self.run(&pipeline).await
+    }
+
+    /// The channels that an id names, in every namespace that belongs to its kind.
+    fn channels_of(&self, claim: &Claim) -> Vec<Channel> {
+        let owner = match claim.kind {
+            Kind::Crew => Owner::Crew,
+            Kind::Run => Owner::Run,
+            Kind::Stream => Owner::Stream,
+            Kind::Session => Owner::Session,
+        };
+        let owned = self.namespaces.0.iter().filter(|(_, namespace)| namespace.owner == Some(owner));
+        owned.filter_map(|(name, _)| Channel::new(name, &claim.id).ok()).collect()
+    }
+}
+
+fn age_of(kind: Kind) -> Option<Duration> {
+    matches!(kind, Kind::Run | Kind::Session).then_some(DIRECTORY_AGE)
+}
+
+fn parse_pending(text: &str) -> Pending {
+    match text.strip_prefix("from:") {
+        Some(org) => Pending::Move(org.to_owned()),
+        None if text == "no" => Pending::Nothing,
+        None => Pending::Word,
+    }
+}
+
+fn control(claim: &Claim, from: Option<&str>, removed: bool) -> Result<String, AppendError> {
+    serde_json::to_string(&Changed { kind: "directory", claim, from, removed })
+        .map_err(|error| AppendError::Refused(error.to_string()))
+}
+
+fn check(claim: &Claim) -> Result<(), AppendError> {
+    let kind = claim.kind.as_str();
+    for (what, id) in [(kind, &claim.id), ("org", &claim.org)].into_iter().chain(claim.crew.iter().map(|c| ("crew", c)))
+    {
+        Channel::new(kind, id).map_err(|error| AppendError::Refused(format!("{what}: {error}")))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,5 @@
+//! Tests of the publisher against a real Redis.
+
+mod append;
+mod claim;
+mod support;

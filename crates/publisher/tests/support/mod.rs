@@ -1,0 +1,69 @@
+//! What the tests share.
+
+pub mod redis;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
+use crewcast_publisher::{Append, Entry, Once, RedisTransport, pool};
+
+pub use self::redis::RedisServer;
+
+pub fn channel(name: &str) -> Channel {
+    name.parse().unwrap()
+}
+
+pub fn body(text: &str) -> Body {
+    Body::parse(text.as_bytes().to_vec()).unwrap()
+}
+
+/// An append of numbered events, `{"type":"x","n":<first>}` and on.
+pub fn numbered(name: &str, producer: &str, first: u64, count: u64) -> Append {
+    let entries = (first..first + count).map(|n| Entry::new(body(&format!(r#"{{"type":"x","n":{n}}}"#)))).collect();
+    Append { channel: channel(name), entries, once: Once::Sequence { producer: Arc::from(producer), first } }
+}
+
+pub fn single(name: &str, text: &str, once: Once) -> Append {
+    Append { channel: channel(name), entries: vec![Entry::new(body(text))], once }
+}
+
+pub fn transport(server: &RedisServer) -> RedisTransport {
+    with_namespaces(server, Namespaces::default())
+}
+
+pub fn with_namespaces(server: &RedisServer, namespaces: Namespaces) -> RedisTransport {
+    RedisTransport::new(pool(&server.url(), 4).unwrap(), Keys::default(), String::new(), namespaces)
+}
+
+/// A connection to look into Redis with.
+pub async fn eyes(server: &RedisServer) -> ::redis::aio::MultiplexedConnection {
+    ::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+/// What a channel's log holds, oldest first.
+pub async fn log(server: &RedisServer, name: &str) -> Vec<String> {
+    let mut redis = eyes(server).await;
+    let key = Keys::default().log(&channel(name));
+    ::redis::cmd("LRANGE").arg(key).arg(0).arg(-1).query_async(&mut redis).await.unwrap()
+}
+
+/// Asserts that a log's ids count on from each other without a hole.
+pub fn assert_chain(messages: &[String], mut previous: Option<EventId>) {
+    for message in messages {
+        let id = EventId::of_message(message.as_bytes()).unwrap_or_else(|| panic!("no id: {message}"));
+        assert!(id.continues(previous), "{id} does not follow {previous:?}");
+        previous = Some(id);
+    }
+}
+
+/// Waits until a condition holds, at most 20 s.
+pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
