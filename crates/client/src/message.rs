@@ -12,7 +12,7 @@ pub(crate) enum Message {
     /// A producer's event.
     Event(Event),
     /// `ping`: the gateway lives, and may say where the socket stands.
-    Ping { position: Option<EventId> },
+    Ping { positions: Positions },
     /// `reset`: the history before does not lead on to what follows.
     Reset { channel: Option<Channel>, reason: String, from: Option<EventId> },
     /// `gap`: live events were missed.
@@ -32,10 +32,21 @@ struct Control {
     reason: Option<String>,
     #[serde(default, deserialize_with = "lenient")]
     from: Option<EventId>,
-    #[serde(default, deserialize_with = "lenient")]
-    position: Option<EventId>,
+    #[serde(default)]
+    position: Positions,
     missed: Option<u64>,
     in_ms: Option<u64>,
+}
+
+/// Where a socket stands in each of its channels: `{"graph:abc":"7-…"}`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Positions(serde_json::Value);
+
+impl Positions {
+    pub(crate) fn of(&self, channel: &Channel) -> Option<EventId> {
+        self.0.get(channel.as_str())?.as_str()?.parse().ok()
+    }
 }
 
 /// A value that is not what it should be is as good as absent.
@@ -62,7 +73,7 @@ impl Message {
             return Ok(Message::Event(event));
         };
         Ok(match &*kind {
-            "ping" | "subscribed" => Message::Ping { position: control.position },
+            "ping" | "subscribed" => Message::Ping { positions: control.position },
             "reset" => Message::Reset {
                 channel: control.channel,
                 reason: control.reason.unwrap_or_default(),
@@ -115,10 +126,11 @@ mod tests {
         assert!(matches!(read(gap), Message::Gap { missed: Some(3), .. }));
         let gap = r#"{"type":"gap","source":"gateway","channel":"graph:a","missed":null}"#;
         assert!(matches!(read(gap), Message::Gap { missed: None, channel: Some(_) }));
-        let ping = r#"{"type":"ping","source":"gateway","timestamp":"t","position":"7-abcdefghijkl"}"#;
-        assert!(matches!(read(ping), Message::Ping { position } if position == Some(id)));
-        let ping = r#"{"type":"ping","source":"gateway","position":{"graph:a":"7-abcdefghijkl"}}"#;
-        assert!(matches!(read(ping), Message::Ping { position: None }));
+        let ping = r#"{"type":"ping","source":"gateway","position":{"graph:a":"7-abcdefghijkl","graph:b":null}}"#;
+        let Message::Ping { positions } = read(ping) else { panic!() };
+        let of = |channel: &str| positions.of(&channel.parse().unwrap());
+        assert_eq!((of("graph:a"), of("graph:b"), of("graph:c")), (Some(id), None, None));
+        assert!(matches!(read(r#"{"type":"ping","source":"gateway"}"#), Message::Ping { .. }));
         let reconnect = r#"{"type":"reconnect","source":"gateway","in_ms":250}"#;
         assert!(matches!(read(reconnect), Message::Reconnect { after } if after.as_millis() == 250));
     }

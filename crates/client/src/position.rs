@@ -64,11 +64,14 @@ impl Position {
         self.stray = None;
     }
 
-    /// The gateway said where this socket stands, filtered events included.
+    /// The gateway said where this socket stands, events that are filtered out included. A reader that gets
+    /// every event knows it better by itself, once it has had one.
     pub(crate) fn told(&mut self, id: EventId) {
-        self.last = Some(id);
-        self.open = false;
-        self.stray = None;
+        if self.last.is_none() || (self.filtered && !self.open) {
+            self.last = Some(id);
+            self.open = false;
+            self.stray = None;
+        }
     }
 
     fn has_seen(&self, id: EventId) -> bool {
@@ -156,6 +159,17 @@ mod tests {
         assert_eq!(position.last(), Some(ids[5]));
         position.told(ids[8]);
         assert_eq!(position.last(), Some(ids[8]));
+    }
+
+    #[test]
+    fn a_live_reader_that_has_had_nothing_yet_learns_where_it_stands() {
+        let ids = chain(None, 4, 'a');
+        let mut position = Position::new(None, false);
+        position.told(ids[1]);
+        assert_eq!(position.last(), Some(ids[1]));
+        assert!(position.admit(ids[2]));
+        position.told(ids[0]);
+        assert_eq!(position.last(), Some(ids[2]), "it knows better by itself");
     }
 
     #[test]

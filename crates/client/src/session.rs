@@ -186,8 +186,8 @@ impl Session<'_> {
                 }
                 Delivery::Event { channel: self.worker.endpoint.channel_of(&event), event }
             }
-            Ok(Message::Ping { position }) => {
-                if let Some(position) = position.filter(|_| single) {
+            Ok(Message::Ping { positions }) => {
+                if let Some(position) = self.worker.endpoint.channel().and_then(|channel| positions.of(channel)) {
                     self.worker.position.told(position);
                 }
                 return Ok(());

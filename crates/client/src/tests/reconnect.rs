@@ -53,7 +53,7 @@ async fn a_filtered_reader_resumes_from_where_the_gateway_says_it_stands() {
     let mut graph = fake.client().graph("abc").types(["tool_start"]).connect();
     let mut peer = fake.accept().await;
     peer.say(logged(ids[4])).await;
-    peer.say(format!(r#"{{"type":"ping","source":"gateway","position":"{}"}}"#, ids[7])).await;
+    peer.say(format!(r#"{{"type":"ping","source":"gateway","position":{{"graph:abc":"{}"}}}}"#, ids[7])).await;
     peer.say(r#"{"type":"tool_start","live":true}"#).await;
     event(&mut graph).await;
     event(&mut graph).await;
