@@ -1,9 +1,73 @@
-//! Publishes Crewcast events.
+//! Publishes Crewcast events: into Redis, or through a gateway over HTTP.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use crewcast_publisher::{Outcome, Publisher, RunOutcome};
+//! use serde_json::json;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let publisher = Publisher::connect("redis://127.0.0.1:6379").await?;
+//!
+//! // Typed: a run, and a tool call in it.
+//! let run = publisher.run("r1").with_crew("abc");
+//! run.boot(&json!({"topic": "tides"}));
+//! let call = publisher.tools("abc", "r1", "researcher").start("web_search", &json!({"q": "tides"}));
+//! call.progress("3 of 10 pages", Some(0.3));
+//! call.end(0, Outcome::Success); // or drop it
+//! run.done(RunOutcome::Success, Duration::from_secs(2), None);
+//!
+//! // Anything else: a JSON object with a `type`.
+//! publisher.publish("graph:abc", &json!({"type": "note", "text": "half way"}))?;
+//!
+//! let unsent = publisher.close(Duration::from_secs(5)).await;
+//! assert_eq!(unsent.events, 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What happens to an event
+//! Emitting puts it into a bounded queue and returns: it never waits and never fails the caller's work. A
+//! background task sends what has gathered per channel in one step, many channels at the same time, and repeats
+//! exactly the same step until it is confirmed, so that a repetition neither doubles an event nor lets one
+//! overtake another.
+//!
+//! When the queue is full, something gives way and is counted ([`Publisher::stats`],
+//! `crewcast_publisher_dropped_total{reason}`): first the oldest event whose type ends in `_progress`, then the
+//! oldest of the others, and starts and ends only when nothing else is left. Starts and ends are `boot`, `done`,
+//! the terminal types of the channel's namespace, and types that end in `_start`, `_started`, `_end`, `_ended`,
+//! `_completed` or `_failed`. Events on their way do not give way. [`DropPolicy::Newest`] turns *oldest* around.
+//!
+//! # Whose crew
+//! With [`Builder::org`] a crew or run is registered for the org before its first event through an emitter. What
+//! belongs to another org is not written to: such events are dropped with the reason `not_owner`.
+//!
+//! # Without Redis
+//! [`Builder::connect_http`] publishes through a gateway with a token. [`Builder::with_transport`] takes anything
+//! else that implements [`Transport`].
 
 mod append;
+mod backoff;
+mod builder;
+mod claims;
+mod emit;
+#[cfg(feature = "http")]
+mod http;
+mod publisher;
+mod queue;
 mod redis;
+mod tally;
+mod trace;
+mod worker;
 
 pub use append::{
     Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, State, Transport, random_half,
 };
-pub use redis::{PoolSetupError, RedisTransport, pool};
+pub use builder::{Builder, ConnectError};
+pub use crewcast_events::catalog::{Outcome, run::RunOutcome};
+pub use emit::{MissionEmitter, RunEmitter, ToolCall, ToolEmitter};
+#[cfg(feature = "http")]
+pub use http::HttpTransport;
+pub use publisher::{PublishError, Publisher, Unsent};
+pub use queue::DropPolicy;
+pub use redis::{DIRECTORY_AGE, MAX_STATE_KEY, ONCE_AGE, PoolSetupError, RedisTransport, pool};
+pub use tally::Stats;

@@ -14,6 +14,8 @@ use redis::{AsyncConnectionConfig, Script, ScriptInvocation, Value, aio::Multipl
 use crate::append::{Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, Transport};
 use errors::append_error;
 
+pub use claim::DIRECTORY_AGE;
+
 /// How long a connection may take to come up.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long Redis may take to answer. Longer than any script of ours runs; short enough to notice a server
@@ -94,13 +96,16 @@ impl RedisTransport {
     /// # Errors
     /// [`AppendError`]; `Refused` when Redis does not accept the credentials.
     pub async fn ping(&self) -> Result<(), AppendError> {
-        let mut connection = self.connection().await.map_err(|error| match error {
-            PoolError::Backend(error) if errors::is_authentication(&error) => {
-                AppendError::Refused("Redis does not accept the credentials".to_owned())
-            }
-            other => errors::of_pool(&other),
+        let refused = |error: &redis::RedisError| {
+            errors::is_authentication(error)
+                .then(|| AppendError::Refused("Redis does not accept the credentials".to_owned()))
+        };
+        let mut connection = self.connection().await.map_err(|error| match &error {
+            PoolError::Backend(inner) => refused(inner).unwrap_or_else(|| errors::of_pool(&error)),
+            _ => errors::of_pool(&error),
         })?;
-        redis::cmd("PING").exec_async(&mut connection).await.map_err(|error| self.doubt(&error))
+        let answer = redis::cmd("PING").exec_async(&mut connection).await;
+        answer.map_err(|error| refused(&error).unwrap_or_else(|| self.doubt(&error)))
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection, PoolError> {

@@ -2,4 +2,8 @@
 
 mod append;
 mod claim;
+mod emitters;
+#[cfg(feature = "http")]
+mod http;
+mod publisher;
 mod support;

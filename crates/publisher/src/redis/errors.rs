@@ -55,8 +55,7 @@ pub(super) fn of_pool(error: &PoolError) -> AppendError {
 }
 
 pub(super) fn is_authentication(error: &RedisError) -> bool {
-    error.kind() == ErrorKind::AuthenticationFailed
-        || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "DENIED" | "NOPERM"))
+    error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "WRONGPASS" | "DENIED"))
 }
 
 fn passing_code(error: &RedisError) -> Option<&'static str> {

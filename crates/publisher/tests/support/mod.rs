@@ -1,6 +1,10 @@
 //! What the tests share.
 
+#[cfg(feature = "http")]
+mod gateway;
+mod recorder;
 pub mod redis;
+mod transports;
 
 use std::{
     sync::Arc,
@@ -11,6 +15,10 @@ use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
 use crewcast_publisher::{Append, Entry, Once, RedisTransport, pool};
 
 pub use self::redis::RedisServer;
+#[cfg(feature = "http")]
+pub use gateway::Gateway;
+pub use recorder::TestRecorder;
+pub use transports::{Fake, Meddling};
 
 pub fn channel(name: &str) -> Channel {
     name.parse().unwrap()

@@ -1,0 +1,144 @@
+//! Sets up a publisher.
+
+use std::sync::Arc;
+
+use crewcast_events::{Keys, Namespaces};
+
+use crate::{
+    append::{AppendError, Transport},
+    publisher::Publisher,
+    queue::{DropPolicy, Queue},
+    redis::{PoolSetupError, RedisTransport, pool},
+};
+
+/// Why a publisher could not be set up. Never repeats a URL or a token.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL of Redis makes no sense.
+    #[error(transparent)]
+    Redis(#[from] PoolSetupError),
+    /// Redis refuses the credentials.
+    #[error("{0}")]
+    Credentials(String),
+    /// The gateway's URL or the token makes no sense, or TLS could not be set up.
+    #[error("{0}")]
+    Http(&'static str),
+}
+
+/// Everything about a publisher that is not the default. Ends with [`Builder::connect`],
+/// [`Builder::connect_http`] or [`Builder::with_transport`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    org: Option<String>,
+    key_prefix: String,
+    channel_prefix: String,
+    namespaces: Namespaces,
+    connections: usize,
+    queue_events: usize,
+    queue_bytes: usize,
+    drop_policy: DropPolicy,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self {
+            org: None,
+            key_prefix: "crewcast".to_owned(),
+            channel_prefix: String::new(),
+            namespaces: Namespaces::default(),
+            connections: 2,
+            queue_events: 10_000,
+            queue_bytes: 32 << 20,
+            drop_policy: DropPolicy::default(),
+        }
+    }
+}
+
+impl Builder {
+    /// The tenant. Crews and runs are then registered for it before their first event through an emitter; the
+    /// events of one that belongs to another org are dropped. Without, nothing is registered.
+    pub fn org(mut self, org: impl Into<String>) -> Self {
+        self.org = Some(org.into());
+        self
+    }
+
+    /// Prefix of Redis keys, as the gateways' `broker.key_prefix`. Default `crewcast`.
+    pub fn key_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.key_prefix = prefix.into();
+        self
+    }
+
+    /// Prefix of channel names in `PUBLISH`, as the gateways' `broker.channel_prefix`. Default none.
+    pub fn channel_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.channel_prefix = prefix.into();
+        self
+    }
+
+    /// The namespaces, as the gateways have them: length and age of logs, what is retained. Over HTTP the
+    /// gateway's count, and these only say which types end a channel.
+    pub fn namespaces(mut self, namespaces: Namespaces) -> Self {
+        self.namespaces = namespaces;
+        self
+    }
+
+    /// Most connections to Redis, at least 1. Default 2: all appends pipeline on one, another stands in for it.
+    pub fn connections(mut self, connections: usize) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// Most events in the queue, those on their way included. Default 10,000.
+    pub fn queue_events(mut self, events: usize) -> Self {
+        self.queue_events = events;
+        self
+    }
+
+    /// Most bytes in the queue, those on their way and some overhead per event included. Default 32 MiB.
+    pub fn queue_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// What gives way in a full queue. Default: the oldest of what matters least.
+    pub fn drop_policy(mut self, policy: DropPolicy) -> Self {
+        self.drop_policy = policy;
+        self
+    }
+
+    /// Publishes to the Redis at `url`: `redis://` or `rediss://`. Waits for a first sign of life, some
+    /// seconds at most.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the URL makes no sense or the credentials are refused. A Redis that does not
+    /// answer is none: events wait for it.
+    pub async fn connect(self, url: &str) -> Result<Publisher, ConnectError> {
+        let pool = pool(url, self.connections)?;
+        let keys = Keys::new(self.key_prefix.clone());
+        let transport = RedisTransport::new(pool, keys, self.channel_prefix.clone(), self.namespaces.clone());
+        match transport.ping().await {
+            Ok(()) => {}
+            Err(AppendError::Refused(why)) => return Err(ConnectError::Credentials(why)),
+            Err(error) => tracing::warn!(%error, "events wait for the broker"),
+        }
+        Ok(self.with_transport(Arc::new(transport)))
+    }
+
+    /// Publishes through a gateway: `url` is its root, `token` one whose `publish` claim grants the channels.
+    /// Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the URL or the token makes no sense. A gateway that does not answer is none:
+    /// events wait for it.
+    #[cfg(feature = "http")]
+    pub fn connect_http(self, url: &str, token: &str) -> Result<Publisher, ConnectError> {
+        let transport = crate::http::HttpTransport::new(url, token)?;
+        Ok(self.with_transport(Arc::new(transport)))
+    }
+
+    /// Publishes through a transport of one's own. Needs a tokio runtime.
+    pub fn with_transport(self, transport: Arc<dyn Transport>) -> Publisher {
+        let queue = Queue::new(self.queue_events, self.queue_bytes, self.drop_policy);
+        Publisher::start(transport, queue, self.org, self.namespaces)
+    }
+}

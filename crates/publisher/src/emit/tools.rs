@@ -1,0 +1,110 @@
+//! Tool calls on `graph:<crew>`.
+
+use std::{sync::Arc, time::Instant};
+
+use crewcast_events::{
+    Kind,
+    catalog::{
+        Outcome,
+        tool::{ToolEvent, ToolKind},
+    },
+    timestamp,
+};
+use serde::Serialize;
+
+use super::{Target, object};
+use crate::{publisher::Publisher, trace};
+
+/// Emits the tool calls of one agent. Cheap to clone.
+#[derive(Clone)]
+pub struct ToolEmitter {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    target: Target,
+    crew: String,
+    run: String,
+    agent: String,
+}
+
+impl ToolEmitter {
+    pub(super) fn new(publisher: &Publisher, crew: &str, run: &str, agent: &str) -> Self {
+        let ids = [(Kind::Crew, crew, None), (Kind::Run, run, Some(crew))];
+        let target = Target::new(publisher, "graph", crew, &ids);
+        let (crew, run, agent) = (crew.to_owned(), run.to_owned(), agent.to_owned());
+        Self { shared: Arc::new(Shared { target, crew, run, agent }) }
+    }
+
+    /// Emits `tool_start`. `params` is an object; anything else stands in one as its `value`. The call ends
+    /// with [`ToolCall::end`], or when it is dropped.
+    #[must_use = "dropping the call ends it"]
+    pub fn start(&self, tool: impl Into<String>, params: &(impl Serialize + ?Sized)) -> ToolCall {
+        let call = ToolCall {
+            shared: self.shared.clone(),
+            tool: tool.into(),
+            since: Instant::now(),
+            traceparent: trace::parent(),
+            began_in_panic: std::thread::panicking(),
+            ended: false,
+        };
+        call.emit(ToolKind::ToolStart { params: object(params) });
+        call
+    }
+}
+
+/// A tool call that is going on. Dropped without [`ToolCall::end`] it emits `tool_end`: with `success` and exit
+/// code 0, or with `error` and exit code 1 when the thread is panicking.
+pub struct ToolCall {
+    shared: Arc<Shared>,
+    tool: String,
+    since: Instant,
+    traceparent: Option<String>,
+    began_in_panic: bool,
+    ended: bool,
+}
+
+impl ToolCall {
+    /// Emits `tool_progress`. `progress` is 0 to 1; what lies outside is brought inside.
+    pub fn progress(&self, message: impl Into<String>, progress: Option<f64>) {
+        let progress = progress.filter(|value| !value.is_nan()).map(|value| value.clamp(0.0, 1.0));
+        self.emit(ToolKind::ToolProgress { message: message.into(), progress });
+    }
+
+    /// Emits `tool_end`.
+    pub fn end(mut self, exit_code: i32, outcome: Outcome) {
+        self.finish(exit_code, outcome);
+    }
+
+    fn finish(&mut self, exit_code: i32, status: Outcome) {
+        self.ended = true;
+        self.emit(ToolKind::ToolEnd { duration_s: self.since.elapsed().as_secs_f64(), exit_code, status });
+    }
+
+    fn emit(&self, kind: ToolKind) {
+        let Shared { target, crew, run, agent } = &*self.shared;
+        target.emit(&ToolEvent {
+            kind,
+            timestamp: timestamp::now(),
+            crew_id: crew.clone(),
+            run_id: run.clone(),
+            agent_id: agent.clone(),
+            tool: self.tool.clone(),
+            // All events of a call belong to the span that it began in, wherever it is dropped.
+            traceparent: self.traceparent.clone(),
+        });
+    }
+}
+
+impl Drop for ToolCall {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        if std::thread::panicking() && !self.began_in_panic {
+            self.finish(1, Outcome::Error);
+        } else {
+            self.finish(0, Outcome::Success);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The handle that programs hold.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use crewcast_events::{BadChannel, Body, BodyError, Channel, Event, Namespaces, Rejected};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+use tokio::task::JoinHandle;
+
+use crate::{
+    append::{Entry, State, Transport},
+    builder::{Builder, ConnectError},
+    claims::Directory,
+    queue::{Claims, Message, Queue, Rank},
+    redis::MAX_STATE_KEY,
+    tally::{Reason, Stats, Tally},
+    worker::Worker,
+};
+
+/// Why something given to `publish` is no event. What happens to an event afterwards is never an error: it is
+/// sent, or counted as dropped.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The channel's name is none.
+    #[error(transparent)]
+    Channel(#[from] BadChannel),
+    /// The value cannot be written as JSON.
+    #[error("the event cannot be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It is JSON, but no event that can be logged.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// It is no event.
+    #[error(transparent)]
+    Live(#[from] Rejected),
+    /// The state's key is empty or too long.
+    #[error("a state key has 1 to {MAX_STATE_KEY} characters")]
+    StateKey,
+}
+
+/// What [`Publisher::close`] could not send: never confirmed, which for events on their way when time ran out
+/// does not mean that they did not arrive.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Unsent {
+    /// How many events.
+    pub events: usize,
+    /// The producers' bytes by channel, in the order of emitting.
+    pub by_channel: BTreeMap<Channel, Vec<Bytes>>,
+}
+
+/// Publishes events. Cheap to clone; all clones share one queue and one background task.
+///
+/// Emitting never waits: the event is queued and sent in the background, in the order of emitting within a
+/// channel. When the last clone is dropped without [`Publisher::close`], the task ends and what is queued is lost.
+#[derive(Clone)]
+pub struct Publisher {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) org: Option<String>,
+    namespaces: Namespaces,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut().take() {
+            task.abort();
+        }
+    }
+}
+
+impl Publisher {
+    /// A publisher to the Redis at `url` with everything else as by default. See [`Builder`] for the rest.
+    ///
+    /// # Errors
+    /// [`ConnectError`] when the URL makes no sense or the credentials are refused. A Redis that does not
+    /// answer is none: events wait for it.
+    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+        Self::builder().connect(url).await
+    }
+
+    /// Sets up a publisher.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    pub(crate) fn start(
+        transport: Arc<dyn Transport>,
+        queue: Queue,
+        org: Option<String>,
+        namespaces: Namespaces,
+    ) -> Self {
+        let (queue, tally) = (Arc::new(queue), Arc::new(Tally::default()));
+        let worker = Worker { queue: queue.clone(), transport, tally: tally.clone(), directory: Directory::default() };
+        let task = Mutex::new(Some(tokio::spawn(worker.run())));
+        Self { inner: Arc::new(Inner { queue, tally, org, namespaces, task }) }
+    }
+
+    /// Publishes an event into its channel's log.
+    ///
+    /// # Errors
+    /// [`PublishError`] when `event` does not serialise to a JSON object with a string `type` and without a
+    /// top-level `id`, or `channel` is no channel.
+    pub fn publish(&self, channel: &str, event: &(impl Serialize + ?Sized)) -> Result<(), PublishError> {
+        self.publish_raw(channel, serde_json::to_vec(event)?)
+    }
+
+    /// Like [`Publisher::publish`], with the bytes as they are: nothing in them is written anew.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`].
+    pub fn publish_raw(&self, channel: &str, event: impl Into<Bytes>) -> Result<(), PublishError> {
+        self.push_logged(&channel.parse()?, Entry::new(Body::parse(event)?), None);
+        Ok(())
+    }
+
+    /// Publishes an event and, in the same atomic step, sets the document `key` of the channel's state.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish`], and when `key` does not have 1 to 128 characters.
+    pub fn publish_with_state(
+        &self,
+        channel: &str,
+        event: &(impl Serialize + ?Sized),
+        key: &str,
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<(), PublishError> {
+        self.publish_stateful(channel, event, key, Some(to_raw_value(value)?.into()))
+    }
+
+    /// Publishes an event and, in the same atomic step, removes the document `key` of the channel's state.
+    ///
+    /// # Errors
+    /// As [`Publisher::publish_with_state`].
+    pub fn publish_removing_state(
+        &self,
+        channel: &str,
+        event: &(impl Serialize + ?Sized),
+        key: &str,
+    ) -> Result<(), PublishError> {
+        self.publish_stateful(channel, event, key, None)
+    }
+
+    fn publish_stateful(
+        &self,
+        channel: &str,
+        event: &(impl Serialize + ?Sized),
+        key: &str,
+        value: Option<Arc<RawValue>>,
+    ) -> Result<(), PublishError> {
+        if key.is_empty() || key.chars().count() > MAX_STATE_KEY {
+            return Err(PublishError::StateKey);
+        }
+        let state = Some(State { key: key.to_owned(), value });
+        let entry = Entry { state, ..Entry::new(Body::parse(serde_json::to_vec(event)?)?) };
+        self.push_logged(&channel.parse()?, entry, None);
+        Ok(())
+    }
+
+    /// Publishes without id and history: whoever is connected hears it, at most once. It is not repeated when
+    /// the transport does not answer.
+    ///
+    /// # Errors
+    /// [`PublishError`] when the bytes are no event or `channel` is no channel.
+    pub fn publish_live(&self, channel: &str, event: impl Into<Bytes>) -> Result<(), PublishError> {
+        let event = Event::parse(event.into())?;
+        let channel = channel.parse()?;
+        let rank = self.rank(&channel, &event.kind());
+        self.push(&channel, Message::Live(event.raw().clone()), None, rank);
+        Ok(())
+    }
+
+    pub(crate) fn push_logged(&self, channel: &Channel, entry: Entry, claims: Claims) {
+        let rank = self.rank(channel, entry.body.kind());
+        self.push(channel, Message::Logged(entry), claims, rank);
+    }
+
+    fn push(&self, channel: &Channel, message: Message, claims: Claims, rank: Rank) {
+        match self.inner.queue.push(channel, message, claims, rank) {
+            Ok(gave_way) => self.inner.tally.dropped(Reason::QueueFull, gave_way, "the queue is full"),
+            Err(reason) => self.inner.tally.dropped(reason, 1, "the queue does not take it"),
+        }
+    }
+
+    fn rank(&self, channel: &Channel, kind: &str) -> Rank {
+        Rank::of(kind, self.inner.namespaces.of(channel).map_or(&[], |namespace| &namespace.terminal))
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.inner
+    }
+
+    /// How many events are queued or on their way.
+    pub fn queued(&self) -> usize {
+        self.inner.queue.events()
+    }
+
+    /// What became of the events so far.
+    pub fn stats(&self) -> Stats {
+        self.inner.tally.stats()
+    }
+
+    /// Takes no more events in, sends what is queued for at most `timeout`, ends the background task and
+    /// answers what was not confirmed. Concerns all clones; events emitted afterwards are counted as dropped.
+    pub async fn close(&self, timeout: Duration) -> Unsent {
+        self.inner.queue.close();
+        let _ = tokio::time::timeout(timeout, self.inner.queue.empty()).await;
+        let task = self.inner.task.lock().take();
+        if let Some(task) = task {
+            task.abort();
+            // Cancelled, as it should be: what is left is then nobody's but ours.
+            let _ = task.await;
+        }
+        let by_channel = self.inner.queue.drain();
+        Unsent { events: by_channel.values().map(Vec::len).sum(), by_channel }
+    }
+}

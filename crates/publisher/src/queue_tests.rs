@@ -1,0 +1,153 @@
+use super::*;
+use crewcast_events::Body;
+
+fn push(queue: &Queue, channel: &str, kind: &str) -> Result<u64, Reason> {
+    push_text(queue, channel, &format!(r#"{{"type":"{kind}"}}"#), Rank::of(kind, &[]))
+}
+
+fn push_text(queue: &Queue, channel: &str, text: &str, rank: Rank) -> Result<u64, Reason> {
+    let entry = Entry::new(Body::parse(text.as_bytes().to_vec()).unwrap());
+    queue.push(&channel.parse().unwrap(), Message::Logged(entry), None, rank)
+}
+
+fn left(queue: &Queue) -> Vec<String> {
+    let kind = |body: &Bytes| Body::parse(body.clone()).unwrap().kind().to_owned();
+    queue.drain().values().flatten().map(kind).collect()
+}
+
+fn of(events: usize, policy: DropPolicy) -> Queue {
+    Queue::new(events, 1 << 20, policy)
+}
+
+#[test]
+fn progress_gives_way_first_then_the_rest_then_starts_and_ends() {
+    let queue = of(4, DropPolicy::Oldest);
+    for kind in ["tool_start", "note", "a_progress", "b_progress"] {
+        assert_eq!(push(&queue, "graph:a", kind), Ok(0));
+    }
+    for kind in ["tool_end", "c_progress", "done", "boot", "agent_end"] {
+        assert_eq!(push(&queue, "graph:b", kind), Ok(1), "{kind}");
+    }
+    // a_ and b_progress gave way, then c_progress, then the note; then the oldest start.
+    assert_eq!(left(&queue), ["tool_end", "done", "boot", "agent_end"]);
+}
+
+#[test]
+fn what_matters_less_than_everything_queued_gives_way_itself() {
+    let queue = of(2, DropPolicy::Oldest);
+    push(&queue, "graph:a", "tool_start").unwrap();
+    push(&queue, "graph:a", "tool_end").unwrap();
+    assert_eq!(push(&queue, "graph:a", "x_progress"), Ok(1));
+    assert_eq!(push(&queue, "graph:a", "note"), Ok(1));
+    assert_eq!(left(&queue), ["tool_start", "tool_end"]);
+}
+
+#[test]
+fn the_newest_gives_way_if_so_configured() {
+    let queue = of(2, DropPolicy::Newest);
+    for kind in ["one", "two", "three", "x_progress"] {
+        push(&queue, "graph:a", kind).unwrap();
+    }
+    assert_eq!(left(&queue), ["one", "two"]);
+    push(&queue, "graph:a", "a_progress").unwrap();
+    push(&queue, "graph:a", "one").unwrap();
+    assert_eq!(push(&queue, "graph:a", "two"), Ok(1));
+    assert_eq!(left(&queue), ["one", "two"]);
+}
+
+#[test]
+fn bytes_are_bounded_and_an_event_beyond_them_evicts_nobody() {
+    let queue = Queue::new(100, 2000, DropPolicy::Oldest);
+    let text = |kind: &str, len: usize| format!(r#"{{"type":"{kind}","x":"{}"}}"#, "x".repeat(len));
+    assert_eq!(push_text(&queue, "graph:a", &text("a", 500), Rank::Other), Ok(0));
+    assert_eq!(push_text(&queue, "graph:a", &text("b", 500), Rank::Other), Ok(0));
+    assert_eq!(push_text(&queue, "graph:a", &text("c", 2000), Rank::Boundary), Err(Reason::TooLarge));
+    assert_eq!(push_text(&queue, "graph:a", &text("d", 1400), Rank::Other), Ok(2));
+    assert_eq!(left(&queue), ["d"]);
+}
+
+#[test]
+fn a_batch_that_is_out_counts_and_does_not_give_way() {
+    let queue = of(2, DropPolicy::Oldest);
+    push(&queue, "graph:a", "a_progress").unwrap();
+    push(&queue, "graph:a", "b_progress").unwrap();
+    let batch = queue.take().unwrap();
+    assert_eq!(batch.items.len(), 2);
+    assert_eq!(push(&queue, "graph:a", "done"), Ok(1));
+    assert_eq!(queue.events(), 2);
+    queue.settle(&batch.channel, 2);
+    queue.release(&batch.channel, batch.sequence);
+    assert_eq!(push(&queue, "graph:a", "done"), Ok(0));
+    assert_eq!(left(&queue), ["done"]);
+}
+
+#[test]
+fn one_batch_of_a_channel_is_out_at_a_time_and_channels_take_turns() {
+    let queue = of(1000, DropPolicy::Oldest);
+    for _ in 0..MAX_ENTRIES + 2 {
+        push(&queue, "graph:a", "x").unwrap();
+    }
+    push(&queue, "graph:b", "x").unwrap();
+    let a = queue.take().unwrap();
+    let b = queue.take().unwrap();
+    assert_eq!((a.channel.id(), a.items.len(), b.channel.id(), b.items.len()), ("a", MAX_ENTRIES, "b", 1));
+    assert!(queue.take().is_none());
+    queue.settle(&a.channel, MAX_ENTRIES);
+    queue.release(&a.channel, Sequence { next: 129, ..a.sequence });
+    let rest = queue.take().unwrap();
+    assert_eq!((rest.items.len(), rest.sequence.next), (2, 129));
+}
+
+#[test]
+fn a_batch_is_bounded_in_bytes() {
+    let queue = Queue::new(100, 1 << 22, DropPolicy::Oldest);
+    let text = format!(r#"{{"type":"a","x":"{}"}}"#, "x".repeat(200_000));
+    for _ in 0..3 {
+        push_text(&queue, "graph:a", &text, Rank::Other).unwrap();
+    }
+    assert_eq!(queue.take().unwrap().items.len(), 1);
+}
+
+#[test]
+fn a_lane_whose_events_all_gave_way_comes_back() {
+    let queue = of(1, DropPolicy::Oldest);
+    push(&queue, "graph:a", "one").unwrap();
+    push(&queue, "graph:b", "two").unwrap();
+    let batch = queue.take().unwrap();
+    assert_eq!(batch.channel.id(), "b");
+    assert!(queue.take().is_none());
+    queue.settle(&batch.channel, 1);
+    queue.release(&batch.channel, batch.sequence);
+    push(&queue, "graph:a", "three").unwrap();
+    assert_eq!(queue.take().unwrap().channel.id(), "a");
+}
+
+#[test]
+fn idle_lanes_are_bounded_and_the_latest_are_kept() {
+    let queue = of(10, DropPolicy::Oldest);
+    for n in 0..=2 * IDLE_LANES {
+        push(&queue, &format!("graph:{n}"), "x").unwrap();
+        let batch = queue.take().unwrap();
+        queue.settle(&batch.channel, 1);
+        queue.release(&batch.channel, Sequence { next: 2, ..batch.sequence });
+    }
+    assert_eq!(queue.lanes.lock().by_channel.len(), IDLE_LANES);
+    push(&queue, &format!("graph:{}", 2 * IDLE_LANES), "x").unwrap();
+    assert_eq!(queue.take().unwrap().sequence.next, 2);
+    push(&queue, "graph:0", "x").unwrap();
+    assert_eq!(queue.take().unwrap().sequence.next, 1);
+}
+
+#[test]
+fn nothing_enters_a_closed_queue() {
+    let queue = of(1, DropPolicy::Oldest);
+    queue.close();
+    assert_eq!(push(&queue, "graph:a", "x"), Err(Reason::Closed));
+}
+
+#[test]
+fn terminal_types_of_the_namespace_are_ends() {
+    assert_eq!(Rank::of("finished", &["finished".to_owned()]), Rank::Boundary);
+    assert_eq!(Rank::of("finished", &[]), Rank::Other);
+    assert_eq!(Rank::of("signal", &[]), Rank::Other);
+}

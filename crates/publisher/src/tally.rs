@@ -1,0 +1,117 @@
+//! What became of the events: counted, and said at most once a minute per reason.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+
+const SAY_EVERY: Duration = Duration::from_secs(60);
+
+/// Why an event was dropped: the `reason` of `crewcast_publisher_dropped_total`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Reason {
+    /// It gave way in a full queue.
+    QueueFull,
+    /// It alone is larger than the queue may be.
+    TooLarge,
+    /// The transport refused it.
+    Refused,
+    /// Its crew or run belongs to another org.
+    NotOwner,
+    /// It was live, and the transport did not answer: a repetition might double it.
+    Live,
+    /// The publisher was closed already.
+    Closed,
+    /// An emitter was given an id that is none.
+    Invalid,
+}
+
+impl Reason {
+    const COUNT: usize = 7;
+
+    fn label(self) -> &'static str {
+        match self {
+            Reason::QueueFull => "queue_full",
+            Reason::TooLarge => "too_large",
+            Reason::Refused => "refused",
+            Reason::NotOwner => "not_owner",
+            Reason::Live => "live",
+            Reason::Closed => "closed",
+            Reason::Invalid => "invalid",
+        }
+    }
+}
+
+/// What a publisher has done so far.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Events that the transport confirmed.
+    pub published: u64,
+    /// Attempts that were repeated.
+    pub retried: u64,
+    /// Events that were dropped, for whatever reason.
+    pub dropped: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Tally {
+    published: AtomicU64,
+    retried: AtomicU64,
+    dropped: AtomicU64,
+    said: [Mutex<Said>; Reason::COUNT],
+    said_away: Mutex<Said>,
+}
+
+#[derive(Default)]
+struct Said {
+    at: Option<Instant>,
+    since: u64,
+}
+
+impl Said {
+    /// How many there are to speak of, when it is time to speak.
+    fn due(&mut self, count: u64) -> Option<u64> {
+        self.since += count;
+        if self.at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+            return None;
+        }
+        self.at = Some(Instant::now());
+        Some(std::mem::take(&mut self.since))
+    }
+}
+
+impl Tally {
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            published: self.published.load(Ordering::Relaxed),
+            retried: self.retried.load(Ordering::Relaxed),
+            dropped: self.dropped.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn published(&self, count: u64) {
+        self.published.fetch_add(count, Ordering::Relaxed);
+        metrics::counter!("crewcast_publisher_published_total").increment(count);
+    }
+
+    pub(crate) fn retried(&self, why: &str) {
+        self.retried.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("crewcast_publisher_retried_total").increment(1);
+        if let Some(attempts) = self.said_away.lock().due(1) {
+            tracing::warn!(attempts, why, "events wait: publishing is repeated");
+        }
+    }
+
+    pub(crate) fn dropped(&self, reason: Reason, count: u64, why: &str) {
+        if count == 0 {
+            return;
+        }
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+        metrics::counter!("crewcast_publisher_dropped_total", "reason" => reason.label()).increment(count);
+        if let Some(events) = self.said[reason as usize].lock().due(count) {
+            tracing::warn!(events, reason = reason.label(), why, "events dropped");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Transports that misbehave.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use bytes::Bytes;
+use crewcast_events::{Channel, EventId};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
+use parking_lot::Mutex;
+
+type Hook = dyn Fn(&Append) -> Option<AppendError> + Send + Sync;
+
+/// Asks one hook before and one after it passes an append on, and remembers what it was given.
+pub struct Meddling {
+    inner: Arc<dyn Transport>,
+    before: Box<Hook>,
+    after: Box<Hook>,
+    pub appends: Mutex<Vec<Append>>,
+}
+
+impl Meddling {
+    pub fn recording(inner: impl Transport) -> Self {
+        Self {
+            inner: Arc::new(inner),
+            before: Box::new(|_| None),
+            after: Box::new(|_| None),
+            appends: Mutex::default(),
+        }
+    }
+
+    pub fn before(self, hook: impl Fn(&Append) -> Option<AppendError> + Send + Sync + 'static) -> Self {
+        Self { before: Box::new(hook), ..self }
+    }
+
+    pub fn after(self, hook: impl Fn(&Append) -> Option<AppendError> + Send + Sync + 'static) -> Self {
+        Self { after: Box::new(hook), ..self }
+    }
+}
+
+#[async_trait::async_trait]
+impl Transport for Meddling {
+    async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
+        self.appends.lock().push(append.clone());
+        if let Some(error) = (self.before)(append) {
+            return Err(error);
+        }
+        let ids = self.inner.append(append).await?;
+        (self.after)(append).map_or(Ok(ids), Err)
+    }
+
+    async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
+        self.inner.publish_live(channel, message).await
+    }
+
+    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
+        self.inner.claim(claim, mode).await
+    }
+}
+
+/// Remembers everything; answers nothing but errors while it is away.
+#[derive(Default)]
+pub struct Fake {
+    pub away: AtomicBool,
+    /// The org that every id belongs to, if not the claimant's.
+    pub owner: Mutex<Option<String>>,
+    /// `append <channel> <type>`, `live <channel>`, `claim <kind> <id> <crew>`, in order.
+    pub seen: Mutex<Vec<String>>,
+    pub attempts: AtomicUsize,
+}
+
+impl Fake {
+    pub fn away() -> Self {
+        let fake = Self::default();
+        fake.set_away(true);
+        fake
+    }
+
+    pub fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
+    pub fn seen(&self) -> Vec<String> {
+        self.seen.lock().clone()
+    }
+
+    fn answer(&self) -> Result<(), AppendError> {
+        self.attempts.fetch_add(1, Ordering::SeqCst);
+        if self.away.load(Ordering::SeqCst) {
+            return Err(AppendError::Unavailable("away".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+#[async_trait::async_trait]
+impl Transport for Fake {
+    async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
+        self.answer()?;
+        for entry in &append.entries {
+            self.seen.lock().push(format!("append {} {}", append.channel, entry.body.kind()));
+        }
+        Ok(append.entries.iter().map(|_| None).collect())
+    }
+
+    async fn publish_live(&self, channel: &Channel, _: Bytes) -> Result<(), AppendError> {
+        self.answer()?;
+        self.seen.lock().push(format!("live {channel}"));
+        Ok(())
+    }
+
+    async fn claim(&self, claim: &Claim, _: ClaimMode) -> Result<Claimed, AppendError> {
+        self.answer()?;
+        if let Some(owner) = self.owner.lock().clone().filter(|owner| *owner != claim.org) {
+            return Ok(Claimed::OwnedBy(owner));
+        }
+        let crew = claim.crew.as_deref().unwrap_or("-");
+        self.seen.lock().push(format!("claim {} {} {crew}", claim.kind.as_str(), claim.id));
+        Ok(Claimed::Done)
+    }
+}
