@@ -2,10 +2,11 @@
 
 use crewcast_events::Keys;
 use crewcast_gateway::{
-    broker,
+    broker::redis::RedisRegistry,
     config::{BrokerKind, Config},
 };
 use crewcast_publisher::{HttpTransport, RedisTransport, pool};
+use deadpool_redis::Pool;
 
 use crate::error::CliError;
 
@@ -14,20 +15,31 @@ use crate::error::CliError;
 /// # Errors
 /// [`CliError::Usage`] when the broker is no Redis, or its address none.
 pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
-    let broker = &config.broker;
-    demand_redis(config)?;
-    let pool = pool(broker.url.expose(), 1).map_err(|error| CliError::Usage(format!("broker.url: {error}")))?;
-    Ok(RedisTransport::new(pool, keys(config), broker.channel_prefix.clone(), config.namespaces.clone()))
+    let prefix = config.broker.channel_prefix.clone();
+    Ok(RedisTransport::new(pool_of_one(config)?, keys(config), prefix, config.namespaces.clone()))
 }
 
 /// The registry in the configured Redis: the directory, revocations, tickets.
 ///
 /// # Errors
 /// [`CliError::Usage`] when the broker is no Redis, or its address none.
-pub fn registry(config: &Config) -> Result<broker::redis::RedisRegistry, CliError> {
-    demand_redis(config)?;
-    let pool = broker::redis::pool(&config.broker.url).map_err(|error| CliError::Usage(error.to_string()))?;
-    Ok(broker::redis::RedisRegistry::new(pool, keys(config)))
+pub fn registry(config: &Config) -> Result<RedisRegistry, CliError> {
+    Ok(RedisRegistry::new(pool_of_one(config)?, keys(config)))
+}
+
+/// A pool of one connection to the configured Redis.
+///
+/// # Errors
+/// [`CliError::Usage`] when the broker is no Redis, or its address none.
+pub fn pool_of_one(config: &Config) -> Result<Pool, CliError> {
+    if config.broker.kind == BrokerKind::Memory {
+        return Err(CliError::Usage(
+            "broker.kind is memory: such a broker lives inside its gateway and cannot be reached from outside. Publish with \
+             --gateway, or configure a Redis (CREWCAST_REDIS_URL)"
+                .to_owned(),
+        ));
+    }
+    pool(config.broker.url.expose(), 1).map_err(|error| CliError::Usage(format!("broker.url: {error}")))
 }
 
 /// The transport through a gateway.
@@ -42,17 +54,6 @@ pub fn http(gateway: &str, token: Option<&str>) -> Result<HttpTransport, CliErro
         ));
     };
     HttpTransport::new(gateway, token.trim()).map_err(|error| CliError::Usage(error.to_string()))
-}
-
-fn demand_redis(config: &Config) -> Result<(), CliError> {
-    match config.broker.kind {
-        BrokerKind::Redis => Ok(()),
-        BrokerKind::Memory => Err(CliError::Usage(
-            "broker.kind is memory: such a broker lives inside its gateway and cannot be reached from outside. Publish with \
-             --gateway, or configure a Redis (CREWCAST_REDIS_URL)"
-                .to_owned(),
-        )),
-    }
 }
 
 fn keys(config: &Config) -> Keys {

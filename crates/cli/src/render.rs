@@ -97,7 +97,8 @@ mod tests {
             line("graph:abc", &start),
             r#"08:15:30.500 graph:abc tool_start agent=a1 tool=search params={"q":"tides"} run=r1"#
         );
-        let end = format!(r#"{{"type":"tool_end",{at},"tool":"search","status":"error","duration_s":1.25,"exit_code":2}}"#);
+        let end =
+            format!(r#"{{"type":"tool_end",{at},"tool":"search","status":"error","duration_s":1.25,"exit_code":2}}"#);
         assert_eq!(line("graph:abc", &end), "08:15:30.500 graph:abc tool_end tool=search error took=1.2s exit=2");
         let progress = format!(r#"{{"type":"tool_progress",{at},"message":"3 of 10 pages","progress":0.3}}"#);
         assert_eq!(line("graph:abc", &progress), "08:15:30.500 graph:abc tool_progress progress=30% 3 of 10 pages");

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
     /// The token for --gateway; its claim "publish" must list the channel
-    #[arg(long, value_name = "JWT", env = "CREWCAST_TOKEN", hide_env_values = true, requires = "gateway")]
+    #[arg(long, value_name = "JWT", env = "CREWCAST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 }
 
@@ -79,7 +79,9 @@ fn state((key, json): (String, String)) -> Result<State, CliError> {
     let value = match json.as_str() {
         "" => None,
         json => Some(RawValue::from_string(json.to_owned()).map_err(|error| {
-            CliError::Usage(format!("--state {key}: what follows the = is no JSON ({error}); a text needs its own quotes"))
+            CliError::Usage(format!(
+                "--state {key}: what follows the = is no JSON ({error}); a text needs its own quotes"
+            ))
         })?),
     };
     Ok(State { key, value: value.map(Arc::from) })
@@ -107,7 +109,9 @@ where
         }
         let at = |error: CliError| match error {
             CliError::Failed(text) => CliError::Failed(format!("line {number}: {text}")),
-            CliError::Unreachable(text) => CliError::Unreachable(format!("line {number} and the rest are not published: {text}")),
+            CliError::Unreachable(text) => {
+                CliError::Unreachable(format!("line {number} and the rest are not published: {text}"))
+            }
             other => other,
         };
         if event.len() > limit || (read == limit + 2 && line.last() != Some(&b'\n')) {

@@ -53,9 +53,9 @@ impl From<KindArg> for Kind {
 
 /// Ids of everything are spelled as those of channels.
 fn id(text: &str) -> Result<String, String> {
-    Channel::new("crew", text).map(|channel| channel.id().to_owned()).map_err(|_| {
-        "an id is 1 to 128 characters of [A-Za-z0-9._-]".to_owned()
-    })
+    Channel::new("crew", text)
+        .map(|channel| channel.id().to_owned())
+        .map_err(|_| "an id is 1 to 128 characters of [A-Za-z0-9._-]".to_owned())
 }
 
 /// Claims the id for the org.

@@ -65,7 +65,12 @@ impl Sender {
         Ok(self.transport.publish_live(&self.channel, event).await?)
     }
 
-    async fn send_logged(&mut self, event: Bytes, state: Option<State>, line: Option<usize>) -> Result<String, CliError> {
+    async fn send_logged(
+        &mut self,
+        event: Bytes,
+        state: Option<State>,
+        line: Option<usize>,
+    ) -> Result<String, CliError> {
         let body = Body::parse(event).map_err(|error| CliError::Failed(error.to_string()))?;
         let entry = Entry { state, ..Entry::new(body) };
         let mut append = Append { channel: self.channel.clone(), entries: vec![entry], once: self.once(line) };

@@ -72,7 +72,8 @@ async fn each_line_is_an_event_and_blank_ones_are_passed_over() {
 #[tokio::test]
 async fn a_bad_line_is_named_and_ends_it() {
     let (recorder, mut sender) = sender(Once::Sequence);
-    let (result, printed) = lines("{\"type\":\"a\"}\n\n{\"id\":1,\"type\":\"b\"}\n{\"type\":\"c\"}\n", 100, &mut sender).await;
+    let (result, printed) =
+        lines("{\"type\":\"a\"}\n\n{\"id\":1,\"type\":\"b\"}\n{\"type\":\"c\"}\n", 100, &mut sender).await;
     let error = result.unwrap_err();
     assert!(error.to_string().starts_with("line 3: a logged event has no \"id\""), "{error}");
     assert_eq!((printed, recorder.appends.lock().unwrap().len()), (1, 1));

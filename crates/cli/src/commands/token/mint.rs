@@ -13,6 +13,7 @@ use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
 /// What to mint. Lists are written with commas; `*` means all that the org has.
 #[derive(clap::Args, Debug, Default)]
+#[group(skip)]
 pub struct Args {
     /// The user
     #[arg(long, required = true, value_name = "USER")]
@@ -140,7 +141,8 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_minted_is_accepted_and_grants_what_was_asked() {
-        let args = parse("crewcast token --sub u1 --org acme --crews a,b --runs * --publish graph:* --ttl 2h --jti j --admin");
+        let args =
+            parse("crewcast token --sub u1 --org acme --crews a,b --runs * --publish graph:* --ttl 2h --jti j --admin");
         let auth = AuthConfig { issuer: Some("me".into()), audience: vec!["x".into(), "y".into()], ..auth() };
         let token = sign(&auth, &claims(&args, &auth, unix_now())).await.unwrap();
         let identity = Verifier::new(&auth).unwrap().verify(&token).await.unwrap();

@@ -9,10 +9,9 @@ use crate::{duration, error::CliError, link, output, settings::ConfigArgs};
 
 /// Arguments of `token revoke`.
 #[derive(clap::Args, Debug)]
-#[group(required = true, multiple = false, id = "target", args = ["jti", "sub"])]
 pub struct Args {
     /// Revoke the token with this id
-    #[arg(long)]
+    #[arg(long, required_unless_present = "sub", conflicts_with = "sub")]
     pub jti: Option<String>,
     /// Revoke every token of this user that was issued until now
     #[arg(long, value_name = "USER")]
@@ -43,7 +42,9 @@ pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> 
     let revocation = args.revocation(unix_now())?;
     let registry = link::registry(&config)?;
     registry.revoke(&revocation).await.map_err(|error| {
-        CliError::Unreachable(format!("nothing was revoked: {error}\nIs broker.url right and does Redis run? `crewcast check` tries it out."))
+        CliError::Unreachable(format!(
+            "nothing was revoked: {error}\nIs broker.url right and does Redis run? `crewcast check` tries it out."
+        ))
     })?;
     let what = match &revocation.target {
         RevocationTarget::Jti(jti) => format!("the token with jti {jti}"),
