@@ -40,6 +40,14 @@ pub(in crate::broker) async fn refuses_what_no_log_takes(subject: Subject) {
     }
     let page = broker.history(&run, 0, 10).await.unwrap();
     assert_eq!((page.head, page.entries.len()), (None, 0), "nothing of it happened");
+    for name in ["live:only", "unknown:ns"] {
+        let append = Append { channel: channel(name), entries: vec![entry(r#"{"type":"x"}"#)], once: Once::No };
+        let refused = broker.append(&append).await.unwrap_err();
+        assert!(matches!(refused, AppendError::Refused(_)), "{refused:?}");
+    }
+    broker.publish_live(&channel("live:only"), Bytes::from_static(br#"{"type":"x"}"#)).await.unwrap();
+    let refused = broker.publish_live(&channel("unknown:ns"), Bytes::new()).await.unwrap_err();
+    assert!(matches!(refused, AppendError::Refused(_)), "{refused:?}");
 }
 
 fn numbered(producer: &str, first: u64, bodies: &[&str]) -> Append {

@@ -29,12 +29,14 @@ pub(super) struct Subject {
 /// How long anything that must happen may take.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// The built-in namespaces and: `short` (5 events), `brief` (1 s), `caught` (captured live, log of 2).
+/// The built-in namespaces and: `short` (5 events), `brief` (1 s), `live` (no log).
 pub(super) fn namespaces() -> Namespaces {
     let mut all = Namespaces::default();
     let hour = Duration::from_secs(3600);
     let short = Namespace { log: LogPolicy { length: 5, age: hour }, ..Namespace::default() };
     let brief = Namespace { log: LogPolicy { length: 100, age: Duration::from_secs(1) }, ..Namespace::default() };
+    let live = Namespace { log: LogPolicy { length: 0, age: hour }, ..Namespace::default() };
+    all.0.insert("live".to_owned(), live);
     all.0.insert("short".to_owned(), short);
     all.0.insert("brief".to_owned(), brief);
     all

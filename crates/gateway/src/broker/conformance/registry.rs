@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crewcast_events::Kind;
-use crewcast_publisher::{Claim, ClaimMode, Claimed};
+use crewcast_publisher::{AppendError, Claim, ClaimMode, Claimed};
 
 use super::{Subject, append, channel, eventually};
 use crate::broker::{Control, Revocation, RevocationTarget, unix_now};
@@ -23,6 +23,8 @@ pub(in crate::broker) async fn the_first_owner_stays(subject: Subject) {
     let run = Claim { crew: Some("abc".to_owned()), ..claim(Kind::Run, "r1", "acme") };
     assert_eq!(broker.claim(&ours, ClaimMode::Keep).await.unwrap(), Claimed::Done);
     assert_eq!(broker.claim(&run, ClaimMode::Keep).await.unwrap(), Claimed::Done);
+    let malformed = broker.claim(&claim(Kind::Crew, "a b", "acme"), ClaimMode::Keep).await.unwrap_err();
+    assert!(matches!(malformed, AppendError::Refused(_)), "{malformed:?}");
     let theirs = claim(Kind::Crew, "abc", "evil");
     for mode in [ClaimMode::Keep, ClaimMode::Remove] {
         assert_eq!(broker.claim(&theirs, mode).await.unwrap(), Claimed::OwnedBy("acme".to_owned()));
@@ -30,7 +32,8 @@ pub(in crate::broker) async fn the_first_owner_stays(subject: Subject) {
     let ids = ["abc".to_owned(), "unknown".to_owned()];
     let owners = registry.owners(Kind::Crew, &ids).await.unwrap();
     assert_eq!(owners.into_iter().collect::<Vec<_>>(), [("abc".to_owned(), ours.clone())]);
-    assert_eq!(registry.owners(Kind::Run, &["r1".to_owned()]).await.unwrap()["r1"], run);
+    broker.claim(&claim(Kind::Run, "r1", "acme"), ClaimMode::Keep).await.unwrap();
+    assert_eq!(registry.owners(Kind::Run, &["r1".to_owned()]).await.unwrap()["r1"], run, "its crew is still known");
     assert!(registry.owners(Kind::Run, &["abc".to_owned()]).await.unwrap().is_empty());
     assert_eq!(registry.owned("acme", Kind::Crew).await.unwrap(), ["abc"]);
     assert!(registry.owned("evil", Kind::Crew).await.unwrap().is_empty());
@@ -58,6 +61,8 @@ pub(in crate::broker) async fn a_moved_id_loses_its_logs(subject: Subject) {
     let moved = claim(Kind::Crew, "abc", "other");
     assert_eq!(broker.claim(&moved, ClaimMode::Move).await.unwrap(), Claimed::Done);
     assert!(broker.history(&graph, 0, 10).await.unwrap().entries.is_empty(), "the former owner's events");
+    let head = broker.history(&graph, 0, 10).await.unwrap().head;
+    assert_eq!(head.map(|head| head.offset()), Some(2), "his readers are told what they miss");
     assert_eq!(broker.history(&other, 0, 10).await.unwrap().entries.len(), 1);
     assert_eq!(registry.owned("other", Kind::Crew).await.unwrap(), ["abc"]);
     assert!(registry.owned("acme", Kind::Crew).await.unwrap().is_empty());

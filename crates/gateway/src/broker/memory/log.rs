@@ -164,6 +164,13 @@ impl ChannelLog {
         self.retained_at = now;
     }
 
+    /// Drops what the former owner wrote. The head stands, so that his readers are told what they miss.
+    pub(super) fn hand_over(&mut self) {
+        self.entries.clear();
+        self.state.clear();
+        self.retained = None;
+    }
+
     pub(super) fn snapshot(&mut self, now: Instant) -> Snapshot {
         self.expire(now);
         Snapshot { head: self.head, retained: self.retained.clone() }

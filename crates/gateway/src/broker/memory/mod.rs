@@ -18,9 +18,13 @@ use tokio::time::Instant;
 
 use self::{log::ChannelLog, registry::Directory};
 use super::{Broker, BrokerError, Link, Page, Registry, Revocation, Sink, Snapshot};
+use crate::telemetry::metrics::{Metric, gauge};
 
 /// How often everything that has outlived its age is dropped, also where nobody looks any more.
 const SWEEP: Duration = Duration::from_secs(60);
+
+/// Longest key of a state document, in characters.
+const MAX_STATE_KEY: usize = 128;
 
 /// The broker in memory. Its link is never down. Ages count in tokio's time.
 pub struct MemoryBroker {
@@ -88,8 +92,15 @@ impl Inner {
 }
 
 /// What no broker takes, whatever its log says.
-fn check(append: &Append) -> Result<(), AppendError> {
+fn check(append: &Append, rules: &Namespace) -> Result<(), AppendError> {
     let refused = |why: &str| Err(AppendError::Refused(why.to_owned()));
+    if rules.log.length == 0 {
+        return refused("the namespace is live only (its log has length 0): publish live");
+    }
+    let mut states = append.entries.iter().filter_map(|entry| entry.state.as_ref());
+    if states.any(|state| !(1..=MAX_STATE_KEY).contains(&state.key.chars().count())) {
+        return refused("a state key has 1 to 128 characters");
+    }
     match (&append.once, append.entries.len()) {
         (_, 0) => refused("an append has at least one entry"),
         (_, n) if n > MAX_ENTRIES => refused("an append has at most 128 entries"),
@@ -102,8 +113,8 @@ fn check(append: &Append) -> Result<(), AppendError> {
 #[async_trait]
 impl Transport for MemoryBroker {
     async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
-        check(append)?;
         let rules = self.rules(&append.channel)?;
+        check(append, rules)?;
         let now = Instant::now();
         let mut inner = self.inner.lock();
         let appended = inner.log(&append.channel, rules, now).append(append, rules, now)?;
@@ -114,14 +125,14 @@ impl Transport for MemoryBroker {
     }
 
     async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
-        let captured = self
-            .namespaces
-            .of(channel)
-            .filter(|rules| rules.capture_live && rules.retain)
-            .filter(|_| EventId::of_message(&message).is_none() && Event::parse(message.clone()).is_ok());
+        let rules = self.rules(channel)?;
+        let captured = rules.capture_live
+            && rules.retain
+            && EventId::of_message(&message).is_none()
+            && Event::parse(message.clone()).is_ok();
         let now = Instant::now();
         let mut inner = self.inner.lock();
-        if let Some(rules) = captured {
+        if captured {
             inner.log(channel, rules, now).capture(message.clone(), now);
         }
         inner.deliver(channel, message);
@@ -129,18 +140,18 @@ impl Transport for MemoryBroker {
     }
 
     async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
+        for id in [&claim.id, &claim.org].into_iter().chain(&claim.crew) {
+            Channel::new(claim.kind.as_str(), id).map_err(|error| AppendError::Refused(error.to_string()))?;
+        }
         let mut inner = self.inner.lock();
         let outcome = inner.directory.claim(claim, mode);
         if outcome.moved {
-            let named = |channel: &Channel| {
-                channel.id() == claim.id
-                    && self
-                        .namespaces
-                        .of(channel)
-                        .and_then(|rules| rules.owner)
-                        .is_some_and(|owner| registry::names(owner, claim.kind))
-            };
-            inner.channels.retain(|channel, _| !named(channel));
+            for (channel, log) in &mut inner.channels {
+                let owner = self.namespaces.of(channel).and_then(|rules| rules.owner);
+                if channel.id() == claim.id && owner.is_some_and(|owner| registry::names(owner, claim.kind)) {
+                    log.hand_over();
+                }
+            }
         }
         if let Some(control) = &outcome.control {
             inner.tell(control);
@@ -153,6 +164,7 @@ impl Transport for MemoryBroker {
 impl Broker for MemoryBroker {
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
         let mut inner = self.inner.lock();
+        gauge(Metric::BrokerUp, &[]).set(1.0);
         sink.link(Link::Up);
         inner.sink = Some(sink);
         Ok(())

@@ -49,8 +49,11 @@ impl Directory {
             let gone = self.claims.remove(&key);
             (gone.is_some(), gone.unwrap_or_else(|| claim.clone()))
         } else {
+            // A claim that does not say the crew of its org's own run leaves it as it is.
+            let known = before.as_ref().filter(|_| foreign.is_none()).and_then(|before| before.crew.clone());
+            let claim = Claim { crew: claim.crew.clone().or(known), ..claim.clone() };
             self.claims.insert(key, claim.clone());
-            (before.as_ref() != Some(claim), claim.clone())
+            (before.as_ref() != Some(&claim), claim)
         };
         let moved = foreign.is_some();
         let control = changed.then_some(Control::Directory { claim: told, from: foreign, removed });
