@@ -19,6 +19,10 @@ pub struct Cli {
 /// What to do.
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Run a gateway replica.
+    Serve,
+    /// Run everything on this machine with nothing installed: gateway, memory broker, simulated crews.
+    Dev(commands::dev::Args),
     /// Mint a token with the configured key; check or revoke one.
     Token(commands::token::Args),
     /// Say to which org a crew, run, stream or session belongs.
@@ -31,6 +35,13 @@ pub enum Command {
     Check(commands::check::Args),
     /// Print the effective configuration, secrets masked, with each key's source.
     Config(commands::config::Args),
+}
+
+impl Command {
+    /// Whether the command sets its log up as the configuration says.
+    pub fn logs_by_itself(&self) -> bool {
+        matches!(self, Command::Serve | Command::Dev(_))
+    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,11 @@ impl CliError {
         })
     }
 
+    /// A failure that says itself what to do.
+    pub fn failed(error: impl std::fmt::Display) -> Self {
+        CliError::Failed(error.to_string())
+    }
+
     /// A failure of input or output.
     pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();

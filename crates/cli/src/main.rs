@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 mod cli;
 mod commands;
+mod dev;
 mod duration;
 mod error;
 mod link;
@@ -19,7 +20,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let cli = cli::Cli::parse();
     // Whoever installed one first is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    log_to_stderr();
+    if !cli.command.logs_by_itself() {
+        log_to_stderr();
+    }
     let runtime = tokio::runtime::Runtime::new().context("no threads or timers to be had")?;
     let code = match runtime.block_on(commands::run(cli)) {
         Ok(code) => code,

@@ -9,8 +9,10 @@ use crate::{
 
 pub mod check;
 pub mod config;
+pub mod dev;
 pub mod publish;
 pub mod register;
+pub mod serve;
 pub mod tail;
 pub mod token;
 
@@ -20,6 +22,8 @@ pub mod token;
 /// [`CliError`], which knows its exit code.
 pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
+        Command::Serve => serve::run(&cli.config).await,
+        Command::Dev(args) => dev::run(args, &cli.config).await,
         Command::Token(args) => token::run(args, &cli.config).await,
         Command::Register(args) => register::run(args, &cli.config).await,
         Command::Publish(args) => publish::run(args, &cli.config).await,

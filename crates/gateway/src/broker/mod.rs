@@ -81,7 +81,7 @@ pub struct Page {
 }
 
 /// Most bytes of one [`Page`] beyond its first entry: bounds memory however large events are.
-pub const PAGE_BYTES: usize = 1 << 20;
+pub const PAGE_BYTES: usize = 256 << 10;
 
 /// One broker: Pub/Sub, logs, and the publishing side ([`Transport`]).
 #[async_trait]

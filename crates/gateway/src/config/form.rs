@@ -195,7 +195,7 @@ fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// A number in the largest unit that divides it; `None` for 0 and what no unit divides.
 fn largest_unit(number: u64, units: &[(&str, u64)]) -> Option<String> {
-    let (unit, factor) = units.iter().find(|(_, factor)| number > 0 && number % factor == 0)?;
+    let (unit, factor) = units.iter().find(|(_, factor)| number > 0 && number.is_multiple_of(*factor))?;
     Some(format!("{}{unit}", number / factor))
 }
 

@@ -40,7 +40,7 @@ impl Provider for Layer {
 
 impl Layer {
     /// The defaults.
-    pub fn defaults() -> Result<Self, figment::Error> {
+    pub fn defaults() -> Result<Self, Box<figment::Error>> {
         let dict = Value::serialize(Raw::default())?.into_dict().unwrap_or_default();
         Ok(Self { source: Source::Default, dict })
     }

@@ -74,9 +74,9 @@ pub(super) fn merge(layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
         return Err(ConfigError::Problems(unknown));
     }
     let by_name: BTreeMap<_, _> = layers.iter().map(|layer| (layer.source.to_string(), layer.source.clone())).collect();
-    let not_understood = |error| ConfigError::Problems(problems(error, &by_name));
+    let not_understood = |error: figment::Error| ConfigError::Problems(problems(error, &by_name));
 
-    let defaults = Layer::defaults().map_err(not_understood)?;
+    let defaults = Layer::defaults().map_err(|error| not_understood(*error))?;
     let merged = layers.into_iter().fold(Figment::from(defaults), |figment, layer| figment.merge(layer));
     let mut raw: Raw = merged.extract().map_err(not_understood)?;
     raw.namespaces = raw.namespaces.into_iter().map(|(name, rules)| (name, rules.complete())).collect();

@@ -29,7 +29,7 @@ fn of_variables(variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
 
 /// What is wrong with a configuration, as the operator reads it.
 fn refusal(result: Result<Loaded, ConfigError>) -> String {
-    result.err().expect("the configuration is taken").to_string()
+    result.expect_err("the configuration is taken").to_string()
 }
 
 #[test]
@@ -207,6 +207,13 @@ fn broken_rules_say_what_to_write_instead() {
 }
 
 #[test]
+fn origins_may_be_any_or_those_of_a_domain() {
+    let origins = "['*', 'https://app.example.com', 'http://localhost:3000', 'https://*.example.com']";
+    let loaded = of_text(&format!("[auth]\nallowed_origins = {origins}")).expect("loads");
+    assert_eq!(loaded.config.auth.allowed_origins.len(), 4);
+}
+
+#[test]
 fn several_broken_rules_are_told_together() {
     let text = refusal(of_text("[limits]\nstall = 0\nhandshake = 0"));
     assert_eq!(text.lines().count(), 2, "{text}");
@@ -299,8 +306,8 @@ fn the_files_to_be_copied_load() {
 
 /// Every key with its default as the document writes it.
 fn defaults() -> BTreeMap<String, String> {
-    let mut raw = Raw::default();
-    raw.namespaces = [("<n>".to_owned(), RawNamespace::default().complete())].into();
+    let namespaces = [("<n>".to_owned(), RawNamespace::default().complete())].into();
+    let raw = Raw { namespaces, ..Raw::default() };
     let dict = Value::serialize(&raw).expect("serialises").into_dict().expect("a table");
     keys::leaves(&dict).into_iter().map(|key| (key.clone(), written(&dict, &key))).collect()
 }

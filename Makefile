@@ -1,0 +1,38 @@
+# Needs Rust, git and make. `make test` installs what the tests need besides: see tests/setup.sh.
+
+CARGO ?= cargo
+PYTHON_ENV := $(CURDIR)/target/venv
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt doc release image clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The unoptimised build: its first light comes minutes before that of a release, and the tests share it.
+run: ## Watch a simulated crew: gateway, crew and console on this machine, nothing to install
+	$(CARGO) run -p crewcast -- dev
+
+test: ## Run every test (installs redis-server and two Python packages when missing)
+	@tests/setup.sh
+	TEST_PYTHON="$(PYTHON_ENV)/bin/python" $(CARGO) test --workspace --no-fail-fast
+
+lint: ## Check format, lints and documentation; warnings are errors
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+doc: ## Build and open the API documentation
+	$(CARGO) doc --workspace --no-deps --open
+
+release: ## Build the binary as it is deployed: target/release/crewcast
+	$(CARGO) build --release -p crewcast
+
+image: ## Build the container image crewcast:dev
+	docker build -f deploy/Dockerfile -t crewcast:dev .
+
+clean: ## Remove everything that was built
+	$(CARGO) clean

@@ -1,0 +1,171 @@
+// One card for each agent, with its latest tool calls.
+
+import { bound, brief, briefObject, byId, el, seconds, setText, soon, text } from "./dom.js";
+
+const MOST_AGENTS = 30;
+const CALLS_PER_AGENT = 6;
+/** A call whose end never came is not shown as running for ever. */
+const FORGET_AFTER_MS = 15 * 60_000;
+
+const ENDS = { success: "done", error: "failed", completed_with_errors: "with errors" };
+
+export class Agents {
+  constructor() {
+    this.list = byId("agents");
+    this.agents = new Map();
+    this.crew = null;
+  }
+
+  /** A tool event of any crew. */
+  tool(event) {
+    if (typeof event.type !== "string" || !event.type.startsWith("tool_")) return;
+    const agent = this.agent(text(event.crew_id), text(event.agent_id));
+    agent.run = text(event.run_id);
+    agent.changed = true;
+    const name = text(event.tool);
+    if (event.type === "tool_start") this.start(agent, name, event);
+    else if (event.type === "tool_progress") this.progress(agent, name, event);
+    else if (event.type === "tool_end") this.end(agent, name, event);
+    soon(this.paint);
+  }
+
+  /** Shows only this crew's agents, or all with `null`. */
+  narrow(crew) {
+    this.crew = crew;
+    for (const agent of this.agents.values()) agent.changed = true;
+    soon(this.paint);
+  }
+
+  clear() {
+    this.agents.clear();
+    this.list.replaceChildren();
+    soon(this.paint);
+  }
+
+  agent(crew, name) {
+    const key = `${crew}\n${name}`;
+    const agent = this.agents.get(key) ?? { key, crew, name, calls: [], done: 0, failed: 0 };
+    // Newest last: the bound drops who has been silent for longest.
+    this.agents.delete(key);
+    this.agents.set(key, agent);
+    bound(this.agents, MOST_AGENTS, (old) => old.card?.remove());
+    return agent;
+  }
+
+  start(agent, tool, event) {
+    agent.calls.unshift({
+      tool, run: agent.run, params: briefObject(event.params), begun: performance.now(), state: "running",
+    });
+    for (const old of agent.calls.splice(CALLS_PER_AGENT)) old.row?.remove();
+  }
+
+  /** The latest running call of that tool and run; a page that opened late has not seen its start. */
+  running(agent, tool) {
+    const call = agent.calls.find((c) => c.state === "running" && c.tool === tool && c.run === agent.run);
+    if (call) return call;
+    this.start(agent, tool, {});
+    return agent.calls[0];
+  }
+
+  progress(agent, tool, event) {
+    const call = this.running(agent, tool);
+    call.message = brief(event.message, 160);
+    if (typeof event.progress === "number") call.progress = Math.min(1, Math.max(0, event.progress));
+  }
+
+  end(agent, tool, event) {
+    const call = this.running(agent, tool);
+    call.state = Object.hasOwn(ENDS, event.status) ? event.status : "success";
+    call.duration = event.duration_s;
+    call.exit = event.exit_code;
+    agent.done += 1;
+    if (call.state === "error") agent.failed += 1;
+  }
+
+  paint = () => {
+    byId("agents-empty").hidden = this.agents.size > 0;
+    for (const agent of this.agents.values()) {
+      if (!agent.card) this.build(agent);
+      if (agent.changed) this.update(agent);
+    }
+  };
+
+  /** Moves the clocks of what is running. */
+  tick() {
+    const now = performance.now();
+    for (const agent of this.agents.values()) {
+      for (const call of agent.calls) {
+        if (call.state !== "running" || !call.row) continue;
+        if (now - call.begun > FORGET_AFTER_MS) {
+          call.state = "unknown";
+          agent.changed = true;
+          soon(this.paint);
+        } else {
+          setText(call.row.time, seconds((now - call.begun) / 1000));
+        }
+      }
+    }
+  }
+
+  build(agent) {
+    const card = el("article", "card");
+    const title = el("h3", "", agent.name);
+    const crew = el("span", "of", agent.crew);
+    const run = el("span", "run-of");
+    const tally = el("span", "tally");
+    const head = el("div", "card-head");
+    head.append(title, crew, tally, run);
+    const calls = el("ul", "calls");
+    card.append(head, calls);
+    card.dataset.key = agent.key;
+    Object.assign(agent, { card, calls_list: calls, run_label: run, tally, changed: true });
+    // Sorted by crew and agent: cards stand still, what is in them moves.
+    const next = [...this.list.children].find((other) => other.dataset.key > agent.key);
+    this.list.insertBefore(card, next ?? null);
+  }
+
+  update(agent) {
+    agent.changed = false;
+    agent.card.hidden = this.crew !== null && agent.crew !== this.crew;
+    agent.card.classList.toggle("working", agent.calls.some((call) => call.state === "running"));
+    setText(agent.run_label, agent.run);
+    const failed = agent.failed > 0 ? `, ${agent.failed} failed` : "";
+    setText(agent.tally, `${agent.done} ${agent.done === 1 ? "call" : "calls"}${failed}`);
+    for (let i = agent.calls.length - 1; i >= 0; i -= 1) {
+      const call = agent.calls[i];
+      if (!call.row) {
+        call.row = callRow(call);
+        agent.calls_list.prepend(call.row);
+      }
+      updateCall(call);
+    }
+  }
+}
+
+function callRow(call) {
+  const row = el("li", "call");
+  row.mark = el("span", "state");
+  row.time = el("span", "time");
+  row.detail = el("div", "detail");
+  row.bar = el("progress");
+  row.bar.max = 1;
+  row.bar.setAttribute("aria-label", `progress of ${call.tool}`);
+  const line = el("div", "line");
+  line.append(el("span", "tool", call.tool), row.mark, row.time);
+  row.append(line, row.bar, row.detail);
+  return row;
+}
+
+function updateCall(call) {
+  const { row, state } = call;
+  const running = state === "running";
+  row.dataset.state = state;
+  row.bar.hidden = !running;
+  if (running && call.progress !== undefined) row.bar.value = call.progress;
+  setText(row.detail, running && call.message ? call.message : call.params);
+  row.detail.title = call.params;
+  const percent = running && call.progress !== undefined ? `${Math.round(call.progress * 100)} %` : "";
+  const exit = state === "error" && Number.isInteger(call.exit) ? ` (exit ${call.exit})` : "";
+  setText(row.mark, running ? percent : state === "unknown" ? "no end seen" : `${ENDS[state]}${exit}`);
+  if (!running) setText(row.time, seconds(call.duration));
+}

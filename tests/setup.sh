@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Sees to what the tests need besides Rust: a redis-server to start, and a Python environment with real
+# clients in target/venv. Installs what is missing, or says exactly what to install.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+venv=target/venv
+requirements=tests/requirements.txt
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
+    sudo "$@"
+  else
+    return 1
+  fi
+}
+
+apt_updated=no
+# install <apt package> <brew formula>
+install() {
+  if command -v apt-get >/dev/null; then
+    say "installing $1 with apt-get"
+    if [ "$apt_updated" = no ]; then
+      as_root apt-get update -qq >&2 || say "apt-get update failed, going on with the lists that are there"
+      apt_updated=yes
+    fi
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >&2
+  elif command -v brew >/dev/null; then
+    say "installing $2 with brew"
+    brew install --quiet "$2" >&2
+  else
+    return 1
+  fi
+}
+
+# need <command> <apt package> <brew formula>
+need() {
+  command -v "$1" >/dev/null && return
+  install "$2" "$3" || true
+  command -v "$1" >/dev/null && return
+  say "the tests need $1, and it could not be installed from here. Please install it:"
+  say "  Debian, Ubuntu: sudo apt-get install $2"
+  say "  macOS:          brew install $3"
+  say "  Fedora:         sudo dnf install ${2%-server}"
+  exit 1
+}
+
+make_venv() {
+  rm -rf "$venv"
+  mkdir -p target
+  # Debian has the module venv without what it needs, in a package of its own.
+  python3 -m venv "$venv" >/dev/null 2>&1 || { install python3-venv python3 && python3 -m venv "$venv"; }
+}
+
+need redis-server redis-server redis
+need python3 python3 python3
+
+if ! cmp -s "$requirements" "$venv/installed.txt"; then
+  say "making $venv with the Python clients"
+  if make_venv && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2; then
+    cp "$requirements" "$venv/installed.txt"
+  else
+    say "the Python clients could not be installed. Please see why this fails:"
+    say "  python3 -m venv $venv && $venv/bin/python -m pip install -r $requirements"
+    exit 1
+  fi
+fi
