@@ -1,5 +1,43 @@
-// Nothing calls it yet: the command follows with the server.
-#[allow(dead_code, unused_imports)]
-mod dev;
+//! The `crewcast` binary. Each command is a file in [`commands`].
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+mod cli;
+mod commands;
+mod dev;
+mod duration;
+mod error;
+mod link;
+mod output;
+mod render;
+mod settings;
+
+fn main() -> anyhow::Result<ExitCode> {
+    let cli = cli::Cli::parse();
+    // Whoever installed one first is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if !cli.command.logs_by_itself() {
+        log_to_stderr();
+    }
+    let runtime = tokio::runtime::Runtime::new().context("no threads or timers to be had")?;
+    let code = match runtime.block_on(commands::run(cli)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("crewcast: {error}");
+            error.exit_code()
+        }
+    };
+    // A read of standard input cannot be cancelled and must not hold up the end.
+    runtime.shutdown_background();
+    Ok(code)
+}
+
+/// Standard output is the commands' own. `RUST_LOG` says more or less than warnings.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

@@ -14,7 +14,7 @@ mod resume;
 mod scan;
 pub mod timestamp;
 
-pub use channel::{BadChannel, Channel};
+pub use channel::{BadChannel, Channel, is_id, is_namespace};
 pub use event::{Body, BodyError, Event, Field, Rejected};
 pub use id::{BadEventId, EventId, RANDOM_LEN, Tag};
 pub use keys::{Keys, Kind};

@@ -2,10 +2,11 @@
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 const SAY_EVERY: Duration = Duration::from_secs(60);
 
@@ -113,5 +114,20 @@ impl Tally {
         if let Some(events) = self.said[reason as usize].lock().due(count) {
             tracing::warn!(events, reason = reason.label(), why, "events dropped");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn speaks_once_a_minute_of_all_that_happened_since() {
+        let mut said = Said::default();
+        assert_eq!(said.due(2), Some(2));
+        assert_eq!((said.due(3), said.due(4)), (None, None));
+        tokio::time::advance(SAY_EVERY).await;
+        assert_eq!(said.due(1), Some(8));
+        assert_eq!(said.due(1), None);
     }
 }

@@ -7,3 +7,5 @@ mod emitters;
 mod http;
 mod publisher;
 mod support;
+#[cfg(feature = "otel")]
+mod trace;

@@ -12,7 +12,16 @@
 //! - An append is atomic: id, log, head, retained value, state and publishing, or nothing.
 //! - The sink's methods are called from one task at a time, in order, and must not block.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+#[cfg(test)]
+mod conformance;
+pub mod memory;
+pub mod redis;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -72,7 +81,7 @@ pub struct Page {
 }
 
 /// Most bytes of one [`Page`] beyond its first entry: bounds memory however large events are.
-pub const PAGE_BYTES: usize = 1 << 20;
+pub const PAGE_BYTES: usize = 256 << 10;
 
 /// One broker: Pub/Sub, logs, and the publishing side ([`Transport`]).
 #[async_trait]
@@ -165,4 +174,9 @@ pub enum Control {
         #[serde(default)]
         removed: bool,
     },
+}
+
+/// The Unix second that it is now.
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -1,5 +1,22 @@
-//! The configuration as the gateway uses it: resolved and validated. `load.rs` makes it from file,
-//! environment and flags.
+//! The configuration as the gateway uses it: resolved and validated. [`load()`] makes it from file,
+//! environment and flags; [`show()`] prints it.
+
+mod check;
+mod error;
+mod form;
+mod keys;
+mod layers;
+mod load;
+mod raw;
+mod resolve;
+mod show;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ConfigError, Problem, Source};
+pub use layers::COMMAND_LINE_VARIABLES;
+pub use load::{Loaded, Sources, load};
+pub use show::{show, show_default};
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

@@ -1,0 +1,132 @@
+//! What `check` demands of a Redis server.
+
+use std::collections::HashMap;
+
+use crewcast_gateway::config::Config;
+
+use super::Finding;
+use crate::link;
+
+/// RESP3 came with 6.0, GETDEL with 6.2.
+const OLDEST: (u32, u32) = (6, 2);
+
+/// What `INFO` says, and whether scripts may run.
+#[derive(Clone, Debug, Default)]
+pub struct Server {
+    info: HashMap<String, String>,
+    scripts: Option<String>,
+}
+
+impl Server {
+    /// Asks the configured server.
+    ///
+    /// # Errors
+    /// Why it cannot be asked; never with its address, which may hold a password.
+    pub async fn look(config: &Config) -> Result<Self, String> {
+        let pool = link::pool_of_one(config).map_err(|error| error.to_string())?;
+        let mut connection = pool.get().await.map_err(|error| error.to_string())?;
+        let info: Result<String, _> = redis::cmd("INFO").query_async(&mut connection).await;
+        // Without a right to INFO there is still something to find out.
+        let info = info.map(|text| read_info(&text)).unwrap_or_default();
+        let script = redis::cmd("EVAL").arg("return 1").arg(0).exec_async(&mut connection).await;
+        Ok(Self { info, scripts: script.err().map(|error| error.to_string()) })
+    }
+
+    /// What is well and what is wrong with it.
+    pub fn findings(&self) -> Vec<Finding> {
+        let mut findings = vec![self.version(), self.eviction()];
+        findings.extend(self.replica());
+        findings.extend(self.scripts.as_ref().map(|error| {
+            Err(format!(
+                "scripts may not run: {error}\nLogged events need EVAL and EVALSHA: give them to the user of broker.url"
+            ))
+        }));
+        findings
+    }
+
+    fn get(&self, key: &str) -> Option<&str> {
+        self.info.get(key).map(String::as_str)
+    }
+
+    fn version(&self) -> Finding {
+        let (major, minor) = OLDEST;
+        let Some(version) = self.get("redis_version") else {
+            return Err("the server does not say its version: give the user of broker.url the command INFO".to_owned());
+        };
+        let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+        let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        if found < OLDEST {
+            return Err(format!("Redis {version} is too old: {major}.{minor} or later is needed (RESP3, GETDEL)"));
+        }
+        Ok(format!("Redis {version} answers"))
+    }
+
+    fn eviction(&self) -> Finding {
+        let Some(policy) = self.get("maxmemory_policy") else {
+            return Err(
+                "the server does not say its maxmemory-policy: see yourself that it is noeviction, and give the user of \
+                 broker.url the command INFO"
+                    .to_owned(),
+            );
+        };
+        if policy == "noeviction" {
+            return Ok("maxmemory-policy is noeviction: no log is evicted".to_owned());
+        }
+        let now = match self.get("maxmemory") {
+            Some("0") => "as soon as maxmemory is set",
+            _ => "when memory runs short",
+        };
+        Err(format!(
+            "maxmemory-policy is {policy}: {now}, Redis throws away logs and their heads, and events with them\n\
+             CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
+        ))
+    }
+
+    fn replica(&self) -> Option<Finding> {
+        (self.get("role") == Some("slave"))
+            .then(|| Err("the server is a read-only replica: set broker.url to its master".to_owned()))
+    }
+}
+
+/// `key:value` lines under `# Section` headings.
+fn read_info(text: &str) -> HashMap<String, String> {
+    let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(info: &str) -> Vec<String> {
+        let server = Server { info: read_info(info), scripts: None };
+        server.findings().into_iter().filter_map(Result::err).collect()
+    }
+
+    #[test]
+    fn a_good_server() {
+        let good = "# Server\r\nredis_version:7.0.15\r\n\r\n# Memory\r\nmaxmemory:1000\r\nmaxmemory_policy:noeviction\r\nrole:master\r\n";
+        assert_eq!(wrong(good), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_fault_is_named_with_what_mends_it() {
+        for (info, word) in [
+            ("redis_version:6.0.16\nmaxmemory_policy:noeviction", "6.2 or later"),
+            ("redis_version:nonsense\nmaxmemory_policy:noeviction", "6.2 or later"),
+            ("maxmemory_policy:noeviction", "INFO"),
+            ("redis_version:7.0.0", "see yourself that it is noeviction"),
+            (
+                "redis_version:7.0.0\nmaxmemory:100\nmaxmemory_policy:allkeys-lru",
+                "CONFIG SET maxmemory-policy noeviction",
+            ),
+            ("redis_version:7.0.0\nmaxmemory:0\nmaxmemory_policy:volatile-ttl", "as soon as maxmemory is set"),
+            ("redis_version:7.0.0\nmaxmemory_policy:noeviction\nrole:slave", "master"),
+        ] {
+            let wrong = wrong(info);
+            assert!(wrong.len() == 1 && wrong[0].contains(word), "{info}: {wrong:?}");
+        }
+        let server = Server { scripts: Some("NOPERM".to_owned()), ..Server::default() };
+        assert!(server.findings().iter().any(|finding| matches!(finding, Err(text) if text.contains("EVALSHA"))));
+    }
+}

@@ -1,0 +1,153 @@
+//! `crewcast dev`: everything on one machine with nothing installed.
+
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crewcast_gateway::{
+    auth::mint,
+    config::{Algorithm, BrokerKind, Config, Loaded, Secret, Source},
+    drain::{ShutdownSignal, shutdown_signal},
+    server::Server,
+    telemetry,
+};
+use crewcast_publisher::Publisher;
+use serde_json::{Map, Value, json};
+use tokio::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dev::{Addresses, SimulationOptions, banner, run as simulate},
+    error::CliError,
+    output,
+    settings::ConfigArgs,
+};
+
+/// The org of the simulated crews, and of the token that is printed.
+const ORG: &str = "dev";
+/// How long what the crews still have to say may take when they are stopped.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// Arguments of `dev`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Repeat the course of an earlier run
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// How fast the crews work: 2 is twice as fast
+    #[arg(long, default_value_t = 1.0)]
+    pub speed: f64,
+    /// Only the gateway, without simulated crews
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Serves, simulates and prints where to look, until Ctrl-C.
+///
+/// # Errors
+/// [`CliError`] when it cannot start.
+pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+    if !(args.speed.is_finite() && args.speed > 0.0) {
+        return Err(CliError::Usage("--speed is a number above 0".to_owned()));
+    }
+    let (config, secret) = development(config.load()?);
+    let redis = (config.broker.kind == BrokerKind::Redis).then(|| host_and_port(&config)).flatten();
+    let guard = telemetry::init(&config).map_err(CliError::failed)?;
+    let recorder = telemetry::install().map_err(CliError::failed)?;
+    let signals = shutdown_signal().map_err(CliError::failed)?;
+    let publisher_settings = Publisher::builder()
+        .org(ORG)
+        .key_prefix(&config.broker.key_prefix)
+        .channel_prefix(&config.broker.channel_prefix)
+        .namespaces(config.namespaces.clone());
+    let server = Server::start(config, Some(recorder)).await.map_err(CliError::failed)?;
+    let publisher = publisher_settings.with_transport(server.transport());
+
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(1..1_000_000));
+    let addresses = Addresses {
+        gateway: format!("http://{}", browsable(server.public)),
+        admin: format!("http://{}", browsable(server.admin)),
+        program: std::env::args().next().unwrap_or_else(|| "crewcast".to_owned()),
+        redis,
+        seed,
+    };
+    output::line(banner(&addresses, &token(&secret)?).trim_end())?;
+    let outcome = serve(server, signals, publisher, &args, seed).await;
+    guard.shutdown().await;
+    Ok(outcome)
+}
+
+async fn serve(
+    server: Server,
+    signals: ShutdownSignal,
+    publisher: Publisher,
+    args: &Args,
+    seed: u64,
+) -> ExitCode {
+    let stop = CancellationToken::new();
+    let options = SimulationOptions { seed, speed: args.speed, stop: stop.clone() };
+    let crews = (!args.quiet).then(|| tokio::spawn(simulate(publisher, options)));
+    let outcome = server.run(signals).await;
+    stop.cancel();
+    if let Some(crews) = crews {
+        // They end what they have begun; nobody listens any more.
+        let _ = tokio::time::timeout(LAST_WORDS, crews).await;
+    }
+    ExitCode::from(outcome.exit_code())
+}
+
+/// The configuration with what development adds where nothing was set: this machine only, the memory
+/// broker, a secret of this run, quick good-byes.
+fn development(loaded: Loaded) -> (Config, Secret) {
+    let Loaded { mut config, sources, .. } = loaded;
+    let is_default = |key: &str| *sources.of(key) == Source::Default;
+    if is_default("listen") {
+        config.listen.0 = SocketAddr::from(([127, 0, 0, 1], 8000));
+    }
+    if is_default("broker.kind") && is_default("broker.url") {
+        config.broker.kind = BrokerKind::Memory;
+    }
+    if is_default("drain.spread") && is_default("drain.grace") {
+        config.drain.spread = Duration::from_millis(500);
+        config.drain.grace = Duration::from_secs(3);
+    }
+    if is_default("log.level") {
+        config.log.level = "warn".to_owned();
+    }
+    config.auth.development = true;
+    let secret = match &config.auth.hs256_secret {
+        Some(secret) => secret.clone(),
+        None => Secret::new((0..48).map(|_| fastrand::alphanumeric()).collect::<String>()),
+    };
+    config.auth.hs256_secret = Some(secret.clone());
+    (config, secret)
+}
+
+fn token(secret: &Secret) -> Result<String, CliError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let claims = json!({
+        "sub": "developer", "org": ORG, "crews": "*", "runs": "*", "publish": ["graph:*", "mission:*", "run:*"],
+        "iat": now, "exp": now + 7 * 24 * 3600, "admin": true,
+    });
+    let claims: Map<String, Value> = claims.as_object().cloned().unwrap_or_default();
+    mint(secret, Algorithm::HS256, &claims).map_err(CliError::failed)
+}
+
+/// The address that a browser on this machine reaches.
+fn browsable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+fn host_and_port(config: &Config) -> Option<(String, u16)> {
+    let url = config.broker.url.expose().split_once("://")?.1;
+    let authority = url.split(['/', '?']).next()?.rsplit('@').next()?;
+    match authority.rsplit_once(':') {
+        Some((host, port)) => Some((host.to_owned(), port.parse().ok()?)),
+        None => Some((authority.to_owned(), 6379)),
+    }
+}

@@ -1,0 +1,127 @@
+//! `crewcast register`: writes the directory, for producers that use plain PUBLISH.
+
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use crewcast_events::{Channel, Kind};
+use crewcast_publisher::{Claim, ClaimMode, Claimed, Transport};
+
+use crate::{error::CliError, link, output, settings::ConfigArgs};
+
+/// Arguments of `register`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// What the id names
+    pub kind: KindArg,
+    /// The id
+    #[arg(value_parser = id)]
+    pub id: String,
+    /// The org that it belongs to
+    #[arg(long, value_parser = id)]
+    pub org: String,
+    /// For a run: the crew whose readers may read it
+    #[arg(long, value_parser = id)]
+    pub crew: Option<String>,
+    /// Take the id away from the org that owns it now. What its channels' logs hold is dropped: it was the former owner's
+    #[arg(long = "move", conflicts_with = "remove")]
+    pub take: bool,
+    /// Forget the id, if the org owns it
+    #[arg(long)]
+    pub remove: bool,
+}
+
+/// What the directory knows.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum KindArg {
+    Crew,
+    Run,
+    Stream,
+    Session,
+}
+
+impl From<KindArg> for Kind {
+    fn from(kind: KindArg) -> Self {
+        match kind {
+            KindArg::Crew => Kind::Crew,
+            KindArg::Run => Kind::Run,
+            KindArg::Stream => Kind::Stream,
+            KindArg::Session => Kind::Session,
+        }
+    }
+}
+
+/// Ids of everything are spelled as those of channels.
+fn id(text: &str) -> Result<String, String> {
+    Channel::new("crew", text)
+        .map(|channel| channel.id().to_owned())
+        .map_err(|_| "an id is 1 to 128 characters of [A-Za-z0-9._-]".to_owned())
+}
+
+/// Claims the id for the org.
+///
+/// # Errors
+/// [`CliError`]; `Failed` when another org owns the id.
+pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+    let kind = Kind::from(args.kind);
+    if args.crew.is_some() && kind != Kind::Run {
+        return Err(CliError::Usage(format!("--crew is for runs: a {} belongs to its org alone", kind.as_str())));
+    }
+    let transport = link::redis(&config.load()?.config)?;
+    let mode = match (args.take, args.remove) {
+        (true, _) => ClaimMode::Move,
+        (_, true) => ClaimMode::Remove,
+        _ => ClaimMode::Keep,
+    };
+    let claim = Claim { kind, id: args.id, org: args.org, crew: args.crew };
+    output::line(&told(&claim, mode, transport.claim(&claim, mode).await?)?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn told(claim: &Claim, mode: ClaimMode, claimed: Claimed) -> Result<String, CliError> {
+    let Claim { kind, id, org, crew } = claim;
+    let what = format!("{} {id}", kind.as_str());
+    match (claimed, mode) {
+        (Claimed::Done, ClaimMode::Remove) => Ok(format!("{what} is forgotten")),
+        (Claimed::Done, _) => {
+            let crew = crew.as_ref().map(|crew| format!(", crew {crew}")).unwrap_or_default();
+            Ok(format!("{what} belongs to {org}{crew}"))
+        }
+        (Claimed::OwnedBy(owner), ClaimMode::Remove) => {
+            Err(CliError::Failed(format!("{what} belongs to {owner}, not to {org}: nothing was removed")))
+        }
+        (Claimed::OwnedBy(owner), _) => Err(CliError::Failed(format!(
+            "{what} belongs to {owner}. --move takes it away, and drops what the logs of its channels hold"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(crew: Option<&str>) -> Claim {
+        Claim { kind: Kind::Run, id: "r1".into(), org: "acme".into(), crew: crew.map(Into::into) }
+    }
+
+    #[test]
+    fn says_what_the_directory_says() {
+        let done = |mode, crew| told(&claim(crew), mode, Claimed::Done).unwrap();
+        assert_eq!(done(ClaimMode::Keep, Some("abc")), "run r1 belongs to acme, crew abc");
+        assert_eq!(done(ClaimMode::Move, None), "run r1 belongs to acme");
+        assert_eq!(done(ClaimMode::Remove, None), "run r1 is forgotten");
+    }
+
+    #[test]
+    fn another_org_s_id_is_refused_with_the_way_out() {
+        let refused = |mode| told(&claim(None), mode, Claimed::OwnedBy("other".into())).unwrap_err().to_string();
+        assert!(refused(ClaimMode::Keep).contains("--move"));
+        assert!(refused(ClaimMode::Remove).contains("nothing was removed"));
+    }
+
+    #[test]
+    fn ids_are_checked_before_redis_is_asked() {
+        assert!(id("a b").is_err() && id("").is_err() && id("a:b").is_err());
+        assert_eq!(id("A.b_c-9"), Ok("A.b_c-9".to_owned()));
+    }
+}

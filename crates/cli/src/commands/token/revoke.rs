@@ -1,0 +1,88 @@
+//! `crewcast token revoke`.
+
+use std::{process::ExitCode, time::Duration};
+
+use crewcast_gateway::broker::{Registry, Revocation, RevocationTarget};
+
+use super::unix_now;
+use crate::{duration, error::CliError, link, output, settings::ConfigArgs};
+
+/// Arguments of `token revoke`.
+#[derive(clap::Args, Debug)]
+#[group(required = true, multiple = false, id = "target", args = ["jti", "sub"])]
+pub struct Args {
+    /// Revoke the token with this id
+    #[arg(long)]
+    pub jti: Option<String>,
+    /// Revoke every token of this user that was issued until now
+    #[arg(long, value_name = "USER")]
+    pub sub: Option<String>,
+    /// How long it is remembered: longer than any token that is meant lives
+    #[arg(long = "for", default_value = "31d", value_parser = duration::parse, value_name = "DURATION")]
+    pub remember: Duration,
+}
+
+impl Args {
+    fn revocation(self, now: u64) -> Result<Revocation, CliError> {
+        let target = match (self.jti, self.sub) {
+            (Some(jti), _) if !jti.is_empty() => RevocationTarget::Jti(jti),
+            (None, Some(sub)) if !sub.is_empty() => RevocationTarget::Sub(sub),
+            _ => return Err(CliError::Usage("name a token by --jti or a user by --sub".to_owned())),
+        };
+        Ok(Revocation { target, issued_until: now, remember_until: now.saturating_add(self.remember.as_secs()) })
+    }
+}
+
+/// Remembers the revocation in Redis and tells every replica.
+///
+/// # Errors
+/// [`CliError`].
+pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+    let config = config.load()?.config;
+    let remember = args.remember;
+    let revocation = args.revocation(unix_now())?;
+    let registry = link::registry(&config)?;
+    registry.revoke(&revocation).await.map_err(|error| {
+        CliError::Unreachable(format!(
+            "nothing was revoked: {error}\nIs broker.url right and does Redis run? `crewcast check` tries it out."
+        ))
+    })?;
+    let what = match &revocation.target {
+        RevocationTarget::Jti(jti) => format!("the token with jti {jti}"),
+        RevocationTarget::Sub(sub) => format!("every token of {sub} that was issued until now"),
+    };
+    output::line(&format!("revoked: {what}; remembered for {}", duration::rough(remember)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::{
+        cli::{Cli, Command},
+        commands::token,
+    };
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        let cli = Cli::try_parse_from(line.split_whitespace())?;
+        let Command::Token(token::Args { command: Some(token::Command::Revoke(args)), .. }) = cli.command else {
+            panic!("{line}")
+        };
+        Ok(args)
+    }
+
+    #[test]
+    fn one_token_or_one_user() {
+        let of = |line| parse(line).unwrap().revocation(1000).unwrap();
+        let jti = of("crewcast token revoke --jti j --for 1h");
+        assert_eq!((jti.target, jti.issued_until, jti.remember_until), (RevocationTarget::Jti("j".into()), 1000, 4600));
+        let sub = of("crewcast token revoke --sub u");
+        assert_eq!((sub.target, sub.remember_until), (RevocationTarget::Sub("u".into()), 1000 + 31 * 86_400));
+        assert!(parse("crewcast token revoke").is_err());
+        assert!(parse("crewcast token revoke --jti j --sub u").is_err());
+        let empty = Args { jti: Some(String::new()), sub: None, remember: Duration::ZERO };
+        assert!(empty.revocation(0).is_err());
+    }
+}

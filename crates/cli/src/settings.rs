@@ -1,0 +1,62 @@
+//! Which configuration a command works with.
+
+use std::path::PathBuf;
+
+use crewcast_gateway::config::{Loaded, load};
+
+use crate::error::CliError;
+
+/// Where the configuration comes from: the file, then the environment, then `--set`; later wins.
+#[derive(clap::Args, Debug, Default)]
+pub struct ConfigArgs {
+    /// A TOML file
+    #[arg(long, global = true, env = "CREWCAST_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key of the configuration, for example --set broker.url=redis://redis:6379
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub set: Vec<(String, String)>,
+}
+
+impl ConfigArgs {
+    /// Loads it, with this process's environment.
+    ///
+    /// # Errors
+    /// [`CliError::Config`].
+    pub fn load(&self) -> Result<Loaded, CliError> {
+        // What is not UTF-8 is none of ours.
+        let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
+        Ok(load(self.config.as_deref(), env, &self.set)?)
+    }
+}
+
+/// `key=value`, split at the first `=`.
+pub fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected key=value".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "listen = '127.0.0.1:1111'\n[broker]\nkey_prefix = 'mine'\n").unwrap();
+        let args =
+            ConfigArgs { config: Some(file.path().to_owned()), set: vec![key_value("listen=127.0.0.1:2222").unwrap()] };
+        let config = args.load().unwrap().config;
+        assert_eq!((config.listen.0.port(), config.broker.key_prefix.as_str()), (2222, "mine"));
+    }
+
+    #[test]
+    fn a_wrong_key_is_named() {
+        let args = ConfigArgs { config: None, set: vec![key_value("lisen=127.0.0.1:1").unwrap()] };
+        let error = args.load().unwrap_err();
+        assert!(error.to_string().contains("listen"), "{error}");
+        assert!(key_value("no").is_err() && key_value("=x").is_err());
+        assert_eq!(key_value("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+    }
+}

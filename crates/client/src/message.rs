@@ -1,0 +1,142 @@
+//! Text frames of a gateway: events, and the gateway's own control messages.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, EventId, Rejected};
+use serde::Deserialize;
+
+/// What a text frame is.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// A producer's event.
+    Event(Event),
+    /// `ping`: the gateway lives, and may say where the socket stands.
+    Ping { positions: Positions },
+    /// `reset`: the history before does not lead on to what follows.
+    Reset { channel: Option<Channel>, reason: String, from: Option<EventId> },
+    /// `gap`: live events were missed.
+    Gap { channel: Option<Channel>, missed: Option<u64> },
+    /// `reconnect`: this replica goes away.
+    Reconnect { after: Duration },
+    /// `broker`, `error`: for the user to know.
+    Notice(Event),
+}
+
+/// The fields of all control messages. Each has a default: what a newer gateway adds must not break a client.
+#[derive(Deserialize)]
+struct Control {
+    source: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    channel: Option<Channel>,
+    reason: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    from: Option<EventId>,
+    #[serde(default)]
+    position: Positions,
+    missed: Option<u64>,
+    in_ms: Option<u64>,
+}
+
+/// Where a socket stands in each of its channels: `{"graph:abc":"7-…"}`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Positions(serde_json::Value);
+
+impl Positions {
+    pub(crate) fn of(&self, channel: &Channel) -> Option<EventId> {
+        self.0.get(channel.as_str())?.as_str()?.parse().ok()
+    }
+}
+
+/// A value that is not what it should be is as good as absent.
+fn lenient<'de, D: serde::Deserializer<'de>, T: std::str::FromStr>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(value.as_str().and_then(|text| text.parse().ok()))
+}
+
+impl Message {
+    /// Reads a frame. Producers may use the types of control messages too: only a message that says
+    /// `"source":"gateway"`, and is not logged, is control.
+    pub(crate) fn read(raw: Bytes) -> Result<Self, Rejected> {
+        let event = Event::parse(raw)?;
+        let kind = event.kind();
+        if event.id().is_some()
+            || !matches!(&*kind, "ping" | "reset" | "gap" | "reconnect" | "broker" | "error" | "subscribed")
+        {
+            drop(kind);
+            return Ok(Message::Event(event));
+        }
+        let control = serde_json::from_slice::<Control>(event.raw()).ok();
+        let Some(control) = control.filter(|control| control.source.as_deref() == Some("gateway")) else {
+            drop(kind);
+            return Ok(Message::Event(event));
+        };
+        Ok(match &*kind {
+            "ping" | "subscribed" => Message::Ping { positions: control.position },
+            "reset" => Message::Reset {
+                channel: control.channel,
+                reason: control.reason.unwrap_or_default(),
+                from: control.from,
+            },
+            "gap" => Message::Gap { channel: control.channel, missed: control.missed },
+            "reconnect" => Message::Reconnect { after: Duration::from_millis(control.in_ms.unwrap_or(0)) },
+            _ => {
+                drop(kind);
+                Message::Notice(event)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Message {
+        Message::read(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn only_the_gateway_s_word_is_control() {
+        for event in [
+            r#"{"type":"reset"}"#,
+            r#"{"type":"reset","source":"tool"}"#,
+            r#"{"type":"error","source":{"a":1},"message":"m"}"#,
+            r#"{"id":"7-abcdefghijkl","type":"gap","source":"gateway"}"#,
+            r#"{"type":"tool_start","source":"gateway"}"#,
+        ] {
+            assert!(matches!(read(event), Message::Event(e) if e.text() == event), "{event}");
+        }
+        assert!(matches!(read(r#"{"type":"broker","source":"gateway","up":false}"#), Message::Notice(_)));
+        assert!(matches!(read(r#"{"type":"error","source":"gateway","code":"unknown_action"}"#), Message::Notice(_)));
+    }
+
+    #[test]
+    fn reads_control_messages() {
+        let id: EventId = "7-abcdefghijkl".parse().unwrap();
+        let reset =
+            r#"{"type":"reset","source":"gateway","channel":"graph:a","reason":"trimmed","from":"7-abcdefghijkl"}"#;
+        let Message::Reset { channel, reason, from } = read(reset) else { panic!() };
+        assert_eq!((channel.unwrap().as_str(), &*reason, from), ("graph:a", "trimmed", Some(id)));
+        let Message::Reset { from: None, .. } = read(r#"{"type":"reset","source":"gateway","from":null}"#) else {
+            panic!()
+        };
+        let gap = r#"{"type":"gap","source":"gateway","channel":"graph:a","missed":3}"#;
+        assert!(matches!(read(gap), Message::Gap { missed: Some(3), .. }));
+        let gap = r#"{"type":"gap","source":"gateway","channel":"graph:a","missed":null}"#;
+        assert!(matches!(read(gap), Message::Gap { missed: None, channel: Some(_) }));
+        let ping = r#"{"type":"ping","source":"gateway","position":{"graph:a":"7-abcdefghijkl","graph:b":null}}"#;
+        let Message::Ping { positions } = read(ping) else { panic!() };
+        let of = |channel: &str| positions.of(&channel.parse().unwrap());
+        assert_eq!((of("graph:a"), of("graph:b"), of("graph:c")), (Some(id), None, None));
+        assert!(matches!(read(r#"{"type":"ping","source":"gateway"}"#), Message::Ping { .. }));
+        let reconnect = r#"{"type":"reconnect","source":"gateway","in_ms":250}"#;
+        assert!(matches!(read(reconnect), Message::Reconnect { after } if after.as_millis() == 250));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused() {
+        assert!(Message::read(Bytes::from_static(b"hello")).is_err());
+    }
+}

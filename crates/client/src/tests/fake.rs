@@ -1,0 +1,176 @@
+//! A gateway of a few lines: the test says what each socket hears. In memory, so that the paused clock rules.
+#![allow(clippy::result_large_err)] // the callback's error type is tungstenite's
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{SinkExt, StreamExt};
+use http::StatusCode;
+use tokio::{
+    io::DuplexStream,
+    sync::mpsc,
+    time::{Instant, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        protocol::CloseFrame,
+    },
+};
+
+use crate::{Client, ClientBuilder, Delivery, Subscription, client::Dial};
+
+/// Longer than anything that a client waits for.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+pub(super) struct Fake {
+    dialed: mpsc::UnboundedReceiver<DuplexStream>,
+    dials: mpsc::UnboundedSender<DuplexStream>,
+    /// So many attempts to connect fail from now on.
+    pub(super) down: Arc<AtomicU32>,
+    /// When each attempt was made.
+    pub(super) attempts: Arc<Attempts>,
+}
+
+#[derive(Default)]
+pub(super) struct Attempts(Mutex<Vec<Instant>>);
+
+impl Attempts {
+    fn note(&self) {
+        self.0.lock().unwrap().push(Instant::now());
+    }
+
+    pub(super) fn all(&self) -> Vec<Instant> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// The gateway's side of one socket.
+pub(super) struct Peer {
+    pub(super) uri: String,
+    pub(super) protocol: Option<String>,
+    pub(super) socket: WebSocketStream<DuplexStream>,
+}
+
+impl Fake {
+    pub(super) fn new() -> Self {
+        let (dials, dialed) = mpsc::unbounded_channel();
+        Self { dialed, dials, down: Arc::default(), attempts: Arc::default() }
+    }
+
+    pub(super) fn builder(&self) -> ClientBuilder {
+        let (dials, down, attempts) = (self.dials.clone(), self.down.clone(), self.attempts.clone());
+        let dial: Dial = Arc::new(move |_, _| {
+            attempts.note();
+            let refused = down.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
+            let dials = dials.clone();
+            Box::pin(async move {
+                if refused {
+                    return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+                }
+                let (ours, theirs) = tokio::io::duplex(4096);
+                dials.send(theirs).map_err(io::Error::other)?;
+                Ok(Box::new(ours) as Box<dyn crate::client::Io>)
+            })
+        });
+        Client::builder("http://gateway").dial(dial)
+    }
+
+    pub(super) fn client(&self) -> Client {
+        self.builder().token("jwt").build().unwrap()
+    }
+
+    /// The next connection, upgraded.
+    pub(super) async fn accept(&mut self) -> Peer {
+        let stream = timeout(PATIENCE, self.dialed.recv()).await.expect("no client came").unwrap();
+        let mut uri = String::new();
+        let mut protocol = None;
+        let socket = accept_hdr_async(stream, |request: &Request, mut response: Response| {
+            uri = request.uri().to_string();
+            protocol = request.headers().get("sec-websocket-protocol").map(|v| v.to_str().unwrap().to_owned());
+            if protocol.is_some() {
+                response.headers_mut().insert("sec-websocket-protocol", "token".parse().unwrap());
+            }
+            Ok::<_, ErrorResponse>(response)
+        })
+        .await
+        .unwrap();
+        Peer { uri, protocol, socket }
+    }
+
+    /// Drops the next connection unanswered.
+    pub(super) async fn forget(&mut self) {
+        drop(timeout(PATIENCE, self.dialed.recv()).await.expect("no client came"));
+    }
+
+    /// The next connection, answered with a status instead.
+    pub(super) async fn refuse(&mut self, status: u16) {
+        let stream = timeout(PATIENCE, self.dialed.recv()).await.expect("no client came").unwrap();
+        let refused = accept_hdr_async(stream, |_: &Request, _: Response| {
+            let mut response = ErrorResponse::new(None);
+            *response.status_mut() = StatusCode::from_u16(status).unwrap();
+            Err::<Response, _>(response)
+        })
+        .await;
+        assert!(refused.is_err());
+    }
+}
+
+impl Peer {
+    pub(super) async fn say(&mut self, text: impl Into<String>) {
+        self.socket.send(Message::text(text.into())).await.unwrap();
+    }
+
+    pub(super) async fn close(mut self, code: u16, reason: &str) {
+        let frame = CloseFrame { code: code.into(), reason: reason.to_owned().into() };
+        self.socket.close(Some(frame)).await.unwrap();
+        while let Some(Ok(_)) = self.socket.next().await {}
+    }
+
+    /// The next frame of the client; `None`: the connection is gone.
+    pub(super) async fn hear(&mut self) -> Option<Message> {
+        timeout(PATIENCE, self.socket.next()).await.expect("the client says nothing").and_then(Result::ok)
+    }
+}
+
+/// The next delivery.
+pub(super) async fn next(subscription: &mut Subscription) -> Delivery {
+    timeout(PATIENCE, subscription.next()).await.expect("nothing delivered").expect("ended").expect("an error")
+}
+
+/// The next event's text; connection news are passed over.
+pub(super) async fn event(subscription: &mut Subscription) -> String {
+    loop {
+        match next(subscription).await {
+            Delivery::Event { event, .. } => return event.text().to_owned(),
+            Delivery::Connected { .. } | Delivery::Disconnected { .. } => {}
+            other => panic!("{other:?} where an event was due"),
+        }
+    }
+}
+
+/// Reads on to the end: how it ended.
+pub(super) async fn end(subscription: &mut Subscription) -> Result<String, crate::ClientError> {
+    let mut reason = None;
+    while let Some(delivery) = timeout(PATIENCE, subscription.next()).await.expect("no end") {
+        if let Delivery::End { reason: words } = delivery? {
+            reason = Some(words);
+        }
+    }
+    Ok(reason.expect("an end that says so"))
+}
+
+/// How long `future` takes by the paused clock.
+pub(super) async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    let start = Instant::now();
+    let value = future.await;
+    (value, start.elapsed())
+}

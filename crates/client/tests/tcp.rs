@@ -1,0 +1,86 @@
+//! Over a real socket, through the public API alone: a run is watched across a cut.
+
+use std::time::Duration;
+
+use crewcast_client::{Client, Delivery};
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_tungstenite::{
+    WebSocketStream, accept_hdr_async,
+    tungstenite::{
+        Message,
+        handshake::server::{ErrorResponse, Request, Response},
+        protocol::{CloseFrame, frame::coding::CloseCode},
+    },
+};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[allow(clippy::result_large_err)] // the callback's error type is tungstenite's
+async fn accept(listener: &TcpListener) -> (String, WebSocketStream<TcpStream>) {
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut uri = String::new();
+    let socket = accept_hdr_async(stream, |request: &Request, mut response: Response| {
+        uri = request.uri().to_string();
+        assert_eq!(request.headers()["sec-websocket-protocol"], "token, jwt");
+        response.headers_mut().insert("sec-websocket-protocol", "token".parse().unwrap());
+        Ok::<_, ErrorResponse>(response)
+    })
+    .await
+    .unwrap();
+    (uri, socket)
+}
+
+#[tokio::test]
+async fn a_run_is_watched_across_a_cut() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = format!("http://{}", listener.local_addr().unwrap());
+    let mut run = Client::builder(gateway).token("jwt").build().unwrap().run("r1").connect();
+    let (first, second) = (r#"{"id":"1-000000aaaaaa","type":"boot"}"#, r#"{"id":"2-aaaaaabbbbbb","type":"done"}"#);
+
+    let server = tokio::spawn(async move {
+        let (uri, mut socket) = accept(&listener).await;
+        assert_eq!(uri, "/ws/runs/r1");
+        socket.send(Message::text(first)).await.unwrap();
+        drop(socket);
+        let (uri, mut socket) = accept(&listener).await;
+        assert_eq!(uri, "/ws/runs/r1?since=1-000000aaaaaa");
+        socket.send(Message::text(first)).await.unwrap();
+        socket.send(Message::text(second)).await.unwrap();
+        let frame = CloseFrame { code: CloseCode::Normal, reason: "run completed".into() };
+        socket.close(Some(frame)).await.unwrap();
+        while let Some(Ok(_)) = socket.next().await {}
+    });
+
+    let mut events = Vec::new();
+    let mut ends = 0;
+    // The subscription is a stream, too.
+    while let Some(delivery) = timeout(PATIENCE, StreamExt::next(&mut run)).await.unwrap() {
+        match delivery.unwrap() {
+            Delivery::Event { event, .. } => events.push(event.text().to_owned()),
+            Delivery::End { reason } => {
+                assert_eq!(reason, "run completed");
+                ends += 1;
+            }
+            _ => {}
+        }
+    }
+    assert_eq!(events, [first, second]);
+    assert_eq!(ends, 1);
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_not_there_is_told_and_tried_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let mut run = Client::builder(gateway).build().unwrap().run("r1").connect();
+    for _ in 0..3 {
+        let delivery = timeout(PATIENCE, run.next()).await.unwrap().unwrap().unwrap();
+        assert!(matches!(delivery, Delivery::Disconnected { .. }), "{delivery:?}");
+    }
+}

@@ -1,0 +1,78 @@
+//! What every request and socket of one replica shares.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
+
+use axum::http::{HeaderMap, header, request::Parts};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    auth::{Auth, client_address, requested_host},
+    broker::{Broker, Registry},
+    config::Config,
+    connection::Shared,
+    drain::{self, Drain},
+    limits::{ConnectionLimits, Place, UserPlace},
+    ready::Readiness,
+    telemetry::Recorder,
+    transport::listener::ClientAddress,
+};
+
+/// One replica.
+pub struct App {
+    /// Resolved and validated.
+    pub config: Arc<Config>,
+    /// Where events come from and go to.
+    pub broker: Arc<dyn Broker>,
+    /// The directory, revocations, tickets.
+    pub registry: Arc<dyn Registry>,
+    /// Who may connect and what he may read.
+    pub auth: Arc<Auth>,
+    /// Whether this replica is going away.
+    pub drain: Drain,
+    /// Whether this replica delivers.
+    pub readiness: Arc<Readiness>,
+    /// What `/metrics` renders; `None` where the process has no recorder.
+    pub recorder: Option<Recorder>,
+    /// What sockets and event streams use.
+    pub shared: Arc<Shared>,
+    /// Room for connections.
+    pub limits: ConnectionLimits,
+    /// The task of each socket and event stream.
+    pub sockets: TaskTracker,
+}
+
+impl App {
+    /// The client's address, behind however many trusted proxies.
+    pub fn client_ip(&self, parts: &Parts) -> IpAddr {
+        client_address(nearest(parts), &parts.headers, &self.config.trusted_proxies)
+    }
+
+    /// Whether the page that a browser comes from may connect; others than browsers send no origin.
+    pub fn allows_page(&self, parts: &Parts, is_anonymous: bool) -> bool {
+        let host = requested_host(nearest(parts), &parts.headers, &self.config.trusted_proxies);
+        self.auth.allows_origin(origin(&parts.headers), host, is_anonymous)
+    }
+}
+
+/// What a connection holds on to as long as it is open.
+pub struct Seat {
+    /// When it leaves in a drain; until dropped, the drain waits for it.
+    pub leave: drain::Connection,
+    /// Its place on the replica and of its address.
+    pub _place: Place,
+    /// Its place among its user's.
+    pub _user: Option<UserPlace>,
+}
+
+/// The `Origin` header; one that is no text is nobody's.
+pub fn origin(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("null"))
+}
+
+fn nearest(parts: &Parts) -> IpAddr {
+    let address = parts.extensions.get::<ClientAddress>();
+    address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.nearest().ip())
+}

@@ -1,0 +1,373 @@
+//! From a token's claims to an [`Identity`]: times, issuer and audience as RFC 7519, grants as the spec.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use crewcast_events::{Channel, is_id, is_namespace};
+use serde_json::{Map, Value};
+
+use super::{AuthError, AuthSetupError, Grants, Identity, Ids, Patterns, error::BadClaim};
+use crate::config::AuthConfig;
+
+type Claims = Map<String, Value>;
+
+/// Longest `sub`, `user_id` and `jti` in bytes: they stand in keys and in every socket's memory.
+const MAX_NAME: usize = 256;
+
+/// What `sub` is for sockets without a token, unless `auth.anonymous` names one.
+const ANONYMOUS_SUB: &str = "anonymous";
+
+/// Every claim that `auth.anonymous` may hold.
+const ANONYMOUS_CLAIMS: [&str; 10] =
+    ["sub", "user_id", "org", "crews", "runs", "streams", "sessions", "channels", "publish", "admin"];
+
+/// Seconds since 1970.
+pub(super) fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+}
+
+/// The rules that a token's registered claims are held against.
+pub(super) struct Rules {
+    issuer: Option<String>,
+    audience: Vec<String>,
+    leeway: u64,
+    allow_no_expiry: bool,
+    default_org: Option<Arc<str>>,
+}
+
+impl Rules {
+    pub(super) fn new(config: &AuthConfig) -> Result<Self, AuthSetupError> {
+        if config.default_org.as_deref().is_some_and(|org| !is_id(org)) {
+            return Err(AuthSetupError::DefaultOrg);
+        }
+        Ok(Self {
+            issuer: config.issuer.clone(),
+            audience: config.audience.clone(),
+            leeway: config.leeway.as_secs(),
+            allow_no_expiry: config.allow_no_expiry,
+            default_org: config.default_org.as_deref().map(Arc::from),
+        })
+    }
+
+    /// Judges the claims of a token whose signature is good.
+    pub(super) fn identity(&self, claims: &Claims, now: u64) -> Result<Identity, AuthError> {
+        let expires_at = self.expiry(claims, now)?;
+        if time(claims, "nbf")?.is_some_and(|nbf| nbf > now.saturating_add(self.leeway)) {
+            return Err(AuthError::NotYetValid);
+        }
+        self.issuer(claims)?;
+        self.audience(claims)?;
+        let mut identity = identity(claims)?;
+        identity.org = identity.org.or_else(|| self.default_org.clone());
+        identity.expires_at = expires_at;
+        identity.issued_at = time(claims, "iat")?;
+        identity.jti = name(claims, "jti")?.map(str::to_owned);
+        Ok(identity)
+    }
+
+    /// The second from which on the token is refused: `exp` and what leeway adds (RFC 7519, 4.1.4: "on or after").
+    fn expiry(&self, claims: &Claims, now: u64) -> Result<Option<u64>, AuthError> {
+        match time(claims, "exp")? {
+            None if self.allow_no_expiry => Ok(None),
+            None => Err(bad("exp", "is required")),
+            Some(exp) => {
+                let end = exp.saturating_add(self.leeway);
+                if now >= end { Err(AuthError::Expired) } else { Ok(Some(end)) }
+            }
+        }
+    }
+
+    fn issuer(&self, claims: &Claims) -> Result<(), AuthError> {
+        match &self.issuer {
+            Some(issuer) if present(claims, "iss").and_then(Value::as_str) != Some(issuer) => Err(AuthError::Issuer),
+            _ => Ok(()),
+        }
+    }
+
+    /// A token with an audience that is not ours is refused even when none is configured (RFC 7519, 4.1.3).
+    fn audience(&self, claims: &Claims) -> Result<(), AuthError> {
+        let ours = |value: &Value| value.as_str().is_some_and(|aud| self.audience.iter().any(|own| own == aud));
+        let good = match present(claims, "aud") {
+            None => self.audience.is_empty(),
+            Some(Value::Array(many)) => many.iter().any(ours),
+            Some(one) => ours(one),
+        };
+        if good { Ok(()) } else { Err(AuthError::Audience) }
+    }
+}
+
+/// The identity of sockets without a token. `auth.default_org` does not apply: what strangers see of an org is
+/// said in the table itself or not at all.
+pub(super) fn anonymous(claims: &Claims) -> Result<Identity, AuthSetupError> {
+    if let Some(unknown) = claims.keys().find(|key| !ANONYMOUS_CLAIMS.contains(&key.as_str())) {
+        let known = ANONYMOUS_CLAIMS.join(", ");
+        return Err(AuthSetupError::Anonymous(format!("unknown claim {unknown:?}; known are {known}")));
+    }
+    let mut claims = claims.clone();
+    if !claims.contains_key("sub") && !claims.contains_key("user_id") {
+        claims.insert("sub".to_owned(), ANONYMOUS_SUB.into());
+    }
+    match identity(&claims) {
+        Ok(identity) => Ok(Identity { anonymous: true, ..identity }),
+        Err(error) => Err(AuthSetupError::Anonymous(error.to_string())),
+    }
+}
+
+/// Who it is and what is granted, without times.
+fn identity(claims: &Claims) -> Result<Identity, AuthError> {
+    let org = match present(claims, "org") {
+        None => None,
+        Some(Value::String(org)) if is_id(org) => Some(Arc::from(org.as_str())),
+        Some(_) => return Err(bad("org", "must be 1 to 128 characters of [A-Za-z0-9._-]")),
+    };
+    let admin = match present(claims, "admin") {
+        None => false,
+        Some(Value::Bool(admin)) => *admin,
+        Some(_) => return Err(bad("admin", "must be true or false")),
+    };
+    let grants = Grants {
+        crews: ids(claims, "crews")?,
+        runs: ids(claims, "runs")?,
+        streams: ids(claims, "streams")?,
+        sessions: ids(claims, "sessions")?,
+        channels: patterns(claims, "channels")?,
+        publish: patterns(claims, "publish")?,
+    };
+    Ok(Identity {
+        sub: sub(claims)?,
+        org,
+        grants,
+        expires_at: None,
+        issued_at: None,
+        jti: None,
+        admin,
+        anonymous: false,
+    })
+}
+
+/// `sub`, or `user_id`, which many issuers write as a number.
+fn sub(claims: &Claims) -> Result<Arc<str>, AuthError> {
+    if let Some(sub) = name(claims, "sub")? {
+        return Ok(sub.into());
+    }
+    match present(claims, "user_id") {
+        Some(Value::Number(number)) if number.is_u64() => Ok(number.to_string().into()),
+        _ => name(claims, "user_id")?.map(Arc::from).ok_or_else(|| bad("sub", "(or user_id) is required")),
+    }
+}
+
+fn name<'a>(claims: &'a Claims, claim: &'static str) -> Result<Option<&'a str>, AuthError> {
+    match present(claims, claim) {
+        None => Ok(None),
+        Some(Value::String(name)) if !name.is_empty() && name.len() <= MAX_NAME => Ok(Some(name)),
+        Some(_) => Err(bad(claim, "must be a string of 1 to 256 bytes")),
+    }
+}
+
+/// A `NumericDate` (RFC 7519, 2): seconds, possibly with a fraction.
+fn time(claims: &Claims, claim: &'static str) -> Result<Option<u64>, AuthError> {
+    match present(claims, claim) {
+        None => Ok(None),
+        Some(Value::Number(number)) => match (number.as_u64(), number.as_f64()) {
+            (Some(seconds), _) => Ok(Some(seconds)),
+            // The conversion saturates: what is before 1970 becomes 0.
+            (None, Some(seconds)) => Ok(Some(seconds as u64)),
+            (None, None) => Err(bad(claim, "must be a number of seconds")),
+        },
+        Some(_) => Err(bad(claim, "must be a number of seconds")),
+    }
+}
+
+fn ids(claims: &Claims, claim: &'static str) -> Result<Ids, AuthError> {
+    let malformed = || bad(claim, "must be a list of ids, or \"*\" alone");
+    match present(claims, claim) {
+        None => Ok(Ids::default()),
+        Some(Value::String(all)) if all == "*" => Ok(Ids::All),
+        Some(Value::Array(list)) if matches!(list.as_slice(), [Value::String(all)] if all == "*") => Ok(Ids::All),
+        Some(Value::Array(list)) => {
+            let id = |value: &Value| value.as_str().filter(|id| is_id(id)).map(str::to_owned);
+            list.iter().map(id).collect::<Option<Vec<_>>>().map(Ids::Listed).ok_or_else(malformed)
+        }
+        Some(_) => Err(malformed()),
+    }
+}
+
+fn patterns(claims: &Claims, claim: &'static str) -> Result<Patterns, AuthError> {
+    let malformed = || bad(claim, "must be a list of channels or <namespace>:*");
+    let is_pattern =
+        |text: &&str| text.strip_suffix(":*").map_or_else(|| text.parse::<Channel>().is_ok(), is_namespace);
+    match present(claims, claim) {
+        None => Ok(Patterns::default()),
+        Some(Value::Array(list)) => {
+            let pattern = |value: &Value| value.as_str().filter(is_pattern).map(str::to_owned);
+            list.iter().map(pattern).collect::<Option<Vec<_>>>().map(Patterns).ok_or_else(malformed)
+        }
+        Some(_) => Err(malformed()),
+    }
+}
+
+/// A claim that is there; `null` counts as missing, as many libraries write it for what is not set.
+fn present<'a>(claims: &'a Claims, claim: &str) -> Option<&'a Value> {
+    claims.get(claim).filter(|value| !value.is_null())
+}
+
+fn bad(claim: &'static str, wants: &'static str) -> AuthError {
+    AuthError::Claim(BadClaim { claim, wants })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn rules(set: impl FnOnce(&mut AuthConfig)) -> Rules {
+        let mut config = AuthConfig::default();
+        set(&mut config);
+        Rules::new(&config).unwrap()
+    }
+
+    /// Judges claims that have a `sub` and an hour to live, unless they say otherwise.
+    fn judge(rules: &Rules, claims: Value) -> Result<Identity, AuthError> {
+        let mut all = json!({ "sub": "u1", "exp": NOW + 3600 });
+        all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
+        rules.identity(all.as_object().unwrap(), NOW)
+    }
+
+    fn label(result: Result<Identity, AuthError>) -> &'static str {
+        result.err().map_or("accepted", |error| error.label())
+    }
+
+    #[test]
+    fn a_whole_token_becomes_an_identity() {
+        let identity = judge(
+            &rules(|_| ()),
+            json!({ "org": "acme", "crews": ["a", "b"], "runs": "*", "streams": ["*"], "channels": ["x:1", "y:*"],
+                    "publish": ["graph:a"], "jti": "j", "iat": NOW - 5, "admin": true }),
+        )
+        .unwrap();
+        assert_eq!((&*identity.sub, identity.org.as_deref()), ("u1", Some("acme")));
+        assert_eq!(identity.grants.crews, Ids::Listed(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!((&identity.grants.runs, &identity.grants.streams), (&Ids::All, &Ids::All));
+        assert_eq!(identity.grants.sessions, Ids::Listed(Vec::new()));
+        assert_eq!(identity.grants.channels.0, ["x:1", "y:*"]);
+        assert_eq!(identity.grants.publish.0, ["graph:a"]);
+        assert_eq!((identity.expires_at, identity.issued_at), (Some(NOW + 3600), Some(NOW - 5)));
+        assert_eq!((identity.jti.as_deref(), identity.admin, identity.anonymous), (Some("j"), true, false));
+    }
+
+    #[test]
+    fn sub_or_user_id() {
+        let rules = rules(|_| ());
+        assert_eq!(&*judge(&rules, json!({ "user_id": "other" })).unwrap().sub, "u1");
+        assert_eq!(&*judge(&rules, json!({ "sub": null, "user_id": "u2" })).unwrap().sub, "u2");
+        assert_eq!(&*judge(&rules, json!({ "sub": null, "user_id": 42 })).unwrap().sub, "42");
+        for sub in [json!(null), json!(""), json!(7), json!("x".repeat(257))] {
+            assert_eq!(label(judge(&rules, json!({ "sub": sub }))), "bad_claim", "{sub}");
+        }
+    }
+
+    #[test]
+    fn expires_in_the_second_of_exp() {
+        let strict = rules(|_| ());
+        assert_eq!(label(judge(&strict, json!({ "exp": NOW }))), "expired");
+        assert_eq!(label(judge(&strict, json!({ "exp": NOW + 1 }))), "accepted");
+        assert_eq!(label(judge(&strict, json!({ "exp": NOW as f64 + 1.5 }))), "accepted");
+        assert_eq!(label(judge(&strict, json!({ "exp": -1 }))), "expired");
+        assert_eq!(label(judge(&strict, json!({ "exp": "tomorrow" }))), "bad_claim");
+        let patient = rules(|config| config.leeway = Duration::from_secs(30));
+        assert_eq!(label(judge(&patient, json!({ "exp": NOW - 30 }))), "expired");
+        let identity = judge(&patient, json!({ "exp": NOW - 29 })).unwrap();
+        assert_eq!(identity.expires_at, Some(NOW + 1), "the socket closes when the token is refused, not before");
+    }
+
+    #[test]
+    fn exp_is_required_unless_configured_away() {
+        assert_eq!(label(judge(&rules(|_| ()), json!({ "exp": null }))), "bad_claim");
+        let open = rules(|config| config.allow_no_expiry = true);
+        assert_eq!(judge(&open, json!({ "exp": null })).unwrap().expires_at, None);
+        assert_eq!(label(judge(&open, json!({ "exp": NOW - 1 }))), "expired");
+    }
+
+    #[test]
+    fn not_before() {
+        assert_eq!(label(judge(&rules(|_| ()), json!({ "nbf": NOW + 1 }))), "not_yet_valid");
+        assert_eq!(label(judge(&rules(|_| ()), json!({ "nbf": NOW }))), "accepted");
+        let patient = rules(|config| config.leeway = Duration::from_secs(5));
+        assert_eq!(label(judge(&patient, json!({ "nbf": NOW + 5 }))), "accepted");
+    }
+
+    #[test]
+    fn issuer() {
+        let rules = rules(|config| config.issuer = Some("https://id".to_owned()));
+        assert_eq!(label(judge(&rules, json!({ "iss": "https://id" }))), "accepted");
+        for iss in [json!("https://evil"), json!(null), json!(["https://id"])] {
+            assert_eq!(label(judge(&rules, json!({ "iss": iss }))), "issuer");
+        }
+    }
+
+    #[test]
+    fn audience() {
+        let ours = rules(|config| config.audience = vec!["crewcast".to_owned(), "live".to_owned()]);
+        for aud in [json!("live"), json!(["other", "crewcast"])] {
+            assert_eq!(label(judge(&ours, json!({ "aud": aud }))), "accepted");
+        }
+        for aud in [json!("other"), json!(["other"]), json!([]), json!(null), json!(7)] {
+            assert_eq!(label(judge(&ours, json!({ "aud": aud }))), "audience");
+        }
+        assert_eq!(label(judge(&rules(|_| ()), json!({ "aud": "somebody" }))), "audience");
+    }
+
+    #[test]
+    fn malformed_claims_are_refused_by_name() {
+        let rules = rules(|_| ());
+        for (claim, value) in [
+            ("org", json!("a b")),
+            ("org", json!("a}b")),
+            ("org", json!(1)),
+            ("crews", json!("abc")),
+            ("crews", json!(["a", "*"])),
+            ("crews", json!(["a:b"])),
+            ("runs", json!([1])),
+            ("streams", json!({})),
+            ("sessions", json!(true)),
+            ("channels", json!("x:*")),
+            ("channels", json!(["*"])),
+            ("channels", json!(["X:*"])),
+            ("publish", json!(["nocolon"])),
+            ("jti", json!(5)),
+            ("iat", json!("now")),
+            ("admin", json!("yes")),
+        ] {
+            match judge(&rules, json!({ claim: value })) {
+                Err(AuthError::Claim(bad)) => assert_eq!(bad.claim, claim),
+                other => panic!("{claim}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn default_org_stands_in_for_tokens_only() {
+        let rules = rules(|config| config.default_org = Some("home".to_owned()));
+        assert_eq!(judge(&rules, json!({})).unwrap().org.as_deref(), Some("home"));
+        assert_eq!(judge(&rules, json!({ "org": "acme" })).unwrap().org.as_deref(), Some("acme"));
+        assert_eq!(anonymous(&Map::new()).unwrap().org, None);
+        let config = AuthConfig { default_org: Some("a b".to_owned()), ..AuthConfig::default() };
+        assert!(matches!(Rules::new(&config), Err(AuthSetupError::DefaultOrg)));
+    }
+
+    #[test]
+    fn anonymous_claims() {
+        let claims = json!({ "crews": ["a"] });
+        let identity = anonymous(claims.as_object().unwrap()).unwrap();
+        assert_eq!((&*identity.sub, identity.anonymous), ("anonymous", true));
+        assert_eq!(identity.grants.crews, Ids::Listed(vec!["a".to_owned()]));
+        for wrong in [json!({ "crew": ["a"] }), json!({ "exp": 1 }), json!({ "crews": "a" })] {
+            assert!(matches!(anonymous(wrong.as_object().unwrap()), Err(AuthSetupError::Anonymous(_))));
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Tickets: a single-use stand-in for a token, for browsers' `EventSource`, which cannot send headers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{AuthError, Identity};
+use crate::broker::{BrokerError, Registry};
+
+/// How long a ticket waits to be used (the spec).
+pub const TICKET_TTL: Duration = Duration::from_secs(60);
+
+/// Random bytes of a ticket: nobody guesses 128 bits within a minute.
+const RANDOM: usize = 16;
+
+/// Keeps the identity in the registry, since any replica may be asked to redeem the ticket.
+pub(super) async fn issue(registry: &dyn Registry, identity: &Identity) -> Result<String, BrokerError> {
+    let mut random = [0; RANDOM];
+    let provider = rustls::crypto::ring::default_provider();
+    provider.secure_random.fill(&mut random).map_err(|_| BrokerError::Unavailable("no randomness".to_owned()))?;
+    let ticket: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    let content = serde_json::to_vec(identity).map_err(|error| BrokerError::Protocol(error.to_string()))?;
+    registry.put_ticket(&ticket, Bytes::from(content), TICKET_TTL).await?;
+    Ok(ticket)
+}
+
+/// Takes the identity behind a ticket. Whether it still holds is for the caller to check.
+pub(super) async fn redeem(registry: &dyn Registry, ticket: &str) -> Result<Identity, AuthError> {
+    let shaped = ticket.len() == 2 * RANDOM && ticket.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if !shaped {
+        // What we cannot have issued becomes no key of the registry.
+        return Err(AuthError::Ticket);
+    }
+    let content = registry.take_ticket(ticket).await?.ok_or(AuthError::Ticket)?;
+    serde_json::from_slice(&content).map_err(|_| AuthError::Ticket)
+}

@@ -1,0 +1,117 @@
+//! One suite that every broker passes: what [`super`] promises, each promise once.
+//!
+//! A broker's tests say how a fresh one is made, and [`suite`] runs everything against it:
+//! `conformance::suite!(make)` with `async fn make(namespaces: Namespaces) -> Subject`.
+
+mod delivery;
+mod history;
+mod logs;
+mod registry;
+mod sink;
+
+use std::{any::Any, sync::Arc, time::Duration};
+
+use crewcast_events::{Body, Channel, EventId, LogPolicy, Namespace, Namespaces};
+use crewcast_publisher::{Append, Entry, Once, Transport};
+
+pub(super) use self::{delivery::*, history::*, logs::*, registry::*, sink::TestSink};
+use super::{Broker, Registry};
+
+/// A broker under test, with nothing in it.
+pub(super) struct Subject {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) registry: Arc<dyn Registry>,
+    pub(super) sink: Arc<TestSink>,
+    /// What must live as long as the broker: its server.
+    pub(super) _keep: Box<dyn Any + Send + Sync>,
+}
+
+/// How long anything that must happen may take.
+pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// The built-in namespaces and: `short` (5 events), `brief` (1 s), `live` (no log).
+pub(super) fn namespaces() -> Namespaces {
+    let mut all = Namespaces::default();
+    let hour = Duration::from_secs(3600);
+    let short = Namespace { log: LogPolicy { length: 5, age: hour }, ..Namespace::default() };
+    let brief = Namespace { log: LogPolicy { length: 100, age: Duration::from_secs(1) }, ..Namespace::default() };
+    let live = Namespace { log: LogPolicy { length: 0, age: hour }, ..Namespace::default() };
+    all.0.insert("live".to_owned(), live);
+    all.0.insert("short".to_owned(), short);
+    all.0.insert("brief".to_owned(), brief);
+    all
+}
+
+pub(super) fn channel(name: &str) -> Channel {
+    name.parse().expect("a channel")
+}
+
+pub(super) fn entry(text: &str) -> Entry {
+    Entry::new(Body::parse(text.as_bytes().to_vec()).expect("an event"))
+}
+
+/// Appends events `{"type":"n","n":<n>}`, answers their ids.
+pub(super) async fn append(broker: &(impl Transport + ?Sized), channel: &Channel, numbers: &[u32]) -> Vec<EventId> {
+    let entries = numbers.iter().map(|n| entry(&format!(r#"{{"type":"n","n":{n}}}"#))).collect();
+    append_once(broker, channel, entries, Once::No).await
+}
+
+pub(super) async fn append_once(
+    broker: &(impl Transport + ?Sized),
+    channel: &Channel,
+    entries: Vec<Entry>,
+    once: Once,
+) -> Vec<EventId> {
+    let ids = broker.append(&Append { channel: channel.clone(), entries, once }).await.expect("appended");
+    ids.into_iter().map(|id| id.expect("an id")).collect()
+}
+
+/// Polls until the condition holds.
+pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let polling = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, polling).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"));
+}
+
+/// Runs every test of the suite, each with a fresh broker from `$make`.
+macro_rules! suite {
+    ($make:path) => {
+        $crate::broker::conformance::suite!($make;
+            delivers_in_order_after_subscribe,
+            delivers_nothing_after_unsubscribe,
+            ends_subscribed_whatever_came_before,
+            keeps_every_byte,
+            barrier_waits_for_what_was_published,
+            carries_a_mebibyte,
+            subscribes_ten_thousand_channels,
+            probe_comes_back,
+            an_append_is_seen_whole,
+            refuses_what_no_log_takes,
+            a_producer_is_accepted_in_sequence_only,
+            an_idempotency_key_answers_the_same_id,
+            the_log_keeps_its_length,
+            snapshots_show_head_and_retained,
+            live_messages_are_captured,
+            history_reads_behind_an_offset,
+            history_of_a_trimmed_log,
+            history_without_a_log,
+            history_is_bounded_in_entries_and_bytes,
+            the_first_owner_stays,
+            a_moved_id_loses_its_logs,
+            revocations_are_told_and_remembered,
+            a_ticket_is_taken_once,
+        );
+    };
+    ($make:path; $($test:ident,)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                $crate::broker::conformance::$test($make().await).await;
+            }
+        )*
+    };
+}
+pub(super) use suite;

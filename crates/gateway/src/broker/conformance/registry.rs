@@ -1,0 +1,122 @@
+//! Directory, revocations, tickets.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use crewcast_events::Kind;
+use crewcast_publisher::{AppendError, Claim, ClaimMode, Claimed};
+
+use super::{Subject, append, channel, eventually};
+use crate::broker::{Control, Revocation, RevocationTarget, unix_now};
+
+fn claim(kind: Kind, id: &str, org: &str) -> Claim {
+    Claim { kind, id: id.to_owned(), org: org.to_owned(), crew: None }
+}
+
+fn controls(subject: &Subject) -> Vec<Control> {
+    subject.sink.controls().iter().map(|text| serde_json::from_slice(text).expect("a control message")).collect()
+}
+
+pub(in crate::broker) async fn the_first_owner_stays(subject: Subject) {
+    let Subject { broker, registry, sink, .. } = &subject;
+    let ours = claim(Kind::Crew, "abc", "acme");
+    let run = Claim { crew: Some("abc".to_owned()), ..claim(Kind::Run, "r1", "acme") };
+    assert_eq!(broker.claim(&ours, ClaimMode::Keep).await.unwrap(), Claimed::Done);
+    assert_eq!(broker.claim(&run, ClaimMode::Keep).await.unwrap(), Claimed::Done);
+    let malformed = broker.claim(&claim(Kind::Crew, "a b", "acme"), ClaimMode::Keep).await.unwrap_err();
+    assert!(matches!(malformed, AppendError::Refused(_)), "{malformed:?}");
+    let theirs = claim(Kind::Crew, "abc", "evil");
+    for mode in [ClaimMode::Keep, ClaimMode::Remove] {
+        assert_eq!(broker.claim(&theirs, mode).await.unwrap(), Claimed::OwnedBy("acme".to_owned()));
+    }
+    let ids = ["abc".to_owned(), "unknown".to_owned()];
+    let owners = registry.owners(Kind::Crew, &ids).await.unwrap();
+    assert_eq!(owners.into_iter().collect::<Vec<_>>(), [("abc".to_owned(), ours.clone())]);
+    broker.claim(&claim(Kind::Run, "r1", "acme"), ClaimMode::Keep).await.unwrap();
+    assert_eq!(registry.owners(Kind::Run, &["r1".to_owned()]).await.unwrap()["r1"], run, "its crew is still known");
+    assert!(registry.owners(Kind::Run, &["abc".to_owned()]).await.unwrap().is_empty());
+    assert_eq!(registry.owned("acme", Kind::Crew).await.unwrap(), ["abc"]);
+    assert!(registry.owned("evil", Kind::Crew).await.unwrap().is_empty());
+
+    assert_eq!(broker.claim(&ours, ClaimMode::Remove).await.unwrap(), Claimed::Done);
+    assert!(registry.owners(Kind::Crew, &ids).await.unwrap().is_empty());
+    assert!(registry.owned("acme", Kind::Crew).await.unwrap().is_empty());
+    assert_eq!(broker.claim(&theirs, ClaimMode::Keep).await.unwrap(), Claimed::Done);
+    sink.until("each change is told", |_| {
+        let told = controls(&subject);
+        let said = |claim: &Claim, removed: bool| {
+            told.contains(&Control::Directory { claim: claim.clone(), from: None, removed })
+        };
+        said(&ours, false) && said(&run, false) && said(&ours, true) && said(&theirs, false)
+    })
+    .await;
+}
+
+pub(in crate::broker) async fn a_moved_id_loses_its_logs(subject: Subject) {
+    let Subject { broker, registry, sink, .. } = &subject;
+    let (graph, other) = (channel("graph:abc"), channel("graph:other"));
+    broker.claim(&claim(Kind::Crew, "abc", "acme"), ClaimMode::Keep).await.unwrap();
+    append(&**broker, &graph, &[1, 2]).await;
+    append(&**broker, &other, &[1]).await;
+    let moved = claim(Kind::Crew, "abc", "other");
+    assert_eq!(broker.claim(&moved, ClaimMode::Move).await.unwrap(), Claimed::Done);
+    assert!(broker.history(&graph, 0, 10).await.unwrap().entries.is_empty(), "the former owner's events");
+    let head = broker.history(&graph, 0, 10).await.unwrap().head;
+    assert_eq!(head.map(|head| head.offset()), Some(2), "his readers are told what they miss");
+    assert_eq!(broker.history(&other, 0, 10).await.unwrap().entries.len(), 1);
+    assert_eq!(registry.owned("other", Kind::Crew).await.unwrap(), ["abc"]);
+    assert!(registry.owned("acme", Kind::Crew).await.unwrap().is_empty());
+    let told = Control::Directory { claim: moved, from: Some("acme".to_owned()), removed: false };
+    sink.until("the move is told", |_| controls(&subject).contains(&told)).await;
+}
+
+pub(in crate::broker) async fn revocations_are_told_and_remembered(subject: Subject) {
+    let Subject { registry, sink, .. } = &subject;
+    let now = unix_now();
+    let jti =
+        Revocation { target: RevocationTarget::Jti("j:1".to_owned()), issued_until: now, remember_until: now + 3600 };
+    let sub =
+        Revocation { target: RevocationTarget::Sub("u1".to_owned()), issued_until: now - 60, remember_until: now + 60 };
+    let soon = Revocation {
+        target: RevocationTarget::Sub("soon".to_owned()),
+        issued_until: now,
+        remember_until: unix_now() + 1,
+    };
+    for revocation in [&soon, &jti, &sub] {
+        registry.revoke(revocation).await.unwrap();
+    }
+    sink.until("each is told", |_| {
+        let told = controls(&subject);
+        [&soon, &jti, &sub].iter().all(|revocation| told.contains(&Control::Revoked((*revocation).clone())))
+    })
+    .await;
+    // A later revocation of the same user extends, and an earlier one takes nothing back.
+    let later = Revocation { issued_until: now, remember_until: now + 600, ..sub.clone() };
+    registry.revoke(&later).await.unwrap();
+    registry.revoke(&sub).await.unwrap();
+    eventually("what has expired is forgotten", async || {
+        let mut known = registry.revocations().await.unwrap();
+        known.sort_by_key(|revocation| revocation.remember_until);
+        known == [later.clone(), jti.clone()]
+    })
+    .await;
+}
+
+pub(in crate::broker) async fn a_ticket_is_taken_once(subject: Subject) {
+    let Subject { registry, .. } = &subject;
+    let content = Bytes::from_static(b"\x00who\xff");
+    registry.put_ticket("t1", content.clone(), Duration::from_secs(60)).await.unwrap();
+    let takers = (0..20).map(|_| {
+        let registry = registry.clone();
+        tokio::spawn(async move { registry.take_ticket("t1").await.unwrap() })
+    });
+    let mut taken = Vec::new();
+    for taker in takers.collect::<Vec<_>>() {
+        taken.extend(taker.await.unwrap());
+    }
+    assert_eq!(taken, [content.clone()]);
+    assert_eq!(registry.take_ticket("never").await.unwrap(), None);
+    registry.put_ticket("t2", content, Duration::from_millis(200)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(registry.take_ticket("t2").await.unwrap(), None, "its time is over");
+}

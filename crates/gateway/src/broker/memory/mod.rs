@@ -1,0 +1,257 @@
+//! A broker inside this process: for development, for tests, and for one gateway that needs no Redis.
+
+mod log;
+mod registry;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, EventId, Namespace, Namespaces};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, MAX_ENTRIES, Once, Transport};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use self::{log::ChannelLog, registry::Directory};
+use super::{Broker, BrokerError, Link, Page, Registry, Revocation, Sink, Snapshot};
+use crate::telemetry::metrics::{Metric, gauge};
+
+/// How often everything that has outlived its age is dropped, also where nobody looks any more.
+const SWEEP: Duration = Duration::from_secs(60);
+
+/// Longest key of a state document, in characters.
+const MAX_STATE_KEY: usize = 128;
+
+/// The broker in memory. Its link is never down. Ages count in tokio's time.
+pub struct MemoryBroker {
+    namespaces: Namespaces,
+    /// Held while the sink is called, so that it hears messages in the order of their publishing.
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    sink: Option<Arc<dyn Sink>>,
+    subscribed: HashSet<Channel>,
+    channels: HashMap<Channel, ChannelLog>,
+    directory: Directory,
+    next_sweep: Instant,
+}
+
+impl MemoryBroker {
+    /// A broker with empty logs that follow the rules of `namespaces`.
+    pub fn new(namespaces: Namespaces) -> Self {
+        let inner = Inner {
+            sink: None,
+            subscribed: HashSet::new(),
+            channels: HashMap::new(),
+            directory: Directory::default(),
+            next_sweep: Instant::now() + SWEEP,
+        };
+        Self { namespaces, inner: Mutex::new(inner) }
+    }
+
+    fn rules(&self, channel: &Channel) -> Result<&Namespace, AppendError> {
+        let unknown = || AppendError::Refused(format!("the namespace {} is not configured", channel.namespace()));
+        self.namespaces.of(channel).ok_or_else(unknown)
+    }
+}
+
+impl Inner {
+    /// Called with every write, so that nothing grows without being swept.
+    fn sweep(&mut self, now: Instant) {
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP;
+            self.channels.retain(|_, log| !log.expire(now));
+            self.directory.expire(now);
+        }
+    }
+
+    fn log(&mut self, channel: &Channel, rules: &Namespace, now: Instant) -> &mut ChannelLog {
+        self.sweep(now);
+        self.channels.entry(channel.clone()).or_insert_with(|| ChannelLog::new(rules.log.age, now))
+    }
+
+    fn deliver(&self, channel: &Channel, message: Bytes) {
+        if let Some(sink) = &self.sink
+            && self.subscribed.contains(channel)
+        {
+            sink.message(channel.as_str(), message);
+        }
+    }
+
+    fn tell(&self, control: &super::Control) {
+        // Serialising a control message cannot fail: it holds texts and numbers only.
+        if let (Some(sink), Ok(text)) = (&self.sink, serde_json::to_vec(control)) {
+            sink.control(text.into());
+        }
+    }
+}
+
+/// What no broker takes, whatever its log says.
+fn check(append: &Append, rules: &Namespace) -> Result<(), AppendError> {
+    let refused = |why: &str| Err(AppendError::Refused(why.to_owned()));
+    if rules.log.length == 0 {
+        return refused("the namespace is live only (its log has length 0): publish live");
+    }
+    let mut states = append.entries.iter().filter_map(|entry| entry.state.as_ref());
+    if states.any(|state| !(1..=MAX_STATE_KEY).contains(&state.key.chars().count())) {
+        return refused("a state key has 1 to 128 characters");
+    }
+    match (&append.once, append.entries.len()) {
+        (_, 0) => refused("an append has at least one entry"),
+        (_, n) if n > MAX_ENTRIES => refused("an append has at most 128 entries"),
+        (Once::Key { .. }, n) if n > 1 => refused("an idempotency key stands for one event"),
+        (Once::Sequence { first: 0, .. }, _) => refused("a producer's numbers count from 1"),
+        _ => Ok(()),
+    }
+}
+
+#[async_trait]
+impl Transport for MemoryBroker {
+    async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
+        let rules = self.rules(&append.channel)?;
+        check(append, rules)?;
+        let now = Instant::now();
+        let mut inner = self.inner.lock();
+        let appended = inner.log(&append.channel, rules, now).append(append, rules, now)?;
+        for message in appended.messages {
+            inner.deliver(&append.channel, message);
+        }
+        Ok(appended.ids)
+    }
+
+    async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
+        let rules = self.rules(channel)?;
+        let captured = rules.capture_live
+            && rules.retain
+            && EventId::of_message(&message).is_none()
+            && Event::parse(message.clone()).is_ok();
+        let now = Instant::now();
+        let mut inner = self.inner.lock();
+        if captured {
+            inner.log(channel, rules, now).capture(message.clone(), now);
+        }
+        inner.deliver(channel, message);
+        Ok(())
+    }
+
+    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
+        for id in [&claim.id, &claim.org].into_iter().chain(&claim.crew) {
+            Channel::new(claim.kind.as_str(), id).map_err(|error| AppendError::Refused(error.to_string()))?;
+        }
+        let mut inner = self.inner.lock();
+        let outcome = inner.directory.claim(claim, mode);
+        if outcome.moved {
+            for (channel, log) in &mut inner.channels {
+                let owner = self.namespaces.of(channel).and_then(|rules| rules.owner);
+                if channel.id() == claim.id && owner.is_some_and(|owner| registry::names(owner, claim.kind)) {
+                    log.hand_over();
+                }
+            }
+        }
+        if let Some(control) = &outcome.control {
+            inner.tell(control);
+        }
+        Ok(outcome.claimed)
+    }
+}
+
+#[async_trait]
+impl Broker for MemoryBroker {
+    async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
+        let mut inner = self.inner.lock();
+        gauge(Metric::BrokerUp, &[]).set(1.0);
+        sink.link(Link::Up);
+        inner.sink = Some(sink);
+        Ok(())
+    }
+
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        self.inner.lock().subscribed.extend(channels.iter().cloned());
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        let mut inner = self.inner.lock();
+        for channel in channels {
+            inner.subscribed.remove(channel);
+        }
+        Ok(())
+    }
+
+    async fn barrier(&self) -> Result<(), BrokerError> {
+        // Publishing delivers under the lock: whoever holds it has delivered.
+        drop(self.inner.lock());
+        Ok(())
+    }
+
+    async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
+        let now = Instant::now();
+        let mut inner = self.inner.lock();
+        let mut one = |channel| {
+            let mut snapshot = inner.channels.get_mut(channel).map(|log| log.snapshot(now)).unwrap_or_default();
+            if !self.namespaces.of(channel).is_some_and(|rules| rules.retain) {
+                snapshot.retained = None;
+            }
+            snapshot
+        };
+        Ok(channels.iter().map(&mut one).collect())
+    }
+
+    async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
+        let mut inner = self.inner.lock();
+        let log = inner.channels.get_mut(channel);
+        Ok(log.map(|log| log.history(offset, limit, Instant::now())).unwrap_or_default())
+    }
+
+    async fn probe(&self) -> Result<Duration, BrokerError> {
+        let start = Instant::now();
+        self.barrier().await?;
+        Ok(start.elapsed())
+    }
+
+    async fn close(&self) {
+        self.inner.lock().sink = None;
+    }
+}
+
+#[async_trait]
+impl Registry for MemoryBroker {
+    async fn owners(&self, kind: crewcast_events::Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
+        Ok(self.inner.lock().directory.owners(kind, ids))
+    }
+
+    async fn owned(&self, org: &str, kind: crewcast_events::Kind) -> Result<Vec<String>, BrokerError> {
+        Ok(self.inner.lock().directory.owned(org, kind))
+    }
+
+    async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
+        let mut inner = self.inner.lock();
+        inner.directory.revoke(revocation);
+        inner.tell(&super::Control::Revoked(revocation.clone()));
+        Ok(())
+    }
+
+    async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
+        Ok(self.inner.lock().directory.revocations())
+    }
+
+    async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError> {
+        let now = Instant::now();
+        let mut inner = self.inner.lock();
+        inner.sweep(now);
+        inner.directory.put_ticket(ticket, content, now + ttl);
+        Ok(())
+    }
+
+    async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
+        Ok(self.inner.lock().directory.take_ticket(ticket, Instant::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! What the memory broker keeps that is no event: directory, revocations, tickets.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use crewcast_events::{Kind, Owner};
+use crewcast_publisher::{Claim, ClaimMode, Claimed};
+use tokio::time::Instant;
+
+use crate::broker::{Control, Revocation, RevocationTarget, unix_now};
+
+#[derive(Default)]
+pub(super) struct Directory {
+    claims: HashMap<(Kind, String), Claim>,
+    revocations: HashMap<RevocationTarget, Revocation>,
+    tickets: HashMap<String, (Instant, Bytes)>,
+}
+
+/// What a claim did.
+pub(super) struct Outcome {
+    pub(super) claimed: Claimed,
+    /// What every gateway is told, when anything changed.
+    pub(super) control: Option<Control>,
+    /// Whether the id changed hands.
+    pub(super) moved: bool,
+}
+
+/// Whether a namespace of this owner has channels that are named by ids of `kind`.
+pub(super) fn names(owner: Owner, kind: Kind) -> bool {
+    matches!(
+        (owner, kind),
+        (Owner::Crew, Kind::Crew)
+            | (Owner::Run, Kind::Run)
+            | (Owner::Stream, Kind::Stream)
+            | (Owner::Session, Kind::Session)
+    )
+}
+
+impl Directory {
+    pub(super) fn claim(&mut self, claim: &Claim, mode: ClaimMode) -> Outcome {
+        let key = (claim.kind, claim.id.clone());
+        let before = self.claims.get(&key).cloned();
+        let foreign = before.as_ref().map(|before| before.org.clone()).filter(|org| *org != claim.org);
+        if let Some(org) = foreign.clone().filter(|_| mode != ClaimMode::Move) {
+            return Outcome { claimed: Claimed::OwnedBy(org), control: None, moved: false };
+        }
+        let removed = mode == ClaimMode::Remove;
+        let (changed, told) = if removed {
+            let gone = self.claims.remove(&key);
+            (gone.is_some(), gone.unwrap_or_else(|| claim.clone()))
+        } else {
+            // A claim that does not say the crew of its org's own run leaves it as it is.
+            let known = before.as_ref().filter(|_| foreign.is_none()).and_then(|before| before.crew.clone());
+            let claim = Claim { crew: claim.crew.clone().or(known), ..claim.clone() };
+            self.claims.insert(key, claim.clone());
+            (before.as_ref() != Some(&claim), claim)
+        };
+        let moved = foreign.is_some();
+        let control = changed.then_some(Control::Directory { claim: told, from: foreign, removed });
+        Outcome { claimed: Claimed::Done, control, moved }
+    }
+
+    pub(super) fn owners(&self, kind: Kind, ids: &[String]) -> HashMap<String, Claim> {
+        let claim = |id: &String| self.claims.get(&(kind, id.clone())).map(|claim| (id.clone(), claim.clone()));
+        ids.iter().filter_map(claim).collect()
+    }
+
+    pub(super) fn owned(&self, org: &str, kind: Kind) -> Vec<String> {
+        let of_org = self.claims.values().filter(|claim| claim.kind == kind && claim.org == org);
+        of_org.map(|claim| claim.id.clone()).collect()
+    }
+
+    pub(super) fn revoke(&mut self, revocation: &Revocation) {
+        self.revocations
+            .entry(revocation.target.clone())
+            .and_modify(|known| {
+                known.issued_until = known.issued_until.max(revocation.issued_until);
+                known.remember_until = known.remember_until.max(revocation.remember_until);
+            })
+            .or_insert_with(|| revocation.clone());
+    }
+
+    pub(super) fn revocations(&mut self) -> Vec<Revocation> {
+        self.forget_revocations();
+        self.revocations.values().cloned().collect()
+    }
+
+    fn forget_revocations(&mut self) {
+        let now = unix_now();
+        self.revocations.retain(|_, revocation| revocation.remember_until >= now);
+    }
+
+    pub(super) fn put_ticket(&mut self, ticket: &str, content: Bytes, until: Instant) {
+        self.tickets.insert(ticket.to_owned(), (until, content));
+    }
+
+    pub(super) fn take_ticket(&mut self, ticket: &str, now: Instant) -> Option<Bytes> {
+        self.tickets.remove(ticket).filter(|(until, _)| now < *until).map(|(_, content)| content)
+    }
+
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.forget_revocations();
+        self.tickets.retain(|_, (until, _)| now < *until);
+    }
+
+    #[cfg(test)]
+    pub(super) fn tickets(&self) -> usize {
+        self.tickets.len()
+    }
+}

@@ -1,0 +1,197 @@
+//! Live values that are retained: what producers that only know PUBLISH have said last.
+//!
+//! Every replica hears the namespaces' patterns, and the one that holds the lease writes. The others
+//! remember what they heard for longer than a lease stands, and write it when they take the lease over: a
+//! holder that dies loses nothing.
+
+mod recent;
+
+use std::{collections::HashMap, time::Duration};
+
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, EventId, Keys, Namespaces, namespace::HEAD_BEYOND_LOG};
+use deadpool_redis::Pool;
+use parking_lot::Mutex;
+use redis::{Pipeline, RedisResult, Script};
+use tokio::{
+    sync::Notify,
+    time::{Instant, MissedTickBehavior, interval, timeout},
+};
+use tracing::{debug, warn};
+
+use self::recent::{Recent, Write};
+use super::{errors, server};
+use crate::broker::BrokerError;
+
+/// How long a lease stands that is not renewed.
+const LEASE: Duration = Duration::from_secs(5);
+/// How often it is renewed, or asked for by those who do not hold it.
+const RENEW: Duration = Duration::from_millis(1500);
+/// How long a replica remembers what it heard: until a lease has passed and somebody has asked for it.
+const REMEMBER: Duration = Duration::from_secs(7);
+/// Channels of which a replica remembers the last live message. Beyond, the longest silent one is forgotten.
+const CHANNELS: usize = 10_000;
+/// Bytes of those messages. Beyond, likewise.
+const BYTES: usize = 64 << 20;
+/// Values in one pipeline, and bytes of them beyond the first.
+const BATCH: (usize, usize) = (128, 4 << 20);
+/// How long the end of a broker waits for the last values to be written.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Takes the lease when it is free, or prolongs it for its holder.
+const RENEW_LUA: &str = "
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1";
+
+const RELEASE_LUA: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0";
+
+/// The retained value follows the log when its head is that very event; a later one sets it by itself.
+const FOLLOW_LUA: &str = "
+if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3]) end
+return 0";
+
+/// Hears live messages, and writes them while it holds the lease.
+pub(super) struct Capture {
+    pool: Pool,
+    keys: Keys,
+    /// Who this replica is to the lease: its name and something that a restart changes.
+    holder: String,
+    /// The namespaces whose live messages are retained, with the age of a retained value in seconds.
+    ages: HashMap<String, u64>,
+    recent: Mutex<Recent>,
+    heard: Notify,
+}
+
+impl Capture {
+    /// `None` when no namespace retains live messages.
+    pub(super) fn new(pool: Pool, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
+        let captured = namespaces.0.iter().filter(|(_, rules)| rules.capture_live && rules.retain);
+        let age = |age: Duration| age.saturating_add(HEAD_BEYOND_LOG).as_secs();
+        let ages: HashMap<_, _> = captured.map(|(name, rules)| (name.clone(), age(rules.log.age))).collect();
+        (!ages.is_empty()).then(|| Self {
+            pool,
+            keys,
+            holder: format!("{replica}:{:016x}", fastrand::u64(..)),
+            ages,
+            recent: Mutex::new(Recent::new(CHANNELS, BYTES)),
+            heard: Notify::new(),
+        })
+    }
+
+    pub(super) fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.ages.keys().map(String::as_str)
+    }
+
+    /// A message of a captured namespace. Does not block.
+    pub(super) fn heard(&self, channel: Channel, message: Bytes) {
+        let id = EventId::of_message(&message);
+        if !self.ages.contains_key(channel.namespace()) || Event::parse(message.clone()).is_err() {
+            return;
+        }
+        if self.recent.lock().heard(channel, message, id, Instant::now()) {
+            self.heard.notify_one();
+        }
+    }
+
+    /// Renews the lease and writes what was heard, until the future is dropped; then call [`Capture::farewell`].
+    pub(super) async fn run(&self) {
+        let mut renew = interval(RENEW);
+        renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut lease = None;
+        loop {
+            let renewing = tokio::select! {
+                _ = renew.tick() => true,
+                () = self.heard.notified() => false,
+            };
+            if renewing {
+                self.forget();
+                lease = self.renew().await.unwrap_or_else(|error| {
+                    debug!(%error, "the lease of captures was not renewed");
+                    lease
+                });
+            }
+            // What fails stays, and is tried again with the next renewal.
+            if let Err(error) = self.write(lease).await {
+                debug!(%error, "captured values were not written");
+            }
+        }
+    }
+
+    /// Writes what is left and hands the lease on.
+    pub(super) async fn farewell(&self) {
+        let last = async {
+            let lease = self.renew().await?;
+            if lease.is_none() {
+                return Ok(());
+            }
+            self.write(lease).await?;
+            let mut connection = server::connection(&self.pool).await?;
+            let release = Script::new(RELEASE_LUA);
+            let mut call = release.key(self.keys.capture_lease());
+            call.arg(&self.holder).invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
+        };
+        if !matches!(timeout(FAREWELL, last).await, Ok(Ok(()))) {
+            debug!("the lease of captures passes by itself");
+        }
+    }
+
+    fn forget(&self) {
+        let overflowed = self.recent.lock().forget(Instant::now(), REMEMBER);
+        if overflowed > 0 {
+            warn!(
+                channels = overflowed,
+                "live values were forgotten before they were stored: too many channels at once"
+            );
+        }
+    }
+
+    /// Until when this replica may write; `None` when another one may.
+    async fn renew(&self) -> Result<Option<Instant>, BrokerError> {
+        let asked = Instant::now();
+        let mut connection = server::connection(&self.pool).await?;
+        let script = Script::new(RENEW_LUA);
+        let mut call = script.key(self.keys.capture_lease());
+        call.arg(&self.holder).arg(LEASE.as_millis() as u64);
+        let held: bool = call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
+        Ok(held.then_some(asked + LEASE))
+    }
+
+    /// Writes what was heard, while the lease stands.
+    async fn write(&self, lease: Option<Instant>) -> Result<(), BrokerError> {
+        let stands = || lease.is_some_and(|until| Instant::now() < until);
+        while stands() {
+            let batch = self.recent.lock().batch(BATCH.0, BATCH.1);
+            if batch.is_empty() {
+                break;
+            }
+            let mut connection = server::connection(&self.pool).await?;
+            if !stands() {
+                break;
+            }
+            let written: RedisResult<()> = self.pipeline(&batch).query_async(&mut connection).await;
+            written.map_err(|error| errors::of_redis(&error))?;
+            self.recent.lock().written(&batch);
+        }
+        Ok(())
+    }
+
+    fn pipeline(&self, batch: &[Write]) -> Pipeline {
+        let mut pipeline = redis::pipe();
+        for Write { channel, message, id, .. } in batch {
+            let retained = self.keys.retained(channel);
+            let age = self.ages.get(channel.namespace()).copied().unwrap_or(1);
+            match id {
+                None => pipeline.cmd("SET").arg(retained).arg(&message[..]).arg("EX").arg(age).ignore(),
+                Some(id) => {
+                    pipeline.cmd("EVAL").arg(FOLLOW_LUA).arg(2).arg(self.keys.head(channel)).arg(retained);
+                    pipeline.arg(id.to_string()).arg(&message[..]).arg(age).ignore()
+                }
+            };
+        }
+        pipeline
+    }
+}

@@ -1,0 +1,94 @@
+//! Reading logs, heads and retained values.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use crewcast_events::{Channel, EventId, Keys, Namespaces};
+use deadpool_redis::Pool;
+use redis::{Script, Value};
+
+use super::{errors, server::connection};
+use crate::broker::{BrokerError, PAGE_BYTES, Page, Snapshot};
+
+/// Channels in one pipeline: bounds what one answer holds.
+const SNAPSHOTS: usize = 500;
+
+static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("history.lua")));
+
+/// A page of a channel's log, read in one atomic step.
+pub(super) async fn history(
+    pool: &Pool,
+    keys: &Keys,
+    channel: &Channel,
+    offset: u64,
+    limit: usize,
+) -> Result<Page, BrokerError> {
+    let mut connection = connection(pool).await?;
+    let mut call = HISTORY.key(keys.log(channel));
+    call.key(keys.head(channel)).arg(offset).arg(limit).arg(PAGE_BYTES);
+    let answer: Value = call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
+    page(answer).ok_or_else(|| errors::not_understood("history.lua"))
+}
+
+fn page(answer: Value) -> Option<Page> {
+    let Value::Array(parts) = answer else { return None };
+    let [head, first, at, Value::Array(entries)] = <[Value; 4]>::try_from(parts).ok()? else { return None };
+    let entries = entries.into_iter().map(bytes).collect::<Option<_>>()?;
+    Some(Page { head: id(head)?, first: id(first)?, at: id(at)?, entries })
+}
+
+/// Heads and retained values, in the order asked; of one channel both are read in one atomic step.
+pub(super) async fn snapshots(
+    pool: &Pool,
+    keys: &Keys,
+    namespaces: &Namespaces,
+    channels: &[Channel],
+) -> Result<Vec<Snapshot>, BrokerError> {
+    let mut snapshots = Vec::with_capacity(channels.len());
+    if channels.is_empty() {
+        return Ok(snapshots);
+    }
+    let mut connection = connection(pool).await?;
+    for chunk in channels.chunks(SNAPSHOTS) {
+        let mut pipeline = redis::pipe();
+        for channel in chunk {
+            let command = pipeline.cmd("MGET").arg(keys.head(channel));
+            if namespaces.of(channel).is_some_and(|rules| rules.retain) {
+                command.arg(keys.retained(channel));
+            }
+        }
+        let answers: Vec<Value> =
+            pipeline.query_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
+        for answer in answers {
+            snapshots.push(snapshot(answer).ok_or_else(|| errors::not_understood("MGET"))?);
+        }
+    }
+    Ok(snapshots)
+}
+
+fn snapshot(answer: Value) -> Option<Snapshot> {
+    let Value::Array(parts) = answer else { return None };
+    let mut parts = parts.into_iter();
+    let head = id(parts.next()?)?;
+    let retained = match parts.next() {
+        None | Some(Value::Nil) => None,
+        Some(value) => Some(bytes(value)?),
+    };
+    Some(Snapshot { head, retained })
+}
+
+/// An id, or none: outer `None` for what is neither.
+fn id(value: Value) -> Option<Option<EventId>> {
+    match value {
+        Value::Nil => Some(None),
+        Value::BulkString(text) => Some(Some(std::str::from_utf8(&text).ok()?.parse().ok()?)),
+        _ => None,
+    }
+}
+
+fn bytes(value: Value) -> Option<Bytes> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes.into()),
+        _ => None,
+    }
+}

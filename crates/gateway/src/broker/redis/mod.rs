@@ -1,0 +1,207 @@
+//! The broker on one Redis server (6.2 or later, for RESP3 and GETDEL).
+//!
+//! A replica holds one subscribing connection ([`link`]) and a pool of connections for commands. What is
+//! published goes through the publisher's own transport, so that gateways and producers share one script.
+
+mod capture;
+mod delivery;
+mod errors;
+mod history;
+mod link;
+mod probe;
+mod registry;
+mod server;
+#[cfg(test)]
+mod tests;
+mod wanted;
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use crewcast_events::{Channel, EventId, Keys, Kind, Namespaces};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, RedisTransport, Transport};
+use deadpool_redis::Pool;
+use parking_lot::Mutex;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+pub use self::registry::RedisRegistry;
+use self::{
+    capture::Capture,
+    delivery::{Delivery, Names},
+    link::Subscriber,
+    server::POOL_SIZE,
+};
+use super::{Broker, BrokerError, Page, Registry, Revocation, Sink, Snapshot};
+use crate::config::BrokerConfig;
+
+/// The broker on one Redis server.
+pub struct RedisBroker {
+    pool: Pool,
+    publishing: Pool,
+    keys: Keys,
+    namespaces: Namespaces,
+    /// Gone when the broker is closed, and its connection with it.
+    transport: Mutex<Option<Arc<RedisTransport>>>,
+    registry: RedisRegistry,
+    delivery: Arc<Delivery>,
+    subscriber: Arc<Subscriber>,
+    capture: Option<Arc<Capture>>,
+    tasks: TaskTracker,
+    ending: CancellationToken,
+    /// Ends the tasks of a broker that is dropped without having been closed.
+    _guard: DropGuard,
+}
+
+impl RedisBroker {
+    /// A broker that connects when it is started. `replica` names this process among the others.
+    ///
+    /// # Errors
+    /// [`BrokerError::Protocol`] when `broker.url` is none.
+    pub fn new(config: &BrokerConfig, namespaces: Namespaces, replica: String) -> Result<Arc<Self>, BrokerError> {
+        let pool = server::pool(&config.url, POOL_SIZE)?;
+        let keys = Keys::new(&config.key_prefix);
+        let names = Names::new(&keys, &config.channel_prefix, &replica);
+        let capture = Capture::new(pool.clone(), keys.clone(), &replica, &namespaces).map(Arc::new);
+        let captured = capture.iter().flat_map(|capture| capture.namespaces());
+        let patterns = captured.map(|namespace| names.pattern(namespace)).collect();
+        let delivery = Arc::new(Delivery::new(names, capture.clone()));
+        let client = server::subscriber(&config.url)?;
+        let subscriber = Arc::new(Subscriber::new(client, &replica, patterns, delivery.clone()));
+        // The transport pipelines on one connection: publishing does not wait for those who read logs.
+        let publishing = server::pool(&config.url, 1)?;
+        let transport =
+            RedisTransport::new(publishing.clone(), keys.clone(), config.channel_prefix.clone(), namespaces.clone());
+        let ending = CancellationToken::new();
+        Ok(Arc::new(Self {
+            registry: RedisRegistry::new(pool.clone(), keys.clone()),
+            pool,
+            publishing,
+            keys,
+            namespaces,
+            transport: Mutex::new(Some(Arc::new(transport))),
+            delivery,
+            subscriber,
+            capture,
+            tasks: TaskTracker::new(),
+            _guard: ending.clone().drop_guard(),
+            ending,
+        }))
+    }
+
+    fn transport(&self) -> Result<Arc<RedisTransport>, AppendError> {
+        self.transport.lock().clone().ok_or_else(|| AppendError::Unavailable("the broker is closed".to_owned()))
+    }
+}
+
+#[async_trait]
+impl Transport for RedisBroker {
+    async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
+        self.transport()?.append(append).await
+    }
+
+    async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
+        self.transport()?.publish_live(channel, message).await
+    }
+
+    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
+        self.transport()?.claim(claim, mode).await
+    }
+}
+
+#[async_trait]
+impl Broker for RedisBroker {
+    async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
+        self.delivery.set_sink(sink);
+        let (subscriber, ending) = (self.subscriber.clone(), self.ending.clone());
+        self.tasks.spawn(async move {
+            ending.run_until_cancelled(subscriber.run()).await;
+            subscriber.close();
+        });
+        if let Some(capture) = self.capture.clone() {
+            let ending = self.ending.clone();
+            self.tasks.spawn(async move {
+                ending.run_until_cancelled(capture.run()).await;
+                capture.farewell().await;
+            });
+        }
+        self.subscriber.started().await
+    }
+
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        self.subscriber.subscribe(channels).await
+    }
+
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        self.subscriber.unsubscribe(channels).await;
+        Ok(())
+    }
+
+    async fn barrier(&self) -> Result<(), BrokerError> {
+        self.subscriber.barrier().await
+    }
+
+    async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
+        history::snapshots(&self.pool, &self.keys, &self.namespaces, channels).await
+    }
+
+    async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
+        history::history(&self.pool, &self.keys, channel, offset, limit).await
+    }
+
+    async fn probe(&self) -> Result<Duration, BrokerError> {
+        let start = Instant::now();
+        let mut probe = self.delivery.probes.begin();
+        let mut connection = server::connection(&self.pool).await?;
+        let publish = redis::cmd("PUBLISH").arg(&self.delivery.names.probe).arg(&probe.nonce).to_owned();
+        publish.exec_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
+        drop(connection);
+        match probe.back().await {
+            true => Ok(start.elapsed()),
+            false => Err(BrokerError::Unavailable("a probe did not come back".to_owned())),
+        }
+    }
+
+    async fn close(&self) {
+        self.ending.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.transport.lock().take();
+        self.publishing.close();
+        self.pool.close();
+    }
+}
+
+#[async_trait]
+impl Registry for RedisBroker {
+    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
+        self.registry.owners(kind, ids).await
+    }
+
+    async fn owned(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
+        self.registry.owned(org, kind).await
+    }
+
+    async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
+        self.registry.revoke(revocation).await
+    }
+
+    async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
+        self.registry.revocations().await
+    }
+
+    async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError> {
+        self.registry.put_ticket(ticket, content, ttl).await
+    }
+
+    async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
+        self.registry.take_ticket(ticket).await
+    }
+}

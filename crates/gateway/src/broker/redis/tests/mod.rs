@@ -1,0 +1,54 @@
+//! The conformance suite against a real server, and what only a server of one's own can show.
+
+mod captures;
+mod outages;
+mod reading;
+mod server;
+
+use std::sync::Arc;
+
+use self::server::Server;
+use super::RedisBroker;
+use crate::{
+    broker::{
+        Broker, Link,
+        conformance::{self, Subject, TestSink},
+    },
+    config::{BrokerConfig, Secret},
+};
+
+fn config(server: &Server) -> BrokerConfig {
+    BrokerConfig { url: Secret::new(server.url()), ..BrokerConfig::default() }
+}
+
+async fn started(config: &BrokerConfig, replica: &str) -> (Arc<RedisBroker>, Arc<TestSink>) {
+    let broker = RedisBroker::new(config, conformance::namespaces(), replica.to_owned()).unwrap();
+    let sink = Arc::new(TestSink::default());
+    broker.start(sink.clone()).await.unwrap();
+    assert_eq!(sink.links(), [Link::Up]);
+    (broker, sink)
+}
+
+async fn make() -> Subject {
+    let server = Server::start();
+    let (broker, sink) = started(&config(&server), "conformance").await;
+    Subject { broker: broker.clone(), registry: broker, sink, _keep: Box::new(server) }
+}
+
+conformance::suite!(make);
+
+/// Prefixes change what stands in Redis, and nothing else.
+mod prefixed {
+    use super::*;
+
+    async fn make() -> Subject {
+        let server = Server::start();
+        let config =
+            BrokerConfig { key_prefix: "other".to_owned(), channel_prefix: "pre*[fix]:".to_owned(), ..config(&server) };
+        let (broker, sink) = started(&config, "prefixed").await;
+        Subject { broker: broker.clone(), registry: broker, sink, _keep: Box::new(server) }
+    }
+
+    conformance::suite!(make; delivers_in_order_after_subscribe, live_messages_are_captured, probe_comes_back,
+        the_first_owner_stays,);
+}

@@ -1,0 +1,98 @@
+//! Which channels shall be subscribed, and what must be said to Redis so that they are.
+
+use std::collections::HashSet;
+
+use crewcast_events::Channel;
+
+/// The wanted set beside what the present connection has confirmed. Callers change the first and one task
+/// brings the second after it, so that whatever order calls come in, the last one counts.
+#[derive(Default)]
+pub(super) struct Wanted {
+    channels: HashSet<Channel>,
+    confirmed: HashSet<Channel>,
+    /// What was changed since the last [`Wanted::take`].
+    touched: HashSet<Channel>,
+    changes: u64,
+}
+
+/// What brings the confirmed set after the wanted one.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Work {
+    pub(super) subscribe: Vec<Channel>,
+    pub(super) unsubscribe: Vec<Channel>,
+    /// The last change that is served by it.
+    pub(super) upto: u64,
+}
+
+impl Wanted {
+    /// Wants channels; answers the number of the change.
+    pub(super) fn add(&mut self, channels: &[Channel]) -> u64 {
+        for channel in channels {
+            if self.channels.insert(channel.clone()) {
+                self.touched.insert(channel.clone());
+            }
+        }
+        self.changes += 1;
+        self.changes
+    }
+
+    /// No longer wants channels; answers the number of the change.
+    pub(super) fn remove(&mut self, channels: &[Channel]) -> u64 {
+        for channel in channels {
+            if self.channels.remove(channel) {
+                self.touched.insert(channel.clone());
+            }
+        }
+        self.changes += 1;
+        self.changes
+    }
+
+    /// A new connection has confirmed nothing.
+    pub(super) fn restart(&mut self) {
+        self.confirmed.clear();
+        self.touched = self.channels.clone();
+    }
+
+    /// What is to be done now. It is taken as done: whoever fails at it ends the connection.
+    pub(super) fn take(&mut self) -> Work {
+        let mut work = Work { subscribe: Vec::new(), unsubscribe: Vec::new(), upto: self.changes };
+        for channel in std::mem::take(&mut self.touched) {
+            match (self.channels.contains(&channel), self.confirmed.contains(&channel)) {
+                (true, false) => {
+                    self.confirmed.insert(channel.clone());
+                    work.subscribe.push(channel);
+                }
+                (false, true) => {
+                    self.confirmed.remove(&channel);
+                    work.unsubscribe.push(channel);
+                }
+                _ => {}
+            }
+        }
+        work
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_difference_is_said() {
+        let [a, b, c] = ["run:a", "run:b", "run:c"].map(|name| name.parse::<Channel>().unwrap());
+        let mut wanted = Wanted::default();
+        wanted.add(&[a.clone(), b.clone()]);
+        wanted.remove(std::slice::from_ref(&b));
+        assert_eq!(wanted.take(), Work { subscribe: vec![a.clone()], unsubscribe: vec![], upto: 2 });
+        wanted.remove(std::slice::from_ref(&a));
+        wanted.add(&[a.clone(), a.clone()]);
+        assert_eq!(wanted.take(), Work { subscribe: vec![], unsubscribe: vec![], upto: 4 });
+        wanted.remove(&[a.clone(), c.clone()]);
+        assert_eq!(wanted.take(), Work { subscribe: vec![], unsubscribe: vec![a.clone()], upto: 5 });
+        wanted.add(std::slice::from_ref(&c));
+        wanted.take();
+        wanted.restart();
+        wanted.add(&[]);
+        assert_eq!(wanted.take(), Work { subscribe: vec![c], unsubscribe: vec![], upto: 7 });
+    }
+}

@@ -1,0 +1,59 @@
+//! What a connection waits for.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use super::{Connection, HIGH_WATER, jobs::Done};
+use crate::transport::decode::{Message, ProtocolError};
+
+/// Why a connection wakes up.
+pub(super) enum Cause {
+    /// The client sent a message.
+    Message(Message),
+    /// The client broke the protocol.
+    Violation(ProtocolError),
+    /// The client is gone.
+    PeerGone,
+    /// A channel has entries, and the socket has room.
+    Entries,
+    /// A flag was raised.
+    Flags,
+    /// A job has finished.
+    Done(Done),
+    /// A deadline has passed.
+    Deadline,
+}
+
+impl Connection {
+    pub(super) async fn next_cause(&mut self) -> Cause {
+        poll_fn(|cx| self.poll_cause(cx)).await
+    }
+
+    fn poll_cause(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+        // First the waker, then the looking: what is rung in between is not lost.
+        self.wake.register(cx.waker());
+        if let Poll::Ready(Err(_)) = self.socket.poll_flush(cx) {
+            return Poll::Ready(Cause::PeerGone);
+        }
+        if self.wake.is_raised() {
+            return Poll::Ready(Cause::Flags);
+        }
+        match self.socket.poll_message(cx) {
+            Poll::Ready(Some(Ok(message))) => return Poll::Ready(Cause::Message(message)),
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Cause::Violation(error)),
+            Poll::Ready(None) => return Poll::Ready(Cause::PeerGone),
+            Poll::Pending => {}
+        }
+        if let Poll::Ready(done) = self.jobs.poll(cx) {
+            return Poll::Ready(Cause::Done(done));
+        }
+        if self.socket.queued_bytes() < HIGH_WATER && self.subscriptions.have_entries() {
+            return Poll::Ready(Cause::Entries);
+        }
+        self.deadlines.watch_progress(self.socket.written_bytes(), self.socket.queued_frames() > 0);
+        self.deadlines.poll(cx).map(|()| Cause::Deadline)
+    }
+}
+

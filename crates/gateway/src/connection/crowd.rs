@@ -1,0 +1,79 @@
+//! Every connection of this replica, so that a revocation, a drain or a lost link reaches each.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::hub::{Flag, Wake};
+
+/// The wakes of all connections.
+#[derive(Default)]
+pub struct Crowd {
+    places: Mutex<Places>,
+}
+
+#[derive(Default)]
+struct Places {
+    wakes: Vec<Option<Arc<Wake>>>,
+    vacant: Vec<usize>,
+}
+
+/// A connection's place in the crowd; dropping it leaves.
+pub struct Place {
+    crowd: Arc<Crowd>,
+    index: usize,
+}
+
+impl Crowd {
+    /// Adds a connection.
+    pub fn enter(self: &Arc<Self>, wake: Arc<Wake>) -> Place {
+        let mut places = self.places.lock();
+        let index = match places.vacant.pop() {
+            Some(index) => {
+                places.wakes[index] = Some(wake);
+                index
+            }
+            None => {
+                places.wakes.push(Some(wake));
+                places.wakes.len() - 1
+            }
+        };
+        Place { crowd: self.clone(), index }
+    }
+
+    /// Raises a flag for every connection, a thousand at a time, so that entering and leaving go on meanwhile.
+    pub async fn raise(&self, flag: Flag) {
+        let mut begin = 0;
+        loop {
+            {
+                let places = self.places.lock();
+                if begin >= places.wakes.len() {
+                    return;
+                }
+                let end = (begin + 1000).min(places.wakes.len());
+                places.wakes[begin..end].iter().flatten().for_each(|wake| wake.raise(flag));
+                begin = end;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        let places = self.places.lock();
+        places.wakes.len() - places.vacant.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = self.crowd.places.lock();
+        places.wakes[self.index] = None;
+        places.vacant.push(self.index);
+    }
+}

@@ -1,0 +1,149 @@
+//! Everything that a connection must do or give up by some moment, on one timer.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use tokio::time::{Duration, Instant, Sleep, sleep_until};
+
+/// How often the peer is pinged at protocol level (spec: dialect `crew`).
+const PING: Duration = Duration::from_secs(30);
+/// How long a peer may be silent.
+const SILENCE: Duration = Duration::from_secs(75);
+
+pub(super) struct Deadlines {
+    timer: Pin<Box<Sleep>>,
+    ping: Instant,
+    heard: Instant,
+    heartbeat: Option<(Instant, Duration)>,
+    expiry: Option<Instant>,
+    patience: Option<Instant>,
+    dialect: Option<Instant>,
+    other: Option<Instant>,
+    stall: Duration,
+    /// Bytes written when progress was last seen, and when; `None` while nothing waits.
+    progress: Option<(u64, Instant)>,
+}
+
+impl Deadlines {
+    /// Deadlines of a connection that opens now. `expires_at`: Unix second.
+    pub(super) fn new(heartbeat: Option<Duration>, stall: Duration, expires_at: Option<u64>) -> Self {
+        let now = Instant::now();
+        let mut deadlines = Self {
+            timer: Box::pin(sleep_until(now + PING)),
+            ping: now + PING,
+            heard: now,
+            heartbeat: heartbeat.map(|every| (now + every, every)),
+            expiry: None,
+            patience: None,
+            dialect: None,
+            other: None,
+            stall,
+            progress: None,
+        };
+        deadlines.expires_at(expires_at);
+        deadlines
+    }
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    pub(super) fn expires_at(&mut self, unix_second: Option<u64>) {
+        self.expiry = unix_second.map(|second| {
+            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            // An expiry in the far future must not overflow the clock.
+            let left = Duration::from_secs(second).saturating_sub(since_epoch).min(Duration::from_secs(86_400 * 365));
+            Instant::now() + left
+        });
+    }
+
+    pub(super) fn lose_patience_at(&mut self, at: Option<Instant>) {
+        self.patience = at;
+    }
+
+    pub(super) fn wake_dialect_at(&mut self, at: Instant) {
+        self.dialect = Some(self.dialect.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    pub(super) fn wake_at(&mut self, at: Instant) {
+        self.other = Some(at);
+    }
+
+    /// Notes how far writing has come.
+    pub(super) fn watch_progress(&mut self, written: u64, waits: bool) {
+        self.progress = match self.progress {
+            _ if !waits => None,
+            Some((before, since)) if before == written => Some((before, since)),
+            _ => Some((written, Instant::now())),
+        };
+    }
+
+    pub(super) fn has_expired(&self, now: Instant) -> bool {
+        self.expiry.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn is_silent(&self, now: Instant) -> bool {
+        self.heard + SILENCE <= now
+    }
+
+    pub(super) fn has_stalled(&self, now: Instant, written: u64, waits: bool) -> bool {
+        waits && self.progress.is_some_and(|(before, since)| before == written && since + self.stall <= now)
+    }
+
+    pub(super) fn has_lost_patience(&self, now: Instant) -> bool {
+        self.patience.is_some_and(|at| at <= now)
+    }
+
+    pub(super) fn pings(&mut self, now: Instant) -> bool {
+        let is_due = self.ping <= now;
+        if is_due {
+            self.ping = now + PING;
+        }
+        is_due
+    }
+
+    pub(super) fn beats(&mut self, now: Instant) -> bool {
+        match &mut self.heartbeat {
+            Some((at, every)) if *at <= now => {
+                *at = now + *every;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn wakes_dialect(&mut self, now: Instant) -> bool {
+        self.dialect.take_if(|at| *at <= now).is_some()
+    }
+
+    /// Ready when some deadline has passed.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let next = self.next();
+        // A deadline that moved away is noticed when the timer fires too early: that is cheaper than
+        // moving the timer with every message.
+        if next < self.timer.deadline() {
+            self.timer.as_mut().reset(next);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let next = self.next();
+            if next <= Instant::now() {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(next);
+        }
+        Poll::Pending
+    }
+
+    fn next(&self) -> Instant {
+        let stall = self.progress.map(|(_, since)| since + self.stall);
+        let heartbeat = self.heartbeat.map(|(at, _)| at);
+        [Some(self.ping), Some(self.heard + SILENCE), heartbeat, self.expiry, self.patience, self.dialect, self.other, stall]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(self.ping)
+    }
+}

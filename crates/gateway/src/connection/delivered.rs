@@ -1,0 +1,90 @@
+//! Counts what was delivered, step by step rather than event by event.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use crewcast_events::Channel;
+use dashmap::DashMap;
+use metrics::{Counter, Histogram};
+
+use crate::{
+    hub::Entry,
+    telemetry::metrics::{Metric, counter, histogram},
+};
+
+#[derive(Clone)]
+struct Counters {
+    events: Counter,
+    bytes: Counter,
+}
+
+// Looking a handle up by its labels costs more than a delivery.
+static BY_DIALECT: LazyLock<DashMap<&'static str, Counters>> = LazyLock::new(DashMap::new);
+static LATENCY: LazyLock<DashMap<String, Histogram>> = LazyLock::new(DashMap::new);
+
+/// The deliveries of one step of a connection: entries of one channel.
+#[derive(Default)]
+pub(super) struct Delivered {
+    events: u64,
+    bytes: u64,
+    /// Whose latency is measured.
+    channel: Option<Channel>,
+    /// The oldest entry: the step's latency is told by its worst.
+    oldest: Option<Arc<Entry>>,
+}
+
+impl Delivered {
+    /// The entries that follow are of this channel; `None`: their latency is not to be measured.
+    pub(super) fn begin(&mut self, channel: Option<&Channel>) {
+        self.channel = channel.cloned();
+    }
+
+    pub(super) fn count(&mut self, frame: &Bytes, entry: &Arc<Entry>) {
+        self.events += 1;
+        self.bytes += frame.len() as u64;
+        if self.oldest.is_none() && self.channel.is_some() {
+            self.oldest = Some(entry.clone());
+        }
+    }
+
+    pub(super) fn flush(&mut self, dialect: &'static str) {
+        let channel = self.channel.take();
+        if self.events == 0 {
+            return;
+        }
+        let counters = counters_of(dialect);
+        counters.events.increment(std::mem::take(&mut self.events));
+        counters.bytes.increment(std::mem::take(&mut self.bytes));
+        let published_at = self.oldest.take().and_then(|entry| entry.published_at());
+        if let (Some(channel), Some(published_at)) = (channel, published_at) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            // Producers' clocks may be ahead of ours.
+            let latency = now.saturating_sub(published_at);
+            record(channel.namespace(), latency.as_secs_f64());
+        }
+    }
+}
+
+fn counters_of(dialect: &'static str) -> Counters {
+    if let Some(counters) = BY_DIALECT.get(dialect) {
+        return counters.clone();
+    }
+    let counters = Counters {
+        events: counter(Metric::Deliveries, &[("dialect", dialect)]),
+        bytes: counter(Metric::DeliveryBytes, &[("dialect", dialect), ("encoding", "plain")]),
+    };
+    BY_DIALECT.insert(dialect, counters.clone());
+    counters
+}
+
+fn record(namespace: &str, seconds: f64) {
+    if let Some(latency) = LATENCY.get(namespace) {
+        return latency.record(seconds);
+    }
+    let latency = histogram(Metric::DeliveryLatency, &[("namespace", namespace)]);
+    latency.record(seconds);
+    LATENCY.insert(namespace.to_owned(), latency);
+}

@@ -1,0 +1,351 @@
+//! One socket, from the open handshake to the last byte.
+//!
+//! [`run`] reads from top to bottom: open, loop, clean up. The loop waits for one cause at a time (a client's
+//! message, entries, a finished job, a deadline), lets the dialect say what to do, and does it. Nothing
+//! else in a socket's life does I/O.
+
+mod cause;
+mod crowd;
+mod deadlines;
+mod delivered;
+mod jobs;
+mod stream;
+mod subscriptions;
+
+use std::{borrow::Cow, sync::Arc};
+
+
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    app::Seat,
+    auth::{Auth, AuthError, Identity},
+    config::Limits,
+    dialect::{Action, Actions, Dialect, control},
+    drain::Drain,
+    hub::{Flag, Hub, Wake},
+    limits::{Bucket, Rate},
+    relay::LinkState,
+    replay::History,
+    telemetry::metrics::{Metric, counter, gauge},
+    transport::{
+        close::CloseCode,
+        decode::Message,
+        frame::{ping_frame, pong_frame},
+        socket::Socket,
+    },
+};
+use cause::Cause;
+pub use crowd::{Crowd, Place};
+use deadlines::Deadlines;
+use jobs::{Done, Jobs};
+pub use stream::{CHUNKS, run_stream};
+use subscriptions::Subscriptions;
+
+/// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.
+const HIGH_WATER: usize = 128 << 10;
+
+/// What every connection of this replica uses.
+pub struct Shared {
+    /// Channels in memory.
+    pub hub: Arc<Hub>,
+    /// The log.
+    pub history: Arc<History>,
+    /// Who may read what.
+    pub auth: Arc<Auth>,
+    /// The link to the broker.
+    pub link: watch::Receiver<LinkState>,
+    /// Every connection.
+    pub crowd: Arc<Crowd>,
+    /// How this replica goes away.
+    pub drain: Drain,
+    /// Bounds.
+    pub limits: Limits,
+    /// Client messages of one socket.
+    pub message_rate: Rate,
+    /// How long sockets wait for a broker that is away.
+    pub patience: Duration,
+}
+
+/// Why and how a connection ends.
+type End = (CloseCode, Cow<'static, str>);
+
+/// The close code of a credential that was refused.
+pub fn close_code(error: &AuthError) -> CloseCode {
+    match error.close_code() {
+        4403 => CloseCode::Forbidden,
+        1013 => CloseCode::Overloaded,
+        _ => CloseCode::Unauthorized,
+    }
+}
+
+struct Connection {
+    shared: Arc<Shared>,
+    identity: Option<Identity>,
+    dialect: Box<dyn Dialect>,
+    socket: Socket,
+    wake: Arc<Wake>,
+    subscriptions: Subscriptions,
+    jobs: Jobs,
+    deadlines: Deadlines,
+    messages: Bucket,
+    seat: Seat,
+    actions: Actions,
+    told_link_down: bool,
+    drains_at: Option<Instant>,
+    end: Option<End>,
+}
+
+/// Serves one socket until it ends. `identity` is `None` only where no token is asked for
+/// (`auth.public_runs`): then the endpoint's channels are granted.
+pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) {
+    let label = dialect.label();
+    gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
+    counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
+    let mut connection = Connection::new(shared, socket, identity, dialect, seat);
+    let place = connection.shared.crowd.enter(connection.wake.clone());
+
+    connection.open();
+    while connection.end.is_none() {
+        let cause = connection.next_cause().await;
+        connection.handle(cause);
+    }
+
+    drop(place);
+    let code = connection.clean_up().await;
+    gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
+    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
+}
+
+impl Connection {
+    fn new(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
+        let wake = Arc::new(Wake::default());
+        let expires_at = identity.as_ref().and_then(|identity| identity.expires_at);
+        Self {
+            subscriptions: Subscriptions::new(wake.clone()),
+            deadlines: Deadlines::new(dialect.heartbeat(), shared.limits.stall, expires_at),
+            messages: Bucket::new(Instant::now()),
+            jobs: Jobs::default(),
+            actions: Vec::new(),
+            told_link_down: false,
+            drains_at: None,
+            end: None,
+            shared,
+            identity,
+            dialect,
+            socket,
+            wake,
+            seat,
+        }
+    }
+
+    fn open(&mut self) {
+        self.dialect.on_open(&mut self.actions);
+        self.perform();
+        // Flags that were raised before this socket entered the crowd.
+        self.look_at_link();
+        if self.shared.drain.is_draining() {
+            self.wake.raise(Flag::Drain);
+        }
+    }
+
+    fn handle(&mut self, cause: Cause) {
+        match cause {
+            Cause::Message(message) => self.on_message(message),
+            Cause::Violation(error) => self.close(error.close_code(), error.to_string()),
+            Cause::PeerGone => self.end = Some((CloseCode::Goodbye, Cow::Borrowed(""))),
+            Cause::Entries => self.pull(),
+            Cause::Flags => self.on_flags(),
+            Cause::Done(done) => self.on_done(done),
+            Cause::Deadline => self.on_deadline(Instant::now()),
+        }
+        self.perform();
+    }
+
+    fn on_message(&mut self, message: Message) {
+        self.deadlines.heard(Instant::now());
+        match message {
+            Message::Text(text) => {
+                if !self.messages.take(&self.shared.message_rate, Instant::now()) {
+                    return self.close(CloseCode::TooMany, "too many messages");
+                }
+                self.dialect.on_client(&text, &mut self.actions);
+            }
+            Message::Ping(payload) => self.socket.queue(pong_frame(&payload)),
+            Message::Pong(_) => {}
+            Message::Close(_) => self.close(CloseCode::Goodbye, ""),
+        }
+    }
+
+    /// Moves entries from the rings to the socket, until there are no more or enough is waiting.
+    fn pull(&mut self) {
+        while self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
+            if !self.subscriptions.read_one(&mut *self.dialect, &mut self.jobs, &self.shared, &mut self.actions) {
+                break;
+            }
+            self.perform();
+        }
+    }
+
+    fn on_flags(&mut self) {
+        if self.wake.take(Flag::Grants) {
+            self.review_grants();
+        }
+        if self.wake.take(Flag::Link) {
+            self.look_at_link();
+        }
+        if self.wake.take(Flag::Drain) && self.drains_at.is_none() {
+            let at = Instant::now() + self.seat.leave.moment();
+            self.drains_at = Some(at);
+            self.deadlines.wake_at(at);
+        }
+    }
+
+    fn review_grants(&mut self) {
+        if let Some(identity) = &self.identity {
+            if let Err(error) = self.shared.auth.still_good(identity) {
+                return self.close(close_code(&error), error.reason());
+            }
+            self.subscriptions.review(identity, &mut self.jobs, &self.shared);
+        }
+    }
+
+    fn look_at_link(&mut self) {
+        let state = *self.shared.link.borrow();
+        match state {
+            LinkState::Up => {
+                self.deadlines.lose_patience_at(None);
+                if std::mem::take(&mut self.told_link_down) {
+                    self.socket.queue(control::frame(&control::broker(true)));
+                }
+            }
+            LinkState::Down(since) => {
+                self.deadlines.lose_patience_at(Some(since + self.shared.patience));
+                if !std::mem::replace(&mut self.told_link_down, true) {
+                    self.socket.queue(control::frame(&control::broker(false)));
+                }
+            }
+        }
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Page { key, channel, page } => {
+                self.subscriptions.take_page(key, &channel, &page, &mut *self.dialect, &mut self.actions);
+            }
+            Done::Fetched { channel, offset, page } => {
+                let entry = page.entries.first().filter(|entry| entry.id().is_some_and(|id| id.offset() == offset));
+                let event = entry.and_then(|entry| entry.event()).cloned();
+                self.dialect.on_fetched(&channel, event, &mut self.actions);
+            }
+            Done::Granted { key, result } => match result {
+                Ok(true) => self.subscriptions.grant(key, &self.shared),
+                Ok(false) => self.close(CloseCode::Forbidden, "the token does not grant this channel: ask for access"),
+                Err(_) => self.close(CloseCode::Overloaded, "the broker is away: try again"),
+            },
+            Done::Listed { namespace, result } => match result {
+                Ok(channels) => {
+                    let identity = self.identity.as_ref();
+                    if self.subscriptions.list(namespace, channels, &mut *self.dialect, &self.shared, &mut self.actions) {
+                        // The directory changed while it was read.
+                        self.jobs.list(&self.shared, identity, namespace);
+                    }
+                }
+                Err(_) => self.jobs.list_later(&self.shared, self.identity.as_ref(), namespace),
+            },
+            Done::Refreshed(result) => self.on_refreshed(result.map(|identity| *identity)),
+        }
+    }
+
+    fn on_refreshed(&mut self, result: Result<Identity, AuthError>) {
+        match result {
+            Ok(fresh) => {
+                self.deadlines.expires_at(fresh.expires_at);
+                self.identity = Some(fresh);
+                self.review_grants();
+            }
+            Err(error) => self.close(close_code(&error), error.reason()),
+        }
+    }
+
+    fn on_deadline(&mut self, now: Instant) {
+        if self.deadlines.has_expired(now) {
+            return self.close(CloseCode::Unauthorized, "token expired");
+        }
+        if self.deadlines.is_silent(now) {
+            return self.close(CloseCode::Stalled, "no pong: reconnect and resume");
+        }
+        if self.deadlines.has_stalled(now, self.socket.written_bytes(), self.socket.queued_frames() > 0) {
+            return self.close(CloseCode::Stalled, "the reader makes no progress: reconnect and resume");
+        }
+        if self.deadlines.has_lost_patience(now) {
+            return self.close(CloseCode::Overloaded, "the broker is away: reconnect with backoff");
+        }
+        if self.drains_at.is_some_and(|at| at <= now) {
+            self.socket.queue(control::frame(&control::reconnect(self.seat.leave.reconnect_hint_ms())));
+            return self.close(CloseCode::GoingAway, "this replica is going away: reconnect and resume");
+        }
+        if self.deadlines.pings(now) {
+            self.socket.queue(ping_frame(b""));
+        }
+        if self.deadlines.beats(now) {
+            self.dialect.on_heartbeat(&mut self.subscriptions.positions(), &mut self.actions);
+        }
+        if self.deadlines.wakes_dialect(now) {
+            self.dialect.on_timer(now, &mut self.actions);
+        }
+    }
+
+    /// Does what the dialect said.
+    fn perform(&mut self) {
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            if self.end.is_some() {
+                break;
+            }
+            match action {
+                Action::Send(frame) => self.socket.queue(frame),
+                Action::Deliver(frame, entry) => {
+                    self.subscriptions.delivered.count(&frame, &entry);
+                    self.socket.queue(frame);
+                }
+                Action::Subscribe { channel, start } => {
+                    let key = self.subscriptions.ask(channel.clone(), start);
+                    self.jobs.ask(&self.shared, self.identity.as_ref(), key, channel);
+                }
+                Action::SubscribeAll { namespace, start, appearing } => {
+                    self.subscriptions.ask_all(namespace, start, appearing);
+                    self.jobs.list(&self.shared, self.identity.as_ref(), namespace);
+                }
+                Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
+                Action::Refresh(token) => self.jobs.refresh(&self.shared, self.identity.as_ref(), token),
+                Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
+                Action::Close(code, reason) => self.end = Some((code, reason)),
+            }
+        }
+        // Keep the buffer, not a large one.
+        actions.shrink_to(4);
+        self.actions = actions;
+        self.subscriptions.delivered.flush(self.dialect.label());
+    }
+
+    fn close(&mut self, code: CloseCode, reason: impl Into<Cow<'static, str>>) {
+        if self.end.is_none() {
+            self.end = Some((code, reason.into()));
+        }
+    }
+
+    /// Gives everything back, then says goodbye.
+    async fn clean_up(self) -> &'static str {
+        let Self { socket, subscriptions, jobs, dialect, end, seat, .. } = self;
+        drop((subscriptions, jobs, dialect));
+        let (code, reason) = end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
+        socket.close(code, &reason).await;
+        drop(seat);
+        code.label()
+    }
+}
+

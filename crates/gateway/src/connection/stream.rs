@@ -1,0 +1,248 @@
+//! One event stream over plain HTTP: the same subscriptions, jobs and deadlines as a socket's, but a body
+//! to write to and nobody to listen to.
+
+use std::{future::poll_fn, sync::Arc, task::Poll};
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use super::{Shared, deadlines::Deadlines, jobs::{Done, Jobs}, subscriptions::Subscriptions};
+use crate::{
+    app::Seat,
+    auth::Identity,
+    dialect::{Action, Actions, Dialect, control, sse::control_event},
+    hub::{Flag, Wake},
+    relay::LinkState,
+    telemetry::metrics::{Metric, counter, gauge},
+};
+
+/// A body's chunks end when they pass this many bytes.
+const CHUNK: usize = 64 << 10;
+/// Chunks that wait for the client at most: behind them the reader is a cursor again.
+pub const CHUNKS: usize = 2;
+
+struct Stream {
+    shared: Arc<Shared>,
+    identity: Identity,
+    dialect: Box<dyn Dialect>,
+    wake: Arc<Wake>,
+    subscriptions: Subscriptions,
+    jobs: Jobs,
+    deadlines: Deadlines,
+    actions: Actions,
+    pending: BytesMut,
+    told_link_down: bool,
+    drains_at: Option<Instant>,
+    is_over: bool,
+    seat: Seat,
+}
+
+enum Cause {
+    Entries,
+    Flags,
+    Done(Done),
+    Deadline,
+    ClientGone,
+}
+
+/// Serves one event stream into `body` until the client goes away or its grant ends.
+pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity: Identity, dialect: Box<dyn Dialect>, seat: Seat) {
+    let label = dialect.label();
+    gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
+    counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
+    let mut stream = Stream::new(shared, identity, dialect, seat);
+    let place = stream.shared.crowd.enter(stream.wake.clone());
+    stream.open();
+    let mut code = "1000";
+    while !stream.is_over || !stream.pending.is_empty() {
+        if !stream.pending.is_empty() {
+            let chunk = stream.pending.split().freeze();
+            match tokio::time::timeout(stream.shared.limits.stall, body.send(chunk)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => break,
+                Err(_) => {
+                    code = "4408";
+                    break;
+                }
+            }
+            continue;
+        }
+        match stream.next_cause(&body).await {
+            Cause::ClientGone => break,
+            cause => stream.handle(cause),
+        }
+    }
+    drop((stream, place));
+    gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
+    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
+}
+
+impl Stream {
+    fn new(shared: Arc<Shared>, identity: Identity, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
+        let wake = Arc::new(Wake::default());
+        let never = Duration::from_secs(86_400 * 365);
+        let mut deadlines = Deadlines::new(dialect.heartbeat(), shared.limits.stall, identity.expires_at);
+        // Nobody answers on an event stream: a broken one is noticed by writing.
+        deadlines.heard(Instant::now() + never);
+        Self {
+            subscriptions: Subscriptions::new(wake.clone()),
+            deadlines,
+            jobs: Jobs::default(),
+            actions: Vec::new(),
+            pending: BytesMut::new(),
+            told_link_down: false,
+            drains_at: None,
+            is_over: false,
+            shared,
+            identity,
+            dialect,
+            wake,
+            seat,
+        }
+    }
+
+    fn open(&mut self) {
+        self.dialect.on_open(&mut self.actions);
+        self.perform();
+        self.look_at_link();
+        if self.shared.drain.is_draining() {
+            self.wake.raise(Flag::Drain);
+        }
+    }
+
+    async fn next_cause(&mut self, body: &mpsc::Sender<Bytes>) -> Cause {
+        let closed = body.closed();
+        tokio::pin!(closed);
+        poll_fn(|cx| {
+            self.wake.register(cx.waker());
+            if closed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Cause::ClientGone);
+            }
+            if self.wake.is_raised() {
+                return Poll::Ready(Cause::Flags);
+            }
+            if let Poll::Ready(done) = self.jobs.poll(cx) {
+                return Poll::Ready(Cause::Done(done));
+            }
+            if self.subscriptions.have_entries() {
+                return Poll::Ready(Cause::Entries);
+            }
+            self.deadlines.poll(cx).map(|()| Cause::Deadline)
+        })
+        .await
+    }
+
+    fn handle(&mut self, cause: Cause) {
+        match cause {
+            Cause::Entries => {
+                while self.pending.len() < CHUNK
+                    && self.subscriptions.read_one(&mut *self.dialect, &mut self.jobs, &self.shared, &mut self.actions)
+                {
+                    self.perform();
+                }
+            }
+            Cause::Flags => self.on_flags(),
+            Cause::Done(done) => self.on_done(done),
+            Cause::Deadline => self.on_deadline(Instant::now()),
+            Cause::ClientGone => self.is_over = true,
+        }
+        self.perform();
+    }
+
+    fn on_flags(&mut self) {
+        if self.wake.take(Flag::Grants) {
+            if let Err(error) = self.shared.auth.still_good(&self.identity) {
+                return self.end("unauthorized", &error.reason());
+            }
+            self.subscriptions.review(&self.identity, &mut self.jobs, &self.shared);
+        }
+        if self.wake.take(Flag::Link) {
+            self.look_at_link();
+        }
+        if self.wake.take(Flag::Drain) && self.drains_at.is_none() {
+            let at = Instant::now() + self.seat.leave.moment();
+            self.drains_at = Some(at);
+            self.deadlines.wake_at(at);
+        }
+    }
+
+    fn look_at_link(&mut self) {
+        let state = *self.shared.link.borrow();
+        let is_up = state == LinkState::Up;
+        if self.told_link_down == is_up {
+            self.told_link_down = !is_up;
+            self.pending.extend_from_slice(&control_event(&control::broker(is_up)));
+        }
+        self.deadlines.lose_patience_at(match state {
+            LinkState::Up => None,
+            LinkState::Down(since) => Some(since + self.shared.patience),
+        });
+    }
+
+    fn on_done(&mut self, done: Done) {
+        match done {
+            Done::Page { key, channel, page } => {
+                self.subscriptions.take_page(key, &channel, &page, &mut *self.dialect, &mut self.actions);
+            }
+            Done::Granted { key, result: Ok(true) } => self.subscriptions.grant(key, &self.shared),
+            Done::Granted { result: Ok(false), .. } => {
+                self.end("forbidden", "the token no longer grants a channel of this stream");
+            }
+            Done::Granted { result: Err(_), .. } => self.end("broker_unavailable", "the broker is away: try again"),
+            // An event stream never asks for these.
+            Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) => {}
+        }
+    }
+
+    fn on_deadline(&mut self, now: Instant) {
+        if self.deadlines.has_expired(now) {
+            return self.end("unauthorized", "token expired");
+        }
+        if self.deadlines.has_lost_patience(now) {
+            return self.end("broker_unavailable", "the broker is away: reconnect with backoff");
+        }
+        if self.drains_at.is_some_and(|at| at <= now) {
+            let in_ms = self.seat.leave.reconnect_hint_ms();
+            // EventSource waits this long before it comes back.
+            self.pending.extend_from_slice(format!("retry: {in_ms}\n").as_bytes());
+            self.pending.extend_from_slice(&control_event(&control::reconnect(in_ms)));
+            self.is_over = true;
+            return;
+        }
+        // The protocol-level ping is the socket's; here the heartbeat alone writes.
+        self.deadlines.pings(now);
+        if self.deadlines.beats(now) {
+            self.dialect.on_heartbeat(&mut self.subscriptions.positions(), &mut self.actions);
+        }
+    }
+
+    fn perform(&mut self) {
+        for action in std::mem::take(&mut self.actions) {
+            match action {
+                Action::Send(text) => self.pending.extend_from_slice(&text),
+                Action::Deliver(text, entry) => {
+                    self.subscriptions.delivered.count(&text, &entry);
+                    self.pending.extend_from_slice(&text);
+                }
+                Action::Subscribe { channel, start } => {
+                    let key = self.subscriptions.ask(channel.clone(), start);
+                    self.jobs.ask(&self.shared, Some(&self.identity), key, channel);
+                }
+                Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
+                Action::Close(..) => self.is_over = true,
+                // The dialect of event streams has no use for these.
+                Action::SubscribeAll { .. } | Action::Fetch { .. } | Action::Refresh(_) => {}
+            }
+        }
+        self.subscriptions.delivered.flush(self.dialect.label());
+    }
+
+    /// The stream's head has long been answered with 200: why it ends can only be said in it.
+    fn end(&mut self, code: &str, text: &str) {
+        self.pending.extend_from_slice(&control_event(&control::error(code, text)));
+        self.is_over = true;
+    }
+}

@@ -1,0 +1,206 @@
+//! The channels of one connection: which it asked for, which it may read, and its cursors in them.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crewcast_events::{Channel, EventId};
+
+use super::{Shared, delivered::Delivered, jobs::Jobs};
+use crate::{
+    auth::Identity,
+    dialect::{Actions, Dialect},
+    hub::{Entry, Wake},
+    replay::{LogPage, Read, Reader, Start},
+};
+
+/// Entries read from one channel before the next one has its turn.
+const TURN: usize = 64;
+
+pub(super) struct Subscriptions {
+    wake: Arc<Wake>,
+    channels: Vec<Option<Subscription>>,
+    all: Option<Box<AllOf>>,
+    /// Channels that have entries, in the order in which they were rung.
+    ready: VecDeque<u32>,
+    buffer: Vec<Arc<Entry>>,
+    pub(super) delivered: Delivered,
+}
+
+struct Subscription {
+    channel: Channel,
+    start: Start,
+    /// `None` until the grant is known.
+    reader: Option<Reader>,
+    /// Of a `SubscribeAll`, rather than asked for by name.
+    is_listed: bool,
+}
+
+/// Every granted channel of one namespace.
+struct AllOf {
+    namespace: &'static str,
+    start: Start,
+    appearing: Start,
+    was_listed: bool,
+    /// A listing is under way; and whether the directory changed since it began.
+    listing: bool,
+    changed: bool,
+}
+
+impl Subscriptions {
+    pub(super) fn new(wake: Arc<Wake>) -> Self {
+        Self {
+            wake,
+            channels: Vec::new(),
+            all: None,
+            ready: VecDeque::new(),
+            buffer: Vec::new(),
+            delivered: Delivered::default(),
+        }
+    }
+
+    /// Notes a channel whose grant is being asked for.
+    pub(super) fn ask(&mut self, channel: Channel, start: Start) -> u32 {
+        self.add(Subscription { channel, start, reader: None, is_listed: false })
+    }
+
+    /// Notes a namespace whose granted channels are being listed.
+    pub(super) fn ask_all(&mut self, namespace: &'static str, start: Start, appearing: Start) {
+        self.all =
+            Some(Box::new(AllOf { namespace, start, appearing, was_listed: false, listing: true, changed: false }));
+    }
+
+    fn add(&mut self, subscription: Subscription) -> u32 {
+        let vacant = self.channels.iter().position(Option::is_none);
+        let index = vacant.unwrap_or(self.channels.len());
+        match self.channels.get_mut(index) {
+            Some(place) => *place = Some(subscription),
+            None => {
+                self.channels.reserve_exact(1);
+                self.channels.push(Some(subscription));
+            }
+        }
+        index as u32
+    }
+
+    /// The channel may be read: begin.
+    pub(super) fn grant(&mut self, key: u32, shared: &Shared) {
+        let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
+        if subscription.reader.is_none() {
+            let member = shared.hub.join(&subscription.channel, &self.wake, key);
+            subscription.reader = Some(Reader::new(member, subscription.start));
+        }
+    }
+
+    /// Takes what is granted of a namespace now: channels that appeared are joined, those that went are
+    /// left. Says whether to list again.
+    pub(super) fn list(
+        &mut self,
+        namespace: &'static str,
+        granted: Vec<Channel>,
+        dialect: &mut dyn Dialect,
+        shared: &Shared,
+        out: &mut Actions,
+    ) -> bool {
+        let Some(all) = self.all.as_mut().filter(|all| all.namespace == namespace) else { return false };
+        let start = if std::mem::replace(&mut all.was_listed, true) { all.appearing } else { all.start };
+        let again = std::mem::take(&mut all.changed);
+        all.listing = again;
+        for place in &mut self.channels {
+            if let Some(gone) = place.take_if(|s| s.is_listed && !granted.contains(&s.channel)) {
+                dialect.on_channel_gone(&gone.channel, out);
+            }
+        }
+        for channel in granted {
+            if !self.channels.iter().flatten().any(|subscription| subscription.channel == channel) {
+                let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
+                self.grant(key, shared);
+            }
+        }
+        again
+    }
+
+    /// What the identity may read, or the directory, may have changed.
+    pub(super) fn review(&mut self, identity: &Identity, jobs: &mut Jobs, shared: &Arc<Shared>) {
+        for (key, subscription) in self.channels.iter().enumerate() {
+            if let Some(subscription) = subscription.as_ref().filter(|subscription| !subscription.is_listed) {
+                jobs.ask(shared, Some(identity), key as u32, subscription.channel.clone());
+            }
+        }
+        if let Some(all) = &mut self.all {
+            if all.listing {
+                all.changed = true;
+            } else {
+                all.listing = true;
+                jobs.list(shared, Some(identity), all.namespace);
+            }
+        }
+    }
+
+    /// Whether some channel has entries.
+    pub(super) fn have_entries(&mut self) -> bool {
+        !self.ready.is_empty() || self.wake.has_ready()
+    }
+
+    /// Reads one turn of one channel and hands it to the dialect. Says whether there may be more.
+    pub(super) fn read_one(
+        &mut self,
+        dialect: &mut dyn Dialect,
+        jobs: &mut Jobs,
+        shared: &Shared,
+        out: &mut Actions,
+    ) -> bool {
+        if self.ready.is_empty() {
+            let mut rung = Vec::new();
+            self.wake.take_ready(&mut rung);
+            self.ready.extend(rung);
+        }
+        let Some(key) = self.ready.pop_front() else {
+            self.ready = VecDeque::new();
+            return false;
+        };
+        let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return true };
+        let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else { return true };
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.delivered.begin(Some(channel));
+        match reader.read(TURN, &mut buffer) {
+            Read::Opened(opening) => {
+                dialect.on_channel(channel, &opening, out);
+                self.ready.push_front(key);
+            }
+            Read::Entries => self.ready.push_back(key),
+            Read::NeedsPage(offset) => jobs.page(shared, key, channel.clone(), offset),
+            Read::Idle if reader.is_in_ring() => dialect.on_caught_up(channel, reader.position(), out),
+            Read::Idle => {}
+        }
+        buffer.drain(..).for_each(|entry| dialect.on_entry(channel, &entry, out));
+        buffer.shrink_to(0);
+        self.buffer = buffer;
+        true
+    }
+
+    /// A page of the log has come for one channel.
+    pub(super) fn take_page(
+        &mut self,
+        key: u32,
+        of: &Channel,
+        page: &LogPage,
+        dialect: &mut dyn Dialect,
+        out: &mut Actions,
+    ) {
+        let place = self.channels.get_mut(key as usize).and_then(Option::as_mut);
+        // The place may have gone to another channel since the page was asked for.
+        let Some(subscription) = place.filter(|subscription| subscription.channel == *of) else { return };
+        // How old replayed events are says nothing about delivery.
+        self.delivered.begin(None);
+        let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else { return };
+        let mut entries = Vec::new();
+        reader.take_page(page, &mut entries);
+        entries.iter().for_each(|entry| dialect.on_entry(channel, entry, out));
+        self.ready.push_back(key);
+    }
+
+    /// Where each open channel stands.
+    pub(super) fn positions(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
+        let open = self.channels.iter().flatten().filter_map(|s| s.reader.as_ref().filter(|reader| reader.is_open()));
+        open.map(|reader| (reader.channel(), reader.position()))
+    }
+}

@@ -1,0 +1,68 @@
+//! The messages that a gateway makes itself. All bear `"source":"gateway"`, since producers may use the
+//! same types.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use crewcast_events::{Channel, timestamp};
+use serde_json::{Map, Value, json};
+
+use super::Positions;
+use crate::{hub::Item, transport::frame::text_frame};
+
+/// A position map in a `ping` stays readable and small: sockets with more channels than this go without.
+const MAX_POSITIONS: usize = 16;
+
+/// The text of the mark that an entry is, `None` for events.
+pub fn mark(channel: &Channel, item: &Item) -> Option<String> {
+    let channel = ("channel", json!(channel));
+    match item {
+        Item::Event(_) => None,
+        Item::Reset { reason, from } => {
+            Some(message("reset", &[channel, ("reason", json!(reason.label())), ("from", json!(from))]))
+        }
+        Item::Gap { missed } => Some(message("gap", &[channel, ("missed", json!(missed))])),
+    }
+}
+
+/// `ping`: the socket lives, and a reader whose filter hides most events learns where it stands.
+pub fn ping(positions: Positions<'_, '_>) -> String {
+    let known: Map<String, Value> =
+        positions.take(MAX_POSITIONS + 1).map(|(channel, id)| (channel.to_string(), json!(id))).collect();
+    let timestamp = ("timestamp", json!(timestamp::now()));
+    if known.is_empty() || known.len() > MAX_POSITIONS {
+        return message("ping", &[timestamp]);
+    }
+    message("ping", &[timestamp, ("position", Value::Object(known))])
+}
+
+/// `error`: what the client sent was not understood or not granted; the socket stays open.
+pub fn error(code: &str, text: &str) -> String {
+    message("error", &[("code", json!(code)), ("message", json!(text))])
+}
+
+/// `reconnect`: this replica is going away; come back after that many milliseconds.
+pub fn reconnect(in_ms: u64) -> String {
+    message("reconnect", &[("in_ms", json!(in_ms))])
+}
+
+/// `broker`: whether events can arrive at all.
+pub fn broker(is_up: bool) -> String {
+    message("broker", &[("state", json!(if is_up { "up" } else { "down" }))])
+}
+
+/// A message as one text frame.
+pub fn frame(text: &str) -> Bytes {
+    text_frame(text.as_bytes())
+}
+
+/// Keys in this order: a person who reads frames sees first what they are.
+fn message(kind: &str, fields: &[(&str, Value)]) -> String {
+    let mut text = format!(r#"{{"type":"{kind}","source":"gateway""#);
+    for (key, value) in fields {
+        // Writing to a String cannot fail.
+        let _ = write!(text, r#","{key}":{value}"#);
+    }
+    text.push('}');
+    text
+}

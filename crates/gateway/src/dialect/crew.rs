@@ -1,0 +1,236 @@
+//! Dialect `crew`: runs, mission, graph. Each text frame is one event, exactly as it was published.
+
+use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
+
+use crewcast_events::{
+    Channel, Event, EventId, Since,
+    catalog::mission::{CrewStatus, Signal, SignalPayload},
+};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::{Action, Actions, Dialect, Positions, control};
+use crate::{
+    hub::{Encoding, Entry, Item},
+    replay::{Opening, Start},
+    transport::{close::CloseCode, frame::text_frame},
+};
+
+/// How often mission and graph sockets get a `ping` message.
+const HEARTBEAT: Duration = Duration::from_secs(45);
+/// After how many messages that are not understood a socket is closed.
+const MAX_MISUNDERSTOOD: u32 = 10;
+
+/// Which of the three endpoints a socket is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    /// `/ws/runs/{run_id}`: from the first event, unless `since` says otherwise, to the terminal one.
+    Run {
+        /// `run:<run_id>`.
+        channel: Channel,
+        /// Event types that end a run.
+        terminal: Vec<String>,
+    },
+    /// `/ws/mission`: every crew granted.
+    Mission {
+        /// How long a crew's producer may be silent before the crew is told offline.
+        offline_after: Option<Duration>,
+    },
+    /// `/ws/graph/{crew}`.
+    Graph(Channel),
+    /// `/ws/graph`: every crew granted.
+    AllGraphs,
+}
+
+/// One socket of the crew dialect.
+pub struct Crew {
+    endpoint: Endpoint,
+    since: Option<Since>,
+    /// Only these event types; empty: all.
+    types: Box<[String]>,
+    misunderstood: u32,
+    /// Mission with `offline_after`: when each crew was last heard.
+    heard: HashMap<Channel, Heard>,
+    /// Run: whether it is still to be seen whether the client came back behind the end.
+    may_be_over: bool,
+}
+
+struct Heard {
+    at: Instant,
+    told_offline: bool,
+}
+
+#[derive(Deserialize)]
+struct ClientMessage {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    action: Option<String>,
+    token: Option<String>,
+}
+
+impl Crew {
+    /// A socket of `endpoint` with the query's `since` and `types`.
+    pub fn new(endpoint: Endpoint, since: Option<Since>, types: Vec<String>) -> Self {
+        let may_be_over = matches!((&endpoint, since), (Endpoint::Run { .. }, Some(Since::After(_))));
+        Self { endpoint, since, types: types.into(), misunderstood: 0, heard: HashMap::new(), may_be_over }
+    }
+
+    fn is_wanted(&self, event: &Event) -> bool {
+        self.types.is_empty() || self.types.iter().any(|kind| *kind == event.kind())
+    }
+
+    fn ends(&self, event: &Event) -> bool {
+        match &self.endpoint {
+            Endpoint::Run { terminal, .. } => terminal.iter().any(|kind| *kind == event.kind()),
+            _ => false,
+        }
+    }
+
+    fn deliver(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
+        let Some(event) = entry.event() else { return };
+        if self.is_wanted(event) {
+            let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
+            out.push(Action::Deliver(frame, entry.clone()));
+        }
+        if self.ends(event) {
+            out.push(run_completed());
+        }
+        self.note_heard(channel, out);
+    }
+
+    fn note_heard(&mut self, channel: &Channel, out: &mut Actions) {
+        if let Endpoint::Mission { offline_after: Some(after) } = self.endpoint {
+            let at = Instant::now();
+            self.heard.insert(channel.clone(), Heard { at, told_offline: false });
+            out.push(Action::WakeAt(at + after));
+        }
+    }
+
+    fn misunderstand(&mut self, out: &mut Actions) {
+        self.misunderstood += 1;
+        let text = r#"a client may send {"type":"pong"} or {"action":"auth","token":…}"#;
+        out.push(Action::Send(control::frame(&control::error("unknown_action", text))));
+        if self.misunderstood >= MAX_MISUNDERSTOOD {
+            let reason = "too many messages that are not understood: a client may send pong or auth";
+            out.push(Action::Close(CloseCode::BadMessage, Cow::Borrowed(reason)));
+        }
+    }
+}
+
+impl Dialect for Crew {
+    fn label(&self) -> &'static str {
+        "crew"
+    }
+
+    fn heartbeat(&self) -> Option<Duration> {
+        match self.endpoint {
+            Endpoint::Run { .. } => None,
+            Endpoint::Mission { .. } | Endpoint::Graph(_) | Endpoint::AllGraphs => Some(HEARTBEAT),
+        }
+    }
+
+    fn on_open(&mut self, out: &mut Actions) {
+        let from_first = Start::Since(Since::Beginning);
+        out.push(match &self.endpoint {
+            Endpoint::Run { channel, .. } => {
+                let start = self.since.map_or(from_first, Start::Since);
+                Action::Subscribe { channel: channel.clone(), start }
+            }
+            Endpoint::Graph(channel) => {
+                let start = self.since.map_or(Start::Live, Start::Since);
+                Action::Subscribe { channel: channel.clone(), start }
+            }
+            Endpoint::AllGraphs => {
+                Action::SubscribeAll { namespace: "graph", start: Start::Live, appearing: from_first }
+            }
+            Endpoint::Mission { .. } => {
+                Action::SubscribeAll { namespace: "mission", start: Start::Retained, appearing: Start::Retained }
+            }
+        });
+    }
+
+    fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions) {
+        let Endpoint::Mission { .. } = self.endpoint else { return };
+        match &opening.retained {
+            Some(entry) => self.deliver(channel, entry, out),
+            None => out.push(Action::Send(text_frame(offline(channel).as_bytes()))),
+        }
+    }
+
+    fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
+        match entry.item() {
+            Item::Event(_) => self.deliver(channel, entry, out),
+            Item::Reset { .. } | Item::Gap { .. } => {
+                if let Some(text) = control::mark(channel, entry.item()) {
+                    out.push(Action::Send(control::frame(&text)));
+                }
+            }
+        }
+        self.may_be_over = false;
+    }
+
+    fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, out: &mut Actions) {
+        // A client that comes back behind a run's last event would wait for ever: look what it saw last.
+        if std::mem::take(&mut self.may_be_over)
+            && let Some(id) = position
+        {
+            out.push(Action::Fetch { channel: channel.clone(), offset: id.offset() });
+        }
+    }
+
+    fn on_fetched(&mut self, _channel: &Channel, event: Option<Event>, out: &mut Actions) {
+        if event.is_some_and(|event| self.ends(&event)) {
+            out.push(run_completed());
+        }
+    }
+
+    fn on_channel_gone(&mut self, channel: &Channel, _out: &mut Actions) {
+        self.heard.remove(channel);
+    }
+
+    fn on_client(&mut self, text: &str, out: &mut Actions) {
+        match serde_json::from_str(text) {
+            Ok(ClientMessage { kind: Some(kind), action: None, .. }) if kind == "pong" => {}
+            Ok(ClientMessage { action: Some(action), token: Some(token), .. }) if action == "auth" => {
+                out.push(Action::Refresh(token));
+            }
+            _ => self.misunderstand(out),
+        }
+    }
+
+    fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
+        out.push(Action::Send(control::frame(&control::ping(positions))));
+    }
+
+    fn on_timer(&mut self, now: Instant, out: &mut Actions) {
+        let Endpoint::Mission { offline_after: Some(after) } = self.endpoint else { return };
+        let mut next: Option<Instant> = None;
+        for (channel, heard) in &mut self.heard {
+            let due = heard.at + after;
+            if heard.told_offline {
+                continue;
+            }
+            if due <= now {
+                heard.told_offline = true;
+                out.push(Action::Send(text_frame(offline(channel).as_bytes())));
+            } else {
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        out.extend(next.map(Action::WakeAt));
+    }
+}
+
+fn run_completed() -> Action {
+    Action::Close(CloseCode::RunCompleted, Cow::Borrowed("run completed"))
+}
+
+/// What a crew is told to be that has no signal: spec, dialect `crew`.
+fn offline(channel: &Channel) -> String {
+    let payload = SignalPayload { status: CrewStatus::Offline, crew_id: channel.id().to_owned() };
+    serde_json::to_string(&Signal { timestamp: None, payload, traceparent: None }).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "crew_tests.rs"]
+mod tests;

@@ -1,0 +1,130 @@
+//! Channels in memory: the recent events of each, once, and who reads them.
+//!
+//! A [`Room`] is one channel: a [`Ring`](ring::Ring) of recent entries and the members that are woken
+//! when there is more. A member is no queue, it only has a place in the ring. The hub knows no dialect, no
+//! transport and no broker; the relay fills it, readers (`replay`) empty it.
+
+mod entry;
+mod ring;
+mod room;
+mod wake;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use crewcast_events::Channel;
+use dashmap::{DashMap, Entry as MapEntry};
+use tokio::sync::mpsc;
+
+pub use entry::{Encoding, Entry, Item};
+pub use room::{Caught, Member, Opened, Room};
+pub use wake::{Flag, Wake};
+
+/// How much the rings may hold.
+#[derive(Clone, Debug)]
+pub struct RingLimits {
+    /// Entries of one channel.
+    pub events: usize,
+    /// Bytes of one channel.
+    pub bytes: usize,
+    /// Bytes of all channels of this process.
+    pub total_bytes: usize,
+}
+
+/// What the hub tells whoever subscribes at the broker.
+#[derive(Clone)]
+pub enum Demand {
+    /// A channel has its first member.
+    Wanted(Arc<Room>),
+    /// A channel has lost its last member.
+    Idle(Channel),
+}
+
+/// Every channel that somebody reads.
+pub struct Hub {
+    rooms: DashMap<Channel, Arc<Room>>,
+    budget: Arc<Budget>,
+    demand: mpsc::UnboundedSender<Demand>,
+}
+
+/// Bytes of all rings together.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    pub(crate) limits: RingLimits,
+    held: AtomicUsize,
+}
+
+impl Budget {
+    pub(crate) fn take(&self, bytes: usize) {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_exceeded(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.limits.total_bytes
+    }
+}
+
+impl Hub {
+    /// An empty hub, and what it will ask of whoever subscribes at the broker.
+    pub fn new(limits: RingLimits) -> (Arc<Self>, mpsc::UnboundedReceiver<Demand>) {
+        let (demand, demands) = mpsc::unbounded_channel();
+        let budget = Arc::new(Budget { limits, held: AtomicUsize::new(0) });
+        (Arc::new(Self { rooms: DashMap::new(), budget, demand }), demands)
+    }
+
+    /// Makes `wake` a member of a channel; `key` is what the member will find in its wake's list. The
+    /// membership ends when the answer is dropped.
+    pub fn join(self: &Arc<Self>, channel: &Channel, wake: &Arc<Wake>, key: u32) -> Member {
+        // Under the map's entry, so that no room is removed between being found and being joined.
+        let entry = self.rooms.entry(channel.clone());
+        let (room, is_new) = match entry {
+            MapEntry::Occupied(ref found) => (found.get().clone(), false),
+            MapEntry::Vacant(vacant) => {
+                let room = Arc::new(Room::new(channel.clone(), self.budget.clone()));
+                vacant.insert(room.clone());
+                (room, true)
+            }
+        };
+        let member = Member::enter(self.clone(), room.clone(), wake.clone(), key);
+        if is_new {
+            // The receiver lives as long as the relay: without it nothing would be delivered anyway.
+            let _ = self.demand.send(Demand::Wanted(room));
+        }
+        member
+    }
+
+    /// Raises a flag for every member of one channel.
+    pub fn raise(&self, namespace: &str, id: &str, flag: Flag) {
+        if let Some(room) = self.rooms.get(format!("{namespace}:{id}").as_str()) {
+            room.raise(flag);
+        }
+    }
+
+    /// Forgets a channel if nobody reads it; says whether it did.
+    pub fn forget_if_idle(&self, channel: &Channel) -> bool {
+        self.rooms.remove_if(channel, |_, room| room.is_idle()).is_some()
+    }
+
+    pub(crate) fn became_idle(&self, channel: &Channel) {
+        let _ = self.demand.send(Demand::Idle(channel.clone()));
+    }
+
+    /// Bytes that all rings hold now.
+    pub fn held_bytes(&self) -> usize {
+        self.budget.held.load(Ordering::Relaxed)
+    }
+
+    /// Channels that somebody reads, or did a moment ago.
+    pub fn channels(&self) -> usize {
+        self.rooms.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,116 @@
+//! The recent entries of one channel, bounded in number and bytes.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crewcast_events::EventId;
+
+use super::{Budget, Entry};
+
+/// Entries by sequence number. Sequence numbers count every entry of this replica's channel, marks
+/// included, and have nothing to do with offsets.
+pub(crate) struct Ring {
+    entries: VecDeque<Arc<Entry>>,
+    /// The sequence number of the oldest entry held, or of the next one when empty.
+    first: u64,
+    bytes: usize,
+    /// Live events that have left the ring.
+    live_evicted: u64,
+    /// Live events that ever entered it.
+    live_total: u64,
+    /// The channel's position before the oldest entry.
+    position_before: Option<EventId>,
+    budget: Arc<Budget>,
+}
+
+impl Ring {
+    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+        Self { entries: VecDeque::new(), first: 0, bytes: 0, live_evicted: 0, live_total: 0, position_before: None, budget }
+    }
+
+    /// The channel's position before anything entered the ring.
+    pub(crate) fn start_at(&mut self, position: Option<EventId>) {
+        debug_assert!(self.entries.is_empty());
+        self.position_before = position;
+    }
+
+    pub(crate) fn push(&mut self, entry: Arc<Entry>) {
+        self.live_total += u64::from(entry.is_live());
+        self.bytes += entry.weight();
+        self.budget.take(entry.weight());
+        self.entries.push_back(entry);
+        while self.is_over() {
+            self.evict();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let limits = &self.budget.limits;
+        // The newest entry always stays: an event larger than the ring must still reach its readers.
+        self.entries.len() > 1
+            && (self.entries.len() > limits.events || self.bytes > limits.bytes || self.budget.is_exceeded())
+    }
+
+    fn evict(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.first += 1;
+            self.bytes -= entry.weight();
+            self.budget.give_back(entry.weight());
+            self.live_evicted += u64::from(entry.is_live());
+            self.position_before = entry.position();
+        }
+    }
+
+    pub(crate) fn first(&self) -> u64 {
+        self.first
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    pub(crate) fn get(&self, sequence: u64) -> Option<&Arc<Entry>> {
+        self.entries.get(sequence.checked_sub(self.first)? as usize)
+    }
+
+    /// The channel's position right before the entry `sequence` (which may be the next one).
+    pub(crate) fn position_before(&self, sequence: u64) -> Option<EventId> {
+        match sequence.checked_sub(self.first + 1) {
+            Some(index) => self.entries.get(index as usize).and_then(|entry| entry.position()),
+            None => self.position_before,
+        }
+    }
+
+    /// Live events before the entry `sequence`, since the ring began. Linear: only for readers that fell off.
+    pub(crate) fn live_before(&self, sequence: u64) -> u64 {
+        let held = sequence.saturating_sub(self.first) as usize;
+        self.live_evicted + self.entries.iter().take(held).filter(|entry| entry.is_live()).count() as u64
+    }
+
+    pub(crate) fn live_total(&self) -> u64 {
+        self.live_total
+    }
+
+    /// Where a reader goes on that has seen everything up to `id`: behind its entry, or at the entry that continues it.
+    pub(crate) fn behind(&self, id: EventId) -> Option<u64> {
+        let newest_first = self.entries.iter().enumerate().rev();
+        for (index, entry) in newest_first {
+            match entry.id() {
+                Some(held) if held == id => return Some(self.first + index as u64 + 1),
+                Some(held) if held.continues(Some(id)) => return Some(self.first + index as u64),
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// Whether a logged event with this very id is held.
+    pub(crate) fn holds(&self, id: EventId) -> bool {
+        self.entries.iter().rev().any(|entry| entry.id() == Some(id))
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}

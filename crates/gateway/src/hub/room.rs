@@ -1,0 +1,255 @@
+//! One channel: its ring, its position, and its members.
+
+use std::sync::Arc;
+
+use crewcast_events::{Channel, EventId};
+use parking_lot::Mutex;
+
+use super::{Budget, Entry, Flag, Hub, Item, Wake, ring::Ring};
+
+/// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
+const READ_BYTES: usize = 256 << 10;
+
+/// One channel that somebody reads.
+pub struct Room {
+    channel: Channel,
+    state: Mutex<State>,
+}
+
+struct State {
+    ring: Ring,
+    /// Whether the channel is subscribed and its position known.
+    open: bool,
+    position: Option<EventId>,
+    retained: Option<Arc<Entry>>,
+    members: Vec<Option<Bell>>,
+    vacant: Vec<u32>,
+}
+
+struct Bell {
+    wake: Arc<Wake>,
+    key: u32,
+    /// Rung and not yet answered: ringing again would cost and say nothing.
+    rung: bool,
+}
+
+/// Where a member begins, read in one step.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// Sequence number of the next entry.
+    pub next: u64,
+    /// The channel's position there.
+    pub position: Option<EventId>,
+    /// The channel's last event, where it retains one.
+    pub retained: Option<Arc<Entry>>,
+    /// Live events before that.
+    pub live: u64,
+}
+
+/// What a member finds at its place.
+#[derive(Debug)]
+pub enum Caught {
+    /// Entries were put into the buffer.
+    Entries,
+    /// There is nothing more; the member will be rung.
+    UpToDate,
+    /// Its place has left the ring; it goes on at `first`, if it can.
+    FellOff {
+        /// The oldest entry's sequence number.
+        first: u64,
+        /// The channel's position before that entry.
+        position: Option<EventId>,
+        /// Live events before that entry.
+        live: u64,
+    },
+}
+
+impl Room {
+    pub(crate) fn new(channel: Channel, budget: Arc<Budget>) -> Self {
+        let state = State {
+            ring: Ring::new(budget),
+            open: false,
+            position: None,
+            retained: None,
+            members: Vec::new(),
+            vacant: Vec::new(),
+        };
+        Self { channel, state: Mutex::new(state) }
+    }
+
+    /// The channel's name.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// Opens the room: the channel is subscribed and stands at `position`.
+    pub fn open(&self, position: Option<EventId>, retained: Option<Arc<Entry>>) {
+        let mut state = self.state.lock();
+        state.ring.start_at(position);
+        state.position = position;
+        state.retained = retained;
+        state.open = true;
+        state.ring_all();
+    }
+
+    /// Adds an item that leaves the channel at `position`; with `retain` it becomes the retained event.
+    pub fn append(&self, item: Item, position: Option<EventId>, retain: bool) {
+        let entry = Arc::new(Entry::new(item, position));
+        let mut state = self.state.lock();
+        state.position = position;
+        if retain && entry.event().is_some() {
+            state.retained = Some(entry.clone());
+        }
+        state.ring.push(entry);
+        state.ring_all();
+    }
+
+    /// Raises a flag for every member.
+    pub fn raise(&self, flag: Flag) {
+        self.state.lock().members.iter().flatten().for_each(|bell| bell.wake.raise(flag));
+    }
+
+    /// The last logged id that was forwarded.
+    pub fn position(&self) -> Option<EventId> {
+        self.state.lock().position
+    }
+
+    /// Whether the ring holds a logged event with this very id.
+    pub fn holds(&self, id: EventId) -> bool {
+        self.state.lock().ring.holds(id)
+    }
+
+    /// Whether nobody reads.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.members.len() == state.vacant.len()
+    }
+}
+
+impl State {
+    fn ring_all(&mut self) {
+        if !self.open {
+            return;
+        }
+        for bell in self.members.iter_mut().flatten() {
+            if !bell.rung {
+                bell.rung = true;
+                bell.wake.ring(bell.key);
+            }
+        }
+    }
+}
+
+/// A membership; dropping it ends it.
+pub struct Member {
+    hub: Arc<Hub>,
+    room: Arc<Room>,
+    slot: u32,
+    /// The next entry's sequence number when the membership began.
+    joined: u64,
+}
+
+impl Member {
+    pub(crate) fn enter(hub: Arc<Hub>, room: Arc<Room>, wake: Arc<Wake>, key: u32) -> Self {
+        let mut state = room.state.lock();
+        let joined = state.ring.next();
+        let mut bell = Bell { wake, key, rung: false };
+        if state.open {
+            // A room that is open already will not ring for the opening.
+            bell.rung = true;
+            bell.wake.ring(key);
+        }
+        let slot = match state.vacant.pop() {
+            Some(slot) => {
+                state.members[slot as usize] = Some(bell);
+                slot
+            }
+            None => {
+                state.members.push(Some(bell));
+                state.members.len() as u32 - 1
+            }
+        };
+        drop(state);
+        Self { hub, room, slot, joined }
+    }
+
+    /// The channel's name.
+    pub fn channel(&self) -> &Channel {
+        &self.room.channel
+    }
+
+    /// Where the channel stood when the membership began; `None` until the room is open.
+    pub fn opened_at_join(&self) -> Option<Opened> {
+        let state = self.room.state.lock();
+        state.open.then(|| {
+            let next = self.joined.max(state.ring.first());
+            state.opened(next)
+        })
+    }
+
+    /// Where the channel stands now; `None` until the room is open.
+    pub fn opened_now(&self) -> Option<Opened> {
+        let state = self.room.state.lock();
+        state.open.then(|| state.opened(state.ring.next()))
+    }
+
+    /// The sequence number behind the event `id`, if the ring still leads on from there without a hole.
+    pub fn behind(&self, id: EventId) -> Option<u64> {
+        let state = self.room.state.lock();
+        if state.position == Some(id) && state.ring.position_before(state.ring.next()) == Some(id) {
+            return state.ring.behind(id).or(Some(state.ring.next()));
+        }
+        state.ring.behind(id)
+    }
+
+    /// Copies at most `limit` entries from `sequence` on into `buffer`. `UpToDate` arms the bell again.
+    pub fn read(&self, sequence: u64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Caught {
+        let mut state = self.room.state.lock();
+        let first = state.ring.first();
+        if sequence < first {
+            let (position, live) = (state.ring.position_before(first), state.ring.live_before(first));
+            return Caught::FellOff { first, position, live };
+        }
+        let end = state.ring.next().min(sequence + limit as u64);
+        if sequence >= end {
+            if let Some(bell) = &mut state.members[self.slot as usize] {
+                bell.rung = false;
+            }
+            return Caught::UpToDate;
+        }
+        let mut bytes = 0;
+        for entry in (sequence..end).map_while(|sequence| state.ring.get(sequence)) {
+            buffer.push(entry.clone());
+            bytes += entry.weight();
+            if bytes > READ_BYTES {
+                break;
+            }
+        }
+        Caught::Entries
+    }
+}
+
+impl State {
+    fn opened(&self, next: u64) -> Opened {
+        let live = if next == self.ring.next() { self.ring.live_total() } else { self.ring.live_before(next) };
+        Opened { next, position: self.ring.position_before(next), retained: self.retained.clone(), live }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let mut state = self.room.state.lock();
+        state.members[self.slot as usize] = None;
+        state.vacant.push(self.slot);
+        let idle = state.members.len() == state.vacant.len();
+        if idle {
+            // A room that once had thousands of members does not keep their places.
+            state.members = Vec::new();
+            state.vacant = Vec::new();
+        }
+        drop(state);
+        if idle {
+            self.hub.became_idle(&self.room.channel);
+        }
+    }
+}

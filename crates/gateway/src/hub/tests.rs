@@ -1,0 +1,139 @@
+use bytes::Bytes;
+use crewcast_events::{Event, EventId};
+
+use super::*;
+
+fn limits() -> RingLimits {
+    RingLimits { events: 4, bytes: 1 << 20, total_bytes: 1 << 20 }
+}
+
+fn channel() -> Channel {
+    "graph:abc".parse().unwrap()
+}
+
+fn chain(count: usize) -> Vec<EventId> {
+    let mut ids: Vec<EventId> = Vec::new();
+    for n in 0..count {
+        ids.push(EventId::after(ids.last().copied(), format!("{n:06}").as_bytes().try_into().unwrap()));
+    }
+    ids
+}
+
+fn logged(id: EventId) -> Item {
+    Item::Event(Event::parse(Bytes::from(format!(r#"{{"id":"{id}","type":"x"}}"#))).unwrap())
+}
+
+fn live() -> Item {
+    Item::Event(Event::parse(Bytes::from_static(br#"{"type":"x"}"#)).unwrap())
+}
+
+fn room_of(demand: Demand) -> Arc<Room> {
+    match demand {
+        Demand::Wanted(room) => room,
+        Demand::Idle(channel) => panic!("{channel} is idle"),
+    }
+}
+
+#[test]
+fn the_first_member_makes_a_demand_and_the_last_ends_it() {
+    let (hub, mut demands) = Hub::new(limits());
+    let wake = Arc::new(Wake::default());
+    let first = hub.join(&channel(), &wake, 0);
+    let second = hub.join(&channel(), &wake, 1);
+    room_of(demands.try_recv().unwrap());
+    drop(first);
+    assert!(demands.try_recv().is_err());
+    assert!(!hub.forget_if_idle(&channel()));
+    drop(second);
+    assert!(matches!(demands.try_recv(), Ok(Demand::Idle(_))));
+    assert!(hub.forget_if_idle(&channel()));
+    assert_eq!(hub.channels(), 0);
+}
+
+#[test]
+fn a_bell_is_rung_once_until_it_is_answered() {
+    let (hub, mut demands) = Hub::new(limits());
+    let wake = Arc::new(Wake::default());
+    let member = hub.join(&channel(), &wake, 7);
+    let room = room_of(demands.try_recv().unwrap());
+    let mut keys = Vec::new();
+    wake.take_ready(&mut keys);
+    assert!(keys.is_empty(), "nothing is rung before the room is open");
+    room.open(None, None);
+    room.append(live(), None, false);
+    wake.take_ready(&mut keys);
+    assert_eq!(keys, [7]);
+    let mut entries = Vec::new();
+    assert!(matches!(member.read(0, 16, &mut entries), Caught::Entries));
+    room.append(live(), None, false);
+    wake.take_ready(&mut keys);
+    assert_eq!(keys, [7], "still rung");
+    assert!(matches!(member.read(2, 16, &mut entries), Caught::UpToDate));
+    room.append(live(), None, false);
+    wake.take_ready(&mut keys);
+    assert_eq!(keys, [7, 7]);
+}
+
+#[test]
+fn a_place_that_left_the_ring_is_told_with_what_was_missed() {
+    let (hub, mut demands) = Hub::new(limits());
+    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
+    let room = room_of(demands.try_recv().unwrap());
+    room.open(None, None);
+    let ids = chain(5);
+    for &id in &ids {
+        room.append(logged(id), Some(id), false);
+        room.append(live(), Some(id), false);
+    }
+    let mut entries = Vec::new();
+    match member.read(0, 16, &mut entries) {
+        Caught::FellOff { first, position, live } => {
+            assert_eq!((first, position, live), (6, Some(ids[2]), 3));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(member.behind(ids[2]), Some(6));
+    assert_eq!(member.behind(ids[3]), Some(8));
+    assert_eq!(member.behind(ids[4]), Some(9));
+    assert_eq!(member.behind(ids[1]), None);
+    assert!(room.holds(ids[4]) && !room.holds(ids[0]));
+}
+
+#[test]
+fn rings_hold_no_more_bytes_than_they_may() {
+    let (hub, mut demands) = Hub::new(RingLimits { events: 1000, bytes: 1 << 20, total_bytes: 20_000 });
+    let wake = Arc::new(Wake::default());
+    let members: Vec<_> =
+        (0..10).map(|n| hub.join(&Channel::new("graph", &n.to_string()).unwrap(), &wake, n)).collect();
+    for _ in &members {
+        let room = room_of(demands.try_recv().unwrap());
+        room.open(None, None);
+        for _ in 0..100 {
+            room.append(live(), None, false);
+        }
+    }
+    // Each ring keeps its newest entry whatever the budget says.
+    assert!(hub.held_bytes() <= 20_000 + 10 * 1000, "{}", hub.held_bytes());
+    drop(members);
+    for n in 0..10 {
+        assert!(hub.forget_if_idle(&Channel::new("graph", &n.to_string()).unwrap()));
+    }
+    drop(demands);
+    assert_eq!(hub.held_bytes(), 0);
+}
+
+#[test]
+fn an_opening_knows_the_retained_event_and_the_position() {
+    let (hub, mut demands) = Hub::new(limits());
+    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
+    assert!(member.opened_now().is_none());
+    let room = room_of(demands.try_recv().unwrap());
+    let ids = chain(2);
+    room.open(Some(ids[0]), None);
+    room.append(logged(ids[1]), Some(ids[1]), true);
+    let now = member.opened_now().unwrap();
+    assert_eq!((now.next, now.position), (1, Some(ids[1])));
+    assert_eq!(now.retained.unwrap().id(), Some(ids[1]));
+    let joined = member.opened_at_join().unwrap();
+    assert_eq!((joined.next, joined.position), (0, Some(ids[0])));
+}

@@ -1,0 +1,100 @@
+//! What the hub wants is subscribed at the broker, in batches; what nobody reads any more is given up.
+
+use std::{sync::Arc, time::Duration};
+
+use crewcast_events::Channel;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{LINGER, Line, Relay, line::Need};
+use crate::{
+    broker::BrokerError,
+    hub::{Demand, Room},
+};
+
+/// Most channels of one SUBSCRIBE.
+const BATCH: usize = 1000;
+/// How long a batch that the broker did not take waits for its next try.
+const RETRY: Duration = Duration::from_millis(250);
+
+/// Serves the hub's demands, one batch at a time: so that giving a channel up and wanting it again cannot overtake each other.
+pub(super) async fn serve(relay: Arc<Relay>, mut demands: mpsc::UnboundedReceiver<Demand>) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut lingering: std::collections::VecDeque<(Instant, Channel)> = Default::default();
+    let mut retry: Vec<Channel> = Vec::new();
+    loop {
+        let lingers_until = lingering.front().map(|(until, _)| *until);
+        tokio::select! {
+            received = demands.recv_many(&mut batch, BATCH) => if received == 0 { return },
+            () = sleep_until(lingers_until) => {}
+            () = tokio::time::sleep(RETRY), if !retry.is_empty() => {}
+        }
+        let mut wanted = std::mem::take(&mut retry);
+        for demand in batch.drain(..) {
+            match demand {
+                Demand::Wanted(room) => wanted.push(relay.add_line(room)),
+                Demand::Idle(channel) => lingering.push_back((Instant::now() + LINGER, channel)),
+            }
+        }
+        give_up_idle(&relay, &mut lingering).await;
+        for chunk in wanted.chunks(BATCH) {
+            if let Err(error) = open_lines(&relay, chunk).await {
+                tracing::debug!(%error, channels = chunk.len(), "channels wait for the broker");
+                retry.extend_from_slice(chunk);
+            }
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Subscribes to channels and opens their rooms at the position that they have after the confirmation.
+async fn open_lines(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(), BrokerError> {
+    relay.broker.subscribe(channels).await?;
+    let snapshots = relay.broker.snapshots(channels).await?;
+    if snapshots.iter().any(|snapshot| snapshot.retained.is_some()) {
+        // Whatever was published before the retained values were read is then in the lines, and not repeated.
+        relay.broker.barrier().await?;
+    }
+    for (channel, snapshot) in channels.iter().zip(snapshots) {
+        let need = match relay.lines.get_mut(channel) {
+            Some(mut line) => line.open(snapshot),
+            None => Need::Nothing,
+        };
+        relay.settle_if_needed(channel.clone(), need);
+    }
+    Ok(())
+}
+
+async fn give_up_idle(relay: &Relay, lingering: &mut std::collections::VecDeque<(Instant, Channel)>) {
+    let mut idle = Vec::new();
+    while let Some((until, channel)) = lingering.front() {
+        if *until > Instant::now() || idle.len() == BATCH {
+            break;
+        }
+        if relay.hub.forget_if_idle(channel) {
+            relay.lines.remove(channel);
+            idle.push(channel.clone());
+        }
+        lingering.pop_front();
+    }
+    if !idle.is_empty()
+        && let Err(error) = relay.broker.unsubscribe(&idle).await
+    {
+        // The broker forgets them with its link at the latest.
+        tracing::debug!(%error, "channels could not be given up");
+    }
+}
+
+impl Relay {
+    fn add_line(&self, room: Arc<Room>) -> Channel {
+        let channel = room.channel().clone();
+        let retain = self.retains(&channel);
+        self.lines.insert(channel.clone(), Line::new(room, retain));
+        channel
+    }
+}

@@ -1,0 +1,360 @@
+//! One channel's way from messages to history: a state machine without I/O.
+//!
+//! The rule (spec, "Event id, order and resume"): a logged message is forwarded only if its id continues
+//! the position; it is dropped only if the channel holds that very id; everything else is settled against
+//! the log and ends in repair, in `reset`, or in the message being live after all.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use crewcast_events::{Channel, Event, EventId, ResetReason, Resumed, Since, resume};
+use tokio::time::Instant;
+
+use crate::{
+    broker::{Page, Snapshot},
+    hub::{Entry, Item, Room},
+    telemetry::metrics::{Metric, counter},
+};
+
+/// Messages held back while something is settled, at most. Logged ones beyond it are read from the log
+/// again; live ones are told as a gap.
+const MAX_HELD: usize = 4096;
+/// Their bytes, at most.
+const MAX_HELD_BYTES: usize = 8 << 20;
+
+/// What a line did with a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Accepted {
+    /// It is forwarded, dropped, or held for something that is under way.
+    Done,
+    /// It is held: the log must be read.
+    NeedsLog,
+}
+
+/// What to read next to settle what is held.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Need {
+    /// Nothing: the line is live again.
+    Nothing,
+    /// The log behind the position.
+    Behind(u64),
+    /// The log from an older offset on, to see whether a held message is a repeat.
+    Verify(u64),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Subscribed or about to be; the position is not known yet.
+    Joining,
+    /// Messages are forwarded as they come.
+    Live,
+    /// The log is being read.
+    Settling,
+}
+
+pub(super) struct Line {
+    room: Arc<Room>,
+    phase: Phase,
+    position: Option<EventId>,
+    retain: bool,
+    held: VecDeque<Event>,
+    held_bytes: usize,
+    /// Live messages dropped because too much was held.
+    held_missed: u64,
+    /// The log holds another history than the position's, which is to be read from its beginning.
+    is_rewritten: bool,
+    /// Whether live events were heard here: then a lost link may have cost some.
+    heard_live: bool,
+    received: metrics::Counter,
+    /// When a comparison with the head is due, and the wait after it.
+    pub(super) check: Check,
+}
+
+/// When a line's position is next compared with its head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Check {
+    pub(super) due: Instant,
+    /// How many comparisons have found nothing since the last event.
+    pub(super) quiet: u32,
+}
+
+impl Line {
+    pub(super) fn new(room: Arc<Room>, retain: bool) -> Self {
+        let namespace = room.channel().namespace().to_owned();
+        Self {
+            received: counter(Metric::EventsReceived, &[("namespace", &namespace)]),
+            room,
+            phase: Phase::Joining,
+            position: None,
+            retain,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            held_missed: 0,
+            is_rewritten: false,
+            heard_live: false,
+            check: Check { due: Instant::now(), quiet: 0 },
+        }
+    }
+
+    pub(super) fn channel(&self) -> &Channel {
+        self.room.channel()
+    }
+
+
+    pub(super) fn position(&self) -> Option<EventId> {
+        self.position
+    }
+
+    pub(super) fn is_joining(&self) -> bool {
+        self.phase == Phase::Joining
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.phase == Phase::Live
+    }
+
+    pub(super) fn count_received(&mut self) {
+        self.received.increment(1);
+        self.check.quiet = 0;
+        self.check.due = Instant::now() + super::watch::AFTER_LAST_EVENT;
+    }
+
+    /// Takes the next message of the channel.
+    pub(super) fn accept(&mut self, event: Event) -> Accepted {
+        if self.phase != Phase::Live {
+            self.hold(event);
+            return Accepted::Done;
+        }
+        match event.id() {
+            None => self.forward(event),
+            Some(id) if id.continues(self.position) => self.forward(event),
+            Some(id) if self.holds(id) => {}
+            Some(_) => {
+                self.hold(event);
+                self.phase = Phase::Settling;
+                return Accepted::NeedsLog;
+            }
+        }
+        Accepted::Done
+    }
+
+    /// Opens the room at what stood beside the channel after the subscription was confirmed. `Need` says
+    /// how to settle what was heard in between.
+    pub(super) fn open(&mut self, snapshot: Snapshot) -> Need {
+        if self.phase != Phase::Joining {
+            return Need::Nothing;
+        }
+        self.position = snapshot.head;
+        let retained = snapshot.retained.and_then(|raw| Event::parse(raw).ok());
+        if let Some(retained) = &retained {
+            self.forget_held_up_to(retained);
+        }
+        self.forget_held_chain_to_head();
+        let retained = retained.map(|event| Arc::new(Entry::new(Item::Event(event), self.position)));
+        self.room.open(self.position, retained);
+        self.phase = Phase::Settling;
+        self.release()
+    }
+
+    /// Begins to settle because the head is not where the line is, or may not be.
+    pub(super) fn begin_settling(&mut self) -> Option<Need> {
+        if self.phase != Phase::Live {
+            return None;
+        }
+        self.phase = Phase::Settling;
+        Some(Need::Behind(self.offset()))
+    }
+
+    /// Takes what was read for [`Need::Behind`].
+    pub(super) fn settle(&mut self, page: &Page) -> Need {
+        let since = match self.position {
+            _ if self.is_rewritten => Since::Unknown,
+            Some(id) => Since::After(id),
+            None => Since::Beginning,
+        };
+        let before = self.position;
+        let mut resumed = resume(since, page.at, page.first, page.head);
+        let next = page.entries.first().map(|raw| EventId::of_message(raw));
+        if resumed == Resumed::Gapless && next.is_some_and(|next| next.is_none_or(|id| !id.continues(before))) {
+            // The log is damaged behind the position.
+            resumed = Resumed::Reset(ResetReason::UnknownId);
+        }
+        if let Resumed::Reset(reason) = resumed {
+            self.is_rewritten = next.flatten() != page.first;
+            if self.is_rewritten {
+                // Another history: everything that the log holds of it is news.
+                return Need::Behind(0);
+            }
+            self.reset(reason, page);
+        }
+        let mut repaired = 0;
+        for raw in &page.entries {
+            let Ok(event) = Event::parse(raw.clone()) else { continue };
+            match event.id() {
+                Some(id) if id.continues(self.position) || self.was_just_reset(&event, page) => {
+                    self.forward(event);
+                    repaired += 1;
+                }
+                // An entry that the position has passed already.
+                _ => {}
+            }
+        }
+        if resumed == Resumed::Gapless && repaired > 0 {
+            counter(Metric::GapsRepaired, &[]).increment(1);
+        }
+        if page.entries.is_empty() {
+            // The log holds nothing behind the position: whatever the head says is where the channel stands.
+            self.position = page.head.or(self.position);
+        }
+        if self.position != page.head && self.position != before {
+            return Need::Behind(self.offset());
+        }
+        self.resolve_beyond(page.head);
+        self.release()
+    }
+
+    /// Takes what was read for [`Need::Verify`]: held messages that the log has are repeats, the others are live.
+    pub(super) fn verify(&mut self, page: &Page) -> Need {
+        let ids: Vec<Option<EventId>> = page.entries.iter().map(|raw| EventId::of_message(raw)).collect();
+        let last = ids.last().copied().flatten().map_or(0, |id| id.offset());
+        let offset = self.offset();
+        self.held_bytes = 0;
+        let mut is_asked_for = true;
+        for event in std::mem::take(&mut self.held) {
+            match event.id() {
+                Some(id) if id.offset() <= offset && (is_asked_for || id.offset() <= last) => {
+                    is_asked_for = false;
+                    if !ids.contains(&Some(id)) {
+                        self.hold(event.into_live());
+                    }
+                }
+                _ => self.hold(event),
+            }
+        }
+        self.release()
+    }
+
+    /// Live events may have been missed while the link was down.
+    pub(super) fn link_was_down(&mut self, live_only: bool) {
+        if self.phase != Phase::Joining && (self.heard_live || live_only) {
+            self.gap(None);
+        }
+    }
+
+    fn offset(&self) -> u64 {
+        self.position.map_or(0, |id| id.offset())
+    }
+
+    fn holds(&self, id: EventId) -> bool {
+        self.position == Some(id) || self.room.holds(id)
+    }
+
+    fn was_just_reset(&self, event: &Event, page: &Page) -> bool {
+        // The first entry behind a reset has no predecessor to continue.
+        self.position.is_none() && page.entries.first() == Some(event.raw())
+    }
+
+    fn forward(&mut self, event: Event) {
+        match event.id() {
+            Some(id) => self.position = Some(id),
+            None => self.heard_live = true,
+        }
+        self.room.append(Item::Event(event), self.position, self.retain);
+    }
+
+    fn reset(&mut self, reason: ResetReason, page: &Page) {
+        counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
+        let from = page.entries.first().and_then(|raw| EventId::of_message(raw));
+        tracing::warn!(channel = %self.room.channel(), reason = reason.label(), "the log does not continue the position");
+        self.position = if from.is_some() { None } else { page.head };
+        self.room.append(Item::Reset { reason, from }, self.position, false);
+    }
+
+    fn gap(&mut self, missed: Option<u64>) {
+        let namespace = self.room.channel().namespace().to_owned();
+        counter(Metric::EventsMissed, &[("namespace", &namespace)]).increment(missed.unwrap_or(1));
+        self.room.append(Item::Gap { missed }, self.position, false);
+    }
+
+    fn hold(&mut self, event: Event) {
+        if self.held.len() >= MAX_HELD || self.held_bytes + event.raw().len() > MAX_HELD_BYTES {
+            // A logged one is not lost: the next comparison with the head reads it.
+            self.held_missed += u64::from(event.id().is_none());
+            return;
+        }
+        self.held_bytes += event.raw().len();
+        self.held.push_back(event);
+    }
+
+    fn pop_held(&mut self) -> Option<Event> {
+        let event = self.held.pop_front()?;
+        self.held_bytes -= event.raw().len();
+        Some(event)
+    }
+
+    /// Forwards what is held until something is to be settled again.
+    fn release(&mut self) -> Need {
+        while let Some(event) = self.pop_held() {
+            match event.id() {
+                None => self.forward(event),
+                Some(id) if id.continues(self.position) => self.forward(event),
+                Some(id) if self.holds(id) => {}
+                Some(id) => {
+                    let need = if id.offset() <= self.offset() {
+                        Need::Verify(id.offset() - 1)
+                    } else {
+                        Need::Behind(self.offset())
+                    };
+                    self.held_bytes += event.raw().len();
+                    self.held.push_front(event);
+                    return need;
+                }
+            }
+        }
+        if self.held_missed > 0 {
+            let missed = std::mem::take(&mut self.held_missed);
+            self.gap(Some(missed));
+        }
+        self.phase = Phase::Live;
+        Need::Nothing
+    }
+
+    /// The oldest held logged message beyond a head that was read after it was heard is in no log: it is live.
+    fn resolve_beyond(&mut self, head: Option<EventId>) {
+        let head = head.map_or(0, |id| id.offset());
+        let Some(first) = self.held.iter().position(|event| event.id().is_some()) else { return };
+        let event = &self.held[first];
+        let unknown = event.id().is_some_and(|id| id.offset() > head && !id.continues(self.position));
+        if unknown {
+            self.held[first] = event.clone().into_live();
+        }
+    }
+
+    /// Live messages at or before the retained one are not repeated to newcomers.
+    fn forget_held_up_to(&mut self, retained: &Event) {
+        if let Some(last) = self.held.iter().rposition(|event| event.raw() == retained.raw()) {
+            self.held.drain(..=last);
+            self.held_bytes = self.held.iter().map(|event| event.raw().len()).sum();
+        }
+    }
+
+    /// What was heard between the confirmation and the snapshot, and lies at or before the head, is known to
+    /// be a repeat when its chain leads to the head.
+    fn forget_held_chain_to_head(&mut self) {
+        let Some(last) = self.held.iter().rposition(|event| event.id().is_some() && event.id() == self.position) else {
+            return;
+        };
+        let mut successor: Option<EventId> = None;
+        let mut repeats = vec![false; self.held.len()];
+        for index in (0..=last).rev() {
+            let Some(id) = self.held[index].id() else { continue };
+            if successor.is_none_or(|successor| successor.continues(Some(id))) {
+                repeats[index] = true;
+                successor = Some(id);
+            }
+        }
+        let mut repeats = repeats.into_iter();
+        self.held.retain(|_| !repeats.next().unwrap_or(false));
+        self.held_bytes = self.held.iter().map(|event| event.raw().len()).sum();
+    }
+}
+

@@ -1,0 +1,186 @@
+//! From broker messages to a channel's one history.
+//!
+//! Each channel has a [`Line`](line::Line), a state machine without I/O: it forwards a message that
+//! continues the channel's position, drops one that the channel holds already, and holds everything back
+//! while something is to be settled against the log. The relay does the reading for it, once per channel
+//! and replica, whatever the number of sockets.
+//!
+//! - `demand.rs`: what the hub wants is subscribed, in batches; idle channels linger and are given up
+//! - `settle.rs`: holes, repeats and rewritten histories are settled against the log
+//! - `watch.rs`: positions are compared with the heads, after a reconnect and on a schedule
+
+mod demand;
+mod line;
+mod settle;
+mod watch;
+
+use std::{
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, Namespaces};
+use dashmap::DashMap;
+use tokio::sync::{mpsc, watch as state};
+use tokio::time::Instant;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    broker::{Broker, Control, Link, Sink},
+    hub::{Demand, Hub},
+    telemetry::metrics::{Metric, counter},
+};
+use line::{Accepted, Line};
+
+/// How long a channel that nobody reads stays subscribed, so that readers who come and go are free.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// The link as connections see it.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum LinkState {
+    /// Events arrive.
+    Up,
+    /// They do not, since then.
+    Down(Instant),
+}
+
+/// Whoever acts on control messages and on a link that is back: the auth side.
+pub trait ControlSink: Send + Sync + 'static {
+    /// A message for every replica.
+    fn on_control(&self, control: &Control);
+    /// What was told while the link was down has been missed.
+    fn on_link_up(&self);
+}
+
+/// Takes what the broker delivers and fills the hub's rooms.
+pub struct Relay {
+    me: Weak<Relay>,
+    hub: Arc<Hub>,
+    broker: Arc<dyn Broker>,
+    namespaces: Namespaces,
+    lines: DashMap<Channel, Line>,
+    message_limit: usize,
+    link: state::Sender<LinkState>,
+    control: OnceLock<Arc<dyn ControlSink>>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Relay {
+    /// A relay that serves what `demands` asks for, until [`Relay::stop`].
+    pub fn start(
+        hub: Arc<Hub>,
+        demands: mpsc::UnboundedReceiver<Demand>,
+        broker: Arc<dyn Broker>,
+        namespaces: Namespaces,
+        message_limit: usize,
+    ) -> Arc<Self> {
+        let relay = Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            hub,
+            broker,
+            namespaces,
+            lines: DashMap::new(),
+            message_limit,
+            link: state::Sender::new(LinkState::Down(Instant::now())),
+            control: OnceLock::new(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        relay.spawn(demand::serve(relay.clone(), demands));
+        relay.spawn(watch::compare_on_schedule(relay.clone()));
+        relay
+    }
+
+    /// Who is told of control messages. Set once, before the broker starts.
+    pub fn set_control(&self, control: Arc<dyn ControlSink>) {
+        let _ = self.control.set(control);
+    }
+
+    /// The link, now and as it changes.
+    pub fn link_state(&self) -> state::Receiver<LinkState> {
+        self.link.subscribe()
+    }
+
+    /// Ends the relay's tasks.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    fn retains(&self, channel: &Channel) -> bool {
+        self.namespaces.of(channel).is_some_and(|namespace| namespace.retain)
+    }
+
+    fn reject(&self, channel: &str, reason: &'static str) {
+        counter(Metric::EventsRejected, &[("reason", reason)]).increment(1);
+        // Once a minute, with the channel as the only detail: what was published may be anything.
+        crate::telemetry::throttle::once_a_minute(reason, || {
+            tracing::warn!(channel, reason, "a message that is no event was dropped");
+        });
+    }
+}
+
+impl Sink for Relay {
+    fn message(&self, channel: &str, payload: Bytes) {
+        if payload.len() > self.message_limit {
+            return self.reject(channel, "too_large");
+        }
+        let event = match Event::parse(payload) {
+            Ok(event) => event,
+            Err(rejected) => return self.reject(channel, rejected.label()),
+        };
+        let Some(mut line) = self.lines.get_mut(channel) else { return };
+        line.count_received();
+        if line.accept(event) == Accepted::NeedsLog {
+            let channel = line.channel().clone();
+            drop(line);
+            self.settle_soon(channel);
+        }
+    }
+
+    fn control(&self, payload: Bytes) {
+        match serde_json::from_slice::<Control>(&payload) {
+            Ok(control) => {
+                if let Some(sink) = self.control.get() {
+                    sink.on_control(&control);
+                }
+            }
+            Err(_) => self.reject("control", "bad_control"),
+        }
+    }
+
+    fn link(&self, link: Link) {
+        let next = match link {
+            Link::Up => LinkState::Up,
+            Link::Down => LinkState::Down(Instant::now()),
+        };
+        let was = self.link.send_replace(next);
+        match (was, next) {
+            (LinkState::Down(_), LinkState::Up) => {
+                tracing::info!("the broker delivers");
+                if let Some(sink) = self.control.get() {
+                    sink.on_link_up();
+                }
+                self.compare_all_soon();
+            }
+            (LinkState::Up, LinkState::Down(_)) => tracing::warn!("the broker is away; sockets wait for it"),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

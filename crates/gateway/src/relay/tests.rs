@@ -1,0 +1,204 @@
+//! The line's rule, without a broker.
+
+use bytes::Bytes;
+use crewcast_events::{Event, EventId};
+
+use super::line::{Accepted, Line, Need};
+use crate::{
+    broker::{Page, Snapshot},
+    hub::{Demand, Entry, Hub, Item, Member, RingLimits, Wake},
+};
+use std::sync::Arc;
+
+struct Fixture {
+    line: Line,
+    member: Member,
+    read: u64,
+    ids: Vec<EventId>,
+}
+
+/// A line that stands behind the first `at` of twenty chained ids.
+fn line_at(at: usize) -> Fixture {
+    let mut fixture = joining();
+    let head = at.checked_sub(1).map(|last| fixture.ids[last]);
+    assert_eq!(fixture.line.open(Snapshot { head, retained: None }), Need::Nothing);
+    fixture
+}
+
+fn joining() -> Fixture {
+    let (hub, mut demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
+    let member = hub.join(&"graph:abc".parse().unwrap(), &Arc::new(Wake::default()), 0);
+    let Ok(Demand::Wanted(room)) = demands.try_recv() else { panic!("no demand") };
+    Fixture { line: Line::new(room, true), member, read: 0, ids: chain(20, "a") }
+}
+
+fn chain(count: usize, salt: &str) -> Vec<EventId> {
+    let mut ids: Vec<EventId> = Vec::new();
+    for n in 0..count {
+        ids.push(EventId::after(ids.last().copied(), format!("{salt}{n:05}").as_bytes().try_into().unwrap()));
+    }
+    ids
+}
+
+fn raw(id: EventId) -> Bytes {
+    Bytes::from(format!(r#"{{"id":"{id}","type":"x"}}"#))
+}
+
+fn event(id: EventId) -> Event {
+    Event::parse(raw(id)).unwrap()
+}
+
+fn live(n: u32) -> Event {
+    Event::parse(Bytes::from(format!(r#"{{"type":"live","n":{n}}}"#))).unwrap()
+}
+
+/// A page of `ids` behind `offset`, as a log would answer that holds `ids`.
+fn page(ids: &[EventId], offset: u64, head: Option<EventId>) -> Page {
+    Page {
+        head,
+        first: ids.first().copied(),
+        at: ids.iter().find(|id| id.offset() == offset).copied(),
+        entries: ids.iter().filter(|id| id.offset() > offset).map(|&id| raw(id)).collect(),
+    }
+}
+
+impl Fixture {
+    fn seen(&mut self) -> Vec<String> {
+        let mut entries: Vec<Arc<Entry>> = Vec::new();
+        self.member.read(self.read, 1000, &mut entries);
+        self.read += entries.len() as u64;
+        let text = |entry: &Arc<Entry>| match entry.item() {
+            Item::Event(event) => match event.id() {
+                Some(id) => id.offset().to_string(),
+                None => event.text().to_owned(),
+            },
+            Item::Reset { reason, from } => format!("reset {} {:?}", reason.label(), from.map(|id| id.offset())),
+            Item::Gap { missed } => format!("gap {missed:?}"),
+        };
+        entries.iter().map(text).collect()
+    }
+}
+
+#[test]
+fn forwards_what_continues_and_drops_what_it_holds() {
+    let mut f = line_at(3);
+    assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
+    assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
+    assert_eq!(f.line.accept(live(1)), Accepted::Done);
+    assert_eq!(f.line.accept(event(f.ids[4])), Accepted::Done);
+    assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
+    assert_eq!(f.seen(), ["4", r#"{"type":"live","n":1}"#, "5"]);
+}
+
+#[test]
+fn a_hole_is_filled_from_the_log_before_anything_later() {
+    let mut f = line_at(3);
+    assert_eq!(f.line.accept(event(f.ids[6])), Accepted::NeedsLog);
+    assert_eq!(f.line.accept(live(1)), Accepted::Done);
+    assert_eq!(f.line.accept(event(f.ids[7])), Accepted::Done);
+    assert!(f.seen().is_empty());
+    // The log is ahead of what was heard, as it always may be.
+    let need = f.line.settle(&page(&f.ids[..9], 3, Some(f.ids[8])));
+    assert_eq!(need, Need::Nothing);
+    assert_eq!(f.line.accept(event(f.ids[8])), Accepted::Done);
+    assert_eq!(f.line.accept(event(f.ids[9])), Accepted::Done);
+    assert_eq!(f.seen(), ["4", "5", "6", "7", "8", "9", r#"{"type":"live","n":1}"#, "10"]);
+}
+
+#[test]
+fn a_long_hole_is_read_page_by_page() {
+    let mut f = line_at(0);
+    assert_eq!(f.line.accept(event(f.ids[9])), Accepted::NeedsLog);
+    let mut first = page(&f.ids[..10], 0, Some(f.ids[9]));
+    first.entries.truncate(4);
+    assert_eq!(f.line.settle(&first), Need::Behind(4));
+    assert_eq!(f.line.settle(&page(&f.ids[..10], 4, Some(f.ids[9]))), Need::Nothing);
+    assert_eq!(f.seen(), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
+}
+
+#[test]
+fn a_rewritten_history_is_told_and_never_passed_for_the_old_one() {
+    let mut f = line_at(5);
+    let other = chain(9, "b");
+    // The very next offset, but of another chain: everything of the other history is news.
+    assert_eq!(f.line.accept(event(other[5])), Accepted::NeedsLog);
+    assert_eq!(f.line.settle(&page(&other[..6], 5, Some(other[5]))), Need::Behind(0));
+    assert_eq!(f.line.settle(&page(&other[..6], 0, Some(other[5]))), Need::Nothing);
+    assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3", "4", "5", "6"]);
+    // A history that is shorter than the position.
+    let mut f = line_at(5);
+    assert_eq!(f.line.accept(event(other[0])), Accepted::NeedsLog);
+    assert_eq!(f.line.settle(&page(&other[..2], 5, Some(other[1]))), Need::Behind(0));
+    assert_eq!(f.line.settle(&page(&other[..2], 0, Some(other[1]))), Need::Nothing);
+    assert_eq!(f.line.accept(event(other[2])), Accepted::Done);
+    assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3"]);
+}
+
+#[test]
+fn a_lost_log_is_told() {
+    let mut f = line_at(5);
+    let need = f.line.begin_settling();
+    assert_eq!(need, Some(Need::Behind(5)));
+    assert_eq!(f.line.settle(&Page::default()), Need::Nothing);
+    let other = chain(2, "b");
+    f.line.accept(event(other[0]));
+    assert_eq!(f.seen(), ["reset unknown_id None", "1"]);
+}
+
+#[test]
+fn a_log_trimmed_below_the_position_is_told() {
+    let mut f = line_at(3);
+    assert_eq!(f.line.accept(event(f.ids[11])), Accepted::NeedsLog);
+    assert_eq!(f.line.settle(&page(&f.ids[8..12], 3, Some(f.ids[11]))), Need::Nothing);
+    assert_eq!(f.seen(), ["reset trimmed Some(9)", "9", "10", "11", "12"]);
+}
+
+#[test]
+fn a_message_that_only_looks_logged_is_live() {
+    let mut f = line_at(3);
+    let forged: Event = event("900-aaaaaaaaaaaa".parse().unwrap());
+    assert_eq!(f.line.accept(forged.clone()), Accepted::NeedsLog);
+    assert_eq!(f.line.settle(&page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Nothing);
+    // One in the past of the channel is looked up where it would stand.
+    let forged_past: Event = event("2-aaaaaaaaaaaa".parse().unwrap());
+    assert_eq!(f.line.accept(forged_past.clone()), Accepted::NeedsLog);
+    assert_eq!(f.line.settle(&page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Verify(1));
+    assert_eq!(f.line.verify(&page(&f.ids[..3], 1, Some(f.ids[2]))), Need::Nothing);
+    assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
+    assert_eq!(f.seen(), [forged.text(), forged_past.text(), "4"]);
+}
+
+#[test]
+fn what_is_heard_before_the_position_is_known_is_neither_lost_nor_doubled() {
+    let mut f = joining();
+    for n in [3, 4, 5, 6] {
+        assert_eq!(f.line.accept(event(f.ids[n])), Accepted::Done);
+    }
+    f.line.accept(live(1));
+    assert_eq!(f.line.open(Snapshot { head: Some(f.ids[4]), retained: None }), Need::Nothing);
+    assert_eq!(f.seen(), ["6", "7", r#"{"type":"live","n":1}"#].map(str::to_owned));
+}
+
+#[test]
+fn live_events_at_or_before_the_retained_one_are_not_repeated() {
+    let mut f = joining();
+    for n in 1..=4 {
+        f.line.accept(live(n));
+    }
+    let retained = Some(live(3).raw().clone());
+    assert_eq!(f.line.open(Snapshot { head: None, retained }), Need::Nothing);
+    assert_eq!(f.seen(), [r#"{"type":"live","n":4}"#]);
+    assert_eq!(f.member.opened_now().unwrap().retained.unwrap().event().unwrap().text(), r#"{"type":"live","n":4}"#);
+}
+
+#[test]
+fn what_is_held_is_bounded_and_the_loss_of_live_events_is_told() {
+    let mut f = line_at(3);
+    assert_eq!(f.line.accept(event(f.ids[6])), Accepted::NeedsLog);
+    for n in 0..5000 {
+        f.line.accept(live(n));
+    }
+    assert_eq!(f.line.settle(&page(&f.ids[..7], 3, Some(f.ids[6]))), Need::Nothing);
+    f.read = f.member.opened_now().unwrap().next - 1;
+    assert_eq!(f.seen(), ["gap Some(905)"]);
+}

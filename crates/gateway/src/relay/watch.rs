@@ -1,0 +1,84 @@
+//! Compares positions with heads: what no later message would show is found here.
+
+use std::{sync::Arc, time::Duration};
+
+use crewcast_events::Channel;
+use tokio::time::Instant;
+
+use super::Relay;
+use crate::broker::Snapshot;
+
+/// How long after a channel's last event its position is compared (spec: the end of a burst can be lost).
+pub(super) const AFTER_LAST_EVENT: Duration = Duration::from_secs(2);
+/// Each comparison that finds nothing doubles the wait for the next, up to this.
+const AT_MOST: Duration = Duration::from_secs(300);
+/// How often the schedule is looked at.
+const TICK: Duration = Duration::from_millis(500);
+/// Channels compared in one go, and the pause between two goes.
+const BATCH: usize = 500;
+const PACE: Duration = Duration::from_millis(5);
+
+/// Compares each line when it is due, for ever.
+pub(super) async fn compare_on_schedule(relay: Arc<Relay>) {
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        let mut due = Vec::new();
+        for mut line in relay.lines.iter_mut() {
+            if line.is_live() && line.check.due <= now {
+                let quiet = line.check.quiet.min(16);
+                line.check.due = now + (AFTER_LAST_EVENT * 2u32.pow(quiet)).min(AT_MOST);
+                line.check.quiet = quiet + 1;
+                due.push(line.channel().clone());
+            }
+        }
+        relay.compare(&due).await;
+    }
+}
+
+impl Relay {
+    /// Compares every line with its head, batched and paced: after a reconnect anything may be missing.
+    pub(super) fn compare_all_soon(&self) {
+        let Some(relay) = self.me.upgrade() else { return };
+        self.spawn(async move {
+            let mut active = Vec::new();
+            for mut line in relay.lines.iter_mut() {
+                if !line.is_joining() {
+                    let live_only = relay.namespaces.of(line.channel()).is_none_or(|n| n.log.length == 0);
+                    line.link_was_down(live_only);
+                    active.push(line.channel().clone());
+                }
+            }
+            relay.compare(&active).await;
+        });
+    }
+
+    async fn compare(&self, channels: &[Channel]) {
+        for (n, batch) in channels.chunks(BATCH).enumerate() {
+            if n > 0 {
+                tokio::time::sleep(PACE).await;
+            }
+            let snapshots = match self.broker.snapshots(batch).await {
+                Ok(snapshots) => snapshots,
+                // The link is about to be found down, and everything is compared when it is back.
+                Err(error) => return tracing::debug!(%error, "heads could not be read"),
+            };
+            for (channel, snapshot) in batch.iter().zip(snapshots) {
+                self.compare_one(channel, &snapshot);
+            }
+        }
+    }
+
+    fn compare_one(&self, channel: &Channel, snapshot: &Snapshot) {
+        let Some(mut line) = self.lines.get_mut(channel) else { return };
+        let behind_head = line.position() != snapshot.head;
+        // A position beyond the head is a message that was faster than this answer, or another history:
+        // the log tells which.
+        if behind_head && let Some(need) = line.begin_settling() {
+            drop(line);
+            self.settle_if_needed(channel.clone(), need);
+        }
+    }
+}

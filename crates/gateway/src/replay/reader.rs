@@ -1,0 +1,285 @@
+//! One subscriber of one channel: a place in the log or in the ring.
+
+use std::sync::{Arc, LazyLock};
+
+use crewcast_events::{Channel, EventId, ResetReason, Resumed, Since, resume};
+
+use crate::{
+    hub::{Caught, Entry, Item, Member, Opened},
+    telemetry::metrics::{Metric, counter, histogram},
+};
+
+use super::LogPage;
+
+static CURSOR_LAG: LazyLock<metrics::Histogram> = LazyLock::new(|| histogram(Metric::CursorLag, &[]));
+
+/// Where a reader begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// With the next event.
+    Live,
+    /// With the channel's retained event, then live.
+    Retained,
+    /// Behind what the client has seen.
+    Since(Since),
+}
+
+/// What a reader found when its channel opened.
+#[derive(Debug)]
+pub struct Opening {
+    /// The channel's position where the reader begins.
+    pub position: Option<EventId>,
+    /// The retained event, when the reader asked for one and there is one.
+    pub retained: Option<Arc<Entry>>,
+}
+
+/// What a reader does next.
+#[derive(Debug)]
+pub enum Read {
+    /// The channel has just opened; read on.
+    Opened(Opening),
+    /// Entries were put into the buffer.
+    Entries,
+    /// Nothing now; the reader's wake is rung when there is.
+    Idle,
+    /// The log is needed: give the page behind this offset to [`Reader::take_page`].
+    NeedsPage(u64),
+}
+
+enum Place {
+    /// The channel is not open yet.
+    Opening(Start),
+    /// Reading the log behind the position, until the ring can be entered.
+    Log { since: Since, target: Target, asked: bool },
+    /// Reading the ring.
+    Ring { next: u64 },
+}
+
+/// Where in the ring a reader wants to go on when it has caught up.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    next: u64,
+    position: Option<EventId>,
+}
+
+/// A cursor over one channel.
+pub struct Reader {
+    member: Member,
+    place: Place,
+    /// The last logged id that was read.
+    position: Option<EventId>,
+    /// Live entries before this sequence number are history: a resuming client may have seen them.
+    live_from: u64,
+    /// Live events of the ring that are behind the reader.
+    live_seen: u64,
+}
+
+impl Reader {
+    /// A reader of the member's channel.
+    pub fn new(member: Member, start: Start) -> Self {
+        Self { member, place: Place::Opening(start), position: None, live_from: 0, live_seen: 0 }
+    }
+
+    /// The channel's name.
+    pub fn channel(&self) -> &Channel {
+        self.member.channel()
+    }
+
+    /// The last logged id that was read or, before the first, where the reader began.
+    pub fn position(&self) -> Option<EventId> {
+        self.position
+    }
+
+    /// Whether the channel is open and the reader has been told so.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.place, Place::Opening(_))
+    }
+
+    /// Whether the reader follows the ring.
+    pub fn is_in_ring(&self) -> bool {
+        matches!(self.place, Place::Ring { .. })
+    }
+
+    /// Reads on: at most `limit` entries into `buffer`.
+    pub fn read(&mut self, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
+        match &mut self.place {
+            Place::Opening(start) => {
+                let start = *start;
+                self.open(start)
+            }
+            Place::Log { asked: true, .. } => Read::Idle,
+            Place::Log { since, asked, .. } => {
+                *asked = true;
+                Read::NeedsPage(match since {
+                    Since::After(id) => id.offset(),
+                    Since::Beginning | Since::Unknown => 0,
+                })
+            }
+            Place::Ring { next } => {
+                let next = *next;
+                self.read_ring(next, limit, buffer)
+            }
+        }
+    }
+
+    /// Takes the page that [`Read::NeedsPage`] asked for; entries go into `buffer`.
+    pub fn take_page(&mut self, page: &LogPage, buffer: &mut Vec<Arc<Entry>>) {
+        let Place::Log { since, target, .. } = self.place else { return };
+        if let Resumed::Reset(reason) = resume(since, page.at, page.first, page.head) {
+            let from = page.entries.first().and_then(|entry| entry.id());
+            if from != page.first {
+                // Another history: everything that the log holds of it is news.
+                self.place = Place::Log { since: Since::Unknown, target, asked: false };
+                return;
+            }
+            self.position = if from.is_some() { None } else { page.head };
+            self.tell_reset(reason, from, buffer);
+        }
+        let is_last = page.entries.is_empty();
+        if let Some(last) = page.entries.last() {
+            self.position = last.id();
+            buffer.extend_from_slice(&page.entries);
+        }
+        let has_caught_up = is_last || offset(self.position) >= offset(target.position);
+        if has_caught_up {
+            self.enter_ring(target, buffer);
+        } else {
+            self.go_on_in_log(target);
+        }
+    }
+
+    /// The page could not be read: ask again.
+    pub fn page_failed(&mut self) {
+        if let Place::Log { asked, .. } = &mut self.place {
+            *asked = false;
+        }
+    }
+
+    fn open(&mut self, start: Start) -> Read {
+        let opened = match start {
+            Start::Live => self.member.opened_at_join(),
+            Start::Retained | Start::Since(_) => self.member.opened_now(),
+        };
+        let Some(Opened { next, position, retained, live }) = opened else { return Read::Idle };
+        self.live_seen = live;
+        let opening = Opening { position, retained: retained.filter(|_| start == Start::Retained) };
+        match start {
+            Start::Live | Start::Retained => {
+                self.position = position;
+                self.place = Place::Ring { next };
+            }
+            Start::Since(since) => self.resume_from(since, Target { next, position }),
+        }
+        Read::Opened(opening)
+    }
+
+    fn resume_from(&mut self, since: Since, target: Target) {
+        self.live_from = target.next;
+        if let Since::After(id) = since {
+            self.position = Some(id);
+            if let Some(next) = self.member.behind(id) {
+                counter(Metric::HistoryReads, &[("source", "ring")]).increment(1);
+                self.place = Place::Ring { next };
+                return;
+            }
+        }
+        if since == Since::Beginning && target.position.is_none() {
+            self.place = Place::Ring { next: target.next };
+            return;
+        }
+        self.place = Place::Log { since, target, asked: false };
+    }
+
+    fn read_ring(&mut self, next: u64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
+        let begin = buffer.len();
+        match self.member.read(next, limit, buffer) {
+            Caught::UpToDate => Read::Idle,
+            Caught::FellOff { first, position, live } => {
+                self.fall_off(Target { next: first, position }, live, buffer);
+                Read::Entries
+            }
+            Caught::Entries => {
+                let read = buffer.len() - begin;
+                CURSOR_LAG.record(read as f64);
+                self.place = Place::Ring { next: next + read as u64 };
+                self.pass(next, begin, buffer);
+                Read::Entries
+            }
+        }
+    }
+
+    /// Moves the position over the entries from `begin` on and takes out what this reader is not to see.
+    fn pass(&mut self, first: u64, begin: usize, buffer: &mut Vec<Arc<Entry>>) {
+        let mut index = 0;
+        let mut sequence = first;
+        buffer.retain(|entry| {
+            index += 1;
+            if index <= begin {
+                return true;
+            }
+            sequence += 1;
+            self.is_for_me(entry, sequence - 1)
+        });
+    }
+
+    fn is_for_me(&mut self, entry: &Entry, sequence: u64) -> bool {
+        if entry.is_live() {
+            let is_news = sequence >= self.live_from;
+            self.live_seen += u64::from(is_news);
+            return is_news;
+        }
+        match entry.id() {
+            // Already read from the log.
+            Some(id) if id.offset() <= offset(self.position) => false,
+            Some(id) => {
+                self.position = Some(id);
+                true
+            }
+            None => {
+                // Behind a reset the offsets may begin anew.
+                if let Item::Reset { from, .. } = entry.item() {
+                    self.position = if from.is_some() { None } else { entry.position() };
+                }
+                true
+            }
+        }
+    }
+
+    fn fall_off(&mut self, target: Target, live: u64, buffer: &mut Vec<Arc<Entry>>) {
+        let missed = live.saturating_sub(self.live_seen);
+        self.live_seen = live;
+        if missed > 0 {
+            let namespace = self.channel().namespace().to_owned();
+            counter(Metric::EventsMissed, &[("namespace", &namespace)]).increment(missed);
+            buffer.push(Arc::new(Entry::new(Item::Gap { missed: Some(missed) }, self.position)));
+        }
+        if target.position == self.position {
+            self.place = Place::Ring { next: target.next };
+        } else {
+            self.go_on_in_log(target);
+        }
+    }
+
+    fn go_on_in_log(&mut self, target: Target) {
+        let since = self.position.map_or(Since::Beginning, Since::After);
+        self.place = Place::Log { since, target, asked: false };
+    }
+
+    fn enter_ring(&mut self, target: Target, buffer: &mut Vec<Arc<Entry>>) {
+        self.place = Place::Ring { next: target.next };
+        // The target may have left the ring meanwhile: then there is more log to read.
+        let mut probe = Vec::new();
+        if let Caught::FellOff { first, position, live } = self.member.read(target.next, 1, &mut probe) {
+            self.fall_off(Target { next: first, position }, live, buffer);
+        }
+    }
+
+    fn tell_reset(&self, reason: ResetReason, from: Option<EventId>, buffer: &mut Vec<Arc<Entry>>) {
+        counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
+        buffer.push(Arc::new(Entry::new(Item::Reset { reason, from }, self.position)));
+    }
+}
+
+fn offset(id: Option<EventId>) -> u64 {
+    id.map_or(0, |id| id.offset())
+}

@@ -1,0 +1,62 @@
+//! Who makes a request over plain HTTP.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+};
+
+use super::problem::{BROKER_RETRY, Problem, ProblemType};
+use crate::{
+    app::{App, origin},
+    auth::{AuthError, Credential, Identity, Presented},
+};
+
+/// The identity behind a request's token, or what `auth.anonymous` says. Refused before the body is read.
+/// A ticket is not taken: it is for sockets and event streams, whose clients cannot send headers.
+pub struct Caller(pub Identity);
+
+impl FromRequestParts<Arc<App>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
+        if matches!(presented.credential, Credential::Ticket(_)) {
+            let detail = "a ticket opens a socket or an event stream: send Authorization: Bearer <jwt> here";
+            return Err(Problem::new(ProblemType::Unauthorized, detail));
+        }
+        Ok(Caller(identify(app, parts, &presented.credential).await?))
+    }
+}
+
+/// Checks a credential, and for browsers the page that they come from. For event streams too.
+///
+/// # Errors
+/// [`AuthError`], which becomes a [`Problem`]: 401, 403 for a foreign page, 503 when tokens cannot be checked at
+/// the moment.
+pub async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Result<Identity, AuthError> {
+    let identity = app.auth.identify(credential).await?.ok_or(AuthError::Missing)?;
+    if page_allowed(app, parts, &identity) { Ok(identity) } else { Err(AuthError::Origin) }
+}
+
+/// Pages that sockets take, and those that `cors.allowed_origins` lets read the answers.
+fn page_allowed(app: &App, parts: &Parts, identity: &Identity) -> bool {
+    let allowed = &app.config.cors_allowed_origins;
+    let is_listed = |origin: &str| allowed.iter().any(|allowed| allowed == "*" || allowed == origin);
+    origin(&parts.headers).is_none_or(is_listed) || app.allows_page(parts, identity.anonymous)
+}
+
+impl From<AuthError> for Problem {
+    fn from(error: AuthError) -> Self {
+        let reason = error.reason();
+        match StatusCode::from_u16(error.http_status()).unwrap_or(StatusCode::UNAUTHORIZED) {
+            StatusCode::FORBIDDEN => Problem::new(ProblemType::Forbidden, reason),
+            StatusCode::SERVICE_UNAVAILABLE => Problem::new(ProblemType::Unavailable, reason).retry_after(BROKER_RETRY),
+            _ if matches!(error, AuthError::Missing | AuthError::QueryTokenOff) => {
+                Problem::new(ProblemType::Unauthorized, "no token: send Authorization: Bearer <jwt>")
+            }
+            _ => Problem::new(ProblemType::Unauthorized, reason).invalid_token(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! `POST /api/v1/directory`: says which org a crew, run, stream or session belongs to.
+//!
+//! One registers under one's token's org only, and the first owner stays: moving an id is an operator's, on the
+//! command line. A token that cannot publish cannot register either: readers do not claim ids.
+
+use std::sync::Arc;
+
+use axum::{Json, body::Body, extract::State};
+use crewcast_events::{Kind, is_id};
+use crewcast_publisher::{Claim, ClaimMode, Claimed};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    body::{json, read, text},
+    caller::Caller,
+    problem::{Problem, ProblemType},
+};
+use crate::{app::App, auth::Identity};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    kind: Kind,
+    id: String,
+    org: Option<String>,
+    crew: Option<String>,
+}
+
+/// The entry as it stands now.
+#[derive(Debug, Serialize)]
+pub struct Registered {
+    kind: Kind,
+    id: String,
+    org: String,
+}
+
+/// Registers an id; the same again changes nothing.
+///
+/// # Errors
+/// 403 for another org than the token's, 409 when another org owns the id.
+pub async fn register(
+    State(app): State<Arc<App>>,
+    Caller(identity): Caller,
+    body: Body,
+) -> Result<Json<Registered>, Problem> {
+    let body = read(body).await?;
+    let request: Request = json(text(&body)?)?;
+    let claim = claim(request, &identity)?;
+    own_crew(&app, &claim).await?;
+    match app.broker.claim(&claim, ClaimMode::Keep).await? {
+        Claimed::Done => Ok(Json(Registered { kind: claim.kind, id: claim.id, org: claim.org })),
+        // Whose it is stays unsaid: an org learns nothing of another.
+        Claimed::OwnedBy(_) => Err(Problem::new(
+            ProblemType::OwnedByAnother,
+            format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id),
+        )),
+    }
+}
+
+fn claim(request: Request, identity: &Identity) -> Result<Claim, Problem> {
+    let malformed = |detail: &str| Err(Problem::new(ProblemType::Malformed, detail));
+    if !is_id(&request.id) || !request.crew.as_deref().is_none_or(is_id) {
+        return malformed("\"id\" and \"crew\" are 1 to 128 characters of [A-Za-z0-9._-]");
+    }
+    if request.crew.is_some() && request.kind != Kind::Run {
+        return malformed("only a run has a \"crew\"");
+    }
+    let forbidden = |detail: &str| Err(Problem::new(ProblemType::Forbidden, detail));
+    if identity.grants.publish.0.is_empty() {
+        return forbidden("registering needs a token that may publish: its claim \"publish\" is empty");
+    }
+    match &identity.org {
+        None => forbidden("registering needs a token with an org"),
+        Some(own) if request.org.as_deref().is_some_and(|org| org != &**own) => {
+            forbidden("one registers under one's token's own org only")
+        }
+        Some(own) => Ok(Claim { kind: request.kind, id: request.id, org: own.to_string(), crew: request.crew }),
+    }
+}
+
+/// A run's crew opens the run to that crew's readers: it must not be another org's.
+async fn own_crew(app: &App, claim: &Claim) -> Result<(), Problem> {
+    let Some(crew) = &claim.crew else { return Ok(()) };
+    let owners = app.registry.owners(Kind::Crew, std::slice::from_ref(crew)).await?;
+    match owners.get(crew) {
+        Some(owner) if owner.org != claim.org => {
+            Err(Problem::new(ProblemType::Forbidden, format!("the crew {crew} belongs to another org")))
+        }
+        _ => Ok(()),
+    }
+}

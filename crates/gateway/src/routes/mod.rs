@@ -1,0 +1,82 @@
+//! Every route of this process, on one page.
+
+mod admin;
+mod body;
+mod caller;
+pub mod cors;
+mod directory;
+mod health;
+mod history;
+mod openapi;
+pub mod problem;
+mod publish;
+mod sockets;
+mod sse;
+#[cfg(test)]
+mod tests;
+mod tickets;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    http::{HeaderValue, Uri, header},
+    routing::{MethodRouter, get, post},
+};
+use tower_http::set_header::SetResponseHeaderLayer;
+
+use self::problem::{Problem, ProblemType};
+use crate::app::App;
+
+pub use caller::{Caller, identify};
+pub use sockets::{no_such_endpoint, socket_routes};
+
+type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
+
+/// The public listener's plain HTTP: method, path, handler. Each stands in `openapi.json`; a test holds it.
+fn public() -> Vec<Route> {
+    vec![
+        ("POST", "/api/v1/publish", post(publish::publish)),
+        ("POST", "/api/v1/directory", post(directory::register)),
+        ("POST", "/api/v1/tickets", post(tickets::issue)),
+        ("GET", "/api/v1/channels/{channel}/events", get(history::history)),
+        ("GET", "/api/openapi.json", get(openapi::openapi)),
+        ("GET", "/sse", get(sse::sse)),
+        ("GET", "/health", get(health::health)),
+    ]
+}
+
+/// The operator's listener.
+fn operator() -> Vec<Route> {
+    vec![
+        ("GET", "/livez", get(admin::livez)),
+        ("GET", "/readyz", get(admin::readyz)),
+        ("GET", "/metrics", get(admin::metrics)),
+    ]
+}
+
+/// Plain HTTP of the public listener. The CORS layer is put around it and the event streams: [`cors::layer`].
+pub fn http_routes() -> Router<Arc<App>> {
+    router(public())
+}
+
+/// `/livez`, `/readyz`, `/metrics`.
+pub fn admin_routes() -> Router<Arc<App>> {
+    router(operator()).fallback(not_found)
+}
+
+fn router(routes: Vec<Route>) -> Router<Arc<App>> {
+    let router = routes.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
+    // What is answered belongs to one token and one moment.
+    let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    router.method_not_allowed_fallback(method_not_allowed).layer(no_store)
+}
+
+/// 404 as a problem document: the fallback of the public listener too.
+pub async fn not_found(uri: Uri) -> Problem {
+    Problem::new(ProblemType::NotFound, format!("there is nothing at {}", uri.path()))
+}
+
+async fn method_not_allowed(uri: Uri) -> Problem {
+    Problem::new(ProblemType::MethodNotAllowed, format!("{} does not take this method", uri.path()))
+}

@@ -1,0 +1,11 @@
+//! `GET /api/openapi.json`: the document beside this file.
+
+use axum::{http::header, response::IntoResponse};
+
+/// OpenAPI 3.1, written by hand.
+pub const DOCUMENT: &str = include_str!("openapi.json");
+
+/// The document.
+pub async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT)
+}

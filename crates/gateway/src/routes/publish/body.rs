@@ -1,0 +1,281 @@
+//! What a caller wants published: one JSON object, or one a line (NDJSON). Checked here as far as it can be
+//! without a token or a broker.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use crewcast_events::{Body, BodyError, Channel, Event, Namespaces};
+use crewcast_publisher::State;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
+
+use crate::routes::{
+    body::{at_line, json, malformed},
+    problem::{Problem, ProblemType},
+};
+
+/// Most lines of one request: bounds what stands in memory besides the body itself.
+pub const MAX_LINES: usize = 10_000;
+/// Longest `idempotency_key`, and longest key of a state document, in characters.
+pub const MAX_KEY: usize = 128;
+
+/// One event to publish.
+#[derive(Debug)]
+pub struct Item {
+    /// The line of the body that it stands on, from 1.
+    pub line: usize,
+    /// Where to.
+    pub channel: Channel,
+    /// How.
+    pub how: How,
+}
+
+/// How an event is published.
+#[derive(Debug)]
+pub enum How {
+    /// Without a log.
+    Live(Bytes),
+    /// Into the log.
+    Logged {
+        /// The producer's object.
+        body: Body,
+        /// Set in the same step.
+        state: Option<State>,
+        /// The caller's own idempotency key.
+        key: Option<String>,
+    },
+}
+
+/// What an item is held against.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// Known namespaces.
+    pub namespaces: &'a Namespaces,
+    /// Most bytes of an event and of a state document: `limits.message`.
+    pub max_event: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Request<'a> {
+    #[serde(borrow)]
+    channel: Cow<'a, str>,
+    #[serde(borrow)]
+    event: &'a RawValue,
+    idempotency_key: Option<String>,
+    #[serde(borrow)]
+    state: Option<StateRequest<'a>>,
+    #[serde(default)]
+    live: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StateRequest<'a> {
+    key: String,
+    #[serde(borrow)]
+    value: &'a RawValue,
+}
+
+/// Reads a body. It is NDJSON when `ndjson` says so, or when it is not one JSON document and its first line is.
+///
+/// # Errors
+/// 400 and 413 that name the line: then nothing of the body is published.
+pub fn parse(text: &str, ndjson: bool, rules: Rules<'_>) -> Result<Vec<Item>, Problem> {
+    if !ndjson && !looks_like_lines(text) {
+        let request: Request<'_> = json(text)?;
+        return Ok(vec![item(request, 1, rules)?]);
+    }
+    let mut items = Vec::new();
+    for (index, text) in text.split('\n').enumerate().filter(|(_, text)| !is_blank(text)) {
+        let line = index + 1;
+        if items.len() == MAX_LINES {
+            let detail = format!("a request has at most {MAX_LINES} events: send it in parts");
+            return Err(at_line(Problem::new(ProblemType::TooLarge, detail), line));
+        }
+        let request: Request<'_> = serde_json::from_str(text).map_err(|error| malformed(&error, line))?;
+        items.push(item(request, line, rules).map_err(|problem| at_line(problem, line))?);
+    }
+    if items.is_empty() {
+        return Err(Problem::new(ProblemType::Malformed, "the body holds no event"));
+    }
+    Ok(items)
+}
+
+fn looks_like_lines(text: &str) -> bool {
+    let mut lines = text.split('\n').filter(|line| !is_blank(line));
+    let (first, several) = (lines.next(), lines.next().is_some());
+    several && first.is_some_and(|line| serde_json::from_str::<IgnoredAny>(line).is_ok())
+}
+
+/// White space of JSON only: anything else on a line is a fault to name.
+fn is_blank(line: &str) -> bool {
+    line.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+}
+
+fn item(request: Request<'_>, line: usize, rules: Rules<'_>) -> Result<Item, Problem> {
+    let channel = channel(&request.channel, rules.namespaces)?;
+    let event = request.event.get();
+    within("an event", event, rules.max_event)?;
+    if request.live {
+        if request.idempotency_key.is_some() || request.state.is_some() {
+            let detail = "a live event has neither \"idempotency_key\" nor \"state\": both belong to the log";
+            return Err(Problem::new(ProblemType::Malformed, detail));
+        }
+        return Ok(Item { line, channel, how: How::Live(live(event)?) });
+    }
+    if rules.namespaces.of(&channel).is_some_and(|namespace| namespace.log.length == 0) {
+        let detail = format!("the namespace {} keeps no log: say \"live\": true", channel.namespace());
+        return Err(Problem::new(ProblemType::BadEvent, detail));
+    }
+    let body = Body::parse(Bytes::copy_from_slice(event.as_bytes())).map_err(bad_event)?;
+    let state = request.state.map(|state| state_of(state, rules)).transpose()?;
+    let key = request.idempotency_key.map(|key| bounded_key("idempotency_key", key)).transpose()?;
+    Ok(Item { line, channel, how: How::Logged { body, state, key } })
+}
+
+/// A channel's name as a caller wrote it.
+///
+/// # Errors
+/// 400 when it is none, or of a namespace that is not configured.
+pub fn channel(name: &str, namespaces: &Namespaces) -> Result<Channel, Problem> {
+    let bad = |detail: String| Problem::new(ProblemType::BadChannel, detail);
+    let channel: Channel = name.parse().map_err(|error: crewcast_events::BadChannel| bad(error.to_string()))?;
+    if namespaces.of(&channel).is_none() {
+        return Err(bad(format!("the namespace {} is not configured", channel.namespace())));
+    }
+    Ok(channel)
+}
+
+fn live(event: &str) -> Result<Bytes, Problem> {
+    // A copy, so that a ring that keeps one event does not keep the whole request.
+    let event = Event::parse(Bytes::copy_from_slice(event.as_bytes())).map_err(|why| bad_event(why.into()))?;
+    Ok(event.raw().clone())
+}
+
+fn bad_event(why: BodyError) -> Problem {
+    Problem::new(ProblemType::BadEvent, why.to_string())
+}
+
+fn state_of(state: StateRequest<'_>, rules: Rules<'_>) -> Result<State, Problem> {
+    let key = bounded_key("state.key", state.key)?;
+    within("a state document", state.value.get(), rules.max_event)?;
+    let value = (state.value.get() != "null").then(|| state.value.to_owned().into());
+    Ok(State { key, value })
+}
+
+fn within(what: &str, text: &str, max: usize) -> Result<(), Problem> {
+    if text.len() <= max {
+        return Ok(());
+    }
+    Err(Problem::new(ProblemType::TooLarge, format!("{what} has at most {max} bytes, this one has {}", text.len())))
+}
+
+fn bounded_key(field: &str, key: String) -> Result<String, Problem> {
+    let fits = !key.is_empty() && key.chars().count() <= MAX_KEY && !key.chars().any(char::is_control);
+    fits.then_some(key).ok_or_else(|| {
+        Problem::new(ProblemType::Malformed, format!("\"{field}\" is 1 to {MAX_KEY} printable characters"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, ndjson: bool) -> Result<Vec<Item>, Problem> {
+        parse(text, ndjson, Rules { namespaces: &Namespaces::default(), max_event: 1000 })
+    }
+
+    fn refused(text: &str) -> Problem {
+        read(text, false).unwrap_err()
+    }
+
+    #[test]
+    fn one_object_may_stand_on_several_lines() {
+        let items = read("{\"channel\":\"graph:a\",\n \"event\": {\"type\":\"x\",\n\"n\": 1.50} }\n", false).unwrap();
+        let How::Logged { body, state: None, key: None } = &items[0].how else { panic!("{items:?}") };
+        assert_eq!(&body.object()[..], b"{\"type\":\"x\",\n\"n\": 1.50}");
+    }
+
+    #[test]
+    fn lines_are_told_from_one_object() {
+        let line = r#"{"channel":"graph:a","event":{"type":"x"}}"#;
+        for text in [format!("{line}\n{line}"), format!("\n{line}\r\n\n{line}\n")] {
+            assert_eq!(read(&text, false).unwrap().len(), 2, "{text:?}");
+        }
+        assert_eq!(read(line, true).unwrap().len(), 1);
+        assert_eq!(refused(&format!("{line}\n\n{{]")).detail(), "line 3, column 2: key must be a string");
+        assert!(refused("{\n{").detail().starts_with("line 2, column 1: "));
+        assert!(refused("").detail().starts_with("line 1, column 0: "));
+        assert_eq!(read(" \n", true).unwrap_err().detail(), "the body holds no event");
+    }
+
+    #[test]
+    fn unknown_and_doubled_fields_are_named() {
+        let problem = refused(r#"{"channel":"graph:a","event":{"type":"x"},"chanel":1}"#);
+        assert!(problem.detail().contains("unknown field `chanel`"), "{}", problem.detail());
+        let problem = refused(r#"{"channel":"graph:a","event":{"type":"x"},"state":{"key":"k","value":1,"ttl":3}}"#);
+        assert!(problem.detail().contains("unknown field `ttl`"), "{}", problem.detail());
+        let problem = refused(r#"{"channel":"graph:a","channel":"graph:b","event":{"type":"x"}}"#);
+        assert!(problem.detail().contains("duplicate field `channel`"), "{}", problem.detail());
+        assert!(refused(r#"{"channel":"graph:a"}"#).detail().contains("missing field `event`"));
+    }
+
+    #[test]
+    fn bounds_bind() {
+        let line = r#"{"channel":"graph:a","event":{"type":"x"}}"#;
+        let lines = format!("{line}\n").repeat(MAX_LINES);
+        assert_eq!(read(&lines, true).unwrap().len(), MAX_LINES);
+        let problem = read(&format!("{lines}{line}"), true).unwrap_err();
+        assert_eq!(problem.kind(), ProblemType::TooLarge);
+
+        let sized = |n: usize| format!(r#"{{"channel":"graph:a","event":{{"type":"{}"}}}}"#, "x".repeat(n - 11));
+        assert_eq!(refused(&sized(1000)).kind(), ProblemType::BadEvent);
+        assert_eq!(refused(&sized(1001)).kind(), ProblemType::TooLarge);
+        let state = |key: &str, value: &str| {
+            format!(r#"{{"channel":"graph:a","event":{{"type":"x"}},"state":{{"key":"{key}","value":{value}}}}}"#)
+        };
+        assert!(read(&state(&"é".repeat(MAX_KEY), "null"), false).is_ok());
+        assert_eq!(refused(&state(&"k".repeat(MAX_KEY + 1), "1")).kind(), ProblemType::Malformed);
+        assert_eq!(refused(&state("", "1")).kind(), ProblemType::Malformed);
+        let keyed = |n: usize| {
+            let key = "k".repeat(n);
+            format!(r#"{{"channel":"graph:a","event":{{"type":"x"}},"idempotency_key":"{key}"}}"#)
+        };
+        assert!(read(&keyed(MAX_KEY), false).is_ok());
+        assert_eq!(refused(&keyed(MAX_KEY + 1)).kind(), ProblemType::Malformed);
+        assert_eq!(refused(&state("k", &format!("\"{}\"", "x".repeat(999)))).kind(), ProblemType::TooLarge);
+    }
+
+    #[test]
+    fn a_state_document_keeps_its_bytes_and_null_removes_it() {
+        let with = |value: &str| {
+            let text =
+                format!(r#"{{"channel":"graph:a","event":{{"type":"x"}},"state":{{"key":"k","value":{value}}}}}"#);
+            match read(&text, false).unwrap().remove(0).how {
+                How::Logged { state: Some(state), .. } => state.value.map(|value| value.get().to_owned()),
+                how => panic!("{how:?}"),
+            }
+        };
+        assert_eq!(with("{ \"n\": 1.50 }").as_deref(), Some("{ \"n\": 1.50 }"));
+        assert_eq!(with("null"), None);
+    }
+
+    #[test]
+    fn live_and_logged_have_different_rules() {
+        let live = |more: &str| format!(r#"{{"channel":"graph:a","event":{{"id":7,"type":"x"}},"live":true{more}}}"#);
+        assert!(
+            matches!(&read(&live(""), false).unwrap()[0].how, How::Live(raw) if &raw[..] == br#"{"id":7,"type":"x"}"#)
+        );
+        assert_eq!(refused(&live(r#","idempotency_key":"k""#)).kind(), ProblemType::Malformed);
+        assert_eq!(refused(&live(r#","state":{"key":"k","value":1}"#)).kind(), ProblemType::Malformed);
+        assert_eq!(refused(r#"{"channel":"graph:a","event":{"id":7,"type":"x"}}"#).kind(), ProblemType::BadEvent);
+
+        let mut namespaces = Namespaces::default();
+        namespaces.0.get_mut("graph").unwrap().log.length = 0;
+        let rules = Rules { namespaces: &namespaces, max_event: 1000 };
+        assert!(parse(&live(""), false, rules).is_ok());
+        let problem = parse(r#"{"channel":"graph:a","event":{"type":"x"}}"#, false, rules).unwrap_err();
+        assert!(problem.detail().contains("keeps no log"), "{}", problem.detail());
+    }
+}

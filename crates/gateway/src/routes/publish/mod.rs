@@ -1,0 +1,128 @@
+//! `POST /api/v1/publish`: one event, or many as NDJSON, into logs or live.
+//!
+//! Everything is checked before anything is published: a body with one bad line, or one channel that the token
+//! does not grant, publishes nothing. Only a broker that fails on the way leaves a part behind, and the answer
+//! then says how large a part.
+
+mod body;
+
+use std::{collections::HashSet, sync::Arc};
+
+use axum::{
+    Json,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, header},
+};
+use crewcast_events::{Channel, EventId};
+use crewcast_publisher::{Append, Entry, MAX_ENTRIES, Once, random_half};
+use serde::Serialize;
+
+use self::body::{How, Item, Rules};
+use super::{
+    body::{at_line, read, text},
+    caller::Caller,
+    problem::{Problem, ProblemType},
+};
+use crate::{app::App, auth::Identity, broker::Broker};
+
+pub use self::body::channel;
+
+/// Media types of NDJSON, none of which is registered.
+const NDJSON: [&str; 4] =
+    ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
+
+/// The ids in the order of the lines; `null` for a live event, and for one whose key is known but whose id is not
+/// any more.
+#[derive(Debug, Default, Serialize)]
+pub struct Published {
+    ids: Vec<Option<String>>,
+}
+
+/// Publishes what the body holds.
+///
+/// # Errors
+/// As a problem document; 503 in the middle carries `accepted` (lines) and their `ids`.
+pub async fn publish(
+    State(app): State<Arc<App>>,
+    Caller(identity): Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Published>, Problem> {
+    let body = read(body).await?;
+    let rules = Rules { namespaces: &app.config.namespaces, max_event: app.config.limits.message };
+    let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
+    granted(&app, &identity, &items).await?;
+    send(app.broker.as_ref(), &identity.sub, items).await.map(Json)
+}
+
+fn is_ndjson(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    NDJSON.iter().any(|name| essence.eq_ignore_ascii_case(name))
+}
+
+/// Asks for each channel once.
+async fn granted(app: &App, identity: &Identity, items: &[Item]) -> Result<(), Problem> {
+    let mut asked: HashSet<&Channel> = HashSet::new();
+    for item in items {
+        if asked.insert(&item.channel) && !app.auth.may_publish(identity, &item.channel).await? {
+            let detail = format!("the token's claim \"publish\" does not grant {}", item.channel);
+            return Err(at_line(Problem::new(ProblemType::Forbidden, detail), item.line));
+        }
+    }
+    Ok(())
+}
+
+/// What goes to the broker in one call.
+enum Step {
+    Live(Channel, bytes::Bytes),
+    Logged(Append),
+}
+
+/// Publishes in the order of the lines, one call after the other: nothing overtakes a failed predecessor.
+async fn send(broker: &dyn Broker, sub: &str, items: Vec<Item>) -> Result<Published, Problem> {
+    let mut published = Published::default();
+    for step in steps(sub, items) {
+        let outcome = match &step {
+            Step::Live(channel, event) => broker.publish_live(channel, event.clone()).await.map(|()| vec![None]),
+            Step::Logged(append) => broker.append(append).await,
+        };
+        match outcome {
+            Ok(ids) => published.ids.extend(ids.into_iter().map(|id: Option<EventId>| id.map(|id| id.to_string()))),
+            Err(error) => {
+                let accepted = published.ids.len();
+                return Err(Problem::from(error).with("accepted", accepted).with("ids", published.ids));
+            }
+        }
+    }
+    Ok(published)
+}
+
+/// Gathers neighbours of one channel into appends; a key stands for one event, so that its event goes alone.
+fn steps(sub: &str, items: Vec<Item>) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    for Item { channel, how, .. } in items {
+        let (body, state, key) = match how {
+            How::Live(event) => {
+                steps.push(Step::Live(channel, event));
+                continue;
+            }
+            How::Logged { body, state, key } => (body, state, key),
+        };
+        let entry = Entry { body, random: random_half(), state };
+        let once = match key {
+            Some(key) => Once::Key { sub: sub.to_owned(), key },
+            None => Once::No,
+        };
+        match steps.last_mut() {
+            Some(Step::Logged(last)) if joins(last, &channel, &once) => last.entries.push(entry),
+            _ => steps.push(Step::Logged(Append { channel, entries: vec![entry], once })),
+        }
+    }
+    steps
+}
+
+fn joins(last: &Append, channel: &Channel, once: &Once) -> bool {
+    last.channel == *channel && last.entries.len() < MAX_ENTRIES && matches!((&last.once, once), (Once::No, Once::No))
+}

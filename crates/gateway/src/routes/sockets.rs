@@ -1,0 +1,212 @@
+//! The WebSocket endpoints: from a request to an open connection, or to a close frame that says why not.
+//!
+//! A browser cannot see the status of a refused handshake, so every refusal beyond a malformed handshake
+//! completes it and then closes with a code (spec, "Close codes").
+
+use std::{borrow::Cow, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{Path, Request, State},
+    http::request::Parts,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use crewcast_events::{Channel, Since};
+use hyper::upgrade::OnUpgrade;
+
+use super::not_found;
+use crate::{
+    app::{App, Seat},
+    auth::{AuthError, Credential, Identity, Presented},
+    connection,
+    dialect::{
+        Dialect,
+        crew::{Crew, Endpoint},
+    },
+    limits::LimitReached,
+    telemetry::metrics::{Metric, counter},
+    transport::{
+        close::CloseCode,
+        socket::Socket,
+        upgrade::{self, take_stream},
+    },
+};
+
+/// Every socket endpoint. A new dialect adds its lines here.
+pub fn socket_routes() -> Router<Arc<App>> {
+    Router::new()
+        .route("/ws/runs/{run_id}", get(run))
+        .route("/ws/mission", get(mission))
+        .route("/ws/graph", get(graphs))
+        .route("/ws/graph/{crew}", get(graph))
+}
+
+/// What lies under no route: a socket is closed with 4404, anything else is a 404.
+pub async fn no_such_endpoint(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    if upgrade::check(&parts.headers, &parts.method).is_err() {
+        return not_found(parts.uri).await.into_response();
+    }
+    open(app, parts, Err((CloseCode::NotFound, "there is no such endpoint: see the documentation".into()))).await
+}
+
+type Refusal = (CloseCode, Cow<'static, str>);
+
+/// What a request asks for.
+struct Asked {
+    dialect: Box<dyn Dialect>,
+    /// Whether a socket without any token is served (`auth.public_runs`).
+    is_public: bool,
+}
+
+async fn run(State(app): State<Arc<App>>, Path(run_id): Path<String>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let query = CrewQuery::of(&parts);
+    let asked = channel("run", &run_id).map(|channel| {
+        let terminal = app.config.namespaces.of(&channel).map(|run| run.terminal.clone()).unwrap_or_default();
+        let dialect = Box::new(Crew::new(Endpoint::Run { channel, terminal }, query.since, query.types));
+        Asked { dialect, is_public: app.config.auth.public_runs }
+    });
+    open(app, parts, asked).await
+}
+
+async fn mission(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let endpoint = Endpoint::Mission { offline_after: app.config.mission.offline_after };
+    let dialect = Box::new(Crew::new(endpoint, None, CrewQuery::of(&parts).types));
+    open(app, parts, Ok(Asked { dialect, is_public: false })).await
+}
+
+async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let query = CrewQuery::of(&parts);
+    let asked = match query.crew_id.clone() {
+        Some(crew) => one_graph(&crew, query),
+        None => {
+            let dialect = Box::new(Crew::new(Endpoint::AllGraphs, None, query.types));
+            Ok(Asked { dialect, is_public: false })
+        }
+    };
+    open(app, parts, asked).await
+}
+
+async fn graph(State(app): State<Arc<App>>, Path(crew): Path<String>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let asked = one_graph(&crew, CrewQuery::of(&parts));
+    open(app, parts, asked).await
+}
+
+fn one_graph(crew: &str, query: CrewQuery) -> Result<Asked, Refusal> {
+    let dialect = Box::new(Crew::new(Endpoint::Graph(channel("graph", crew)?), query.since, query.types));
+    Ok(Asked { dialect, is_public: false })
+}
+
+fn channel(namespace: &str, id: &str) -> Result<Channel, Refusal> {
+    let malformed = "malformed id: 1 to 128 characters of [A-Za-z0-9._-]";
+    Channel::new(namespace, id).map_err(|_| (CloseCode::NotFound, malformed.into()))
+}
+
+#[derive(Default)]
+struct CrewQuery {
+    since: Option<Since>,
+    types: Vec<String>,
+    crew_id: Option<String>,
+}
+
+impl CrewQuery {
+    fn of(parts: &Parts) -> Self {
+        let mut asked = Self::default();
+        for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+            match &*key {
+                "since" => asked.since = value.parse().ok(),
+                "types" => asked.types.extend(value.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)),
+                "crew_id" if !value.is_empty() => asked.crew_id = Some(value.into_owned()),
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+/// Completes the handshake, then serves the socket or closes it with the reason for refusing it.
+async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) -> Response {
+    let handshake = match upgrade::check(&parts.headers, &parts.method) {
+        Ok(handshake) => handshake,
+        Err(error) => {
+            refused(error.label());
+            return error.into_response();
+        }
+    };
+    let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+        return upgrade::HandshakeError::NotAnUpgrade.into_response();
+    };
+    let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
+    let select_token = presented.token_subprotocol;
+    let admitted = match asked {
+        Ok(asked) => admit(&app, &parts, presented, asked).await,
+        Err(refusal) => {
+            refused("not_found");
+            Err(refusal)
+        }
+    };
+    app.sockets.clone().spawn(serve(app, on_upgrade, admitted));
+    handshake.accept(select_token)
+}
+
+struct Admitted {
+    identity: Option<Identity>,
+    dialect: Box<dyn Dialect>,
+    seat: Seat,
+}
+
+async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked) -> Result<Admitted, Refusal> {
+    let Some(leave) = app.drain.enter() else {
+        refused("draining");
+        return Err((CloseCode::GoingAway, "this replica is going away: reconnect".into()));
+    };
+    let place = app.limits.connect(app.client_ip(parts)).map_err(refused_by_limit)?;
+    let identity = if asked.is_public && presented.credential == Credential::None {
+        None
+    } else {
+        let identity = app.auth.identify(&presented.credential).await.and_then(|i| i.ok_or(AuthError::Missing));
+        Some(identity.map_err(refused_by)?)
+    };
+    if !app.allows_page(parts, identity.as_ref().is_none_or(|identity| identity.anonymous)) {
+        return Err(refused_by(AuthError::Origin));
+    }
+    let user = match &identity {
+        Some(identity) if !identity.anonymous => {
+            Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?)
+        }
+        _ => None,
+    };
+    Ok(Admitted { identity, dialect: asked.dialect, seat: Seat { leave, _place: place, _user: user } })
+}
+
+fn refused(reason: &str) {
+    counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
+}
+
+fn refused_by(error: AuthError) -> Refusal {
+    refused(error.label());
+    (connection::close_code(&error), error.reason())
+}
+
+fn refused_by_limit(limit: LimitReached) -> Refusal {
+    refused(limit.label());
+    (CloseCode::TooMany, limit.to_string().into())
+}
+
+async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refusal>) {
+    let Ok(Ok((stream, leftover))) = tokio::time::timeout(app.config.limits.handshake, take_stream(on_upgrade)).await else {
+        return refused("lost");
+    };
+    let socket = Socket::new(stream, app.config.limits.message, leftover);
+    match admitted {
+        Ok(Admitted { identity, dialect, seat }) => {
+            connection::run(app.shared.clone(), socket, identity, dialect, seat).await;
+        }
+        Err((code, reason)) => socket.close(code, &reason).await,
+    }
+}

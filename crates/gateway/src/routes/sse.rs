@@ -1,0 +1,113 @@
+//! `GET /sse?channel=…&channel=…`: any granted channels as server-sent events.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, header, request::Parts},
+    response::Response,
+};
+use bytes::Bytes;
+use crewcast_events::Channel;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use super::{
+    caller::identify,
+    problem::{Problem, ProblemType},
+};
+use crate::{
+    app::{App, Seat},
+    auth::{Identity, Presented},
+    connection::{CHUNKS, run_stream},
+    dialect::sse::Sse,
+    limits::LimitReached,
+    telemetry::metrics::{Metric, counter},
+};
+
+/// What a request asks for.
+#[derive(Default)]
+struct Asked {
+    channels: Vec<Channel>,
+    since: Option<String>,
+    types: Vec<String>,
+}
+
+/// Opens an event stream. Every channel must be granted: otherwise 403, before the stream begins.
+pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
+    let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
+    let identity = identify(&app, &parts, &presented.credential).await?;
+    let mut asked = asked(parts.uri.query().unwrap_or_default(), app.config.limits.subscriptions)?;
+    for channel in &asked.channels {
+        if !app.auth.may_read(&identity, channel).await.map_err(Problem::from)? {
+            let detail = format!("the token does not grant {channel}: ask for access");
+            return Err(Problem::new(ProblemType::Forbidden, detail));
+        }
+    }
+    let seat = seat(&app, &parts, &identity)?;
+    // What EventSource repeats is newer than what stands in its URL.
+    let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let last = header.or_else(|| asked.since.take());
+    let dialect = Box::new(Sse::new(asked.channels, last.as_deref(), asked.types));
+    let (body, chunks) = mpsc::channel::<Bytes>(CHUNKS);
+    let shared = app.shared.clone();
+    app.sockets.spawn(async move {
+        run_stream(shared, body, identity, dialect, seat).await;
+    });
+    Ok(response(chunks))
+}
+
+fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> {
+    let refused = |reason: &str| counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
+    let full = |limit: LimitReached| {
+        refused(limit.label());
+        Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(Duration::from_secs(5))
+    };
+    let Some(leave) = app.drain.enter() else {
+        refused("draining");
+        return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect").retry_after(Duration::from_secs(1)));
+    };
+    let place = app.limits.connect(app.client_ip(parts)).map_err(full)?;
+    let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(full)?) };
+    Ok(Seat { leave, _place: place, _user: user })
+}
+
+fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
+    let mut asked = Asked::default();
+    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        match &*key {
+            "channel" => {
+                let channel: Channel =
+                    value.parse().map_err(|error| Problem::new(ProblemType::BadChannel, format!("{error}")))?;
+                if !asked.channels.contains(&channel) {
+                    asked.channels.push(channel);
+                }
+            }
+            "since" => asked.since = Some(value.into_owned()),
+            "types" => asked.types.extend(value.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)),
+            _ => {}
+        }
+    }
+    if asked.channels.is_empty() {
+        return Err(Problem::new(ProblemType::Malformed, "name at least one channel: /sse?channel=graph:abc"));
+    }
+    if asked.channels.len() > most {
+        return Err(Problem::new(ProblemType::Malformed, format!("at most {most} channels in one stream")));
+    }
+    Ok(asked)
+}
+
+fn response(chunks: mpsc::Receiver<Bytes>) -> Response {
+    let stream = futures_util::stream::unfold(chunks, |mut chunks| async move {
+        chunks.recv().await.map(|chunk| (Ok::<_, std::convert::Infallible>(chunk), chunks))
+    });
+    let mut response = Response::new(Body::from_stream(stream.boxed()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // nginx would otherwise collect the stream before passing it on.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}

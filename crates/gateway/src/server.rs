@@ -1,0 +1,291 @@
+//! One replica: put together, served, drained.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use crewcast_publisher::Transport;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    app::App,
+    auth::{Auth, AuthSetupError},
+    broker::{Broker, BrokerError, Control, Registry, memory::MemoryBroker, redis::RedisBroker},
+    config::{BrokerKind, Config},
+    connection::{Crowd, Shared},
+    drain::{Drain, Outcome, Signals},
+    hub::{Flag, Hub, RingLimits},
+    limits::{ConnectionLimits, Rate, open_files, raise_open_files},
+    page,
+    ready::Readiness,
+    relay::{ControlSink, LinkState, Relay},
+    replay::History,
+    routes::{self, cors},
+    telemetry::{
+        Recorder,
+        metrics::{Metric, gauge},
+    },
+    transport::listener::{self, ListenOptions},
+};
+
+/// At most this often all sockets review their grants for changes that concern nobody in particular.
+const REVIEW_EVERY: Duration = Duration::from_secs(5);
+
+/// A logged message is the producer's event with an id of at most 41 bytes spliced in.
+const ID_MARGIN: usize = 64;
+
+/// Why a replica did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address} ({key}): {error}")]
+    Bind {
+        /// The configuration key.
+        key: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// The keys or claims of `auth` are unusable.
+    #[error(transparent)]
+    Auth(#[from] AuthSetupError),
+    /// The broker's settings are unusable.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+}
+
+/// A replica that serves.
+pub struct Server {
+    /// Where sockets, event streams and HTTP are served.
+    pub public: SocketAddr,
+    /// Where the operator looks.
+    pub admin: SocketAddr,
+    app: Arc<App>,
+    relay: Arc<Relay>,
+    /// Ends accepting on the public listener.
+    accepting: CancellationToken,
+    /// Ends everything else.
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Binds the listeners and starts everything. The broker may still be away: the replica then says so in `/readyz` and waits for it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config, recorder: Option<Recorder>) -> Result<Self, StartError> {
+        let public_listener = bind("listen", config.listen.0).await?;
+        let admin_listener = bind("admin.listen", config.admin.listen).await?;
+        let (broker, registry) = brokers(&config)?;
+        let Parts { app, relay, hub } = assemble(config, broker.clone(), registry, recorder)?;
+        let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let crowd = app.shared.crowd.clone();
+        relay.set_control(Arc::new(Controls { auth: app.auth.clone(), hub, crowd, tasks: tasks.clone() }));
+        if let Err(error) = broker.start(relay.clone()).await {
+            tracing::warn!(%error, "the broker is not there yet; waiting for it");
+        }
+        app.auth.start(stop.clone()).await;
+
+        let server = Self {
+            public: public_listener.local_addr().map_err(|error| no_address("listen", error))?,
+            admin: admin_listener.local_addr().map_err(|error| no_address("admin.listen", error))?,
+            app: app.clone(),
+            relay,
+            accepting,
+            stop,
+            tasks,
+        };
+        server.spawn_listeners(public_listener, admin_listener);
+        server.spawn_watchers();
+        tracing::info!(public = %server.public, admin = %server.admin, "serving");
+        Ok(server)
+    }
+
+    /// The publishing side of this replica's broker: `crewcast dev` publishes through it.
+    pub fn transport(&self) -> Arc<dyn Transport> {
+        self.app.broker.clone()
+    }
+
+    /// Serves until the first signal, then goes away as the spec says: not ready, no new sockets, each open
+    /// one told and closed at its own moment, the process gone within `drain.grace`, or at once with the second signal.
+    pub async fn run(self, signals: impl Signals) -> Outcome {
+        let outcome = self.app.drain.clone().run(signals).await;
+        self.stop().await;
+        outcome
+    }
+
+    /// Ends without telling anybody.
+    pub async fn stop(self) {
+        self.accepting.cancel();
+        self.stop.cancel();
+        self.tasks.close();
+        // A request in flight is not worth more than this.
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.tasks.wait()).await;
+        self.relay.stop().await;
+        self.app.broker.close().await;
+    }
+
+    fn spawn_listeners(&self, public: TcpListener, admin: TcpListener) {
+        let options = ListenOptions {
+            handshake: self.app.config.limits.handshake,
+            trusted_proxies: self.app.config.trusted_proxies.clone(),
+        };
+        self.tasks.spawn(listener::serve(public, public_router(&self.app), options, self.accepting.clone()));
+        let options = ListenOptions { handshake: self.app.config.limits.handshake, trusted_proxies: Vec::new() };
+        let router = routes::admin_routes().with_state(self.app.clone());
+        self.tasks.spawn(listener::serve(admin, router, options, self.stop.clone()));
+    }
+
+    fn spawn_watchers(&self) {
+        let (app, stop) = (self.app.clone(), &self.stop);
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_drain(app.clone())));
+        if let Some(recorder) = app.recorder.clone() {
+            self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move { recorder.upkeep().await }));
+        }
+        let readiness = app.readiness.clone();
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(readiness.run(app.broker.clone())));
+    }
+}
+
+/// One replica's parts, put together and not yet started.
+pub(crate) struct Parts {
+    pub(crate) app: Arc<App>,
+    relay: Arc<Relay>,
+    hub: Arc<Hub>,
+}
+
+pub(crate) fn assemble(
+    config: Config,
+    broker: Arc<dyn Broker>,
+    registry: Arc<dyn Registry>,
+    recorder: Option<Recorder>,
+) -> Result<Parts, AuthSetupError> {
+    let auth = Auth::new(&config.auth, &config.namespaces, registry.clone())?;
+    let limits = &config.limits;
+    let ring_limits =
+        RingLimits { events: limits.ring_events, bytes: limits.ring_bytes, total_bytes: limits.total_ring_bytes };
+    let (hub, demands) = Hub::new(ring_limits);
+    let relay =
+        Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + ID_MARGIN);
+    let drain = Drain::new(&config.drain);
+    let shared = Arc::new(Shared {
+        hub: hub.clone(),
+        history: History::new(broker.clone()),
+        auth: auth.clone(),
+        link: relay.link_state(),
+        crowd: Arc::new(Crowd::default()),
+        drain: drain.clone(),
+        limits: config.limits.clone(),
+        message_rate: Rate::per_minute(config.limits.messages_per_minute),
+        patience: config.broker.patience,
+    });
+    let app = Arc::new(App {
+        readiness: Arc::new(Readiness::new(config.ready.window, drain.clone())),
+        drain,
+        limits: ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files())),
+        sockets: TaskTracker::new(),
+        config: Arc::new(config),
+        broker,
+        registry,
+        auth,
+        recorder,
+        shared,
+    });
+    Ok(Parts { app, relay, hub })
+}
+
+fn public_router(app: &Arc<App>) -> Router {
+    let http = routes::http_routes();
+    let http = match cors::layer(&app.config.cors_allowed_origins) {
+        Some(layer) => http.layer(layer),
+        None => http,
+    };
+    http.merge(routes::socket_routes())
+        .merge(page::routes())
+        .fallback(routes::no_such_endpoint)
+        .with_state(app.clone())
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Bind { key, address, error })
+}
+
+fn no_address(key: &'static str, error: std::io::Error) -> StartError {
+    StartError::Bind { key, address: SocketAddr::from(([0, 0, 0, 0], 0)), error }
+}
+
+type Brokers = (Arc<dyn Broker>, Arc<dyn Registry>);
+
+fn brokers(config: &Config) -> Result<Brokers, StartError> {
+    Ok(match config.broker.kind {
+        BrokerKind::Memory => {
+            let broker = Arc::new(MemoryBroker::new(config.namespaces.clone()));
+            (broker.clone(), broker)
+        }
+        BrokerKind::Redis => {
+            let replica = format!("{:08x}", fastrand::u32(..));
+            let broker = RedisBroker::new(&config.broker, config.namespaces.clone(), replica)?;
+            (broker.clone(), broker)
+        }
+    })
+}
+
+/// Tells every socket of a link that is lost or back.
+async fn watch_link(app: Arc<App>) {
+    let mut link = app.shared.link.clone();
+    loop {
+        let is_up = *link.borrow_and_update() == LinkState::Up;
+        gauge(Metric::BrokerUp, &[]).set(f64::from(u8::from(is_up)));
+        app.shared.crowd.raise(Flag::Link).await;
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells every socket when this replica begins to go away.
+async fn watch_drain(app: Arc<App>) {
+    app.drain.begun().await;
+    app.shared.crowd.raise(Flag::Drain).await;
+}
+
+/// Lets every socket review its grants when the auth side has learnt something by itself.
+async fn watch_grants(app: Arc<App>) {
+    let mut changes = app.auth.changes();
+    while changes.changed().await.is_ok() {
+        app.shared.crowd.raise(Flag::Grants).await;
+        tokio::time::sleep(REVIEW_EVERY).await;
+    }
+}
+
+/// Acts on control messages at once, for those whom they concern.
+struct Controls {
+    auth: Arc<Auth>,
+    hub: Arc<Hub>,
+    crowd: Arc<Crowd>,
+    tasks: TaskTracker,
+}
+
+impl ControlSink for Controls {
+    fn on_control(&self, control: &Control) {
+        self.auth.on_control(control);
+        match control {
+            Control::Directory { claim, .. } if claim.kind != crewcast_events::Kind::Crew => {
+                // Only readers of that very channel can gain or lose by it.
+                self.hub.raise(claim.kind.as_str(), &claim.id, Flag::Grants);
+            }
+            Control::Directory { .. } | Control::Revoked(_) => {
+                let crowd = self.crowd.clone();
+                self.tasks.spawn(async move { crowd.raise(Flag::Grants).await });
+            }
+        }
+    }
+
+    fn on_link_up(&self) {
+        self.auth.on_link_up();
+    }
+}

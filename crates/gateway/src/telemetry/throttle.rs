@@ -1,0 +1,42 @@
+//! Log lines that a flood of bad input must not multiply.
+
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Runs `log` unless the same `what` was logged within the last minute.
+pub fn once_a_minute(what: &'static str, log: impl FnOnce()) {
+    static LAST: std::sync::LazyLock<DashMap<&'static str, Instant>> = std::sync::LazyLock::new(DashMap::new);
+    let now = Instant::now();
+    let mut is_due = false;
+    LAST.entry(what)
+        .and_modify(|last| {
+            if now.duration_since(*last) >= EVERY {
+                *last = now;
+                is_due = true;
+            }
+        })
+        .or_insert_with(|| {
+            is_due = true;
+            now
+        });
+    if is_due {
+        log();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::once_a_minute;
+
+    #[test]
+    fn says_a_thing_once() {
+        let mut said = 0;
+        for _ in 0..100 {
+            once_a_minute("throttle_test", || said += 1);
+        }
+        assert_eq!(said, 1);
+    }
+}

@@ -1,0 +1,118 @@
+//! What tests of several modules share.
+
+use std::{
+    collections::VecDeque,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use crewcast_events::{Channel, EventId, Namespaces};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
+use parking_lot::Mutex;
+
+use crate::broker::{Broker, BrokerError, Page, Sink, Snapshot, memory::MemoryBroker};
+
+/// What becomes of a probe.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Probe {
+    Returns,
+    Fails,
+    Hangs,
+}
+
+/// A memory broker that fails when a test says so.
+pub struct FaultyBroker {
+    pub inner: Arc<MemoryBroker>,
+    /// Publishing calls that still succeed.
+    pub calls_left: AtomicUsize,
+    /// Entries of each append that came through.
+    pub appends: Mutex<Vec<usize>>,
+    /// What the next probes meet; the last one stays.
+    pub probes: Mutex<VecDeque<Probe>>,
+}
+
+impl FaultyBroker {
+    pub fn new(namespaces: Namespaces) -> Self {
+        Self {
+            inner: Arc::new(MemoryBroker::new(namespaces)),
+            calls_left: AtomicUsize::new(usize::MAX),
+            appends: Mutex::default(),
+            probes: Mutex::new(VecDeque::from([Probe::Returns])),
+        }
+    }
+
+    fn call(&self) -> Result<(), String> {
+        let take = |left: usize| left.checked_sub(1);
+        let taken = self.calls_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.map(|_| ()).map_err(|_| "redis://:hunter2@10.0.0.7 refused".to_owned())
+    }
+}
+
+#[async_trait]
+impl Transport for FaultyBroker {
+    async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
+        self.call().map_err(AppendError::Unavailable)?;
+        self.appends.lock().push(append.entries.len());
+        self.inner.append(append).await
+    }
+
+    async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
+        self.call().map_err(AppendError::Unavailable)?;
+        self.inner.publish_live(channel, message).await
+    }
+
+    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
+        self.call().map_err(AppendError::Unavailable)?;
+        self.inner.claim(claim, mode).await
+    }
+}
+
+#[async_trait]
+impl Broker for FaultyBroker {
+    async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
+        self.inner.start(sink).await
+    }
+
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        self.inner.subscribe(channels).await
+    }
+
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        self.inner.unsubscribe(channels).await
+    }
+
+    async fn barrier(&self) -> Result<(), BrokerError> {
+        self.inner.barrier().await
+    }
+
+    async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
+        self.inner.snapshots(channels).await
+    }
+
+    async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
+        self.call().map_err(BrokerError::Unavailable)?;
+        self.inner.history(channel, offset, limit).await
+    }
+
+    async fn probe(&self) -> Result<Duration, BrokerError> {
+        let probe = {
+            let mut probes = self.probes.lock();
+            if probes.len() > 1 { probes.pop_front() } else { probes.front().copied() }
+        };
+        match probe {
+            Some(Probe::Fails) => Err(BrokerError::Unavailable("cut".to_owned())),
+            Some(Probe::Hangs) => pending().await,
+            _ => Ok(Duration::from_millis(1)),
+        }
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

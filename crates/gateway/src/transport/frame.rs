@@ -1,0 +1,120 @@
+//! Encoding of server frames (RFC 6455 section 5.2).
+//!
+//! A frame is one contiguous [`Bytes`], header first, so that it is encoded once and shared by every socket
+//! that sends it. Server frames are never masked.
+
+use bytes::Bytes;
+
+/// Most bytes of a control frame's payload (RFC 6455 section 5.5).
+pub const MAX_CONTROL: usize = 125;
+
+/// Frame types (RFC 6455 section 11.8).
+pub(super) mod opcode {
+    pub const CONTINUATION: u8 = 0x0;
+    pub const TEXT: u8 = 0x1;
+    pub const BINARY: u8 = 0x2;
+    pub const CLOSE: u8 = 0x8;
+    pub const PING: u8 = 0x9;
+    pub const PONG: u8 = 0xA;
+}
+
+const FIN: u8 = 0x80;
+
+/// A whole text message. `payload` must be UTF-8, which every event and every message of ours is.
+pub fn text_frame(payload: &[u8]) -> Bytes {
+    frame(opcode::TEXT, payload)
+}
+
+/// A ping; a payload over [`MAX_CONTROL`] is cut.
+pub fn ping_frame(payload: &[u8]) -> Bytes {
+    frame(opcode::PING, &payload[..payload.len().min(MAX_CONTROL)])
+}
+
+/// The answer to a ping, with the ping's payload; one over [`MAX_CONTROL`] is cut.
+pub fn pong_frame(payload: &[u8]) -> Bytes {
+    frame(opcode::PONG, &payload[..payload.len().min(MAX_CONTROL)])
+}
+
+/// A close frame. `reason` is cut to the 123 bytes that fit beside the code, at a character boundary.
+pub fn close_frame(code: u16, reason: &str) -> Bytes {
+    let mut cut = reason.len().min(MAX_CONTROL - 2);
+    while !reason.is_char_boundary(cut) {
+        cut -= 1;
+    }
+    let mut payload = [0; MAX_CONTROL];
+    payload[..2].copy_from_slice(&code.to_be_bytes());
+    payload[2..2 + cut].copy_from_slice(&reason.as_bytes()[..cut]);
+    frame(opcode::CLOSE, &payload[..2 + cut])
+}
+
+fn frame(opcode: u8, payload: &[u8]) -> Bytes {
+    let length = payload.len();
+    // With no spare capacity the vector becomes `Bytes` without being copied.
+    let mut frame = Vec::with_capacity(length + header_len(length));
+    frame.push(FIN | opcode);
+    match length {
+        0..=125 => frame.push(length as u8),
+        126..=0xFFFF => {
+            frame.push(126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            frame.push(127);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(payload);
+    Bytes::from(frame)
+}
+
+fn header_len(payload_len: usize) -> usize {
+    match payload_len {
+        0..=125 => 2,
+        126..=0xFFFF => 4,
+        _ => 10,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use tokio_tungstenite::tungstenite::{Message, protocol::Role, protocol::WebSocket};
+
+    use super::*;
+
+    /// What tungstenite, as a client, understands.
+    fn read_as_client(bytes: &Bytes) -> Message {
+        WebSocket::from_raw_socket(Cursor::new(bytes.to_vec()), Role::Client, None).read().unwrap()
+    }
+
+    #[test]
+    fn text_of_every_length_class_reads_back() {
+        for length in [0, 1, 125, 126, 127, 0xFFFF, 0x10000, 1 << 20] {
+            let text = "x".repeat(length);
+            assert_eq!(read_as_client(&text_frame(text.as_bytes())), Message::text(text));
+        }
+    }
+
+    #[test]
+    fn pings_and_pongs_read_back_and_are_cut_to_the_control_limit() {
+        assert_eq!(read_as_client(&ping_frame(b"a")), Message::Ping(Bytes::from_static(b"a")));
+        assert_eq!(read_as_client(&pong_frame(&[])), Message::Pong(Bytes::new()));
+        assert_eq!(read_as_client(&pong_frame(&[7; 126])), Message::Pong(Bytes::from(vec![7; 125])));
+        assert_eq!(read_as_client(&ping_frame(&[7; 126])), Message::Ping(Bytes::from(vec![7; 125])));
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_at_a_character() {
+        for (reason, kept) in [
+            ("stalled".to_owned(), "stalled".to_owned()),
+            ("a".repeat(200), "a".repeat(123)),
+            ("é".repeat(100), "é".repeat(61)),
+            ("a".repeat(121) + "😀", "a".repeat(121)),
+            (String::new(), String::new()),
+        ] {
+            let Message::Close(Some(close)) = read_as_client(&close_frame(4408, &reason)) else { panic!() };
+            assert_eq!((u16::from(close.code), close.reason.as_str()), (4408, kept.as_str()));
+        }
+    }
+}

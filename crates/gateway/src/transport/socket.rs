@@ -1,0 +1,224 @@
+//! A server's WebSocket over a bare TCP stream.
+//!
+//! Built for very many sockets that mostly wait. An idle one owns no buffer: reads go through one scratch
+//! buffer per thread, and only the beginning of an unfinished message is kept. Outgoing frames are shared
+//! [`Bytes`], and everything that waits goes out in one gathered write.
+
+use std::{
+    cell::RefCell,
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf, Bytes};
+use tokio::{io::AsyncWrite, net::TcpStream};
+
+use super::{
+    decode::{Decoder, Message, ProtocolError},
+    frame::close_frame,
+};
+
+/// Bytes that one read takes at most.
+const SCRATCH: usize = 16 * 1024;
+
+/// Frames that one write gathers at most.
+const MAX_SLICES: usize = 64;
+
+/// Frames that an emptied queue keeps room for: a burst's memory is given back.
+const KEPT_CAPACITY: usize = 8;
+
+/// How long a closing server waits for the peer (the spec), so that the close frame is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(5);
+
+thread_local! {
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// One client. Not cancelled by dropping futures: every operation is a poll whose state is kept here.
+pub struct Socket {
+    stream: TcpStream,
+    decoder: Decoder,
+    /// Bytes that were read together with a message and not decoded yet.
+    unread: Bytes,
+    /// The first may have been written in part: its written bytes are cut off.
+    queue: VecDeque<Bytes>,
+    queued_bytes: usize,
+    written_bytes: u64,
+}
+
+impl Socket {
+    /// Takes over a stream on which the handshake is done. `message_limit` is in bytes, all fragments together;
+    /// `leftover` is what was read behind the request's head.
+    pub fn new(stream: TcpStream, message_limit: usize, leftover: Bytes) -> Self {
+        // Fails only on a dead stream, which the first read tells.
+        let _ = stream.set_nodelay(true);
+        Self {
+            stream,
+            decoder: Decoder::new(message_limit),
+            unread: copy_of(&leftover),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            written_bytes: 0,
+        }
+    }
+
+    /// Polls for the next client message. `Ready(None)`: the peer is gone. After [`Message::Close`] and after an
+    /// error everything is discarded until then. Answers nothing by itself: a ping's pong is the caller's to queue.
+    pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, ProtocolError>>> {
+        loop {
+            if let Some(message) = self.decode_unread() {
+                return Poll::Ready(Some(message));
+            }
+            // Also replaces the waker of the finished HTTP task that the stream's registration still holds.
+            if ready!(self.stream.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(None);
+            }
+            match READ_BUFFER.with_borrow_mut(|buffer| self.read(buffer)) {
+                Ok(Some(message)) => return Poll::Ready(Some(message)),
+                Ok(None) => {}
+                Err(error) if is_transient(&error) => {}
+                Err(_) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    fn decode_unread(&mut self) -> Option<Result<Message, ProtocolError>> {
+        if self.unread.is_empty() {
+            return None;
+        }
+        let mut input = &self.unread[..];
+        let message = self.decoder.decode(&mut input).transpose();
+        let taken = self.unread.len() - input.len();
+        self.unread.advance(taken);
+        if self.unread.is_empty() {
+            self.unread = Bytes::new();
+        }
+        message
+    }
+
+    /// One read and the message that it completes; an error of kind `UnexpectedEof` at the end.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<Result<Message, ProtocolError>>> {
+        let read = self.stream.try_read(buffer)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut input = &buffer[..read];
+        let message = self.decoder.decode(&mut input).transpose();
+        self.unread = copy_of(input);
+        Ok(message)
+    }
+
+    /// Queues an encoded frame; [`Socket::poll_flush`] sends it.
+    pub fn queue(&mut self, frame: Bytes) {
+        self.queued_bytes += frame.len();
+        self.queue.push_back(frame);
+    }
+
+    /// Bytes queued and not yet taken by the kernel.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Frames queued and not yet wholly taken by the kernel.
+    pub fn queued_frames(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Bytes that the kernel has taken since the beginning: grows while the peer reads.
+    pub fn written_bytes(&self) -> u64 {
+        self.written_bytes
+    }
+
+    /// Writes what is queued. `Ready(Ok)`: all of it is with the kernel. `Pending`: the kernel takes no more for
+    /// now, and the task is woken when it does.
+    ///
+    /// # Errors
+    /// The peer is gone.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.queue.is_empty() {
+            match self.write_gathered() {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(written) => self.wrote(written),
+                Err(error) if is_transient(&error) => ready!(self.stream.poll_write_ready(cx))?,
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn write_gathered(&self) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let count = self.queue.len().min(MAX_SLICES);
+        for (slice, frame) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(frame);
+        }
+        self.stream.try_write_vectored(&slices[..count])
+    }
+
+    fn wrote(&mut self, mut written: usize) {
+        self.written_bytes += written as u64;
+        self.queued_bytes -= written;
+        while let Some(frame) = self.queue.front_mut() {
+            if written < frame.len() {
+                frame.advance(written);
+                return;
+            }
+            written -= frame.len();
+            self.queue.pop_front();
+        }
+        if self.queue.capacity() > KEPT_CAPACITY {
+            self.queue = VecDeque::new();
+        }
+    }
+
+    /// Sends what is queued and then a close frame, and reads and discards until the peer closes, for at most
+    /// five seconds. The write side is shut once the peer's own close frame is there or its framing is lost.
+    ///
+    /// The future is boxed: an idle connection does not carry the room that closing needs.
+    pub fn close(mut self, code: impl Into<u16>, reason: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.queue(close_frame(code.into(), reason));
+        Box::pin(async move {
+            let mut shut = false;
+            let linger = poll_fn(|cx| self.poll_linger(&mut shut, cx));
+            // A peer that takes longer has lost its right to the code.
+            let _ = tokio::time::timeout(LINGER, linger).await;
+        })
+    }
+
+    /// Ready when the peer is gone. `shut`: whether the write side is shut.
+    fn poll_linger(&mut self, shut: &mut bool, cx: &mut Context<'_>) -> Poll<()> {
+        let flushed = match self.poll_flush(cx) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Pending => false,
+        };
+        // Reading goes on while writing is stuck: a peer that writes before it reads would wait for ever.
+        let gone = loop {
+            match self.poll_message(cx) {
+                Poll::Ready(Some(_)) => {}
+                Poll::Ready(None) => break true,
+                Poll::Pending => break false,
+            }
+        };
+        if flushed && !*shut && (gone || self.decoder.has_ended()) {
+            *shut = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
+        }
+        if flushed && gone { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+/// A copy of exact size, without the (larger) allocation that `bytes` may be a part of.
+fn copy_of(bytes: &[u8]) -> Bytes {
+    if bytes.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(bytes) }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests;

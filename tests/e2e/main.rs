@@ -1,0 +1,5 @@
+//! End to end: the real binary, a real Redis, real sockets. A file per feature.
+
+mod crew;
+mod layers;
+mod support;

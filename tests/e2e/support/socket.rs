@@ -1,0 +1,95 @@
+//! A WebSocket client with nothing of ours in it.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream,
+    tungstenite::{
+        Message,
+        client::IntoClientRequest,
+        http::{HeaderValue, Response},
+
+    },
+};
+
+use super::PATIENCE;
+
+pub struct Socket {
+    pub inner: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub response: Response<Option<Vec<u8>>>,
+}
+
+/// Connects as a browser does: the token travels as a subprotocol.
+pub async fn connect(url: &str, token: Option<&str>) -> Socket {
+    let mut request = url.into_client_request().unwrap();
+    if let Some(token) = token {
+        let offered = HeaderValue::from_str(&format!("token, {token}")).unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", offered);
+    }
+    connect_with(request).await
+}
+
+pub async fn connect_with(request: tokio_tungstenite::tungstenite::handshake::client::Request) -> Socket {
+    let (inner, response) = tokio_tungstenite::connect_async(request).await.expect("the handshake succeeds");
+    Socket { inner, response }
+}
+
+impl Socket {
+    /// The next text message, whatever it is. Pings are passed over.
+    pub async fn text(&mut self) -> String {
+        match self.next().await {
+            Some(Message::Text(text)) => text.to_string(),
+            other => panic!("no text but {other:?}"),
+        }
+    }
+
+    pub async fn json(&mut self) -> Value {
+        serde_json::from_str(&self.text().await).unwrap()
+    }
+
+    /// The next event: the gateway's own messages are passed over.
+    pub async fn event(&mut self) -> Value {
+        loop {
+            let message = self.json().await;
+            if message["source"] != "gateway" {
+                return message;
+            }
+        }
+    }
+
+    /// Reads on until the close frame; its code and reason.
+    pub async fn closed(&mut self) -> (u16, String) {
+        loop {
+            match self.next().await {
+                Some(Message::Close(Some(frame))) => return (u16::from(frame.code), frame.reason.to_string()),
+                Some(Message::Text(_)) => {}
+                other => panic!("no close frame but {other:?}"),
+            }
+        }
+    }
+
+    /// Nothing comes within a moment.
+    pub async fn is_quiet(&mut self) -> bool {
+        tokio::time::timeout(Duration::from_millis(200), self.inner.next()).await.is_err()
+    }
+
+    pub async fn send(&mut self, text: &str) {
+        self.inner.send(Message::text(text)).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Option<Message> {
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.inner.next()).await.expect("a message in time");
+            match next {
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                Some(Ok(message)) => return Some(message),
+                Some(Err(error)) => panic!("the socket broke: {error}"),
+                None => return None,
+            }
+        }
+    }
+}
+
