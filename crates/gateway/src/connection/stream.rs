@@ -12,7 +12,7 @@ use tokio::{
 use super::{
     Shared,
     deadlines::Deadlines,
-    jobs::{Done, Jobs},
+    jobs::{Asked, Done, Jobs},
     subscriptions::Subscriptions,
 };
 use crate::{
@@ -198,11 +198,13 @@ impl Stream {
             Done::Page { key, channel, page } => {
                 self.subscriptions.take_page(key, &channel, &page, &mut *self.dialect, &mut self.actions);
             }
-            Done::Granted { key, result: Ok(true) } => self.subscriptions.grant(key, &self.shared),
+            Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {
                 self.end("forbidden", "the token no longer grants a channel of this stream");
             }
-            Done::Granted { result: Err(_), .. } => self.end("broker_unavailable", "the broker is away: try again"),
+            Done::Granted { key, channel, result: Err(_) } => {
+                self.jobs.ask(&self.shared, Some(&self.identity), Asked::again(key, channel));
+            }
             // An event stream never asks for these.
             Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) => {}
         }
@@ -240,7 +242,7 @@ impl Stream {
                 }
                 Action::Subscribe { channel, start } => {
                     let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, Some(&self.identity), key, channel);
+                    self.jobs.ask(&self.shared, Some(&self.identity), Asked::now(key, channel));
                 }
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
                 Action::Close(..) => self.is_over = true,
