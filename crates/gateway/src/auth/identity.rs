@@ -1,6 +1,9 @@
 //! Who is at the other end, and what the claims say that he may read and publish.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use crewcast_events::Channel;
 
@@ -13,7 +16,7 @@ pub struct Identity {
     pub org: Option<Arc<str>>,
     /// What the claims grant.
     pub grants: Grants,
-    /// Unix second at which the token expires.
+    /// Unix second from which on the token is refused: its `exp`, and `auth.leeway` beyond it.
     pub expires_at: Option<u64>,
     /// Unix second at which it was issued.
     pub issued_at: Option<u64>,
@@ -23,6 +26,14 @@ pub struct Identity {
     pub admin: bool,
     /// Came without a token.
     pub anonymous: bool,
+}
+
+impl Identity {
+    /// How long the token is still good; zero when it has expired, `None` when it never does.
+    pub fn expires_in(&self) -> Option<Duration> {
+        let end = UNIX_EPOCH.checked_add(Duration::from_secs(self.expires_at?))?;
+        Some(end.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO))
+    }
 }
 
 /// What a set of claims grants.
@@ -68,5 +79,22 @@ impl Patterns {
             pattern == channel.as_str()
                 || pattern.strip_suffix(":*").is_some_and(|namespace| namespace == channel.namespace())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::user;
+
+    #[test]
+    fn expires_in() {
+        let until = |expires_at| Identity { expires_at, ..user("u") }.expires_in();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(until(None), None);
+        assert_eq!(until(Some(now - 1)), Some(Duration::ZERO));
+        assert_eq!(until(Some(u64::MAX)), None, "further than the clock counts");
+        let hour = until(Some(now + 3600)).unwrap();
+        assert!(hour <= Duration::from_secs(3600) && hour > Duration::from_secs(3590));
     }
 }

@@ -43,8 +43,11 @@ impl Revocations {
         let mut sets = self.sets.write();
         sets.tokens.retain(|_, remember_until| *remember_until > now);
         sets.users.retain(|_, (_, remember_until)| *remember_until > now);
-        let current = revocations.iter().filter(|revocation| revocation.remember_until > now);
-        current.fold(false, |news, revocation| sets.add(revocation) || news)
+        let mut news = false;
+        for revocation in revocations.iter().filter(|revocation| revocation.remember_until > now) {
+            news |= sets.add(revocation);
+        }
+        news
     }
 }
 

@@ -7,11 +7,7 @@ use std::{
 };
 
 use crewcast_events::Channel;
-use futures_util::{
-    StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::Shared;
 use crate::{

@@ -14,7 +14,6 @@ mod subscriptions;
 
 use std::{borrow::Cow, sync::Arc};
 
-
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -101,7 +100,13 @@ struct Connection {
 
 /// Serves one socket until it ends. `identity` is `None` only where no token is asked for
 /// (`auth.public_runs`): then the endpoint's channels are granted.
-pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) {
+pub async fn run(
+    shared: Arc<Shared>,
+    socket: Socket,
+    identity: Option<Identity>,
+    dialect: Box<dyn Dialect>,
+    seat: Seat,
+) {
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
@@ -121,7 +126,13 @@ pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        socket: Socket,
+        identity: Option<Identity>,
+        dialect: Box<dyn Dialect>,
+        seat: Seat,
+    ) -> Self {
         let wake = Arc::new(Wake::default());
         let expires_at = identity.as_ref().and_then(|identity| identity.expires_at);
         Self {
@@ -249,7 +260,8 @@ impl Connection {
             Done::Listed { namespace, result } => match result {
                 Ok(channels) => {
                     let identity = self.identity.as_ref();
-                    if self.subscriptions.list(namespace, channels, &mut *self.dialect, &self.shared, &mut self.actions) {
+                    if self.subscriptions.list(namespace, channels, &mut *self.dialect, &self.shared, &mut self.actions)
+                    {
                         // The directory changed while it was read.
                         self.jobs.list(&self.shared, identity, namespace);
                     }
@@ -348,4 +360,3 @@ impl Connection {
         code.label()
     }
 }
-

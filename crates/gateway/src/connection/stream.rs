@@ -9,7 +9,12 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Shared, deadlines::Deadlines, jobs::{Done, Jobs}, subscriptions::Subscriptions};
+use super::{
+    Shared,
+    deadlines::Deadlines,
+    jobs::{Done, Jobs},
+    subscriptions::Subscriptions,
+};
 use crate::{
     app::Seat,
     auth::Identity,
@@ -49,7 +54,13 @@ enum Cause {
 }
 
 /// Serves one event stream into `body` until the client goes away or its grant ends.
-pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity: Identity, dialect: Box<dyn Dialect>, seat: Seat) {
+pub async fn run_stream(
+    shared: Arc<Shared>,
+    body: mpsc::Sender<Bytes>,
+    identity: Identity,
+    dialect: Box<dyn Dialect>,
+    seat: Seat,
+) {
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);

@@ -99,7 +99,6 @@ impl Line {
         self.room.channel()
     }
 
-
     pub(super) fn position(&self) -> Option<EventId> {
         self.position
     }
@@ -357,4 +356,3 @@ impl Line {
         self.held_bytes = self.held.iter().map(|event| event.raw().len()).sum();
     }
 }
-

@@ -30,6 +30,8 @@ struct Cache {
     len: usize,
     /// Counts writes, so that a slow read does not overwrite what a control message said meanwhile.
     writes: u64,
+    /// Counts questions and writes.
+    touches: u64,
 }
 
 struct Entry {
@@ -38,7 +40,8 @@ struct Entry {
     written: u64,
     /// From when on it has to be read again.
     stale_at: Instant,
-    asked_at: Instant,
+    /// Number of the question or write that touched it last: the order in which a full cache forgets.
+    touched: u64,
     /// Whether anybody has asked since the last [`Owners::forget_unused`].
     used: bool,
 }
@@ -141,8 +144,9 @@ impl Cache {
 
     fn ask(&mut self, kind: Kind, id: &str) -> Option<Option<Claim>> {
         let entry = self.entries.get_mut(&kind)?.get_mut(id)?;
+        self.touches += 1;
         entry.used = true;
-        entry.asked_at = Instant::now();
+        entry.touched = self.touches;
         Some(entry.owner.clone())
     }
 
@@ -164,6 +168,7 @@ impl Cache {
 
     fn write(&mut self, kind: Kind, id: &str, owner: Option<Claim>, now: Instant) {
         self.writes += 1;
+        self.touches += 1;
         let written = self.writes;
         if let Some(entry) = self.entries.get_mut(&kind).and_then(|entries| entries.get_mut(id)) {
             entry.owner = owner;
@@ -174,25 +179,18 @@ impl Cache {
         if self.len >= MAX_ENTRIES {
             self.make_room();
         }
-        let entry = Entry { owner, written, stale_at: now + FRESH, asked_at: now, used: false };
+        let entry = Entry { owner, written, stale_at: now + FRESH, touched: self.touches, used: false };
         self.entries.entry(kind).or_default().insert(id.to_owned(), entry);
         self.len += 1;
     }
 
-    /// Drops the half asked for longest ago: rare, and so cheap on average.
+    /// Drops the half touched longest ago: rare, and so cheap on average.
     fn make_room(&mut self) {
-        let mut asked: Vec<_> = self.entries.values().flat_map(HashMap::values).map(|entry| entry.asked_at).collect();
-        let half = asked.len() / 2;
-        let (_, median, _) = asked.select_nth_unstable(half);
-        let median = *median;
-        let mut excess = half;
+        let mut touched: Vec<_> = self.entries.values().flat_map(HashMap::values).map(|entry| entry.touched).collect();
+        let half = touched.len() / 2;
+        let (_, median, _) = touched.select_nth_unstable(half);
         for entries in self.entries.values_mut() {
-            // Many may have been asked for at the same instant.
-            entries.retain(|_, entry| {
-                let drop = entry.asked_at <= median && excess > 0;
-                excess -= usize::from(drop);
-                !drop
-            });
+            entries.retain(|_, entry| entry.touched >= *median);
         }
         self.len = self.entries.values().map(HashMap::len).sum();
     }
@@ -293,7 +291,7 @@ mod tests {
         assert_eq!(owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap()[0].as_ref().unwrap().org, "acme");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn forgets_what_nobody_asks_for_and_holds_no_more_than_its_bound() {
         let owners = Owners::new(FakeRegistry::new(), Arc::new(Changes::new()));
         owners.of(Kind::Crew, &["a".to_owned(), "b".to_owned()]).await.unwrap();
@@ -303,7 +301,6 @@ mod tests {
         assert_eq!(owners.cache.lock().len, 1);
 
         let ids: Vec<_> = (0..MAX_ENTRIES + 10).map(|n| format!("c{n}")).collect();
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
         assert_eq!(owners.of(Kind::Crew, &ids).await.unwrap().len(), ids.len());
         let cache = owners.cache.lock();
         assert!(cache.len <= MAX_ENTRIES && cache.len == cache.entries[&Kind::Crew].len());
