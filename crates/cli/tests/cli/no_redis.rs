@@ -120,7 +120,7 @@ async fn tail_says_why_it_may_not() {
     serve(&listener, &[], 4403).await;
     let said = Said::from(timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap());
     assert_eq!(said.code, Some(1));
-    assert!(said.err.contains("does not grant") && said.err.contains("crewcast token check"), "{said:?}");
+    assert!(said.err.contains("refused (4403): because") && said.err.contains("crewcast token check"), "{said:?}");
 }
 
 #[tokio::test]
