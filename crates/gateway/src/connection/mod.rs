@@ -9,6 +9,7 @@ mod crowd;
 mod deadlines;
 mod delivered;
 mod jobs;
+mod seat;
 mod stream;
 mod subscriptions;
 
@@ -20,7 +21,6 @@ use tokio::{
 };
 
 use crate::{
-    app::Seat,
     auth::{Auth, AuthError, Identity},
     config::Limits,
     dialect::{Action, Actions, Dialect, control},
@@ -41,6 +41,7 @@ use cause::Cause;
 pub use crowd::{Crowd, Place};
 use deadlines::Deadlines;
 use jobs::{Asked, Done, Jobs};
+pub use seat::Seat;
 pub use stream::{CHUNKS, run_stream};
 use subscriptions::Subscriptions;
 

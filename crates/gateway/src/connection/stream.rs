@@ -10,13 +10,12 @@ use tokio::{
 };
 
 use super::{
-    Shared,
+    Seat, Shared,
     deadlines::Deadlines,
     jobs::{Asked, Done, Jobs},
     subscriptions::Subscriptions,
 };
 use crate::{
-    app::Seat,
     auth::Identity,
     dialect::{Action, Actions, Dialect, control, sse::control_event},
     hub::{Flag, Wake},

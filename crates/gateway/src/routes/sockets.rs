@@ -17,9 +17,9 @@ use hyper::upgrade::OnUpgrade;
 
 use super::not_found;
 use crate::{
-    app::{App, Seat},
+    app::App,
     auth::{AuthError, Credential, Identity, Presented},
-    connection,
+    connection::{self, Seat},
     dialect::{
         Dialect,
         crew::{Crew, Endpoint},

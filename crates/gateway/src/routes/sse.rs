@@ -18,9 +18,9 @@ use super::{
     problem::{Problem, ProblemType},
 };
 use crate::{
-    app::{App, Seat},
+    app::App,
     auth::{Identity, Presented},
-    connection::{CHUNKS, run_stream},
+    connection::{CHUNKS, Seat, run_stream},
     dialect::sse::Sse,
     limits::LimitReached,
     telemetry::metrics::{Metric, counter},
