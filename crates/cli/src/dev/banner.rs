@@ -141,6 +141,7 @@ mod tests {
 
     #[test]
     fn every_line_to_paste_is_sound_shell() {
+        let mut published = 0;
         for line in pasted(&banner(&addresses(Some(("127.0.0.1".to_owned(), 6379))), "aaa.bbb.ccc")) {
             // `set --` makes the shell read the words without calling the program.
             let script =
@@ -152,8 +153,9 @@ mod tests {
                 let value: serde_json::Value = serde_json::from_str(json).unwrap();
                 let event = value.get("event").unwrap_or(&value);
                 serde_json::from_value::<crewcast_events::catalog::tool::ToolKind>(event.clone()).unwrap();
+                published += 1;
             }
-            assert_eq!(line.contains("PUBLISH") || line.contains("ublish "), words.contains("\n{"), "{line}");
         }
+        assert_eq!(published, 3);
     }
 }

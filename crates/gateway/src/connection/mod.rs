@@ -9,11 +9,11 @@ mod crowd;
 mod deadlines;
 mod delivered;
 mod jobs;
+mod seat;
 mod stream;
 mod subscriptions;
 
 use std::{borrow::Cow, sync::Arc};
-
 
 use tokio::{
     sync::watch,
@@ -21,7 +21,6 @@ use tokio::{
 };
 
 use crate::{
-    app::Seat,
     auth::{Auth, AuthError, Identity},
     config::Limits,
     dialect::{Action, Actions, Dialect, control},
@@ -41,7 +40,8 @@ use crate::{
 use cause::Cause;
 pub use crowd::{Crowd, Place};
 use deadlines::Deadlines;
-use jobs::{Done, Jobs};
+use jobs::{Asked, Done, Jobs};
+pub use seat::Seat;
 pub use stream::{CHUNKS, run_stream};
 use subscriptions::Subscriptions;
 
@@ -101,7 +101,13 @@ struct Connection {
 
 /// Serves one socket until it ends. `identity` is `None` only where no token is asked for
 /// (`auth.public_runs`): then the endpoint's channels are granted.
-pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) {
+pub async fn run(
+    shared: Arc<Shared>,
+    socket: Socket,
+    identity: Option<Identity>,
+    dialect: Box<dyn Dialect>,
+    seat: Seat,
+) {
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
@@ -123,7 +129,13 @@ pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        socket: Socket,
+        identity: Option<Identity>,
+        dialect: Box<dyn Dialect>,
+        seat: Seat,
+    ) -> Self {
         let wake = Arc::new(Wake::default());
         let expires_at = identity.as_ref().and_then(|identity| identity.expires_at);
         Self {
@@ -243,20 +255,22 @@ impl Connection {
                 let event = entry.and_then(|entry| entry.event()).cloned();
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
-            Done::Granted { key, result } => match result {
+            Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
+            Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
                 Ok(false) => self.close(CloseCode::Forbidden, "the token does not grant this channel: ask for access"),
-                Err(_) => self.close(CloseCode::Overloaded, "the broker is away: try again"),
+                // The socket waits for the broker as long as its patience lasts; what it reads already goes on.
+                Err(_) => self.jobs.ask(&self.shared, self.identity.as_ref(), Asked::again(key, channel)),
             },
             Done::Listed { namespace, result } => match result {
                 Ok(channels) => {
-                    let identity = self.identity.as_ref();
-                    if self.subscriptions.list(namespace, channels, &mut *self.dialect, &self.shared, &mut self.actions) {
+                    let dialect = &mut *self.dialect;
+                    if self.subscriptions.list(namespace, channels, dialect, &self.shared, &mut self.actions) {
                         // The directory changed while it was read.
-                        self.jobs.list(&self.shared, identity, namespace);
+                        self.jobs.list(&self.shared, self.identity.as_ref(), Asked::now(0, namespace));
                     }
                 }
-                Err(_) => self.jobs.list_later(&self.shared, self.identity.as_ref(), namespace),
+                Err(_) => self.jobs.list(&self.shared, self.identity.as_ref(), Asked::again(0, namespace)),
             },
             Done::Refreshed(result) => self.on_refreshed(result.map(|identity| *identity)),
         }
@@ -316,11 +330,11 @@ impl Connection {
                 }
                 Action::Subscribe { channel, start } => {
                     let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, self.identity.as_ref(), key, channel);
+                    self.jobs.ask(&self.shared, self.identity.as_ref(), Asked::now(key, channel));
                 }
                 Action::SubscribeAll { namespace, start, appearing } => {
                     self.subscriptions.ask_all(namespace, start, appearing);
-                    self.jobs.list(&self.shared, self.identity.as_ref(), namespace);
+                    self.jobs.list(&self.shared, self.identity.as_ref(), Asked::now(0, namespace));
                 }
                 Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
                 Action::Refresh(token) => self.jobs.refresh(&self.shared, self.identity.as_ref(), token),
@@ -348,4 +362,3 @@ impl Connection {
         drop(seat);
     }
 }
-

@@ -9,9 +9,13 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Shared, deadlines::Deadlines, jobs::{Done, Jobs}, subscriptions::Subscriptions};
+use super::{
+    Seat, Shared,
+    deadlines::Deadlines,
+    jobs::{Asked, Done, Jobs},
+    subscriptions::Subscriptions,
+};
 use crate::{
-    app::Seat,
     auth::Identity,
     dialect::{Action, Actions, Dialect, control, sse::control_event},
     hub::{Flag, Wake},
@@ -49,7 +53,13 @@ enum Cause {
 }
 
 /// Serves one event stream into `body` until the client goes away or its grant ends.
-pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity: Identity, dialect: Box<dyn Dialect>, seat: Seat) {
+pub async fn run_stream(
+    shared: Arc<Shared>,
+    body: mpsc::Sender<Bytes>,
+    identity: Identity,
+    dialect: Box<dyn Dialect>,
+    seat: Seat,
+) {
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
@@ -187,11 +197,13 @@ impl Stream {
             Done::Page { key, channel, page } => {
                 self.subscriptions.take_page(key, &channel, &page, &mut *self.dialect, &mut self.actions);
             }
-            Done::Granted { key, result: Ok(true) } => self.subscriptions.grant(key, &self.shared),
+            Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {
                 self.end("forbidden", "the token no longer grants a channel of this stream");
             }
-            Done::Granted { result: Err(_), .. } => self.end("broker_unavailable", "the broker is away: try again"),
+            Done::Granted { key, channel, result: Err(_) } => {
+                self.jobs.ask(&self.shared, Some(&self.identity), Asked::again(key, channel));
+            }
             // An event stream never asks for these.
             Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) => {}
         }
@@ -229,7 +241,7 @@ impl Stream {
                 }
                 Action::Subscribe { channel, start } => {
                     let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, Some(&self.identity), key, channel);
+                    self.jobs.ask(&self.shared, Some(&self.identity), Asked::now(key, channel));
                 }
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
                 Action::Close(..) => self.is_over = true,

@@ -3,7 +3,7 @@
 import { bound, brief, briefObject, byId, el, seconds, setText, soon, text } from "./dom.js";
 
 const MOST_AGENTS = 30;
-const CALLS_PER_AGENT = 6;
+const CALLS_PER_AGENT = 3;
 /** A call whose end never came is not shown as running for ever. */
 const FORGET_AFTER_MS = 15 * 60_000;
 

@@ -17,7 +17,7 @@ export class Run {
 
   /** An event of this run passed by: it can be picked. */
   seen(run, crew) {
-    if (typeof run !== "string" || run === "" || this.runs.has(run)) return;
+    if (this.runs.has(run)) return;
     this.runs.set(run, crew);
     bound(this.runs, MOST_RUNS);
     soon(this.paintChoices);

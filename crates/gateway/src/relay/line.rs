@@ -27,7 +27,7 @@ pub(super) enum Accepted {
     /// It is forwarded, dropped, or held for something that is under way.
     Done,
     /// It is held: the log must be read.
-    NeedsLog,
+    NeedsLog(Need),
 }
 
 /// What to read next to settle what is held.
@@ -39,6 +39,15 @@ pub(super) enum Need {
     Behind(u64),
     /// The log from an older offset on, to see whether a held message is a repeat.
     Verify(u64),
+}
+
+/// A line that waits for a read of its log. A channel that is given up and wanted again is another line:
+/// what was read for the old one says nothing about the new one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Unsettled {
+    pub(super) channel: Channel,
+    pub(super) need: Need,
+    serial: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +62,7 @@ enum Phase {
 
 pub(super) struct Line {
     room: Arc<Room>,
+    serial: u64,
     phase: Phase,
     position: Option<EventId>,
     retain: bool,
@@ -78,11 +88,13 @@ pub(super) struct Check {
 }
 
 impl Line {
-    pub(super) fn new(room: Arc<Room>, retain: bool) -> Self {
+    /// `serial` tells this line from earlier ones of the same channel.
+    pub(super) fn new(room: Arc<Room>, retain: bool, serial: u64) -> Self {
         let namespace = room.channel().namespace().to_owned();
         Self {
             received: counter(Metric::EventsReceived, &[("namespace", &namespace)]),
             room,
+            serial,
             phase: Phase::Joining,
             position: None,
             retain,
@@ -99,6 +111,19 @@ impl Line {
         self.room.channel()
     }
 
+    pub(super) fn unsettled(&self, need: Need) -> Unsettled {
+        Unsettled { channel: self.channel().clone(), need, serial: self.serial }
+    }
+
+    /// Takes what was read for a line that was unsettled, if it is this one.
+    pub(super) fn take(&mut self, unsettled: &Unsettled, page: &Page) -> Need {
+        match unsettled.need {
+            _ if unsettled.serial != self.serial => Need::Nothing,
+            Need::Nothing => Need::Nothing,
+            Need::Behind(_) => self.settle(page),
+            Need::Verify(_) => self.verify(page),
+        }
+    }
 
     pub(super) fn position(&self) -> Option<EventId> {
         self.position
@@ -131,7 +156,7 @@ impl Line {
             Some(_) => {
                 self.hold(event);
                 self.phase = Phase::Settling;
-                return Accepted::NeedsLog;
+                return Accepted::NeedsLog(Need::Behind(self.offset()));
             }
         }
         Accepted::Done
@@ -357,4 +382,3 @@ impl Line {
         self.held_bytes = self.held.iter().map(|event| event.raw().len()).sum();
     }
 }
-

@@ -18,9 +18,9 @@ use super::{
     problem::{Problem, ProblemType},
 };
 use crate::{
-    app::{App, Seat},
+    app::App,
     auth::{Identity, Presented},
-    connection::{CHUNKS, run_stream},
+    connection::{CHUNKS, Seat, run_stream},
     dialect::sse::Sse,
     limits::LimitReached,
     telemetry::metrics::{Metric, counter},
@@ -67,7 +67,8 @@ fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> 
     };
     let Some(leave) = app.drain.enter() else {
         refused("draining");
-        return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect").retry_after(Duration::from_secs(1)));
+        return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect")
+            .retry_after(Duration::from_secs(1)));
     };
     let place = app.limits.connect(app.client_ip(parts)).map_err(full)?;
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(full)?) };
