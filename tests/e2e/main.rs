@@ -1,5 +1,10 @@
 //! End to end: the real binary, a real Redis, real sockets. A file per feature.
 
+mod close_codes;
 mod crew;
+mod handshake;
+mod http;
 mod layers;
+mod python;
+mod sse;
 mod support;

@@ -121,9 +121,11 @@ pub async fn run(
     }
 
     drop(place);
-    let code = connection.clean_up().await;
+    let (code, reason) = connection.end.take().unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
+    // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
+    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code.label())]).increment(1);
+    connection.clean_up(code, &reason).await;
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
-    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
 }
 
 impl Connection {
@@ -353,12 +355,10 @@ impl Connection {
     }
 
     /// Gives everything back, then says goodbye.
-    async fn clean_up(self) -> &'static str {
-        let Self { socket, subscriptions, jobs, dialect, end, seat, .. } = self;
+    async fn clean_up(self, code: CloseCode, reason: &str) {
+        let Self { socket, subscriptions, jobs, dialect, seat, .. } = self;
         drop((subscriptions, jobs, dialect));
-        let (code, reason) = end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
-        socket.close(code, &reason).await;
+        socket.close(code, reason).await;
         drop(seat);
-        code.label()
     }
 }
