@@ -13,6 +13,8 @@ use futures_util::{
     stream::FuturesUnordered,
 };
 
+use tokio::time::Instant;
+
 use super::Shared;
 use crate::{
     auth::{AuthError, Identity},
@@ -68,15 +70,21 @@ impl Jobs {
         });
     }
 
-    /// Asks whether the identity may read a channel; without an identity the endpoint has granted it.
+    /// Asks whether the identity may read a channel; without an identity the endpoint has granted it. A directory
+    /// that is away with the broker is waited for as long as the socket's patience lasts.
     pub(super) fn ask(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, key: u32, channel: Channel) {
-        let (auth, identity) = (shared.auth.clone(), identity.cloned());
+        let Some(identity) = identity.cloned() else {
+            return self.push(std::future::ready(Done::Granted { key, result: Ok(true) }));
+        };
+        let (auth, until) = (shared.auth.clone(), Instant::now() + shared.patience);
         self.push(async move {
-            let result = match identity {
-                Some(identity) => auth.may_read(&identity, &channel).await,
-                None => Ok(true),
-            };
-            Done::Granted { key, result }
+            loop {
+                let result = auth.may_read(&identity, &channel).await;
+                if result.is_ok() || Instant::now() >= until {
+                    return Done::Granted { key, result };
+                }
+                pause().await;
+            }
         });
     }
 
@@ -123,7 +131,12 @@ async fn retrying<F: Future<Output = Result<Arc<LogPage>, BrokerError>>>(read: i
     loop {
         match read().await {
             Ok(page) => return page,
-            Err(_) => tokio::time::sleep(RETRY / 2 + RETRY.mul_f64(fastrand::f64() / 2.0)).await,
+            Err(_) => pause().await,
         }
     }
+}
+
+/// Between tries; random, so that those who wait do not come back in step.
+async fn pause() {
+    tokio::time::sleep(RETRY / 2 + RETRY.mul_f64(fastrand::f64() / 2.0)).await;
 }
