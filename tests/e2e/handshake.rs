@@ -197,10 +197,8 @@ async fn tokens_in_the_query_only_where_configured() {
 
 #[tokio::test]
 async fn anonymous_sockets_read_what_the_table_says_and_public_runs_are_public() {
-    let settings = [
-        ("CREWCAST_AUTH__ANONYMOUS", r#"{"org":"acme","crews":["abc"]}"#),
-        ("CREWCAST_AUTH__PUBLIC_RUNS", "true"),
-    ];
+    let settings =
+        [("CREWCAST_AUTH__ANONYMOUS", r#"{"org":"acme","crews":["abc"]}"#), ("CREWCAST_AUTH__PUBLIC_RUNS", "true")];
     let gateway = gateway::memory(&settings).await;
     let mut socket = connect(&gateway.ws("/ws/graph/abc?since=0"), None).await;
     delivers(&gateway, &mut socket, "abc").await;

@@ -1,10 +1,15 @@
 //! End to end: the real binary, a real Redis, real sockets. A file per feature.
 
+mod broker_away;
 mod close_codes;
 mod crew;
+mod dev;
+mod drain;
 mod handshake;
+mod health;
 mod http;
 mod layers;
 mod python;
 mod sse;
 mod support;
+mod traces;
