@@ -4,4 +4,5 @@ mod browser;
 mod crew;
 mod layers;
 mod nginx;
+mod operator_files;
 mod support;

@@ -28,6 +28,8 @@ struct Nginx {
     directory: tempfile::TempDir,
 }
 
+const DEBIAN: &str = "/usr/sbin/nginx";
+
 impl Nginx {
     async fn before(replicas: [&Gateway; 2]) -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -56,7 +58,9 @@ impl Nginx {
             at("error.log")
         );
         fs::write(directory.path().join("nginx.conf"), whole).unwrap();
-        let process = Command::new("nginx")
+        // Debian puts it where the PATH of users does not lead.
+        let program = if Path::new(DEBIAN).exists() { DEBIAN } else { "nginx" };
+        let process = Command::new(program)
             .args(["-p", &at(""), "-c", &at("nginx.conf"), "-e", &at("error.log")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
