@@ -1,6 +1,7 @@
 //! End to end: the real binary, a real Redis, real sockets. A file per feature.
 
 mod broker_away;
+mod browser;
 mod close_codes;
 mod crew;
 mod dev;
@@ -9,6 +10,8 @@ mod handshake;
 mod health;
 mod http;
 mod layers;
+mod nginx;
+mod operator_files;
 mod python;
 mod sse;
 mod support;
