@@ -16,10 +16,12 @@ use tokio::sync::mpsc;
 use super::{
     caller::identify,
     problem::{Problem, ProblemType},
+    publish::channel,
 };
 use crate::{
     app::App,
     auth::{Identity, Presented},
+    config::Config,
     connection::{CHUNKS, Seat, run_stream},
     dialect::sse::Sse,
     limits::LimitReached,
@@ -39,7 +41,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
     let identity = identify(&app, &parts, &presented.credential).await?;
-    let mut asked = asked(parts.uri.query().unwrap_or_default(), app.config.limits.subscriptions)?;
+    let mut asked = asked(parts.uri.query().unwrap_or_default(), &app.config)?;
     for channel in &asked.channels {
         if !app.auth.may_read(&identity, channel).await.map_err(Problem::from)? {
             let detail = format!("the token does not grant {channel}: ask for access");
@@ -75,13 +77,13 @@ fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> 
     Ok(Seat { leave, _place: place, _user: user })
 }
 
-fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
+fn asked(query: &str, config: &Config) -> Result<Asked, Problem> {
     let mut asked = Asked::default();
+    let most = config.limits.subscriptions;
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match &*key {
             "channel" => {
-                let channel: Channel =
-                    value.parse().map_err(|error| Problem::new(ProblemType::BadChannel, format!("{error}")))?;
+                let channel = channel(&value, &config.namespaces)?;
                 if !asked.channels.contains(&channel) {
                     asked.channels.push(channel);
                 }
