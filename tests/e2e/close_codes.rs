@@ -169,7 +169,11 @@ async fn ten_messages_that_are_not_understood_are_4400() {
             while answer["type"] == "signal" {
                 answer = socket.json().await;
             }
-            assert_eq!((answer["type"].as_str(), answer["code"].as_str()), (Some("error"), Some("unknown_action")), "{n}");
+            assert_eq!(
+                (answer["type"].as_str(), answer["code"].as_str()),
+                (Some("error"), Some("unknown_action")),
+                "{n}"
+            );
             assert_eq!(answer["source"], "gateway");
         }
         assert_eq!(socket.closed().await.0, 4400, "{path}");
@@ -274,7 +278,8 @@ async fn what_the_token_does_not_grant_is_4403() {
 
 #[tokio::test]
 async fn a_page_of_a_foreign_origin_is_4403() {
-    let listed = gateway::memory(&[("CREWCAST_AUTH__ALLOWED_ORIGINS", "https://app.example,https://*.team.example")]).await;
+    let listed =
+        gateway::memory(&[("CREWCAST_AUTH__ALLOWED_ORIGINS", "https://app.example,https://*.team.example")]).await;
     let open = gateway::memory(&[("CREWCAST_AUTH__ANONYMOUS", r#"{"org":"acme","crews":["abc"]}"#)]).await;
     let jwt = token(json!({ "crews": ["abc"] }));
     let own = format!("http://{}", listed.public);
@@ -317,9 +322,23 @@ async fn unknown_endpoints_and_malformed_ids_are_4404() {
     let jwt = token(json!({ "crews": ["abc"] }));
     let long = format!("/ws/runs/{}", "a".repeat(129));
     let paths = [
-        "/", "/ws", "/ws/nothing", "/nothing", "/ws/graph/abc/more", "/ws/runs", "/ws/runs/", "/ws/runs/a%20b", "/ws/runs/a:b",
-        "/ws/runs/a%2Fb", "/ws/runs/%FF", "/ws/graph/%C3%A9", "/ws/graph/%FF", "/ws/graph?crew_id=a:b", "/ws/graph?crew_id=*",
-        "/ws/client/nothing", long.as_str(),
+        "/",
+        "/ws",
+        "/ws/nothing",
+        "/nothing",
+        "/ws/graph/abc/more",
+        "/ws/runs",
+        "/ws/runs/",
+        "/ws/runs/a%20b",
+        "/ws/runs/a:b",
+        "/ws/runs/a%2Fb",
+        "/ws/runs/%FF",
+        "/ws/graph/%C3%A9",
+        "/ws/graph/%FF",
+        "/ws/graph?crew_id=a:b",
+        "/ws/graph?crew_id=*",
+        "/ws/client/nothing",
+        long.as_str(),
     ];
     for path in paths {
         let mut socket = connect(&gateway.ws(path), Some(&jwt)).await;
@@ -367,7 +386,10 @@ async fn too_many_connections_of_a_user_are_4429() {
     let (code, reason) = graph(&gateway).await.closed().await;
     assert!(code == 4429 && reason.contains("user"), "{code} {reason}");
     let other = token(json!({ "sub": "u2", "crews": ["abc"] }));
-    assert!(connect(&gateway.ws("/ws/graph/abc"), Some(&other)).await.is_quiet().await, "another user has his own bound");
+    assert!(
+        connect(&gateway.ws("/ws/graph/abc"), Some(&other)).await.is_quiet().await,
+        "another user has his own bound"
+    );
     drop(first);
     eventually("his place is free again", || async { graph(&gateway).await.is_quiet().await }).await;
 }

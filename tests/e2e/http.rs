@@ -83,14 +83,27 @@ async fn each_refusal_of_publish() {
     for channel in ["graph", "graph:", ":a", "graph:a b", "GRAPH:a", "unheardof:a"] {
         problem(refused(with(channel, x())).await, 400, "bad-channel").await;
     }
-    for event in [json!({}), json!([]), json!("x"), json!({ "type": "" }), json!({ "type": 1 }), json!({ "type": "x", "id": "1" })] {
+    for event in [
+        json!({}),
+        json!([]),
+        json!("x"),
+        json!({ "type": "" }),
+        json!({ "type": 1 }),
+        json!({ "type": "x", "id": "1" }),
+    ] {
         problem(refused(with("graph:a", event)).await, 400, "bad-event").await;
     }
     problem(refused(with("flash:a", x())).await, 400, "bad-event").await;
-    for body in [json!({}), json!([]), json!({ "channel": "graph:a" }), json!({ "channel": "graph:a", "event": x(), "more": 1 })] {
+    for body in [
+        json!({}),
+        json!([]),
+        json!({ "channel": "graph:a" }),
+        json!({ "channel": "graph:a", "event": x(), "more": 1 }),
+    ] {
         problem(refused(body).await, 400, "malformed").await;
     }
-    let body = problem(refused(json!({ "channel": "graph:a", "event": x(), "chanel": 1 })).await, 400, "malformed").await;
+    let body =
+        problem(refused(json!({ "channel": "graph:a", "event": x(), "chanel": 1 })).await, 400, "malformed").await;
     assert!(body["detail"].as_str().unwrap().contains("chanel"), "the unknown field is named: {body}");
     problem(refused(with("mission:a", x())).await, 403, "forbidden").await;
     problem(refused(with("graph:a", json!({ "type": "x", "filler": "x".repeat(2000) }))).await, 413, "too-large").await;
@@ -187,7 +200,12 @@ async fn each_refusal_of_the_directory() {
     problem(register(token(json!({ "crews": "*" })), crew()).await, 403, "forbidden").await;
     let run = json!({ "kind": "run", "id": "r", "crew": "abc" });
     problem(register(of(json!("globex"), "run:*"), run).await, 403, "forbidden").await;
-    for body in [json!({}), json!({ "kind": "cat", "id": "x" }), json!({ "kind": "crew", "id": "a b" }), json!({ "kind": "crew", "id": "x", "crew": "abc" })] {
+    for body in [
+        json!({}),
+        json!({ "kind": "cat", "id": "x" }),
+        json!({ "kind": "crew", "id": "a b" }),
+        json!({ "kind": "crew", "id": "x", "crew": "abc" }),
+    ] {
         problem(register(acme(), body).await, 400, "malformed").await;
     }
     problem(get(&gateway, "/api/v1/directory", &acme()).await, 405, "method-not-allowed").await;
@@ -252,7 +270,8 @@ async fn without_a_broker_everything_is_503_with_a_time_to_come_back() {
 #[tokio::test]
 async fn what_is_not_there_is_404_and_other_methods_are_405() {
     let gateway = gateway::memory(&[]).await;
-    for path in ["/", "/nothing", "/api/v1/nothing", "/ws", "/ws/nothing", "/ws/client/nothing", "/metrics", "/readyz"] {
+    for path in ["/", "/nothing", "/api/v1/nothing", "/ws", "/ws/nothing", "/ws/client/nothing", "/metrics", "/readyz"]
+    {
         problem(get(&gateway, path, &producer()).await, 404, "not-found").await;
     }
     for path in ["/health", "/sse", "/api/openapi.json", "/ws/graph", "/ws/mission", "/ws/runs/r1", "/ws/client"] {
@@ -277,7 +296,12 @@ async fn plain_http_on_a_sockets_path_says_what_the_endpoint_speaks() {
         (vec![], 426, "upgrade", "websocket"),
         (vec![ASKS[0], ASKS[1], key, ("sec-websocket-version", "8")], 426, "sec-websocket-version", "13"),
         (vec![ASKS[0], ASKS[1], version], 400, "content-type", "application/problem+json"),
-        (vec![ASKS[0], ASKS[1], version, ("sec-websocket-key", "short")], 400, "content-type", "application/problem+json"),
+        (
+            vec![ASKS[0], ASKS[1], version, ("sec-websocket-key", "short")],
+            400,
+            "content-type",
+            "application/problem+json",
+        ),
     ];
     for (headers, status, name, value) in cases {
         let answer = upgrade(&gateway, &headers).await;
@@ -292,7 +316,13 @@ async fn plain_http_on_a_sockets_path_says_what_the_endpoint_speaks() {
 async fn preflight(gateway: &Gateway, path: &str, origin: &str) -> HeaderMap {
     let request = client().request(Method::OPTIONS, gateway.url(path)).header("origin", origin);
     let request = request.header("access-control-request-method", "POST");
-    request.header("access-control-request-headers", "authorization,content-type").send().await.unwrap().headers().clone()
+    request
+        .header("access-control-request-headers", "authorization,content-type")
+        .send()
+        .await
+        .unwrap()
+        .headers()
+        .clone()
 }
 
 #[tokio::test]
@@ -312,10 +342,16 @@ async fn pages_of_listed_origins_may_use_http() {
         client().post(gateway.url(PUBLISH)).header("origin", origin).bearer_auth(jwt).json(&event()).send()
     };
     let answer = from("https://app.example", producer()).await.unwrap();
-    assert_eq!((answer.status().as_u16(), &answer.headers()["access-control-allow-origin"]), (200, &app.parse().unwrap()));
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["access-control-allow-origin"]),
+        (200, &app.parse().unwrap())
+    );
     // Refusals too can be read by the page.
     let answer = from("https://app.example", "rubbish".to_owned()).await.unwrap();
-    assert_eq!((answer.status().as_u16(), &answer.headers()["access-control-allow-origin"]), (401, &app.parse().unwrap()));
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["access-control-allow-origin"]),
+        (401, &app.parse().unwrap())
+    );
     let answer = from("https://evil.example", producer()).await.unwrap();
     assert!(!answer.headers().contains_key("access-control-allow-origin"));
 }
@@ -344,7 +380,9 @@ async fn the_openapi_document_is_served_and_names_every_endpoint() {
     assert!(answer.headers()["content-type"].to_str().unwrap().contains("json"));
     let document: Value = answer.json().await.unwrap();
     assert!(document["openapi"].as_str().unwrap().starts_with("3."));
-    for path in [PUBLISH, "/api/v1/directory", "/api/v1/tickets", "/api/v1/channels/{channel}/events", "/sse", "/health"] {
+    for path in
+        [PUBLISH, "/api/v1/directory", "/api/v1/tickets", "/api/v1/channels/{channel}/events", "/sse", "/health"]
+    {
         assert!(document["paths"][path].is_object(), "{path}");
     }
 }
@@ -364,7 +402,8 @@ async fn the_page_and_its_files_are_served_under_a_strict_policy() {
     assert!(!policy.contains("unsafe"), "{policy}");
     let html = page.text().await.unwrap();
     // What the page loads, as a browser would resolve it, and what that loads in turn.
-    let mut wanted: Vec<String> = html.split('"').filter(|part| part.starts_with("client/")).map(|part| format!("/ws/{part}")).collect();
+    let mut wanted: Vec<String> =
+        html.split('"').filter(|part| part.starts_with("client/")).map(|part| format!("/ws/{part}")).collect();
     let mut fetched = Vec::new();
     while let Some(path) = wanted.pop() {
         if fetched.contains(&path) {

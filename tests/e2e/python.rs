@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::{
-    eventually,
-    gateway,
+    eventually, gateway,
     http::publish,
     redis::RedisServer,
     token::{now, token},
@@ -64,8 +63,12 @@ async fn pings_are_answered_and_fragments_understood() {
     let url = gateway.ws("/ws/graph/abc?since=0");
     let seen = watch(&url, "header", &jwt, 2, &[r#"{"type":"pong"}"#, "{\"é🙂\":1}"]).await;
     assert_eq!(seen["pong"], true);
-    let messages: Vec<Value> =
-        seen["messages"].as_array().unwrap().iter().map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap()).collect();
+    let messages: Vec<Value> = seen["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap())
+        .collect();
     assert!(messages.iter().any(|message| message["type"] == "x"), "{seen}");
     assert!(messages.iter().any(|message| message["code"] == "unknown_action"), "{seen}");
     assert_eq!(seen["close"][0], 1000, "its own goodbye is answered");

@@ -122,7 +122,8 @@ async fn an_id_that_is_not_known_or_trimmed_is_told_by_reset() {
     for n in 2..=6 {
         numbered(&gateway, "graph:a", n).await;
     }
-    for (last_id, reason) in [(first.as_str(), "trimmed"), ("6-abcdefghijkl", "unknown_id"), ("rubbish", "unknown_id")] {
+    for (last_id, reason) in [(first.as_str(), "trimmed"), ("6-abcdefghijkl", "unknown_id"), ("rubbish", "unknown_id")]
+    {
         let mut stream = open(&gateway, "channel=graph:a", last_id).await;
         let reset = stream.next().await.unwrap();
         assert_eq!((reset.kind.as_str(), reset.has_id), ("reset", false), "{last_id}");
