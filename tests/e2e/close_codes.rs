@@ -436,7 +436,6 @@ async fn too_many_messages_in_a_minute_are_4429() {
     assert!(code == 4429 && reason.contains("messages"), "{code} {reason}");
 }
 
-/// A registered crew that is moved away from under a socket ends it.
 #[tokio::test]
 async fn a_run_that_turns_out_to_be_anothers_is_4403() {
     let redis = RedisServer::start();
