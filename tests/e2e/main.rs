@@ -5,6 +5,8 @@ mod crew;
 mod handshake;
 mod http;
 mod layers;
+mod pages;
 mod python;
 mod sse;
 mod support;
+mod too_many;
