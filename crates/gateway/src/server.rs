@@ -220,7 +220,11 @@ fn public_router(app: &Arc<App>) -> Router {
         Some(layer) => http.layer(layer),
         None => http,
     };
-    http.merge(routes::socket_routes()).merge(page::routes()).fallback(routes::no_such_endpoint).with_state(app.clone())
+    http.merge(routes::socket_routes())
+        .merge(page::routes())
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .fallback(routes::no_such_endpoint)
+        .with_state(app.clone())
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

@@ -7,7 +7,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::request::Parts,
     response::{IntoResponse, Response},
     routing::get,
@@ -56,6 +56,13 @@ pub async fn no_such_endpoint(State(app): State<Arc<App>>, request: Request) -> 
 
 type Refusal = (CloseCode, Cow<'static, str>);
 
+/// An id in a path. One that is not UTF-8 is refused by a close frame, as every malformed id.
+type PathId = Result<Path<String>, PathRejection>;
+
+fn text(id: PathId) -> String {
+    id.map(|Path(id)| id).unwrap_or_default()
+}
+
 /// What a request asks for.
 struct Asked {
     dialect: Box<dyn Dialect>,
@@ -63,10 +70,10 @@ struct Asked {
     is_public: bool,
 }
 
-async fn run(State(app): State<Arc<App>>, Path(run_id): Path<String>, request: Request) -> Response {
+async fn run(State(app): State<Arc<App>>, run_id: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let query = CrewQuery::of(&parts);
-    let asked = channel("run", &run_id).map(|channel| {
+    let asked = channel("run", &text(run_id)).map(|channel| {
         let terminal = app.config.namespaces.of(&channel).map(|run| run.terminal.clone()).unwrap_or_default();
         let dialect = Box::new(Crew::new(Endpoint::Run { channel, terminal }, query.since, query.types));
         Asked { dialect, is_public: app.config.auth.public_runs }
@@ -94,9 +101,9 @@ async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
     open(app, parts, asked).await
 }
 
-async fn graph(State(app): State<Arc<App>>, Path(crew): Path<String>, request: Request) -> Response {
+async fn graph(State(app): State<Arc<App>>, crew: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = one_graph(&crew, CrewQuery::of(&parts));
+    let asked = one_graph(&text(crew), CrewQuery::of(&parts));
     open(app, parts, asked).await
 }
 
