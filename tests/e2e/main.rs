@@ -1,5 +1,6 @@
 //! End to end: the real binary, a real Redis, real sockets. A file per feature.
 
+mod bytes;
 mod crew;
 mod layers;
 mod support;
