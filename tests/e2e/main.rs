@@ -2,5 +2,6 @@
 
 mod bytes;
 mod crew;
+mod junk;
 mod layers;
 mod support;
