@@ -23,7 +23,9 @@ async fn a_run_is_replayed_from_its_first_event_and_closed_after_done() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let publisher = token(json!({ "publish": ["run:*"], "runs": ["r1"] }));
-    for event in [json!({ "type": "boot", "inputs": {} }), json!({ "type": "error", "fatal": false }), json!({ "type": "done" })] {
+    for event in
+        [json!({ "type": "boot", "inputs": {} }), json!({ "type": "error", "fatal": false }), json!({ "type": "done" })]
+    {
         let body = json!({ "channel": "run:r1", "event": event });
         let answer = gateway::client()
             .post(gateway.url("/api/v1/publish"))

@@ -34,7 +34,8 @@ fn uses(text: &str, module: &str) -> bool {
     }
     let Some((_, list)) = code.split_once("use crate::{") else { return false };
     let list = list.split("\n};").next().unwrap_or_default();
-    list.lines().any(|line| line.trim_start().starts_with(&format!("{module}::")) || line.trim() == format!("{module},"))
+    list.lines()
+        .any(|line| line.trim_start().starts_with(&format!("{module}::")) || line.trim() == format!("{module},"))
 }
 
 #[test]

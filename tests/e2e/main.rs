@@ -1,7 +1,21 @@
 //! End to end: the real binary, a real Redis, real sockets. A file per feature.
 
+mod broker_away;
+mod browser;
 mod bytes;
+mod close_codes;
 mod crew;
+mod dev;
+mod drain;
+mod handshake;
+mod health;
+mod http;
 mod junk;
 mod layers;
+mod nginx;
+mod operator_files;
+mod python;
+mod replicas;
+mod sse;
 mod support;
+mod traces;

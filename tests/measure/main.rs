@@ -65,7 +65,13 @@ async fn latency(gateway: &Server, redis: &Server) -> Result<()> {
         readers.push(tokio::spawn(receive(socket, began)));
     }
     let mut connection = redis::Client::open(redis.url())?.get_multiplexed_async_connection().await?;
-    while redis::cmd("PUBLISH").arg("graph:timed").arg(r#"{"type":"hello"}"#).query_async::<i64>(&mut connection).await? == 0 {
+    while redis::cmd("PUBLISH")
+        .arg("graph:timed")
+        .arg(r#"{"type":"hello"}"#)
+        .query_async::<i64>(&mut connection)
+        .await?
+        == 0
+    {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let mut tick = tokio::time::interval(Duration::from_secs(1) / EVENTS_PER_SECOND);
@@ -85,12 +91,18 @@ async fn latency(gateway: &Server, redis: &Server) -> Result<()> {
     let mut all = Vec::new();
     for reader in readers {
         let latencies = tokio::time::timeout(Duration::from_secs(20), reader).await???;
-        ensure!(latencies.len() == (EVENTS_PER_SECOND * SECONDS) as usize, "a subscriber missed events: {}", latencies.len());
+        ensure!(
+            latencies.len() == (EVENTS_PER_SECOND * SECONDS) as usize,
+            "a subscriber missed events: {}",
+            latencies.len()
+        );
         all.extend(latencies);
     }
     all.sort_unstable();
     let at = |share: f64| all[((all.len() - 1) as f64 * share) as usize] as f64 / 1e6;
-    println!("events                 {EVENTS_PER_SECOND} per second to {SUBSCRIBERS} subscribers for {SECONDS} s, none lost");
+    println!(
+        "events                 {EVENTS_PER_SECOND} per second to {SUBSCRIBERS} subscribers for {SECONDS} s, none lost"
+    );
     println!("latency p50            {:.2} ms", at(0.5));
     println!("latency p99            {:.2} ms", at(0.99));
     println!("latency max            {:.2} ms", at(1.0));

@@ -23,8 +23,10 @@ const SHOWN: [(&str, &str); 17] = [
     ("/error", "error"),
     ("/run_id", "run"),
 ];
-/// Longest value that is shown, in characters.
+/// Longest value that is shown of an event, in characters.
 const LONGEST: usize = 72;
+/// Longest remark: a close reason (RFC 6455: 123 bytes) and what we say about it.
+const LONGEST_REMARK: usize = 400;
 const TIME_OF_DAY: std::ops::Range<usize> = 11..23;
 
 /// Time, channel, type, and a few fields. Nothing in it can move a terminal's cursor.
@@ -63,10 +65,19 @@ fn shown(name: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// Without control characters and no longer than a screen takes.
-pub fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().take(LONGEST).map(|c| if is_safe(c) { c } else { '\u{fffd}' }).collect();
-    if text.chars().nth(LONGEST).is_some() {
+/// A remark that repeats what others have written.
+pub fn remark(text: &str) -> String {
+    bounded(text, LONGEST_REMARK)
+}
+
+fn printable(text: &str) -> String {
+    bounded(text, LONGEST)
+}
+
+/// Without control characters and no longer than that.
+fn bounded(text: &str, longest: usize) -> String {
+    let mut shown: String = text.chars().take(longest).map(|c| if is_safe(c) { c } else { '\u{fffd}' }).collect();
+    if text.chars().nth(longest).is_some() {
         shown.push('…');
     }
     shown

@@ -21,31 +21,31 @@ pub enum ClientError {
     #[error("the token has characters that no token has")]
     BadToken,
     /// 4401: no token, or one that is bad, expired or revoked, and the token source had no better one.
-    #[error("the gateway refuses the token: {reason}")]
+    #[error("refused (4401): {reason}")]
     Unauthorized {
         /// The gateway's words.
         reason: String,
     },
     /// 4403: the token does not grant this channel.
-    #[error("the token does not grant this: {reason}")]
+    #[error("refused (4403): {reason}")]
     Forbidden {
         /// The gateway's words.
         reason: String,
     },
     /// 4404: no such endpoint, or a malformed id.
-    #[error("no such endpoint: {reason}")]
+    #[error("refused (4404): {reason}")]
     NotFound {
         /// The gateway's words.
         reason: String,
     },
     /// 4409: a newer socket of the same client id took this one's place.
-    #[error("replaced by a newer socket: {reason}")]
+    #[error("replaced by a newer socket (4409): {reason}")]
     Replaced {
         /// The gateway's words.
         reason: String,
     },
     /// A close code that the same request would only meet again (1003, 1007, 1008, 1009, 4400).
-    #[error("the gateway refuses the socket ({code}): {reason}")]
+    #[error("refused ({code}): {reason}")]
     Refused {
         /// The close code.
         code: u16,

@@ -13,8 +13,8 @@ use crate::{
     broker::{Broker, Registry},
     config::Config,
     connection::Shared,
-    drain::{self, Drain},
-    limits::{ConnectionLimits, Place, UserPlace},
+    drain::Drain,
+    limits::ConnectionLimits,
     ready::Readiness,
     telemetry::Recorder,
     transport::listener::ClientAddress,
@@ -55,16 +55,6 @@ impl App {
         let host = requested_host(nearest(parts), &parts.headers, &self.config.trusted_proxies);
         self.auth.allows_origin(origin(&parts.headers), host, is_anonymous)
     }
-}
-
-/// What a connection holds on to as long as it is open.
-pub struct Seat {
-    /// When it leaves in a drain; until dropped, the drain waits for it.
-    pub leave: drain::Connection,
-    /// Its place on the replica and of its address.
-    pub _place: Place,
-    /// Its place among its user's.
-    pub _user: Option<UserPlace>,
 }
 
 /// The `Origin` header; one that is no text is nobody's.

@@ -11,7 +11,6 @@ use tokio_tungstenite::{
         Message,
         client::IntoClientRequest,
         http::{HeaderValue, Response},
-
     },
 };
 
@@ -92,4 +91,3 @@ impl Socket {
         }
     }
 }
-

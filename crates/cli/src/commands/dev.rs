@@ -79,13 +79,7 @@ pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> 
     Ok(outcome)
 }
 
-async fn serve(
-    server: Server,
-    signals: ShutdownSignal,
-    publisher: Publisher,
-    args: &Args,
-    seed: u64,
-) -> ExitCode {
+async fn serve(server: Server, signals: ShutdownSignal, publisher: Publisher, args: &Args, seed: u64) -> ExitCode {
     let stop = CancellationToken::new();
     let options = SimulationOptions { seed, speed: args.speed, stop: stop.clone() };
     let crews = (!args.quiet).then(|| tokio::spawn(simulate(publisher, options)));

@@ -219,7 +219,7 @@ fn news(delivery: &Delivery) -> Option<String> {
         Delivery::Connected { resumed: true } => "connected".to_owned(),
         Delivery::Connected { resumed: false } => "connected, live from now on".to_owned(),
         Delivery::Disconnected { cut, retry_in } => {
-            format!("{}; again in {:.1} s", render::printable(&cut.to_string()), retry_in.as_secs_f64())
+            format!("{}; again in {:.1} s", render::remark(&cut.to_string()), retry_in.as_secs_f64())
         }
         Delivery::Reset { reason, from, .. } => {
             let follows = match from {
@@ -233,8 +233,8 @@ fn news(delivery: &Delivery) -> Option<String> {
         }
         Delivery::Gap { missed: Some(missed), .. } => format!("{missed} live events were missed"),
         Delivery::Gap { missed: None, .. } => "live events may have been missed".to_owned(),
-        Delivery::Notice { message } => format!("the gateway says: {}", render::printable(message.text())),
-        Delivery::End { reason } => format!("ended: {}", render::printable(reason)),
+        Delivery::Notice { message } => format!("the gateway says: {}", render::remark(message.text())),
+        Delivery::End { reason } => format!("ended: {}", render::remark(reason)),
         _ => return None,
     })
 }
@@ -245,7 +245,7 @@ fn advice(error: &ClientError) -> String {
         ClientError::Forbidden { .. } => "; `crewcast token check` says what a token grants",
         _ => "",
     };
-    format!("{}{next}", render::printable(&error.to_string()))
+    format!("{}{next}", render::remark(&error.to_string()))
 }
 
 #[cfg(test)]

@@ -32,8 +32,8 @@ use crate::{Client, ClientBuilder, Delivery, Subscription, client::Dial};
 const PATIENCE: Duration = Duration::from_secs(600);
 
 pub(super) struct Fake {
-    dialed: mpsc::UnboundedReceiver<DuplexStream>,
-    dials: mpsc::UnboundedSender<DuplexStream>,
+    dialed: mpsc::Receiver<DuplexStream>,
+    dials: mpsc::Sender<DuplexStream>,
     /// So many attempts to connect fail from now on.
     pub(super) down: Arc<AtomicU32>,
     /// When each attempt was made.
@@ -62,7 +62,7 @@ pub(super) struct Peer {
 
 impl Fake {
     pub(super) fn new() -> Self {
-        let (dials, dialed) = mpsc::unbounded_channel();
+        let (dials, dialed) = mpsc::channel(64);
         Self { dialed, dials, down: Arc::default(), attempts: Arc::default() }
     }
 
@@ -77,7 +77,7 @@ impl Fake {
                     return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
                 }
                 let (ours, theirs) = tokio::io::duplex(4096);
-                dials.send(theirs).map_err(io::Error::other)?;
+                dials.send(theirs).await.map_err(io::Error::other)?;
                 Ok(Box::new(ours) as Box<dyn crate::client::Io>)
             })
         });

@@ -56,4 +56,3 @@ impl Connection {
         self.deadlines.poll(cx).map(|()| Cause::Deadline)
     }
 }
-

@@ -140,10 +140,19 @@ impl Deadlines {
     fn next(&self) -> Instant {
         let stall = self.progress.map(|(_, since)| since + self.stall);
         let heartbeat = self.heartbeat.map(|(at, _)| at);
-        [Some(self.ping), Some(self.heard + SILENCE), heartbeat, self.expiry, self.patience, self.dialect, self.other, stall]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(self.ping)
+        [
+            Some(self.ping),
+            Some(self.heard + SILENCE),
+            heartbeat,
+            self.expiry,
+            self.patience,
+            self.dialect,
+            self.other,
+            stall,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(self.ping)
     }
 }

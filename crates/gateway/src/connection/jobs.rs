@@ -7,11 +7,7 @@ use std::{
 };
 
 use crewcast_events::Channel;
-use futures_util::{
-    StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::Shared;
 use crate::{
@@ -26,9 +22,33 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) enum Done {
     Page { key: u32, channel: Channel, page: Arc<LogPage> },
     Fetched { channel: Channel, offset: u64, page: Arc<LogPage> },
-    Granted { key: u32, result: Result<bool, BrokerError> },
+    Granted { key: u32, channel: Channel, result: Result<bool, BrokerError> },
     Listed { namespace: &'static str, result: Result<Vec<Channel>, BrokerError> },
     Refreshed(Result<Box<Identity>, AuthError>),
+}
+
+/// A question to the auth side.
+pub(super) struct Asked<What = Channel> {
+    what: What,
+    key: u32,
+    is_repeated: bool,
+}
+
+impl<What> Asked<What> {
+    pub(super) fn now(key: u32, what: What) -> Self {
+        Self { what, key, is_repeated: false }
+    }
+
+    /// Again after a pause, since nobody could answer.
+    pub(super) fn again(key: u32, what: What) -> Self {
+        Self { what, key, is_repeated: true }
+    }
+
+    async fn wait(&self) {
+        if self.is_repeated {
+            pause().await;
+        }
+    }
 }
 
 /// Jobs under way; none costs nothing.
@@ -69,39 +89,28 @@ impl Jobs {
     }
 
     /// Asks whether the identity may read a channel; without an identity the endpoint has granted it.
-    pub(super) fn ask(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, key: u32, channel: Channel) {
+    pub(super) fn ask(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, asked: Asked) {
         let (auth, identity) = (shared.auth.clone(), identity.cloned());
         self.push(async move {
+            asked.wait().await;
             let result = match identity {
-                Some(identity) => auth.may_read(&identity, &channel).await,
+                Some(identity) => auth.may_read(&identity, &asked.what).await,
                 None => Ok(true),
             };
-            Done::Granted { key, result }
+            Done::Granted { key: asked.key, channel: asked.what, result }
         });
     }
 
     /// Lists the channels of a namespace that the identity may read.
-    pub(super) fn list(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, namespace: &'static str) {
+    pub(super) fn list(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, asked: Asked<&'static str>) {
         let (auth, identity) = (shared.auth.clone(), identity.cloned());
         self.push(async move {
+            asked.wait().await;
             let result = match identity {
-                Some(identity) => auth.granted(&identity, namespace).await,
+                Some(identity) => auth.granted(&identity, asked.what).await,
                 None => Ok(Vec::new()),
             };
-            Done::Listed { namespace, result }
-        });
-    }
-
-    /// Lists again after a pause.
-    pub(super) fn list_later(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, namespace: &'static str) {
-        let (auth, identity) = (shared.auth.clone(), identity.cloned());
-        self.push(async move {
-            tokio::time::sleep(RETRY).await;
-            let result = match identity {
-                Some(identity) => auth.granted(&identity, namespace).await,
-                None => Ok(Vec::new()),
-            };
-            Done::Listed { namespace, result }
+            Done::Listed { namespace: asked.what, result }
         });
     }
 
@@ -123,7 +132,12 @@ async fn retrying<F: Future<Output = Result<Arc<LogPage>, BrokerError>>>(read: i
     loop {
         match read().await {
             Ok(page) => return page,
-            Err(_) => tokio::time::sleep(RETRY / 2 + RETRY.mul_f64(fastrand::f64() / 2.0)).await,
+            Err(_) => pause().await,
         }
     }
+}
+
+/// Between tries; random, so that those who wait do not come back in step.
+async fn pause() {
+    tokio::time::sleep(RETRY / 2 + RETRY.mul_f64(fastrand::f64() / 2.0)).await;
 }

@@ -9,11 +9,13 @@ mod crowd;
 mod deadlines;
 mod delivered;
 mod jobs;
+mod seat;
 mod stream;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Cow, sync::Arc};
-
 
 use tokio::{
     sync::watch,
@@ -21,7 +23,6 @@ use tokio::{
 };
 
 use crate::{
-    app::Seat,
     auth::{Auth, AuthError, Identity},
     config::Limits,
     dialect::{Action, Actions, Dialect, control},
@@ -41,12 +42,16 @@ use crate::{
 use cause::Cause;
 pub use crowd::{Crowd, Place};
 use deadlines::Deadlines;
-use jobs::{Done, Jobs};
+use jobs::{Asked, Done, Jobs};
+pub use seat::Seat;
 pub use stream::{CHUNKS, run_stream};
 use subscriptions::Subscriptions;
 
 /// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.
 const HIGH_WATER: usize = 128 << 10;
+
+/// How a connection is counted whose peer went without a close frame (RFC 6455 section 7.4.1).
+const LOST: &str = "1006";
 
 /// What every connection of this replica uses.
 pub struct Shared {
@@ -96,16 +101,30 @@ struct Connection {
     actions: Actions,
     told_link_down: bool,
     drains_at: Option<Instant>,
+    peer_is_gone: bool,
     end: Option<End>,
 }
 
 /// Serves one socket until it ends. `identity` is `None` only where no token is asked for
 /// (`auth.public_runs`): then the endpoint's channels are granted.
-pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) {
-    let label = dialect.label();
+///
+/// Not an `async fn`: such a future keeps its arguments beside what is made of them, and there is one
+/// for each idle socket.
+pub fn run(
+    shared: Arc<Shared>,
+    socket: Socket,
+    identity: Option<Identity>,
+    dialect: Box<dyn Dialect>,
+    seat: Seat,
+) -> impl Future<Output = ()> + Send + 'static {
+    let connection = Box::new(Connection::new(shared, socket, identity, dialect, seat));
+    live(connection)
+}
+
+async fn live(mut connection: Box<Connection>) {
+    let label = connection.dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let mut connection = Connection::new(shared, socket, identity, dialect, seat);
     let place = connection.shared.crowd.enter(connection.wake.clone());
 
     connection.open();
@@ -115,13 +134,18 @@ pub async fn run(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>
     }
 
     drop(place);
-    let code = connection.clean_up().await;
+    connection.clean_up().await;
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
-    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, socket: Socket, identity: Option<Identity>, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        socket: Socket,
+        identity: Option<Identity>,
+        dialect: Box<dyn Dialect>,
+        seat: Seat,
+    ) -> Self {
         let wake = Arc::new(Wake::default());
         let expires_at = identity.as_ref().and_then(|identity| identity.expires_at);
         Self {
@@ -132,6 +156,7 @@ impl Connection {
             actions: Vec::new(),
             told_link_down: false,
             drains_at: None,
+            peer_is_gone: false,
             end: None,
             shared,
             identity,
@@ -156,7 +181,10 @@ impl Connection {
         match cause {
             Cause::Message(message) => self.on_message(message),
             Cause::Violation(error) => self.close(error.close_code(), error.to_string()),
-            Cause::PeerGone => self.end = Some((CloseCode::Goodbye, Cow::Borrowed(""))),
+            Cause::PeerGone => {
+                self.peer_is_gone = true;
+                self.close(CloseCode::Goodbye, "");
+            }
             Cause::Entries => self.pull(),
             Cause::Flags => self.on_flags(),
             Cause::Done(done) => self.on_done(done),
@@ -241,20 +269,22 @@ impl Connection {
                 let event = entry.and_then(|entry| entry.event()).cloned();
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
-            Done::Granted { key, result } => match result {
+            Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
+            Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
                 Ok(false) => self.close(CloseCode::Forbidden, "the token does not grant this channel: ask for access"),
-                Err(_) => self.close(CloseCode::Overloaded, "the broker is away: try again"),
+                // The socket waits for the broker as long as its patience lasts; what it reads already goes on.
+                Err(_) => self.jobs.ask(&self.shared, self.identity.as_ref(), Asked::again(key, channel)),
             },
             Done::Listed { namespace, result } => match result {
                 Ok(channels) => {
-                    let identity = self.identity.as_ref();
-                    if self.subscriptions.list(namespace, channels, &mut *self.dialect, &self.shared, &mut self.actions) {
+                    let dialect = &mut *self.dialect;
+                    if self.subscriptions.list(namespace, channels, dialect, &self.shared, &mut self.actions) {
                         // The directory changed while it was read.
-                        self.jobs.list(&self.shared, identity, namespace);
+                        self.jobs.list(&self.shared, self.identity.as_ref(), Asked::now(0, namespace));
                     }
                 }
-                Err(_) => self.jobs.list_later(&self.shared, self.identity.as_ref(), namespace),
+                Err(_) => self.jobs.list(&self.shared, self.identity.as_ref(), Asked::again(0, namespace)),
             },
             Done::Refreshed(result) => self.on_refreshed(result.map(|identity| *identity)),
         }
@@ -301,8 +331,8 @@ impl Connection {
 
     /// Does what the dialect said.
     fn perform(&mut self) {
-        let mut actions = std::mem::take(&mut self.actions);
-        for action in actions.drain(..) {
+        // The buffer goes with its actions: an idle socket keeps none.
+        for action in std::mem::take(&mut self.actions) {
             if self.end.is_some() {
                 break;
             }
@@ -314,11 +344,11 @@ impl Connection {
                 }
                 Action::Subscribe { channel, start } => {
                     let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, self.identity.as_ref(), key, channel);
+                    self.jobs.ask(&self.shared, self.identity.as_ref(), Asked::now(key, channel));
                 }
                 Action::SubscribeAll { namespace, start, appearing } => {
                     self.subscriptions.ask_all(namespace, start, appearing);
-                    self.jobs.list(&self.shared, self.identity.as_ref(), namespace);
+                    self.jobs.list(&self.shared, self.identity.as_ref(), Asked::now(0, namespace));
                 }
                 Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
                 Action::Refresh(token) => self.jobs.refresh(&self.shared, self.identity.as_ref(), token),
@@ -326,9 +356,6 @@ impl Connection {
                 Action::Close(code, reason) => self.end = Some((code, reason)),
             }
         }
-        // Keep the buffer, not a large one.
-        actions.shrink_to(4);
-        self.actions = actions;
         self.subscriptions.delivered.flush(self.dialect.label());
     }
 
@@ -339,13 +366,15 @@ impl Connection {
     }
 
     /// Gives everything back, then says goodbye.
-    async fn clean_up(self) -> &'static str {
-        let Self { socket, subscriptions, jobs, dialect, end, seat, .. } = self;
-        drop((subscriptions, jobs, dialect));
-        let (code, reason) = end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
-        socket.close(code, &reason).await;
-        drop(seat);
-        code.label()
+    fn clean_up(self: Box<Self>) -> impl Future<Output = ()> + Send + 'static {
+        let (code, reason) = self.end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
+        // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
+        let counted = if self.peer_is_gone { LOST } else { code.label() };
+        counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", counted)]).increment(1);
+        let (goodbye, seat) = (self.socket.close(code, &reason), self.seat);
+        async move {
+            goodbye.await;
+            drop(seat);
+        }
     }
 }
-

@@ -9,14 +9,19 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use super::{Shared, deadlines::Deadlines, jobs::{Done, Jobs}, subscriptions::Subscriptions};
+use super::{
+    Seat, Shared,
+    deadlines::Deadlines,
+    jobs::{Asked, Done, Jobs},
+    subscriptions::Subscriptions,
+};
 use crate::{
-    app::Seat,
     auth::Identity,
     dialect::{Action, Actions, Dialect, control, sse::control_event},
     hub::{Flag, Wake},
     relay::LinkState,
     telemetry::metrics::{Metric, counter, gauge},
+    transport::close::CloseCode,
 };
 
 /// A body's chunks end when they pass this many bytes.
@@ -37,6 +42,8 @@ struct Stream {
     told_link_down: bool,
     drains_at: Option<Instant>,
     is_over: bool,
+    /// How its end is counted: as a socket's would be.
+    code: CloseCode,
     seat: Seat,
 }
 
@@ -49,14 +56,19 @@ enum Cause {
 }
 
 /// Serves one event stream into `body` until the client goes away or its grant ends.
-pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity: Identity, dialect: Box<dyn Dialect>, seat: Seat) {
+pub async fn run_stream(
+    shared: Arc<Shared>,
+    body: mpsc::Sender<Bytes>,
+    identity: Identity,
+    dialect: Box<dyn Dialect>,
+    seat: Seat,
+) {
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
     let mut stream = Stream::new(shared, identity, dialect, seat);
     let place = stream.shared.crowd.enter(stream.wake.clone());
     stream.open();
-    let mut code = "1000";
     while !stream.is_over || !stream.pending.is_empty() {
         if !stream.pending.is_empty() {
             let chunk = stream.pending.split().freeze();
@@ -64,7 +76,7 @@ pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => break,
                 Err(_) => {
-                    code = "4408";
+                    stream.code = CloseCode::Stalled;
                     break;
                 }
             }
@@ -75,6 +87,7 @@ pub async fn run_stream(shared: Arc<Shared>, body: mpsc::Sender<Bytes>, identity
             cause => stream.handle(cause),
         }
     }
+    let code = stream.code.label();
     drop((stream, place));
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
     counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
@@ -96,6 +109,7 @@ impl Stream {
             told_link_down: false,
             drains_at: None,
             is_over: false,
+            code: CloseCode::Goodbye,
             shared,
             identity,
             dialect,
@@ -155,7 +169,7 @@ impl Stream {
     fn on_flags(&mut self) {
         if self.wake.take(Flag::Grants) {
             if let Err(error) = self.shared.auth.still_good(&self.identity) {
-                return self.end("unauthorized", &error.reason());
+                return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());
             }
             self.subscriptions.review(&self.identity, &mut self.jobs, &self.shared);
         }
@@ -187,11 +201,13 @@ impl Stream {
             Done::Page { key, channel, page } => {
                 self.subscriptions.take_page(key, &channel, &page, &mut *self.dialect, &mut self.actions);
             }
-            Done::Granted { key, result: Ok(true) } => self.subscriptions.grant(key, &self.shared),
+            Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {
-                self.end("forbidden", "the token no longer grants a channel of this stream");
+                self.end(CloseCode::Forbidden, "forbidden", "the token no longer grants a channel of this stream");
             }
-            Done::Granted { result: Err(_), .. } => self.end("broker_unavailable", "the broker is away: try again"),
+            Done::Granted { key, channel, result: Err(_) } => {
+                self.jobs.ask(&self.shared, Some(&self.identity), Asked::again(key, channel));
+            }
             // An event stream never asks for these.
             Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) => {}
         }
@@ -199,16 +215,17 @@ impl Stream {
 
     fn on_deadline(&mut self, now: Instant) {
         if self.deadlines.has_expired(now) {
-            return self.end("unauthorized", "token expired");
+            return self.end(CloseCode::Unauthorized, "unauthorized", "token expired");
         }
         if self.deadlines.has_lost_patience(now) {
-            return self.end("broker_unavailable", "the broker is away: reconnect with backoff");
+            return self.end(CloseCode::Overloaded, "broker_unavailable", "the broker is away: reconnect with backoff");
         }
         if self.drains_at.is_some_and(|at| at <= now) {
             let in_ms = self.seat.leave.reconnect_hint_ms();
             // EventSource waits this long before it comes back.
             self.pending.extend_from_slice(format!("retry: {in_ms}\n").as_bytes());
             self.pending.extend_from_slice(&control_event(&control::reconnect(in_ms)));
+            self.code = CloseCode::GoingAway;
             self.is_over = true;
             return;
         }
@@ -229,10 +246,13 @@ impl Stream {
                 }
                 Action::Subscribe { channel, start } => {
                     let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, Some(&self.identity), key, channel);
+                    self.jobs.ask(&self.shared, Some(&self.identity), Asked::now(key, channel));
                 }
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
-                Action::Close(..) => self.is_over = true,
+                Action::Close(code, _) => {
+                    self.code = code;
+                    self.is_over = true;
+                }
                 // The dialect of event streams has no use for these.
                 Action::SubscribeAll { .. } | Action::Fetch { .. } | Action::Refresh(_) => {}
             }
@@ -241,8 +261,9 @@ impl Stream {
     }
 
     /// The stream's head has long been answered with 200: why it ends can only be said in it.
-    fn end(&mut self, code: &str, text: &str) {
-        self.pending.extend_from_slice(&control_event(&control::error(code, text)));
+    fn end(&mut self, code: CloseCode, word: &str, text: &str) {
+        self.code = code;
+        self.pending.extend_from_slice(&control_event(&control::error(word, text)));
         self.is_over = true;
     }
 }

@@ -4,7 +4,11 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crewcast_events::{Channel, EventId};
 
-use super::{Shared, delivered::Delivered, jobs::Jobs};
+use super::{
+    Shared,
+    delivered::Delivered,
+    jobs::{Asked, Jobs},
+};
 use crate::{
     auth::Identity,
     dialect::{Actions, Dialect},
@@ -81,6 +85,11 @@ impl Subscriptions {
         index as u32
     }
 
+    /// Whether the place `key` is still this channel's: grants and pages are asked for and come later.
+    pub(super) fn is_at(&self, key: u32, channel: &Channel) -> bool {
+        self.channels.get(key as usize).and_then(Option::as_ref).is_some_and(|s| s.channel == *channel)
+    }
+
     /// The channel may be read: begin.
     pub(super) fn grant(&mut self, key: u32, shared: &Shared) {
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
@@ -122,7 +131,7 @@ impl Subscriptions {
     pub(super) fn review(&mut self, identity: &Identity, jobs: &mut Jobs, shared: &Arc<Shared>) {
         for (key, subscription) in self.channels.iter().enumerate() {
             if let Some(subscription) = subscription.as_ref().filter(|subscription| !subscription.is_listed) {
-                jobs.ask(shared, Some(identity), key as u32, subscription.channel.clone());
+                jobs.ask(shared, Some(identity), Asked::now(key as u32, subscription.channel.clone()));
             }
         }
         if let Some(all) = &mut self.all {
@@ -130,7 +139,7 @@ impl Subscriptions {
                 all.changed = true;
             } else {
                 all.listing = true;
-                jobs.list(shared, Some(identity), all.namespace);
+                jobs.list(shared, Some(identity), Asked::now(0, all.namespace));
             }
         }
     }

@@ -101,12 +101,25 @@ fn ten_messages_that_are_not_understood_close_the_socket() {
     assert!(out.is_empty());
     crew.on_client(r#"{"action":"auth","token":"x"}"#, &mut out);
     assert_eq!(lines(&mut out), ["refresh"]);
-    let junk = ["", "7", "[]", "nonsense", r#"{"action":"subscribe"}"#, r#"{"action":"auth"}"#, "{}", "null", r#"{"type":"ping"}"#];
+    let junk = [
+        "",
+        "7",
+        "[]",
+        "nonsense",
+        r#"{"action":"subscribe"}"#,
+        r#"{"action":"auth"}"#,
+        "{}",
+        "null",
+        r#"{"type":"ping"}"#,
+    ];
     for text in junk {
         crew.on_client(text, &mut out);
         let said = lines(&mut out);
         assert_eq!(said.len(), 1, "{said:?}");
-        assert!(said[0].starts_with(r#"send {"type":"error","source":"gateway","code":"unknown_action","message":"#), "{said:?}");
+        assert!(
+            said[0].starts_with(r#"send {"type":"error","source":"gateway","code":"unknown_action","message":"#),
+            "{said:?}"
+        );
     }
     crew.on_client("tenth", &mut out);
     assert!(lines(&mut out)[1].starts_with("close 4400 "));

@@ -73,6 +73,8 @@ impl Budget {
 impl Hub {
     /// An empty hub, and what it will ask of whoever subscribes at the broker.
     pub fn new(limits: RingLimits) -> (Arc<Self>, mpsc::UnboundedReceiver<Demand>) {
+        // Bounded by what sends: a room's first member and its last make one demand each.
+        #[allow(clippy::disallowed_methods)]
         let (demand, demands) = mpsc::unbounded_channel();
         let budget = Arc::new(Budget { limits, held: AtomicUsize::new(0) });
         (Arc::new(Self { rooms: DashMap::new(), budget, demand }), demands)

@@ -24,7 +24,15 @@ pub(crate) struct Ring {
 
 impl Ring {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
-        Self { entries: VecDeque::new(), first: 0, bytes: 0, live_evicted: 0, live_total: 0, position_before: None, budget }
+        Self {
+            entries: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            live_evicted: 0,
+            live_total: 0,
+            position_before: None,
+            budget,
+        }
     }
 
     /// The channel's position before anything entered the ring.

@@ -91,8 +91,9 @@ function onEvent(name, event, raw) {
 
 /** Shows another run while the reader follows and the one he watched has been over for a moment. */
 function follow(event) {
+  if (typeof event.run_id !== "string" || !CHANNEL_ID.test(event.run_id)) return;
   run.seen(event.run_id, event.crew_id);
-  if (!byId("follow").checked || event.run_id === run.id || !CHANNEL_ID.test(event.run_id)) return;
+  if (!byId("follow").checked || event.run_id === run.id) return;
   if (run.id === null || run.endedFor() > LINGER_MS) openRun(event.run_id);
 }
 

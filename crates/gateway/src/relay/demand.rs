@@ -1,11 +1,14 @@
 //! What the hub wants is subscribed at the broker, in batches; what nobody reads any more is given up.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use crewcast_events::Channel;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{LINGER, Line, Relay, line::Need};
+use super::{LINGER, Line, Relay};
 use crate::{
     broker::BrokerError,
     hub::{Demand, Room},
@@ -36,6 +39,8 @@ pub(super) async fn serve(relay: Arc<Relay>, mut demands: mpsc::UnboundedReceive
             }
         }
         give_up_idle(&relay, &mut lingering).await;
+        // What waited for the broker may have been given up meanwhile.
+        wanted.retain(|channel| relay.lines.contains_key(channel));
         for chunk in wanted.chunks(BATCH) {
             if let Err(error) = open_lines(&relay, chunk).await {
                 tracing::debug!(%error, channels = chunk.len(), "channels wait for the broker");
@@ -61,11 +66,11 @@ async fn open_lines(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(), Brok
         relay.broker.barrier().await?;
     }
     for (channel, snapshot) in channels.iter().zip(snapshots) {
-        let need = match relay.lines.get_mut(channel) {
-            Some(mut line) => line.open(snapshot),
-            None => Need::Nothing,
-        };
-        relay.settle_if_needed(channel.clone(), need);
+        let Some(mut line) = relay.lines.get_mut(channel) else { continue };
+        let need = line.open(snapshot);
+        let unsettled = line.unsettled(need);
+        drop(line);
+        relay.settle(unsettled);
     }
     Ok(())
 }
@@ -94,7 +99,8 @@ impl Relay {
     fn add_line(&self, room: Arc<Room>) -> Channel {
         let channel = room.channel().clone();
         let retain = self.retains(&channel);
-        self.lines.insert(channel.clone(), Line::new(room, retain));
+        let serial = self.serials.fetch_add(1, Ordering::Relaxed);
+        self.lines.insert(channel.clone(), Line::new(room, retain, serial));
         channel
     }
 }

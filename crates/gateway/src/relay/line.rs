@@ -6,13 +6,16 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crewcast_events::{Channel, Event, EventId, ResetReason, Resumed, Since, resume};
+use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
 use crate::{
     broker::{Page, Snapshot},
     hub::{Entry, Item, Room},
-    telemetry::metrics::{Metric, counter},
+    telemetry::{
+        metrics::{Metric, counter},
+        trace,
+    },
 };
 
 /// Messages held back while something is settled, at most. Logged ones beyond it are read from the log
@@ -27,7 +30,7 @@ pub(super) enum Accepted {
     /// It is forwarded, dropped, or held for something that is under way.
     Done,
     /// It is held: the log must be read.
-    NeedsLog,
+    NeedsLog(Need),
 }
 
 /// What to read next to settle what is held.
@@ -39,6 +42,15 @@ pub(super) enum Need {
     Behind(u64),
     /// The log from an older offset on, to see whether a held message is a repeat.
     Verify(u64),
+}
+
+/// A line that waits for a read of its log. A channel that is given up and wanted again is another line:
+/// what was read for the old one says nothing about the new one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Unsettled {
+    pub(super) channel: Channel,
+    pub(super) need: Need,
+    serial: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,6 +65,7 @@ enum Phase {
 
 pub(super) struct Line {
     room: Arc<Room>,
+    serial: u64,
     phase: Phase,
     position: Option<EventId>,
     retain: bool,
@@ -78,11 +91,13 @@ pub(super) struct Check {
 }
 
 impl Line {
-    pub(super) fn new(room: Arc<Room>, retain: bool) -> Self {
+    /// `serial` tells this line from earlier ones of the same channel.
+    pub(super) fn new(room: Arc<Room>, retain: bool, serial: u64) -> Self {
         let namespace = room.channel().namespace().to_owned();
         Self {
             received: counter(Metric::EventsReceived, &[("namespace", &namespace)]),
             room,
+            serial,
             phase: Phase::Joining,
             position: None,
             retain,
@@ -99,6 +114,19 @@ impl Line {
         self.room.channel()
     }
 
+    pub(super) fn unsettled(&self, need: Need) -> Unsettled {
+        Unsettled { channel: self.channel().clone(), need, serial: self.serial }
+    }
+
+    /// Takes what was read for a line that was unsettled, if it is this one.
+    pub(super) fn take(&mut self, unsettled: &Unsettled, page: &Page) -> Need {
+        match unsettled.need {
+            _ if unsettled.serial != self.serial => Need::Nothing,
+            Need::Nothing => Need::Nothing,
+            Need::Behind(_) => self.settle(page),
+            Need::Verify(_) => self.verify(page),
+        }
+    }
 
     pub(super) fn position(&self) -> Option<EventId> {
         self.position
@@ -131,7 +159,7 @@ impl Line {
             Some(_) => {
                 self.hold(event);
                 self.phase = Phase::Settling;
-                return Accepted::NeedsLog;
+                return Accepted::NeedsLog(Need::Behind(self.offset()));
             }
         }
         Accepted::Done
@@ -254,6 +282,9 @@ impl Line {
     }
 
     fn forward(&mut self, event: Event) {
+        // Ends with this function: then the event is in the ring, and its readers are rung.
+        let _span = trace::is_on()
+            .then(|| trace::delivery_span(event.field(Field::Traceparent).as_deref(), self.channel().as_str()));
         match event.id() {
             Some(id) => self.position = Some(id),
             None => self.heard_live = true,
@@ -357,4 +388,3 @@ impl Line {
         self.held_bytes = self.held.iter().map(|event| event.raw().len()).sum();
     }
 }
-

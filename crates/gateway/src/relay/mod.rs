@@ -15,7 +15,7 @@ mod settle;
 mod watch;
 
 use std::{
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -60,6 +60,7 @@ pub struct Relay {
     broker: Arc<dyn Broker>,
     namespaces: Namespaces,
     lines: DashMap<Channel, Line>,
+    serials: AtomicU64,
     message_limit: usize,
     link: state::Sender<LinkState>,
     control: OnceLock<Arc<dyn ControlSink>>,
@@ -82,6 +83,7 @@ impl Relay {
             broker,
             namespaces,
             lines: DashMap::new(),
+            serials: AtomicU64::new(0),
             message_limit,
             link: state::Sender::new(LinkState::Down(Instant::now())),
             control: OnceLock::new(),
@@ -144,10 +146,10 @@ impl Sink for Relay {
         };
         let Some(mut line) = self.lines.get_mut(channel) else { return };
         line.count_received();
-        if line.accept(event) == Accepted::NeedsLog {
-            let channel = line.channel().clone();
+        if let Accepted::NeedsLog(need) = line.accept(event) {
+            let unsettled = line.unsettled(need);
             drop(line);
-            self.settle_soon(channel);
+            self.settle(unsettled);
         }
     }
 

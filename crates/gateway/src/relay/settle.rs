@@ -2,9 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crewcast_events::Channel;
-
-use super::{Relay, line::Need};
+use super::{
+    Relay,
+    line::{Need, Unsettled},
+};
 
 /// Entries of one read.
 const PAGE: usize = 512;
@@ -12,32 +13,22 @@ const PAGE: usize = 512;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 impl Relay {
-    /// Settles a line that holds a message it cannot place.
-    pub(super) fn settle_soon(&self, channel: Channel) {
-        let need = self.lines.get(&channel).map(|line| Need::Behind(line.position().map_or(0, |id| id.offset())));
-        self.settle_if_needed(channel, need.unwrap_or(Need::Nothing));
-    }
-
     /// Spawns the reading that a line asked for. A line asks for one thing at a time, so that each channel
     /// is read once, however many sockets wait.
-    pub(super) fn settle_if_needed(&self, channel: Channel, need: Need) {
-        if need == Need::Nothing {
-            return;
-        }
-        if let Some(relay) = self.me.upgrade() {
-            self.spawn(settle(relay, channel, need));
+    pub(super) fn settle(&self, unsettled: Unsettled) {
+        if unsettled.need != Need::Nothing
+            && let Some(relay) = self.me.upgrade()
+        {
+            self.spawn(read_until_settled(relay, unsettled));
         }
     }
 }
 
-async fn settle(relay: Arc<Relay>, channel: Channel, mut need: Need) {
+async fn read_until_settled(relay: Arc<Relay>, mut unsettled: Unsettled) {
     let mut wait = BACKOFF.0;
-    loop {
-        let offset = match need {
-            Need::Nothing => return,
-            Need::Behind(offset) | Need::Verify(offset) => offset,
-        };
-        let page = match relay.broker.history(&channel, offset, PAGE).await {
+    while let Need::Behind(offset) | Need::Verify(offset) = unsettled.need {
+        let channel = &unsettled.channel;
+        let page = match relay.broker.history(channel, offset, PAGE).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(%channel, %error, "the log could not be read; trying again");
@@ -47,11 +38,7 @@ async fn settle(relay: Arc<Relay>, channel: Channel, mut need: Need) {
             }
         };
         wait = BACKOFF.0;
-        let Some(mut line) = relay.lines.get_mut(&channel) else { return };
-        need = match need {
-            Need::Nothing => return,
-            Need::Behind(_) => line.settle(&page),
-            Need::Verify(_) => line.verify(&page),
-        };
+        let Some(mut line) = relay.lines.get_mut(&unsettled.channel) else { return };
+        unsettled.need = line.take(&unsettled, &page);
     }
 }

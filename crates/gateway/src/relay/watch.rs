@@ -77,8 +77,9 @@ impl Relay {
         // A position beyond the head is a message that was faster than this answer, or another history:
         // the log tells which.
         if behind_head && let Some(need) = line.begin_settling() {
+            let unsettled = line.unsettled(need);
             drop(line);
-            self.settle_if_needed(channel.clone(), need);
+            self.settle(unsettled);
         }
     }
 }

@@ -17,9 +17,9 @@ use hyper::upgrade::OnUpgrade;
 
 use super::not_found;
 use crate::{
-    app::{App, Seat},
+    app::App,
     auth::{AuthError, Credential, Identity, Presented},
-    connection,
+    connection::{self, Seat},
     dialect::{
         Dialect,
         crew::{Crew, Endpoint},
@@ -120,7 +120,9 @@ impl CrewQuery {
         for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
             match &*key {
                 "since" => asked.since = value.parse().ok(),
-                "types" => asked.types.extend(value.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)),
+                "types" => {
+                    asked.types.extend(value.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned))
+                }
                 "crew_id" if !value.is_empty() => asked.crew_id = Some(value.into_owned()),
                 _ => {}
             }
@@ -176,9 +178,7 @@ async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked
         return Err(refused_by(AuthError::Origin));
     }
     let user = match &identity {
-        Some(identity) if !identity.anonymous => {
-            Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?)
-        }
+        Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?),
         _ => None,
     };
     Ok(Admitted { identity, dialect: asked.dialect, seat: Seat { leave, _place: place, _user: user } })
@@ -199,13 +199,15 @@ fn refused_by_limit(limit: LimitReached) -> Refusal {
 }
 
 async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refusal>) {
-    let Ok(Ok((stream, leftover))) = tokio::time::timeout(app.config.limits.handshake, take_stream(on_upgrade)).await else {
+    let Ok(Ok((stream, leftover))) = tokio::time::timeout(app.config.limits.handshake, take_stream(on_upgrade)).await
+    else {
         return refused("lost");
     };
     let socket = Socket::new(stream, app.config.limits.message, leftover);
     match admitted {
         Ok(Admitted { identity, dialect, seat }) => {
-            connection::run(app.shared.clone(), socket, identity, dialect, seat).await;
+            // A task of its own: this one's room for the handshake would stay as long as the socket.
+            app.sockets.spawn(connection::run(app.shared.clone(), socket, identity, dialect, seat));
         }
         Err((code, reason)) => socket.close(code, &reason).await,
     }

@@ -13,6 +13,7 @@ use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
 /// What to mint. Lists are written with commas; `*` means all that the org has.
 #[derive(clap::Args, Debug, Default)]
+#[group(skip)]
 pub struct Args {
     /// The user
     #[arg(long, required = true, value_name = "USER")]

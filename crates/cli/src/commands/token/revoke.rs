@@ -9,10 +9,9 @@ use crate::{duration, error::CliError, link, output, settings::ConfigArgs};
 
 /// Arguments of `token revoke`.
 #[derive(clap::Args, Debug)]
-#[group(required = true, multiple = false, id = "target", args = ["jti", "sub"])]
 pub struct Args {
     /// Revoke the token with this id
-    #[arg(long)]
+    #[arg(long, required_unless_present = "sub", conflicts_with = "sub")]
     pub jti: Option<String>,
     /// Revoke every token of this user that was issued until now
     #[arg(long, value_name = "USER")]
