@@ -1,6 +1,9 @@
 //! The channels of one connection: which it asked for, which it may read, and its cursors in them.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use crewcast_events::{Channel, EventId};
 
@@ -63,7 +66,8 @@ impl Subscriptions {
 
     /// Notes a channel whose grant is being asked for.
     pub(super) fn ask(&mut self, channel: Channel, start: Start) -> u32 {
-        self.add(Subscription { channel, start, reader: None, is_listed: false })
+        let vacant = self.channels.iter().position(Option::is_none);
+        self.add(vacant, Subscription { channel, start, reader: None, is_listed: false })
     }
 
     /// Notes a namespace whose granted channels are being listed.
@@ -72,17 +76,15 @@ impl Subscriptions {
             Some(Box::new(AllOf { namespace, start, appearing, was_listed: false, listing: true, changed: false }));
     }
 
-    fn add(&mut self, subscription: Subscription) -> u32 {
-        let vacant = self.channels.iter().position(Option::is_none);
-        let index = vacant.unwrap_or(self.channels.len());
-        match self.channels.get_mut(index) {
-            Some(place) => *place = Some(subscription),
-            None => {
-                self.channels.reserve_exact(1);
-                self.channels.push(Some(subscription));
-            }
+    fn add(&mut self, vacant: Option<usize>, subscription: Subscription) -> u32 {
+        if let Some(index) = vacant {
+            self.channels[index] = Some(subscription);
+            return index as u32;
         }
-        index as u32
+        // Most sockets carry one channel: no room for more is kept.
+        self.channels.reserve_exact(1);
+        self.channels.push(Some(subscription));
+        self.channels.len() as u32 - 1
     }
 
     /// Whether the place `key` is still this channel's: grants and pages are asked for and come later.
@@ -113,16 +115,22 @@ impl Subscriptions {
         let start = if std::mem::replace(&mut all.was_listed, true) { all.appearing } else { all.start };
         let again = std::mem::take(&mut all.changed);
         all.listing = again;
-        for place in &mut self.channels {
-            if let Some(gone) = place.take_if(|s| s.is_listed && !granted.contains(&s.channel)) {
+        // Sets, because there may be tens of thousands of channels.
+        let mut appeared: HashSet<Channel> = granted.into_iter().collect();
+        let mut vacant = Vec::new();
+        for (index, place) in self.channels.iter_mut().enumerate() {
+            let is_granted = place.as_ref().is_some_and(|s| appeared.remove(&s.channel));
+            if let Some(gone) = place.take_if(|s| s.is_listed && !is_granted) {
                 dialect.on_channel_gone(&gone.channel, out);
             }
-        }
-        for channel in granted {
-            if !self.channels.iter().flatten().any(|subscription| subscription.channel == channel) {
-                let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
-                self.grant(key, shared);
+            if place.is_none() {
+                vacant.push(index);
             }
+        }
+        self.channels.reserve_exact(appeared.len().saturating_sub(vacant.len()));
+        for channel in appeared {
+            let key = self.add(vacant.pop(), Subscription { channel, start, reader: None, is_listed: true });
+            self.grant(key, shared);
         }
         again
     }
