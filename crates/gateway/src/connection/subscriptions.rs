@@ -75,7 +75,8 @@ impl Subscriptions {
 
     /// Notes a channel whose grant is being asked for.
     pub(super) fn ask(&mut self, channel: Channel, start: Start) -> u32 {
-        self.add(Subscription { channel, start, reader: None, is_listed: false })
+        let vacant = self.channels.iter().position(Option::is_none);
+        self.add(vacant, Subscription { channel, start, reader: None, is_listed: false })
     }
 
     /// Notes a namespace whose granted channels are being listed.
@@ -125,19 +126,19 @@ impl Subscriptions {
         let start = if std::mem::replace(&mut all.was_listed, true) { all.appearing } else { all.start };
         let again = std::mem::take(&mut all.changed);
         all.listing = again;
-        let wanted: HashSet<&Channel> = granted.iter().collect();
+        // Sets, because there may be tens of thousands of channels.
+        let mut appeared: HashSet<Channel> = granted.into_iter().collect();
         for (key, place) in (0..).zip(&mut self.channels) {
-            if let Some(gone) = place.take_if(|s| s.is_listed && !wanted.contains(&s.channel)) {
+            let is_granted = place.as_ref().is_some_and(|s| appeared.remove(&s.channel));
+            if let Some(gone) = place.take_if(|s| s.is_listed && !is_granted) {
                 dialect.on_channel_gone(&gone.channel, out);
                 self.vacant.push(key);
             }
         }
-        let known: HashSet<Channel> = self.channels.iter().flatten().map(|s| s.channel.clone()).collect();
-        for channel in granted {
-            if !known.contains(&channel) {
-                let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
-                self.grant(key, shared);
-            }
+        self.channels.reserve_exact(appeared.len().saturating_sub(self.vacant.len()));
+        for channel in appeared {
+            let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
+            self.grant(key, shared);
         }
         again
     }
