@@ -1,8 +1,11 @@
 //! Servers and clients of the tests. Every server listens on a free port and ends with its owner.
 
+pub mod command;
 pub mod gateway;
+pub mod http;
 pub mod redis;
 pub mod socket;
+pub mod sse;
 pub mod token;
 
 use std::time::{Duration, Instant};

@@ -155,6 +155,10 @@ impl Connection {
     }
 
     fn open(&mut self) {
+        // A token that was revoked before this socket entered the crowd.
+        if let Some(Err(error)) = self.identity.as_ref().map(|identity| self.shared.auth.still_good(identity)) {
+            return self.close(close_code(&error), error.reason());
+        }
         self.dialect.on_open(&mut self.actions);
         self.perform();
         // Flags that were raised before this socket entered the crowd.

@@ -115,6 +115,10 @@ impl Stream {
     }
 
     fn open(&mut self) {
+        // A token that was revoked before this stream entered the crowd.
+        if let Err(error) = self.shared.auth.still_good(&self.identity) {
+            return self.end("unauthorized", &error.reason());
+        }
         self.dialect.on_open(&mut self.actions);
         self.perform();
         self.look_at_link();

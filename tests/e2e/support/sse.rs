@@ -1,0 +1,126 @@
+//! An EventSource: what the HTML standard (section 9.2) says a browser reads from an event stream.
+
+use std::{collections::VecDeque, time::Duration};
+
+use reqwest::{RequestBuilder, Response};
+use serde_json::Value;
+
+use super::PATIENCE;
+
+/// One dispatched event.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// `event:`.
+    pub kind: String,
+    /// `data:`, its lines joined.
+    pub data: String,
+    /// Whether an `id:` stood beside the data.
+    pub has_id: bool,
+}
+
+impl Message {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.data).unwrap()
+    }
+}
+
+pub struct EventStream {
+    pub response: Response,
+    unread: String,
+    ready: VecDeque<Message>,
+    /// What EventSource repeats as `Last-Event-ID` when it reconnects.
+    pub last_id: String,
+    pub comments: Vec<String>,
+    /// Of the block that is being read.
+    lines: Vec<String>,
+}
+
+impl EventStream {
+    /// Opens a stream that is granted.
+    pub async fn open(request: RequestBuilder) -> Self {
+        let response = request.header("accept", "text/event-stream").send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            response,
+            unread: String::new(),
+            ready: VecDeque::new(),
+            last_id: String::new(),
+            comments: Vec::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// The next event; `None` when the stream has ended.
+    pub async fn next(&mut self) -> Option<Message> {
+        while self.ready.is_empty() {
+            if !self.read().await {
+                return None;
+            }
+        }
+        self.ready.pop_front()
+    }
+
+    /// The next event that a producer has published.
+    pub async fn event(&mut self) -> Message {
+        loop {
+            let message = self.next().await.expect("the stream goes on");
+            if message.json()["source"] != "gateway" {
+                return message;
+            }
+        }
+    }
+
+    /// Reads until the server has said where the stream stands.
+    pub async fn opened(&mut self) {
+        while self.last_id.is_empty() {
+            assert!(self.read().await, "the stream goes on");
+        }
+    }
+
+    /// Nothing is dispatched within a moment.
+    pub async fn is_quiet(&mut self) -> bool {
+        tokio::time::timeout(Duration::from_millis(300), self.next()).await.is_err()
+    }
+
+    /// Reads one chunk; `false` at the end of the stream.
+    pub async fn read(&mut self) -> bool {
+        let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("a chunk in time").unwrap();
+        let Some(chunk) = chunk else { return false };
+        self.unread.push_str(std::str::from_utf8(&chunk).unwrap());
+        while let Some((line, rest)) = self.unread.split_once('\n') {
+            let line = line.to_owned();
+            self.unread = rest.to_owned();
+            self.take(line);
+        }
+        true
+    }
+
+    fn take(&mut self, line: String) {
+        if let Some(comment) = line.strip_prefix(':') {
+            self.comments.push(comment.trim().to_owned());
+        } else if line.is_empty() {
+            self.dispatch();
+        } else {
+            self.lines.push(line);
+        }
+    }
+
+    fn dispatch(&mut self) {
+        let (mut kind, mut data, mut has_id) = ("message".to_owned(), Vec::new(), false);
+        for line in std::mem::take(&mut self.lines) {
+            let (field, value) = line.split_once(':').unwrap_or((&line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
+            match field {
+                "id" => (self.last_id, has_id) = (value, true),
+                "event" => kind = value,
+                "data" => data.push(value),
+                "retry" => {}
+                other => panic!("unknown field {other:?}"),
+            }
+        }
+        if !data.is_empty() {
+            self.ready.push_back(Message { kind, data: data.join("\n"), has_id });
+        }
+    }
+}
