@@ -31,6 +31,9 @@ use crate::{
 /// At most this often all sockets review their grants for changes that concern nobody in particular.
 const REVIEW_EVERY: Duration = Duration::from_secs(5);
 
+/// How long requests in flight may hold up the end.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
 /// A logged message is the producer's event with an id of at most 41 bytes spliced in.
 const ID_MARGIN: usize = 64;
 
@@ -112,17 +115,21 @@ impl Server {
     /// one told and closed at its own moment, the process gone within `drain.grace`, or at once with the second signal.
     pub async fn run(self, signals: impl Signals) -> Outcome {
         let outcome = self.app.drain.clone().run(signals).await;
-        self.stop().await;
+        // Who was asked to go at once, or has used the grace up, waits for nobody.
+        self.stop_within(if outcome == Outcome::Empty { LAST_REQUESTS } else { Duration::ZERO }).await;
         outcome
     }
 
     /// Ends without telling anybody.
     pub async fn stop(self) {
+        self.stop_within(LAST_REQUESTS).await;
+    }
+
+    async fn stop_within(self, patience: Duration) {
         self.accepting.cancel();
         self.stop.cancel();
         self.tasks.close();
-        // A request in flight is not worth more than this.
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.tasks.wait()).await;
+        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
         self.relay.stop().await;
         self.app.broker.close().await;
     }
@@ -154,7 +161,7 @@ impl Server {
 /// One replica's parts, put together and not yet started.
 pub(crate) struct Parts {
     pub(crate) app: Arc<App>,
-    relay: Arc<Relay>,
+    pub(crate) relay: Arc<Relay>,
     hub: Arc<Hub>,
 }
 

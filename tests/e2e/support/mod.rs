@@ -1,5 +1,6 @@
 //! Servers and clients of the tests. Every server listens on a free port and ends with its owner.
 
+pub mod balancer;
 pub mod command;
 pub mod gateway;
 pub mod http;

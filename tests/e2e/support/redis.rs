@@ -69,6 +69,12 @@ impl RedisServer {
         list.lines().map(str::to_owned).collect()
     }
 
+    /// Sends the server a signal: STOP freezes it, CONT lets it go on.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
     /// Ends the server at once, keeping its directory.
     pub fn kill(&mut self) {
         let _ = self.process.kill();

@@ -12,6 +12,8 @@ mod jobs;
 mod seat;
 mod stream;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -47,6 +49,9 @@ use subscriptions::Subscriptions;
 
 /// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.
 const HIGH_WATER: usize = 128 << 10;
+
+/// How a connection is counted whose peer went without a close frame (RFC 6455 section 7.4.1).
+const LOST: &str = "1006";
 
 /// What every connection of this replica uses.
 pub struct Shared {
@@ -96,6 +101,7 @@ struct Connection {
     actions: Actions,
     told_link_down: bool,
     drains_at: Option<Instant>,
+    peer_is_gone: bool,
     end: Option<End>,
 }
 
@@ -121,9 +127,12 @@ pub async fn run(
     }
 
     drop(place);
-    let code = connection.clean_up().await;
+    let (code, reason) = connection.end.take().unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
+    // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
+    let counted = if connection.peer_is_gone { LOST } else { code.label() };
+    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", counted)]).increment(1);
+    connection.clean_up(code, &reason).await;
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
-    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
 }
 
 impl Connection {
@@ -144,6 +153,7 @@ impl Connection {
             actions: Vec::new(),
             told_link_down: false,
             drains_at: None,
+            peer_is_gone: false,
             end: None,
             shared,
             identity,
@@ -172,7 +182,10 @@ impl Connection {
         match cause {
             Cause::Message(message) => self.on_message(message),
             Cause::Violation(error) => self.close(error.close_code(), error.to_string()),
-            Cause::PeerGone => self.end = Some((CloseCode::Goodbye, Cow::Borrowed(""))),
+            Cause::PeerGone => {
+                self.peer_is_gone = true;
+                self.close(CloseCode::Goodbye, "");
+            }
             Cause::Entries => self.pull(),
             Cause::Flags => self.on_flags(),
             Cause::Done(done) => self.on_done(done),
@@ -357,12 +370,10 @@ impl Connection {
     }
 
     /// Gives everything back, then says goodbye.
-    async fn clean_up(self) -> &'static str {
-        let Self { socket, subscriptions, jobs, dialect, end, seat, .. } = self;
+    async fn clean_up(self, code: CloseCode, reason: &str) {
+        let Self { socket, subscriptions, jobs, dialect, seat, .. } = self;
         drop((subscriptions, jobs, dialect));
-        let (code, reason) = end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
-        socket.close(code, &reason).await;
+        socket.close(code, reason).await;
         drop(seat);
-        code.label()
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     hub::{Flag, Wake},
     relay::LinkState,
     telemetry::metrics::{Metric, counter, gauge},
+    transport::close::CloseCode,
 };
 
 /// A body's chunks end when they pass this many bytes.
@@ -41,6 +42,8 @@ struct Stream {
     told_link_down: bool,
     drains_at: Option<Instant>,
     is_over: bool,
+    /// How its end is counted: as a socket's would be.
+    code: CloseCode,
     seat: Seat,
 }
 
@@ -66,7 +69,6 @@ pub async fn run_stream(
     let mut stream = Stream::new(shared, identity, dialect, seat);
     let place = stream.shared.crowd.enter(stream.wake.clone());
     stream.open();
-    let mut code = "1000";
     while !stream.is_over || !stream.pending.is_empty() {
         if !stream.pending.is_empty() {
             let chunk = stream.pending.split().freeze();
@@ -74,7 +76,7 @@ pub async fn run_stream(
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => break,
                 Err(_) => {
-                    code = "4408";
+                    stream.code = CloseCode::Stalled;
                     break;
                 }
             }
@@ -85,6 +87,7 @@ pub async fn run_stream(
             cause => stream.handle(cause),
         }
     }
+    let code = stream.code.label();
     drop((stream, place));
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
     counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
@@ -106,6 +109,7 @@ impl Stream {
             told_link_down: false,
             drains_at: None,
             is_over: false,
+            code: CloseCode::Goodbye,
             shared,
             identity,
             dialect,
@@ -169,7 +173,7 @@ impl Stream {
     fn on_flags(&mut self) {
         if self.wake.take(Flag::Grants) {
             if let Err(error) = self.shared.auth.still_good(&self.identity) {
-                return self.end("unauthorized", &error.reason());
+                return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());
             }
             self.subscriptions.review(&self.identity, &mut self.jobs, &self.shared);
         }
@@ -203,7 +207,7 @@ impl Stream {
             }
             Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {
-                self.end("forbidden", "the token no longer grants a channel of this stream");
+                self.end(CloseCode::Forbidden, "forbidden", "the token no longer grants a channel of this stream");
             }
             Done::Granted { key, channel, result: Err(_) } => {
                 self.jobs.ask(&self.shared, Some(&self.identity), Asked::again(key, channel));
@@ -215,16 +219,17 @@ impl Stream {
 
     fn on_deadline(&mut self, now: Instant) {
         if self.deadlines.has_expired(now) {
-            return self.end("unauthorized", "token expired");
+            return self.end(CloseCode::Unauthorized, "unauthorized", "token expired");
         }
         if self.deadlines.has_lost_patience(now) {
-            return self.end("broker_unavailable", "the broker is away: reconnect with backoff");
+            return self.end(CloseCode::Overloaded, "broker_unavailable", "the broker is away: reconnect with backoff");
         }
         if self.drains_at.is_some_and(|at| at <= now) {
             let in_ms = self.seat.leave.reconnect_hint_ms();
             // EventSource waits this long before it comes back.
             self.pending.extend_from_slice(format!("retry: {in_ms}\n").as_bytes());
             self.pending.extend_from_slice(&control_event(&control::reconnect(in_ms)));
+            self.code = CloseCode::GoingAway;
             self.is_over = true;
             return;
         }
@@ -248,7 +253,10 @@ impl Stream {
                     self.jobs.ask(&self.shared, Some(&self.identity), Asked::now(key, channel));
                 }
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
-                Action::Close(..) => self.is_over = true,
+                Action::Close(code, _) => {
+                    self.code = code;
+                    self.is_over = true;
+                }
                 // The dialect of event streams has no use for these.
                 Action::SubscribeAll { .. } | Action::Fetch { .. } | Action::Refresh(_) => {}
             }
@@ -257,8 +265,9 @@ impl Stream {
     }
 
     /// The stream's head has long been answered with 200: why it ends can only be said in it.
-    fn end(&mut self, code: &str, text: &str) {
-        self.pending.extend_from_slice(&control_event(&control::error(code, text)));
+    fn end(&mut self, code: CloseCode, word: &str, text: &str) {
+        self.code = code;
+        self.pending.extend_from_slice(&control_event(&control::error(word, text)));
         self.is_over = true;
     }
 }

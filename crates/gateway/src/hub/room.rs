@@ -6,6 +6,7 @@ use crewcast_events::{Channel, EventId};
 use parking_lot::Mutex;
 
 use super::{Budget, Entry, Flag, Hub, Item, Wake, ring::Ring};
+use crate::telemetry::metrics::{Metric, gauge};
 
 /// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
 const READ_BYTES: usize = 256 << 10;
@@ -14,6 +15,8 @@ const READ_BYTES: usize = 256 << 10;
 pub struct Room {
     channel: Channel,
     state: Mutex<State>,
+    /// Of the whole namespace.
+    subscriptions: metrics::Gauge,
 }
 
 struct State {
@@ -74,7 +77,8 @@ impl Room {
             members: Vec::new(),
             vacant: Vec::new(),
         };
-        Self { channel, state: Mutex::new(state) }
+        let subscriptions = gauge(Metric::Subscriptions, &[("namespace", channel.namespace())]);
+        Self { channel, state: Mutex::new(state), subscriptions }
     }
 
     /// The channel's name.
@@ -170,6 +174,7 @@ impl Member {
             }
         };
         drop(state);
+        room.subscriptions.increment(1.0);
         Self { hub, room, slot, joined }
     }
 
@@ -238,6 +243,7 @@ impl State {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.room.subscriptions.decrement(1.0);
         let mut state = self.room.state.lock();
         state.members[self.slot as usize] = None;
         state.vacant.push(self.slot);

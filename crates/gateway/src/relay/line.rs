@@ -6,13 +6,16 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crewcast_events::{Channel, Event, EventId, ResetReason, Resumed, Since, resume};
+use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
 use crate::{
     broker::{Page, Snapshot},
     hub::{Entry, Item, Room},
-    telemetry::metrics::{Metric, counter},
+    telemetry::{
+        metrics::{Metric, counter},
+        trace,
+    },
 };
 
 /// Messages held back while something is settled, at most. Logged ones beyond it are read from the log
@@ -279,6 +282,9 @@ impl Line {
     }
 
     fn forward(&mut self, event: Event) {
+        // Ends with this function: then the event is in the ring, and its readers are rung.
+        let _span = trace::is_on()
+            .then(|| trace::delivery_span(event.field(Field::Traceparent).as_deref(), self.channel().as_str()));
         match event.id() {
             Some(id) => self.position = Some(id),
             None => self.heard_live = true,
