@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use crewcast_events::{Kind, Namespaces};
 use crewcast_publisher::Transport;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -85,7 +86,8 @@ impl Server {
         let Parts { app, relay, hub } = assemble(config, broker.clone(), registry, recorder)?;
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let crowd = app.shared.crowd.clone();
-        relay.set_control(Arc::new(Controls { auth: app.auth.clone(), hub, crowd, tasks: tasks.clone() }));
+        let (auth, namespaces) = (app.auth.clone(), app.config.namespaces.clone());
+        relay.set_control(Arc::new(Controls { auth, hub, namespaces, crowd, tasks: tasks.clone() }));
         if let Err(error) = broker.start(relay.clone()).await {
             tracing::warn!(%error, "the broker is not there yet; waiting for it");
         }
@@ -270,22 +272,36 @@ async fn watch_grants(app: Arc<App>) {
 struct Controls {
     auth: Arc<Auth>,
     hub: Arc<Hub>,
+    namespaces: Namespaces,
     crowd: Arc<Crowd>,
     tasks: TaskTracker,
+}
+
+impl Controls {
+    fn review_all(&self) {
+        let crowd = self.crowd.clone();
+        self.tasks.spawn(async move { crowd.raise(Flag::Grants).await });
+    }
 }
 
 impl ControlSink for Controls {
     fn on_control(&self, control: &Control) {
         self.auth.on_control(control);
         match control {
-            Control::Directory { claim, .. } if claim.kind != crewcast_events::Kind::Crew => {
-                // Only readers of that very channel can gain or lose by it.
-                self.hub.raise(claim.kind.as_str(), &claim.id, Flag::Grants);
+            Control::Directory { claim, from, .. } => {
+                let channels = || self.namespaces.channels_of(claim.kind, &claim.id);
+                if from.is_some() {
+                    // Before any reader of the new owner is told that he may read.
+                    channels().for_each(|channel| self.hub.forget_past(&channel));
+                }
+                if claim.kind == Kind::Crew {
+                    self.review_all();
+                } else {
+                    // Only readers of these very channels can gain or lose by it.
+                    channels().for_each(|channel| self.hub.raise(&channel, Flag::Grants));
+                }
             }
-            Control::Directory { .. } | Control::Revoked(_) => {
-                let crowd = self.crowd.clone();
-                self.tasks.spawn(async move { crowd.raise(Flag::Grants).await });
-            }
+            Control::Revoked(_) => self.review_all(),
         }
     }
 

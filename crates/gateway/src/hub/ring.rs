@@ -58,6 +58,13 @@ impl Ring {
             && (self.entries.len() > limits.events || self.bytes > limits.bytes || self.budget.is_exceeded())
     }
 
+    /// Drops every entry; the sequence numbers go on.
+    pub(crate) fn clear(&mut self) {
+        while !self.entries.is_empty() {
+            self.evict();
+        }
+    }
+
     fn evict(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
             self.first += 1;
