@@ -121,7 +121,7 @@ impl Stream {
     fn open(&mut self) {
         // A token that was revoked before this stream entered the crowd.
         if let Err(error) = self.shared.auth.still_good(&self.identity) {
-            return self.end("unauthorized", &error.reason());
+            return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());
         }
         self.dialect.on_open(&mut self.actions);
         self.perform();
