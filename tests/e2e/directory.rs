@@ -207,9 +207,9 @@ async fn a_crew_that_is_moved_away_leaves_open_sockets_and_takes_no_history_alon
     for watchers in &mut new {
         assert_eq!(said(&mut watchers.missions).await, "of zeta");
     }
+    live(&redis, "graph:own-of-acme", "the end");
     for watchers in &mut former {
-        live(&redis, "graph:own-of-acme", "the end");
-        while said(&mut watchers.graphs).await != "the end" {}
+        hears(&mut watchers.graphs, "the end").await;
         assert!(watchers.graphs.is_quiet().await && watchers.missions.is_quiet().await);
     }
     for replica in &replicas {
