@@ -107,17 +107,24 @@ struct Connection {
 
 /// Serves one socket until it ends. `identity` is `None` only where no token is asked for
 /// (`auth.public_runs`): then the endpoint's channels are granted.
-pub async fn run(
+///
+/// Not an `async fn`: such a future keeps its arguments beside what is made of them, and there is one
+/// for each idle socket.
+pub fn run(
     shared: Arc<Shared>,
     socket: Socket,
     identity: Option<Identity>,
     dialect: Box<dyn Dialect>,
     seat: Seat,
-) {
-    let label = dialect.label();
+) -> impl Future<Output = ()> + Send + 'static {
+    let connection = Box::new(Connection::new(shared, socket, identity, dialect, seat));
+    live(connection)
+}
+
+async fn live(mut connection: Box<Connection>) {
+    let label = connection.dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let mut connection = Connection::new(shared, socket, identity, dialect, seat);
     let place = connection.shared.crowd.enter(connection.wake.clone());
 
     connection.open();
@@ -127,11 +134,7 @@ pub async fn run(
     }
 
     drop(place);
-    let (code, reason) = connection.end.take().unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
-    // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
-    let counted = if connection.peer_is_gone { LOST } else { code.label() };
-    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", counted)]).increment(1);
-    connection.clean_up(code, &reason).await;
+    connection.clean_up().await;
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
 }
 
@@ -332,8 +335,8 @@ impl Connection {
 
     /// Does what the dialect said.
     fn perform(&mut self) {
-        let mut actions = std::mem::take(&mut self.actions);
-        for action in actions.drain(..) {
+        // The buffer goes with its actions: an idle socket keeps none.
+        for action in std::mem::take(&mut self.actions) {
             if self.end.is_some() {
                 break;
             }
@@ -357,9 +360,6 @@ impl Connection {
                 Action::Close(code, reason) => self.end = Some((code, reason)),
             }
         }
-        // Keep the buffer, not a large one.
-        actions.shrink_to(4);
-        self.actions = actions;
         self.subscriptions.delivered.flush(self.dialect.label());
     }
 
@@ -370,10 +370,15 @@ impl Connection {
     }
 
     /// Gives everything back, then says goodbye.
-    async fn clean_up(self, code: CloseCode, reason: &str) {
-        let Self { socket, subscriptions, jobs, dialect, seat, .. } = self;
-        drop((subscriptions, jobs, dialect));
-        socket.close(code, reason).await;
-        drop(seat);
+    fn clean_up(self: Box<Self>) -> impl Future<Output = ()> + Send + 'static {
+        let (code, reason) = self.end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
+        // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
+        let counted = if self.peer_is_gone { LOST } else { code.label() };
+        counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", counted)]).increment(1);
+        let (goodbye, seat) = (self.socket.close(code, &reason), self.seat);
+        async move {
+            goodbye.await;
+            drop(seat);
+        }
     }
 }

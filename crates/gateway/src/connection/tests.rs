@@ -19,7 +19,6 @@ use tokio::{
 
 use super::*;
 use crate::{
-    app::Seat,
     auth::{Grants, Ids, mint},
     broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
     config::{Algorithm, Config, Secret},

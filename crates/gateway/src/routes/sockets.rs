@@ -206,7 +206,8 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     let socket = Socket::new(stream, app.config.limits.message, leftover);
     match admitted {
         Ok(Admitted { identity, dialect, seat }) => {
-            connection::run(app.shared.clone(), socket, identity, dialect, seat).await;
+            // A task of its own: this one's room for the handshake would stay as long as the socket.
+            app.sockets.spawn(connection::run(app.shared.clone(), socket, identity, dialect, seat));
         }
         Err((code, reason)) => socket.close(code, &reason).await,
     }
