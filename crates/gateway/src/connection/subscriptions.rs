@@ -25,9 +25,15 @@ const TURN: usize = 64;
 pub(super) struct Subscriptions {
     wake: Arc<Wake>,
     channels: Vec<Option<Subscription>>,
+    /// Places of channels that went.
+    vacant: Vec<u32>,
     all: Option<Box<AllOf>>,
     /// Channels that have entries, in the order in which they were rung.
     ready: VecDeque<u32>,
+    /// Channels that wait for a page of the log, and the offset behind which. One page at a time is under
+    /// way: more would wait in memory for a reader that may be slow.
+    waiting: VecDeque<(u32, Channel, u64)>,
+    page_under_way: bool,
     buffer: Vec<Arc<Entry>>,
     pub(super) delivered: Delivered,
 }
@@ -57,8 +63,11 @@ impl Subscriptions {
         Self {
             wake,
             channels: Vec::new(),
+            vacant: Vec::new(),
             all: None,
             ready: VecDeque::new(),
+            waiting: VecDeque::new(),
+            page_under_way: false,
             buffer: Vec::new(),
             delivered: Delivered::default(),
         }
@@ -66,8 +75,7 @@ impl Subscriptions {
 
     /// Notes a channel whose grant is being asked for.
     pub(super) fn ask(&mut self, channel: Channel, start: Start) -> u32 {
-        let vacant = self.channels.iter().position(Option::is_none);
-        self.add(vacant, Subscription { channel, start, reader: None, is_listed: false })
+        self.add(Subscription { channel, start, reader: None, is_listed: false })
     }
 
     /// Notes a namespace whose granted channels are being listed.
@@ -76,13 +84,15 @@ impl Subscriptions {
             Some(Box::new(AllOf { namespace, start, appearing, was_listed: false, listing: true, changed: false }));
     }
 
-    fn add(&mut self, vacant: Option<usize>, subscription: Subscription) -> u32 {
-        if let Some(index) = vacant {
-            self.channels[index] = Some(subscription);
-            return index as u32;
+    fn add(&mut self, subscription: Subscription) -> u32 {
+        if let Some(key) = self.vacant.pop() {
+            self.channels[key as usize] = Some(subscription);
+            return key;
         }
-        // Most sockets carry one channel: no room for more is kept.
-        self.channels.reserve_exact(1);
+        if self.channels.is_empty() {
+            // Most sockets read one channel.
+            self.channels.reserve_exact(1);
+        }
         self.channels.push(Some(subscription));
         self.channels.len() as u32 - 1
     }
@@ -117,19 +127,16 @@ impl Subscriptions {
         all.listing = again;
         // Sets, because there may be tens of thousands of channels.
         let mut appeared: HashSet<Channel> = granted.into_iter().collect();
-        let mut vacant = Vec::new();
-        for (index, place) in self.channels.iter_mut().enumerate() {
+        for (key, place) in (0..).zip(&mut self.channels) {
             let is_granted = place.as_ref().is_some_and(|s| appeared.remove(&s.channel));
             if let Some(gone) = place.take_if(|s| s.is_listed && !is_granted) {
                 dialect.on_channel_gone(&gone.channel, out);
-            }
-            if place.is_none() {
-                vacant.push(index);
+                self.vacant.push(key);
             }
         }
-        self.channels.reserve_exact(appeared.len().saturating_sub(vacant.len()));
+        self.channels.reserve_exact(appeared.len().saturating_sub(self.vacant.len()));
         for channel in appeared {
-            let key = self.add(vacant.pop(), Subscription { channel, start, reader: None, is_listed: true });
+            let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
             self.grant(key, shared);
         }
         again
@@ -152,19 +159,13 @@ impl Subscriptions {
         }
     }
 
-    /// Whether some channel has entries.
+    /// Whether some channel has entries, or could ask for a page.
     pub(super) fn have_entries(&mut self) -> bool {
-        !self.ready.is_empty() || self.wake.has_ready()
+        !self.ready.is_empty() || self.wake.has_ready() || (!self.page_under_way && !self.waiting.is_empty())
     }
 
     /// Reads one turn of one channel and hands it to the dialect. Says whether there may be more.
-    pub(super) fn read_one(
-        &mut self,
-        dialect: &mut dyn Dialect,
-        jobs: &mut Jobs,
-        shared: &Shared,
-        out: &mut Actions,
-    ) -> bool {
+    pub(super) fn read_one(&mut self, dialect: &mut dyn Dialect, out: &mut Actions) -> bool {
         if self.ready.is_empty() {
             let mut rung = Vec::new();
             self.wake.take_ready(&mut rung);
@@ -184,7 +185,7 @@ impl Subscriptions {
                 self.ready.push_front(key);
             }
             Read::Entries => self.ready.push_back(key),
-            Read::NeedsPage(offset) => jobs.page(shared, key, channel.clone(), offset),
+            Read::NeedsPage(offset) => self.waiting.push_back((key, channel.clone(), offset)),
             Read::Idle if reader.is_in_ring() => dialect.on_caught_up(channel, reader.position(), out),
             Read::Idle => {}
         }
@@ -192,6 +193,20 @@ impl Subscriptions {
         buffer.shrink_to(0);
         self.buffer = buffer;
         true
+    }
+
+    /// Asks for the next page that some channel waits for, unless one is under way.
+    pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &Shared) {
+        while !self.page_under_way {
+            let Some((key, channel, offset)) = self.waiting.pop_front() else {
+                self.waiting = VecDeque::new();
+                return;
+            };
+            if self.is_at(key, &channel) {
+                self.page_under_way = true;
+                jobs.page(shared, key, channel, offset);
+            }
+        }
     }
 
     /// A page of the log has come for one channel.
@@ -203,6 +218,7 @@ impl Subscriptions {
         dialect: &mut dyn Dialect,
         out: &mut Actions,
     ) {
+        self.page_under_way = false;
         let place = self.channels.get_mut(key as usize).and_then(Option::as_mut);
         // The place may have gone to another channel since the page was asked for.
         let Some(subscription) = place.filter(|subscription| subscription.channel == *of) else { return };

@@ -20,7 +20,7 @@ use tokio::{
 use super::*;
 use crate::{
     auth::{Grants, Ids, mint},
-    broker::{Broker, Link, Sink},
+    broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
     config::{Algorithm, Config, Secret},
     dialect::crew::{Crew, Endpoint},
     server::{Parts, assemble},
@@ -325,6 +325,18 @@ async fn a_token_that_expires_closes_its_socket() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_that_is_revoked_while_its_socket_opens_closes_it() {
+    let bench = Bench::new().await;
+    // After the handshake's check and before the socket stands in the crowd that is told.
+    let target = RevocationTarget::Sub("u1".to_owned());
+    let (issued_until, remember_until) = (unix_now(), unix_now() + 100);
+    bench.parts.app.auth.on_control(&Control::Revoked(Revocation { target, issued_until, remember_until }));
+    let (at, heard) = bench.graph().end().await;
+    assert_eq!(heard, Heard::Close(4401, "token revoked".to_owned()));
+    assert_at(at, seconds(0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fresh_token_moves_the_end() {
     let bench = Bench::new().await;
     let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
@@ -389,7 +401,7 @@ async fn sockets_wait_for_a_broker_that_is_away_as_long_as_patience_lasts() {
     let broker = |state: &str| json!({ "type": "broker", "source": "gateway", "state": state });
     let change = async |link| {
         bench.parts.relay.link(link);
-        bench.parts.app.shared.crowd.raise(Flag::Link).await;
+        bench.parts.app.shared.crowd.raise(Flag::Link, |_| true).await;
     };
     tokio::time::sleep(seconds(1)).await;
     change(Link::Down).await;
