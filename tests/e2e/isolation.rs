@@ -92,8 +92,15 @@ async fn a_socket_for_another_orgs_crew_or_run_is_refused() {
             }
         }
         let granted = token(json!({ "org": reader, "crews": "*" }));
-        let mut with_ticket =
-            connect(&world.gateway.ws(&format!("/ws/graph/{}?ticket={}", crew(foreign), ticket(&world.gateway, &granted).await)), None).await;
+        let mut with_ticket = connect(
+            &world.gateway.ws(&format!(
+                "/ws/graph/{}?ticket={}",
+                crew(foreign),
+                ticket(&world.gateway, &granted).await
+            )),
+            None,
+        )
+        .await;
         refused(&mut with_ticket, "a ticket").await;
     }
 }
@@ -158,7 +165,8 @@ async fn event_streams_and_history_of_another_org_are_refused() {
         world.speak(org, &format!("word of {org}")).await;
     }
     for (reader, foreign) in [("acme", "zeta"), ("zeta", "acme")] {
-        let channels = |org: &str| [format!("graph:{}", crew(org)), format!("mission:{}", crew(org)), format!("run:{}", run(org))];
+        let channels =
+            |org: &str| [format!("graph:{}", crew(org)), format!("mission:{}", crew(org)), format!("run:{}", run(org))];
         for (how, token) in greedy(reader) {
             for channel in channels(foreign) {
                 for path in [
@@ -179,7 +187,8 @@ async fn event_streams_and_history_of_another_org_are_refused() {
                 let answer = get(&world.gateway, &format!("/api/v1/channels/{channel}/events?after=0"), &token).await;
                 let body: Value = answer.json().await.unwrap();
                 assert_eq!(body["events"][0]["said"], yours.as_str(), "{channel}");
-                let request = client().get(world.gateway.url(&format!("/sse?channel={channel}&since=0"))).bearer_auth(&token);
+                let request =
+                    client().get(world.gateway.url(&format!("/sse?channel={channel}&since=0"))).bearer_auth(&token);
                 assert_eq!(EventStream::open(request).await.event().await.json()["said"], yours.as_str());
             }
         }
@@ -190,7 +199,8 @@ async fn event_streams_and_history_of_another_org_are_refused() {
 async fn nobody_publishes_into_or_registers_what_another_org_owns() {
     let world = World::new().await;
     for (writer, foreign) in [("acme", "zeta"), ("zeta", "acme")] {
-        let channels = [format!("graph:{}", crew(foreign)), format!("mission:{}", crew(foreign)), format!("run:{}", run(foreign))];
+        let channels =
+            [format!("graph:{}", crew(foreign)), format!("mission:{}", crew(foreign)), format!("run:{}", run(foreign))];
         let by_pattern = token(json!({ "org": writer, "publish": ["graph:*", "mission:*", "run:*"] }));
         let by_name = token(json!({ "org": writer, "publish": channels }));
         for token in [&by_pattern, &by_name] {
@@ -209,7 +219,10 @@ async fn nobody_publishes_into_or_registers_what_another_org_owns() {
         let claim = |body: Value| post(&world.gateway, "/api/v1/directory", &by_pattern, body);
         for (kind, id) in [("crew", crew(foreign)), ("run", run(foreign))] {
             let taken = problem(claim(json!({ "kind": kind, "id": id })).await, 409, "owned-by-another").await;
-            assert!(!taken["detail"].as_str().unwrap().replace(&id, "").contains(foreign), "whose it is stays unsaid: {taken}");
+            assert!(
+                !taken["detail"].as_str().unwrap().replace(&id, "").contains(foreign),
+                "whose it is stays unsaid: {taken}"
+            );
         }
         problem(claim(json!({ "kind": "crew", "id": "fresh", "org": foreign })).await, 403, "forbidden").await;
         // A run of one's own must not open it to another org's crew.
@@ -274,7 +287,8 @@ async fn hears(socket: &mut Socket, word: &str) {
 impl World {
     /// Knocks until the socket hears it, and lets it read all of that.
     async fn joined(&self, socket: &mut Socket, channel: &str) {
-        let knock = |said: &str| self.redis.publish(channel, json!({ "type": "x", "said": said }).to_string().as_bytes());
+        let knock =
+            |said: &str| self.redis.publish(channel, json!({ "type": "x", "said": said }).to_string().as_bytes());
         let began = Instant::now();
         knock("knock");
         while socket.is_quiet().await {

@@ -3,7 +3,6 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use crewcast_events::{Kind, Namespaces};
 use crewcast_publisher::Transport;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -11,15 +10,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     auth::{Auth, AuthSetupError},
-    broker::{Broker, BrokerError, Control, Registry, memory::MemoryBroker, redis::RedisBroker},
+    broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
     connection::{Crowd, Shared},
+    control::{Controls, Reviews},
     drain::{Drain, Outcome, Signals},
     hub::{Flag, Hub, RingLimits},
     limits::{ConnectionLimits, Rate, open_files, raise_open_files},
     page,
     ready::Readiness,
-    relay::{ControlSink, LinkState, Relay},
+    relay::{LinkState, Relay},
     replay::History,
     routes::{self, cors},
     telemetry::{
@@ -85,9 +85,8 @@ impl Server {
         let (broker, registry) = brokers(&config)?;
         let Parts { app, relay, hub } = assemble(config, broker.clone(), registry, recorder)?;
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let crowd = app.shared.crowd.clone();
-        let (auth, namespaces) = (app.auth.clone(), app.config.namespaces.clone());
-        relay.set_control(Arc::new(Controls { auth, hub, namespaces, crowd, tasks: tasks.clone() }));
+        let reviews = Arc::new(Reviews::default());
+        relay.set_control(Arc::new(Controls::new(app.clone(), hub, reviews.clone())));
         if let Err(error) = broker.start(relay.clone()).await {
             tracing::warn!(%error, "the broker is not there yet; waiting for it");
         }
@@ -103,7 +102,7 @@ impl Server {
             tasks,
         };
         server.spawn_listeners(public_listener, admin_listener);
-        server.spawn_watchers();
+        server.spawn_watchers(reviews);
         tracing::info!(public = %server.public, admin = %server.admin, "serving");
         Ok(server)
     }
@@ -117,8 +116,10 @@ impl Server {
     /// one told and closed at its own moment, the process gone within `drain.grace`, or at once with the second signal.
     pub async fn run(self, signals: impl Signals) -> Outcome {
         let outcome = self.app.drain.clone().run(signals).await;
-        // Who was asked to go at once, or has used the grace up, waits for nobody.
-        self.stop_within(if outcome == Outcome::Empty { LAST_REQUESTS } else { Duration::ZERO }).await;
+        // Who was asked to go at once, or has used the grace up, waits for nobody: the process ends.
+        if outcome == Outcome::Empty {
+            self.stop().await;
+        }
         outcome
     }
 
@@ -147,8 +148,10 @@ impl Server {
         self.tasks.spawn(listener::serve(admin, router, options, self.stop.clone()));
     }
 
-    fn spawn_watchers(&self) {
+    fn spawn_watchers(&self, reviews: Arc<Reviews>) {
         let (app, stop) = (self.app.clone(), &self.stop);
+        let crowd = app.shared.crowd.clone();
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(crowd)));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_drain(app.clone())));
@@ -213,7 +216,11 @@ fn public_router(app: &Arc<App>) -> Router {
         Some(layer) => http.layer(layer),
         None => http,
     };
-    http.merge(routes::socket_routes()).merge(page::routes()).fallback(routes::no_such_endpoint).with_state(app.clone())
+    http.merge(routes::socket_routes())
+        .merge(page::routes())
+        .method_not_allowed_fallback(routes::method_not_allowed)
+        .fallback(routes::no_such_endpoint)
+        .with_state(app.clone())
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
@@ -246,7 +253,7 @@ async fn watch_link(app: Arc<App>) {
     loop {
         let is_up = *link.borrow_and_update() == LinkState::Up;
         gauge(Metric::BrokerUp, &[]).set(f64::from(u8::from(is_up)));
-        app.shared.crowd.raise(Flag::Link).await;
+        app.shared.crowd.raise(Flag::Link, |_| true).await;
         if link.changed().await.is_err() {
             return;
         }
@@ -256,56 +263,14 @@ async fn watch_link(app: Arc<App>) {
 /// Tells every socket when this replica begins to go away.
 async fn watch_drain(app: Arc<App>) {
     app.drain.begun().await;
-    app.shared.crowd.raise(Flag::Drain).await;
+    app.shared.crowd.raise(Flag::Drain, |_| true).await;
 }
 
 /// Lets every socket review its grants when the auth side has learnt something by itself.
 async fn watch_grants(app: Arc<App>) {
     let mut changes = app.auth.changes();
     while changes.changed().await.is_ok() {
-        app.shared.crowd.raise(Flag::Grants).await;
+        app.shared.crowd.raise(Flag::Grants, |_| true).await;
         tokio::time::sleep(REVIEW_EVERY).await;
-    }
-}
-
-/// Acts on control messages at once, for those whom they concern.
-struct Controls {
-    auth: Arc<Auth>,
-    hub: Arc<Hub>,
-    namespaces: Namespaces,
-    crowd: Arc<Crowd>,
-    tasks: TaskTracker,
-}
-
-impl Controls {
-    fn review_all(&self) {
-        let crowd = self.crowd.clone();
-        self.tasks.spawn(async move { crowd.raise(Flag::Grants).await });
-    }
-}
-
-impl ControlSink for Controls {
-    fn on_control(&self, control: &Control) {
-        self.auth.on_control(control);
-        match control {
-            Control::Directory { claim, from, .. } => {
-                let channels = || self.namespaces.channels_of(claim.kind, &claim.id);
-                if from.is_some() {
-                    // Before any reader of the new owner is told that he may read.
-                    channels().for_each(|channel| self.hub.forget_past(&channel));
-                }
-                if claim.kind == Kind::Crew {
-                    self.review_all();
-                } else {
-                    // Only readers of these very channels can gain or lose by it.
-                    channels().for_each(|channel| self.hub.raise(&channel, Flag::Grants));
-                }
-            }
-            Control::Revoked(_) => self.review_all(),
-        }
-    }
-
-    fn on_link_up(&self) {
-        self.auth.on_link_up();
     }
 }

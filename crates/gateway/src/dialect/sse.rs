@@ -21,19 +21,19 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// One event stream.
 pub struct Sse {
     channels: Vec<(Channel, Start)>,
-    /// With several channels the id names the position in each.
-    positions: Option<BTreeMap<Channel, EventId>>,
+    /// With several channels the id names the position in each; `None`: before its first event.
+    positions: Option<BTreeMap<Channel, Option<EventId>>>,
     types: Box<[String]>,
 }
 
 impl Sse {
-    /// A stream of these channels. `last_event_id` is what the browser repeats: one id, or with several
-    /// channels `<channel>=<id>` joined by commas.
+    /// A stream of these channels. `last_event_id` is what the browser repeats: one id (with several channels it is
+    /// that of each), or `<channel>=<id>` joined by commas.
     pub fn new(channels: Vec<Channel>, last_event_id: Option<&str>, types: Vec<String>) -> Self {
         let is_combined = channels.len() > 1;
         let since = |channel: &Channel| -> Option<Since> {
-            let text = last_event_id?;
-            if !is_combined {
+            let text = last_event_id.filter(|text| !text.is_empty())?;
+            if !text.contains('=') {
                 return text.parse().ok();
             }
             let parts = text.split(',').filter_map(|part| part.split_once('='));
@@ -43,7 +43,8 @@ impl Sse {
             channels.into_iter().map(|channel| (since(&channel).map_or(Start::Live, Start::Since), channel)).collect();
         let positions = is_combined.then(|| {
             let known = starts.iter().filter_map(|(start, channel)| match start {
-                Start::Since(Since::After(id)) => Some((channel.clone(), *id)),
+                Start::Since(Since::After(id)) => Some((channel.clone(), Some(*id))),
+                Start::Since(Since::Beginning) => Some((channel.clone(), None)),
                 _ => None,
             });
             known.collect()
@@ -52,14 +53,15 @@ impl Sse {
         Self { channels, positions, types: types.into() }
     }
 
-    fn id_line(&mut self, channel: &Channel, id: EventId) -> Bytes {
-        let Some(positions) = &mut self.positions else { return format!("id: {id}\n").into() };
+    fn id_line(&mut self, channel: &Channel, id: Option<EventId>) -> Bytes {
+        let text = |id: Option<EventId>| id.map_or_else(|| "0".to_owned(), |id| id.to_string());
+        let Some(positions) = &mut self.positions else { return format!("id: {}\n", text(id)).into() };
         positions.insert(channel.clone(), id);
         let mut line = String::from("id: ");
         for (n, (channel, id)) in positions.iter().enumerate() {
             let comma = if n == 0 { "" } else { "," };
             // Writing to a String cannot fail.
-            let _ = write!(line, "{comma}{channel}={id}");
+            let _ = write!(line, "{comma}{channel}={}", text(*id));
         }
         line.push('\n');
         line.into()
@@ -85,9 +87,9 @@ impl Dialect for Sse {
 
     fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions) {
         let starts_live = self.channels.iter().any(|(known, start)| known == channel && *start == Start::Live);
-        if starts_live && let Some(id) = opening.position {
-            // A client that is cut before its first event resumes from here.
-            let mut line = self.id_line(channel, id).to_vec();
+        if starts_live {
+            // A client that is cut before its first event resumes from here, also where nothing was ever published.
+            let mut line = self.id_line(channel, opening.position).to_vec();
             line.extend_from_slice(b"\n");
             out.push(Action::Send(line.into()));
         }
@@ -102,7 +104,7 @@ impl Dialect for Sse {
             return;
         }
         if let Some(id) = event.id() {
-            out.push(Action::Send(self.id_line(channel, id)));
+            out.push(Action::Send(self.id_line(channel, Some(id))));
         }
         out.push(Action::Deliver(entry.encoded(Encoding::Sse, || encode(event)), entry.clone()));
     }
@@ -119,7 +121,7 @@ impl Dialect for Sse {
         let mut text = b": ping\n".to_vec();
         // An id without data moves the client's Last-Event-ID past what its filter hides.
         for (channel, id) in positions {
-            if let Some(id) = id {
+            if id.is_some() {
                 text.extend_from_slice(&self.id_line(channel, id));
             }
         }
@@ -168,7 +170,23 @@ mod tests {
         let mut sse = Sse::new(channels.clone(), Some("graph:a=7-abcdefghijkl"), Vec::new());
         assert_eq!(sse.channels[0].1, Start::Since("7-abcdefghijkl".parse().unwrap()));
         assert_eq!(sse.channels[1].1, Start::Live);
-        let line = sse.id_line(&channels[1], "3-abcdefghijkl".parse().unwrap());
+        let line = sse.id_line(&channels[1], None);
+        assert_eq!(&line[..], b"id: graph:a=7-abcdefghijkl,run:r=0\n");
+        let line = sse.id_line(&channels[1], "3-abcdefghijkl".parse().ok());
         assert_eq!(&line[..], b"id: graph:a=7-abcdefghijkl,run:r=3-abcdefghijkl\n");
+    }
+
+    #[test]
+    fn an_id_of_another_form_is_never_passed_over() {
+        let channels: Vec<Channel> = ["graph:a", "run:r"].iter().map(|name| name.parse().unwrap()).collect();
+        let starts = |channels: &[Channel], last: &str| -> Vec<Start> {
+            Sse::new(channels.to_vec(), Some(last), Vec::new()).channels.into_iter().map(|(_, start)| start).collect()
+        };
+        let (beginning, unknown) = (Start::Since(Since::Beginning), Start::Since(Since::Unknown));
+        assert_eq!(starts(&channels, "graph:a=rubbish,run:r=0"), [unknown, beginning]);
+        assert_eq!(starts(&channels, "0"), [beginning, beginning]);
+        assert_eq!(starts(&channels, "rubbish"), [unknown, unknown]);
+        assert_eq!(starts(&channels, ""), [Start::Live, Start::Live]);
+        assert_eq!(starts(&channels[1..], "graph:a=7-abcdefghijkl,run:r=0"), [beginning]);
     }
 }

@@ -115,6 +115,11 @@ impl Hub {
         }
     }
 
+    /// Whether all rings together hold more than they may.
+    pub fn is_over_budget(&self) -> bool {
+        self.budget.is_exceeded()
+    }
+
     /// Forgets a channel if nobody reads it; says whether it did.
     pub fn forget_if_idle(&self, channel: &Channel) -> bool {
         self.rooms.remove_if(channel, |_, room| room.is_idle()).is_some()

@@ -111,11 +111,16 @@ impl Room {
         state.ring_all();
     }
 
+    /// Keeps only the newest entry.
+    pub fn trim(&self) {
+        self.state.lock().ring.trim_to(1);
+    }
+
     /// Forgets every entry and the retained event, which were of another owner. The position stands, and who
     /// had not read them yet finds that he fell off.
     pub fn forget_past(&self) {
         let mut state = self.state.lock();
-        state.ring.clear();
+        state.ring.trim_to(0);
         state.retained = None;
         state.forgotten = !state.open;
     }

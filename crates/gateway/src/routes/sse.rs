@@ -16,10 +16,12 @@ use tokio::sync::mpsc;
 use super::{
     caller::identify,
     problem::{Problem, ProblemType},
+    publish::channel,
 };
 use crate::{
     app::App,
     auth::{Identity, Presented},
+    config::Config,
     connection::{CHUNKS, Seat, run_stream},
     dialect::sse::Sse,
     limits::LimitReached,
@@ -39,8 +41,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
     let identity = identify(&app, &parts, &presented.credential).await.inspect_err(|error| refused(error.label()))?;
-    let mut asked = asked(parts.uri.query().unwrap_or_default(), app.config.limits.subscriptions)
-        .inspect_err(|_| refused("malformed"))?;
+    let mut asked = asked(parts.uri.query().unwrap_or_default(), &app.config).inspect_err(|_| refused("malformed"))?;
     for channel in &asked.channels {
         if !app.auth.may_read(&identity, channel).await.inspect_err(|_| refused("unavailable"))? {
             refused("forbidden");
@@ -80,13 +81,13 @@ fn refused(reason: &str) {
     counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
 }
 
-fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
+fn asked(query: &str, config: &Config) -> Result<Asked, Problem> {
     let mut asked = Asked::default();
+    let most = config.limits.subscriptions;
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match &*key {
             "channel" => {
-                let channel: Channel =
-                    value.parse().map_err(|error| Problem::new(ProblemType::BadChannel, format!("{error}")))?;
+                let channel = channel(&value, &config.namespaces)?;
                 if !asked.channels.contains(&channel) {
                     asked.channels.push(channel);
                 }
