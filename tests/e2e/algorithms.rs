@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::StreamExt;
 use jsonwebtoken::{
-    Algorithm::{self, EdDSA, ES256, ES384, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512},
+    Algorithm::{self, ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512},
     EncodingKey, Header,
 };
 use serde_json::{Value, json};
@@ -218,7 +218,11 @@ async fn answer(listener: TcpListener, state: Arc<Mutex<IssuerState>>) {
         let (status, body) = {
             let mut state = state.lock().unwrap();
             state.fetches += 1;
-            if state.is_down { ("503 Down", String::new()) } else { ("200 OK", json!({ "keys": state.keys }).to_string()) }
+            if state.is_down {
+                ("503 Down", String::new())
+            } else {
+                ("200 OK", json!({ "keys": state.keys }).to_string())
+            }
         };
         let length = body.len();
         let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
@@ -241,7 +245,8 @@ fn by_kid(kid: &str, algorithm: Algorithm) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_identity_providers_keys_are_picked_by_kid_and_pinned() {
     let issuer = Issuer::with(vec![jwk("r", RS256), jwk("e", ES256), jwk("d", EdDSA)]).await;
-    let gateway = gateway(&[("CREWCAST_AUTH__JWKS_URL", &issuer.url), ("CREWCAST_AUTH__ALGORITHMS", "RS256,ES256,EdDSA")]);
+    let gateway =
+        gateway(&[("CREWCAST_AUTH__JWKS_URL", &issuer.url), ("CREWCAST_AUTH__ALGORITHMS", "RS256,ES256,EdDSA")]);
     for (kid, algorithm) in [("r", RS256), ("e", ES256), ("d", EdDSA)] {
         assert_eq!(verdict(&gateway, &by_kid(kid, algorithm)).await, "accepted", "{kid}");
     }

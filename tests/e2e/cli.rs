@@ -99,11 +99,9 @@ async fn what_a_gateway_refuses_is_told_with_exit_code_1() {
     let reader = token(json!({ "crews": ["abc"] }));
     let expired = signed(&json!({ "sub": "u", "publish": ["graph:*"], "exp": now() - 1 }), SECRET);
     let publisher = token(json!({ "publish": ["graph:*"] }));
-    for (token, event, told) in [
-        (&reader, ODD, "publish"),
-        (&expired, ODD, "expired"),
-        (&publisher, r#"{"id":"7","type":"x"}"#, "id"),
-    ] {
+    for (token, event, told) in
+        [(&reader, ODD, "publish"), (&expired, ODD, "expired"), (&publisher, r#"{"id":"7","type":"x"}"#, "id")]
+    {
         let arguments = ["publish", "graph:abc", event, "--gateway", &gateway.url("")];
         let said = run(crewcast(&arguments).env("CREWCAST_TOKEN", token)).await;
         assert_eq!(said.code, Some(1), "{said:?}");
@@ -134,7 +132,10 @@ async fn a_minted_token_opens_what_it_says_and_a_check_agrees() {
     assert!(told.contains("sub u1") && told.contains("every one of acme"), "{told}");
     for (bad, why) in [
         (signed(&json!({ "sub": "u1", "exp": now() - 1 }), SECRET), "token expired"),
-        (signed(&json!({ "sub": "u1", "exp": now() + 60 }), "another secret of the tests, 32 bytes or more"), "bad signature"),
+        (
+            signed(&json!({ "sub": "u1", "exp": now() + 60 }), "another secret of the tests, 32 bytes or more"),
+            "bad signature",
+        ),
         ("hello".to_owned(), "not a JSON Web Token"),
     ] {
         let said = run(&mut crewcast_on(&redis, &["token", "check", &bad])).await;
@@ -205,7 +206,8 @@ async fn tail_goes_on_across_a_gateway_that_is_killed_and_comes_back() {
 async fn tail_from_an_id_begins_behind_it() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
-    let ids = run_with(&mut crewcast_on(&redis, &["publish", "graph:abc"]), &format!("{ODD}\n{ODD}\n{ODD}\n")).await.out;
+    let ids =
+        run_with(&mut crewcast_on(&redis, &["publish", "graph:abc"]), &format!("{ODD}\n{ODD}\n{ODD}\n")).await.out;
     let ids: Vec<&str> = ids.lines().collect();
     let token = token(json!({ "crews": ["abc"] }));
     for (since, expected) in [("0", &ids[..]), (ids[0], &ids[1..])] {
@@ -226,7 +228,11 @@ async fn check_says_whether_a_gateway_would_work() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.lines().all(|line| line.starts_with("ok ")), "{said:?}");
 
-    let wrong = [("redis://127.0.0.1:1", "Redis cannot be used"), ("http://127.0.0.1", "broker.url"), ("redis://:hunter2@127.0.0.1:1", "Redis cannot be used")];
+    let wrong = [
+        ("redis://127.0.0.1:1", "Redis cannot be used"),
+        ("http://127.0.0.1", "broker.url"),
+        ("redis://:hunter2@127.0.0.1:1", "Redis cannot be used"),
+    ];
     for (url, told) in wrong {
         let said = run(crewcast_on(&redis, &["check"]).env("CREWCAST_REDIS_URL", url)).await;
         assert_eq!(said.code, Some(1), "{said:?}");
@@ -242,12 +248,18 @@ async fn check_says_whether_a_gateway_would_work() {
 #[tokio::test]
 async fn config_shows_what_holds_where_it_is_from_and_no_secret() {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(&file, "[limits]\nper_user = 7\n[auth]\nhs256_secret = 'hunter2-hunter2-hunter2-hunter2-hunter2'\n").unwrap();
+    std::fs::write(&file, "[limits]\nper_user = 7\n[auth]\nhs256_secret = 'hunter2-hunter2-hunter2-hunter2-hunter2'\n")
+        .unwrap();
     let mut config = crewcast(&["config", "--set", "limits.stall=30s"]);
     config.env("CREWCAST_CONFIG", file.path()).env("CREWCAST_REDIS_URL", "redis://u:hunter2@h:6380/1");
     let said = run(&mut config).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    for line in ["per_user = 7  # file", "stall = \"30s\"  # flag", "url = \"redis://u:***@h:6380/1\"  # variable CREWCAST_REDIS_URL", "hs256_secret = \"***\"  # file"] {
+    for line in [
+        "per_user = 7  # file",
+        "stall = \"30s\"  # flag",
+        "url = \"redis://u:***@h:6380/1\"  # variable CREWCAST_REDIS_URL",
+        "hs256_secret = \"***\"  # file",
+    ] {
         assert!(said.out.contains(line), "{line}: {}", said.out);
     }
     assert!(!format!("{said:?}").contains("hunter2"), "{said:?}");
@@ -272,7 +284,9 @@ async fn serve(settings: &[(&str, &str)]) -> command::Said {
 async fn a_gateway_that_cannot_start_says_what_to_set() {
     let keyless = serve(&[]).await;
     assert_eq!(keyless.code, Some(2), "{keyless:?}");
-    for word in ["auth.hs256_secret", "CREWCAST_AUTH__HS256_SECRET", "auth.public_key_file", "auth.jwks_url", "auth.anonymous"] {
+    for word in
+        ["auth.hs256_secret", "CREWCAST_AUTH__HS256_SECRET", "auth.public_key_file", "auth.jwks_url", "auth.anonymous"]
+    {
         assert!(keyless.err.contains(word), "{word}: {keyless:?}");
     }
     let short = serve(&[("CREWCAST_AUTH__HS256_SECRET", "hunter2")]).await;

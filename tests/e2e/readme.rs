@@ -117,7 +117,8 @@ async fn the_python_producer_arrives() {
 
 fn python() -> Command {
     const SETUP: &str = "run `make test`, or tests/setup.sh and set TEST_PYTHON to target/venv/bin/python";
-    let mut python = Command::new(std::env::var_os("TEST_PYTHON").unwrap_or_else(|| panic!("TEST_PYTHON is not set: {SETUP}")));
+    let mut python =
+        Command::new(std::env::var_os("TEST_PYTHON").unwrap_or_else(|| panic!("TEST_PYTHON is not set: {SETUP}")));
     python.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     python
 }
@@ -128,6 +129,7 @@ fn assert_is_of_the_catalog(event: &Value) {
 }
 
 /// The README's Rust producer, word for word: [`the_rust_producer_is_the_readmes`] compares.
+#[rustfmt::skip]
 async fn rust_producer(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     // README
     use std::time::Duration;

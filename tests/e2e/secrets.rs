@@ -178,11 +178,17 @@ async fn handshakes_that_fail(gateway: &Gateway, search: &mut Search) {
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
     for request in [
         format!("GET /ws/graph/abc?access_token={token} HTTP/1.1\r\nHost: h\r\n\r\n"),
-        format!("GET /ws/graph/abc?access_token={token} HTTP/1.1\r\nHost: h\r\n{upgrade}Sec-WebSocket-Version: 7\r\n\r\n"),
-        format!("POST /ws/graph/abc HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n{upgrade}Content-Length: 0\r\n\r\n"),
+        format!(
+            "GET /ws/graph/abc?access_token={token} HTTP/1.1\r\nHost: h\r\n{upgrade}Sec-WebSocket-Version: 7\r\n\r\n"
+        ),
+        format!(
+            "POST /ws/graph/abc HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n{upgrade}Content-Length: 0\r\n\r\n"
+        ),
         format!("GET /ws/graph/abc HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Protocol: token, {token}\r\nbro ken\r\n\r\n"),
         format!("GET /ws/graph/abc HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Protocol: {token}\r\n{upgrade}\r\n"),
-        format!("GET /ws/graph/a%20b?ticket={token} HTTP/1.1\r\nHost: h\r\n{upgrade}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"),
+        format!(
+            "GET /ws/graph/a%20b?ticket={token} HTTP/1.1\r\nHost: h\r\n{upgrade}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        ),
         format!("Authorization: Bearer {token}\r\n\r\n"),
         format!("GET /ws/graph/abc?access_token={token} HTTP/1.1\r\nAuthoriz"),
     ] {
@@ -203,7 +209,9 @@ async fn publish_well_and_badly(gateway: &Gateway, search: &mut Search) {
     let no_event = json!({ "channel": "graph:abc", "event": publisher }).to_string();
     let no_type = json!({ "channel": "graph:abc", "event": { "type": 7, "token": publisher } }).to_string();
     let broken = format!("{{\"token\":\"{publisher}\"");
-    for (body, status) in [(good, 200), (misplaced, 400), (no_channel, 400), (no_event, 400), (no_type, 400), (broken, 400)] {
+    for (body, status) in
+        [(good, 200), (misplaced, 400), (no_channel, 400), (no_event, 400), (no_type, 400), (broken, 400)]
+    {
         let request = client().post(gateway.url("/api/v1/publish")).bearer_auth(&publisher).body(body.clone());
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), status, "{body}");
@@ -220,7 +228,8 @@ async fn a_redis_that_refuses_the_password_is_told_without_it() {
     search.secret("the new password", NEXT_PASSWORD);
     let url = format!("redis://default:wr0ng-passw0rd@127.0.0.1:{}", redis.port);
     let wrong = Gateway::spawn(&[("CREWCAST_BROKER__URL", &url), ("CREWCAST_LOG__LEVEL", "trace")]);
-    eventually("the refusal is logged", || async { wrong.log().iter().any(|line| line.contains("waiting for it")) }).await;
+    eventually("the refusal is logged", || async { wrong.log().iter().any(|line| line.contains("waiting for it")) })
+        .await;
 
     // And one whose password is changed under it.
     let gateway = noisy(&redis, false).await;
