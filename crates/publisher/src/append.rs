@@ -114,7 +114,8 @@ pub enum ClaimMode {
     Keep,
     /// The id changes hands. The logs of the channels that it names are dropped: they are the former owner's.
     Move,
-    /// The id is forgotten, if the claim's org owns it.
+    /// The id is forgotten, if the claim's org owns it, and the logs of the channels that it names are dropped: who
+    /// registers it next must not read them.
     Remove,
 }
 

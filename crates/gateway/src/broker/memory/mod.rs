@@ -145,7 +145,7 @@ impl Transport for MemoryBroker {
         }
         let mut inner = self.inner.lock();
         let outcome = inner.directory.claim(claim, mode);
-        if outcome.moved {
+        if outcome.lost {
             for (channel, log) in &mut inner.channels {
                 let owner = self.namespaces.of(channel).and_then(|rules| rules.owner);
                 if channel.id() == claim.id && owner.is_some_and(|owner| registry::names(owner, claim.kind)) {
