@@ -20,6 +20,9 @@ pub struct Append {
 /// Most entries of one [`Append`]: bounds how long one script runs.
 pub const MAX_ENTRIES: usize = 128;
 
+/// Most bytes of one event unless configured: the default of the gateways' `limits.message`. They drop what is larger.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
+
 /// One event on its way into the log.
 #[derive(Clone, Debug)]
 pub struct Entry {
