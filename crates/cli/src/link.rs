@@ -16,7 +16,8 @@ use crate::error::CliError;
 /// [`CliError::Usage`] when the broker is no Redis, or its address none.
 pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
     let prefix = config.broker.channel_prefix.clone();
-    Ok(RedisTransport::new(pool_of_one(config)?, keys(config), prefix, config.namespaces.clone()))
+    Ok(RedisTransport::new(pool_of_one(config)?, keys(config), prefix, config.namespaces.clone())
+        .max_event_bytes(config.limits.message))
 }
 
 /// The registry in the configured Redis: the directory, revocations, tickets.

@@ -20,6 +20,9 @@ pub struct Append {
 /// Most entries of one [`Append`]: bounds how long one script runs.
 pub const MAX_ENTRIES: usize = 128;
 
+/// Most bytes of one event unless configured: the default of the gateways' `limits.message`. They drop what is larger.
+pub const MAX_EVENT_BYTES: usize = 1 << 20;
+
 /// One event on its way into the log.
 #[derive(Clone, Debug)]
 pub struct Entry {
@@ -114,7 +117,8 @@ pub enum ClaimMode {
     Keep,
     /// The id changes hands. The logs of the channels that it names are dropped: they are the former owner's.
     Move,
-    /// The id is forgotten, if the claim's org owns it.
+    /// The id is forgotten, if the claim's org owns it, and the logs of the channels that it names are dropped: who
+    /// registers it next must not read them.
     Remove,
 }
 

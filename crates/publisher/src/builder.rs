@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crewcast_events::{Keys, Namespaces};
 
 use crate::{
-    append::{AppendError, Transport},
+    append::{AppendError, MAX_EVENT_BYTES, Transport},
     publisher::Publisher,
     queue::{DropPolicy, Queue},
     redis::{PoolSetupError, RedisTransport, pool},
@@ -38,6 +38,7 @@ pub struct Builder {
     queue_events: usize,
     queue_bytes: usize,
     drop_policy: DropPolicy,
+    max_event_bytes: usize,
 }
 
 impl Default for Builder {
@@ -51,6 +52,7 @@ impl Default for Builder {
             queue_events: 10_000,
             queue_bytes: 32 << 20,
             drop_policy: DropPolicy::default(),
+            max_event_bytes: MAX_EVENT_BYTES,
         }
     }
 }
@@ -106,6 +108,12 @@ impl Builder {
         self
     }
 
+    /// Most bytes of one event, as the gateways' `limits.message`: they drop what is larger. Default 1 MiB.
+    pub fn max_event_bytes(mut self, bytes: usize) -> Self {
+        self.max_event_bytes = bytes;
+        self
+    }
+
     /// Publishes to the Redis at `url`: `redis://` or `rediss://`. Waits for a first sign of life, some
     /// seconds at most.
     ///
@@ -115,7 +123,8 @@ impl Builder {
     pub async fn connect(self, url: &str) -> Result<Publisher, ConnectError> {
         let pool = pool(url, self.connections)?;
         let keys = Keys::new(self.key_prefix.clone());
-        let transport = RedisTransport::new(pool, keys, self.channel_prefix.clone(), self.namespaces.clone());
+        let transport = RedisTransport::new(pool, keys, self.channel_prefix.clone(), self.namespaces.clone())
+            .max_event_bytes(self.max_event_bytes);
         match transport.ping().await {
             Ok(()) => {}
             Err(AppendError::Refused(why)) => return Err(ConnectError::Credentials(why)),
@@ -139,6 +148,6 @@ impl Builder {
     /// Publishes through a transport of one's own. Needs a tokio runtime.
     pub fn with_transport(self, transport: Arc<dyn Transport>) -> Publisher {
         let queue = Queue::new(self.queue_events, self.queue_bytes, self.drop_policy);
-        Publisher::start(transport, queue, self.org, self.namespaces)
+        Publisher::start(transport, queue, self.org, self.namespaces, self.max_event_bytes)
     }
 }

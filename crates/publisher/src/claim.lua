@@ -3,8 +3,11 @@
 -- completes what a lost connection cut short.
 --
 -- KEYS  the entry: hash {org, crew, pending}
--- ARGV  1 'keep', 'move' or 'remove'   2 org   3 crew ('': not said)   4 age, s ('0': for ever)
--- Answers {'owned', org} or {'done', crew, pending}. pending: 'no', 'new', or 'from:<org>'.
+-- ARGV  1 'keep', 'move', 'remove' or 'forget'   2 org   3 crew ('': not said)   4 age, s ('0': for ever)
+-- Answers {'owned', org}, {'kept'} or {'done', crew, pending}. pending: 'no', 'new', 'removing', or 'from:<org>'.
+--
+-- A removal takes two steps, so that nobody else can claim the id while the owner's logs still stand: 'remove' marks
+-- the entry, and 'forget' deletes it when they are gone, unless the owner has claimed the id again meanwhile.
 local entry, mode, org, crew, age = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local known = redis.call('HMGET', entry, 'org', 'crew', 'pending')
 local owner, owners_crew, pending = known[1], known[2], known[3]
@@ -13,8 +16,22 @@ if owner and owner ~= org and mode ~= 'move' then
   return { 'owned', owner }
 end
 if mode == 'remove' then
+  if not owner then
+    return { 'done', '', 'no' }
+  end
+  redis.call('HSET', entry, 'pending', 'removing')
+  return { 'done', owners_crew or '', 'removing' }
+end
+if mode == 'forget' then
+  if owner and pending ~= 'removing' then
+    return { 'kept' }
+  end
   redis.call('DEL', entry)
   return { 'done', owners_crew or '', owner and 'new' or 'no' }
+end
+if owner == org and pending == 'removing' then
+  pending = 'new'
+  redis.call('HSET', entry, 'pending', pending)
 end
 
 if owner ~= org then

@@ -60,7 +60,8 @@ mod trace;
 mod worker;
 
 pub use append::{
-    Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, State, Transport, random_half,
+    Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, MAX_EVENT_BYTES, Once, State, Transport,
+    random_half,
 };
 pub use builder::{Builder, ConnectError};
 pub use crewcast_events::catalog::{Outcome, run::RunOutcome};

@@ -19,7 +19,7 @@ use crate::{
     worker::Worker,
 };
 
-/// Why something given to `publish` is no event. What happens to an event afterwards is never an error: it is
+/// Why something given to `publish` is no event that could be sent. What happens to an event afterwards is never an error: it is
 /// sent, or counted as dropped.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
@@ -38,6 +38,14 @@ pub enum PublishError {
     /// The state's key is empty or too long.
     #[error("a state key has 1 to {MAX_STATE_KEY} characters")]
     StateKey,
+    /// It is larger than gateways deliver (`Builder::max_event_bytes`). Counted as dropped, too.
+    #[error("an event has at most {most} bytes, this one has {bytes}")]
+    TooLarge {
+        /// Of the event as JSON.
+        bytes: usize,
+        /// How many there may be.
+        most: usize,
+    },
 }
 
 /// What [`Publisher::close`] could not send: never confirmed, which for events on their way when time ran out
@@ -64,6 +72,7 @@ pub(crate) struct Inner {
     pub(crate) tally: Arc<Tally>,
     pub(crate) org: Option<String>,
     namespaces: Namespaces,
+    max_event_bytes: usize,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -95,11 +104,12 @@ impl Publisher {
         queue: Queue,
         org: Option<String>,
         namespaces: Namespaces,
+        max_event_bytes: usize,
     ) -> Self {
         let (queue, tally) = (Arc::new(queue), Arc::new(Tally::default()));
         let worker = Worker { queue: queue.clone(), transport, tally: tally.clone(), directory: Directory::default() };
         let task = Mutex::new(Some(tokio::spawn(worker.run())));
-        Self { inner: Arc::new(Inner { queue, tally, org, namespaces, task }) }
+        Self { inner: Arc::new(Inner { queue, tally, org, namespaces, max_event_bytes, task }) }
     }
 
     /// Publishes an event into its channel's log.
@@ -116,8 +126,7 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::publish`].
     pub fn publish_raw(&self, channel: &str, event: impl Into<Bytes>) -> Result<(), PublishError> {
-        self.push_logged(&channel.parse()?, Entry::new(Body::parse(event)?), None);
-        Ok(())
+        self.push_logged(&channel.parse()?, Entry::new(Body::parse(event)?), None)
     }
 
     /// Publishes an event and, in the same atomic step, sets the document `key` of the channel's state.
@@ -159,8 +168,7 @@ impl Publisher {
         }
         let state = Some(State { key: key.to_owned(), value });
         let entry = Entry { state, ..Entry::new(Body::parse(serde_json::to_vec(event)?)?) };
-        self.push_logged(&channel.parse()?, entry, None);
-        Ok(())
+        self.push_logged(&channel.parse()?, entry, None)
     }
 
     /// Publishes without id and history: whoever is connected hears it, at most once. It is not repeated when
@@ -172,20 +180,26 @@ impl Publisher {
         let event = Event::parse(event.into())?;
         let channel = channel.parse()?;
         let rank = self.rank(&channel, &event.kind());
-        self.push(&channel, Message::Live(event.raw().clone()), None, rank);
-        Ok(())
+        self.push(&channel, Message::Live(event.raw().clone()), None, rank)
     }
 
-    pub(crate) fn push_logged(&self, channel: &Channel, entry: Entry, claims: Claims) {
+    pub(crate) fn push_logged(&self, channel: &Channel, entry: Entry, claims: Claims) -> Result<(), PublishError> {
         let rank = self.rank(channel, entry.body.kind());
-        self.push(channel, Message::Logged(entry), claims, rank);
+        self.push(channel, Message::Logged(entry), claims, rank)
     }
 
-    fn push(&self, channel: &Channel, message: Message, claims: Claims, rank: Rank) {
+    fn push(&self, channel: &Channel, message: Message, claims: Claims, rank: Rank) -> Result<(), PublishError> {
+        let (bytes, most) = (message.bytes().len(), self.inner.max_event_bytes);
+        if bytes > most {
+            let error = PublishError::TooLarge { bytes, most };
+            self.inner.tally.dropped(Reason::TooLarge, 1, &error.to_string());
+            return Err(error);
+        }
         match self.inner.queue.push(channel, message, claims, rank) {
             Ok(gave_way) => self.inner.tally.dropped(Reason::QueueFull, gave_way, "the queue is full"),
             Err(reason) => self.inner.tally.dropped(reason, 1, "the queue does not take it"),
         }
+        Ok(())
     }
 
     fn rank(&self, channel: &Channel, kind: &str) -> Rank {

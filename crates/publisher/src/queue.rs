@@ -67,7 +67,7 @@ pub(crate) enum Message {
 
 impl Message {
     /// The producer's bytes.
-    fn bytes(&self) -> &Bytes {
+    pub(crate) fn bytes(&self) -> &Bytes {
         match self {
             Message::Logged(entry) => entry.body.object(),
             Message::Live(message) => message,

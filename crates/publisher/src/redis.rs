@@ -11,7 +11,9 @@ use deadpool_redis::{Pool, PoolError, Runtime};
 use parking_lot::Mutex;
 use redis::{AsyncConnectionConfig, Script, ScriptInvocation, Value, aio::MultiplexedConnection};
 
-use crate::append::{Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, Transport};
+use crate::append::{
+    Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, MAX_EVENT_BYTES, Once, Transport,
+};
 use errors::append_error;
 
 pub use claim::DIRECTORY_AGE;
@@ -76,12 +78,28 @@ pub struct RedisTransport {
     channel_prefix: String,
     namespaces: Namespaces,
     publish_command: &'static str,
+    max_event_bytes: usize,
 }
 
 impl RedisTransport {
     /// A transport over `pool`. `channel_prefix` stands before channel names in `PUBLISH` and nowhere else.
     pub fn new(pool: Pool, keys: Keys, channel_prefix: String, namespaces: Namespaces) -> Self {
-        Self { pool, current: Mutex::default(), keys, channel_prefix, namespaces, publish_command: "PUBLISH" }
+        Self {
+            pool,
+            current: Mutex::default(),
+            keys,
+            channel_prefix,
+            namespaces,
+            publish_command: "PUBLISH",
+            max_event_bytes: MAX_EVENT_BYTES,
+        }
+    }
+
+    /// Most bytes of one event, as the gateways' `limits.message`. Default [`MAX_EVENT_BYTES`].
+    #[must_use]
+    pub fn max_event_bytes(mut self, bytes: usize) -> Self {
+        self.max_event_bytes = bytes;
+        self
     }
 
     /// Publishes with `SPUBLISH`, for a Cluster whose gateways listen with `SSUBSCRIBE`.
@@ -139,6 +157,15 @@ impl RedisTransport {
         self.namespaces
             .of(channel)
             .ok_or_else(|| AppendError::Refused(format!("the namespace {} is not configured", channel.namespace())))
+    }
+
+    /// Gateways deliver nothing larger, and a log would keep it all the same.
+    fn within_bound(&self, bytes: usize) -> Result<(), AppendError> {
+        let most = self.max_event_bytes;
+        if bytes <= most {
+            return Ok(());
+        }
+        Err(AppendError::Refused(format!("an event has at most {most} bytes, this one has {bytes}")))
     }
 
     fn published_name(&self, channel: &Channel) -> String {
@@ -226,12 +253,14 @@ impl Transport for RedisTransport {
     async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
         let namespace = self.namespace(&append.channel)?;
         check(append, namespace)?;
+        append.entries.iter().try_for_each(|entry| self.within_bound(entry.body.object().len()))?;
         let answer: Vec<Value> = self.invoke(&self.append_call(append, namespace)).await?;
         read_answer(&answer, append.entries.len())
     }
 
     async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
         self.namespace(channel)?;
+        self.within_bound(message.len())?;
         let mut pipeline = redis::pipe();
         pipeline.cmd(self.publish_command).arg(self.published_name(channel)).arg(&message[..]).ignore();
         self.run(&pipeline).await

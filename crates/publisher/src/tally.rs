@@ -15,7 +15,7 @@ const SAY_EVERY: Duration = Duration::from_secs(60);
 pub(crate) enum Reason {
     /// It gave way in a full queue.
     QueueFull,
-    /// It alone is larger than the queue may be.
+    /// It alone is larger than an event or the queue may be.
     TooLarge,
     /// The transport refused it.
     Refused,

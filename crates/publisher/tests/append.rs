@@ -301,3 +301,23 @@ async fn the_channel_prefix_stands_before_names_and_not_in_keys() {
     keys.sort();
     assert_eq!(keys, ["k:{graph:a}:head", "k:{graph:a}:log", "k:{graph:a}:producer:p"]);
 }
+
+#[tokio::test]
+async fn what_gateways_would_not_deliver_is_refused() {
+    let server = RedisServer::start();
+    let sized = |bytes: usize| format!(r#"{{"type":"x","d":"{}"}}"#, "x".repeat(bytes - 19));
+    for (transport, most) in [(transport(&server), 1 << 20), (transport(&server).max_event_bytes(100), 100)] {
+        let name = format!("graph:of-{most}");
+        transport.append(&single(&name, &sized(most), Once::No)).await.unwrap();
+        transport.publish_live(&channel(&name), sized(most).into()).await.unwrap();
+        let refusals = [
+            transport.append(&single(&name, &sized(most + 1), Once::No)).await.map(|_| ()),
+            transport.publish_live(&channel(&name), sized(most + 1).into()).await,
+        ];
+        for refusal in refusals {
+            let Err(AppendError::Refused(why)) = refusal else { panic!("{refusal:?}") };
+            assert!(why.contains(&format!("at most {most} bytes")), "{why}");
+        }
+        assert_eq!(log(&server, &name).await.len(), 1);
+    }
+}

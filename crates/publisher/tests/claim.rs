@@ -144,6 +144,45 @@ async fn a_removal_forgets_the_id_and_is_told_once() {
 }
 
 #[tokio::test]
+async fn a_removal_drops_the_events_before_anybody_else_can_claim() {
+    let server = RedisServer::start();
+    let transport = transport(&server);
+    let mut redis = eyes(&server).await;
+    let ours = claim(Kind::Crew, "c", "acme", None);
+    let theirs = claim(Kind::Crew, "c", "other", None);
+    transport.claim(&ours, ClaimMode::Keep).await.unwrap();
+    transport.append(&single("mission:c", r#"{"type":"x"}"#, Once::No)).await.unwrap();
+    // As the entry stands when the connection breaks before the events are gone: it is still the owner's.
+    let key = Keys::default().directory_entry(Kind::Crew, "c");
+    redis::cmd("HSET").arg(&[&key, "pending", "removing"]).exec_async(&mut redis).await.unwrap();
+    assert_eq!(transport.claim(&theirs, ClaimMode::Keep).await, Ok(Claimed::OwnedBy("acme".to_owned())));
+    transport.claim(&ours, ClaimMode::Remove).await.unwrap();
+    assert!(log(&server, "mission:c").await.is_empty());
+    let keys = Keys::default();
+    let mission = channel("mission:c");
+    for (key, stands) in [(keys.head(&mission), true), (keys.retained(&mission), false), (keys.state(&mission), false)]
+    {
+        let exists: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut redis).await.unwrap();
+        assert_eq!(exists, stands, "{key}");
+    }
+    assert_eq!(transport.claim(&theirs, ClaimMode::Keep).await, Ok(Claimed::Done));
+}
+
+#[tokio::test]
+async fn an_owner_who_claims_again_ends_a_removal() {
+    let server = RedisServer::start();
+    let transport = transport(&server);
+    let ours = claim(Kind::Crew, "c", "acme", None);
+    transport.claim(&ours, ClaimMode::Keep).await.unwrap();
+    let key = Keys::default().directory_entry(Kind::Crew, "c");
+    let mut redis = eyes(&server).await;
+    redis::cmd("HSET").arg(&[&key, "pending", "removing"]).exec_async(&mut redis).await.unwrap();
+    transport.claim(&ours, ClaimMode::Keep).await.unwrap();
+    assert_eq!(entry(&server, Kind::Crew, "c").await, [("org".to_owned(), "acme".to_owned())]);
+    assert_eq!(listed(&server, "acme", Kind::Crew).await, ["c"]);
+}
+
+#[tokio::test]
 async fn runs_and_sessions_age_and_crews_do_not() {
     let server = RedisServer::start();
     let transport = transport(&server);

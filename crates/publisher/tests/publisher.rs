@@ -291,6 +291,27 @@ async fn what_is_no_event_is_an_error_at_once() {
     assert_eq!(publisher.queued(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_gateways_would_not_deliver_is_an_error_and_counted() {
+    let recorder = TestRecorder::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let sized = |bytes: usize| format!(r#"{{"type":"x","d":"{}"}}"#, "x".repeat(bytes - 19));
+    assert_eq!(sized(100).len(), 100);
+    for (builder, most) in [(Publisher::builder(), 1 << 20), (Publisher::builder().max_event_bytes(100), 100)] {
+        let publisher = builder.with_transport(Arc::new(Fake::away()));
+        publisher.publish_raw("graph:a", sized(most)).unwrap();
+        publisher.publish_live("graph:a", sized(most)).unwrap();
+        let error = publisher.publish_raw("graph:a", sized(most + 1)).unwrap_err();
+        assert!(error.to_string().contains(&most.to_string()), "{error}");
+        assert!(publisher.publish_live("graph:a", sized(most + 1)).is_err());
+        let big: serde_json::Value = serde_json::from_str(&sized(most + 1)).unwrap();
+        assert!(publisher.publish_with_state("graph:a", &big, "k", &1).is_err());
+        publisher.run("r").boot(&big);
+        assert_eq!((publisher.queued(), publisher.stats().dropped), (2, 4));
+    }
+    assert_eq!(recorder.value("crewcast_publisher_dropped_total{too_large}"), 8);
+}
+
 #[tokio::test]
 async fn state_travels_with_its_event() {
     let server = RedisServer::start();

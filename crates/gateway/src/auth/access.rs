@@ -109,15 +109,34 @@ impl Access {
             return Ok(false);
         }
         let Some(org) = identity.org.as_deref() else { return Ok(true) };
-        let kind = match namespace.owner {
-            None => return Ok(true),
-            Some(Owner::Org) => return Ok(channel.id() == org),
-            Some(Owner::Crew) => Kind::Crew,
-            Some(Owner::Run) => Kind::Run,
-            Some(Owner::Stream) => Kind::Stream,
-            Some(Owner::Session) => Kind::Session,
-        };
+        if namespace.owner == Some(Owner::Org) {
+            return Ok(channel.id() == org);
+        }
+        let Some(kind) = namespace.owner.and_then(kind_of) else { return Ok(true) };
         Ok(not_anothers(identity, self.directory.owner(kind, channel.id()).await?.as_ref()))
+    }
+
+    /// What must be claimed before the identity publishes to a channel that it may publish to: the id, unless the
+    /// directory gives it to the identity's org already. `None` without an org, and where nobody owns ids.
+    pub(super) async fn owed(&self, identity: &Identity, channel: &Channel) -> Result<Option<Claim>, BrokerError> {
+        let kind = self.namespaces.of(channel).and_then(|rules| rules.owner).and_then(kind_of);
+        let (Some(kind), Some(org)) = (kind, &identity.org) else { return Ok(None) };
+        let id = channel.id();
+        if is_own(identity, self.directory.owner(kind, id).await?.as_ref()) {
+            return Ok(None);
+        }
+        Ok(Some(Claim { kind, id: id.to_owned(), org: org.to_string(), crew: None }))
+    }
+}
+
+/// The kind of the ids that name the channels of such a namespace, where the directory knows them.
+fn kind_of(owner: Owner) -> Option<Kind> {
+    match owner {
+        Owner::Org => None,
+        Owner::Crew => Some(Kind::Crew),
+        Owner::Run => Some(Kind::Run),
+        Owner::Stream => Some(Kind::Stream),
+        Owner::Session => Some(Kind::Session),
     }
 }
 

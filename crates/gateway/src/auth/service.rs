@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{Channel, Namespaces};
+use crewcast_publisher::Claim;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -206,12 +207,21 @@ impl Auth {
         self.access.may_read(identity, channel).await
     }
 
-    /// Whether the identity may publish to a channel.
+    /// Whether the identity may publish to a channel. With an org, only once what is [owed](Auth::owed) is claimed.
     ///
     /// # Errors
     /// As [`Auth::may_read`].
     pub async fn may_publish(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
         self.access.may_publish(identity, channel).await
+    }
+
+    /// The claim with which an id that nobody owns yet becomes the identity's org's, before anything is published
+    /// there: an org publishes to its own channels only.
+    ///
+    /// # Errors
+    /// As [`Auth::may_read`].
+    pub async fn owed(&self, identity: &Identity, channel: &Channel) -> Result<Option<Claim>, BrokerError> {
+        self.access.owed(identity, channel).await
     }
 
     /// Every channel of a namespace that the identity may read and that can be told beforehand: for a listed claim

@@ -65,7 +65,8 @@ impl Target {
         let body = serde_json::to_vec(event).ok().and_then(|bytes| Body::parse(bytes).ok());
         match (&self.channel, body) {
             (Some(channel), Some(body)) => {
-                self.publisher.push_logged(channel, Entry::new(body), self.claims.clone());
+                // Too large is counted, as everything is that an emitter cannot send.
+                let _ = self.publisher.push_logged(channel, Entry::new(body), self.claims.clone());
             }
             _ => {
                 let why = "the id is not 1 to 128 characters of [A-Za-z0-9._-], or the event is no JSON";

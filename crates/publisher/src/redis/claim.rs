@@ -27,10 +27,22 @@ struct Changed<'a> {
     removed: bool,
 }
 
+/// What the script says of an entry.
+enum Decided {
+    /// Another org's.
+    Owned(String),
+    /// Not forgotten, since its owner has claimed it again.
+    Kept,
+    /// With the crew as the directory has it.
+    Done(Option<String>, Pending),
+}
+
 /// What the entry still owes to the rest of the directory.
+#[derive(PartialEq, Eq)]
 enum Pending {
     Nothing,
     Word,
+    Removal,
     Move(String),
 }
 
@@ -42,37 +54,53 @@ impl RedisTransport {
             ClaimMode::Move => "move",
             ClaimMode::Remove => "remove",
         };
-        let entry = self.keys.directory_entry(claim.kind, &claim.id);
-        let mut call = CLAIM.key(&entry);
-        call.arg(mode_name).arg(&claim.org).arg(claim.crew.as_deref().unwrap_or(""));
-        call.arg(age_of(claim.kind).map_or(0, |age| age.as_secs()));
-        let answer: Vec<String> = self.invoke(&call).await?;
-        let (crew, pending) = match answer.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["owned", org] => return Ok(Claimed::OwnedBy((*org).to_owned())),
-            ["done", crew, pending] => ((*crew).to_owned(), parse_pending(pending)),
-            _ => return Err(AppendError::Unavailable("the script's answer is not understood".to_owned())),
+        let (crew, pending) = match self.decide(claim, mode_name).await? {
+            Decided::Owned(org) => return Ok(Claimed::OwnedBy(org)),
+            Decided::Kept => return Ok(Claimed::Done),
+            Decided::Done(crew, pending) => (crew, pending),
         };
         // The claim as the directory has it now.
-        let claim = Claim { crew: Some(crew).filter(|crew| !crew.is_empty()), ..claim.clone() };
+        let claim = Claim { crew, ..claim.clone() };
         if mode == ClaimMode::Remove {
             self.follow_removal(&claim, pending).await?;
         } else {
-            self.follow(&claim, pending, &entry).await?;
+            self.follow(&claim, pending).await?;
         }
         Ok(Claimed::Done)
     }
 
-    async fn follow(&self, claim: &Claim, pending: Pending, entry: &str) -> Result<(), AppendError> {
+    /// One step of the script.
+    async fn decide(&self, claim: &Claim, mode: &str) -> Result<Decided, AppendError> {
+        let mut call = CLAIM.key(self.keys.directory_entry(claim.kind, &claim.id));
+        call.arg(mode).arg(&claim.org).arg(claim.crew.as_deref().unwrap_or(""));
+        call.arg(age_of(claim.kind).map_or(0, |age| age.as_secs()));
+        let answer: Vec<String> = self.invoke(&call).await?;
+        match answer.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["owned", org] => Ok(Decided::Owned((*org).to_owned())),
+            ["kept"] => Ok(Decided::Kept),
+            ["done", crew, pending] => {
+                Ok(Decided::Done(Some((*crew).to_owned()).filter(|crew| !crew.is_empty()), parse_pending(pending)))
+            }
+            _ => Err(AppendError::Unavailable("the script's answer is not understood".to_owned())),
+        }
+    }
+
+    /// What an owner leaves behind in the channels that the id names. Heads stay: they tell readers what they miss.
+    fn drop_events(&self, claim: &Claim, pipeline: &mut redis::Pipeline) {
+        for channel in self.namespaces.channels_of(claim.kind, &claim.id) {
+            pipeline.del(self.keys.log(&channel)).ignore();
+            pipeline.del(self.keys.retained(&channel)).ignore();
+            pipeline.del(self.keys.state(&channel)).ignore();
+        }
+    }
+
+    async fn follow(&self, claim: &Claim, pending: Pending) -> Result<(), AppendError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let ids = self.keys.directory_of_org(&claim.org, claim.kind);
         let mut pipeline = redis::pipe();
         if let Pending::Move(from) = &pending {
             // The former owner's events go before anybody is told that the new one may read.
-            for channel in self.namespaces.channels_of(claim.kind, &claim.id) {
-                pipeline.del(self.keys.log(&channel)).ignore();
-                pipeline.del(self.keys.retained(&channel)).ignore();
-                pipeline.del(self.keys.state(&channel)).ignore();
-            }
+            self.drop_events(claim, &mut pipeline);
             pipeline.zrem(self.keys.directory_of_org(from, claim.kind), &claim.id).ignore();
         }
         pipeline.zadd(&ids, &claim.id, now).ignore();
@@ -82,24 +110,35 @@ impl RedisTransport {
         }
         let from = match &pending {
             Pending::Nothing => return self.run(&pipeline).await,
-            Pending::Word => None,
+            Pending::Word | Pending::Removal => None,
             Pending::Move(from) => Some(from.as_str()),
         };
         pipeline.publish(self.keys.control(), control(claim, from, false)?).ignore();
         self.run::<()>(&pipeline).await?;
         // Not in the pipeline: what is owed is forgotten only when all of it is done.
         let mut forget = redis::pipe();
-        forget.hdel(entry, "pending").ignore();
+        forget.hdel(self.keys.directory_entry(claim.kind, &claim.id), "pending").ignore();
         self.run(&forget).await
     }
 
-    async fn follow_removal(&self, claim: &Claim, pending: Pending) -> Result<(), AppendError> {
+    async fn follow_removal(&self, claim: &Claim, mut pending: Pending) -> Result<(), AppendError> {
+        if pending == Pending::Removal {
+            // The owner's events go before anybody else can claim the id, and so read it.
+            let mut pipeline = redis::pipe();
+            self.drop_events(claim, &mut pipeline);
+            self.run::<()>(&pipeline).await?;
+            pending = match self.decide(claim, "forget").await? {
+                Decided::Done(_, pending) => pending,
+                // Claimed again meanwhile, by this org or, behind a removal that overtook this one, by another.
+                Decided::Kept | Decided::Owned(_) => return Ok(()),
+            };
+        }
         let ids = self.keys.directory_of_org(&claim.org, claim.kind);
         let mut listed = redis::pipe();
         listed.zscore(&ids, &claim.id);
         let (score,): (Option<f64>,) = self.run(&listed).await?;
         // An id that is still listed was removed by somebody who did not come as far as telling.
-        if score.is_none() && matches!(pending, Pending::Nothing) {
+        if score.is_none() && pending == Pending::Nothing {
             return Ok(());
         }
         let mut pipeline = redis::pipe();
@@ -117,6 +156,7 @@ fn parse_pending(text: &str) -> Pending {
     match text.strip_prefix("from:") {
         Some(org) => Pending::Move(org.to_owned()),
         None if text == "no" => Pending::Nothing,
+        None if text == "removing" => Pending::Removal,
         None => Pending::Word,
     }
 }

@@ -101,6 +101,7 @@ macro_rules! suite {
             history_is_bounded_in_entries_and_bytes,
             the_first_owner_stays,
             a_moved_id_loses_its_logs,
+            a_removed_id_loses_its_logs,
             revocations_are_told_and_remembered,
             a_ticket_is_taken_once,
         );

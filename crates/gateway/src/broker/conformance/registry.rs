@@ -70,6 +70,28 @@ pub(in crate::broker) async fn a_moved_id_loses_its_logs(subject: Subject) {
     sink.until("the move is told", |_| controls(&subject).contains(&told)).await;
 }
 
+pub(in crate::broker) async fn a_removed_id_loses_its_logs(subject: Subject) {
+    let Subject { broker, .. } = &subject;
+    let (graph, mission) = (channel("graph:abc"), channel("mission:abc"));
+    let ours = claim(Kind::Crew, "abc", "acme");
+    broker.claim(&ours, ClaimMode::Keep).await.unwrap();
+    append(&**broker, &graph, &[1, 2]).await;
+    append(&**broker, &mission, &[1]).await;
+    broker.claim(&claim(Kind::Crew, "abc", "evil"), ClaimMode::Remove).await.unwrap();
+    assert_eq!(broker.history(&graph, 0, 10).await.unwrap().entries.len(), 2, "not another's to remove");
+    assert_eq!(broker.claim(&ours, ClaimMode::Remove).await.unwrap(), Claimed::Done);
+    broker.claim(&claim(Kind::Crew, "abc", "other"), ClaimMode::Keep).await.unwrap();
+    let page = broker.history(&graph, 0, 10).await.unwrap();
+    assert!(page.entries.is_empty(), "the former owner's events");
+    assert_eq!(page.head.map(|head| head.offset()), Some(2), "his readers are told what they miss");
+    let retained = broker.snapshots(std::slice::from_ref(&mission)).await.unwrap().remove(0).retained;
+    assert_eq!(retained, None);
+    // What the next owner logs is his, whoever removes the id once more.
+    append(&**broker, &graph, &[3]).await;
+    broker.claim(&ours, ClaimMode::Remove).await.unwrap();
+    assert_eq!(broker.history(&graph, 0, 10).await.unwrap().entries.len(), 1);
+}
+
 pub(in crate::broker) async fn revocations_are_told_and_remembered(subject: Subject) {
     let Subject { registry, sink, .. } = &subject;
     let now = unix_now();

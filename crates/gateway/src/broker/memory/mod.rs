@@ -145,7 +145,7 @@ impl Transport for MemoryBroker {
         }
         let mut inner = self.inner.lock();
         let outcome = inner.directory.claim(claim, mode);
-        if outcome.moved {
+        if outcome.lost {
             for channel in self.namespaces.channels_of(claim.kind, &claim.id) {
                 if let Some(log) = inner.channels.get_mut(&channel) {
                     log.hand_over();

@@ -21,8 +21,8 @@ pub(super) struct Outcome {
     pub(super) claimed: Claimed,
     /// What every gateway is told, when anything changed.
     pub(super) control: Option<Control>,
-    /// Whether the id changed hands.
-    pub(super) moved: bool,
+    /// Whether an owner lost the id, by a move or a removal, and with it what he logged.
+    pub(super) lost: bool,
 }
 
 impl Directory {
@@ -31,7 +31,7 @@ impl Directory {
         let before = self.claims.get(&key).cloned();
         let foreign = before.as_ref().map(|before| before.org.clone()).filter(|org| *org != claim.org);
         if let Some(org) = foreign.clone().filter(|_| mode != ClaimMode::Move) {
-            return Outcome { claimed: Claimed::OwnedBy(org), control: None, moved: false };
+            return Outcome { claimed: Claimed::OwnedBy(org), control: None, lost: false };
         }
         let removed = mode == ClaimMode::Remove;
         let (changed, told) = if removed {
@@ -44,9 +44,9 @@ impl Directory {
             self.claims.insert(key, claim.clone());
             (before.as_ref() != Some(&claim), claim)
         };
-        let moved = foreign.is_some();
+        let lost = foreign.is_some() || (removed && changed);
         let control = changed.then_some(Control::Directory { claim: told, from: foreign, removed });
-        Outcome { claimed: Claimed::Done, control, moved }
+        Outcome { claimed: Claimed::Done, control, lost }
     }
 
     pub(super) fn owners(&self, kind: Kind, ids: &[String]) -> HashMap<String, Claim> {

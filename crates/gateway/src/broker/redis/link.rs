@@ -184,6 +184,8 @@ impl Subscriber {
             .set_push_sender(on_push);
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("CLIENT").arg("SETNAME").arg(&self.name).exec_async(&mut connection).await?;
+        // While Redis loads its data it greets and subscribes, but serves nothing else: that is no link yet.
+        ping(&mut connection).await?;
         let names = &self.delivery.names;
         connection.subscribe(&[&names.control, &names.probe]).await?;
         if !self.patterns.is_empty() {

@@ -78,7 +78,9 @@ impl RedisBroker {
         // The transport pipelines on one connection: publishing does not wait for those who read logs.
         let publishing = server::pool(&config.url, 1)?;
         let transport =
-            RedisTransport::new(publishing.clone(), keys.clone(), config.channel_prefix.clone(), namespaces.clone());
+            RedisTransport::new(publishing.clone(), keys.clone(), config.channel_prefix.clone(), namespaces.clone())
+                // Requests are held to `limits.message` before they come here.
+                .max_event_bytes(usize::MAX);
         let ending = CancellationToken::new();
         Ok(Arc::new(Self {
             registry: RedisRegistry::new(pool.clone(), keys.clone()),

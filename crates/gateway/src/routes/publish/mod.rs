@@ -14,8 +14,9 @@ use axum::{
     extract::State,
     http::{HeaderMap, header},
 };
-use crewcast_events::{Channel, EventId};
-use crewcast_publisher::{Append, Entry, MAX_ENTRIES, Once, random_half};
+use crewcast_events::{Channel, EventId, Owner};
+use crewcast_publisher::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, random_half};
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
 use self::body::{How, Item, Rules};
@@ -31,6 +32,9 @@ pub use self::body::channel;
 /// Media types of NDJSON, none of which is registered.
 const NDJSON: [&str; 4] =
     ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
+
+/// Ids of one request that are claimed at the same time.
+const CLAIMS: usize = 16;
 
 /// The ids in the order of the lines; `null` for a live event, and for one whose key is known but whose id is not
 /// any more.
@@ -53,6 +57,7 @@ pub async fn publish(
     let rules = Rules { namespaces: &app.config.namespaces, max_event: app.config.limits.message };
     let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
     granted(&app, &identity, &items).await?;
+    claim(&app, &identity, &items).await?;
     send(app.broker.as_ref(), &identity.sub, items).await.map(Json)
 }
 
@@ -72,6 +77,25 @@ async fn granted(app: &App, identity: &Identity, items: &[Item]) -> Result<(), P
         }
     }
     Ok(())
+}
+
+/// Claims for the token's org what nobody owns yet, each id once, before anything is published: of two orgs that
+/// publish the same new id the first keeps it.
+async fn claim(app: &App, identity: &Identity, items: &[Item]) -> Result<(), Problem> {
+    let mut asked: HashSet<(Option<Owner>, &str)> = HashSet::new();
+    let owner = |item: &Item| app.config.namespaces.of(&item.channel).and_then(|rules| rules.owner);
+    let fresh = items.iter().filter(|item| asked.insert((owner(item), item.channel.id())));
+    let claimed = futures_util::stream::iter(fresh.map(Ok)).try_for_each_concurrent(CLAIMS, |item| async move {
+        let Some(claim) = app.auth.owed(identity, &item.channel).await? else { return Ok(()) };
+        match app.broker.claim(&claim, ClaimMode::Keep).await? {
+            Claimed::Done => Ok(()),
+            Claimed::OwnedBy(_) => {
+                let detail = format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id);
+                Err(at_line(Problem::new(ProblemType::Forbidden, detail), item.line))
+            }
+        }
+    });
+    claimed.await
 }
 
 /// What goes to the broker in one call.

@@ -104,7 +104,8 @@ async fn one_bad_line_publishes_nothing_of_the_body() {
 #[tokio::test]
 async fn a_broker_that_fails_on_the_way_leaves_a_part_and_says_which() {
     let bench = Bench::new();
-    bench.broker.calls_left.store(2, Ordering::Relaxed);
+    // Two to claim the crews, two to publish.
+    bench.broker.calls_left.store(4, Ordering::Relaxed);
     let body = ["graph:a", "graph:a", "graph:b", "graph:a"].map(|channel| line(channel, r#"{"type":"x"}"#)).join("\n");
     let answer = bench.post(PATH, &producer(), body).await;
     let problem = answer.problem(503, "unavailable");
@@ -141,4 +142,42 @@ async fn grants_and_orgs_bind() {
     bench.post("/api/v1/directory", &rival, r#"{"kind":"crew","id":"theirs"}"#).await.ok();
     bench.post(PATH, &producer(), line("graph:theirs", r#"{"type":"x"}"#)).await.problem(403, "forbidden");
     bench.post(PATH, &rival, line("graph:theirs", r#"{"type":"x"}"#)).await.ok();
+}
+
+#[tokio::test]
+async fn the_first_org_that_publishes_an_id_owns_it() {
+    let of = |org: &str| token(json!({"org": org, "publish": ["graph:*", "mission:*", "run:*", "hub:*"]}));
+    let (first, second) = (of("first"), of("second"));
+    let logged = |channel: &str| line(channel, r#"{"type":"x"}"#);
+    let live = |channel: &str| json!({"channel": channel, "event": {"type": "x"}, "live": true}).to_string();
+    for publish in [&logged as &dyn Fn(&str) -> String, &live] {
+        let bench = Bench::new();
+        bench.post(PATH, &first, publish("graph:fresh")).await.ok();
+        let body = format!("{}\n{}", publish("run:mine"), publish("mission:fresh"));
+        let problem = bench.post(PATH, &second, body).await.problem(403, "forbidden");
+        assert_eq!(problem["line"], 2, "{problem}");
+        let owners = bench.app.registry.owners(crewcast_events::Kind::Crew, &["fresh".to_owned()]).await.unwrap();
+        assert_eq!(owners["fresh"].org, "first");
+    }
+    // At the same moment: one of them.
+    let bench = Bench::new();
+    let body = line("graph:raced", r#"{"type":"x"}"#);
+    let (a, b) = tokio::join!(bench.post(PATH, &first, body.clone()), bench.post(PATH, &second, body));
+    let mut both = [a.status.as_u16(), b.status.as_u16()];
+    both.sort_unstable();
+    assert_eq!(both, [200, 403]);
+    // Without an org nothing is claimed.
+    let nobody = token(json!({"publish": ["graph:*"]}));
+    bench.post(PATH, &nobody, line("graph:open", r#"{"type":"x"}"#)).await.ok();
+    let owners = bench.app.registry.owners(crewcast_events::Kind::Crew, &["open".to_owned()]).await.unwrap();
+    assert!(owners.is_empty());
+}
+
+#[tokio::test]
+async fn each_id_of_a_body_is_claimed_once() {
+    let bench = Bench::new();
+    // One claim for the crew of both channels, and four appends.
+    bench.broker.calls_left.store(5, Ordering::Relaxed);
+    let body = ["graph:a", "mission:a", "graph:a", "mission:a"].map(|name| line(name, r#"{"type":"x"}"#)).join("\n");
+    bench.post(PATH, &producer(), body).await.ok();
 }

@@ -57,6 +57,26 @@ async fn a_server_that_is_killed_and_started_again_delivers_again() {
     assert!(broker.probe().await.is_ok());
 }
 
+/// While it loads, Redis greets and confirms subscriptions but serves no log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_loads_is_no_link_yet() {
+    let mut server = Server::start();
+    let fill = "for n = 1, 1000 do redis.call('SET', 'k' .. n, string.rep('x', 100)) end";
+    let _: () = server.command(&["EVAL", fill, "0"]).await;
+    let _: () = server.command(&["SAVE"]).await;
+    let (broker, sink) = started(&config(&server), "r").await;
+    server.kill();
+    link_became(&sink, &[Link::Up, Link::Down]).await;
+    // A millisecond and a half for each key, and connections are served in between.
+    server.restart_with(&["--key-load-delay", "1500", "--loading-process-events-interval-bytes", "1024"]);
+    let loading = async || server.command::<String>(&["INFO", "persistence"]).await.contains("loading:1");
+    assert!(loading().await, "the test is quicker than Redis");
+    sink.until("the link is up again", |sink| sink.links().len() > 2).await;
+    assert!(!loading().await);
+    assert_eq!(sink.links(), [Link::Up, Link::Down, Link::Up]);
+    broker.history(&channel("run:r"), 0, 1).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_redis_cuts_comes_back() {
     let server = Server::start();

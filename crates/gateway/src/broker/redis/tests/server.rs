@@ -48,7 +48,12 @@ impl Server {
 
     /// Starts again on the same port after [`Server::kill`].
     pub(super) fn restart(&mut self) {
-        self.process = spawn(self.port, &self.directory, &[]);
+        self.restart_with(&[]);
+    }
+
+    /// Likewise, with further arguments. What was saved is loaded.
+    pub(super) fn restart_with(&mut self, arguments: &[&str]) {
+        self.process = spawn(self.port, &self.directory, arguments);
         assert!(self.wait(), "redis-server starts again");
     }
 
