@@ -25,6 +25,17 @@ use crate::{
 /// A comment this often keeps proxies from closing a quiet stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// The longest id, in bytes. Clients repeat it in a header, and proxies take headers of 8 KB (nginx's
+/// `large_client_header_buffers`).
+pub const MAX_ID: usize = 4096;
+/// What a position takes beside its channel's name: an equals sign, an event id and a comma.
+const POSITION: usize = 31;
+
+/// How long the id of a stream of these channels may become, in bytes.
+pub fn longest_id(channels: &[Channel]) -> usize {
+    channels.iter().map(|channel| channel.as_str().len() + POSITION).sum()
+}
+
 /// One event stream.
 pub struct Sse {
     channels: Vec<(Channel, Start)>,
@@ -259,5 +270,15 @@ mod tests {
         sse.on_heartbeat(&mut names.iter().zip(ids), &mut out);
         let combined = "id: graph:a=1-000000abcdef,graph:b=0,graph:c=3-abcdefghijkl";
         assert_eq!(sent(&mut out), format!(": ping\n{combined}\n\n"));
+    }
+
+    #[test]
+    fn no_id_is_longer_than_was_reckoned() {
+        let names = channels(&["graph:a", "run:r"]);
+        let longest = id("9007199254740992-abcdefghijkl");
+        let mut sse = Sse::new(names.clone(), None, Vec::new());
+        let line = sse.id_line(names.iter().map(|channel| (channel, longest)));
+        // The last position has no comma.
+        assert_eq!(line.trim_end().len(), "id: ".len() + longest_id(&names) - 1);
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     app::App,
     auth::{Identity, Presented},
     connection::{CHUNKS, Seat, run_stream},
-    dialect::sse::Sse,
+    dialect::sse::{MAX_ID, Sse, longest_id},
     limits::LimitReached,
     telemetry::metrics::{Metric, counter},
 };
@@ -102,6 +102,14 @@ fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
     if asked.channels.len() > most {
         return Err(Problem::new(ProblemType::Malformed, format!("at most {most} channels in one stream")));
     }
+    let id = longest_id(&asked.channels);
+    if id > MAX_ID {
+        let detail = format!(
+            "so many channels in one stream make an id of {id} bytes, beyond the {MAX_ID} that a Last-Event-ID \
+             surely gets through proxies with: open several streams"
+        );
+        return Err(Problem::new(ProblemType::Malformed, detail));
+    }
     Ok(asked)
 }
 
@@ -116,4 +124,22 @@ fn response(chunks: mpsc::Receiver<Bytes>) -> Response {
     // nginx would otherwise collect the stream before passing it on.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Channels whose names have 100 bytes: 131 of the id each.
+    fn channels(n: usize) -> String {
+        (0..n).map(|i| format!("channel=graph:{i:094}")).collect::<Vec<_>>().join("&")
+    }
+
+    #[test]
+    fn the_id_of_all_channels_fits_a_header() {
+        assert_eq!(asked(&channels(31), 1000).unwrap().channels.len(), 31);
+        assert_eq!(asked(&format!("{}&{}", channels(31), channels(31)), 1000).unwrap().channels.len(), 31);
+        let problem = asked(&channels(32), 1000).err().expect("4192 bytes");
+        assert!(serde_json::to_string(&problem).unwrap().contains("open several streams"), "{problem:?}");
+    }
 }
