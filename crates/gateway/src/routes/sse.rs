@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use super::{
     caller::identify,
     problem::{Problem, ProblemType},
+    types,
 };
 use crate::{
     app::App,
@@ -92,7 +93,8 @@ fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
                 }
             }
             "since" => asked.since = Some(value.into_owned()),
-            "types" => asked.types.extend(value.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)),
+            "types" => types::add(&mut asked.types, &value)
+                .map_err(|error| Problem::new(ProblemType::Malformed, error.to_string()))?,
             _ => {}
         }
     }
@@ -133,6 +135,15 @@ mod tests {
     /// Channels whose names have 100 bytes: 131 of the id each.
     fn channels(n: usize) -> String {
         (0..n).map(|i| format!("channel=graph:{i:094}")).collect::<Vec<_>>().join("&")
+    }
+
+    #[test]
+    fn the_list_of_types_is_bounded() {
+        let types = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(",");
+        let query = |n: usize| format!("channel=graph:a&types={}&types=t0,t1", types(n));
+        assert_eq!(asked(&query(64), 1000).unwrap().types.len(), 64);
+        let problem = asked(&query(65), 1000).err().expect("too many");
+        assert!(serde_json::to_string(&problem).unwrap().contains("at most 64 event types"), "{problem:?}");
     }
 
     #[test]
