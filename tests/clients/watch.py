@@ -32,6 +32,9 @@ async def watch(url, how, token, count, sends):
             for text in sends:
                 # In fragments, as the library sends an iterable.
                 await socket.send(iter([text[:3], text[3:]]))
+        except ConnectionClosed:
+            pass
+        try:
             while len(seen["messages"]) < count:
                 seen["messages"].append(await asyncio.wait_for(socket.recv(), 10))
         except ConnectionClosed:

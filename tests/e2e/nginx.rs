@@ -10,7 +10,10 @@ use std::{
 
 use crewcast_client::{Client, Delivery};
 use serde_json::{Value, json};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+};
 use tokio_tungstenite::{MaybeTlsStream, tungstenite::client::IntoClientRequest};
 
 use crate::support::{
@@ -184,6 +187,27 @@ async fn server_sent_events_leave_at_once() {
         }
         assert!(text.contains(&format!("id: {id}\n")), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_behind_nginx_is_felt_by_the_gateway() {
+    let redis = RedisServer::start();
+    let replica = gateway::on(&redis, &[PROXIED, ("CREWCAST_LIMITS__STALL", "1s")]).await;
+    let nginx = Nginx::before([&replica, &replica]).await;
+    let mut stream = TcpStream::connect(("127.0.0.1", nginx.port)).await.unwrap();
+    let head = format!(
+        "GET /sse?channel=graph:abc HTTP/1.1\r\nHost: crewcast\r\nAuthorization: Bearer {}\r\n\r\n",
+        everything()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    eventually("the stream listens", || async { redis.publish("graph:abc", b"no event") == 1 }).await;
+    // It reads nothing: the sockets on the way fill up, and nginx must not take the rest in.
+    let event = format!(r#"{{"type":"tool_progress","message":"{}"}}"#, "x".repeat(100_000));
+    eventually("the stream is closed", || async {
+        redis.publish("graph:abc", event.as_bytes());
+        replica.metric("crewcast_connections_closed_total", "code=\"4408\"").await >= 1.0
+    })
+    .await;
 }
 
 /// Connects to nginx from this address.

@@ -49,6 +49,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// A connection of its own, for many commands.
+    pub fn connection(&self) -> redis::Connection {
+        self.connect().unwrap()
+    }
+
     /// Runs one command.
     pub fn run<T: redis::FromRedisValue>(&self, arguments: &[&[u8]]) -> T {
         let mut command = redis::cmd(std::str::from_utf8(arguments[0]).unwrap());

@@ -125,7 +125,8 @@ async fn live(mut connection: Box<Connection>) {
     let label = connection.dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let place = connection.shared.crowd.enter(connection.wake.clone());
+    let org = connection.identity.as_ref().and_then(|identity| identity.org.clone());
+    let place = connection.shared.crowd.enter(connection.wake.clone(), org);
 
     connection.open();
     while connection.end.is_none() {
@@ -134,6 +135,9 @@ async fn live(mut connection: Box<Connection>) {
     }
 
     drop(place);
+    if connection.ends_well() {
+        connection.flush_rest().await;
+    }
     connection.clean_up().await;
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
 }
@@ -168,6 +172,10 @@ impl Connection {
     }
 
     fn open(&mut self) {
+        // What was revoked before this socket entered the crowd has told nobody.
+        if let Some(Err(error)) = self.identity.as_ref().map(|identity| self.shared.auth.still_good(identity)) {
+            return self.close(close_code(&error), error.reason());
+        }
         self.dialect.on_open(&mut self.actions);
         self.perform();
         // Flags that were raised before this socket entered the crowd.
@@ -194,14 +202,14 @@ impl Connection {
     }
 
     fn on_message(&mut self, message: Message) {
-        self.deadlines.heard(Instant::now());
+        let now = Instant::now();
+        self.deadlines.heard(now);
+        // Control frames count as well: each costs as much as a message.
+        if !self.messages.take(&self.shared.message_rate, now) {
+            return self.close(CloseCode::TooMany, "too many messages");
+        }
         match message {
-            Message::Text(text) => {
-                if !self.messages.take(&self.shared.message_rate, Instant::now()) {
-                    return self.close(CloseCode::TooMany, "too many messages");
-                }
-                self.dialect.on_client(&text, &mut self.actions);
-            }
+            Message::Text(text) => self.dialect.on_client(&text, &mut self.actions),
             Message::Ping(payload) => self.socket.queue(pong_frame(&payload)),
             Message::Pong(_) => {}
             Message::Close(_) => self.close(CloseCode::Goodbye, ""),
@@ -211,10 +219,12 @@ impl Connection {
     /// Moves entries from the rings to the socket, until there are no more or enough is waiting.
     fn pull(&mut self) {
         while self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
-            if !self.subscriptions.read_one(&mut *self.dialect, &mut self.jobs, &self.shared, &mut self.actions) {
+            let is_done = !self.subscriptions.read_one(&mut *self.dialect, &mut self.actions);
+            self.perform();
+            self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
+            if is_done {
                 break;
             }
-            self.perform();
         }
     }
 
@@ -363,6 +373,11 @@ impl Connection {
         if self.end.is_none() {
             self.end = Some((code, reason.into()));
         }
+    }
+
+    /// Whether the end is none that a client has to be cut for: then it gets everything first.
+    fn ends_well(&self) -> bool {
+        !self.peer_is_gone && matches!(self.end, Some((CloseCode::RunCompleted | CloseCode::GoingAway, _)))
     }
 
     /// Gives everything back, then says goodbye.

@@ -389,7 +389,7 @@ async fn sockets_wait_for_a_broker_that_is_away_as_long_as_patience_lasts() {
     let broker = |state: &str| json!({ "type": "broker", "source": "gateway", "state": state });
     let change = async |link| {
         bench.parts.relay.link(link);
-        bench.parts.app.shared.crowd.raise(Flag::Link).await;
+        bench.parts.app.shared.crowd.raise(Flag::Link, |_| true).await;
     };
     tokio::time::sleep(seconds(1)).await;
     change(Link::Down).await;

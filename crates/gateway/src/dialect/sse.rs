@@ -45,13 +45,13 @@ pub struct Sse {
 }
 
 impl Sse {
-    /// A stream of these channels. `last_event_id` is what the browser repeats: one id, or with several
-    /// channels `<channel>=<id>` joined by commas. An id without a name is every channel's, `0` above all.
+    /// A stream of these channels. `last_event_id` is what the browser repeats: one id (with several channels it is
+    /// that of each), or `<channel>=<id>` joined by commas.
     pub fn new(channels: Vec<Channel>, last_event_id: Option<&str>, types: Vec<String>) -> Self {
         let is_combined = channels.len() > 1;
         let since = |channel: &Channel| -> Option<Since> {
-            let text = last_event_id?;
-            if !is_combined || !text.contains('=') {
+            let text = last_event_id.filter(|text| !text.is_empty())?;
+            if !text.contains('=') {
                 return text.parse().ok();
             }
             let parts = text.split(',').filter_map(|part| part.split_once('='));
@@ -251,11 +251,24 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_names_no_channel_is_every_channel_s() {
-        for (text, since) in [("0", Since::Beginning), ("rubbish", Since::Unknown)] {
-            let mut sse = Sse::new(channels(&["graph:a", "run:r"]), Some(text), Vec::new());
-            assert!(sse.channels.iter().all(|(_, start)| *start == Start::Since(since)), "{text}");
-            assert_eq!(sse.id_line(std::iter::empty()), "id: graph:a=0,run:r=0\n", "{text}: nothing was sent yet");
+    fn an_id_of_another_form_is_never_passed_over() {
+        let channels = channels(&["graph:a", "run:r"]);
+        let starts = |channels: &[Channel], last: &str| -> Vec<Start> {
+            Sse::new(channels.to_vec(), Some(last), Vec::new()).channels.into_iter().map(|(_, start)| start).collect()
+        };
+        let (beginning, unknown) = (Start::Since(Since::Beginning), Start::Since(Since::Unknown));
+        assert_eq!(starts(&channels, "graph:a=rubbish,run:r=0"), [unknown, beginning]);
+        assert_eq!(starts(&channels, "0"), [beginning, beginning]);
+        assert_eq!(starts(&channels, "rubbish"), [unknown, unknown]);
+        assert_eq!(starts(&channels, ""), [Start::Live, Start::Live]);
+        assert_eq!(starts(&channels[1..], "graph:a=7-abcdefghijkl,run:r=0"), [beginning]);
+    }
+
+    #[test]
+    fn a_channel_of_which_nothing_was_sent_yet_stays_at_its_beginning() {
+        for last in ["0", "rubbish", "graph:a=rubbish,run:r=0"] {
+            let mut sse = Sse::new(channels(&["graph:a", "run:r"]), Some(last), Vec::new());
+            assert_eq!(sse.id_line(std::iter::empty()), "id: graph:a=0,run:r=0\n", "{last}");
         }
     }
 

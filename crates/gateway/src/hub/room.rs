@@ -108,6 +108,18 @@ impl Room {
         state.ring_all();
     }
 
+    /// Keeps only the newest entry.
+    pub fn trim(&self) {
+        self.state.lock().ring.trim_to(1);
+    }
+
+    /// Forgets every entry and the retained event.
+    pub fn clear(&self) {
+        let mut state = self.state.lock();
+        state.retained = None;
+        state.ring.trim_to(0);
+    }
+
     /// Raises a flag for every member.
     pub fn raise(&self, flag: Flag) {
         self.state.lock().members.iter().flatten().for_each(|bell| bell.wake.raise(flag));

@@ -3,7 +3,6 @@
 
 use axum::{
     Router,
-    extract::Path,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -48,18 +47,9 @@ static PARTS: [File; 9] = [
 
 /// `GET /ws/client` and the files that it loads.
 pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new().route("/ws/client", get(index)).route("/ws/client/{file}", get(part))
-}
-
-async fn index(headers: HeaderMap) -> Response {
-    serve(&INDEX, &headers)
-}
-
-async fn part(Path(name): Path<String>, headers: HeaderMap) -> Response {
-    match PARTS.iter().find(|file| file.name == name) {
-        Some(file) => serve(file, &headers),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
+    let get_file = |file: &'static File| get(move |headers: HeaderMap| async move { serve(file, &headers) });
+    let router = Router::new().route("/ws/client", get_file(&INDEX));
+    PARTS.iter().fold(router, |router, file| router.route(&format!("/ws/client/{}", file.name), get_file(file)))
 }
 
 /// Browsers keep the file and ask each time whether it is still the one: a new release shows at once.

@@ -78,6 +78,7 @@ pub async fn not_found(uri: Uri) -> Problem {
     Problem::new(ProblemType::NotFound, format!("there is nothing at {}", uri.path()))
 }
 
-async fn method_not_allowed(uri: Uri) -> Problem {
+/// 405 as a problem document: for every path of the public listener.
+pub async fn method_not_allowed(uri: Uri) -> Problem {
     Problem::new(ProblemType::MethodNotAllowed, format!("{} does not take this method", uri.path()))
 }

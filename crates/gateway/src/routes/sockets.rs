@@ -3,11 +3,11 @@
 //! A browser cannot see the status of a refused handshake, so every refusal beyond a malformed handshake
 //! completes it and then closes with a code (spec, "Close codes").
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::request::Parts,
     response::{IntoResponse, Response},
     routing::get,
@@ -15,7 +15,11 @@ use axum::{
 use crewcast_events::{Channel, Since};
 use hyper::upgrade::OnUpgrade;
 
-use super::{not_found, types};
+use super::{
+    not_found,
+    problem::{Problem, ProblemType},
+    types,
+};
 use crate::{
     app::App,
     auth::{AuthError, Credential, Identity, Presented},
@@ -53,6 +57,13 @@ pub async fn no_such_endpoint(State(app): State<Arc<App>>, request: Request) -> 
 
 type Refusal = (CloseCode, Cow<'static, str>);
 
+/// An id in a path. One that is not UTF-8 is refused by a close frame, as every malformed id.
+type PathId = Result<Path<String>, PathRejection>;
+
+fn text(id: PathId) -> String {
+    id.map(|Path(id)| id).unwrap_or_default()
+}
+
 /// What a request asks for.
 struct Asked {
     dialect: Box<dyn Dialect>,
@@ -60,9 +71,9 @@ struct Asked {
     is_public: bool,
 }
 
-async fn run(State(app): State<Arc<App>>, Path(run_id): Path<String>, request: Request) -> Response {
+async fn run(State(app): State<Arc<App>>, run_id: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = one_run(&app, &run_id, &parts);
+    let asked = one_run(&app, &text(run_id), &parts);
     open(app, parts, asked).await
 }
 
@@ -88,9 +99,9 @@ async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
     open(app, parts, asked).await
 }
 
-async fn graph(State(app): State<Arc<App>>, Path(crew): Path<String>, request: Request) -> Response {
+async fn graph(State(app): State<Arc<App>>, crew: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = CrewQuery::of(&parts).and_then(|query| one_graph(&crew, query));
+    let asked = CrewQuery::of(&parts).and_then(|query| one_graph(&text(crew), query));
     open(app, parts, asked).await
 }
 
@@ -143,6 +154,12 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) ->
             return error.into_response();
         }
     };
+    if app.drain.is_draining() {
+        // Before the handshake, so that a proxy asks the next replica.
+        refused("draining");
+        let detail = "this replica is going away: connect to another";
+        return Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1)).into_response();
+    }
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return upgrade::HandshakeError::NotAnUpgrade.into_response();
     };

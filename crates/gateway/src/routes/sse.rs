@@ -16,11 +16,13 @@ use tokio::sync::mpsc;
 use super::{
     caller::identify,
     problem::{Problem, ProblemType},
+    publish::channel,
     types,
 };
 use crate::{
     app::App,
     auth::{Identity, Presented},
+    config::Config,
     connection::{CHUNKS, Seat, run_stream},
     dialect::sse::{MAX_ID, Sse, longest_id},
     limits::LimitReached,
@@ -40,8 +42,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
     let identity = identify(&app, &parts, &presented.credential).await.inspect_err(|error| refused(error.label()))?;
-    let mut asked = asked(parts.uri.query().unwrap_or_default(), app.config.limits.subscriptions)
-        .inspect_err(|_| refused("malformed"))?;
+    let mut asked = asked(parts.uri.query().unwrap_or_default(), &app.config).inspect_err(|_| refused("malformed"))?;
     for channel in &asked.channels {
         if !app.auth.may_read(&identity, channel).await.inspect_err(|_| refused("unavailable"))? {
             refused("forbidden");
@@ -81,13 +82,13 @@ fn refused(reason: &str) {
     counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
 }
 
-fn asked(query: &str, most: usize) -> Result<Asked, Problem> {
+fn asked(query: &str, config: &Config) -> Result<Asked, Problem> {
     let mut asked = Asked::default();
+    let most = config.limits.subscriptions;
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match &*key {
             "channel" => {
-                let channel: Channel =
-                    value.parse().map_err(|error| Problem::new(ProblemType::BadChannel, format!("{error}")))?;
+                let channel = channel(&value, &config.namespaces)?;
                 if !asked.channels.contains(&channel) {
                     asked.channels.push(channel);
                 }
@@ -141,16 +142,19 @@ mod tests {
     fn the_list_of_types_is_bounded() {
         let types = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(",");
         let query = |n: usize| format!("channel=graph:a&types={}&types=t0,t1", types(n));
-        assert_eq!(asked(&query(64), 1000).unwrap().types.len(), 64);
-        let problem = asked(&query(65), 1000).err().expect("too many");
+        assert_eq!(asked(&query(64), &Config::default()).unwrap().types.len(), 64);
+        let problem = asked(&query(65), &Config::default()).err().expect("too many");
         assert!(serde_json::to_string(&problem).unwrap().contains("at most 64 event types"), "{problem:?}");
     }
 
     #[test]
     fn the_id_of_all_channels_fits_a_header() {
-        assert_eq!(asked(&channels(31), 1000).unwrap().channels.len(), 31);
-        assert_eq!(asked(&format!("{}&{}", channels(31), channels(31)), 1000).unwrap().channels.len(), 31);
-        let problem = asked(&channels(32), 1000).err().expect("4192 bytes");
+        assert_eq!(asked(&channels(31), &Config::default()).unwrap().channels.len(), 31);
+        assert_eq!(
+            asked(&format!("{}&{}", channels(31), channels(31)), &Config::default()).unwrap().channels.len(),
+            31
+        );
+        let problem = asked(&channels(32), &Config::default()).err().expect("4192 bytes");
         assert!(serde_json::to_string(&problem).unwrap().contains("open several streams"), "{problem:?}");
     }
 }
