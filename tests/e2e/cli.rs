@@ -1,1 +1,362 @@
+//! The commands, against real gateways and a real Redis. What each says by itself is tested in `crates/cli/tests`.
 
+use crewcast_events::Keys;
+use serde_json::json;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, Lines},
+    process::{Child, ChildStdout},
+};
+
+use crate::support::{
+    PATIENCE,
+    command::{self, crewcast, crewcast_on, ended, run, run_with},
+    eventually,
+    gateway::{self, Gateway},
+    http::get,
+    redis::{RedisServer, free_port},
+    socket::{Socket, connect},
+    token::{SECRET, now, signed, token},
+};
+
+/// One event with a spelling that nobody would write by accident.
+const ODD: &str = r#"{ "type":"x", "n":1.50,"z":0,"a":"\u00e9🙂"}"#;
+
+/// The same as it stands in a log and on a socket.
+fn logged(id: &str) -> String {
+    ODD.replacen('{', &format!("{{\"id\":\"{id}\","), 1)
+}
+
+/// Publishes by command line into the graph of one crew, through Redis or through a gateway.
+struct Hand<'a> {
+    redis: &'a RedisServer,
+    channel: String,
+    through: Vec<&'a str>,
+    token: &'a str,
+}
+
+impl Hand<'_> {
+    /// What it prints.
+    async fn publish(&self, arguments: &[&str], input: &str) -> String {
+        let all = [&["publish", &self.channel], arguments, &self.through].concat();
+        let said = run_with(crewcast_on(self.redis, &all).env("CREWCAST_TOKEN", self.token), input).await;
+        assert_eq!(said.code, Some(0), "{all:?}: {said:?}");
+        said.out
+    }
+
+    /// Every form of publishing, and what a socket makes of it.
+    async fn try_everything(&self, socket: &mut Socket) {
+        let first = self.publish(&[ODD], "").await;
+        assert_eq!(socket.text().await, logged(&first));
+        let ids = self.publish(&[], &format!("{ODD}\n\n{ODD}\n{ODD}")).await;
+        assert_eq!(ids.lines().count(), 3);
+        for id in ids.lines() {
+            assert_eq!(socket.text().await, logged(id));
+        }
+        assert_eq!(self.publish(&["--live", ODD], "").await, "");
+        assert_eq!(socket.text().await, ODD);
+        let once = self.publish(&["--key", "k", ODD], "").await;
+        assert_eq!(self.publish(&["--key", "k", ODD], "").await, once, "the same id again");
+        assert_eq!(socket.text().await, logged(&once));
+        // Cut behind its second line, and repeated whole.
+        let some = self.publish(&["--key", "l"], &format!("{ODD}\n{ODD}\n")).await;
+        let all = self.publish(&["--key", "l"], &format!("{ODD}\n{ODD}\n{ODD}\n")).await;
+        assert!(all.starts_with(&some) && all.lines().count() == 3, "{some}, {all}");
+        for _ in 0..3 {
+            socket.text().await;
+        }
+        self.publish(&["--state", r#"phase={"n":1.50}"#, ODD], "").await;
+        socket.text().await;
+        assert_eq!(self.phase().as_deref(), Some(r#"{"n":1.50}"#));
+        self.publish(&["--state", "phase=", ODD], "").await;
+        socket.text().await;
+        assert_eq!(self.phase(), None);
+        assert!(socket.is_quiet().await, "nothing came twice");
+    }
+
+    fn phase(&self) -> Option<String> {
+        let key = Keys::default().state(&self.channel.parse().unwrap());
+        self.redis.run(&[b"HGET", key.as_bytes(), b"phase"])
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_by_hand_arrives_as_it_was_written() {
+    let redis = RedisServer::start();
+    let gateway = gateway::on(&redis, &[]).await;
+    let url = gateway.url("");
+    let mint = ["token", "--sub", "u1", "--org", "acme", "--crews", "by-redis,by-http", "--publish", "graph:by-http"];
+    let token = &command::done(&redis, &mint).await;
+    for (crew, through) in [("by-redis", vec![]), ("by-http", vec!["--gateway", &url])] {
+        let mut socket = connect(&gateway.ws(&format!("/ws/graph/{crew}?since=0")), Some(token)).await;
+        Hand { redis: &redis, channel: format!("graph:{crew}"), through, token }.try_everything(&mut socket).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_gateway_refuses_is_told_with_exit_code_1() {
+    let redis = RedisServer::start();
+    let gateway = gateway::on(&redis, &[]).await;
+    let reader = token(json!({ "crews": ["abc"] }));
+    let expired = signed(&json!({ "sub": "u", "publish": ["graph:*"], "exp": now() - 1 }), SECRET);
+    let publisher = token(json!({ "publish": ["graph:*"] }));
+    for (token, event, told) in
+        [(&reader, ODD, "publish"), (&expired, ODD, "expired"), (&publisher, r#"{"id":"7","type":"x"}"#, "id")]
+    {
+        let arguments = ["publish", "graph:abc", event, "--gateway", &gateway.url("")];
+        let said = run(crewcast(&arguments).env("CREWCAST_TOKEN", token)).await;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains(told) && !said.err.contains(token.as_str()), "{told}: {said:?}");
+    }
+    assert_eq!(redis.run::<i64>(&[b"EXISTS", b"crewcast:{graph:abc}:head"]), 0);
+}
+
+/// Lasts as long as the command repeats what is not answered: 15 s, of which it sleeps nearly all.
+#[tokio::test]
+async fn a_gateway_that_is_not_there_is_told_with_exit_code_3() {
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    let publisher = token(json!({ "publish": ["graph:*"] }));
+    let arguments = ["publish", "graph:abc", ODD, "--gateway", &nobody];
+    let said = run(crewcast(&arguments).env("CREWCAST_TOKEN", &publisher)).await;
+    assert!(said.code == Some(3) && said.err.contains("crewcast check"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_minted_token_opens_what_it_says_and_a_check_agrees() {
+    let redis = RedisServer::start();
+    let gateway = gateway::on(&redis, &[]).await;
+    command::done(&redis, &["register", "crew", "abc", "--org", "acme"]).await;
+    let minted = command::done(&redis, &["token", "--sub", "u1", "--org", "acme", "--crews", "*", "--ttl", "1m"]).await;
+    let mut socket = connect(&gateway.ws("/ws/mission"), Some(&minted)).await;
+    assert_eq!(socket.event().await["payload"], json!({ "status": "offline", "crewId": "abc" }));
+    let told = command::done(&redis, &["token", "check", &minted]).await;
+    assert!(told.contains("sub u1") && told.contains("every one of acme"), "{told}");
+    for (bad, why) in [
+        (signed(&json!({ "sub": "u1", "exp": now() - 1 }), SECRET), "token expired"),
+        (
+            signed(&json!({ "sub": "u1", "exp": now() + 60 }), "another secret of the tests, 32 bytes or more"),
+            "bad signature",
+        ),
+        ("hello".to_owned(), "not a JSON Web Token"),
+    ] {
+        let said = run(&mut crewcast_on(&redis, &["token", "check", &bad])).await;
+        assert!(said.code == Some(1) && said.err.contains(why), "{said:?}");
+        let (code, reason) = connect(&gateway.ws("/ws/mission"), Some(&bad)).await.closed().await;
+        assert!(code == 4401 && reason.contains(why), "{reason}");
+    }
+}
+
+/// `crewcast tail` under way.
+struct Tail {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Tail {
+    fn start(gateway: &str, token: &str, arguments: &[&str]) -> Self {
+        let mut command = crewcast(&[&["tail", "--json"], arguments].concat());
+        let mut child = command.env("CREWCAST_URL", gateway).env("CREWCAST_TOKEN", token).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("a line in time").unwrap()
+    }
+}
+
+async fn on_port(redis: &RedisServer, listen: &str) -> Gateway {
+    gateway::on(redis, &[("CREWCAST_LISTEN", listen)]).await
+}
+
+#[tokio::test]
+async fn tail_goes_on_across_a_gateway_that_is_killed_and_comes_back() {
+    let redis = RedisServer::start();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut gateway = on_port(&redis, &listen).await;
+    let token = token(json!({ "crews": ["abc"], "runs": ["r1"] }));
+    let mut tail = Tail::start(&gateway.url(""), &token, &["run:r1"]);
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        for _ in 0..3 {
+            expected.push(logged(&command::done(&redis, &["publish", "run:r1", ODD]).await));
+        }
+        if round == 0 {
+            for line in &expected {
+                assert_eq!(tail.line().await.as_ref(), Some(line));
+            }
+            gateway.kill();
+        } else if round == 1 {
+            // Published while nobody was there.
+            gateway = on_port(&redis, &listen).await;
+        }
+    }
+    let done = command::done(&redis, &["publish", "run:r1", r#"{"type":"done"}"#]).await;
+    expected.push(format!(r#"{{"id":"{done}","type":"done"}}"#));
+    for line in &expected[3..] {
+        assert_eq!(tail.line().await.as_ref(), Some(line), "each once and in order");
+    }
+    assert_eq!(tail.line().await, None, "it ends with the run");
+    let said = ended(tail.child).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.err.contains("again in"), "it tells of the cut: {said:?}");
+    drop(gateway);
+}
+
+#[tokio::test]
+async fn tail_from_an_id_begins_behind_it() {
+    let redis = RedisServer::start();
+    let gateway = gateway::on(&redis, &[]).await;
+    let ids =
+        run_with(&mut crewcast_on(&redis, &["publish", "graph:abc"]), &format!("{ODD}\n{ODD}\n{ODD}\n")).await.out;
+    let ids: Vec<&str> = ids.lines().collect();
+    let token = token(json!({ "crews": ["abc"] }));
+    for (since, expected) in [("0", &ids[..]), (ids[0], &ids[1..])] {
+        let mut tail = Tail::start(&gateway.url(""), &token, &["graph:abc", "--since", since]);
+        for id in expected {
+            assert_eq!(tail.line().await, Some(logged(id)));
+        }
+    }
+    let mut refused = crewcast(&["tail", "graph:other"]);
+    let said = run(refused.env("CREWCAST_URL", gateway.url("")).env("CREWCAST_TOKEN", &token)).await;
+    assert!(said.code == Some(1) && said.err.contains("4403"), "{said:?}");
+}
+
+#[tokio::test]
+async fn check_says_whether_a_gateway_would_work() {
+    let redis = RedisServer::start();
+    let said = run(&mut crewcast_on(&redis, &["check"])).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert!(said.out.lines().all(|line| line.starts_with("ok ")), "{said:?}");
+
+    let wrong = [
+        ("redis://127.0.0.1:1", "Redis cannot be used"),
+        ("http://127.0.0.1", "broker.url"),
+        ("redis://:hunter2@127.0.0.1:1", "Redis cannot be used"),
+    ];
+    for (url, told) in wrong {
+        let said = run(crewcast_on(&redis, &["check"]).env("CREWCAST_REDIS_URL", url)).await;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        let finding = said.out.lines().find(|line| line.starts_with("WRONG")).unwrap_or_default();
+        assert!(finding.contains(told) && !format!("{said:?}").contains("hunter2"), "{said:?}");
+    }
+    let _: String = redis.run(&[b"CONFIG", b"SET", b"maxmemory-policy", b"allkeys-lru"]);
+    let said = run(&mut crewcast_on(&redis, &["check"])).await;
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("WRONG  maxmemory-policy is allkeys-lru") && said.out.contains("noeviction"), "{said:?}");
+}
+
+#[tokio::test]
+async fn config_shows_what_holds_where_it_is_from_and_no_secret() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(&file, "[limits]\nper_user = 7\n[auth]\nhs256_secret = 'hunter2-hunter2-hunter2-hunter2-hunter2'\n")
+        .unwrap();
+    let mut config = crewcast(&["config", "--set", "limits.stall=30s"]);
+    config.env("CREWCAST_CONFIG", file.path()).env("CREWCAST_REDIS_URL", "redis://u:hunter2@h:6380/1");
+    let said = run(&mut config).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for line in [
+        "per_user = 7  # file",
+        "stall = \"30s\"  # flag",
+        "url = \"redis://u:***@h:6380/1\"  # variable CREWCAST_REDIS_URL",
+        "hs256_secret = \"***\"  # file",
+    ] {
+        assert!(said.out.contains(line), "{line}: {}", said.out);
+    }
+    assert!(!format!("{said:?}").contains("hunter2"), "{said:?}");
+    let default = run(&mut crewcast(&["config", "--default"])).await;
+    assert_eq!(default.code, Some(0));
+    assert!(default.out.contains("listen = \"0.0.0.0:8000\"  # default"), "{}", default.out);
+    // What is printed is a configuration.
+    std::fs::write(&file, &default.out).unwrap();
+    let again = run(crewcast(&["config"]).env("CREWCAST_CONFIG", file.path())).await;
+    assert_eq!(again.code, Some(0), "{again:?}");
+}
+
+/// `crewcast serve` that is not to come up; what it says.
+async fn serve(settings: &[(&str, &str)]) -> command::Said {
+    let mut serve = crewcast(&["serve"]);
+    serve.env("CREWCAST_BROKER__KIND", "memory").env("CREWCAST_ADMIN__LISTEN", "127.0.0.1:0");
+    serve.env("CREWCAST_LISTEN", "127.0.0.1:0").envs(settings.iter().copied());
+    run(&mut serve).await
+}
+
+#[tokio::test]
+async fn a_gateway_that_cannot_start_says_what_to_set() {
+    let keyless = serve(&[]).await;
+    assert_eq!(keyless.code, Some(2), "{keyless:?}");
+    for word in
+        ["auth.hs256_secret", "CREWCAST_AUTH__HS256_SECRET", "auth.public_key_file", "auth.jwks_url", "auth.anonymous"]
+    {
+        assert!(keyless.err.contains(word), "{word}: {keyless:?}");
+    }
+    let short = serve(&[("CREWCAST_AUTH__HS256_SECRET", "hunter2")]).await;
+    assert_eq!(short.code, Some(2), "{short:?}");
+    assert!(short.err.contains("32") && !short.err.contains("hunter2"), "{short:?}");
+    for (key, nearest) in [
+        ("CREWCAST_LIMITS__PER_USR", "limits.per_user"),
+        ("CREWCAST_ATH__HS256_SECRET", "auth.hs256_secret"),
+        ("CREWCAST_LISTN", "listen"),
+        ("CREWCAST_NAMESPACES__GRAPH__LOG__LENGHT", "length"),
+    ] {
+        let said = serve(&[("CREWCAST_AUTH__HS256_SECRET", SECRET), (key, "7")]).await;
+        assert!(said.code == Some(2) && said.err.contains(key) && said.err.contains(nearest), "{key}: {said:?}");
+    }
+    // What Kubernetes sets for a Service named crewcast is no configuration.
+    let keyless = serve(&[("CREWCAST_PORT", "tcp://10.0.0.1:8000"), ("CREWCAST_SERVICE_HOST", "10.0.0.1")]).await;
+    assert!(keyless.err.contains("no key") && !keyless.err.contains("CREWCAST_PORT"), "{keyless:?}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named_with_its_key() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (variable, key) in [("CREWCAST_LISTEN", "listen"), ("CREWCAST_ADMIN__LISTEN", "admin.listen")] {
+        let said = serve(&[("CREWCAST_AUTH__HS256_SECRET", SECRET), (variable, &address)]).await;
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.err.contains(&format!("cannot listen on {address} ({key})")), "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_memory_broker_cannot_be_reached_from_outside_and_commands_say_so() {
+    for arguments in [
+        &["publish", "graph:abc", ODD][..],
+        &["publish", "graph:abc", ODD, "--live"],
+        &["register", "crew", "abc", "--org", "acme"],
+        &["token", "revoke", "--jti", "j1"],
+    ] {
+        let said = run(crewcast(arguments).env("CREWCAST_BROKER__KIND", "memory")).await;
+        assert_eq!(said.code, Some(2), "{arguments:?}: {said:?}");
+        assert!(said.err.contains("broker.kind is memory") && said.err.contains("CREWCAST_REDIS_URL"), "{said:?}");
+    }
+    // Through its gateway it can.
+    let gateway = gateway::memory(&[]).await;
+    let token = token(json!({ "crews": ["abc"], "publish": ["graph:*"] }));
+    let arguments = ["publish", "graph:abc", ODD, "--gateway", &gateway.url("")];
+    let mut publish = crewcast(&arguments);
+    publish.env("CREWCAST_BROKER__KIND", "memory").env("CREWCAST_TOKEN", &token);
+    let said = run(&mut publish).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let history = get(&gateway, "/api/v1/channels/graph:abc/events?after=0", &token).await.text().await.unwrap();
+    assert!(history.contains(&logged(&said.out)), "{history}");
+}
+
+#[tokio::test]
+async fn a_run_that_is_registered_with_a_crew_opens_to_its_readers() {
+    let redis = RedisServer::start();
+    let gateway = gateway::on(&redis, &[]).await;
+    let reader = token(json!({ "crews": ["abc"] }));
+    let (code, _) = connect(&gateway.ws("/ws/runs/r1"), Some(&reader)).await.closed().await;
+    assert_eq!(code, 4403);
+    let told = command::done(&redis, &["register", "run", "r1", "--org", "acme", "--crew", "abc"]).await;
+    assert_eq!(told, "run r1 belongs to acme, crew abc");
+    let id = command::done(&redis, &["publish", "run:r1", ODD]).await;
+    eventually("the gateway has heard of it", || async {
+        get(&gateway, "/api/v1/channels/run:r1/events", &reader).await.status() == 200
+    })
+    .await;
+    let mut socket = connect(&gateway.ws("/ws/runs/r1"), Some(&reader)).await;
+    assert_eq!(socket.text().await, logged(&id));
+    command::done(&redis, &["register", "run", "r1", "--org", "acme", "--remove"]).await;
+    assert_eq!(socket.closed().await.0, 4403);
+}

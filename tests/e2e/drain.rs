@@ -21,7 +21,7 @@ use crate::support::{
     eventually,
     gateway::{self, Gateway},
     redis::RedisServer,
-    socket::connect,
+    socket::{connect, refused},
     token::token,
 };
 
@@ -76,8 +76,7 @@ async fn each_socket_is_told_and_closed_at_its_own_moment() {
     eventually("it is not ready", || async { !gateway.is_ready().await }).await;
     assert!(begin.elapsed() < LATE, "not ready at once, not after {:?}", begin.elapsed());
     assert_eq!(gateway.metric("crewcast_draining", "").await, 1.0);
-    let mut late = connect(&gateway.ws("/ws/graph/abc"), Some(&reader)).await;
-    assert_eq!(late.closed().await.0, 1012, "new sockets are refused");
+    assert_eq!(refused(&gateway.ws("/ws/graph/abc"), Some(&reader)).await, 503, "a proxy asks the next replica");
     assert_eq!(gateway.metric("crewcast_handshakes_refused_total", r#"reason="draining""#).await, 1.0);
 
     let mut moments = Vec::new();

@@ -9,7 +9,7 @@ use tokio::net::TcpSocket;
 use tokio_tungstenite::{MaybeTlsStream, client_async, tungstenite::client::IntoClientRequest};
 
 use crate::support::{
-    PATIENCE, eventually,
+    PATIENCE,
     gateway::{self, Gateway},
     publish::until_heard,
     redis::RedisServer,
@@ -76,7 +76,9 @@ async fn stalled_readers(redis: &RedisServer, log_length: u32) -> Stalled {
     let gateway = gateway::on(redis, &[("CREWCAST_NAMESPACES__GRAPH__LOG__LENGTH", &log_length.to_string())]).await;
     let mut slow = Vec::new();
     for _ in 0..SLOW {
-        slow.push(connect_narrow(&gateway, "/ws/graph/abc").await);
+        let mut socket = connect_narrow(&gateway, "/ws/graph/abc").await;
+        until_heard(redis, "graph:abc", &mut socket).await;
+        slow.push(socket);
     }
     let mut fast = connect(&gateway.ws("/ws/graph/abc"), Some(&token(json!({ "crews": ["abc"] })))).await;
     until_heard(redis, "graph:abc", &mut fast).await;

@@ -2,8 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, Kind, Owner};
-use crewcast_publisher::Claim;
+use crewcast_events::Kind;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -54,18 +53,6 @@ impl Controls {
     pub fn new(app: Arc<App>, hub: Arc<Hub>, reviews: Arc<Reviews>) -> Self {
         Self { app, hub, reviews }
     }
-
-    /// The channels that an id names, in every namespace whose ids are of its kind.
-    fn channels_of(&self, claim: &Claim) -> impl Iterator<Item = Channel> {
-        let owner = match claim.kind {
-            Kind::Crew => Owner::Crew,
-            Kind::Run => Owner::Run,
-            Kind::Stream => Owner::Stream,
-            Kind::Session => Owner::Session,
-        };
-        let namespaces = self.app.config.namespaces.0.iter().filter(move |(_, rules)| rules.owner == Some(owner));
-        namespaces.filter_map(|(name, _)| Channel::new(name, &claim.id).ok())
-    }
 }
 
 impl ControlSink for Controls {
@@ -73,7 +60,7 @@ impl ControlSink for Controls {
         self.app.auth.on_control(control);
         match control {
             Control::Directory { claim, from, removed } => {
-                for channel in self.channels_of(claim) {
+                for channel in self.app.config.namespaces.channels_of(claim.kind, &claim.id) {
                     if from.is_some() || *removed {
                         // What this replica remembers of the channel is not the new owner's.
                         self.hub.forget_past(&channel);

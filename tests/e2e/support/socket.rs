@@ -36,6 +36,19 @@ pub async fn connect_with(request: tokio_tungstenite::tungstenite::handshake::cl
     Socket { inner, response }
 }
 
+/// The HTTP status with which a handshake is refused.
+pub async fn refused(url: &str, token: Option<&str>) -> u16 {
+    let mut request = url.into_client_request().unwrap();
+    if let Some(token) = token {
+        let offered = HeaderValue::from_str(&format!("token, {token}")).unwrap();
+        request.headers_mut().insert("sec-websocket-protocol", offered);
+    }
+    match tokio_tungstenite::connect_async(request).await {
+        Err(tokio_tungstenite::tungstenite::Error::Http(response)) => response.status().as_u16(),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
 impl Socket {
     /// The next text message, whatever it is. Pings are passed over.
     pub async fn text(&mut self) -> String {
