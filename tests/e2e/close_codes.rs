@@ -318,6 +318,28 @@ async fn a_page_of_a_foreign_origin_is_4403() {
 }
 
 #[tokio::test]
+async fn a_list_of_types_beyond_its_bound_is_4400() {
+    let gateway = gateway::memory(&[]).await;
+    let jwt = token(json!({ "crews": ["abc"], "runs": ["r1"] }));
+    let types = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(",");
+    let (many, long) = (types(65), "t".repeat(129));
+    let endpoints = ["/ws/runs/r1?", "/ws/mission?", "/ws/graph?", "/ws/graph?crew_id=abc&", "/ws/graph/abc?"];
+    for endpoint in endpoints {
+        for (types, word) in [(&many, "at most 64"), (&long, "at most 128")] {
+            let mut socket = connect(&gateway.ws(&format!("{endpoint}types={types}")), Some(&jwt)).await;
+            let (code, reason) = socket.closed().await;
+            assert!(code == 4400 && reason.contains(word), "{endpoint}: {code} {reason}");
+        }
+    }
+    let refused = gateway.metric("crewcast_handshakes_refused_total", "reason=\"malformed\"").await;
+    assert_eq!(refused, 2.0 * endpoints.len() as f64);
+    // Each counts once.
+    let good = format!("/ws/mission?types={},{},signal", types(63), types(63));
+    let mut socket = connect(&gateway.ws(&good), Some(&jwt)).await;
+    assert_eq!(socket.json().await["type"], "signal");
+}
+
+#[tokio::test]
 async fn unknown_endpoints_and_malformed_ids_are_4404() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"] }));

@@ -128,7 +128,8 @@ impl Client {
         self.request(Endpoint::run(run))
     }
 
-    /// The tool events of one crew.
+    /// The tool events of one crew: live, unless [`Request::since`] says more. Where nothing may be missed, say
+    /// it: until it knows its position a live subscription that is cut goes on live.
     pub fn graph(&self, crew: &str) -> Request {
         self.request(Endpoint::graph(crew))
     }

@@ -22,6 +22,11 @@
 //! channels of many crews ([`Client::graphs`], [`Client::missions`]) cannot name a position: after a cut it
 //! goes on live, and [`Delivery::Connected`] says `resumed: false`. Use one subscription per crew where no
 //! event may be missed.
+//!
+//! A graph that is asked for without [`Request::since`] begins live, and learns its position from its first
+//! logged event or from the gateway's first `ping`, 45 s after the socket has opened. Cut before that, it begins
+//! live again, and what was published in between is not sent: [`Delivery::Connected`] says `resumed: false` once
+//! more. Who must miss nothing passes [`Start::Beginning`] or an id. A run begins at its first event anyway.
 
 mod backoff;
 mod client;

@@ -38,14 +38,19 @@ struct Control {
     in_ms: Option<u64>,
 }
 
-/// Where a socket stands in each of its channels: `{"graph:abc":"7-…"}`.
+/// Where a socket stands in each of its channels: `{"graph:abc":"7-…","graph:new":null}`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Positions(serde_json::Value);
 
 impl Positions {
-    pub(crate) fn of(&self, channel: &Channel) -> Option<EventId> {
-        self.0.get(channel.as_str())?.as_str()?.parse().ok()
+    /// The last id of a channel, `Some(None)` for a channel that has had no event yet; `None` where nothing is
+    /// said.
+    pub(crate) fn of(&self, channel: &Channel) -> Option<Option<EventId>> {
+        match self.0.get(channel.as_str())? {
+            serde_json::Value::Null => Some(None),
+            id => id.as_str()?.parse().ok().map(Some),
+        }
     }
 }
 
@@ -126,10 +131,12 @@ mod tests {
         assert!(matches!(read(gap), Message::Gap { missed: Some(3), .. }));
         let gap = r#"{"type":"gap","source":"gateway","channel":"graph:a","missed":null}"#;
         assert!(matches!(read(gap), Message::Gap { missed: None, channel: Some(_) }));
-        let ping = r#"{"type":"ping","source":"gateway","position":{"graph:a":"7-abcdefghijkl","graph:b":null}}"#;
+        let ping =
+            r#"{"type":"ping","source":"gateway","position":{"graph:a":"7-abcdefghijkl","graph:b":null,"graph:c":7}}"#;
         let Message::Ping { positions } = read(ping) else { panic!() };
         let of = |channel: &str| positions.of(&channel.parse().unwrap());
-        assert_eq!((of("graph:a"), of("graph:b"), of("graph:c")), (Some(id), None, None));
+        assert_eq!((of("graph:a"), of("graph:b")), (Some(Some(id)), Some(None)));
+        assert_eq!((of("graph:c"), of("graph:d")), (None, None));
         assert!(matches!(read(r#"{"type":"ping","source":"gateway"}"#), Message::Ping { .. }));
         let reconnect = r#"{"type":"reconnect","source":"gateway","in_ms":250}"#;
         assert!(matches!(read(reconnect), Message::Reconnect { after } if after.as_millis() == 250));

@@ -68,7 +68,7 @@ pub(crate) async fn run(worker: &mut Worker) -> Ended {
 /// Opens a socket. Also answers whether the gateway knows where to go on.
 async fn connect(worker: &mut Worker) -> Result<(Socket, bool), Why> {
     let settings = worker.settings.clone();
-    let start = worker.position.last().map_or(worker.start, Start::After);
+    let start = worker.position.since();
     let url = worker.endpoint.address(&settings.gateway, start, &worker.types);
     let resumed =
         worker.endpoint.starts_at_the_beginning() || (start != Start::Default && worker.endpoint.channel().is_some());

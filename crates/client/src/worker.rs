@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     backoff::{Backoff, at_once},
     client::{Request, Settings},
-    endpoint::{Endpoint, Start},
+    endpoint::Endpoint,
     error::{ClientError, Cut},
     outcome::{Outcome, outcome},
     position::Position,
@@ -29,7 +29,6 @@ pub(crate) type Out = mpsc::Sender<Sent>;
 pub(crate) struct Worker {
     pub(crate) settings: Arc<Settings>,
     pub(crate) endpoint: Endpoint,
-    pub(crate) start: Start,
     pub(crate) types: Vec<String>,
     pub(crate) position: Position,
     pub(crate) tokens: Tokens,
@@ -64,16 +63,11 @@ impl Worker {
                 return;
             }
         };
-        let last = match request.start {
-            Start::After(id) => Some(id),
-            Start::Default | Start::Beginning => None,
-        };
         let worker = Worker {
-            position: Position::new(last, !request.types.is_empty()),
+            position: Position::new(request.start, !request.types.is_empty()),
             tokens: Tokens::new(request.client.settings.source.clone()),
             settings: request.client.settings.clone(),
             endpoint,
-            start: request.start,
             types: request.types,
             out,
         };

@@ -15,7 +15,7 @@ mod scan;
 pub mod timestamp;
 
 pub use channel::{BadChannel, Channel, is_id, is_namespace};
-pub use event::{Body, BodyError, Event, Field, Rejected};
+pub use event::{Body, BodyError, Event, Field, MAX_TYPE_LEN, Rejected};
 pub use id::{BadEventId, EventId, RANDOM_LEN, Tag};
 pub use keys::{Keys, Kind};
 pub use namespace::{LogPolicy, Namespace, Namespaces, Owner};

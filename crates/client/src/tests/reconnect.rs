@@ -63,6 +63,39 @@ async fn a_filtered_reader_resumes_from_where_the_gateway_says_it_stands() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_channel_that_had_no_event_yet_is_resumed_from_its_beginning() {
+    let mut fake = Fake::new();
+    let mut graph = fake.client().graph("abc").connect();
+    let mut peer = fake.accept().await;
+    assert!(matches!(next(&mut graph).await, Delivery::Connected { resumed: false }));
+    peer.say(r#"{"type":"ping","source":"gateway","position":{"graph:abc":null}}"#).await;
+    peer.say(r#"{"type":"live"}"#).await;
+    event(&mut graph).await;
+    drop(peer);
+    assert!(matches!(next(&mut graph).await, Delivery::Disconnected { .. }));
+    let mut peer = fake.accept().await;
+    assert_eq!(peer.uri, "/ws/graph/abc?since=0");
+    assert!(matches!(next(&mut graph).await, Delivery::Connected { resumed: true }));
+    let first = chain(1)[0];
+    peer.say(logged(first)).await;
+    assert_eq!(event(&mut graph).await, logged(first));
+    drop(peer);
+    assert_eq!(fake.accept().await.uri, format!("/ws/graph/abc?since={first}"));
+}
+
+/// Nothing has said where it stands: everything would be more than was asked for.
+#[tokio::test(start_paused = true)]
+async fn a_graph_that_was_cut_before_it_knew_its_place_is_live_again_and_says_so() {
+    let mut fake = Fake::new();
+    let mut graph = fake.client().graph("abc").connect();
+    drop(fake.accept().await);
+    next(&mut graph).await;
+    next(&mut graph).await;
+    assert_eq!(fake.accept().await.uri, "/ws/graph/abc");
+    assert!(matches!(next(&mut graph).await, Delivery::Connected { resumed: false }));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_is_followed_into_the_other_history() {
     let mut fake = Fake::new();
     let ids = chain(3);

@@ -37,7 +37,7 @@ fn patterns(patterns: &[&str]) -> Patterns {
 }
 
 fn of(org: Option<&str>, grants: Grants) -> Identity {
-    Identity { org: org.map(Arc::from), grants, ..user("u") }
+    Identity { org: org.map(Arc::from), grants: Arc::new(grants), ..user("u") }
 }
 
 /// Everything of its org.

@@ -138,7 +138,7 @@ fn identity(claims: &Claims) -> Result<Identity, AuthError> {
     Ok(Identity {
         sub: sub(claims)?,
         org,
-        grants,
+        grants: Arc::new(grants),
         expires_at: None,
         issued_at: None,
         jti: None,

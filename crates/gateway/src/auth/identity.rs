@@ -14,8 +14,8 @@ pub struct Identity {
     pub sub: Arc<str>,
     /// The tenant.
     pub org: Option<Arc<str>>,
-    /// What the claims grant.
-    pub grants: Grants,
+    /// What the claims grant. Shared, since every question about a grant takes the identity along.
+    pub grants: Arc<Grants>,
     /// Unix second from which on the token is refused: its `exp`, and `auth.leeway` beyond it.
     pub expires_at: Option<u64>,
     /// Unix second at which it was issued.
@@ -86,6 +86,12 @@ impl Patterns {
 mod tests {
     use super::*;
     use crate::auth::testing::user;
+
+    #[test]
+    fn a_clone_shares_the_grants() {
+        let identity = user("u");
+        assert!(Arc::ptr_eq(&identity.clone().grants, &identity.grants));
+    }
 
     #[test]
     fn expires_in() {

@@ -16,7 +16,7 @@ use crewcast_publisher::Claim;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{Grants, Identity};
+use super::Identity;
 use crate::broker::{BrokerError, Registry, Revocation};
 
 /// An entry of the directory.
@@ -29,7 +29,7 @@ pub(super) fn user(sub: &str) -> Identity {
     Identity {
         sub: sub.into(),
         org: None,
-        grants: Grants::default(),
+        grants: Arc::default(),
         expires_at: None,
         issued_at: None,
         jti: None,

@@ -108,7 +108,7 @@ fn identity(expires_at: Option<u64>) -> Identity {
     Identity {
         sub: "u1".into(),
         org: Some("acme".into()),
-        grants,
+        grants: Arc::new(grants),
         expires_at,
         issued_at: None,
         jti: None,

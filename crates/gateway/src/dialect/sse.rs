@@ -1,9 +1,16 @@
 //! Server-sent events: any granted channel over plain HTTP, resumed by `Last-Event-ID`.
 //!
 //! The event stream's text is defined by the HTML standard, section 9.2. Each event goes out as `id:` (logged
-//! ones), `event:` and `data:`.
+//! ones), `event:` and `data:`. With several channels the id names the position in each, `<channel>=<id>` joined
+//! by commas. A channel that has had no event yet stands at `0`, as in `since=0`.
 
-use std::{collections::BTreeMap, fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    iter::once,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Since};
@@ -18,10 +25,21 @@ use crate::{
 /// A comment this often keeps proxies from closing a quiet stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// The longest id, in bytes. Clients repeat it in a header, and proxies take headers of 8 KB (nginx's
+/// `large_client_header_buffers`).
+pub const MAX_ID: usize = 4096;
+/// What a position takes beside its channel's name: an equals sign, an event id and a comma.
+const POSITION: usize = 31;
+
+/// How long the id of a stream of these channels may become, in bytes.
+pub fn longest_id(channels: &[Channel]) -> usize {
+    channels.iter().map(|channel| channel.as_str().len() + POSITION).sum()
+}
+
 /// One event stream.
 pub struct Sse {
     channels: Vec<(Channel, Start)>,
-    /// With several channels the id names the position in each; `None`: before its first event.
+    /// With several channels: the position in each that is known, `None` before the channel's first event.
     positions: Option<BTreeMap<Channel, Option<EventId>>>,
     types: Box<[String]>,
 }
@@ -39,32 +57,58 @@ impl Sse {
             let parts = text.split(',').filter_map(|part| part.split_once('='));
             parts.filter(|(name, _)| *name == channel.as_str()).find_map(|(_, id)| id.parse().ok())
         };
-        let starts: Vec<_> =
-            channels.into_iter().map(|channel| (since(&channel).map_or(Start::Live, Start::Since), channel)).collect();
+        let channels: Vec<_> = channels
+            .into_iter()
+            .map(|channel| {
+                let start = since(&channel).map_or(Start::Live, Start::Since);
+                (channel, start)
+            })
+            .collect();
         let positions = is_combined.then(|| {
-            let known = starts.iter().filter_map(|(start, channel)| match start {
+            let known = channels.iter().filter_map(|(channel, start)| match start {
                 Start::Since(Since::After(id)) => Some((channel.clone(), Some(*id))),
-                Start::Since(Since::Beginning) => Some((channel.clone(), None)),
-                _ => None,
+                // What the log holds follows, and none of it has been sent.
+                Start::Since(Since::Beginning | Since::Unknown) => Some((channel.clone(), None)),
+                Start::Live | Start::Retained => None,
             });
             known.collect()
         });
-        let channels = starts.into_iter().map(|(start, channel)| (channel, start)).collect();
         Self { channels, positions, types: types.into() }
     }
 
-    fn id_line(&mut self, channel: &Channel, id: Option<EventId>) -> Bytes {
-        let text = |id: Option<EventId>| id.map_or_else(|| "0".to_owned(), |id| id.to_string());
-        let Some(positions) = &mut self.positions else { return format!("id: {}\n", text(id)).into() };
-        positions.insert(channel.clone(), id);
-        let mut line = String::from("id: ");
-        for (n, (channel, id)) in positions.iter().enumerate() {
-            let comma = if n == 0 { "" } else { "," };
-            // Writing to a String cannot fail.
-            let _ = write!(line, "{comma}{channel}={}", text(*id));
+    /// The `id:` line once these channels stand there; empty when nothing is known of any.
+    fn id_line<'a>(&mut self, moved: impl Iterator<Item = (&'a Channel, Option<EventId>)>) -> String {
+        let Some(positions) = &mut self.positions else {
+            return moved.last().map(|(_, id)| format!("id: {}\n", Position(id))).unwrap_or_default();
+        };
+        for (channel, id) in moved {
+            match positions.get_mut(channel) {
+                Some(position) => *position = id,
+                None => _ = positions.insert(channel.clone(), id),
+            }
         }
-        line.push('\n');
-        line.into()
+        let mut line = String::new();
+        for (n, (channel, id)) in positions.iter().enumerate() {
+            let before = if n == 0 { "id: " } else { "," };
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{before}{channel}={}", Position(*id));
+        }
+        if !line.is_empty() {
+            line.push('\n');
+        }
+        line
+    }
+}
+
+/// A position as `since` takes it.
+struct Position(Option<EventId>);
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(id) => id.fmt(f),
+            None => f.write_str("0"),
+        }
     }
 }
 
@@ -88,10 +132,9 @@ impl Dialect for Sse {
     fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions) {
         let starts_live = self.channels.iter().any(|(known, start)| known == channel && *start == Start::Live);
         if starts_live {
-            // A client that is cut before its first event resumes from here, also where nothing was ever published.
-            let mut line = self.id_line(channel, opening.position).to_vec();
-            line.extend_from_slice(b"\n");
-            out.push(Action::Send(line.into()));
+            // A client that is cut before its first event resumes from here.
+            let line = self.id_line(once((channel, opening.position)));
+            out.push(Action::Send(format!("{line}\n").into()));
         }
     }
 
@@ -104,7 +147,7 @@ impl Dialect for Sse {
             return;
         }
         if let Some(id) = event.id() {
-            out.push(Action::Send(self.id_line(channel, Some(id))));
+            out.push(Action::Send(self.id_line(once((channel, Some(id)))).into()));
         }
         out.push(Action::Deliver(entry.encoded(Encoding::Sse, || encode(event)), entry.clone()));
     }
@@ -118,15 +161,9 @@ impl Dialect for Sse {
     fn on_client(&mut self, _text: &str, _out: &mut Actions) {}
 
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
-        let mut text = b": ping\n".to_vec();
         // An id without data moves the client's Last-Event-ID past what its filter hides.
-        for (channel, id) in positions {
-            if id.is_some() {
-                text.extend_from_slice(&self.id_line(channel, id));
-            }
-        }
-        text.push(b'\n');
-        out.push(Action::Send(text.into()));
+        let line = self.id_line(positions);
+        out.push(Action::Send(format!(": ping\n{line}\n").into()));
     }
 
     fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
@@ -164,21 +201,58 @@ mod tests {
         assert_eq!(&encode(&event)[..], b"event: agent_error\ndata: {\"type\":\"error\",\ndata: \ndata: \"n\":1}\n\n");
     }
 
+    fn channels(names: &[&str]) -> Vec<Channel> {
+        names.iter().map(|name| name.parse().unwrap()).collect()
+    }
+
+    fn id(text: &str) -> Option<EventId> {
+        Some(text.parse().unwrap())
+    }
+
+    /// What is sent, as one text.
+    fn sent(out: &mut Actions) -> String {
+        let text = |action| match action {
+            Action::Send(text) | Action::Deliver(text, _) => String::from_utf8(text.to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        out.drain(..).map(text).collect()
+    }
+
+    fn opened(sse: &mut Sse, channel: &Channel, position: Option<EventId>) -> String {
+        let mut out = Actions::new();
+        sse.on_channel(channel, &Opening { position, retained: None }, &mut out);
+        sent(&mut out)
+    }
+
     #[test]
     fn several_channels_share_one_id() {
-        let channels: Vec<Channel> = ["graph:a", "run:r"].iter().map(|name| name.parse().unwrap()).collect();
-        let mut sse = Sse::new(channels.clone(), Some("graph:a=7-abcdefghijkl"), Vec::new());
+        let names = channels(&["graph:a", "run:r"]);
+        let mut sse = Sse::new(names.clone(), Some("graph:a=7-abcdefghijkl"), Vec::new());
         assert_eq!(sse.channels[0].1, Start::Since("7-abcdefghijkl".parse().unwrap()));
         assert_eq!(sse.channels[1].1, Start::Live);
-        let line = sse.id_line(&channels[1], None);
-        assert_eq!(&line[..], b"id: graph:a=7-abcdefghijkl,run:r=0\n");
-        let line = sse.id_line(&channels[1], "3-abcdefghijkl".parse().ok());
-        assert_eq!(&line[..], b"id: graph:a=7-abcdefghijkl,run:r=3-abcdefghijkl\n");
+        let line = sse.id_line(once((&names[1], id("3-abcdefghijkl"))));
+        assert_eq!(line, "id: graph:a=7-abcdefghijkl,run:r=3-abcdefghijkl\n");
+    }
+
+    #[test]
+    fn a_channel_without_events_stands_at_its_beginning() {
+        let names = channels(&["graph:a", "run:r"]);
+        let mut one = Sse::new(names[..1].to_vec(), None, Vec::new());
+        assert_eq!(opened(&mut one, &names[0], None), "id: 0\n\n");
+        let mut both = Sse::new(names.clone(), None, Vec::new());
+        assert_eq!(opened(&mut both, &names[0], None), "id: graph:a=0\n\n");
+        let last = opened(&mut both, &names[1], id("3-abcdefghijkl"));
+        assert_eq!(last, "id: graph:a=0,run:r=3-abcdefghijkl\n\n");
+        let mut again = Sse::new(names.clone(), last.trim_end().strip_prefix("id: "), Vec::new());
+        assert_eq!(again.channels[0].1, Start::Since(Since::Beginning));
+        assert_eq!(opened(&mut again, &names[0], None), "", "the client knows where it stands");
+        let line = again.id_line(once((&names[1], id("4-abcdefabcdef"))));
+        assert_eq!(line, "id: graph:a=0,run:r=4-abcdefabcdef\n", "it is not forgotten");
     }
 
     #[test]
     fn an_id_of_another_form_is_never_passed_over() {
-        let channels: Vec<Channel> = ["graph:a", "run:r"].iter().map(|name| name.parse().unwrap()).collect();
+        let channels = channels(&["graph:a", "run:r"]);
         let starts = |channels: &[Channel], last: &str| -> Vec<Start> {
             Sse::new(channels.to_vec(), Some(last), Vec::new()).channels.into_iter().map(|(_, start)| start).collect()
         };
@@ -188,5 +262,36 @@ mod tests {
         assert_eq!(starts(&channels, "rubbish"), [unknown, unknown]);
         assert_eq!(starts(&channels, ""), [Start::Live, Start::Live]);
         assert_eq!(starts(&channels[1..], "graph:a=7-abcdefghijkl,run:r=0"), [beginning]);
+    }
+
+    #[test]
+    fn a_channel_of_which_nothing_was_sent_yet_stays_at_its_beginning() {
+        for last in ["0", "rubbish", "graph:a=rubbish,run:r=0"] {
+            let mut sse = Sse::new(channels(&["graph:a", "run:r"]), Some(last), Vec::new());
+            assert_eq!(sse.id_line(std::iter::empty()), "id: graph:a=0,run:r=0\n", "{last}");
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_says_the_positions_once() {
+        let names = channels(&["graph:a", "graph:b", "graph:c"]);
+        let mut sse = Sse::new(names.clone(), None, Vec::new());
+        let mut out = Actions::new();
+        sse.on_heartbeat(&mut std::iter::empty(), &mut out);
+        assert_eq!(sent(&mut out), ": ping\n\n", "nothing is open yet");
+        let ids = [id("1-000000abcdef"), None, id("3-abcdefghijkl")];
+        sse.on_heartbeat(&mut names.iter().zip(ids), &mut out);
+        let combined = "id: graph:a=1-000000abcdef,graph:b=0,graph:c=3-abcdefghijkl";
+        assert_eq!(sent(&mut out), format!(": ping\n{combined}\n\n"));
+    }
+
+    #[test]
+    fn no_id_is_longer_than_was_reckoned() {
+        let names = channels(&["graph:a", "run:r"]);
+        let longest = id("9007199254740992-abcdefghijkl");
+        let mut sse = Sse::new(names.clone(), None, Vec::new());
+        let line = sse.id_line(names.iter().map(|channel| (channel, longest)));
+        // The last position has no comma.
+        assert_eq!(line.trim_end().len(), "id: ".len() + longest_id(&names) - 1);
     }
 }

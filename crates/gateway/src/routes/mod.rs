@@ -15,6 +15,7 @@ mod sse;
 #[cfg(test)]
 mod tests;
 mod tickets;
+mod types;
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ use hyper::upgrade::OnUpgrade;
 use super::{
     not_found,
     problem::{Problem, ProblemType},
+    types,
 };
 use crate::{
     app::App,
@@ -72,39 +73,43 @@ struct Asked {
 
 async fn run(State(app): State<Arc<App>>, run_id: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let query = CrewQuery::of(&parts);
-    let asked = channel("run", &text(run_id)).map(|channel| {
-        let terminal = app.config.namespaces.of(&channel).map(|run| run.terminal.clone()).unwrap_or_default();
-        let dialect = Box::new(Crew::new(Endpoint::Run { channel, terminal }, query.since, query.types));
-        Asked { dialect, is_public: app.config.auth.public_runs }
-    });
+    let asked = one_run(&app, &text(run_id), &parts);
     open(app, parts, asked).await
 }
 
 async fn mission(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let endpoint = Endpoint::Mission { offline_after: app.config.mission.offline_after };
-    let dialect = Box::new(Crew::new(endpoint, None, CrewQuery::of(&parts).types));
-    open(app, parts, Ok(Asked { dialect, is_public: false })).await
+    let asked = CrewQuery::of(&parts).map(|query| {
+        let dialect = Box::new(Crew::new(endpoint, None, query.types));
+        Asked { dialect, is_public: false }
+    });
+    open(app, parts, asked).await
 }
 
 async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let query = CrewQuery::of(&parts);
-    let asked = match query.crew_id.clone() {
+    let asked = CrewQuery::of(&parts).and_then(|query| match query.crew_id.clone() {
         Some(crew) => one_graph(&crew, query),
         None => {
             let dialect = Box::new(Crew::new(Endpoint::AllGraphs, None, query.types));
             Ok(Asked { dialect, is_public: false })
         }
-    };
+    });
     open(app, parts, asked).await
 }
 
 async fn graph(State(app): State<Arc<App>>, crew: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = one_graph(&text(crew), CrewQuery::of(&parts));
+    let asked = CrewQuery::of(&parts).and_then(|query| one_graph(&text(crew), query));
     open(app, parts, asked).await
+}
+
+fn one_run(app: &App, run_id: &str, parts: &Parts) -> Result<Asked, Refusal> {
+    let (channel, query) = (channel("run", run_id)?, CrewQuery::of(parts)?);
+    let terminal = app.config.namespaces.of(&channel).map(|run| run.terminal.clone()).unwrap_or_default();
+    let dialect = Box::new(Crew::new(Endpoint::Run { channel, terminal }, query.since, query.types));
+    Ok(Asked { dialect, is_public: app.config.auth.public_runs })
 }
 
 fn one_graph(crew: &str, query: CrewQuery) -> Result<Asked, Refusal> {
@@ -125,19 +130,18 @@ struct CrewQuery {
 }
 
 impl CrewQuery {
-    fn of(parts: &Parts) -> Self {
+    fn of(parts: &Parts) -> Result<Self, Refusal> {
         let mut asked = Self::default();
         for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
             match &*key {
                 "since" => asked.since = value.parse().ok(),
-                "types" => {
-                    asked.types.extend(value.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned))
-                }
+                "types" => types::add(&mut asked.types, &value)
+                    .map_err(|error| (CloseCode::BadMessage, error.to_string().into()))?,
                 "crew_id" if !value.is_empty() => asked.crew_id = Some(value.into_owned()),
                 _ => {}
             }
         }
-        asked
+        Ok(asked)
     }
 }
 
@@ -164,7 +168,7 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) ->
     let admitted = match asked {
         Ok(asked) => admit(&app, &parts, presented, asked).await,
         Err(refusal) => {
-            refused("not_found");
+            refused(if refusal.0 == CloseCode::NotFound { "not_found" } else { "malformed" });
             Err(refusal)
         }
     };

@@ -17,13 +17,14 @@ use super::{
     caller::identify,
     problem::{Problem, ProblemType},
     publish::channel,
+    types,
 };
 use crate::{
     app::App,
     auth::{Identity, Presented},
     config::Config,
     connection::{CHUNKS, Seat, run_stream},
-    dialect::sse::Sse,
+    dialect::sse::{MAX_ID, Sse, longest_id},
     limits::LimitReached,
     telemetry::metrics::{Metric, counter},
 };
@@ -93,7 +94,8 @@ fn asked(query: &str, config: &Config) -> Result<Asked, Problem> {
                 }
             }
             "since" => asked.since = Some(value.into_owned()),
-            "types" => asked.types.extend(value.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned)),
+            "types" => types::add(&mut asked.types, &value)
+                .map_err(|error| Problem::new(ProblemType::Malformed, error.to_string()))?,
             _ => {}
         }
     }
@@ -102,6 +104,14 @@ fn asked(query: &str, config: &Config) -> Result<Asked, Problem> {
     }
     if asked.channels.len() > most {
         return Err(Problem::new(ProblemType::Malformed, format!("at most {most} channels in one stream")));
+    }
+    let id = longest_id(&asked.channels);
+    if id > MAX_ID {
+        let detail = format!(
+            "so many channels in one stream make an id of {id} bytes, beyond the {MAX_ID} that a Last-Event-ID \
+             surely gets through proxies with: open several streams"
+        );
+        return Err(Problem::new(ProblemType::Malformed, detail));
     }
     Ok(asked)
 }
@@ -117,4 +127,34 @@ fn response(chunks: mpsc::Receiver<Bytes>) -> Response {
     // nginx would otherwise collect the stream before passing it on.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Channels whose names have 100 bytes: 131 of the id each.
+    fn channels(n: usize) -> String {
+        (0..n).map(|i| format!("channel=graph:{i:094}")).collect::<Vec<_>>().join("&")
+    }
+
+    #[test]
+    fn the_list_of_types_is_bounded() {
+        let types = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(",");
+        let query = |n: usize| format!("channel=graph:a&types={}&types=t0,t1", types(n));
+        assert_eq!(asked(&query(64), &Config::default()).unwrap().types.len(), 64);
+        let problem = asked(&query(65), &Config::default()).err().expect("too many");
+        assert!(serde_json::to_string(&problem).unwrap().contains("at most 64 event types"), "{problem:?}");
+    }
+
+    #[test]
+    fn the_id_of_all_channels_fits_a_header() {
+        assert_eq!(asked(&channels(31), &Config::default()).unwrap().channels.len(), 31);
+        assert_eq!(
+            asked(&format!("{}&{}", channels(31), channels(31)), &Config::default()).unwrap().channels.len(),
+            31
+        );
+        let problem = asked(&channels(32), &Config::default()).err().expect("4192 bytes");
+        assert!(serde_json::to_string(&problem).unwrap().contains("open several streams"), "{problem:?}");
+    }
 }

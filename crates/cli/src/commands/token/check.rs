@@ -88,6 +88,8 @@ fn expiry(at: u64, now: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use crewcast_gateway::auth::Grants;
 
     use super::*;
@@ -97,12 +99,12 @@ mod tests {
         let identity = Identity {
             sub: "u1".into(),
             org: Some("acme".into()),
-            grants: Grants {
+            grants: Arc::new(Grants {
                 crews: Ids::All,
                 runs: Ids::Listed(vec!["r1".into(), "r2".into()]),
                 publish: Patterns(vec!["graph:*".into()]),
                 ..Grants::default()
-            },
+            }),
             expires_at: Some(1_700_003_600),
             issued_at: None,
             jti: Some("j1".into()),
