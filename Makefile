@@ -13,7 +13,7 @@ help: ## Show this list
 run: ## Watch a simulated crew: gateway, crew and console on this machine, nothing to install
 	$(CARGO) run -p crewcast -- dev
 
-test: ## Run every test (installs redis-server and two Python packages when missing)
+test: ## Run every test (installs what they start when missing: redis-server, nginx, a Chromium)
 	@tests/setup.sh
 	TEST_PYTHON="$(PYTHON_ENV)/bin/python" $(CARGO) test --workspace --no-fail-fast
 

@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
-# Sees to what the tests need besides Rust: a redis-server to start, and a Python environment with real
-# clients in target/venv. Installs what is missing, or says exactly what to install.
+# Sees to what the tests need besides Rust: a redis-server and an nginx to start, a Python environment with real
+# clients in target/venv, and a Chromium with the Node that drives it. Installs what is missing, or says exactly
+# what to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+# Where Debian puts nginx; the PATH of users leaves it out.
+PATH=$PATH:/usr/sbin
 
 venv=target/venv
 requirements=tests/requirements.txt
@@ -20,7 +24,7 @@ as_root() {
 }
 
 apt_updated=no
-# install <apt package> <brew formula>
+# install <apt package> <brew formula, or cask: "--cask name">
 install() {
   if command -v apt-get >/dev/null; then
     say "installing $1 with apt-get"
@@ -28,25 +32,40 @@ install() {
       as_root apt-get update -qq >&2 || say "apt-get update failed, going on with the lists that are there"
       apt_updated=yes
     fi
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "$1" >&2
+    # Without what is only recommended: nginx and redis-server need none of it.
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >&2
   elif command -v brew >/dev/null; then
-    say "installing $2 with brew"
-    brew install --quiet "$2" >&2
+    say "installing ${2#--cask } with brew"
+    # shellcheck disable=SC2086 # --cask is a word of its own
+    brew install --quiet $2 >&2
   else
     return 1
   fi
+}
+
+missing() {
+  say "the tests need $1, and it could not be installed from here. Please install it:"
+  say "  Debian, Ubuntu: sudo apt-get install $2"
+  say "  macOS:          brew install $3"
+  say "  Fedora:         sudo dnf install ${2%-server}"
+  exit 1
 }
 
 # need <command> <apt package> <brew formula>
 need() {
   command -v "$1" >/dev/null && return
   install "$2" "$3" || true
-  command -v "$1" >/dev/null && return
-  say "the tests need $1, and it could not be installed from here. Please install it:"
-  say "  Debian, Ubuntu: sudo apt-get install $2"
-  say "  macOS:          brew install $3"
-  say "  Fedora:         sudo dnf install ${2%-server}"
-  exit 1
+  command -v "$1" >/dev/null || missing "$@"
+}
+
+# The places where tests/browser/browser.js looks.
+has_chromium() {
+  for place in "${CHROMIUM:-}" /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome \
+    /Applications/Chromium.app/Contents/MacOS/Chromium \
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"; do
+    [ -n "$place" ] && [ -x "$place" ] && return
+  done
+  return 1
 }
 
 make_venv() {
@@ -58,6 +77,13 @@ make_venv() {
 
 need redis-server redis-server redis
 need python3 python3 python3
+need nginx nginx nginx
+need node nodejs node
+need npm npm node
+if ! has_chromium; then
+  install chromium "--cask chromium" || true
+  has_chromium || missing "a Chromium (or CHROMIUM with the path of one)" chromium "--cask chromium"
+fi
 
 if ! cmp -s "$requirements" "$venv/installed.txt"; then
   say "making $venv with the Python clients"
@@ -66,6 +92,17 @@ if ! cmp -s "$requirements" "$venv/installed.txt"; then
   else
     say "the Python clients could not be installed. Please see why this fails:"
     say "  python3 -m venv $venv && $venv/bin/python -m pip install -r $requirements"
+    exit 1
+  fi
+fi
+
+browser=tests/browser
+if ! cmp -s "$browser/package-lock.json" "$browser/node_modules/installed.json"; then
+  say "installing what drives the browser into $browser/node_modules"
+  if (cd "$browser" && npm ci --no-progress --ignore-scripts >&2); then
+    cp "$browser/package-lock.json" "$browser/node_modules/installed.json"
+  else
+    say "it could not be installed. Please see why this fails: cd $browser && npm ci"
     exit 1
   fi
 fi

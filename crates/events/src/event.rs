@@ -239,6 +239,14 @@ mod tests {
     }
 
     #[test]
+    fn half_a_surrogate_pair_is_the_producers_business() {
+        for odd in [r#"{"\ud800":1,"type":"x"}"#, r#"{"type":"x","a":{"\udfff":"\ud800"}}"#] {
+            assert_eq!(parse(odd).unwrap().kind(), "x", "{odd}");
+        }
+        assert_eq!(parse(r#"{"type":"\ud800"}"#).unwrap_err(), Rejected::NoType);
+    }
+
+    #[test]
     fn says_why_bytes_are_no_event() {
         assert_eq!(Event::parse(Bytes::from_static(b"{\"type\":\"\xff\"}")).unwrap_err(), Rejected::NotUtf8);
         for bad in [

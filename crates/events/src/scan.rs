@@ -85,13 +85,14 @@ impl<'de> serde::Deserialize<'de> for Key {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a key")
             }
-            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+            fn visit_bytes<E>(self, key: &[u8]) -> Result<Key, E> {
                 Ok(match key {
-                    "id" => Key::Id,
-                    key => Field::ALL.into_iter().find(|f| f.name() == key).map_or(Key::Other, Key::Read),
+                    b"id" => Key::Id,
+                    key => Field::ALL.into_iter().find(|f| f.name().as_bytes() == key).map_or(Key::Other, Key::Read),
                 })
             }
         }
-        deserializer.deserialize_str(KeyVisitor)
+        // Half a surrogate pair is within JSON's grammar (RFC 8259 section 8.2), and in no string of Rust.
+        deserializer.deserialize_bytes(KeyVisitor)
     }
 }

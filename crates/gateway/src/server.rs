@@ -1,10 +1,12 @@
 //! One replica: put together, served, drained.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use crewcast_publisher::Transport;
-use tokio::net::TcpListener;
+use crewcast_events::{Kind, Owner};
+use crewcast_publisher::{Claim, Transport};
+use parking_lot::Mutex;
+use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -28,8 +30,14 @@ use crate::{
     transport::listener::{self, ListenOptions},
 };
 
+/// How long changes of the directory are gathered before the sockets of their orgs review what they may read.
+const GATHER: Duration = Duration::from_millis(100);
+
 /// At most this often all sockets review their grants for changes that concern nobody in particular.
 const REVIEW_EVERY: Duration = Duration::from_secs(5);
+
+/// How long requests in flight may hold up the end.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
 /// A logged message is the producer's event with an id of at most 41 bytes spliced in.
 const ID_MARGIN: usize = 64;
@@ -81,8 +89,8 @@ impl Server {
         let (broker, registry) = brokers(&config)?;
         let Parts { app, relay, hub } = assemble(config, broker.clone(), registry, recorder)?;
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let crowd = app.shared.crowd.clone();
-        relay.set_control(Arc::new(Controls { auth: app.auth.clone(), hub, crowd, tasks: tasks.clone() }));
+        let reviews = Arc::new(Reviews::default());
+        relay.set_control(Arc::new(Controls { app: app.clone(), hub, reviews: reviews.clone() }));
         if let Err(error) = broker.start(relay.clone()).await {
             tracing::warn!(%error, "the broker is not there yet; waiting for it");
         }
@@ -98,7 +106,7 @@ impl Server {
             tasks,
         };
         server.spawn_listeners(public_listener, admin_listener);
-        server.spawn_watchers();
+        server.spawn_watchers(reviews);
         tracing::info!(public = %server.public, admin = %server.admin, "serving");
         Ok(server)
     }
@@ -112,17 +120,23 @@ impl Server {
     /// one told and closed at its own moment, the process gone within `drain.grace`, or at once with the second signal.
     pub async fn run(self, signals: impl Signals) -> Outcome {
         let outcome = self.app.drain.clone().run(signals).await;
-        self.stop().await;
+        // Who was asked to go at once, or has used the grace up, waits for nobody: the process ends.
+        if outcome == Outcome::Empty {
+            self.stop().await;
+        }
         outcome
     }
 
     /// Ends without telling anybody.
     pub async fn stop(self) {
+        self.stop_within(LAST_REQUESTS).await;
+    }
+
+    async fn stop_within(self, patience: Duration) {
         self.accepting.cancel();
         self.stop.cancel();
         self.tasks.close();
-        // A request in flight is not worth more than this.
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.tasks.wait()).await;
+        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
         self.relay.stop().await;
         self.app.broker.close().await;
     }
@@ -138,8 +152,10 @@ impl Server {
         self.tasks.spawn(listener::serve(admin, router, options, self.stop.clone()));
     }
 
-    fn spawn_watchers(&self) {
+    fn spawn_watchers(&self, reviews: Arc<Reviews>) {
         let (app, stop) = (self.app.clone(), &self.stop);
+        let crowd = app.shared.crowd.clone();
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(crowd)));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_drain(app.clone())));
@@ -154,7 +170,7 @@ impl Server {
 /// One replica's parts, put together and not yet started.
 pub(crate) struct Parts {
     pub(crate) app: Arc<App>,
-    relay: Arc<Relay>,
+    pub(crate) relay: Arc<Relay>,
     hub: Arc<Hub>,
 }
 
@@ -241,7 +257,7 @@ async fn watch_link(app: Arc<App>) {
     loop {
         let is_up = *link.borrow_and_update() == LinkState::Up;
         gauge(Metric::BrokerUp, &[]).set(f64::from(u8::from(is_up)));
-        app.shared.crowd.raise(Flag::Link).await;
+        app.shared.crowd.raise(Flag::Link, |_| true).await;
         if link.changed().await.is_err() {
             return;
         }
@@ -251,42 +267,98 @@ async fn watch_link(app: Arc<App>) {
 /// Tells every socket when this replica begins to go away.
 async fn watch_drain(app: Arc<App>) {
     app.drain.begun().await;
-    app.shared.crowd.raise(Flag::Drain).await;
+    app.shared.crowd.raise(Flag::Drain, |_| true).await;
 }
 
 /// Lets every socket review its grants when the auth side has learnt something by itself.
 async fn watch_grants(app: Arc<App>) {
     let mut changes = app.auth.changes();
     while changes.changed().await.is_ok() {
-        app.shared.crowd.raise(Flag::Grants).await;
+        app.shared.crowd.raise(Flag::Grants, |_| true).await;
         tokio::time::sleep(REVIEW_EVERY).await;
     }
 }
 
 /// Acts on control messages at once, for those whom they concern.
 struct Controls {
-    auth: Arc<Auth>,
+    app: Arc<App>,
     hub: Arc<Hub>,
-    crowd: Arc<Crowd>,
-    tasks: TaskTracker,
+    reviews: Arc<Reviews>,
+}
+
+/// Whose sockets are to review their grants: gathered, so that many changes at once cost one review.
+#[derive(Default)]
+struct Reviews {
+    orgs: Mutex<BTreeSet<String>>,
+    asked: Notify,
+}
+
+impl Reviews {
+    fn ask<'a>(&self, orgs: impl Iterator<Item = &'a String>) {
+        self.orgs.lock().extend(orgs.cloned());
+        self.asked.notify_one();
+    }
+
+    async fn serve(self: Arc<Self>, crowd: Arc<Crowd>) {
+        loop {
+            self.asked.notified().await;
+            tokio::time::sleep(GATHER).await;
+            let orgs = std::mem::take(&mut *self.orgs.lock());
+            crowd.raise(Flag::Grants, |org| org.is_some_and(|org| orgs.contains(org))).await;
+        }
+    }
+}
+
+impl Controls {
+    /// An id has changed hands, or is about to: what this replica remembers of its channels is not the new owner's.
+    fn forget(&self, claim: &Claim) {
+        for (name, namespace) in &self.app.config.namespaces.0 {
+            if namespace.owner == Some(owner_of(claim.kind)) {
+                self.hub.clear(name, &claim.id);
+            }
+        }
+    }
+
+    fn review_readers(&self, claim: &Claim) {
+        for (name, namespace) in &self.app.config.namespaces.0 {
+            if namespace.owner == Some(owner_of(claim.kind)) {
+                self.hub.raise(name, &claim.id, Flag::Grants);
+            }
+        }
+    }
+}
+
+fn owner_of(kind: Kind) -> Owner {
+    match kind {
+        Kind::Crew => Owner::Crew,
+        Kind::Run => Owner::Run,
+        Kind::Stream => Owner::Stream,
+        Kind::Session => Owner::Session,
+    }
 }
 
 impl ControlSink for Controls {
     fn on_control(&self, control: &Control) {
-        self.auth.on_control(control);
+        self.app.auth.on_control(control);
         match control {
-            Control::Directory { claim, .. } if claim.kind != crewcast_events::Kind::Crew => {
-                // Only readers of that very channel can gain or lose by it.
-                self.hub.raise(claim.kind.as_str(), &claim.id, Flag::Grants);
+            Control::Directory { claim, from, removed } => {
+                if from.is_some() || *removed {
+                    self.forget(claim);
+                }
+                self.review_readers(claim);
+                if claim.kind == Kind::Crew {
+                    // Who reads every crew of an org learns of one that came or went.
+                    self.reviews.ask(std::iter::once(&claim.org).chain(from));
+                }
             }
-            Control::Directory { .. } | Control::Revoked(_) => {
-                let crowd = self.crowd.clone();
-                self.tasks.spawn(async move { crowd.raise(Flag::Grants).await });
+            Control::Revoked(_) => {
+                let crowd = self.app.shared.crowd.clone();
+                self.app.sockets.spawn(async move { crowd.raise(Flag::Grants, |_| true).await });
             }
         }
     }
 
     fn on_link_up(&self) {
-        self.auth.on_link_up();
+        self.app.auth.on_link_up();
     }
 }

@@ -1,7 +1,9 @@
 //! Servers and clients of the tests. Every server listens on a free port and ends with its owner.
 
+pub mod balancer;
 pub mod gateway;
 pub mod http;
+pub mod publish;
 pub mod redis;
 pub mod socket;
 pub mod sse;
@@ -19,4 +21,12 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: imp
         assert!(began.elapsed() < PATIENCE, "did not come about: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// The seed of a test's random numbers: new each time, printed, and taken from `CREWCAST_TEST_SEED` to see a failure again.
+pub fn seed() -> u64 {
+    let given = std::env::var("CREWCAST_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = given.unwrap_or_else(|| fastrand::u64(..));
+    println!("CREWCAST_TEST_SEED={seed}");
+    seed
 }

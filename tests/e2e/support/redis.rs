@@ -49,6 +49,11 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
+    /// A connection of its own, for many commands.
+    pub fn connection(&self) -> redis::Connection {
+        self.connect().unwrap()
+    }
+
     /// Runs one command.
     pub fn run<T: redis::FromRedisValue>(&self, arguments: &[&[u8]]) -> T {
         let mut command = redis::cmd(std::str::from_utf8(arguments[0]).unwrap());
@@ -67,6 +72,12 @@ impl RedisServer {
     pub fn clients(&self) -> Vec<String> {
         let list: String = self.run(&[b"CLIENT", b"LIST"]);
         list.lines().map(str::to_owned).collect()
+    }
+
+    /// Sends the server a signal: STOP freezes it, CONT lets it go on.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
     /// Ends the server at once, keeping its directory.

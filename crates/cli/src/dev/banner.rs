@@ -44,18 +44,18 @@ pub fn banner(addresses: &Addresses, token: &str) -> String {
     out.head("Paste this first: the lines below use it");
     out.paste(&format!("export CREWCAST_URL={gateway} CREWCAST_TOKEN={token}"));
 
-    out.head("Watch");
+    out.head("Watch (the line with `node` needs Node 22 or later)");
     out.paste(&format!("{program} tail graph:forge mission:forge"));
     out.paste(&format!(
         "node -e 'new WebSocket(\"{sockets}/ws/graph\", [\"token\", process.env.CREWCAST_TOKEN]).onmessage = m => console.log(m.data)'"
     ));
     out.paste(&format!("websocat -H \"Authorization: Bearer $CREWCAST_TOKEN\" {sockets}/ws/mission"));
-    out.paste("curl -N -H \"Authorization: Bearer $CREWCAST_TOKEN\" \"$CREWCAST_URL/sse?channel=graph:forge\"");
+    out.paste("curl -sN -H \"Authorization: Bearer $CREWCAST_TOKEN\" \"$CREWCAST_URL/sse?channel=graph:forge\"");
 
     out.head("Publish: the console shows it as the agent `you`");
     out.paste(&format!("{program} publish --gateway \"$CREWCAST_URL\" graph:forge '{}'", hello("the command line")));
     out.paste(&format!(
-        "curl -H \"Authorization: Bearer $CREWCAST_TOKEN\" -H 'Content-Type: application/json' \
+        "curl -s -H \"Authorization: Bearer $CREWCAST_TOKEN\" -H 'Content-Type: application/json' \
          -d '{{\"channel\":\"graph:forge\",\"event\":{}}}' \"$CREWCAST_URL/api/v1/publish\"",
         hello("curl")
     ));

@@ -85,9 +85,9 @@ impl AuthError {
         Cow::Borrowed(match self {
             Self::Missing => "no token: send Sec-WebSocket-Protocol: token, <jwt> or Authorization: Bearer <jwt>",
             Self::QueryTokenOff => "no token: ?access_token= is switched off; use a ticket from POST /api/v1/tickets",
-            Self::Malformed => "not a JSON Web Token",
-            Self::Algorithm => "signature algorithm not accepted",
-            Self::Signature => "bad signature",
+            Self::Malformed => "not a JSON Web Token: get a new token",
+            Self::Algorithm => "signature algorithm not accepted: get a token signed otherwise",
+            Self::Signature => "bad signature: get a new token",
             Self::UnknownKey => "unknown signing key: get a new token",
             Self::Expired => "token expired",
             Self::NotYetValid => "token not valid yet: check nbf and the clocks",

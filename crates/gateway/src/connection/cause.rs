@@ -37,22 +37,42 @@ impl Connection {
         if let Poll::Ready(Err(_)) = self.socket.poll_flush(cx) {
             return Poll::Ready(Cause::PeerGone);
         }
+        self.deadlines.watch_progress(self.socket.written_bytes(), self.socket.queued_frames() > 0);
+        // Before what a client can cause without end.
+        if self.deadlines.poll(cx).is_ready() {
+            return Poll::Ready(Cause::Deadline);
+        }
         if self.wake.is_raised() {
             return Poll::Ready(Cause::Flags);
         }
-        match self.socket.poll_message(cx) {
-            Poll::Ready(Some(Ok(message))) => return Poll::Ready(Cause::Message(message)),
-            Poll::Ready(Some(Err(error))) => return Poll::Ready(Cause::Violation(error)),
-            Poll::Ready(None) => return Poll::Ready(Cause::PeerGone),
-            Poll::Pending => {}
+        let has_room = self.socket.queued_bytes() < HIGH_WATER;
+        // A client that does not read what it has caused is not heard either.
+        if has_room {
+            match self.socket.poll_message(cx) {
+                Poll::Ready(Some(Ok(message))) => return Poll::Ready(Cause::Message(message)),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Cause::Violation(error)),
+                Poll::Ready(None) => return Poll::Ready(Cause::PeerGone),
+                Poll::Pending => {}
+            }
         }
         if let Poll::Ready(done) = self.jobs.poll(cx) {
             return Poll::Ready(Cause::Done(done));
         }
-        if self.socket.queued_bytes() < HIGH_WATER && self.subscriptions.have_entries() {
+        if has_room && self.subscriptions.have_entries() {
             return Poll::Ready(Cause::Entries);
         }
-        self.deadlines.watch_progress(self.socket.written_bytes(), self.socket.queued_frames() > 0);
-        self.deadlines.poll(cx).map(|()| Cause::Deadline)
+        Poll::Pending
+    }
+
+    /// Waits until everything queued is written, or nothing has been for `limits.stall`.
+    pub(super) async fn flush_rest(&mut self) {
+        loop {
+            let before = self.socket.written_bytes();
+            let flushing = poll_fn(|cx| self.socket.poll_flush(cx));
+            let flushed = tokio::time::timeout(self.shared.limits.stall, flushing).await;
+            if flushed.is_ok() || self.socket.written_bytes() == before {
+                return;
+            }
+        }
     }
 }

@@ -12,9 +12,14 @@ pub struct Crowd {
     places: Mutex<Places>,
 }
 
+struct Standing {
+    wake: Arc<Wake>,
+    org: Option<Arc<str>>,
+}
+
 #[derive(Default)]
 struct Places {
-    wakes: Vec<Option<Arc<Wake>>>,
+    wakes: Vec<Option<Standing>>,
     vacant: Vec<usize>,
 }
 
@@ -25,24 +30,26 @@ pub struct Place {
 }
 
 impl Crowd {
-    /// Adds a connection.
-    pub fn enter(self: &Arc<Self>, wake: Arc<Wake>) -> Place {
+    /// Adds a connection of somebody of this org.
+    pub fn enter(self: &Arc<Self>, wake: Arc<Wake>, org: Option<Arc<str>>) -> Place {
         let mut places = self.places.lock();
+        let standing = Some(Standing { wake, org });
         let index = match places.vacant.pop() {
             Some(index) => {
-                places.wakes[index] = Some(wake);
+                places.wakes[index] = standing;
                 index
             }
             None => {
-                places.wakes.push(Some(wake));
+                places.wakes.push(standing);
                 places.wakes.len() - 1
             }
         };
         Place { crowd: self.clone(), index }
     }
 
-    /// Raises a flag for every connection, a thousand at a time, so that entering and leaving go on meanwhile.
-    pub async fn raise(&self, flag: Flag) {
+    /// Raises a flag for every connection of the orgs that `concerns` names, a thousand at a time, so that
+    /// entering and leaving go on meanwhile.
+    pub async fn raise(&self, flag: Flag, concerns: impl Fn(Option<&str>) -> bool) {
         let mut begin = 0;
         loop {
             {
@@ -51,7 +58,8 @@ impl Crowd {
                     return;
                 }
                 let end = (begin + 1000).min(places.wakes.len());
-                places.wakes[begin..end].iter().flatten().for_each(|wake| wake.raise(flag));
+                let meant = places.wakes[begin..end].iter().flatten().filter(|s| concerns(s.org.as_deref()));
+                meant.for_each(|standing| standing.wake.raise(flag));
                 begin = end;
             }
             tokio::task::yield_now().await;

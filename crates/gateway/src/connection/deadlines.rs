@@ -16,7 +16,8 @@ const SILENCE: Duration = Duration::from_secs(75);
 pub(super) struct Deadlines {
     timer: Pin<Box<Sleep>>,
     ping: Instant,
-    heard: Instant,
+    /// When the peer last showed that it lives; `None`: nobody expects it to.
+    heard: Option<Instant>,
     heartbeat: Option<(Instant, Duration)>,
     expiry: Option<Instant>,
     patience: Option<Instant>,
@@ -34,7 +35,7 @@ impl Deadlines {
         let mut deadlines = Self {
             timer: Box::pin(sleep_until(now + PING)),
             ping: now + PING,
-            heard: now,
+            heard: Some(now),
             heartbeat: heartbeat.map(|every| (now + every, every)),
             expiry: None,
             patience: None,
@@ -47,8 +48,14 @@ impl Deadlines {
         deadlines
     }
 
+    /// Of an event stream: nobody answers there, a broken one is noticed by writing.
+    pub(super) fn without_answers(mut self) -> Self {
+        self.heard = None;
+        self
+    }
+
     pub(super) fn heard(&mut self, now: Instant) {
-        self.heard = now;
+        self.heard = self.heard.map(|_| now);
     }
 
     pub(super) fn expires_at(&mut self, unix_second: Option<u64>) {
@@ -77,7 +84,12 @@ impl Deadlines {
         self.progress = match self.progress {
             _ if !waits => None,
             Some((before, since)) if before == written => Some((before, since)),
-            _ => Some((written, Instant::now())),
+            _ => {
+                // A peer that takes what is written lives, even if its own messages wait to be read.
+                let now = Instant::now();
+                self.heard(now);
+                Some((written, now))
+            }
         };
     }
 
@@ -86,7 +98,7 @@ impl Deadlines {
     }
 
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        self.heard + SILENCE <= now
+        self.heard.is_some_and(|heard| heard + SILENCE <= now)
     }
 
     pub(super) fn has_stalled(&self, now: Instant, written: u64, waits: bool) -> bool {
@@ -142,7 +154,7 @@ impl Deadlines {
         let heartbeat = self.heartbeat.map(|(at, _)| at);
         [
             Some(self.ping),
-            Some(self.heard + SILENCE),
+            self.heard.map(|heard| heard + SILENCE),
             heartbeat,
             self.expiry,
             self.patience,

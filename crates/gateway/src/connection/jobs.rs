@@ -31,22 +31,22 @@ pub(super) enum Done {
 pub(super) struct Asked<What = Channel> {
     what: What,
     key: u32,
-    after: Duration,
+    is_repeated: bool,
 }
 
 impl<What> Asked<What> {
     pub(super) fn now(key: u32, what: What) -> Self {
-        Self { what, key, after: Duration::ZERO }
+        Self { what, key, is_repeated: false }
     }
 
-    /// Again, since nobody could answer.
+    /// Again after a pause, since nobody could answer.
     pub(super) fn again(key: u32, what: What) -> Self {
-        Self { what, key, after: RETRY / 2 + RETRY.mul_f64(fastrand::f64() / 2.0) }
+        Self { what, key, is_repeated: true }
     }
 
     async fn wait(&self) {
-        if !self.after.is_zero() {
-            tokio::time::sleep(self.after).await;
+        if self.is_repeated {
+            pause().await;
         }
     }
 }
@@ -132,7 +132,12 @@ async fn retrying<F: Future<Output = Result<Arc<LogPage>, BrokerError>>>(read: i
     loop {
         match read().await {
             Ok(page) => return page,
-            Err(_) => tokio::time::sleep(RETRY / 2 + RETRY.mul_f64(fastrand::f64() / 2.0)).await,
+            Err(_) => pause().await,
         }
     }
+}
+
+/// Between tries; random, so that those who wait do not come back in step.
+async fn pause() {
+    tokio::time::sleep(RETRY / 2 + RETRY.mul_f64(fastrand::f64() / 2.0)).await;
 }

@@ -12,6 +12,8 @@ mod jobs;
 mod seat;
 mod stream;
 mod subscriptions;
+#[cfg(test)]
+mod tests;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -47,6 +49,9 @@ use subscriptions::Subscriptions;
 
 /// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.
 const HIGH_WATER: usize = 128 << 10;
+
+/// How a connection is counted whose peer went without a close frame (RFC 6455 section 7.4.1).
+const LOST: &str = "1006";
 
 /// What every connection of this replica uses.
 pub struct Shared {
@@ -96,23 +101,32 @@ struct Connection {
     actions: Actions,
     told_link_down: bool,
     drains_at: Option<Instant>,
+    peer_is_gone: bool,
     end: Option<End>,
 }
 
 /// Serves one socket until it ends. `identity` is `None` only where no token is asked for
 /// (`auth.public_runs`): then the endpoint's channels are granted.
-pub async fn run(
+///
+/// Not an `async fn`: such a future keeps its arguments beside what is made of them, and there is one
+/// for each idle socket.
+pub fn run(
     shared: Arc<Shared>,
     socket: Socket,
     identity: Option<Identity>,
     dialect: Box<dyn Dialect>,
     seat: Seat,
-) {
-    let label = dialect.label();
+) -> impl Future<Output = ()> + Send + 'static {
+    let connection = Box::new(Connection::new(shared, socket, identity, dialect, seat));
+    live(connection)
+}
+
+async fn live(mut connection: Box<Connection>) {
+    let label = connection.dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let mut connection = Connection::new(shared, socket, identity, dialect, seat);
-    let place = connection.shared.crowd.enter(connection.wake.clone());
+    let org = connection.identity.as_ref().and_then(|identity| identity.org.clone());
+    let place = connection.shared.crowd.enter(connection.wake.clone(), org);
 
     connection.open();
     while connection.end.is_none() {
@@ -121,10 +135,10 @@ pub async fn run(
     }
 
     drop(place);
-    let (code, reason) = connection.end.take().unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
-    // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
-    counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code.label())]).increment(1);
-    connection.clean_up(code, &reason).await;
+    if connection.ends_well() {
+        connection.flush_rest().await;
+    }
+    connection.clean_up().await;
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
 }
 
@@ -146,6 +160,7 @@ impl Connection {
             actions: Vec::new(),
             told_link_down: false,
             drains_at: None,
+            peer_is_gone: false,
             end: None,
             shared,
             identity,
@@ -157,6 +172,10 @@ impl Connection {
     }
 
     fn open(&mut self) {
+        // What was revoked before this socket entered the crowd has told nobody.
+        if let Some(Err(error)) = self.identity.as_ref().map(|identity| self.shared.auth.still_good(identity)) {
+            return self.close(close_code(&error), error.reason());
+        }
         self.dialect.on_open(&mut self.actions);
         self.perform();
         // Flags that were raised before this socket entered the crowd.
@@ -170,7 +189,10 @@ impl Connection {
         match cause {
             Cause::Message(message) => self.on_message(message),
             Cause::Violation(error) => self.close(error.close_code(), error.to_string()),
-            Cause::PeerGone => self.end = Some((CloseCode::Goodbye, Cow::Borrowed(""))),
+            Cause::PeerGone => {
+                self.peer_is_gone = true;
+                self.close(CloseCode::Goodbye, "");
+            }
             Cause::Entries => self.pull(),
             Cause::Flags => self.on_flags(),
             Cause::Done(done) => self.on_done(done),
@@ -180,14 +202,14 @@ impl Connection {
     }
 
     fn on_message(&mut self, message: Message) {
-        self.deadlines.heard(Instant::now());
+        let now = Instant::now();
+        self.deadlines.heard(now);
+        // Control frames count as well: each costs as much as a message.
+        if !self.messages.take(&self.shared.message_rate, now) {
+            return self.close(CloseCode::TooMany, "too many messages");
+        }
         match message {
-            Message::Text(text) => {
-                if !self.messages.take(&self.shared.message_rate, Instant::now()) {
-                    return self.close(CloseCode::TooMany, "too many messages");
-                }
-                self.dialect.on_client(&text, &mut self.actions);
-            }
+            Message::Text(text) => self.dialect.on_client(&text, &mut self.actions),
             Message::Ping(payload) => self.socket.queue(pong_frame(&payload)),
             Message::Pong(_) => {}
             Message::Close(_) => self.close(CloseCode::Goodbye, ""),
@@ -197,10 +219,12 @@ impl Connection {
     /// Moves entries from the rings to the socket, until there are no more or enough is waiting.
     fn pull(&mut self) {
         while self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
-            if !self.subscriptions.read_one(&mut *self.dialect, &mut self.jobs, &self.shared, &mut self.actions) {
+            let is_done = !self.subscriptions.read_one(&mut *self.dialect, &mut self.actions);
+            self.perform();
+            self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
+            if is_done {
                 break;
             }
-            self.perform();
         }
     }
 
@@ -317,8 +341,8 @@ impl Connection {
 
     /// Does what the dialect said.
     fn perform(&mut self) {
-        let mut actions = std::mem::take(&mut self.actions);
-        for action in actions.drain(..) {
+        // The buffer goes with its actions: an idle socket keeps none.
+        for action in std::mem::take(&mut self.actions) {
             if self.end.is_some() {
                 break;
             }
@@ -342,9 +366,6 @@ impl Connection {
                 Action::Close(code, reason) => self.end = Some((code, reason)),
             }
         }
-        // Keep the buffer, not a large one.
-        actions.shrink_to(4);
-        self.actions = actions;
         self.subscriptions.delivered.flush(self.dialect.label());
     }
 
@@ -354,11 +375,21 @@ impl Connection {
         }
     }
 
+    /// Whether the end is none that a client has to be cut for: then it gets everything first.
+    fn ends_well(&self) -> bool {
+        !self.peer_is_gone && matches!(self.end, Some((CloseCode::RunCompleted | CloseCode::GoingAway, _)))
+    }
+
     /// Gives everything back, then says goodbye.
-    async fn clean_up(self, code: CloseCode, reason: &str) {
-        let Self { socket, subscriptions, jobs, dialect, seat, .. } = self;
-        drop((subscriptions, jobs, dialect));
-        socket.close(code, reason).await;
-        drop(seat);
+    fn clean_up(self: Box<Self>) -> impl Future<Output = ()> + Send + 'static {
+        let (code, reason) = self.end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
+        // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
+        let counted = if self.peer_is_gone { LOST } else { code.label() };
+        counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", counted)]).increment(1);
+        let (goodbye, seat) = (self.socket.close(code, &reason), self.seat);
+        async move {
+            goodbye.await;
+            drop(seat);
+        }
     }
 }

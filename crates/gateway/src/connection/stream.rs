@@ -1,16 +1,22 @@
 //! One event stream over plain HTTP: the same subscriptions, jobs and deadlines as a socket's, but a body
 //! to write to and nobody to listen to.
 
-use std::{future::poll_fn, sync::Arc, task::Poll};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::mpsc,
     time::{Duration, Instant},
 };
+use tokio_util::sync::PollSender;
 
 use super::{
-    Seat, Shared,
+    Seat, Shared, close_code,
     deadlines::Deadlines,
     jobs::{Asked, Done, Jobs},
     subscriptions::Subscriptions,
@@ -21,12 +27,15 @@ use crate::{
     hub::{Flag, Wake},
     relay::LinkState,
     telemetry::metrics::{Metric, counter, gauge},
+    transport::close::CloseCode,
 };
 
 /// A body's chunks end when they pass this many bytes.
 const CHUNK: usize = 64 << 10;
 /// Chunks that wait for the client at most: behind them the reader is a cursor again.
 pub const CHUNKS: usize = 2;
+/// How long the last words of a stream that ends may take.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 struct Stream {
     shared: Arc<Shared>,
@@ -38,11 +47,20 @@ struct Stream {
     deadlines: Deadlines,
     actions: Actions,
     pending: BytesMut,
+    body: PollSender<Bytes>,
+    client_gone: BoxFuture<'static, ()>,
+    written: u64,
     told_link_down: bool,
     drains_at: Option<Instant>,
     is_over: bool,
+    /// How its end is counted: as a socket's would be.
+    code: CloseCode,
     seat: Seat,
 }
+
+/// The client has closed the stream.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct ClientGone;
 
 enum Cause {
     Entries,
@@ -63,49 +81,47 @@ pub async fn run_stream(
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let mut stream = Stream::new(shared, identity, dialect, seat);
-    let place = stream.shared.crowd.enter(stream.wake.clone());
+    let mut stream = Stream::new(shared, body, identity, dialect, seat);
+    let place = stream.shared.crowd.enter(stream.wake.clone(), stream.identity.org.clone());
     stream.open();
-    let mut code = "1000";
-    while !stream.is_over || !stream.pending.is_empty() {
-        if !stream.pending.is_empty() {
-            let chunk = stream.pending.split().freeze();
-            match tokio::time::timeout(stream.shared.limits.stall, body.send(chunk)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) => break,
-                Err(_) => {
-                    code = "4408";
-                    break;
-                }
-            }
-            continue;
-        }
-        match stream.next_cause(&body).await {
-            Cause::ClientGone => break,
-            cause => stream.handle(cause),
-        }
+    while !stream.is_over {
+        let cause = stream.next_cause().await;
+        stream.handle(cause);
     }
+    stream.flush_rest().await;
+    let code = stream.code.label();
     drop((stream, place));
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
     counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
 }
 
+fn closed(body: mpsc::Sender<Bytes>) -> BoxFuture<'static, ()> {
+    Box::pin(async move { body.closed().await })
+}
+
 impl Stream {
-    fn new(shared: Arc<Shared>, identity: Identity, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
+    fn new(
+        shared: Arc<Shared>,
+        body: mpsc::Sender<Bytes>,
+        identity: Identity,
+        dialect: Box<dyn Dialect>,
+        seat: Seat,
+    ) -> Self {
         let wake = Arc::new(Wake::default());
-        let never = Duration::from_secs(86_400 * 365);
-        let mut deadlines = Deadlines::new(dialect.heartbeat(), shared.limits.stall, identity.expires_at);
-        // Nobody answers on an event stream: a broken one is noticed by writing.
-        deadlines.heard(Instant::now() + never);
+        let deadlines = Deadlines::new(dialect.heartbeat(), shared.limits.stall, identity.expires_at).without_answers();
         Self {
             subscriptions: Subscriptions::new(wake.clone()),
             deadlines,
             jobs: Jobs::default(),
             actions: Vec::new(),
             pending: BytesMut::new(),
+            client_gone: closed(body.clone()),
+            body: PollSender::new(body),
+            written: 0,
             told_link_down: false,
             drains_at: None,
             is_over: false,
+            code: CloseCode::Goodbye,
             shared,
             identity,
             dialect,
@@ -115,6 +131,10 @@ impl Stream {
     }
 
     fn open(&mut self) {
+        // What was revoked before this stream entered the crowd has told nobody.
+        if let Err(error) = self.shared.auth.still_good(&self.identity) {
+            return self.end(close_code(&error), "unauthorized", &error.reason());
+        }
         self.dialect.on_open(&mut self.actions);
         self.perform();
         self.look_at_link();
@@ -123,13 +143,15 @@ impl Stream {
         }
     }
 
-    async fn next_cause(&mut self, body: &mpsc::Sender<Bytes>) -> Cause {
-        let closed = body.closed();
-        tokio::pin!(closed);
+    async fn next_cause(&mut self) -> Cause {
         poll_fn(|cx| {
             self.wake.register(cx.waker());
-            if closed.as_mut().poll(cx).is_ready() {
+            if self.client_gone.as_mut().poll(cx).is_ready() || self.poll_flush(cx) == Poll::Ready(Err(ClientGone)) {
                 return Poll::Ready(Cause::ClientGone);
+            }
+            self.deadlines.watch_progress(self.written, !self.pending.is_empty());
+            if self.deadlines.poll(cx).is_ready() {
+                return Poll::Ready(Cause::Deadline);
             }
             if self.wake.is_raised() {
                 return Poll::Ready(Cause::Flags);
@@ -137,22 +159,45 @@ impl Stream {
             if let Poll::Ready(done) = self.jobs.poll(cx) {
                 return Poll::Ready(Cause::Done(done));
             }
-            if self.subscriptions.have_entries() {
+            if self.pending.is_empty() && self.subscriptions.have_entries() {
                 return Poll::Ready(Cause::Entries);
             }
-            self.deadlines.poll(cx).map(|()| Cause::Deadline)
+            Poll::Pending
         })
         .await
+    }
+
+    /// Hands what is pending to the body.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientGone>> {
+        while !self.pending.is_empty() {
+            match self.body.poll_reserve(cx) {
+                Poll::Ready(Ok(())) => {
+                    let chunk = self.pending.split().freeze();
+                    self.written += chunk.len() as u64;
+                    if self.body.send_item(chunk).is_err() {
+                        return Poll::Ready(Err(ClientGone));
+                    }
+                }
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(ClientGone)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What was still to be said, if the client takes it soon.
+    async fn flush_rest(&mut self) {
+        let flushing = poll_fn(|cx| self.poll_flush(cx));
+        let _ = tokio::time::timeout(LAST_WORDS, flushing).await;
     }
 
     fn handle(&mut self, cause: Cause) {
         match cause {
             Cause::Entries => {
-                while self.pending.len() < CHUNK
-                    && self.subscriptions.read_one(&mut *self.dialect, &mut self.jobs, &self.shared, &mut self.actions)
-                {
+                while self.pending.len() < CHUNK && self.subscriptions.read_one(&mut *self.dialect, &mut self.actions) {
                     self.perform();
                 }
+                self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
             }
             Cause::Flags => self.on_flags(),
             Cause::Done(done) => self.on_done(done),
@@ -165,7 +210,7 @@ impl Stream {
     fn on_flags(&mut self) {
         if self.wake.take(Flag::Grants) {
             if let Err(error) = self.shared.auth.still_good(&self.identity) {
-                return self.end("unauthorized", &error.reason());
+                return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());
             }
             self.subscriptions.review(&self.identity, &mut self.jobs, &self.shared);
         }
@@ -199,7 +244,7 @@ impl Stream {
             }
             Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {
-                self.end("forbidden", "the token no longer grants a channel of this stream");
+                self.end(CloseCode::Forbidden, "forbidden", "the token no longer grants a channel of this stream");
             }
             Done::Granted { key, channel, result: Err(_) } => {
                 self.jobs.ask(&self.shared, Some(&self.identity), Asked::again(key, channel));
@@ -210,17 +255,23 @@ impl Stream {
     }
 
     fn on_deadline(&mut self, now: Instant) {
+        if self.deadlines.has_stalled(now, self.written, !self.pending.is_empty()) {
+            self.code = CloseCode::Stalled;
+            self.is_over = true;
+            return;
+        }
         if self.deadlines.has_expired(now) {
-            return self.end("unauthorized", "token expired");
+            return self.end(CloseCode::Unauthorized, "unauthorized", "token expired");
         }
         if self.deadlines.has_lost_patience(now) {
-            return self.end("broker_unavailable", "the broker is away: reconnect with backoff");
+            return self.end(CloseCode::Overloaded, "broker_unavailable", "the broker is away: reconnect with backoff");
         }
         if self.drains_at.is_some_and(|at| at <= now) {
             let in_ms = self.seat.leave.reconnect_hint_ms();
             // EventSource waits this long before it comes back.
             self.pending.extend_from_slice(format!("retry: {in_ms}\n").as_bytes());
             self.pending.extend_from_slice(&control_event(&control::reconnect(in_ms)));
+            self.code = CloseCode::GoingAway;
             self.is_over = true;
             return;
         }
@@ -244,7 +295,10 @@ impl Stream {
                     self.jobs.ask(&self.shared, Some(&self.identity), Asked::now(key, channel));
                 }
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
-                Action::Close(..) => self.is_over = true,
+                Action::Close(code, _) => {
+                    self.code = code;
+                    self.is_over = true;
+                }
                 // The dialect of event streams has no use for these.
                 Action::SubscribeAll { .. } | Action::Fetch { .. } | Action::Refresh(_) => {}
             }
@@ -253,8 +307,9 @@ impl Stream {
     }
 
     /// The stream's head has long been answered with 200: why it ends can only be said in it.
-    fn end(&mut self, code: &str, text: &str) {
-        self.pending.extend_from_slice(&control_event(&control::error(code, text)));
+    fn end(&mut self, code: CloseCode, word: &str, text: &str) {
+        self.code = code;
+        self.pending.extend_from_slice(&control_event(&control::error(word, text)));
         self.is_over = true;
     }
 }

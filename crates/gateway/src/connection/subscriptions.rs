@@ -1,6 +1,9 @@
 //! The channels of one connection: which it asked for, which it may read, and its cursors in them.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use crewcast_events::{Channel, EventId};
 
@@ -22,9 +25,15 @@ const TURN: usize = 64;
 pub(super) struct Subscriptions {
     wake: Arc<Wake>,
     channels: Vec<Option<Subscription>>,
+    /// Places of channels that went.
+    vacant: Vec<u32>,
     all: Option<Box<AllOf>>,
     /// Channels that have entries, in the order in which they were rung.
     ready: VecDeque<u32>,
+    /// Channels that wait for a page of the log, and the offset behind which. One page at a time is under
+    /// way: more would wait in memory for a reader that may be slow.
+    waiting: VecDeque<(u32, Channel, u64)>,
+    page_under_way: bool,
     buffer: Vec<Arc<Entry>>,
     pub(super) delivered: Delivered,
 }
@@ -54,8 +63,11 @@ impl Subscriptions {
         Self {
             wake,
             channels: Vec::new(),
+            vacant: Vec::new(),
             all: None,
             ready: VecDeque::new(),
+            waiting: VecDeque::new(),
+            page_under_way: false,
             buffer: Vec::new(),
             delivered: Delivered::default(),
         }
@@ -63,7 +75,8 @@ impl Subscriptions {
 
     /// Notes a channel whose grant is being asked for.
     pub(super) fn ask(&mut self, channel: Channel, start: Start) -> u32 {
-        self.add(Subscription { channel, start, reader: None, is_listed: false })
+        let vacant = self.channels.iter().position(Option::is_none);
+        self.add(vacant, Subscription { channel, start, reader: None, is_listed: false })
     }
 
     /// Notes a namespace whose granted channels are being listed.
@@ -73,16 +86,16 @@ impl Subscriptions {
     }
 
     fn add(&mut self, subscription: Subscription) -> u32 {
-        let vacant = self.channels.iter().position(Option::is_none);
-        let index = vacant.unwrap_or(self.channels.len());
-        match self.channels.get_mut(index) {
-            Some(place) => *place = Some(subscription),
-            None => {
-                self.channels.reserve_exact(1);
-                self.channels.push(Some(subscription));
-            }
+        if let Some(key) = self.vacant.pop() {
+            self.channels[key as usize] = Some(subscription);
+            return key;
         }
-        index as u32
+        if self.channels.is_empty() {
+            // Most sockets read one channel.
+            self.channels.reserve_exact(1);
+        }
+        self.channels.push(Some(subscription));
+        self.channels.len() as u32 - 1
     }
 
     /// Whether the place `key` is still this channel's: grants and pages are asked for and come later.
@@ -113,16 +126,19 @@ impl Subscriptions {
         let start = if std::mem::replace(&mut all.was_listed, true) { all.appearing } else { all.start };
         let again = std::mem::take(&mut all.changed);
         all.listing = again;
-        for place in &mut self.channels {
-            if let Some(gone) = place.take_if(|s| s.is_listed && !granted.contains(&s.channel)) {
+        // Sets, because there may be tens of thousands of channels.
+        let mut appeared: HashSet<Channel> = granted.into_iter().collect();
+        for (key, place) in (0..).zip(&mut self.channels) {
+            let is_granted = place.as_ref().is_some_and(|s| appeared.remove(&s.channel));
+            if let Some(gone) = place.take_if(|s| s.is_listed && !is_granted) {
                 dialect.on_channel_gone(&gone.channel, out);
+                self.vacant.push(key);
             }
         }
-        for channel in granted {
-            if !self.channels.iter().flatten().any(|subscription| subscription.channel == channel) {
-                let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
-                self.grant(key, shared);
-            }
+        self.channels.reserve_exact(appeared.len().saturating_sub(self.vacant.len()));
+        for channel in appeared {
+            let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
+            self.grant(key, shared);
         }
         again
     }
@@ -144,19 +160,13 @@ impl Subscriptions {
         }
     }
 
-    /// Whether some channel has entries.
+    /// Whether some channel has entries, or could ask for a page.
     pub(super) fn have_entries(&mut self) -> bool {
-        !self.ready.is_empty() || self.wake.has_ready()
+        !self.ready.is_empty() || self.wake.has_ready() || (!self.page_under_way && !self.waiting.is_empty())
     }
 
     /// Reads one turn of one channel and hands it to the dialect. Says whether there may be more.
-    pub(super) fn read_one(
-        &mut self,
-        dialect: &mut dyn Dialect,
-        jobs: &mut Jobs,
-        shared: &Shared,
-        out: &mut Actions,
-    ) -> bool {
+    pub(super) fn read_one(&mut self, dialect: &mut dyn Dialect, out: &mut Actions) -> bool {
         if self.ready.is_empty() {
             let mut rung = Vec::new();
             self.wake.take_ready(&mut rung);
@@ -176,7 +186,7 @@ impl Subscriptions {
                 self.ready.push_front(key);
             }
             Read::Entries => self.ready.push_back(key),
-            Read::NeedsPage(offset) => jobs.page(shared, key, channel.clone(), offset),
+            Read::NeedsPage(offset) => self.waiting.push_back((key, channel.clone(), offset)),
             Read::Idle if reader.is_in_ring() => dialect.on_caught_up(channel, reader.position(), out),
             Read::Idle => {}
         }
@@ -184,6 +194,20 @@ impl Subscriptions {
         buffer.shrink_to(0);
         self.buffer = buffer;
         true
+    }
+
+    /// Asks for the next page that some channel waits for, unless one is under way.
+    pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &Shared) {
+        while !self.page_under_way {
+            let Some((key, channel, offset)) = self.waiting.pop_front() else {
+                self.waiting = VecDeque::new();
+                return;
+            };
+            if self.is_at(key, &channel) {
+                self.page_under_way = true;
+                jobs.page(shared, key, channel, offset);
+            }
+        }
     }
 
     /// A page of the log has come for one channel.
@@ -195,6 +219,7 @@ impl Subscriptions {
         dialect: &mut dyn Dialect,
         out: &mut Actions,
     ) {
+        self.page_under_way = false;
         let place = self.channels.get_mut(key as usize).and_then(Option::as_mut);
         // The place may have gone to another channel since the page was asked for.
         let Some(subscription) = place.filter(|subscription| subscription.channel == *of) else { return };

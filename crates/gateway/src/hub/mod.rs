@@ -108,6 +108,18 @@ impl Hub {
         }
     }
 
+    /// Forgets what a channel has heard: its history belongs to somebody else now.
+    pub fn clear(&self, namespace: &str, id: &str) {
+        if let Some(room) = self.rooms.get(format!("{namespace}:{id}").as_str()) {
+            room.clear();
+        }
+    }
+
+    /// Whether all rings together hold more than they may.
+    pub fn is_over_budget(&self) -> bool {
+        self.budget.is_exceeded()
+    }
+
     /// Forgets a channel if nobody reads it; says whether it did.
     pub fn forget_if_idle(&self, channel: &Channel) -> bool {
         self.rooms.remove_if(channel, |_, room| room.is_idle()).is_some()

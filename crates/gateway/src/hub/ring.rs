@@ -6,6 +6,10 @@ use crewcast_events::EventId;
 
 use super::{Budget, Entry};
 
+/// Entries that a ring keeps while all rings together hold too much: a channel that is read must not lose
+/// what arrives in one go. Quiet rings give way instead (`relay/watch.rs`).
+const FLOOR: usize = 16;
+
 /// Entries by sequence number. Sequence numbers count every entry of this replica's channel, marks
 /// included, and have nothing to do with offsets.
 pub(crate) struct Ring {
@@ -54,8 +58,16 @@ impl Ring {
     fn is_over(&self) -> bool {
         let limits = &self.budget.limits;
         // The newest entry always stays: an event larger than the ring must still reach its readers.
-        self.entries.len() > 1
-            && (self.entries.len() > limits.events || self.bytes > limits.bytes || self.budget.is_exceeded())
+        (self.entries.len() > 1 && (self.entries.len() > limits.events || self.bytes > limits.bytes))
+            || (self.entries.len() > FLOOR && self.budget.is_exceeded())
+    }
+
+    /// Gives up the oldest entries until so many are left.
+    pub(crate) fn trim_to(&mut self, entries: usize) {
+        while self.entries.len() > entries {
+            self.evict();
+        }
+        self.entries.shrink_to(entries);
     }
 
     fn evict(&mut self) {

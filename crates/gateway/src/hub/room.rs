@@ -6,6 +6,7 @@ use crewcast_events::{Channel, EventId};
 use parking_lot::Mutex;
 
 use super::{Budget, Entry, Flag, Hub, Item, Wake, ring::Ring};
+use crate::telemetry::metrics::{Metric, gauge};
 
 /// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
 const READ_BYTES: usize = 256 << 10;
@@ -14,6 +15,8 @@ const READ_BYTES: usize = 256 << 10;
 pub struct Room {
     channel: Channel,
     state: Mutex<State>,
+    /// Of the whole namespace.
+    subscriptions: metrics::Gauge,
 }
 
 struct State {
@@ -74,7 +77,8 @@ impl Room {
             members: Vec::new(),
             vacant: Vec::new(),
         };
-        Self { channel, state: Mutex::new(state) }
+        let subscriptions = gauge(Metric::Subscriptions, &[("namespace", channel.namespace())]);
+        Self { channel, state: Mutex::new(state), subscriptions }
     }
 
     /// The channel's name.
@@ -102,6 +106,18 @@ impl Room {
         }
         state.ring.push(entry);
         state.ring_all();
+    }
+
+    /// Keeps only the newest entry.
+    pub fn trim(&self) {
+        self.state.lock().ring.trim_to(1);
+    }
+
+    /// Forgets every entry and the retained event.
+    pub fn clear(&self) {
+        let mut state = self.state.lock();
+        state.retained = None;
+        state.ring.trim_to(0);
     }
 
     /// Raises a flag for every member.
@@ -170,6 +186,7 @@ impl Member {
             }
         };
         drop(state);
+        room.subscriptions.increment(1.0);
         Self { hub, room, slot, joined }
     }
 
@@ -238,6 +255,7 @@ impl State {
 
 impl Drop for Member {
     fn drop(&mut self) {
+        self.room.subscriptions.decrement(1.0);
         let mut state = self.room.state.lock();
         state.members[self.slot as usize] = None;
         state.vacant.push(self.slot);

@@ -105,16 +105,26 @@ fn rings_hold_no_more_bytes_than_they_may() {
     let wake = Arc::new(Wake::default());
     let members: Vec<_> =
         (0..10).map(|n| hub.join(&Channel::new("graph", &n.to_string()).unwrap(), &wake, n)).collect();
+    let mut rooms = Vec::new();
     for _ in &members {
         let room = room_of(demands.try_recv().unwrap());
         room.open(None, None);
         for _ in 0..100 {
             room.append(live(), None, false);
         }
+        rooms.push(room);
     }
-    // Each ring keeps its newest entry whatever the budget says.
-    assert!(hub.held_bytes() <= 20_000 + 10 * 1000, "{}", hub.held_bytes());
-    drop(members);
+    // Each ring keeps its newest entries whatever the budget says, until it is trimmed.
+    let weight = Entry::new(live(), None).weight();
+    assert!(hub.is_over_budget());
+    // The first ring took the whole budget, each other one its floor.
+    assert!(hub.held_bytes() <= 20_000 + weight + 9 * 16 * weight, "{}", hub.held_bytes());
+    rooms.iter().for_each(|room| room.trim());
+    assert_eq!(hub.held_bytes(), 10 * weight);
+    assert!(!hub.is_over_budget());
+    rooms.iter().for_each(|room| room.clear());
+    assert_eq!(hub.held_bytes(), 0);
+    drop((members, rooms));
     for n in 0..10 {
         assert!(hub.forget_if_idle(&Channel::new("graph", &n.to_string()).unwrap()));
     }

@@ -1,6 +1,6 @@
 // One card for each agent, with its latest tool calls.
 
-import { bound, brief, briefObject, byId, el, seconds, setText, soon, text } from "./dom.js";
+import { bound, brief, briefObject, byId, el, entry, seconds, setText, soon, text } from "./dom.js";
 
 const MOST_AGENTS = 30;
 const CALLS_PER_AGENT = 3;
@@ -75,7 +75,7 @@ export class Agents {
 
   end(agent, tool, event) {
     const call = this.running(agent, tool);
-    call.state = Object.hasOwn(ENDS, event.status) ? event.status : "success";
+    call.state = entry(ENDS, event.status) ? event.status : "success";
     call.duration = event.duration_s;
     call.exit = event.exit_code;
     agent.done += 1;

@@ -55,6 +55,9 @@ export function clock(timestamp) {
 /** A field of an event as a text: ids are strings, but nothing forces a producer to send one. */
 export const text = (value) => (typeof value === "string" ? value : brief(value, 128));
 
+/** What a table says of a field, if anything. What is no string is not asked for: it could throw when made one. */
+export const entry = (table, key) => (typeof key === "string" && Object.hasOwn(table, key) ? table[key] : undefined);
+
 /** Drops the oldest entries of a Map beyond `max`; `gone` hears of each. */
 export function bound(map, max, gone) {
   while (map.size > max) {

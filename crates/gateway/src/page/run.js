@@ -1,6 +1,6 @@
 // The life of one run, from its first event to `done`.
 
-import { bound, brief, briefObject, byId, clock, el, seconds, soon, text } from "./dom.js";
+import { bound, brief, briefObject, byId, clock, el, entry, seconds, setText, soon, text } from "./dom.js";
 
 const MOST_ROWS = 200;
 const MOST_RUNS = 60;
@@ -66,8 +66,12 @@ export class Run {
   }
 
   paint = () => {
-    byId("run-empty").hidden = this.id !== null;
-    if (this.pending.length === 0) return;
+    if (this.pending.length === 0) {
+      byId("run-empty").hidden = this.list.childElementCount > 0;
+      if (this.id !== null) setText(byId("run-empty"), "Nothing has happened in this run yet.");
+      return;
+    }
+    byId("run-empty").hidden = true;
     // Follows the end unless the reader has scrolled up.
     const box = this.list;
     const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
@@ -95,25 +99,27 @@ function rowOf(row) {
   return item;
 }
 
+/** How the line of an ended agent or task looks, and what it says. */
+const ENDS = { success: ["good", "done"], completed_with_errors: ["warn", "done with errors"], error: ["bad", "failed"] };
+
 /** An event as a line of the timeline: which kind of line, its title, and what stands under it. */
 function describe(event) {
   const when = clock(event.timestamp);
   const took = seconds(event.duration_s);
   const agent = text(event.agent ?? event.agent_id);
   const task = text(event.task ?? event.task_id);
-  const failed = event.status === "error" ? " failed" : event.status === "completed_with_errors" ? " with errors" : "";
-  const mood = failed === "" ? "good" : failed === " failed" ? "bad" : "warn";
+  const [mood, end] = entry(ENDS, event.status) ?? ENDS.success;
   switch (event.type) {
     case "boot":
       return { kind: "boot", when, title: `boot of ${text(event.crew_id)}`, detail: briefObject(event.inputs, 300) };
     case "agent_start":
       return { kind: "agent", when, title: `${agent} starts` };
     case "agent_end":
-      return { kind: `agent ${mood}`, when, took, title: `${agent} ends${failed}`, detail: brief(event.output, 300) };
+      return { kind: `agent ${mood}`, when, took, title: `${agent}: ${end}`, detail: brief(event.output, 300) };
     case "task_start":
       return { kind: "task", when, title: task, detail: text(event.agent_id) };
     case "task_end":
-      return { kind: `task ${mood}`, when, took, title: `${task}: done${failed}`, detail: brief(event.output, 300) };
+      return { kind: `task ${mood}`, when, took, title: `${task}: ${end}`, detail: brief(event.output, 300) };
     case "error": {
       const code = event.code ? ` (${text(event.code)})` : "";
       return { kind: "bad", when, title: `${event.fatal === true ? "fatal error" : "error"}${code}`, detail: brief(event.message, 300) };

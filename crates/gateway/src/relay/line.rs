@@ -6,13 +6,16 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use crewcast_events::{Channel, Event, EventId, ResetReason, Resumed, Since, resume};
+use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
 use crate::{
     broker::{Page, Snapshot},
     hub::{Entry, Item, Room},
-    telemetry::metrics::{Metric, counter},
+    telemetry::{
+        metrics::{Metric, counter},
+        trace,
+    },
 };
 
 /// Messages held back while something is settled, at most. Logged ones beyond it are read from the log
@@ -60,14 +63,25 @@ enum Phase {
     Settling,
 }
 
+/// Which events become the retained one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Retain {
+    pub(super) logged: bool,
+    pub(super) live: bool,
+}
+
 pub(super) struct Line {
     room: Arc<Room>,
     serial: u64,
     phase: Phase,
     position: Option<EventId>,
-    retain: bool,
+    retain: Retain,
     held: VecDeque<Event>,
     held_bytes: usize,
+    /// How many of them were held when the read under way began: it says nothing about later ones.
+    judged: usize,
+    /// The head was found elsewhere while a read was under way that may be older: read once more.
+    recheck: bool,
     /// Live messages dropped because too much was held.
     held_missed: u64,
     /// The log holds another history than the position's, which is to be read from its beginning.
@@ -89,7 +103,7 @@ pub(super) struct Check {
 
 impl Line {
     /// `serial` tells this line from earlier ones of the same channel.
-    pub(super) fn new(room: Arc<Room>, retain: bool, serial: u64) -> Self {
+    pub(super) fn new(room: Arc<Room>, retain: Retain, serial: u64) -> Self {
         let namespace = room.channel().namespace().to_owned();
         Self {
             received: counter(Metric::EventsReceived, &[("namespace", &namespace)]),
@@ -100,6 +114,8 @@ impl Line {
             retain,
             held: VecDeque::new(),
             held_bytes: 0,
+            judged: 0,
+            recheck: false,
             held_missed: 0,
             is_rewritten: false,
             heard_live: false,
@@ -111,18 +127,26 @@ impl Line {
         self.room.channel()
     }
 
-    pub(super) fn unsettled(&self, need: Need) -> Unsettled {
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
+    /// What is to be read; the read begins after this.
+    pub(super) fn unsettled(&mut self, need: Need) -> Unsettled {
+        self.judged = self.held.len();
         Unsettled { channel: self.channel().clone(), need, serial: self.serial }
     }
 
     /// Takes what was read for a line that was unsettled, if it is this one.
     pub(super) fn take(&mut self, unsettled: &Unsettled, page: &Page) -> Need {
-        match unsettled.need {
+        let need = match unsettled.need {
             _ if unsettled.serial != self.serial => Need::Nothing,
             Need::Nothing => Need::Nothing,
             Need::Behind(_) => self.settle(page),
             Need::Verify(_) => self.verify(page),
-        }
+        };
+        self.judged = self.held.len();
+        need
     }
 
     pub(super) fn position(&self) -> Option<EventId> {
@@ -182,11 +206,17 @@ impl Line {
 
     /// Begins to settle because the head is not where the line is, or may not be.
     pub(super) fn begin_settling(&mut self) -> Option<Need> {
-        if self.phase != Phase::Live {
-            return None;
+        match self.phase {
+            Phase::Joining => None,
+            Phase::Settling => {
+                self.recheck = true;
+                None
+            }
+            Phase::Live => {
+                self.phase = Phase::Settling;
+                Some(Need::Behind(self.offset()))
+            }
         }
-        self.phase = Phase::Settling;
-        Some(Need::Behind(self.offset()))
     }
 
     /// Takes what was read for [`Need::Behind`].
@@ -279,11 +309,20 @@ impl Line {
     }
 
     fn forward(&mut self, event: Event) {
-        match event.id() {
-            Some(id) => self.position = Some(id),
-            None => self.heard_live = true,
-        }
-        self.room.append(Item::Event(event), self.position, self.retain);
+        // Ends with this function: then the event is in the ring, and its readers are rung.
+        let _span = trace::is_on()
+            .then(|| trace::delivery_span(event.field(Field::Traceparent).as_deref(), self.channel().as_str()));
+        let retain = match event.id() {
+            Some(id) => {
+                self.position = Some(id);
+                self.retain.logged
+            }
+            None => {
+                self.heard_live = true;
+                self.retain.live
+            }
+        };
+        self.room.append(Item::Event(event), self.position, retain);
     }
 
     fn reset(&mut self, reason: ResetReason, page: &Page) {
@@ -312,6 +351,7 @@ impl Line {
 
     fn pop_held(&mut self) -> Option<Event> {
         let event = self.held.pop_front()?;
+        self.judged = self.judged.saturating_sub(1);
         self.held_bytes -= event.raw().len();
         Some(event)
     }
@@ -339,6 +379,9 @@ impl Line {
             let missed = std::mem::take(&mut self.held_missed);
             self.gap(Some(missed));
         }
+        if std::mem::take(&mut self.recheck) {
+            return Need::Behind(self.offset());
+        }
         self.phase = Phase::Live;
         Need::Nothing
     }
@@ -349,7 +392,7 @@ impl Line {
         let Some(first) = self.held.iter().position(|event| event.id().is_some()) else { return };
         let event = &self.held[first];
         let unknown = event.id().is_some_and(|id| id.offset() > head && !id.continues(self.position));
-        if unknown {
+        if unknown && first < self.judged {
             self.held[first] = event.clone().into_live();
         }
     }

@@ -31,7 +31,7 @@ use crate::{
     hub::{Demand, Hub},
     telemetry::metrics::{Metric, counter},
 };
-use line::{Accepted, Line};
+use line::{Accepted, Line, Retain};
 
 /// How long a channel that nobody reads stays subscribed, so that readers who come and go are free.
 const LINGER: Duration = Duration::from_secs(10);
@@ -122,8 +122,9 @@ impl Relay {
         });
     }
 
-    fn retains(&self, channel: &Channel) -> bool {
-        self.namespaces.of(channel).is_some_and(|namespace| namespace.retain)
+    fn retains(&self, channel: &Channel) -> Retain {
+        let namespace = self.namespaces.of(channel).filter(|namespace| namespace.retain);
+        namespace.map_or(Retain::default(), |namespace| Retain { logged: true, live: namespace.capture_live })
     }
 
     fn reject(&self, channel: &str, reason: &'static str) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crewcast_events::{Event, EventId};
 
-use super::line::{Accepted, Line, Need};
+use super::line::{Accepted, Line, Need, Retain};
 use crate::{
     broker::{Page, Snapshot},
     hub::{Demand, Entry, Hub, Item, Member, RingLimits, Wake},
@@ -29,7 +29,7 @@ fn joining() -> Fixture {
     let (hub, mut demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
     let member = hub.join(&"graph:abc".parse().unwrap(), &Arc::new(Wake::default()), 0);
     let Ok(Demand::Wanted(room)) = demands.try_recv() else { panic!("no demand") };
-    Fixture { line: Line::new(room, true, 0), member, read: 0, ids: chain(20, "a") }
+    Fixture { line: Line::new(room, Retain { logged: true, live: true }, 0), member, read: 0, ids: chain(20, "a") }
 }
 
 fn chain(count: usize, salt: &str) -> Vec<EventId> {
@@ -63,6 +63,17 @@ fn page(ids: &[EventId], offset: u64, head: Option<EventId>) -> Page {
 }
 
 impl Fixture {
+    /// A read that began after everything that is held was heard.
+    fn settle(&mut self, page: &Page) -> Need {
+        let unsettled = self.line.unsettled(Need::Behind(0));
+        self.line.take(&unsettled, page)
+    }
+
+    fn verify(&mut self, page: &Page) -> Need {
+        let unsettled = self.line.unsettled(Need::Verify(0));
+        self.line.take(&unsettled, page)
+    }
+
     fn seen(&mut self) -> Vec<String> {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         self.member.read(self.read, 1000, &mut entries);
@@ -98,7 +109,7 @@ fn a_hole_is_filled_from_the_log_before_anything_later() {
     assert_eq!(f.line.accept(event(f.ids[7])), Accepted::Done);
     assert!(f.seen().is_empty());
     // The log is ahead of what was heard, as it always may be.
-    let need = f.line.settle(&page(&f.ids[..9], 3, Some(f.ids[8])));
+    let need = f.settle(&page(&f.ids[..9], 3, Some(f.ids[8])));
     assert_eq!(need, Need::Nothing);
     assert_eq!(f.line.accept(event(f.ids[8])), Accepted::Done);
     assert_eq!(f.line.accept(event(f.ids[9])), Accepted::Done);
@@ -111,8 +122,8 @@ fn a_long_hole_is_read_page_by_page() {
     assert!(matches!(f.line.accept(event(f.ids[9])), Accepted::NeedsLog(_)));
     let mut first = page(&f.ids[..10], 0, Some(f.ids[9]));
     first.entries.truncate(4);
-    assert_eq!(f.line.settle(&first), Need::Behind(4));
-    assert_eq!(f.line.settle(&page(&f.ids[..10], 4, Some(f.ids[9]))), Need::Nothing);
+    assert_eq!(f.settle(&first), Need::Behind(4));
+    assert_eq!(f.settle(&page(&f.ids[..10], 4, Some(f.ids[9]))), Need::Nothing);
     assert_eq!(f.seen(), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
 }
 
@@ -122,14 +133,14 @@ fn a_rewritten_history_is_told_and_never_passed_for_the_old_one() {
     let other = chain(9, "b");
     // The very next offset, but of another chain: everything of the other history is news.
     assert!(matches!(f.line.accept(event(other[5])), Accepted::NeedsLog(_)));
-    assert_eq!(f.line.settle(&page(&other[..6], 5, Some(other[5]))), Need::Behind(0));
-    assert_eq!(f.line.settle(&page(&other[..6], 0, Some(other[5]))), Need::Nothing);
+    assert_eq!(f.settle(&page(&other[..6], 5, Some(other[5]))), Need::Behind(0));
+    assert_eq!(f.settle(&page(&other[..6], 0, Some(other[5]))), Need::Nothing);
     assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3", "4", "5", "6"]);
     // A history that is shorter than the position.
     let mut f = line_at(5);
     assert!(matches!(f.line.accept(event(other[0])), Accepted::NeedsLog(_)));
-    assert_eq!(f.line.settle(&page(&other[..2], 5, Some(other[1]))), Need::Behind(0));
-    assert_eq!(f.line.settle(&page(&other[..2], 0, Some(other[1]))), Need::Nothing);
+    assert_eq!(f.settle(&page(&other[..2], 5, Some(other[1]))), Need::Behind(0));
+    assert_eq!(f.settle(&page(&other[..2], 0, Some(other[1]))), Need::Nothing);
     assert_eq!(f.line.accept(event(other[2])), Accepted::Done);
     assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3"]);
 }
@@ -139,7 +150,7 @@ fn a_lost_log_is_told() {
     let mut f = line_at(5);
     let need = f.line.begin_settling();
     assert_eq!(need, Some(Need::Behind(5)));
-    assert_eq!(f.line.settle(&Page::default()), Need::Nothing);
+    assert_eq!(f.settle(&Page::default()), Need::Nothing);
     let other = chain(2, "b");
     f.line.accept(event(other[0]));
     assert_eq!(f.seen(), ["reset unknown_id None", "1"]);
@@ -149,7 +160,7 @@ fn a_lost_log_is_told() {
 fn a_log_trimmed_below_the_position_is_told() {
     let mut f = line_at(3);
     assert!(matches!(f.line.accept(event(f.ids[11])), Accepted::NeedsLog(_)));
-    assert_eq!(f.line.settle(&page(&f.ids[8..12], 3, Some(f.ids[11]))), Need::Nothing);
+    assert_eq!(f.settle(&page(&f.ids[8..12], 3, Some(f.ids[11]))), Need::Nothing);
     assert_eq!(f.seen(), ["reset trimmed Some(9)", "9", "10", "11", "12"]);
 }
 
@@ -158,12 +169,12 @@ fn a_message_that_only_looks_logged_is_live() {
     let mut f = line_at(3);
     let forged: Event = event("900-aaaaaaaaaaaa".parse().unwrap());
     assert!(matches!(f.line.accept(forged.clone()), Accepted::NeedsLog(_)));
-    assert_eq!(f.line.settle(&page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Nothing);
+    assert_eq!(f.settle(&page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Nothing);
     // One in the past of the channel is looked up where it would stand.
     let forged_past: Event = event("2-aaaaaaaaaaaa".parse().unwrap());
     assert!(matches!(f.line.accept(forged_past.clone()), Accepted::NeedsLog(_)));
-    assert_eq!(f.line.settle(&page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Verify(1));
-    assert_eq!(f.line.verify(&page(&f.ids[..3], 1, Some(f.ids[2]))), Need::Nothing);
+    assert_eq!(f.settle(&page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Verify(1));
+    assert_eq!(f.verify(&page(&f.ids[..3], 1, Some(f.ids[2]))), Need::Nothing);
     assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
     assert_eq!(f.seen(), [forged.text(), forged_past.text(), "4"]);
 }
@@ -198,7 +209,46 @@ fn what_is_held_is_bounded_and_the_loss_of_live_events_is_told() {
     for n in 0..5000 {
         f.line.accept(live(n));
     }
-    assert_eq!(f.line.settle(&page(&f.ids[..7], 3, Some(f.ids[6]))), Need::Nothing);
+    assert_eq!(f.settle(&page(&f.ids[..7], 3, Some(f.ids[6]))), Need::Nothing);
     f.read = f.member.opened_now().unwrap().next - 1;
     assert_eq!(f.seen(), ["gap Some(905)"]);
+}
+
+#[test]
+fn a_read_says_nothing_about_what_was_heard_after_it_began() {
+    let mut f = line_at(3);
+    let need = f.line.begin_settling().unwrap();
+    let unsettled = f.line.unsettled(need);
+    // The read saw a head of 3; then 4 was lost on the way here and 5 was heard.
+    f.line.accept(event(f.ids[4]));
+    let need = f.line.take(&unsettled, &page(&f.ids[..3], 3, Some(f.ids[2])));
+    assert_eq!(need, Need::Behind(3), "5 is not taken for a live message: the log is asked again");
+    let unsettled = f.line.unsettled(need);
+    assert_eq!(f.line.take(&unsettled, &page(&f.ids[..5], 3, Some(f.ids[4]))), Need::Nothing);
+    assert_eq!(f.seen(), ["4", "5"]);
+}
+
+#[test]
+fn a_head_that_is_found_elsewhere_while_settling_is_looked_at_again() {
+    let mut f = line_at(3);
+    let need = f.line.begin_settling().unwrap();
+    let unsettled = f.line.unsettled(need);
+    assert_eq!(f.line.begin_settling(), None);
+    assert_eq!(f.line.take(&unsettled, &page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Behind(3));
+    let unsettled = f.line.unsettled(Need::Behind(3));
+    assert_eq!(f.line.take(&unsettled, &page(&f.ids[..4], 3, Some(f.ids[3]))), Need::Nothing);
+    assert_eq!(f.seen(), ["4"]);
+}
+
+#[test]
+fn live_events_are_retained_only_where_they_are_captured() {
+    let (hub, mut demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
+    let member = hub.join(&"mission:abc".parse().unwrap(), &Arc::new(Wake::default()), 0);
+    let Ok(Demand::Wanted(room)) = demands.try_recv() else { panic!("no demand") };
+    let mut line = Line::new(room, Retain { logged: true, live: false }, 0);
+    line.open(Snapshot::default());
+    line.accept(live(1));
+    assert!(member.opened_now().unwrap().retained.is_none());
+    line.accept(event(chain(1, "a")[0]));
+    assert!(member.opened_now().unwrap().retained.is_some());
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crewcast_events::Channel;
 use tokio::time::Instant;
 
-use super::Relay;
+use super::{LinkState, Relay};
 use crate::broker::Snapshot;
 
 /// How long after a channel's last event its position is compared (spec: the end of a burst can be lost).
@@ -17,6 +17,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// Channels compared in one go, and the pause between two goes.
 const BATCH: usize = 500;
 const PACE: Duration = Duration::from_millis(5);
+/// How long a batch that could not be read waits for its next try.
+const RETRY: Duration = Duration::from_millis(250);
 
 /// Compares each line when it is due, for ever.
 pub(super) async fn compare_on_schedule(relay: Arc<Relay>) {
@@ -33,6 +35,11 @@ pub(super) async fn compare_on_schedule(relay: Arc<Relay>) {
                 line.check.quiet = quiet + 1;
                 due.push(line.channel().clone());
             }
+        }
+        if relay.hub.is_over_budget() {
+            // Rings of quiet channels give way to those that are read.
+            let quiet = relay.lines.iter().filter(|line| line.check.quiet > 0);
+            quiet.for_each(|line| line.room().trim());
         }
         relay.compare(&due).await;
     }
@@ -60,14 +67,24 @@ impl Relay {
             if n > 0 {
                 tokio::time::sleep(PACE).await;
             }
-            let snapshots = match self.broker.snapshots(batch).await {
-                Ok(snapshots) => snapshots,
-                // The link is about to be found down, and everything is compared when it is back.
-                Err(error) => return tracing::debug!(%error, "heads could not be read"),
-            };
+            let Some(snapshots) = self.heads(batch).await else { return };
             for (channel, snapshot) in batch.iter().zip(snapshots) {
                 self.compare_one(channel, &snapshot);
             }
+        }
+    }
+
+    /// The heads of a batch, tried for as long as the link is up: it comes back with a comparison of its own.
+    async fn heads(&self, batch: &[Channel]) -> Option<Vec<Snapshot>> {
+        loop {
+            match self.broker.snapshots(batch).await {
+                Ok(snapshots) => return Some(snapshots),
+                Err(error) => tracing::debug!(%error, "heads could not be read"),
+            }
+            if *self.link.borrow() != LinkState::Up {
+                return None;
+            }
+            tokio::time::sleep(RETRY).await;
         }
     }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use crewcast_events::{Channel, Event, EventId};
 use dashmap::DashMap;
-use futures_util::{FutureExt, future::BoxFuture, future::Shared};
+use futures_util::{FutureExt, future::Shared};
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use crate::{
     broker::{Broker, BrokerError, Page},
@@ -15,7 +17,8 @@ use crate::{
 /// Entries of one page.
 pub(super) const PAGE: usize = 256;
 
-type Reading = Shared<BoxFuture<'static, Result<Arc<LogPage>, BrokerError>>>;
+type Answer = Result<Arc<LogPage>, BrokerError>;
+type Reading = Shared<oneshot::Receiver<Answer>>;
 
 /// A [`Page`] as readers share it: each entry is parsed and encoded once, however many read it.
 #[derive(Debug)]
@@ -44,43 +47,57 @@ impl From<Page> for LogPage {
 /// The log side of every reader.
 pub struct History {
     broker: Arc<dyn Broker>,
-    under_way: DashMap<(Channel, u64, usize), Reading>,
+    under_way: DashMap<Key, Reading>,
+    tasks: TaskTracker,
 }
+
+type Key = (Channel, u64, usize);
 
 impl History {
     /// Reads from this broker.
     pub fn new(broker: Arc<dyn Broker>) -> Arc<Self> {
-        Arc::new(Self { broker, under_way: DashMap::new() })
+        Arc::new(Self { broker, under_way: DashMap::new(), tasks: TaskTracker::new() })
     }
 
     /// A page of the log behind `offset`.
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn page(self: Arc<Self>, channel: Channel, offset: u64) -> Result<Arc<LogPage>, BrokerError> {
-        self.read(channel, offset, PAGE).await
+    pub async fn page(self: Arc<Self>, channel: Channel, offset: u64) -> Answer {
+        self.read((channel, offset, PAGE)).await
     }
 
     /// The log's entry at `offset`, if it holds one.
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn at(self: Arc<Self>, channel: Channel, offset: u64) -> Result<Arc<LogPage>, BrokerError> {
-        self.read(channel, offset.saturating_sub(1), 1).await
+    pub async fn at(self: Arc<Self>, channel: Channel, offset: u64) -> Answer {
+        self.read((channel, offset.saturating_sub(1), 1)).await
     }
 
-    async fn read(self: Arc<Self>, channel: Channel, offset: u64, limit: usize) -> Result<Arc<LogPage>, BrokerError> {
-        let key = (channel, offset, limit);
-        let reading = self.under_way.entry(key.clone()).or_insert_with(|| self.begin(&key)).clone();
-        let page = reading.clone().await;
-        // A later reader must see later events: only readers of the same moment share.
-        self.under_way.remove_if(&key, |_, now| now.ptr_eq(&reading));
-        page
+    /// Reads that are under way.
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
     }
 
-    fn begin(&self, key: &(Channel, u64, usize)) -> Reading {
+    async fn read(self: Arc<Self>, key: Key) -> Answer {
+        let reading = self.under_way.entry(key.clone()).or_insert_with(|| self.begin(key)).clone();
+        reading.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
+    }
+
+    /// Begins a read in a task of its own: one whose reader has gone away ends all the same, and gives back
+    /// the connection that it reads with.
+    fn begin(self: &Arc<Self>, key: Key) -> Reading {
         counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
-        let (broker, (channel, offset, limit)) = (self.broker.clone(), key.clone());
-        async move { broker.history(&channel, offset, limit).await.map(|page| Arc::new(page.into())) }.boxed().shared()
+        let history = self.clone();
+        let (answer, reading) = oneshot::channel();
+        self.tasks.spawn(async move {
+            let (channel, offset, limit) = &key;
+            let page = history.broker.history(channel, *offset, *limit).await;
+            // Before it is answered: who asks from now on must see later events.
+            history.under_way.remove(&key);
+            let _ = answer.send(page.map(|page| Arc::new(page.into())));
+        });
+        reading.shared()
     }
 }

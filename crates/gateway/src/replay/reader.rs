@@ -55,6 +55,13 @@ enum Place {
     Ring { next: u64 },
 }
 
+/// What an entry of the ring is to a reader.
+enum Judged {
+    Mine,
+    NotMine,
+    Hole,
+}
+
 /// Where in the ring a reader wants to go on when it has caught up.
 #[derive(Clone, Copy, Debug)]
 struct Target {
@@ -125,9 +132,10 @@ impl Reader {
     /// Takes the page that [`Read::NeedsPage`] asked for; entries go into `buffer`.
     pub fn take_page(&mut self, page: &LogPage, buffer: &mut Vec<Arc<Entry>>) {
         let Place::Log { since, target, .. } = self.place else { return };
-        if let Resumed::Reset(reason) = resume(since, page.at, page.first, page.head) {
+        let resumed = resume(since, page.at, page.first, page.head);
+        if let Resumed::Reset(reason) = resumed {
             let from = page.entries.first().and_then(|entry| entry.id());
-            if from != page.first {
+            if from != page.first && since != Since::Unknown {
                 // Another history: everything that the log holds of it is news.
                 self.place = Place::Log { since: Since::Unknown, target, asked: false };
                 return;
@@ -135,16 +143,16 @@ impl Reader {
             self.position = if from.is_some() { None } else { page.head };
             self.tell_reset(reason, from, buffer);
         }
-        let is_last = page.entries.is_empty();
         if let Some(last) = page.entries.last() {
             self.position = last.id();
             buffer.extend_from_slice(&page.entries);
         }
-        let has_caught_up = is_last || offset(self.position) >= offset(target.position);
-        if has_caught_up {
-            self.enter_ring(target, buffer);
-        } else {
+        let is_behind = offset(self.position) < offset(target.position);
+        // A log that ends before the ring's place and says that nothing is missing was read before the rest was written.
+        if is_behind && (!page.entries.is_empty() || resumed == Resumed::Gapless) {
             self.go_on_in_log(target);
+        } else {
+            self.enter_ring(target, buffer);
         }
     }
 
@@ -210,44 +218,44 @@ impl Reader {
 
     /// Moves the position over the entries from `begin` on and takes out what this reader is not to see.
     fn pass(&mut self, first: u64, begin: usize, buffer: &mut Vec<Arc<Entry>>) {
-        let mut index = 0;
-        let mut sequence = first;
-        buffer.retain(|entry| {
-            index += 1;
-            if index <= begin {
-                return true;
+        let read = buffer.split_off(begin);
+        for (sequence, entry) in (first..).zip(read) {
+            match self.judge(&entry, sequence) {
+                Judged::Mine => buffer.push(entry),
+                Judged::NotMine => {}
+                Judged::Hole => return self.go_on_in_log(Target { next: sequence, position: entry.position() }),
             }
-            sequence += 1;
-            self.is_for_me(entry, sequence - 1)
-        });
+        }
     }
 
-    fn is_for_me(&mut self, entry: &Entry, sequence: u64) -> bool {
+    fn judge(&mut self, entry: &Entry, sequence: u64) -> Judged {
         if entry.is_live() {
             let is_news = sequence >= self.live_from;
             self.live_seen += u64::from(is_news);
-            return is_news;
+            return if is_news { Judged::Mine } else { Judged::NotMine };
         }
         match entry.id() {
             // Already read from the log.
-            Some(id) if id.offset() <= offset(self.position) => false,
+            Some(id) if id.offset() <= offset(self.position) => Judged::NotMine,
+            // Something is missing between: the log tells what, or that it is gone.
+            Some(id) if self.position.is_some() && !id.continues(self.position) => Judged::Hole,
             Some(id) => {
                 self.position = Some(id);
-                true
+                Judged::Mine
             }
             None => {
                 // Behind a reset the offsets may begin anew.
                 if let Item::Reset { from, .. } = entry.item() {
                     self.position = if from.is_some() { None } else { entry.position() };
                 }
-                true
+                Judged::Mine
             }
         }
     }
 
     fn fall_off(&mut self, target: Target, live: u64, buffer: &mut Vec<Arc<Entry>>) {
         let missed = live.saturating_sub(self.live_seen);
-        self.live_seen = live;
+        self.live_seen = self.live_seen.max(live);
         if missed > 0 {
             let namespace = self.channel().namespace().to_owned();
             counter(Metric::EventsMissed, &[("namespace", &namespace)]).increment(missed);

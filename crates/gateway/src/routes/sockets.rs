@@ -3,7 +3,7 @@
 //! A browser cannot see the status of a refused handshake, so every refusal beyond a malformed handshake
 //! completes it and then closes with a code (spec, "Close codes").
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -15,7 +15,10 @@ use axum::{
 use crewcast_events::{Channel, Since};
 use hyper::upgrade::OnUpgrade;
 
-use super::not_found;
+use super::{
+    not_found,
+    problem::{Problem, ProblemType},
+};
 use crate::{
     app::App,
     auth::{AuthError, Credential, Identity, Presented},
@@ -147,6 +150,12 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) ->
             return error.into_response();
         }
     };
+    if app.drain.is_draining() {
+        // Before the handshake, so that a proxy asks the next replica.
+        refused("draining");
+        let detail = "this replica is going away: connect to another";
+        return Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1)).into_response();
+    }
     let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
         return upgrade::HandshakeError::NotAnUpgrade.into_response();
     };
@@ -213,7 +222,8 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     let socket = Socket::new(stream, app.config.limits.message, leftover);
     match admitted {
         Ok(Admitted { identity, dialect, seat }) => {
-            connection::run(app.shared.clone(), socket, identity, dialect, seat).await;
+            // A task of its own: this one's room for the handshake would stay as long as the socket.
+            app.sockets.spawn(connection::run(app.shared.clone(), socket, identity, dialect, seat));
         }
         Err((code, reason)) => socket.close(code, &reason).await,
     }

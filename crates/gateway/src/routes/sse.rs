@@ -40,10 +40,11 @@ struct Asked {
 pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
-    let identity = identify(&app, &parts, &presented.credential).await?;
-    let mut asked = asked(parts.uri.query().unwrap_or_default(), &app.config)?;
+    let identity = identify(&app, &parts, &presented.credential).await.inspect_err(|error| refused(error.label()))?;
+    let mut asked = asked(parts.uri.query().unwrap_or_default(), &app.config).inspect_err(|_| refused("malformed"))?;
     for channel in &asked.channels {
-        if !app.auth.may_read(&identity, channel).await.map_err(Problem::from)? {
+        if !app.auth.may_read(&identity, channel).await.inspect_err(|_| refused("unavailable"))? {
+            refused("forbidden");
             let detail = format!("the token does not grant {channel}: ask for access");
             return Err(Problem::new(ProblemType::Forbidden, detail));
         }
@@ -62,7 +63,6 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
 }
 
 fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> {
-    let refused = |reason: &str| counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
     let full = |limit: LimitReached| {
         refused(limit.label());
         Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(Duration::from_secs(5))
@@ -75,6 +75,10 @@ fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> 
     let place = app.limits.connect(app.client_ip(parts)).map_err(full)?;
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(full)?) };
     Ok(Seat { leave, _place: place, _user: user })
+}
+
+fn refused(reason: &str) {
+    counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
 }
 
 fn asked(query: &str, config: &Config) -> Result<Asked, Problem> {

@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
 use super::proxy;
+use crate::telemetry::metrics::{Metric, counter};
 
 /// Bytes of a request's head: room for a generous token, and refused with 431 beyond.
 const MAX_HEAD: usize = 32 * 1024;
@@ -174,14 +175,24 @@ async fn serve_http(
         .with_upgrades();
     let mut connection = pin!(connection);
     let served = stop.run_until_cancelled(connection.as_mut()).await;
-    if served.is_some() {
-        return;
+    if let Some(served) = served {
+        return count_refused(served, asked.load(Ordering::Relaxed));
     }
     connection.as_mut().graceful_shutdown();
     if timeout(LAST_CALL, connection.as_mut()).await.is_err() && asked.load(Ordering::Relaxed) {
         // How it ends is the client's business.
         let _ = connection.await;
     }
+}
+
+/// Counts what never became a request. A connection that has been quiet since its last one is no refusal.
+fn count_refused(served: hyper::Result<()>, has_asked: bool) {
+    let reason = match served {
+        Err(error) if error.is_parse() => "malformed",
+        Err(error) if error.is_timeout() && !has_asked => "timeout",
+        _ => return,
+    };
+    counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
 }
 
 fn trusts(proxies: &[IpNet], peer: IpAddr) -> bool {

@@ -8,7 +8,10 @@ use deadpool_redis::Pool;
 use redis::{Script, Value};
 
 use super::{errors, server::connection};
-use crate::broker::{BrokerError, PAGE_BYTES, Page, Snapshot};
+use crate::{
+    broker::{BrokerError, PAGE_BYTES, Page, Snapshot},
+    telemetry::throttle::once_a_minute,
+};
 
 /// Channels in one pipeline: bounds what one answer holds.
 const SNAPSHOTS: usize = 500;
@@ -60,7 +63,11 @@ pub(super) async fn snapshots(
         let answers: Vec<Value> =
             pipeline.query_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
         for answer in answers {
-            snapshots.push(snapshot(answer).ok_or_else(|| errors::not_understood("MGET"))?);
+            snapshots.push(snapshot(answer).unwrap_or_else(|| {
+                // Somebody else's key: that channel has no log that could be read, and the others go on.
+                once_a_minute("bad_head", || tracing::warn!("a channel's head or retained value is not Crewcast's"));
+                Snapshot::default()
+            }));
         }
     }
     Ok(snapshots)

@@ -1,0 +1,427 @@
+//! Time on a connection: heartbeats, silence, expiry, patience, stalls. The clock is tokio's, paused. The stream
+//! is a pair of the kernel's own without a network between, so that nothing is on its way while the clock jumps.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use crewcast_events::{Body, Channel, timestamp};
+use crewcast_publisher::{Append, Entry, Once, Transport};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpStream, UnixStream},
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::{
+    auth::{Grants, Ids, mint},
+    broker::{Broker, Link, Sink},
+    config::{Algorithm, Config, Secret},
+    dialect::crew::{Crew, Endpoint},
+    server::{Parts, assemble},
+    testing::FaultyBroker,
+};
+
+const SECRET: &str = "a secret of the tests, 32 bytes or more";
+/// Timers count in milliseconds, and several may be between an event and its noticing.
+const TOLERANCE: Duration = Duration::from_millis(20);
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+fn channel(name: &str) -> Channel {
+    name.parse().unwrap()
+}
+
+/// One replica without listeners.
+struct Bench {
+    parts: Parts,
+    broker: Arc<FaultyBroker>,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let mut config = Config::default();
+        config.auth.hs256_secret = Some(Secret::new(SECRET));
+        let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
+        let parts = assemble(config, broker.clone(), broker.inner.clone(), None).unwrap();
+        broker.start(parts.relay.clone()).await.unwrap();
+        Self { parts, broker }
+    }
+
+    /// A socket that is open, and its client.
+    fn open(&self, endpoint: Endpoint, expires_at: Option<u64>) -> Client {
+        let app = &self.parts.app;
+        let (ours, theirs) = StdUnixStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let stream = TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(ours))).unwrap();
+        let socket = Socket::new(stream, app.config.limits.message, Bytes::new());
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let seat =
+            Seat { leave: app.drain.enter().unwrap(), _place: app.limits.connect(address).unwrap(), _user: None };
+        let dialect = Box::new(Crew::new(endpoint, None, Vec::new()));
+        let server = tokio::spawn(run(app.shared.clone(), socket, Some(identity(expires_at)), dialect, seat));
+        Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }
+    }
+
+    fn graph(&self) -> Client {
+        self.open(Endpoint::Graph(channel("graph:abc")), None)
+    }
+
+    fn mission(&self, offline_after: Option<Duration>) -> Client {
+        self.open(Endpoint::Mission { offline_after }, None)
+    }
+
+    async fn publish(&self, name: &str, event: &Value) -> String {
+        let entry = Entry {
+            body: Body::parse(event.to_string()).unwrap(),
+            random: crewcast_publisher::random_half(),
+            state: None,
+        };
+        let append = Append { channel: channel(name), entries: vec![entry], once: Once::No };
+        self.broker.append(&append).await.unwrap()[0].unwrap().to_string()
+    }
+
+    async fn publish_live(&self, name: &str, event: &Value) {
+        self.broker.publish_live(&channel(name), event.to_string().into()).await.unwrap();
+    }
+}
+
+/// A user of acme who may read the crew `abc` and the run `r1`.
+fn identity(expires_at: Option<u64>) -> Identity {
+    let grants = Grants {
+        crews: Ids::Listed(vec!["abc".to_owned()]),
+        runs: Ids::Listed(vec!["r1".to_owned()]),
+        ..Grants::default()
+    };
+    Identity {
+        sub: "u1".into(),
+        org: Some("acme".into()),
+        grants,
+        expires_at,
+        issued_at: None,
+        jti: None,
+        admin: false,
+        anonymous: false,
+    }
+}
+
+/// A token of that user's, or of another's.
+fn token(sub: &str, exp: u64) -> String {
+    let claims = json!({ "sub": sub, "org": "acme", "crews": ["abc"], "exp": exp });
+    mint(&Secret::new(SECRET), Algorithm::HS256, claims.as_object().unwrap()).unwrap()
+}
+
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Text(Value),
+    Ping,
+    Close(u16, String),
+    /// The stream has ended.
+    End,
+}
+
+/// The other end, frame by frame (RFC 6455 section 5.2).
+struct Client {
+    stream: UnixStream,
+    opened: Instant,
+    /// Whether it answers pings.
+    answers: bool,
+    server: JoinHandle<()>,
+}
+
+impl Client {
+    /// The next thing heard, and when.
+    async fn next(&mut self) -> (Duration, Heard) {
+        let mut head = [0; 2];
+        if self.stream.read_exact(&mut head).await.is_err() {
+            return (self.opened.elapsed(), Heard::End);
+        }
+        let length = match head[1] {
+            126 => usize::from(self.stream.read_u16().await.unwrap()),
+            127 => self.stream.read_u64().await.unwrap() as usize,
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; length];
+        self.stream.read_exact(&mut payload).await.unwrap();
+        let heard = match head[0] {
+            0x81 => Heard::Text(serde_json::from_slice(&payload).unwrap()),
+            0x88 => {
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                Heard::Close(code, String::from_utf8(payload[2..].to_vec()).unwrap())
+            }
+            0x89 => Heard::Ping,
+            other => panic!("a frame that begins with {other:#x}"),
+        };
+        if heard == Heard::Ping && self.answers {
+            self.send(0x8a, b"").await;
+        }
+        (self.opened.elapsed(), heard)
+    }
+
+    /// The next thing heard that is no protocol ping.
+    async fn beyond_pings(&mut self) -> (Duration, Heard) {
+        loop {
+            let (at, heard) = self.next().await;
+            if heard != Heard::Ping {
+                return (at, heard);
+            }
+        }
+    }
+
+    async fn text(&mut self) -> (Duration, Value) {
+        match self.beyond_pings().await {
+            (at, Heard::Text(text)) => (at, text),
+            other => panic!("no text but {other:?}"),
+        }
+    }
+
+    /// The next thing that is neither a ping message nor a protocol ping.
+    async fn end(&mut self) -> (Duration, Heard) {
+        loop {
+            match self.beyond_pings().await {
+                (_, Heard::Text(text)) if text["type"] == "ping" => {}
+                other => return other,
+            }
+        }
+    }
+
+    async fn say(&mut self, text: &Value) {
+        self.send(0x81, text.to_string().as_bytes()).await;
+    }
+
+    /// One frame, masked with zeroes.
+    async fn send(&mut self, head: u8, payload: &[u8]) {
+        let mut frame = vec![head];
+        match payload.len() {
+            short @ 0..126 => frame.push(0x80 | short as u8),
+            long => {
+                frame.push(0x80 | 126);
+                frame.extend_from_slice(&(long as u16).to_be_bytes());
+            }
+        }
+        frame.extend_from_slice(&[0; 4]);
+        frame.extend_from_slice(payload);
+        self.stream.write_all(&frame).await.unwrap();
+    }
+}
+
+#[track_caller]
+fn assert_at(at: Duration, expected: Duration) {
+    assert!(at >= expected && at < expected + TOLERANCE, "at {at:?}, not {expected:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_is_pinged_every_30_s_and_told_so_every_45_s() {
+    let bench = Bench::new().await;
+    let mut client = bench.graph();
+    let mut heard = Vec::new();
+    for _ in 0..10 {
+        let (at, what) = client.next().await;
+        assert!(at.subsec_millis() < 20, "{at:?}");
+        heard.push(match what {
+            Heard::Ping => format!("{} ping frame", at.as_secs()),
+            Heard::Text(text) => format!("{} {}", at.as_secs(), text["type"].as_str().unwrap()),
+            other => panic!("{other:?}"),
+        });
+    }
+    let expected = [
+        "30 ping frame",
+        "45 ping",
+        "60 ping frame",
+        "90 ping frame",
+        "90 ping",
+        "120 ping frame",
+        "135 ping",
+        "150 ping frame",
+        "180 ping frame",
+        "180 ping",
+    ];
+    assert_eq!(heard, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_ping_message_bears_the_time_and_the_position() {
+    let bench = Bench::new().await;
+    let mut client = bench.graph();
+    let (_, ping) = client.text().await;
+    assert_eq!(ping["source"], "gateway");
+    assert_eq!(ping["position"], json!({ "graph:abc": null }), "nothing is logged yet");
+    let told = timestamp::parse(ping["timestamp"].as_str().unwrap()).unwrap();
+    assert!(told.abs_diff(seconds(unix_now())) < seconds(5), "{ping}");
+
+    let id = bench.publish("graph:abc", &json!({ "type": "tool_start" })).await;
+    assert_eq!(client.text().await.1, json!({ "id": id, "type": "tool_start" }));
+    let (at, ping) = client.text().await;
+    assert_at(at, seconds(90));
+    assert_eq!(ping["position"], json!({ "graph:abc": id }));
+
+    let mut mission = bench.mission(None);
+    assert_eq!(mission.text().await.1["payload"]["status"], "offline");
+    let (at, ping) = mission.text().await;
+    assert_at(at, seconds(45));
+    assert_eq!((&ping["type"], &ping["position"]), (&json!("ping"), &json!({ "mission:abc": null })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_has_no_ping_messages() {
+    let bench = Bench::new().await;
+    let mut client = bench.open(Endpoint::Run { channel: channel("run:r1"), terminal: vec!["done".to_owned()] }, None);
+    for n in 1..=6 {
+        let (at, heard) = client.next().await;
+        assert_eq!(heard, Heard::Ping);
+        assert_at(at, seconds(30 * n));
+    }
+    bench.publish("run:r1", &json!({ "type": "done" })).await;
+    assert_eq!(client.text().await.1["type"], "done");
+    assert_eq!(client.next().await.1, Heard::Close(1000, "run completed".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_silent_for_75_s_is_closed() {
+    let bench = Bench::new().await;
+    let mut client = bench.graph();
+    client.answers = false;
+    let (at, heard) = client.end().await;
+    assert_eq!(heard, Heard::Close(4408, "no pong: reconnect and resume".to_owned()));
+    assert_at(at, seconds(75));
+    // Neither does it wait for an answer to the close for ever.
+    let (at, heard) = client.next().await;
+    assert_eq!(heard, Heard::End);
+    assert_at(at, seconds(80));
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_word_of_the_peer_is_a_sign_of_life() {
+    let bench = Bench::new().await;
+    let mut client = bench.graph();
+    client.answers = false;
+    tokio::time::sleep(seconds(70)).await;
+    client.say(&json!({ "type": "pong" })).await;
+    let (at, heard) = client.end().await;
+    assert!(matches!(heard, Heard::Close(4408, _)), "{heard:?}");
+    assert_at(at, seconds(145));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_expires_closes_its_socket() {
+    let bench = Bench::new().await;
+    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    let (at, heard) = client.end().await;
+    assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
+    // The second has begun when the test does.
+    assert!(at > seconds(98) && at < seconds(100) + TOLERANCE, "{at:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_token_moves_the_end() {
+    let bench = Bench::new().await;
+    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    client.say(&json!({ "action": "auth", "token": token("u1", unix_now() + 300) })).await;
+    let (at, heard) = client.end().await;
+    assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
+    assert!(at > seconds(298) && at < seconds(300) + TOLERANCE, "{at:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_users_token_ends_the_socket_at_once() {
+    let bench = Bench::new().await;
+    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    client.say(&json!({ "action": "auth", "token": token("u2", unix_now() + 300) })).await;
+    let (at, heard) = client.end().await;
+    assert!(matches!(heard, Heard::Close(4401, _)), "{heard:?}");
+    assert_at(at, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crew_whose_producer_is_silent_is_told_offline_once() {
+    let bench = Bench::new().await;
+    let offline = json!({ "type": "signal", "payload": { "status": "offline", "crewId": "abc" } });
+    let busy = json!({ "type": "signal", "payload": { "status": "busy", "crewId": "abc" } });
+    let mut client = bench.mission(Some(seconds(60)));
+    assert_eq!(client.text().await.1, offline, "it has never signalled");
+    for round in 1..=2 {
+        let said = client.opened.elapsed();
+        bench.publish_live("mission:abc", &busy).await;
+        assert_eq!(client.text().await.1, busy);
+        let mut told = Vec::new();
+        // Behind the offline message nothing comes but pings.
+        while client.opened.elapsed() < said + seconds(200) {
+            let (at, text) = client.text().await;
+            if text["type"] != "ping" {
+                told.push((at, text));
+            }
+        }
+        assert_eq!(told.len(), 1, "round {round}: {told:?}");
+        assert_eq!(told[0].1, offline);
+        assert_at(told[0].0, said + seconds(60));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_the_setting_silence_says_nothing() {
+    let bench = Bench::new().await;
+    let mut client = bench.mission(None);
+    let busy = json!({ "type": "signal", "payload": { "status": "busy", "crewId": "abc" } });
+    client.text().await;
+    bench.publish_live("mission:abc", &busy).await;
+    assert_eq!(client.text().await.1, busy);
+    while client.opened.elapsed() < seconds(600) {
+        assert_eq!(client.text().await.1["type"], "ping");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sockets_wait_for_a_broker_that_is_away_as_long_as_patience_lasts() {
+    let bench = Bench::new().await;
+    let mut client = bench.graph();
+    let broker = |state: &str| json!({ "type": "broker", "source": "gateway", "state": state });
+    let change = async |link| {
+        bench.parts.relay.link(link);
+        bench.parts.app.shared.crowd.raise(Flag::Link, |_| true).await;
+    };
+    tokio::time::sleep(seconds(1)).await;
+    change(Link::Down).await;
+    assert_eq!(client.text().await.1, broker("down"));
+    tokio::time::sleep(seconds(30)).await;
+    change(Link::Up).await;
+    assert_eq!(client.text().await.1, broker("up"));
+    tokio::time::sleep(seconds(60)).await;
+    let since = client.opened.elapsed();
+    change(Link::Down).await;
+    let ends = loop {
+        match client.end().await {
+            (_, Heard::Text(text)) => assert_eq!(text, broker("down")),
+            other => break other,
+        }
+    };
+    assert_eq!(ends.1, Heard::Close(1013, "the broker is away: reconnect with backoff".to_owned()));
+    assert_at(ends.0, since + seconds(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_makes_no_progress_is_closed_after_the_stall_limit() {
+    let bench = Bench::new().await;
+    let client = bench.graph();
+    tokio::time::sleep(seconds(1)).await;
+    let text = "x".repeat(100_000);
+    for n in 0..20 {
+        bench.publish_live("graph:abc", &json!({ "type": "big", "n": n, "text": text })).await;
+    }
+    let Client { stream, opened, server, .. } = client;
+    server.await.unwrap();
+    // `limits.stall`, and then the close frame has its five seconds.
+    assert_at(opened.elapsed(), seconds(1 + 60 + 5));
+    drop(stream);
+}

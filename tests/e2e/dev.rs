@@ -1,0 +1,131 @@
+//! `crewcast dev`: what a newcomer starts first.
+
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crate::support::{PATIENCE, eventually, gateway::client, redis::RedisServer, socket::connect};
+
+struct Dev {
+    process: Child,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+impl Dev {
+    /// Starts it on free ports, at several times its natural pace, with these variables besides.
+    fn start(settings: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_crewcast"))
+            .args(["dev", "--speed", "15", "--seed", "42"])
+            .env_clear()
+            .env("CREWCAST_LISTEN", "127.0.0.1:0")
+            .env("CREWCAST_ADMIN__LISTEN", "127.0.0.1:0")
+            .envs(settings.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let kept = lines.clone();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).for_each(|line| kept.lock().unwrap().push(line));
+        });
+        Self { process, lines }
+    }
+
+    fn text(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
+
+    /// The gateway's address and the token, as the line to paste gives them.
+    async fn banner(&self) -> (String, String) {
+        eventually("the banner is printed", || async { self.text().contains("Publish") }).await;
+        let text = self.text();
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("export CREWCAST_URL=")).unwrap();
+        let (url, token) = line.split_once(" CREWCAST_TOKEN=").unwrap();
+        (url.to_owned(), token.to_owned())
+    }
+
+    /// Ctrl-C, and how it ended.
+    async fn interrupt(&mut self) -> Option<i32> {
+        let pid = self.process.id().to_string();
+        Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The crews' events are there on all three sockets, and a run comes to its end.
+async fn watch(url: &str, token: &str) {
+    let sockets = url.replacen("http", "ws", 1);
+    let mut graph = connect(&format!("{sockets}/ws/graph"), Some(token)).await;
+    let mut mission = connect(&format!("{sockets}/ws/mission"), Some(token)).await;
+    let tool = loop {
+        let event = graph.event().await;
+        if event["type"] == "tool_start" {
+            break event;
+        }
+    };
+    assert!(tool["id"].is_string() && tool["timestamp"].is_string(), "{tool}");
+    let mut statuses = HashSet::new();
+    let mut crews = HashSet::new();
+    while crews.len() < 3 || !statuses.contains("busy") {
+        let payload = mission.event().await["payload"].take();
+        crews.insert(payload["crewId"].as_str().unwrap().to_owned());
+        statuses.insert(payload["status"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(crews, ["atlas", "forge", "relay"].map(str::to_owned).into());
+
+    let run = tool["run_id"].as_str().unwrap();
+    let mut run = connect(&format!("{sockets}/ws/runs/{run}"), Some(token)).await;
+    let mut types = Vec::new();
+    while types.last().is_none_or(|last| last != "done") {
+        types.push(run.event().await["type"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(types[0], "boot", "a page that opens late sees the whole run");
+    assert!(types.contains(&"task_start".to_owned()), "{types:?}");
+    assert_eq!(run.closed().await, (1000, "run completed".to_owned()));
+}
+
+#[tokio::test]
+async fn crews_work_from_the_first_second_until_ctrl_c() {
+    let mut dev = Dev::start(&[]);
+    let (url, token) = dev.banner().await;
+    watch(&url, &token).await;
+    let page = client().get(format!("{url}/ws/client")).send().await.unwrap();
+    assert_eq!(page.status(), 200);
+    assert!(page.text().await.unwrap().contains("<html"), "the console is a page");
+    assert!(dev.text().contains(&format!("{url}/ws/client#token={token}")), "{}", dev.text());
+    let began = Instant::now();
+    assert_eq!(dev.interrupt().await, Some(0));
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn with_a_redis_everything_goes_through_it() {
+    let redis = RedisServer::start();
+    let mut dev = Dev::start(&[("CREWCAST_REDIS_URL", &*redis.url())]);
+    let (url, token) = dev.banner().await;
+    assert!(dev.text().contains(&format!("redis-cli -h 127.0.0.1 -p {}", redis.port)), "{}", dev.text());
+    watch(&url, &token).await;
+    let logged: Vec<String> = redis.run(&[b"KEYS", b"crewcast:{graph:*}:log"]);
+    assert!(!logged.is_empty());
+    assert_eq!(dev.interrupt().await, Some(0));
+}

@@ -1,0 +1,47 @@
+//! Ways to publish, and to know that a socket hears.
+
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use serde_json::json;
+
+use super::{
+    PATIENCE,
+    gateway::{self, Gateway},
+    redis::RedisServer,
+    socket::Socket,
+    token::token,
+};
+
+/// Publishes a logged event through a gateway, its bytes as they are; the id that it was given.
+pub async fn logged(gateway: &Gateway, channel: &str, event: &str) -> String {
+    let publisher = token(json!({ "publish": ["graph:*", "run:*", "mission:*"] }));
+    let request = gateway::client().post(gateway.url("/api/v1/publish")).bearer_auth(&publisher);
+    let body = format!(r#"{{"channel":"{channel}","event":{event}}}"#);
+    let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+    let (status, text) = (answer.status(), answer.text().await.unwrap());
+    assert_eq!(status, 200, "{text}: {event}");
+    let ids: serde_json::Value = serde_json::from_str(&text).unwrap();
+    ids["ids"][0].as_str().unwrap().to_owned()
+}
+
+/// Waits until the socket, which carries this channel, hears what is published there. Nothing else may be
+/// published meanwhile.
+pub async fn until_heard(redis: &RedisServer, channel: &str, socket: &mut Socket) {
+    let began = Instant::now();
+    for sent in 1.. {
+        redis.publish(channel, marker(sent).as_bytes());
+        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(50), socket.inner.next()).await {
+            let mut text = heard.unwrap().unwrap().into_text().unwrap().to_string();
+            while text != marker(sent) {
+                text = socket.text().await;
+            }
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "the socket does not hear {channel}");
+    }
+}
+
+fn marker(n: usize) -> String {
+    format!(r#"{{"type":"marker","n":{n}}}"#)
+}
