@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::Channel;
+use crate::{Channel, Kind};
 
 /// How much a channel's log holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +23,17 @@ pub enum Owner {
     Stream,
     Session,
     Org,
+}
+
+impl From<Kind> for Owner {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Crew => Owner::Crew,
+            Kind::Run => Owner::Run,
+            Kind::Stream => Owner::Stream,
+            Kind::Session => Owner::Session,
+        }
+    }
 }
 
 /// The rules of one namespace.
@@ -64,6 +75,12 @@ impl Namespaces {
     /// The rules of a channel, `None` when its namespace is not configured.
     pub fn of(&self, channel: &Channel) -> Option<&Namespace> {
         self.0.get(channel.namespace())
+    }
+
+    /// Every channel that an id of the directory names: one in each namespace that belongs to its kind.
+    pub fn channels_of<'a>(&'a self, kind: Kind, id: &'a str) -> impl Iterator<Item = Channel> + 'a {
+        let owned = self.0.iter().filter(move |(_, namespace)| namespace.owner == Some(kind.into()));
+        owned.filter_map(move |(name, _)| Channel::new(name, id).ok())
     }
 }
 

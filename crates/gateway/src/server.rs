@@ -1,26 +1,25 @@
 //! One replica: put together, served, drained.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use crewcast_events::{Kind, Owner};
-use crewcast_publisher::{Claim, Transport};
-use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::Notify};
+use crewcast_publisher::Transport;
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     app::App,
     auth::{Auth, AuthSetupError},
-    broker::{Broker, BrokerError, Control, Registry, memory::MemoryBroker, redis::RedisBroker},
+    broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
     connection::{Crowd, Shared},
+    control::{Controls, Reviews},
     drain::{Drain, Outcome, Signals},
     hub::{Flag, Hub, RingLimits},
     limits::{ConnectionLimits, Rate, open_files, raise_open_files},
     page,
     ready::Readiness,
-    relay::{ControlSink, LinkState, Relay},
+    relay::{LinkState, Relay},
     replay::History,
     routes::{self, cors},
     telemetry::{
@@ -29,9 +28,6 @@ use crate::{
     },
     transport::listener::{self, ListenOptions},
 };
-
-/// How long changes of the directory are gathered before the sockets of their orgs review what they may read.
-const GATHER: Duration = Duration::from_millis(100);
 
 /// At most this often all sockets review their grants for changes that concern nobody in particular.
 const REVIEW_EVERY: Duration = Duration::from_secs(5);
@@ -90,7 +86,7 @@ impl Server {
         let Parts { app, relay, hub } = assemble(config, broker.clone(), registry, recorder)?;
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let reviews = Arc::new(Reviews::default());
-        relay.set_control(Arc::new(Controls { app: app.clone(), hub, reviews: reviews.clone() }));
+        relay.set_control(Arc::new(Controls::new(app.clone(), hub, reviews.clone())));
         if let Err(error) = broker.start(relay.clone()).await {
             tracing::warn!(%error, "the broker is not there yet; waiting for it");
         }
@@ -276,89 +272,5 @@ async fn watch_grants(app: Arc<App>) {
     while changes.changed().await.is_ok() {
         app.shared.crowd.raise(Flag::Grants, |_| true).await;
         tokio::time::sleep(REVIEW_EVERY).await;
-    }
-}
-
-/// Acts on control messages at once, for those whom they concern.
-struct Controls {
-    app: Arc<App>,
-    hub: Arc<Hub>,
-    reviews: Arc<Reviews>,
-}
-
-/// Whose sockets are to review their grants: gathered, so that many changes at once cost one review.
-#[derive(Default)]
-struct Reviews {
-    orgs: Mutex<BTreeSet<String>>,
-    asked: Notify,
-}
-
-impl Reviews {
-    fn ask<'a>(&self, orgs: impl Iterator<Item = &'a String>) {
-        self.orgs.lock().extend(orgs.cloned());
-        self.asked.notify_one();
-    }
-
-    async fn serve(self: Arc<Self>, crowd: Arc<Crowd>) {
-        loop {
-            self.asked.notified().await;
-            tokio::time::sleep(GATHER).await;
-            let orgs = std::mem::take(&mut *self.orgs.lock());
-            crowd.raise(Flag::Grants, |org| org.is_some_and(|org| orgs.contains(org))).await;
-        }
-    }
-}
-
-impl Controls {
-    /// An id has changed hands, or is about to: what this replica remembers of its channels is not the new owner's.
-    fn forget(&self, claim: &Claim) {
-        for (name, namespace) in &self.app.config.namespaces.0 {
-            if namespace.owner == Some(owner_of(claim.kind)) {
-                self.hub.clear(name, &claim.id);
-            }
-        }
-    }
-
-    fn review_readers(&self, claim: &Claim) {
-        for (name, namespace) in &self.app.config.namespaces.0 {
-            if namespace.owner == Some(owner_of(claim.kind)) {
-                self.hub.raise(name, &claim.id, Flag::Grants);
-            }
-        }
-    }
-}
-
-fn owner_of(kind: Kind) -> Owner {
-    match kind {
-        Kind::Crew => Owner::Crew,
-        Kind::Run => Owner::Run,
-        Kind::Stream => Owner::Stream,
-        Kind::Session => Owner::Session,
-    }
-}
-
-impl ControlSink for Controls {
-    fn on_control(&self, control: &Control) {
-        self.app.auth.on_control(control);
-        match control {
-            Control::Directory { claim, from, removed } => {
-                if from.is_some() || *removed {
-                    self.forget(claim);
-                }
-                self.review_readers(claim);
-                if claim.kind == Kind::Crew {
-                    // Who reads every crew of an org learns of one that came or went.
-                    self.reviews.ask(std::iter::once(&claim.org).chain(from));
-                }
-            }
-            Control::Revoked(_) => {
-                let crowd = self.app.shared.crowd.clone();
-                self.app.sockets.spawn(async move { crowd.raise(Flag::Grants, |_| true).await });
-            }
-        }
-    }
-
-    fn on_link_up(&self) {
-        self.app.auth.on_link_up();
     }
 }

@@ -1,6 +1,7 @@
 //! Servers and clients of the tests. Every server listens on a free port and ends with its owner.
 
 pub mod balancer;
+pub mod command;
 pub mod gateway;
 pub mod http;
 pub mod publish;

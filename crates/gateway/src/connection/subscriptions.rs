@@ -75,8 +75,7 @@ impl Subscriptions {
 
     /// Notes a channel whose grant is being asked for.
     pub(super) fn ask(&mut self, channel: Channel, start: Start) -> u32 {
-        let vacant = self.channels.iter().position(Option::is_none);
-        self.add(vacant, Subscription { channel, start, reader: None, is_listed: false })
+        self.add(Subscription { channel, start, reader: None, is_listed: false })
     }
 
     /// Notes a namespace whose granted channels are being listed.

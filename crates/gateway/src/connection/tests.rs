@@ -20,7 +20,7 @@ use tokio::{
 use super::*;
 use crate::{
     auth::{Grants, Ids, mint},
-    broker::{Broker, Link, Sink},
+    broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
     config::{Algorithm, Config, Secret},
     dialect::crew::{Crew, Endpoint},
     server::{Parts, assemble},
@@ -322,6 +322,18 @@ async fn a_token_that_expires_closes_its_socket() {
     assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
     // The second has begun when the test does.
     assert!(at > seconds(98) && at < seconds(100) + TOLERANCE, "{at:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_revoked_while_its_socket_opens_closes_it() {
+    let bench = Bench::new().await;
+    // After the handshake's check and before the socket stands in the crowd that is told.
+    let target = RevocationTarget::Sub("u1".to_owned());
+    let (issued_until, remember_until) = (unix_now(), unix_now() + 100);
+    bench.parts.app.auth.on_control(&Control::Revoked(Revocation { target, issued_until, remember_until }));
+    let (at, heard) = bench.graph().end().await;
+    assert_eq!(heard, Heard::Close(4401, "token revoked".to_owned()));
+    assert_at(at, seconds(0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,16 +102,16 @@ impl Hub {
     }
 
     /// Raises a flag for every member of one channel.
-    pub fn raise(&self, namespace: &str, id: &str, flag: Flag) {
-        if let Some(room) = self.rooms.get(format!("{namespace}:{id}").as_str()) {
+    pub fn raise(&self, channel: &Channel, flag: Flag) {
+        if let Some(room) = self.rooms.get(channel) {
             room.raise(flag);
         }
     }
 
-    /// Forgets what a channel has heard: its history belongs to somebody else now.
-    pub fn clear(&self, namespace: &str, id: &str) {
-        if let Some(room) = self.rooms.get(format!("{namespace}:{id}").as_str()) {
-            room.clear();
+    /// Forgets what a channel's room remembers: the channel has another owner from now on.
+    pub fn forget_past(&self, channel: &Channel) {
+        if let Some(room) = self.rooms.get(channel) {
+            room.forget_past();
         }
     }
 

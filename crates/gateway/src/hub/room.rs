@@ -25,6 +25,8 @@ struct State {
     open: bool,
     position: Option<EventId>,
     retained: Option<Arc<Entry>>,
+    /// The past was forgotten before the room was open: what was retained then is not shown either.
+    forgotten: bool,
     members: Vec<Option<Bell>>,
     vacant: Vec<u32>,
 }
@@ -74,6 +76,7 @@ impl Room {
             open: false,
             position: None,
             retained: None,
+            forgotten: false,
             members: Vec::new(),
             vacant: Vec::new(),
         };
@@ -91,7 +94,7 @@ impl Room {
         let mut state = self.state.lock();
         state.ring.start_at(position);
         state.position = position;
-        state.retained = retained;
+        state.retained = retained.filter(|_| !state.forgotten);
         state.open = true;
         state.ring_all();
     }
@@ -113,11 +116,13 @@ impl Room {
         self.state.lock().ring.trim_to(1);
     }
 
-    /// Forgets every entry and the retained event.
-    pub fn clear(&self) {
+    /// Forgets every entry and the retained event, which were of another owner. The position stands, and who
+    /// had not read them yet finds that he fell off.
+    pub fn forget_past(&self) {
         let mut state = self.state.lock();
-        state.retained = None;
         state.ring.trim_to(0);
+        state.retained = None;
+        state.forgotten = !state.open;
     }
 
     /// Raises a flag for every member.

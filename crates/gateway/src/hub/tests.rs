@@ -122,7 +122,7 @@ fn rings_hold_no_more_bytes_than_they_may() {
     rooms.iter().for_each(|room| room.trim());
     assert_eq!(hub.held_bytes(), 10 * weight);
     assert!(!hub.is_over_budget());
-    rooms.iter().for_each(|room| room.clear());
+    rooms.iter().for_each(|room| room.forget_past());
     assert_eq!(hub.held_bytes(), 0);
     drop((members, rooms));
     for n in 0..10 {
@@ -146,4 +146,35 @@ fn an_opening_knows_the_retained_event_and_the_position() {
     assert_eq!(now.retained.unwrap().id(), Some(ids[1]));
     let joined = member.opened_at_join().unwrap();
     assert_eq!((joined.next, joined.position), (0, Some(ids[0])));
+}
+
+#[test]
+fn a_forgotten_past_is_seen_by_nobody_and_the_position_stands() {
+    let (hub, mut demands) = Hub::new(limits());
+    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
+    let room = room_of(demands.try_recv().unwrap());
+    let ids = chain(2);
+    room.open(None, None);
+    room.append(logged(ids[0]), Some(ids[0]), true);
+    hub.forget_past(&channel());
+    let now = member.opened_now().unwrap();
+    assert_eq!((now.position, now.retained.is_none()), (Some(ids[0]), true));
+    let mut entries = Vec::new();
+    assert!(matches!(member.read(0, 16, &mut entries), Caught::FellOff { first: 1, .. }));
+    assert_eq!(member.behind(ids[0]), Some(1), "from there it goes on without a hole");
+    room.append(logged(ids[1]), Some(ids[1]), true);
+    assert!(matches!(member.read(1, 16, &mut entries), Caught::Entries));
+    assert_eq!(entries.iter().map(|entry| entry.id()).collect::<Vec<_>>(), [Some(ids[1])]);
+    assert_eq!(member.opened_now().unwrap().retained.unwrap().id(), Some(ids[1]));
+}
+
+#[test]
+fn what_was_read_before_the_past_was_forgotten_is_not_shown_after_it() {
+    let (hub, mut demands) = Hub::new(limits());
+    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
+    let room = room_of(demands.try_recv().unwrap());
+    hub.forget_past(&channel());
+    let id = chain(1)[0];
+    room.open(Some(id), Some(Arc::new(Entry::new(logged(id), Some(id)))));
+    assert!(member.opened_now().unwrap().retained.is_none());
 }

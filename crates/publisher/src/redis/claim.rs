@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crewcast_events::{Channel, Kind, Owner};
+use crewcast_events::{Channel, Kind};
 use redis::Script;
 
 use super::RedisTransport;
@@ -68,7 +68,7 @@ impl RedisTransport {
         let mut pipeline = redis::pipe();
         if let Pending::Move(from) = &pending {
             // The former owner's events go before anybody is told that the new one may read.
-            for channel in self.channels_of(claim) {
+            for channel in self.namespaces.channels_of(claim.kind, &claim.id) {
                 pipeline.del(self.keys.log(&channel)).ignore();
                 pipeline.del(self.keys.retained(&channel)).ignore();
                 pipeline.del(self.keys.state(&channel)).ignore();
@@ -106,18 +106,6 @@ impl RedisTransport {
         pipeline.publish(self.keys.control(), control(claim, None, true)?).ignore();
         pipeline.zrem(&ids, &claim.id).ignore();
         self.run(&pipeline).await
-    }
-
-    /// The channels that an id names, in every namespace that belongs to its kind.
-    fn channels_of(&self, claim: &Claim) -> Vec<Channel> {
-        let owner = match claim.kind {
-            Kind::Crew => Owner::Crew,
-            Kind::Run => Owner::Run,
-            Kind::Stream => Owner::Stream,
-            Kind::Session => Owner::Session,
-        };
-        let owned = self.namespaces.0.iter().filter(|(_, namespace)| namespace.owner == Some(owner));
-        owned.filter_map(|(name, _)| Channel::new(name, &claim.id).ok()).collect()
     }
 }
 

@@ -146,9 +146,8 @@ impl Transport for MemoryBroker {
         let mut inner = self.inner.lock();
         let outcome = inner.directory.claim(claim, mode);
         if outcome.moved {
-            for (channel, log) in &mut inner.channels {
-                let owner = self.namespaces.of(channel).and_then(|rules| rules.owner);
-                if channel.id() == claim.id && owner.is_some_and(|owner| registry::names(owner, claim.kind)) {
+            for channel in self.namespaces.channels_of(claim.kind, &claim.id) {
+                if let Some(log) = inner.channels.get_mut(&channel) {
                     log.hand_over();
                 }
             }

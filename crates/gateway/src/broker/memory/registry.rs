@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use crewcast_events::{Kind, Owner};
+use crewcast_events::Kind;
 use crewcast_publisher::{Claim, ClaimMode, Claimed};
 use tokio::time::Instant;
 
@@ -23,17 +23,6 @@ pub(super) struct Outcome {
     pub(super) control: Option<Control>,
     /// Whether the id changed hands.
     pub(super) moved: bool,
-}
-
-/// Whether a namespace of this owner has channels that are named by ids of `kind`.
-pub(super) fn names(owner: Owner, kind: Kind) -> bool {
-    matches!(
-        (owner, kind),
-        (Owner::Crew, Kind::Crew)
-            | (Owner::Run, Kind::Run)
-            | (Owner::Stream, Kind::Stream)
-            | (Owner::Session, Kind::Session)
-    )
 }
 
 impl Directory {
