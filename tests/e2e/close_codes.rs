@@ -95,15 +95,13 @@ async fn broken_framing_is_1002() {
 }
 
 #[tokio::test]
-async fn a_replica_that_goes_away_closes_with_1012_and_takes_nobody_in() {
+async fn a_replica_that_goes_away_says_so_and_closes_with_1012() {
     let settings = [("CREWCAST_DRAIN__SPREAD", "1s"), ("CREWCAST_DRAIN__GRACE", "10s")];
     let mut gateway = gateway::memory(&settings).await;
     let mut socket = graph(&gateway).await;
     eventually("the socket is open", || async { gateway.metric("crewcast_connections", "").await == 1.0 }).await;
     gateway.terminate();
     eventually("draining", || async { !gateway.is_ready().await }).await;
-    let (code, reason) = graph(&gateway).await.closed().await;
-    assert!(code == 1012 && !reason.is_empty(), "{code} {reason}");
     let told = socket.json().await;
     assert_eq!((told["type"].as_str(), told["source"].as_str()), (Some("reconnect"), Some("gateway")), "{told}");
     assert!(told["in_ms"].is_u64(), "{told}");
