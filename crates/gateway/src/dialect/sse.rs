@@ -262,6 +262,10 @@ mod tests {
         assert_eq!(starts(&channels, "rubbish"), [unknown, unknown]);
         assert_eq!(starts(&channels, ""), [Start::Live, Start::Live]);
         assert_eq!(starts(&channels[1..], "graph:a=7-abcdefghijkl,run:r=0"), [beginning]);
+        // A channel that still has had no event is not forgotten by the next id.
+        let mut sse = Sse::new(channels.clone(), Some("run:r=0"), Vec::new());
+        let line = sse.id_line(std::iter::once((&channels[0], "1-000000abcdef".parse().ok())));
+        assert_eq!(line, "id: graph:a=1-000000abcdef,run:r=0\n");
     }
 
     #[test]
