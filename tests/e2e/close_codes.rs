@@ -84,6 +84,20 @@ async fn frames_that_are_not_taken_have_their_codes() {
 }
 
 #[tokio::test]
+async fn a_refused_socket_has_its_place_until_it_is_closed() {
+    let gateway = gateway::memory(&[("CREWCAST_LIMITS__CONNECTIONS", "1")]).await;
+    // It does not read its close frame, so that the gateway waits for it.
+    let refused = connect(&gateway.ws("/ws/graph/abc"), Some("x.y.z")).await;
+    assert_eq!(graph(&gateway).await.closed().await.0, 4429);
+    drop(refused);
+    eventually("its place is free", || async {
+        let mut socket = graph(&gateway).await;
+        socket.is_quiet().await || socket.json().await["type"] != json!(null)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn broken_framing_is_1002() {
     let gateway = gateway::memory(&[]).await;
     // Not masked; a reserved bit; an unknown opcode; a continuation of nothing.

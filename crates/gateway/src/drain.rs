@@ -235,7 +235,7 @@ mod tests {
     }
 
     /// Signals that a test sends.
-    struct Sent(mpsc::UnboundedReceiver<&'static str>);
+    struct Sent(mpsc::Receiver<&'static str>);
 
     impl Signals for Sent {
         async fn next(&mut self) -> &'static str {
@@ -311,16 +311,16 @@ mod tests {
     async fn a_second_signal_ends_at_once() {
         let drain = drain();
         let _stays = drain.enter();
-        let (signals, received) = mpsc::unbounded_channel();
+        let (signals, received) = mpsc::channel(64);
         let start = Instant::now();
         let running = tokio::spawn({
             let drain = drain.clone();
             async move { drain.run(Sent(received)).await }
         });
-        signals.send("SIGTERM").expect("listens");
+        signals.send("SIGTERM").await.expect("listens");
         drain.begun().await;
         assert!(!running.is_finished());
-        signals.send("SIGTERM").expect("listens");
+        signals.send("SIGTERM").await.expect("listens");
         assert_eq!(running.await.expect("runs"), Outcome::Forced);
         assert!(start.elapsed() < Duration::from_secs(1));
         assert_eq!((Outcome::Forced.exit_code(), Outcome::Empty.exit_code()), (1, 0));

@@ -1,5 +1,7 @@
 //! Bounds on connections and on what a client says, as guards that give back what they took when dropped.
 
+mod passing;
+
 use std::{
     hash::Hash,
     io,
@@ -15,7 +17,10 @@ use dashmap::{DashMap, Entry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
+use self::passing::Passing;
 use crate::config;
+
+pub use self::passing::{BODY_BYTES, MAX_REFUSALS, Room};
 
 /// Which bound refused a connection. All of them close with 4429 or answer HTTP 429, which says: back off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -48,6 +53,7 @@ pub struct ConnectionLimits {
     total: Arc<Total>,
     addresses: Arc<PerKey<IpAddr>>,
     users: Arc<PerKey<Arc<str>>>,
+    passing: Passing,
 }
 
 impl ConnectionLimits {
@@ -58,6 +64,7 @@ impl ConnectionLimits {
             total: Arc::new(Total { open: AtomicUsize::new(0), bound }),
             addresses: Arc::new(PerKey::new(limits.per_address)),
             users: Arc::new(PerKey::new(limits.per_user)),
+            passing: Passing::default(),
         }
     }
 

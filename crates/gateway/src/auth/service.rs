@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use crewcast_events::{Channel, Namespaces};
 use crewcast_publisher::Claim;
 use tokio::{
-    sync::{Notify, watch},
-    time::Instant,
+    sync::{Notify, Semaphore, watch},
+    time::{Instant, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -31,6 +31,11 @@ const RETRY: Duration = Duration::from_secs(5);
 /// How often every open socket is asked to look again, which shows what the caches have to keep.
 const RECOUNT: Duration = Duration::from_secs(600);
 
+/// Tickets that are asked for at the same time: anybody may guess, and each guess holds a connection to the broker.
+const REDEMPTIONS: usize = 4;
+/// How long a ticket waits for its turn.
+const TURN: Duration = Duration::from_secs(5);
+
 /// Answers who somebody is and what he may.
 pub struct Auth {
     verifier: Verifier,
@@ -41,6 +46,7 @@ pub struct Auth {
     access: Access,
     revocations: Revocations,
     changes: Arc<Changes>,
+    redemptions: Semaphore,
     link_up: Notify,
     tasks: TaskTracker,
 }
@@ -65,6 +71,7 @@ impl Auth {
             directory,
             revocations: Revocations::default(),
             changes,
+            redemptions: Semaphore::new(REDEMPTIONS),
             link_up: Notify::new(),
             tasks: TaskTracker::new(),
         }))
@@ -146,10 +153,20 @@ impl Auth {
             Credential::QueryTokenOff => Err(AuthError::QueryTokenOff),
             Credential::Token(token) => self.verify(token.expose()).await.map(Some),
             Credential::Ticket(ticket) => {
-                let identity = ticket::redeem(&*self.registry, ticket.expose()).await?;
+                let identity = self.redeem(ticket.expose()).await?;
                 self.still_good(&identity).map(|()| Some(identity))
             }
         }
+    }
+
+    async fn redeem(&self, ticket: &str) -> Result<Identity, AuthError> {
+        if !ticket::is_one(ticket) {
+            return Err(AuthError::Ticket);
+        }
+        let Ok(Ok(_turn)) = timeout(TURN, self.redemptions.acquire()).await else {
+            return Err(BrokerError::Unavailable("too many tickets at once".to_owned()).into());
+        };
+        ticket::redeem(&*self.registry, ticket).await
     }
 
     /// The identity of the fresh token with which an open socket goes on: the same `sub` and `org` as before.

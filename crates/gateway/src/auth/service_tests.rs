@@ -81,6 +81,28 @@ async fn a_ticket_works_once() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn few_tickets_are_asked_for_at_a_time() {
+    let registry = FakeRegistry::new();
+    let auth = auth(&registry);
+    let gate = registry.hold_reads();
+    let guess = |n: usize| {
+        let auth = auth.clone();
+        tokio::spawn(async move { auth.identify(&Credential::Ticket(Secret::new(format!("{n:032x}")))).await })
+    };
+    let asked: Vec<_> = (0..REDEMPTIONS).map(guess).collect();
+    for _ in 0..REDEMPTIONS {
+        gate.entered().await;
+    }
+    assert!(matches!(guess(99).await.unwrap(), Err(AuthError::Broker(_))), "it waits for its turn in vain");
+    let shapeless = Credential::Ticket(Secret::new("guess"));
+    assert!(matches!(auth.identify(&shapeless).await, Err(AuthError::Ticket)), "refused without asking");
+    gate.open();
+    for guess in asked {
+        assert!(matches!(guess.await.unwrap(), Err(AuthError::Ticket)));
+    }
+}
+
 #[tokio::test]
 async fn a_ticket_is_no_way_around_expiry_and_revocation() {
     let registry = FakeRegistry::new();

@@ -162,6 +162,7 @@ impl Registry for FakeRegistry {
 
     async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
         self.alive()?;
-        Ok(self.tickets.lock().remove(ticket).map(|(content, _)| content))
+        let taken = self.tickets.lock().remove(ticket).map(|(content, _)| content);
+        self.answer(taken).await
     }
 }

@@ -24,13 +24,13 @@ pub(super) async fn issue(registry: &dyn Registry, identity: &Identity) -> Resul
     Ok(ticket)
 }
 
+/// Whether we may have issued it. What we cannot have becomes no key of the registry.
+pub(super) fn is_one(ticket: &str) -> bool {
+    ticket.len() == 2 * RANDOM && ticket.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// Takes the identity behind a ticket. Whether it still holds is for the caller to check.
 pub(super) async fn redeem(registry: &dyn Registry, ticket: &str) -> Result<Identity, AuthError> {
-    let shaped = ticket.len() == 2 * RANDOM && ticket.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if !shaped {
-        // What we cannot have issued becomes no key of the registry.
-        return Err(AuthError::Ticket);
-    }
     let content = registry.take_ticket(ticket).await?.ok_or(AuthError::Ticket)?;
     serde_json::from_slice(&content).map_err(|_| AuthError::Ticket)
 }

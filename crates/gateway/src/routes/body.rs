@@ -1,51 +1,80 @@
 //! Request bodies: bounded in size and time, and JSON whose faults are told by line.
 
-use std::time::Duration;
+use std::{ops::Deref, time::Duration};
 
-use axum::body::{Body, HttpBody as _, to_bytes};
-use bytes::Bytes;
+use axum::body::{Body, HttpBody as _};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use serde::Deserialize;
 
 use super::problem::{Problem, ProblemType};
+use crate::limits::{ConnectionLimits, Room};
 
 /// Most bytes of a request's body.
 pub const MAX_BODY: usize = 16 << 20;
 /// How long a body may take to arrive, so that a slow sender does not hold its memory for ever.
 pub const BODY_TIME: Duration = Duration::from_secs(60);
 
+/// When a caller may try again whose body found no room.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// A body, and its part of what all bodies may take up together.
+#[derive(Debug)]
+pub struct Held {
+    bytes: Bytes,
+    _room: Option<Room>,
+}
+
+impl Deref for Held {
+    type Target = Bytes;
+
+    fn deref(&self) -> &Bytes {
+        &self.bytes
+    }
+}
+
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 over [`MAX_BODY`], 408 after [`BODY_TIME`], 400 when the connection broke.
-pub async fn read(body: Body) -> Result<Bytes, Problem> {
+/// 413 over [`MAX_BODY`], 408 after [`BODY_TIME`], 400 when the connection broke, 429 when those that are being read or
+/// published take up all of [`crate::limits::BODY_BYTES`].
+pub async fn read(limits: &ConnectionLimits, body: Body) -> Result<Held, Problem> {
     // A length that is announced is refused before it is sent.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
-    match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_BODY)).await {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::new(ProblemType::Malformed, "the body did not arrive whole")),
-        Err(_) => Err(Problem::new(
-            ProblemType::Timeout,
-            format!("the body did not arrive within {} seconds", BODY_TIME.as_secs()),
-        )),
+    tokio::time::timeout(BODY_TIME, collect(limits, body)).await.unwrap_or_else(|_| {
+        let detail = format!("the body did not arrive within {} seconds", BODY_TIME.as_secs());
+        Err(Problem::new(ProblemType::Timeout, detail))
+    })
+}
+
+/// Takes room for what has arrived, not for what was announced: who sends nothing holds nothing.
+async fn collect(limits: &ConnectionLimits, mut body: Body) -> Result<Held, Problem> {
+    let mut bytes = BytesMut::new();
+    let mut room: Option<Room> = None;
+    while let Some(frame) = body.frame().await {
+        let broken = |_| Problem::new(ProblemType::Malformed, "the body did not arrive whole");
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if bytes.len() + data.len() > MAX_BODY {
+            return Err(too_large());
+        }
+        let more = limits.body(data.len()).ok_or_else(busy)?;
+        match &mut room {
+            Some(room) => room.add(more),
+            None => room = Some(more),
+        }
+        bytes.extend_from_slice(&data);
     }
+    Ok(Held { bytes: bytes.freeze(), _room: room })
+}
+
+fn busy() -> Problem {
+    Problem::new(ProblemType::TooMany, "this replica is taking in too much at once: try again").retry_after(BUSY_RETRY)
 }
 
 fn too_large() -> Problem {
     Problem::new(ProblemType::TooLarge, format!("a request's body has at most {MAX_BODY} bytes: send it in parts"))
-}
-
-fn is_length_limit(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.is::<http_body_util::LengthLimitError>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 /// The body as text.
@@ -87,6 +116,34 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
+    use crate::{config, limits::BODY_BYTES};
+
+    fn limits() -> ConnectionLimits {
+        ConnectionLimits::new(&config::Limits::default(), 1024)
+    }
+
+    async fn read(body: Body) -> Result<Held, Problem> {
+        super::read(&limits(), body).await
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_have_a_bound() {
+        let limits = limits();
+        let others = limits.body(BODY_BYTES - 10).unwrap();
+        let held = super::read(&limits, Body::from(vec![b' '; 10])).await.unwrap();
+        let refused = super::read(&limits, Body::from("x")).await.unwrap_err();
+        assert_eq!(refused.kind(), ProblemType::TooMany);
+        drop(held);
+        drop(super::read(&limits, Body::from(vec![b' '; 10])).await.unwrap());
+        let parts = stream::iter((0..2).map(|_| Ok::<_, std::io::Error>(Bytes::from_static(b"12345678"))));
+        assert_eq!(
+            super::read(&limits, Body::from_stream(parts)).await.unwrap_err().kind(),
+            ProblemType::TooMany,
+            "counted as it arrives"
+        );
+        drop(others);
+        assert!(limits.body(BODY_BYTES).is_some(), "nothing is kept of who was refused");
+    }
 
     #[tokio::test]
     async fn a_body_over_the_bound_is_refused_announced_or_not() {

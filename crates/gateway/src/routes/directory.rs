@@ -43,7 +43,7 @@ pub async fn register(
     Caller(identity): Caller,
     body: Body,
 ) -> Result<Json<Registered>, Problem> {
-    let body = read(body).await?;
+    let body = read(&app.limits, body).await?;
     let request: Request = json(text(&body)?)?;
     let claim = claim(request, &identity)?;
     own_crew(&app, &claim).await?;

@@ -28,7 +28,7 @@ use crate::{
         Dialect,
         crew::{Crew, Endpoint},
     },
-    limits::LimitReached,
+    limits::{LimitReached, Place, UserPlace},
     telemetry::metrics::{Metric, counter},
     transport::{
         close::CloseCode,
@@ -62,6 +62,18 @@ type PathId = Result<Path<String>, PathRejection>;
 
 fn text(id: PathId) -> String {
     id.map(|Path(id)| id).unwrap_or_default()
+}
+
+/// A refusal, and the place that its socket has until it is closed, if it came as far as to take one.
+struct Refused {
+    refusal: Refusal,
+    place: Option<Place>,
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, place: None }
+    }
 }
 
 /// What a request asks for.
@@ -169,7 +181,7 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) ->
         Ok(asked) => admit(&app, &parts, presented, asked).await,
         Err(refusal) => {
             refused(if refusal.0 == CloseCode::NotFound { "not_found" } else { "malformed" });
-            Err(refusal)
+            Err(refusal.into())
         }
     };
     app.sockets.clone().spawn(serve(app, on_upgrade, admitted));
@@ -182,13 +194,28 @@ struct Admitted {
     seat: Seat,
 }
 
-async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked) -> Result<Admitted, Refusal> {
+async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked) -> Result<Admitted, Refused> {
     let Some(leave) = app.drain.enter() else {
         refused("draining");
-        return Err((CloseCode::GoingAway, "this replica is going away: reconnect".into()));
+        return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
     };
-    let place = app.limits.connect(app.client_ip(parts)).map_err(refused_by_limit)?;
-    let identity = if asked.is_public && presented.credential == Credential::None {
+    let place = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
+    match introduce(app, parts, presented, asked.is_public).await {
+        Ok((identity, user)) => {
+            Ok(Admitted { identity, dialect: asked.dialect, seat: Seat { leave, _place: place, _user: user } })
+        }
+        Err(refusal) => Err(Refused { refusal, place: Some(place) }),
+    }
+}
+
+/// Who it is, and his place among his own connections.
+async fn introduce(
+    app: &Arc<App>,
+    parts: &Parts,
+    presented: Presented,
+    is_public: bool,
+) -> Result<(Option<Identity>, Option<UserPlace>), Refusal> {
+    let identity = if is_public && presented.credential == Credential::None {
         None
     } else {
         let identity = app.auth.identify(&presented.credential).await.and_then(|i| i.ok_or(AuthError::Missing));
@@ -201,7 +228,7 @@ async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked
         Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?),
         _ => None,
     };
-    Ok(Admitted { identity, dialect: asked.dialect, seat: Seat { leave, _place: place, _user: user } })
+    Ok((identity, user))
 }
 
 fn refused(reason: &str) {
@@ -218,7 +245,7 @@ fn refused_by_limit(limit: LimitReached) -> Refusal {
     (CloseCode::TooMany, limit.to_string().into())
 }
 
-async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refusal>) {
+async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refused>) {
     let Ok(Ok((stream, leftover))) = tokio::time::timeout(app.config.limits.handshake, take_stream(on_upgrade)).await
     else {
         return refused("lost");
@@ -229,6 +256,12 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
             // A task of its own: this one's room for the handshake would stay as long as the socket.
             app.sockets.spawn(connection::run(app.shared.clone(), socket, identity, dialect, seat));
         }
-        Err((code, reason)) => socket.close(code, &reason).await,
+        Err(Refused { refusal: (code, reason), place }) => {
+            // One that does not take its close frame costs a descriptor meanwhile: beyond the bound it is cut off.
+            if let Some(_room) = app.limits.refuse() {
+                socket.close(code, &reason).await;
+            }
+            drop(place);
+        }
     }
 }

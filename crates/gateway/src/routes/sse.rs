@@ -21,11 +21,12 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{Identity, Presented},
+    auth::Presented,
     config::Config,
     connection::{CHUNKS, Seat, run_stream},
     dialect::sse::{MAX_ID, Sse, longest_id},
-    limits::LimitReached,
+    drain,
+    limits::{LimitReached, Place},
     telemetry::metrics::{Metric, counter},
 };
 
@@ -41,6 +42,8 @@ struct Asked {
 pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
+    // Before anything is asked for it: a ticket that is guessed costs a question to the broker.
+    let (leave, place) = enter(&app, &parts)?;
     let identity = identify(&app, &parts, &presented.credential).await.inspect_err(|error| refused(error.label()))?;
     let mut asked = asked(parts.uri.query().unwrap_or_default(), &app.config).inspect_err(|_| refused("malformed"))?;
     for channel in &asked.channels {
@@ -50,7 +53,8 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
             return Err(Problem::new(ProblemType::Forbidden, detail));
         }
     }
-    let seat = seat(&app, &parts, &identity)?;
+    let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(limit_reached)?) };
+    let seat = Seat { leave, _place: place, _user: user };
     // What EventSource repeats is newer than what stands in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last = header.or_else(|| asked.since.take());
@@ -63,19 +67,19 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     Ok(response(chunks))
 }
 
-fn seat(app: &App, parts: &Parts, identity: &Identity) -> Result<Seat, Problem> {
-    let full = |limit: LimitReached| {
-        refused(limit.label());
-        Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(Duration::from_secs(5))
-    };
+fn limit_reached(limit: LimitReached) -> Problem {
+    refused(limit.label());
+    Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(Duration::from_secs(5))
+}
+
+fn enter(app: &App, parts: &Parts) -> Result<(drain::Connection, Place), Problem> {
     let Some(leave) = app.drain.enter() else {
         refused("draining");
         return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect")
             .retry_after(Duration::from_secs(1)));
     };
-    let place = app.limits.connect(app.client_ip(parts)).map_err(full)?;
-    let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(full)?) };
-    Ok(Seat { leave, _place: place, _user: user })
+    let place = app.limits.connect(app.client_ip(parts)).map_err(limit_reached)?;
+    Ok((leave, place))
 }
 
 fn refused(reason: &str) {

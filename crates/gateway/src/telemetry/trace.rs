@@ -226,11 +226,11 @@ mod tests {
     const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     /// An OTLP/HTTP receiver on its own port; yields the bodies that it gets.
-    async fn receiver() -> (String, mpsc::UnboundedReceiver<Bytes>) {
-        let (bodies, received) = mpsc::unbounded_channel();
+    async fn receiver() -> (String, mpsc::Receiver<Bytes>) {
+        let (bodies, received) = mpsc::channel(64);
         let take = move |body: Bytes| {
             let bodies = bodies.clone();
-            async move { bodies.send(body).map_err(|_| axum::http::StatusCode::GONE) }
+            async move { bodies.send(body).await.map_err(|_| axum::http::StatusCode::GONE) }
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -136,7 +136,7 @@ pub(in crate::broker) async fn a_ticket_is_taken_once(subject: Subject) {
     for taker in takers.collect::<Vec<_>>() {
         taken.extend(taker.await.unwrap());
     }
-    assert_eq!(taken, [content.clone()]);
+    assert_eq!(taken, std::slice::from_ref(&content));
     assert_eq!(registry.take_ticket("never").await.unwrap(), None);
     registry.put_ticket("t2", content, Duration::from_millis(200)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;

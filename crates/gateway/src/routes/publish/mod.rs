@@ -53,7 +53,7 @@ pub async fn publish(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Published>, Problem> {
-    let body = read(body).await?;
+    let body = read(&app.limits, body).await?;
     let rules = Rules { namespaces: &app.config.namespaces, max_event: app.config.limits.message };
     let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
     granted(&app, &identity, &items).await?;

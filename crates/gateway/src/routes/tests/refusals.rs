@@ -95,3 +95,18 @@ async fn health_needs_no_token_and_no_broker() {
     bench.broker.calls_left.store(0, std::sync::atomic::Ordering::Relaxed);
     assert_eq!(bench.get("/health", "").await.ok(), json!({"status": "ok"}));
 }
+
+#[tokio::test]
+async fn an_event_stream_without_a_place_has_its_ticket_not_asked_for() {
+    let bench = Bench::with(|config| config.limits.connections = Some(1));
+    let here = std::net::IpAddr::from([0, 0, 0, 0]);
+    let place = bench.app.limits.connect(here).unwrap();
+    let ticket = bench.post("/api/v1/tickets", &producer(), "").await.ok()["ticket"].as_str().unwrap().to_owned();
+    let path = format!("/sse?channel=graph:a&ticket={ticket}");
+    bench.get(&path, "").await.problem(429, "too-many");
+    drop(place);
+    bench.get("/sse?channel=graph:a&ticket=0123456789abcdef0123456789abcdef", "").await.problem(401, "unauthorized");
+    assert_eq!(bench.app.limits.open(), 0);
+    let credential = crate::auth::Credential::Ticket(Secret::new(ticket));
+    assert!(bench.app.auth.identify(&credential).await.is_ok(), "it was not used up");
+}
