@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON_ENV := $(CURDIR)/target/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt doc release image clean
+.PHONY: help run test lint fmt doc measure release image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ fmt: ## Format the code
 
 doc: ## Build and open the API documentation
 	$(CARGO) doc --workspace --no-deps --open
+
+measure: ## Measure memory per idle socket and latency on this machine (needs redis-server)
+	$(CARGO) build --release -p crewcast --bin crewcast --example measure
+	target/release/examples/measure target/release/crewcast
 
 release: ## Build the binary as it is deployed: target/release/crewcast
 	$(CARGO) build --release -p crewcast

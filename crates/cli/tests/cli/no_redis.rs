@@ -34,7 +34,7 @@ fn what_is_minted_can_be_checked() {
         crewcast(&["token", "check", &minted.out]).env("CREWCAST_AUTH__HS256_SECRET", SECRET.replace('0', "9")),
         "",
     );
-    assert_eq!((other.code, other.err.as_str()), (Some(1), "crewcast: refused: bad signature"));
+    assert_eq!((other.code, other.err.as_str()), (Some(1), "crewcast: refused: bad signature: get a new token"));
     assert!(!other.err.contains(&minted.out));
 }
 
