@@ -4,11 +4,12 @@
 //! the position; it is dropped only if the channel holds that very id; everything else is settled against
 //! the log and ends in repair, in `reset`, or in the message being live after all.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
 use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
+use super::held::Held;
 use crate::{
     broker::{Page, Snapshot},
     hub::{Entry, Item, Room},
@@ -17,12 +18,6 @@ use crate::{
         trace,
     },
 };
-
-/// Messages held back while something is settled, at most. Logged ones beyond it are read from the log
-/// again; live ones are told as a gap.
-const MAX_HELD: usize = 4096;
-/// Their bytes, at most.
-const MAX_HELD_BYTES: usize = 8 << 20;
 
 /// What a line did with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,14 +71,9 @@ pub(super) struct Line {
     phase: Phase,
     position: Option<EventId>,
     retain: Retain,
-    held: VecDeque<Event>,
-    held_bytes: usize,
-    /// How many of them were held when the read under way began: it says nothing about later ones.
-    judged: usize,
+    held: Held,
     /// The head was found elsewhere while a read was under way that may be older: read once more.
     recheck: bool,
-    /// Live messages dropped because too much was held.
-    held_missed: u64,
     /// The log holds another history than the position's, which is to be read from its beginning.
     is_rewritten: bool,
     /// Whether live events were heard here: then a lost link may have cost some.
@@ -112,11 +102,8 @@ impl Line {
             phase: Phase::Joining,
             position: None,
             retain,
-            held: VecDeque::new(),
-            held_bytes: 0,
-            judged: 0,
+            held: Held::default(),
             recheck: false,
-            held_missed: 0,
             is_rewritten: false,
             heard_live: false,
             check: Check { due: Instant::now(), quiet: 0 },
@@ -133,7 +120,7 @@ impl Line {
 
     /// What is to be read; the read begins after this.
     pub(super) fn unsettled(&mut self, need: Need) -> Unsettled {
-        self.judged = self.held.len();
+        self.held.begin_read();
         Unsettled { channel: self.channel().clone(), need, serial: self.serial }
     }
 
@@ -145,7 +132,8 @@ impl Line {
             Need::Behind(_) => self.settle(page),
             Need::Verify(_) => self.verify(page),
         };
-        self.judged = self.held.len();
+        // If it asks for more, that read begins now.
+        self.held.begin_read();
         need
     }
 
@@ -170,7 +158,7 @@ impl Line {
     /// Takes the next message of the channel.
     pub(super) fn accept(&mut self, event: Event) -> Accepted {
         if self.phase != Phase::Live {
-            self.hold(event);
+            self.held.push(event);
             return Accepted::Done;
         }
         match event.id() {
@@ -178,7 +166,7 @@ impl Line {
             Some(id) if id.continues(self.position) => self.forward(event),
             Some(id) if self.holds(id) => {}
             Some(_) => {
-                self.hold(event);
+                self.held.push(event);
                 self.phase = Phase::Settling;
                 return Accepted::NeedsLog(Need::Behind(self.offset()));
             }
@@ -195,9 +183,9 @@ impl Line {
         self.position = snapshot.head;
         let retained = snapshot.retained.and_then(|raw| Event::parse(raw).ok());
         if let Some(retained) = &retained {
-            self.forget_held_up_to(retained);
+            self.held.forget_up_to(retained);
         }
-        self.forget_held_chain_to_head();
+        self.held.forget_chain_to(self.position);
         let retained = retained.map(|event| Arc::new(Entry::new(Item::Event(event), self.position)));
         self.room.open(self.position, retained);
         self.phase = Phase::Settling;
@@ -263,7 +251,7 @@ impl Line {
         if self.position != page.head && self.position != before {
             return Need::Behind(self.offset());
         }
-        self.resolve_beyond(page.head);
+        self.held.resolve_beyond(page.head, self.position);
         self.release()
     }
 
@@ -272,17 +260,16 @@ impl Line {
         let ids: Vec<Option<EventId>> = page.entries.iter().map(|raw| EventId::of_message(raw)).collect();
         let last = ids.last().copied().flatten().map_or(0, |id| id.offset());
         let offset = self.offset();
-        self.held_bytes = 0;
         let mut is_asked_for = true;
-        for event in std::mem::take(&mut self.held) {
+        for event in self.held.take_all() {
             match event.id() {
                 Some(id) if id.offset() <= offset && (is_asked_for || id.offset() <= last) => {
                     is_asked_for = false;
                     if !ids.contains(&Some(id)) {
-                        self.hold(event.into_live());
+                        self.held.push(event.into_live());
                     }
                 }
-                _ => self.hold(event),
+                _ => self.held.push(event),
             }
         }
         self.release()
@@ -339,26 +326,9 @@ impl Line {
         self.room.append(Item::Gap { missed }, self.position, false);
     }
 
-    fn hold(&mut self, event: Event) {
-        if self.held.len() >= MAX_HELD || self.held_bytes + event.raw().len() > MAX_HELD_BYTES {
-            // A logged one is not lost: the next comparison with the head reads it.
-            self.held_missed += u64::from(event.id().is_none());
-            return;
-        }
-        self.held_bytes += event.raw().len();
-        self.held.push_back(event);
-    }
-
-    fn pop_held(&mut self) -> Option<Event> {
-        let event = self.held.pop_front()?;
-        self.judged = self.judged.saturating_sub(1);
-        self.held_bytes -= event.raw().len();
-        Some(event)
-    }
-
     /// Forwards what is held until something is to be settled again.
     fn release(&mut self) -> Need {
-        while let Some(event) = self.pop_held() {
+        while let Some(event) = self.held.pop() {
             match event.id() {
                 None => self.forward(event),
                 Some(id) if id.continues(self.position) => self.forward(event),
@@ -369,59 +339,19 @@ impl Line {
                     } else {
                         Need::Behind(self.offset())
                     };
-                    self.held_bytes += event.raw().len();
-                    self.held.push_front(event);
+                    self.held.put_back(event);
                     return need;
                 }
             }
         }
-        if self.held_missed > 0 {
-            let missed = std::mem::take(&mut self.held_missed);
-            self.gap(Some(missed));
+        let dropped = self.held.take_dropped();
+        if dropped.live > 0 {
+            self.gap(Some(dropped.live));
         }
-        if std::mem::take(&mut self.recheck) {
+        if std::mem::take(&mut self.recheck) | dropped.logged {
             return Need::Behind(self.offset());
         }
         self.phase = Phase::Live;
         Need::Nothing
-    }
-
-    /// The oldest held logged message beyond a head that was read after it was heard is in no log: it is live.
-    fn resolve_beyond(&mut self, head: Option<EventId>) {
-        let head = head.map_or(0, |id| id.offset());
-        let Some(first) = self.held.iter().position(|event| event.id().is_some()) else { return };
-        let event = &self.held[first];
-        let unknown = event.id().is_some_and(|id| id.offset() > head && !id.continues(self.position));
-        if unknown && first < self.judged {
-            self.held[first] = event.clone().into_live();
-        }
-    }
-
-    /// Live messages at or before the retained one are not repeated to newcomers.
-    fn forget_held_up_to(&mut self, retained: &Event) {
-        if let Some(last) = self.held.iter().rposition(|event| event.raw() == retained.raw()) {
-            self.held.drain(..=last);
-            self.held_bytes = self.held.iter().map(|event| event.raw().len()).sum();
-        }
-    }
-
-    /// What was heard between the confirmation and the snapshot, and lies at or before the head, is known to
-    /// be a repeat when its chain leads to the head.
-    fn forget_held_chain_to_head(&mut self) {
-        let Some(last) = self.held.iter().rposition(|event| event.id().is_some() && event.id() == self.position) else {
-            return;
-        };
-        let mut successor: Option<EventId> = None;
-        let mut repeats = vec![false; self.held.len()];
-        for index in (0..=last).rev() {
-            let Some(id) = self.held[index].id() else { continue };
-            if successor.is_none_or(|successor| successor.continues(Some(id))) {
-                repeats[index] = true;
-                successor = Some(id);
-            }
-        }
-        let mut repeats = repeats.into_iter();
-        self.held.retain(|_| !repeats.next().unwrap_or(false));
-        self.held_bytes = self.held.iter().map(|event| event.raw().len()).sum();
     }
 }

@@ -5,11 +5,13 @@
 //! while something is to be settled against the log. The relay does the reading for it, once per channel
 //! and replica, whatever the number of sockets.
 //!
+//! - `line.rs` with `held.rs`: the rule, and what is held back
 //! - `demand.rs`: what the hub wants is subscribed, in batches; idle channels linger and are given up
 //! - `settle.rs`: holes, repeats and rewritten histories are settled against the log
 //! - `watch.rs`: positions are compared with the heads, after a reconnect and on a schedule
 
 mod demand;
+mod held;
 mod line;
 mod settle;
 mod watch;

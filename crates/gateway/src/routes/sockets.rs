@@ -1,7 +1,8 @@
 //! The WebSocket endpoints: from a request to an open connection, or to a close frame that says why not.
 //!
-//! A browser cannot see the status of a refused handshake, so every refusal beyond a malformed handshake
-//! completes it and then closes with a code (spec, "Close codes").
+//! A browser cannot see the status of a refused handshake, so that a refusal completes it and then closes with
+//! a code (spec, "Close codes"). Two do not: a handshake that is none, and one to a replica that is going away,
+//! whose 503 lets the proxy before it ask the next one.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
