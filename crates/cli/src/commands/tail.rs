@@ -18,7 +18,7 @@ const INTERRUPTED: u8 = 130;
 /// Arguments of `tail`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// What to watch: graph:<crew>, run:<run>, mission:<crew>; graph:* or mission:* for every crew that the token grants
+    /// What to watch: graph:CREW, run:RUN, mission:CREW; graph:* or mission:* for every crew that the token grants
     #[arg(required = true, value_parser = target)]
     pub channels: Vec<Target>,
     /// The gateway

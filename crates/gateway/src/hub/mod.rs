@@ -1,6 +1,6 @@
 //! Channels in memory: the recent events of each, once, and who reads them.
 //!
-//! A [`Room`] is one channel: a [`Ring`](ring::Ring) of recent entries and the members that are woken
+//! A [`Room`] is one channel: a `Ring` of recent entries and the members that are woken
 //! when there is more. A member is no queue, it only has a place in the ring. The hub knows no dialect, no
 //! transport and no broker; the relay fills it, readers (`replay`) empty it.
 

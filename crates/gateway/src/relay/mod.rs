@@ -1,6 +1,6 @@
 //! From broker messages to a channel's one history.
 //!
-//! Each channel has a [`Line`](line::Line), a state machine without I/O: it forwards a message that
+//! Each channel has a `Line`, a state machine without I/O: it forwards a message that
 //! continues the channel's position, drops one that the channel holds already, and holds everything back
 //! while something is to be settled against the log. The relay does the reading for it, once per channel
 //! and replica, whatever the number of sockets.

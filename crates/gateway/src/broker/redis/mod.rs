@@ -1,6 +1,6 @@
 //! The broker on one Redis server (6.2 or later, for RESP3 and GETDEL).
 //!
-//! A replica holds one subscribing connection ([`link`]) and a pool of connections for commands. What is
+//! A replica holds one subscribing connection (`link.rs`) and a pool of connections for commands. What is
 //! published goes through the publisher's own transport, so that gateways and producers share one script.
 
 mod capture;
