@@ -65,17 +65,6 @@ impl Crowd {
             tokio::task::yield_now().await;
         }
     }
-
-    /// How many connections there are.
-    pub fn len(&self) -> usize {
-        let places = self.places.lock();
-        places.wakes.len() - places.vacant.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl Drop for Place {

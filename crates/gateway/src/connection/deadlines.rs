@@ -22,7 +22,8 @@ pub(super) struct Deadlines {
     expiry: Option<Instant>,
     patience: Option<Instant>,
     dialect: Option<Instant>,
-    other: Option<Instant>,
+    /// When a draining replica sends this connection away.
+    leave: Option<Instant>,
     stall: Duration,
     /// Bytes written when progress was last seen, and when; `None` while nothing waits.
     progress: Option<(u64, Instant)>,
@@ -40,7 +41,7 @@ impl Deadlines {
             expiry: None,
             patience: None,
             dialect: None,
-            other: None,
+            leave: None,
             stall,
             progress: None,
         };
@@ -75,8 +76,13 @@ impl Deadlines {
         self.dialect = Some(self.dialect.map_or(at, |earlier| earlier.min(at)));
     }
 
-    pub(super) fn wake_at(&mut self, at: Instant) {
-        self.other = Some(at);
+    /// The replica drains: this connection goes at its own moment, counted from the first time that it is told.
+    pub(super) fn leave_in(&mut self, moment: Duration) {
+        self.leave.get_or_insert_with(|| Instant::now() + moment);
+    }
+
+    pub(super) fn leaves(&self, now: Instant) -> bool {
+        self.leave.is_some_and(|at| at <= now)
     }
 
     /// Notes how far writing has come.
@@ -159,7 +165,7 @@ impl Deadlines {
             self.expiry,
             self.patience,
             self.dialect,
-            self.other,
+            self.leave,
             stall,
         ]
         .into_iter()

@@ -100,7 +100,6 @@ struct Connection {
     seat: Seat,
     actions: Actions,
     told_link_down: bool,
-    drains_at: Option<Instant>,
     peer_is_gone: bool,
     end: Option<End>,
 }
@@ -159,7 +158,6 @@ impl Connection {
             jobs: Jobs::default(),
             actions: Vec::new(),
             told_link_down: false,
-            drains_at: None,
             peer_is_gone: false,
             end: None,
             shared,
@@ -235,10 +233,8 @@ impl Connection {
         if self.wake.take(Flag::Link) {
             self.look_at_link();
         }
-        if self.wake.take(Flag::Drain) && self.drains_at.is_none() {
-            let at = Instant::now() + self.seat.leave.moment();
-            self.drains_at = Some(at);
-            self.deadlines.wake_at(at);
+        if self.wake.take(Flag::Drain) {
+            self.deadlines.leave_in(self.seat.leave.moment());
         }
     }
 
@@ -324,7 +320,7 @@ impl Connection {
         if self.deadlines.has_lost_patience(now) {
             return self.close(CloseCode::Overloaded, "the broker is away: reconnect with backoff");
         }
-        if self.drains_at.is_some_and(|at| at <= now) {
+        if self.deadlines.leaves(now) {
             self.socket.queue(control::frame(&control::reconnect(self.seat.leave.reconnect_hint_ms())));
             return self.close(CloseCode::GoingAway, "this replica is going away: reconnect and resume");
         }

@@ -51,7 +51,6 @@ struct Stream {
     client_gone: BoxFuture<'static, ()>,
     written: u64,
     told_link_down: bool,
-    drains_at: Option<Instant>,
     is_over: bool,
     /// How its end is counted: as a socket's would be.
     code: CloseCode,
@@ -119,7 +118,6 @@ impl Stream {
             body: PollSender::new(body),
             written: 0,
             told_link_down: false,
-            drains_at: None,
             is_over: false,
             code: CloseCode::Goodbye,
             shared,
@@ -217,10 +215,8 @@ impl Stream {
         if self.wake.take(Flag::Link) {
             self.look_at_link();
         }
-        if self.wake.take(Flag::Drain) && self.drains_at.is_none() {
-            let at = Instant::now() + self.seat.leave.moment();
-            self.drains_at = Some(at);
-            self.deadlines.wake_at(at);
+        if self.wake.take(Flag::Drain) {
+            self.deadlines.leave_in(self.seat.leave.moment());
         }
     }
 
@@ -266,7 +262,7 @@ impl Stream {
         if self.deadlines.has_lost_patience(now) {
             return self.end(CloseCode::Overloaded, "broker_unavailable", "the broker is away: reconnect with backoff");
         }
-        if self.drains_at.is_some_and(|at| at <= now) {
+        if self.deadlines.leaves(now) {
             let in_ms = self.seat.leave.reconnect_hint_ms();
             // EventSource waits this long before it comes back.
             self.pending.extend_from_slice(format!("retry: {in_ms}\n").as_bytes());

@@ -75,11 +75,6 @@ impl History {
         self.read((channel, offset.saturating_sub(1), 1)).await
     }
 
-    /// Reads that are under way.
-    pub fn under_way(&self) -> usize {
-        self.under_way.len()
-    }
-
     async fn read(self: Arc<Self>, key: Key) -> Answer {
         let reading = self.under_way.entry(key.clone()).or_insert_with(|| self.begin(key)).clone();
         reading.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))

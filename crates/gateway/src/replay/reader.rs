@@ -156,13 +156,6 @@ impl Reader {
         }
     }
 
-    /// The page could not be read: ask again.
-    pub fn page_failed(&mut self) {
-        if let Place::Log { asked, .. } = &mut self.place {
-            *asked = false;
-        }
-    }
-
     fn open(&mut self, start: Start) -> Read {
         let opened = match start {
             Start::Live => self.member.opened_at_join(),
