@@ -123,6 +123,8 @@ async fn since_zero_reads_the_log_and_then_live() {
     }
     let mut reader = f.reader(Start::Since(Since::Beginning));
     reader.catch_up(&f.history).await;
+    // Several pages, and no later event that would show a hole.
+    assert_eq!(reader.seen, numbers(1..=600));
     f.append(601).await;
     reader.catch_up(&f.history).await;
     assert_eq!(reader.seen, numbers(1..=601));
