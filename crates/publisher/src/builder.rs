@@ -8,15 +8,18 @@ use crate::{
     append::{AppendError, MAX_EVENT_BYTES, Transport},
     publisher::Publisher,
     queue::{DropPolicy, Queue},
-    redis::{PoolSetupError, RedisTransport, pool},
+    redis::{Redis, RedisSetupError, RedisTransport, Sharded, Tls, WaitReplicas},
 };
+
+/// What a publisher's connections are called in `CLIENT LIST`.
+const CLIENT_NAME: &str = "crewcast-pub";
 
 /// Why a publisher could not be set up. Never repeats a URL or a token.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL of Redis makes no sense.
-    #[error(transparent)]
-    Redis(#[from] PoolSetupError),
+    #[error("the URL of Redis {0}")]
+    Redis(#[from] RedisSetupError),
     /// Redis refuses the credentials.
     #[error("{0}")]
     Credentials(String),
@@ -35,6 +38,9 @@ pub struct Builder {
     channel_prefix: String,
     namespaces: Namespaces,
     connections: usize,
+    tls: Tls,
+    sharded: Sharded,
+    wait: Option<WaitReplicas>,
     queue_events: usize,
     queue_bytes: usize,
     drop_policy: DropPolicy,
@@ -49,6 +55,9 @@ impl Default for Builder {
             channel_prefix: String::new(),
             namespaces: Namespaces::default(),
             connections: 2,
+            tls: Tls::default(),
+            sharded: Sharded::default(),
+            wait: None,
             queue_events: 10_000,
             queue_bytes: 32 << 20,
             drop_policy: DropPolicy::default(),
@@ -84,9 +93,31 @@ impl Builder {
         self
     }
 
-    /// Most connections to Redis, at least 1. Default 2: all appends pipeline on one, another stands in for it.
+    /// Most connections to each server, at least 1. Default 2: all appends pipeline on one, another stands in for it.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Certificates for `rediss://`: an authority of one's own, and this client's where the server asks for it.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// When to publish through sharded pub/sub, on a Cluster: as the gateways' `broker.sharded`. Default: where the
+    /// servers know it.
+    pub fn sharded(mut self, sharded: Sharded) -> Self {
+        self.sharded = sharded;
+        self
+    }
+
+    /// Takes an event as published only when so many replicas of its server have it (`WAIT`). Default: when the
+    /// server has it. An append is repeated until they have; it stands in the log once. What this buys: an event
+    /// that was published survives the death of its server if one of those replicas takes its place, which is
+    /// likely, and certain only if there are no others.
+    pub fn wait_replicas(mut self, wait: WaitReplicas) -> Self {
+        self.wait = Some(wait);
         self
     }
 
@@ -114,16 +145,19 @@ impl Builder {
         self
     }
 
-    /// Publishes to the Redis at `url`: `redis://` or `rediss://`. Waits for a first sign of life, some
+    /// Publishes to the Redis at `url`: `redis://`, `rediss://` or `unix://` for one server,
+    /// `redis+sentinel://host,host/<master>`, `redis+cluster://host,host`. Waits for a first sign of life, some
     /// seconds at most.
     ///
     /// # Errors
     /// [`ConnectError`] when the URL makes no sense or the credentials are refused. A Redis that does not
     /// answer is none: events wait for it.
     pub async fn connect(self, url: &str) -> Result<Publisher, ConnectError> {
-        let pool = pool(url, self.connections)?;
+        let redis = Redis::new(url, &self.tls, self.connections, CLIENT_NAME)?;
         let keys = Keys::new(self.key_prefix.clone());
-        let transport = RedisTransport::new(pool, keys, self.channel_prefix.clone(), self.namespaces.clone())
+        let transport = RedisTransport::new(redis, keys, self.channel_prefix.clone(), self.namespaces.clone())
+            .sharded(self.sharded)
+            .wait_replicas(self.wait)
             .max_event_bytes(self.max_event_bytes);
         match transport.ping().await {
             Ok(()) => {}

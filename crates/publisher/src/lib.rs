@@ -70,5 +70,9 @@ pub use emit::{MissionEmitter, RunEmitter, ToolCall, ToolEmitter};
 pub use http::HttpTransport;
 pub use publisher::{PublishError, Publisher, Unsent};
 pub use queue::DropPolicy;
-pub use redis::{DIRECTORY_AGE, MAX_STATE_KEY, ONCE_AGE, PoolSetupError, RedisTransport, pool};
+pub use redis::{
+    CONNECT_TIMEOUT, Connection, DIRECTORY_AGE, MAX_STATE_KEY, Node, ONCE_AGE, RESPONSE_TIMEOUT, Redis,
+    RedisSetupError, RedisTransport, Server, Sharded, Tls, Topology, WaitReplicas, be_master, connection_config,
+    slot_of,
+};
 pub use tally::Stats;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
-use crewcast_publisher::{Append, Entry, Once, RedisTransport, pool};
+use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls};
 
 pub use self::redis::RedisServer;
 #[cfg(feature = "http")]
@@ -43,7 +43,8 @@ pub fn transport(server: &RedisServer) -> RedisTransport {
 }
 
 pub fn with_namespaces(server: &RedisServer, namespaces: Namespaces) -> RedisTransport {
-    RedisTransport::new(pool(&server.url(), 4).unwrap(), Keys::default(), String::new(), namespaces)
+    let redis = Redis::new(&server.url(), &Tls::default(), 4, "test").unwrap();
+    RedisTransport::new(redis, Keys::default(), String::new(), namespaces)
 }
 
 /// A connection to look into Redis with.
