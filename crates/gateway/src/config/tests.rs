@@ -231,7 +231,8 @@ fn no_error_repeats_a_secret() {
         format!("[auth]\nhs256_secret = ['{secret}']"),
         format!("[broker]\nurl = 'redis://:{secret}@host:nonsense'"),
         format!("[broker]\nurl = 'http://:{secret}@host'"),
-        format!("[broker]\nurl = 'redis://:{secret}@a,redis://b'"),
+        format!("[broker]\nurl = 'redis://:{secret}@a/3,redis://b'"),
+        format!("[broker]\nurl = 'redis+sentinel://:{secret}@a,b'"),
         format!("[otel]\nendpoint = 'http://u:{secret}@x'"),
     ] {
         let text = refusal(of_text(&toml));

@@ -3,7 +3,6 @@
 #[cfg(feature = "http")]
 mod gateway;
 mod recorder;
-pub mod redis;
 mod transports;
 
 use std::{
@@ -14,7 +13,7 @@ use std::{
 use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
 use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls};
 
-pub use self::redis::RedisServer;
+pub use crewcast_test_servers::RedisServer;
 #[cfg(feature = "http")]
 pub use gateway::Gateway;
 pub use recorder::TestRecorder;
@@ -48,15 +47,15 @@ pub fn with_namespaces(server: &RedisServer, namespaces: Namespaces) -> RedisTra
 }
 
 /// A connection to look into Redis with.
-pub async fn eyes(server: &RedisServer) -> ::redis::aio::MultiplexedConnection {
-    ::redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+pub async fn eyes(server: &RedisServer) -> redis::aio::MultiplexedConnection {
+    redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
 /// What a channel's log holds, oldest first.
 pub async fn log(server: &RedisServer, name: &str) -> Vec<String> {
     let mut redis = eyes(server).await;
     let key = Keys::default().log(&channel(name));
-    ::redis::cmd("LRANGE").arg(key).arg(0).arg(-1).query_async(&mut redis).await.unwrap()
+    redis::cmd("LRANGE").arg(key).arg(0).arg(-1).query_async(&mut redis).await.unwrap()
 }
 
 /// Asserts that a log's ids count on from each other without a hole.

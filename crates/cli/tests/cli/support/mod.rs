@@ -2,10 +2,10 @@
 
 use std::{
     io::Write,
-    net::{TcpListener, TcpStream},
-    process::{Child, Command, Output, Stdio},
-    time::{Duration, Instant},
+    process::{Command, Output, Stdio},
 };
+
+use crewcast_test_servers::RedisServer;
 
 /// `crewcast` with these arguments and nothing of this machine's environment.
 pub fn crewcast(arguments: &[&str]) -> Command {
@@ -37,34 +37,16 @@ pub fn run(command: &mut Command, input: &str) -> Said {
     child.wait_with_output().unwrap().into()
 }
 
-/// A redis-server in a directory of its own, ended when it is dropped.
-pub struct Redis {
-    child: Child,
-    port: u16,
-    _dir: tempfile::TempDir,
-}
+/// A Redis, and `crewcast` called with it.
+pub struct Redis(RedisServer);
 
 impl Redis {
     pub fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new("redis-server")
-            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir"])
-            .arg(dir.path())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server is installed");
-        let redis = Self { child, port, _dir: dir };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        redis
+        Self(RedisServer::start())
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        self.0.url()
     }
 
     /// `crewcast` with this Redis.
@@ -78,18 +60,7 @@ impl Redis {
     }
 
     pub fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
-        let mut connection = redis::Client::open(self.url()).unwrap().get_connection().unwrap();
-        let mut asked = redis::cmd(command[0]);
-        command[1..].iter().for_each(|word| {
-            asked.arg(word);
-        });
-        asked.query(&mut connection).unwrap()
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let words: Vec<&[u8]> = command.iter().map(|word| word.as_bytes()).collect();
+        self.0.run(&words)
     }
 }

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use crewcast_events::{EventId, Keys};
 use crewcast_publisher::Transport;
 
-use super::{Server, config, started};
+use crewcast_test_servers::RedisServer;
+
+use super::{config, started};
 use crate::broker::{
     Broker,
     conformance::{append, channel, eventually},
@@ -21,7 +23,7 @@ async fn retained(broker: &RedisBroker, name: &str) -> Option<Bytes> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn captures_go_on_when_the_holder_closes() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (one, _) = started(&config(&server), "one").await;
     let mission = channel("mission:abc");
     one.publish_live(&mission, live(1)).await.unwrap();
@@ -40,7 +42,7 @@ async fn captures_go_on_when_the_holder_closes() {
 /// A holder that dies without a word: what was said while its lease stood is stored by the next one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_holder_loses_nothing() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let lease = Keys::default().capture_lease();
     let _: String = server.command(&["SET", &lease, "dead", "PX", "5000"]).await;
     let (broker, _) = started(&config(&server), "heir").await;
@@ -56,7 +58,7 @@ async fn a_dead_holder_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_captured_value_lives_as_long_as_the_head() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     broker.publish_live(&channel("mission:abc"), live(1)).await.unwrap();
     eventually("captured", async || retained(&broker, "mission:abc").await.is_some()).await;
@@ -68,7 +70,7 @@ async fn a_captured_value_lives_as_long_as_the_head() {
 /// What only looks logged cannot replace what is retained: the head does not know it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_event_is_not_retained() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let mission = channel("mission:abc");
     append(&*broker, &mission, &[1]).await;

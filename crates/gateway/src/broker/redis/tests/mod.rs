@@ -3,11 +3,11 @@
 mod captures;
 mod outages;
 mod reading;
-mod server;
 
 use std::sync::Arc;
 
-use self::server::Server;
+use crewcast_test_servers::RedisServer;
+
 use super::RedisBroker;
 use crate::{
     broker::{
@@ -17,7 +17,7 @@ use crate::{
     config::{BrokerConfig, Secret},
 };
 
-fn config(server: &Server) -> BrokerConfig {
+fn config(server: &RedisServer) -> BrokerConfig {
     BrokerConfig { url: Secret::new(server.url()), ..BrokerConfig::default() }
 }
 
@@ -30,7 +30,7 @@ async fn started(config: &BrokerConfig, replica: &str) -> (Arc<RedisBroker>, Arc
 }
 
 async fn make() -> Subject {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "conformance").await;
     Subject { broker: broker.clone(), registry: broker, sink, _keep: Box::new(server) }
 }
@@ -42,7 +42,7 @@ mod prefixed {
     use super::*;
 
     async fn make() -> Subject {
-        let server = Server::start();
+        let server = RedisServer::start();
         let config =
             BrokerConfig { key_prefix: "other".to_owned(), channel_prefix: "pre*[fix]:".to_owned(), ..config(&server) };
         let (broker, sink) = started(&config, "prefixed").await;

@@ -9,7 +9,9 @@ use bytes::Bytes;
 use crewcast_events::Channel;
 use crewcast_publisher::Transport;
 
-use super::{Server, config, started};
+use crewcast_test_servers::RedisServer;
+
+use super::{config, started};
 use crate::{
     broker::{
         Broker, BrokerError, Link,
@@ -44,7 +46,7 @@ async fn link_became(sink: &TestSink, links: &[Link]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_killed_and_started_again_delivers_again() {
-    let mut server = Server::start();
+    let mut server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "r").await;
     let channels = channels(2500);
     broker.subscribe(&channels).await.unwrap();
@@ -60,7 +62,7 @@ async fn a_server_that_is_killed_and_started_again_delivers_again() {
 /// While it loads, Redis greets and confirms subscriptions but serves no log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_loads_is_no_link_yet() {
-    let mut server = Server::start();
+    let mut server = RedisServer::start();
     let fill = "for n = 1, 1000 do redis.call('SET', 'k' .. n, string.rep('x', 100)) end";
     let _: () = server.command(&["EVAL", fill, "0"]).await;
     let _: () = server.command(&["SAVE"]).await;
@@ -79,7 +81,7 @@ async fn a_server_that_loads_is_no_link_yet() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_redis_cuts_comes_back() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "r").await;
     let channels = channels(50);
     broker.subscribe(&channels).await.unwrap();
@@ -94,7 +96,7 @@ async fn a_connection_that_redis_cuts_comes_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_hangs_is_found_by_the_heartbeat() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "r").await;
     let channels = channels(50);
     broker.subscribe(&channels).await.unwrap();
@@ -113,7 +115,7 @@ async fn a_server_that_hangs_is_found_by_the_heartbeat() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_subscribed_while_the_link_is_down_is_served_when_it_is_back() {
-    let mut server = Server::start();
+    let mut server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "r").await;
     let channels = channels(30);
     broker.subscribe(&channels[..10]).await.unwrap();
@@ -139,21 +141,21 @@ async fn what_is_subscribed_while_the_link_is_down_is_served_when_it_is_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_starts_before_its_server_announces_itself() {
-    let port = Server::reserve();
+    let port = crewcast_test_servers::free_port();
     let config = BrokerConfig { url: Secret::new(format!("redis://127.0.0.1:{port}")), ..BrokerConfig::default() };
     let broker = RedisBroker::new(&config, conformance::namespaces(), "r".to_owned()).unwrap();
     let sink = Arc::new(TestSink::default());
     assert!(matches!(broker.start(sink.clone()).await, Err(BrokerError::Unavailable(_))));
     assert!(broker.subscribe(&channels(3)).await.is_err());
     assert_eq!(sink.links(), []);
-    let _server = Server::on(port, &[]).expect("the port is still free");
+    let _server = RedisServer::on(port, &[]).expect("the port is still free");
     link_became(&sink, &[Link::Up]).await;
     all_deliver(&broker, &sink, &channels(3)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_holds_one_subscribing_connection_and_closes_them_all() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (one, _) = started(&config(&server), "one").await;
     let (two, _) = started(&config(&server), "two").await;
     for broker in [&one, &two] {
@@ -191,7 +193,7 @@ async fn a_replica_holds_one_subscribing_connection_and_closes_them_all() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_dropped_takes_its_connections_along() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "dropped").await;
     drop(broker);
     eventually("every connection is gone", async || {
@@ -204,7 +206,7 @@ async fn a_broker_that_is_dropped_takes_its_connections_along() {
 /// Two replicas on one server hear the same, in the same order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_replicas_hear_the_same() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (one, first) = started(&config(&server), "one").await;
     let (two, second) = started(&config(&server), "two").await;
     let run = channel("run:r1");
@@ -219,7 +221,7 @@ async fn two_replicas_hear_the_same() {
 
 #[tokio::test]
 async fn a_password_is_in_no_error() {
-    let server = Server::start_with(&["--requirepass", "right"]);
+    let server = RedisServer::start_with(&["--requirepass", "right"]);
     let url = server.url().replace("redis://", "redis://:s3cret-password@");
     let config = BrokerConfig { url: Secret::new(url), ..BrokerConfig::default() };
     let broker = RedisBroker::new(&config, conformance::namespaces(), "r".to_owned()).unwrap();

@@ -2,7 +2,9 @@
 
 use crewcast_events::{EventId, Keys, Kind};
 
-use super::{Server, config, started};
+use crewcast_test_servers::RedisServer;
+
+use super::{config, started};
 use crate::broker::{
     Broker, Registry,
     conformance::{append, channel},
@@ -10,7 +12,7 @@ use crate::broker::{
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_that_somebody_else_wrote_into_is_read_as_far_as_it_is_a_log() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let run = channel("run:r1");
     let log = Keys::default().log(&run);
@@ -34,7 +36,7 @@ async fn a_list_that_somebody_else_wrote_into_is_read_as_far_as_it_is_a_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_head_is_the_last_entry() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let run = channel("run:r1");
     let ids = append(&*broker, &run, &[1, 2, 3]).await;
@@ -45,7 +47,7 @@ async fn a_lost_head_is_the_last_entry() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_key_of_another_type_is_an_error_and_no_more() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let run = channel("run:r1");
     let _: String = server.command(&["SET", &Keys::default().log(&run), "text"]).await;
@@ -57,7 +59,7 @@ async fn a_key_of_another_type_is_an_error_and_no_more() {
 /// Scripts are forgotten by a server that restarts or is told to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forgotten_script_is_loaded_again() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let run = channel("run:r1");
     append(&*broker, &run, &[1]).await;
@@ -69,7 +71,7 @@ async fn a_forgotten_script_is_loaded_again() {
 /// The list of an org's ids follows the entries and may be behind them: another org's id is not in the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_entry_says_whose_an_id_is() {
-    let server = Server::start();
+    let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let keys = Keys::default();
     let fill = "

@@ -5,10 +5,11 @@ pub mod command;
 pub mod gateway;
 pub mod http;
 pub mod publish;
-pub mod redis;
 pub mod socket;
 pub mod sse;
 pub mod token;
+
+pub use crewcast_test_servers as redis;
 
 use std::time::{Duration, Instant};
 

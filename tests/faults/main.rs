@@ -1,0 +1,1 @@
+//! Faults: the real binary, a real Redis, readers and a producer under way, and something breaks.

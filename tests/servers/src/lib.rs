@@ -1,0 +1,15 @@
+//! The servers that the tests of all crates start. Each listens on a free port of its own, keeps its files in a
+//! temporary directory, and ends with its owner.
+//!
+//! A test whose server does not do as it is told cannot go on: everything here panics instead of answering errors.
+
+mod port;
+mod proxy;
+mod redis;
+
+pub use self::{port::free_port, proxy::Proxy, redis::RedisServer};
+
+use std::time::Duration;
+
+/// How long a server may take to start on a busy machine.
+pub const STARTING: Duration = Duration::from_secs(20);

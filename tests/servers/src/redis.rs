@@ -1,0 +1,169 @@
+//! A `redis-server` of a test's own.
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{STARTING, free_port};
+
+/// What Redis logs when it serves, its data loaded.
+const READY: &str = "Ready to accept connections";
+/// What Redis logs when it serves its greeting only, since it still loads.
+const INITIALIZED: &str = "Server initialized";
+const LOG: &str = "redis.log";
+
+/// A server that can be hung, killed, and started again with what it has saved.
+#[derive(Debug)]
+pub struct RedisServer {
+    process: Child,
+    /// Where it listens.
+    pub port: u16,
+    directory: tempfile::TempDir,
+    options: Vec<String>,
+}
+
+impl RedisServer {
+    /// Starts an empty server without persistence.
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// Starts a server with these options, for example `["--appendonly", "yes"]`. Without others it does not persist.
+    pub fn start_with(options: &[&str]) -> Self {
+        // Between finding a free port and binding it somebody else may take it: try again.
+        (0..5).find_map(|_| Self::on(free_port(), options)).expect("redis-server starts on a free port")
+    }
+
+    /// Starts a server on this port; `None` when it is taken.
+    pub fn on(port: u16, options: &[&str]) -> Option<Self> {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
+        let process = spawn(port, &directory, &options);
+        let mut server = Self { process, port, directory, options };
+        server.logs(READY).then_some(server)
+    }
+
+    /// Its address as a gateway is given it.
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address())
+    }
+
+    /// Its address with the port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Kills the server: connections are cut, and what it has not saved is lost.
+    pub fn kill(&mut self) {
+        // One that has ended already is none the worse.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Starts again, on the same port and with the same options, after [`RedisServer::kill`]. What was saved is there.
+    pub fn restart(&mut self) {
+        let options = self.options.clone();
+        self.process = spawn(self.port, &self.directory, &options);
+        assert!(self.logs(READY), "redis-server starts again");
+    }
+
+    /// Likewise, with further options, and without waiting until what was saved is loaded.
+    pub fn restart_with(&mut self, options: &[&str]) {
+        let all: Vec<String> = self.options.iter().cloned().chain(options.iter().map(|o| (*o).to_owned())).collect();
+        self.process = spawn(self.port, &self.directory, &all);
+        assert!(self.logs(INITIALIZED), "redis-server starts again");
+    }
+
+    /// Hangs the server, as an overloaded host would: connections stay open and nothing answers.
+    pub fn pause(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets a paused server go on.
+    pub fn resume(&self) {
+        self.signal("CONT");
+    }
+
+    /// Sends the process a signal.
+    pub fn signal(&self, name: &str) {
+        let pid = self.process.id().to_string();
+        let status = Command::new("kill").args([&format!("-{name}"), &pid]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// A connection of its own, for many commands.
+    pub fn connection(&self) -> redis::Connection {
+        let client = redis::Client::open(self.url()).expect("a url");
+        client.get_connection_with_timeout(Duration::from_secs(5)).expect("a connection")
+    }
+
+    /// Runs one command, given as bytes.
+    pub fn run<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> T {
+        self.try_run(words).expect("an answer")
+    }
+
+    /// Runs one command, or tells why it was refused.
+    ///
+    /// # Errors
+    /// What Redis answered.
+    pub fn try_run<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> redis::RedisResult<T> {
+        let mut command = redis::cmd(std::str::from_utf8(words[0]).expect("the name of a command"));
+        words[1..].iter().for_each(|word| {
+            command.arg(*word);
+        });
+        command.query(&mut self.connection())
+    }
+
+    /// Runs one command without holding up the runtime.
+    pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let client = redis::Client::open(self.url()).expect("a url");
+        let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
+        redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.expect("an answer")
+    }
+
+    /// A plain PUBLISH; how many heard it.
+    pub fn publish(&self, channel: &str, message: &[u8]) -> i64 {
+        self.run(&[b"PUBLISH", channel.as_bytes(), message])
+    }
+
+    /// The lines of CLIENT LIST.
+    pub fn clients(&self) -> Vec<String> {
+        let list: String = self.run(&[b"CLIENT", b"LIST"]);
+        list.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until the server has logged this; false when it has ended instead. A word in its own log, and not a
+    /// port that answers: that could be another server's.
+    fn logs(&mut self, word: &str) -> bool {
+        let began = Instant::now();
+        while self.process.try_wait().expect("a child").is_none() {
+            let log = fs::read_to_string(self.directory.path().join(LOG)).unwrap_or_default();
+            if log.contains(word) {
+                return true;
+            }
+            assert!(began.elapsed() < STARTING, "redis-server does not start: {log}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        false
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn spawn(port: u16, directory: &tempfile::TempDir, options: &[String]) -> Child {
+    let log = fs::File::create(directory.path().join(LOG)).expect("a log");
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .args(options)
+        .current_dir(directory.path())
+        .stdout(log)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("redis-server is needed: run `make test`, which installs it")
+}
