@@ -107,13 +107,14 @@ impl NodeLink {
         server: Arc<Server>,
         duties: Duties,
         replica: &str,
+        probe: String,
         delivery: Arc<Delivery>,
         turned: Arc<Notify>,
     ) -> Arc<Self> {
         Arc::new(Self {
             server,
             duties,
-            probe: Mutex::new(delivery.names.probe.clone()),
+            probe: Mutex::new(probe),
             name: client_name(replica),
             delivery,
             wanted: Mutex::default(),

@@ -325,17 +325,19 @@ impl Subscriber {
         let mut before = std::mem::take(&mut routes.links);
         for (n, node) in topology.nodes().iter().enumerate() {
             let duties = self.duties(n == 0);
-            let name = node.server.name().to_owned();
+            let (name, probe) = (node.server.name().to_owned(), self.delivery.names.probe_at(node));
             let running = match before.remove(&name).filter(|running| *running.link.duties() == duties) {
-                Some(running) => running,
+                Some(running) => {
+                    running.link.set_probe(probe);
+                    running
+                }
                 None => {
                     // One with other duties has had channels, too.
                     let here = |channel: &&Channel| node.holds(self.delivery.names.slot_of(channel));
                     moved.extend(routes.channels.iter().filter(here).cloned());
-                    self.start_link(&node.server, duties)
+                    self.start_link(&node.server, duties, probe)
                 }
             };
-            running.link.set_probe(self.delivery.names.probe_at(node));
             routes.links.insert(name, running);
         }
         routes.topology = Some(topology);
@@ -349,8 +351,9 @@ impl Subscriber {
         (moved, changes)
     }
 
-    fn start_link(&self, server: &Arc<Server>, duties: Duties) -> Running {
-        let link = NodeLink::new(server.clone(), duties, &self.replica, self.delivery.clone(), self.turned.clone());
+    fn start_link(&self, server: &Arc<Server>, duties: Duties, probe: String) -> Running {
+        let link =
+            NodeLink::new(server.clone(), duties, &self.replica, probe, self.delivery.clone(), self.turned.clone());
         Running { task: tokio::spawn(link.clone().run()), link }
     }
 
