@@ -7,5 +7,6 @@ mod emitters;
 mod http;
 mod publisher;
 mod support;
+mod topologies;
 #[cfg(feature = "otel")]
 mod trace;

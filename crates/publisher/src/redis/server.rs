@@ -142,7 +142,8 @@ impl Server {
         if let Some(connection) = self.shared.lock().clone() {
             return Ok(connection);
         }
-        let connection: MultiplexedConnection = (*self.pooled().await?).clone();
+        // Taken out of the pool: nobody else's large answer shall stand before ours.
+        let connection = deadpool_redis::Connection::take(self.pooled().await?);
         Ok(self.shared.lock().insert(connection).clone())
     }
 

@@ -75,3 +75,13 @@ pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() ->
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+/// Polls until the condition holds.
+pub async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
+    let polling = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), polling).await.expect("in time");
+}
