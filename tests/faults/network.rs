@@ -1,0 +1,95 @@
+//! The network between one replica and Redis fails. The other replicas are none the worse.
+
+use std::time::{Duration, Instant};
+
+use crewcast_test_servers::{Proxy, RedisServer};
+
+use crate::stage::{Setup, Stage};
+
+/// Longer than a link lives without a sign of life: the heartbeat's second and the five seconds that an answer may take.
+const LONGER_THAN_THE_HEARTBEAT: Duration = Duration::from_secs(8);
+
+async fn set_up(redis: &RedisServer) -> Stage {
+    Stage::start(redis, Setup { proxied: true, ..Setup::default() }).await
+}
+
+fn link(stage: &Stage) -> &Proxy {
+    stage.replicas[0].proxy.as_ref().expect("a proxy stands before each")
+}
+
+/// Waits until the first replica's link has come back `count` times.
+async fn reconnected(stage: &Stage, count: usize) {
+    let back = async || stage.replicas[0].reconnects().await >= count as f64;
+    stage.until_async("the link is back", back).await;
+}
+
+/// Judges, the others' links having stood all the time.
+async fn finish(stage: &Stage, redis: &RedisServer, fault: &str) {
+    let verdict = stage.finish(redis, fault).await;
+    for other in &stage.replicas[1..] {
+        assert_eq!(other.reconnects().await, 0.0, "the fault was the first replica's alone");
+    }
+    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "no socket is closed for it");
+    verdict.assert_whole();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_cut_and_refused() {
+    let redis = RedisServer::start();
+    let stage = set_up(&redis).await;
+    for round in 1..=5 {
+        link(&stage).refuse();
+        let down = async || stage.replicas[0].gateway.metric("crewcast_broker_up", "").await == 0.0;
+        stage.until_async("the link is down", down).await;
+        link(&stage).forward();
+        reconnected(&stage, round).await;
+        stage.flow(10).await;
+    }
+    assert!(link(&stage).cuts() >= 5);
+    finish(&stage, &redis, "network to one replica cut, five times").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_cut_inside_a_message() {
+    let redis = RedisServer::start();
+    let stage = set_up(&redis).await;
+    for round in 1..=10 {
+        // Larger than an answer to a ping and smaller than a message: events and pages of logs are cut.
+        link(&stage).cut_inside(60 + 8 * round);
+        stage.until("a message is cut", || link(&stage).cuts() >= round).await;
+        stage.flow(10).await;
+    }
+    reconnected(&stage, 5).await;
+    finish(&stage, &redis, "network to one replica cut inside a message, ten times").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_delayed() {
+    const LATE: Duration = Duration::from_millis(400);
+    let redis = RedisServer::start();
+    let stage = set_up(&redis).await;
+    let began = Instant::now();
+    link(&stage).delay(LATE);
+    stage.flow(100).await;
+    // Cut while late: the repair's reads are late, too.
+    link(&stage).cut();
+    reconnected(&stage, 1).await;
+    stage.flow(100).await;
+    assert!(began.elapsed() > LATE * 4, "it was late");
+    link(&stage).forward();
+    finish(&stage, &redis, "network to one replica slow by 400 ms, and cut").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_black_hole_for_longer_than_the_heartbeat() {
+    let redis = RedisServer::start();
+    let stage = set_up(&redis).await;
+    link(&stage).black_hole();
+    // The fault itself.
+    tokio::time::sleep(LONGER_THAN_THE_HEARTBEAT).await;
+    assert_eq!(stage.replicas[0].gateway.metric("crewcast_broker_up", "").await, 0.0, "the heartbeat found it");
+    link(&stage).forward();
+    reconnected(&stage, 1).await;
+    stage.flow(20).await;
+    finish(&stage, &redis, "network to one replica a black hole for 8 s").await;
+}
