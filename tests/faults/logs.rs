@@ -25,7 +25,7 @@ async fn everything_flushed() {
     for (about, faults) in &verdict.readers {
         // An event that was logged and not yet delivered is lost with its log; that is what the reset says.
         assert_eq!(*faults, Faults { resets: 1, told: faults.told, ..Faults::default() }, "{about}");
-        assert!(faults.told < 20, "{about}: {faults:?}");
+        assert!(faults.told < 100, "{about}: {faults:?}");
     }
     for reader in &stage.readers {
         assert_eq!(reader.seen().resets[0], "unknown_id");

@@ -2,9 +2,11 @@
 //! each reader has seen every event once and in order, or was told.
 //!
 //! `stage.rs` sets it up, `reader.rs` and `producer.rs` are who is under way, `verdict.rs` counts. The faults stand in a
-//! file per thing that breaks; `soak.rs` injects them at random for as long as it is told.
+//! file per thing that breaks; `soak.rs` injects those of `chaos.rs` at random for as
+//! long as it is told.
 
 mod broker;
+mod chaos;
 mod logs;
 mod network;
 mod producer;

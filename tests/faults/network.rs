@@ -1,6 +1,6 @@
 //! The network between one replica and Redis fails. The other replicas are none the worse.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crewcast_test_servers::{Proxy, RedisServer};
 
@@ -68,14 +68,14 @@ async fn everything_delayed() {
     const LATE: Duration = Duration::from_millis(400);
     let redis = RedisServer::start();
     let stage = set_up(&redis).await;
-    let began = Instant::now();
     link(&stage).delay(LATE);
     stage.flow(100).await;
+    let silence = stage.readers.iter().map(|reader| reader.seen().silence).max();
+    assert!(silence > Some(LATE - Duration::from_millis(50)), "it was late: {silence:?}");
     // Cut while late: the repair's reads are late, too.
     link(&stage).cut();
     reconnected(&stage, 1).await;
     stage.flow(100).await;
-    assert!(began.elapsed() > LATE * 4, "it was late");
     link(&stage).forward();
     finish(&stage, &redis, "network to one replica slow by 400 ms, and cut").await;
 }
