@@ -50,6 +50,22 @@ async fn connections_cut_and_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_events_before_a_silence_published_meanwhile() {
+    let redis = RedisServer::start();
+    let stage = set_up(&redis).await;
+    link(&stage).refuse();
+    let down = async || stage.replicas[0].gateway.metric("crewcast_broker_up", "").await == 0.0;
+    stage.until_async("the link is down", down).await;
+    stage.producer.burst(10, 100);
+    let last = stage.producer.pause();
+    let others = || stage.readers.iter().filter(|reader| reader.last() == last).count();
+    stage.until("the others have them", || others() == 8).await;
+    link(&stage).forward();
+    // No later event tells that something is missing.
+    finish(&stage, &redis, "network to one replica cut before a silence").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_cut_inside_a_message() {
     let redis = RedisServer::start();
     let stage = set_up(&redis).await;
