@@ -21,14 +21,17 @@ pub enum Fault {
     ReplicaKilled,
     ReplicaRolled,
     ReaderAway,
+    ProducerCut,
+    ProducerSilent,
 }
 
 /// One list for each thing that breaks. Of each list one fault at a time.
-pub const KINDS: [&[Fault]; 4] = [
+pub const KINDS: [&[Fault]; 5] = [
     &[Fault::RedisKilled, Fault::RedisFrozen, Fault::SubscribersKilled, Fault::ConnectionsKilled, Fault::Burst],
     &[Fault::NetworkCut, Fault::NetworkCutInside, Fault::NetworkSlow, Fault::NetworkSilent],
     &[Fault::ReplicaKilled, Fault::ReplicaRolled],
     &[Fault::ReaderAway],
+    &[Fault::ProducerCut, Fault::ProducerSilent],
 ];
 
 impl Fault {
@@ -46,6 +49,8 @@ impl Fault {
             Fault::ReplicaKilled => "kill -9 of a replica",
             Fault::ReplicaRolled => "SIGTERM of a replica",
             Fault::ReaderAway => "a reader away",
+            Fault::ProducerCut => "the producer's answer cut",
+            Fault::ProducerSilent => "network to the producer a black hole",
         }
     }
 
@@ -56,12 +61,13 @@ impl Fault {
             Fault::NetworkCut | Fault::ReplicaKilled => Duration::from_secs(2),
             Fault::NetworkSlow => Duration::from_secs(5),
             // Longer than the heartbeat, often.
-            Fault::NetworkSilent => Duration::from_secs(12),
+            Fault::NetworkSilent | Fault::ProducerSilent => Duration::from_secs(12),
             // Over when it has begun.
             Fault::SubscribersKilled
             | Fault::ConnectionsKilled
             | Fault::Burst
             | Fault::NetworkCutInside
+            | Fault::ProducerCut
             | Fault::ReplicaRolled => Duration::ZERO,
         }
     }
@@ -95,6 +101,10 @@ impl Chaos {
         self.stage.replicas[victims.link].proxy.as_ref().expect("a proxy stands before each")
     }
 
+    fn producer_link(&self) -> &Proxy {
+        self.stage.producer_link.as_ref().expect("a proxy stands before it")
+    }
+
     pub async fn begin(&mut self, fault: Fault, victims: Victims, random: &mut fastrand::Rng) {
         match fault {
             Fault::RedisKilled => self.redis.kill(),
@@ -112,6 +122,8 @@ impl Chaos {
                 self.stage.replicas[victims.replica].gateway.terminate();
             }
             Fault::ReaderAway => self.stage.readers[victims.reader].sleep().await,
+            Fault::ProducerCut => self.producer_link().cut_inside(1),
+            Fault::ProducerSilent => self.producer_link().black_hole(),
         }
     }
 
@@ -131,6 +143,7 @@ impl Chaos {
                 self.stage.pass_to_all();
             }
             Fault::ReaderAway => self.stage.readers[victims.reader].wake(),
+            Fault::ProducerCut | Fault::ProducerSilent => self.producer_link().forward(),
         }
     }
 

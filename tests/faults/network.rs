@@ -1,4 +1,4 @@
-//! The network between one replica and Redis fails. The other replicas are none the worse.
+//! The network between Redis and one replica, or the producer, fails. The other replicas are none the worse.
 
 use std::time::Duration;
 
@@ -108,4 +108,33 @@ async fn a_black_hole_for_longer_than_the_heartbeat() {
     reconnected(&stage, 1).await;
     stage.flow(20).await;
     finish(&stage, &redis, "network to one replica a black hole for 8 s").await;
+}
+
+/// The script has run and nobody knows: repeated with another number it would log its events once more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_producers_answers_cut() {
+    let redis = RedisServer::start();
+    let stage = set_up(&redis).await;
+    let link = stage.producer_link.as_ref().expect("a proxy stands before it");
+    for round in 1..=10 {
+        link.cut_inside(1);
+        stage.until("an answer is cut", || link.cuts() >= round).await;
+        stage.flow(10).await;
+    }
+    assert!(stage.producer.retried() >= 10, "each cut was met: {}", stage.producer.retried());
+    stage.finish(&redis, "the producer's answers cut, ten times").await.assert_whole();
+}
+
+/// Longer than the producer waits for an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_producer_in_a_black_hole() {
+    let redis = RedisServer::start();
+    let stage = set_up(&redis).await;
+    let link = stage.producer_link.as_ref().expect("a proxy stands before it");
+    let before = stage.producer.retried();
+    link.black_hole();
+    stage.until("the producer gives up waiting", || stage.producer.retried() > before).await;
+    link.forward();
+    stage.flow(50).await;
+    stage.finish(&redis, "network to the producer a black hole for longer than it waits").await.assert_whole();
 }

@@ -96,6 +96,11 @@ impl Producer {
         }
     }
 
+    /// How often it had to repeat an attempt.
+    pub fn retried(&self) -> u64 {
+        self.pen.publisher.stats().retried
+    }
+
     /// Waits until everything is sent. Nothing may be left, and nothing may have given way.
     pub async fn close(&self) {
         self.task.abort();

@@ -49,7 +49,7 @@ pub struct Setup {
     pub log_age: Duration,
     /// Further settings of every replica.
     pub settings: Vec<(&'static str, String)>,
-    /// A proxy stands between each replica and the broker, which is one Redis then.
+    /// A proxy stands between the broker, which is one Redis then, and each replica, and the producer.
     pub proxied: bool,
 }
 
@@ -76,10 +76,7 @@ pub struct Replica {
 
 impl Replica {
     async fn start(broker: &dyn Broker, setup: &Setup) -> Self {
-        let proxy = match setup.proxied {
-            true => Some(Proxy::start(broker.url().strip_prefix("redis://").unwrap()).await),
-            false => None,
-        };
+        let proxy = link(broker, setup).await;
         let url = proxy.as_ref().map_or(broker.url(), Proxy::url);
         let (length, age) = (setup.log_length.to_string(), format!("{}s", setup.log_age.as_secs()));
         let mut settings = vec![
@@ -106,6 +103,14 @@ impl Replica {
     }
 }
 
+/// What stands between the broker and whoever connects to it.
+async fn link(broker: &dyn Broker, setup: &Setup) -> Option<Proxy> {
+    match setup.proxied {
+        true => Some(Proxy::start(broker.url().strip_prefix("redis://").expect("one Redis")).await),
+        false => None,
+    }
+}
+
 async fn serve(settings: &[(&'static str, String)]) -> Gateway {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     Gateway::start(&settings).await
@@ -116,6 +121,7 @@ pub struct Stage {
     pub balancer: Balancer,
     pub readers: Vec<Reader>,
     pub producer: Producer,
+    pub producer_link: Option<Proxy>,
 }
 
 impl Stage {
@@ -137,8 +143,10 @@ impl Stage {
             let log = &mut namespaces.0.get_mut(name).unwrap().log;
             (log.length, log.age) = (setup.log_length, setup.log_age);
         }
-        let producer = Producer::start(&broker.url(), namespaces, setup.pace).await;
-        let stage = Self { replicas, balancer, readers, producer };
+        let producer_link = link(broker, &setup).await;
+        let url = producer_link.as_ref().map_or(broker.url(), Proxy::url);
+        let producer = Producer::start(&url, namespaces, setup.pace).await;
+        let stage = Self { replicas, balancer, readers, producer, producer_link };
         stage.flow(20).await;
         for replica in &stage.replicas {
             assert!(replica.gateway.metric("crewcast_connections", "").await > 0.0, "each replica has readers");
