@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON_ENV := $(CURDIR)/target/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt doc measure release image clean
+.PHONY: help run test soak lint fmt doc measure release image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,11 @@ run: ## Watch a simulated crew: gateway, crew and console on this machine, nothi
 test: ## Run every test (installs what they start when missing: redis-server, nginx, a Chromium)
 	@tests/setup.sh
 	TEST_PYTHON="$(PYTHON_ENV)/bin/python" $(CARGO) test --workspace --no-fail-fast
+
+SOAK_MINUTES ?= 10
+
+soak: ## Break things at random under load for SOAK_MINUTES (10), and print what it cost (needs redis-server)
+	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test --release -p crewcast --test faults -- --ignored --nocapture soak
 
 lint: ## Check format, lints and documentation; warnings are errors
 	$(CARGO) fmt --all -- --check

@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 use crewcast_events::{EventId, Namespaces};
 use crewcast_publisher::Publisher;
 use serde_json::json;
-use tokio::net::TcpSocket;
-use tokio_tungstenite::{MaybeTlsStream, client_async, tungstenite::client::IntoClientRequest};
 
 use crate::support::{
     PATIENCE,
     gateway::{self, Gateway},
     publish::until_heard,
     redis::RedisServer,
-    socket::{Socket, connect},
+    socket::{Socket, connect, connect_narrow},
     token::token,
 };
 
@@ -21,25 +19,6 @@ const EVENTS: usize = 3000;
 const BYTES: usize = 10 << 10;
 const SLOW: usize = 4;
 const BEGIN: &str = r#"{"type":"begin"}"#;
-
-/// A socket whose kernel holds little of what it does not read.
-async fn connect_narrow(gateway: &Gateway, path: &str) -> Socket {
-    let mut request = gateway.ws(path).into_client_request().unwrap();
-    let offered = format!("token, {}", token(json!({ "crews": ["abc"] })));
-    request.headers_mut().insert("sec-websocket-protocol", offered.parse().unwrap());
-    let tcp = TcpSocket::new_v4().unwrap();
-    tcp.set_recv_buffer_size(16 << 10).unwrap();
-    let stream = tcp.connect(gateway.public.parse().unwrap()).await.unwrap();
-    let (inner, response) = client_async(request, MaybeTlsStream::Plain(stream)).await.unwrap();
-    Socket { inner, response }
-}
-
-/// Resident memory of a process in bytes.
-fn resident(gateway: &Gateway) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches("kB").trim().parse::<usize>().unwrap() << 10
-}
 
 /// Logs and publishes 30 MB in a channel whose log keeps so many events.
 async fn flood(redis: &RedisServer, log_length: u32) {
@@ -76,7 +55,7 @@ async fn stalled_readers(redis: &RedisServer, log_length: u32) -> Stalled {
     let gateway = gateway::on(redis, &[("CREWCAST_NAMESPACES__GRAPH__LOG__LENGTH", &log_length.to_string())]).await;
     let mut slow = Vec::new();
     for _ in 0..SLOW {
-        let mut socket = connect_narrow(&gateway, "/ws/graph/abc").await;
+        let mut socket = connect_narrow(&gateway.ws("/ws/graph/abc"), &token(json!({ "crews": ["abc"] }))).await;
         until_heard(redis, "graph:abc", &mut socket).await;
         slow.push(socket);
     }
@@ -86,7 +65,7 @@ async fn stalled_readers(redis: &RedisServer, log_length: u32) -> Stalled {
     for socket in slow.iter_mut().chain([&mut fast]) {
         while socket.text().await != BEGIN {}
     }
-    let before = resident(&gateway);
+    let before = gateway.resident();
 
     let reading = async {
         let mut last = None;
@@ -104,7 +83,7 @@ async fn stalled_readers(redis: &RedisServer, log_length: u32) -> Stalled {
     let (read, published) = tokio::join!(reading, publishing);
     let late = read.saturating_duration_since(published);
     assert!(late < Duration::from_secs(1), "a reader that reads was {late:?} late");
-    let memory = (before, resident(&gateway));
+    let memory = (before, gateway.resident());
     Stalled { gateway, slow, memory }
 }
 
@@ -125,7 +104,7 @@ async fn readers_who_stop_cost_no_memory_and_get_everything_in_order_when_they_g
         }
     });
     futures_util::future::join_all(reading).await;
-    let after = grown(resident(&stalled.gateway));
+    let after = grown(stalled.gateway.resident());
     assert!(after < EVENTS * BYTES, "grown by {after} bytes");
     assert!(stalled.gateway.metric("crewcast_history_reads_total", "log").await > 0.0, "they were behind the ring");
     assert_eq!(stalled.gateway.metric("crewcast_resets_total", "").await, 0.0);

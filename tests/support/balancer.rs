@@ -1,4 +1,4 @@
-//! A load balancer as far as clients notice one: each connection goes to the replica that it names now.
+//! A load balancer as far as clients notice one: each connection goes to the next of the replicas that it names now.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,35 +9,62 @@ use tokio::{
 
 pub struct Balancer {
     pub address: String,
-    replica: Arc<Mutex<String>>,
+    replicas: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
 impl Balancer {
     /// Sends connections to `replica`, an address with a port.
     pub async fn start(replica: &str) -> Self {
+        Self::over(&[replica.to_owned()]).await
+    }
+
+    /// Sends connections to each of these in turn.
+    pub async fn over(replicas: &[String]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let replica = Arc::new(Mutex::new(replica.to_owned()));
-        let to = replica.clone();
+        let replicas = Arc::new(Mutex::new(replicas.to_owned()));
+        let all = replicas.clone();
         let task = tokio::spawn(async move {
             while let Ok((mut client, _)) = listener.accept().await {
-                let to = to.lock().unwrap().clone();
+                let order = next_first(&mut all.lock().unwrap());
                 tokio::spawn(async move {
-                    if let Ok(mut server) = TcpStream::connect(to).await {
+                    if let Some(mut server) = connect(order).await {
                         // Ends with either side.
                         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                     }
                 });
             }
         });
-        Self { address, replica, task }
+        Self { address, replicas, task }
     }
 
     /// Sends connections elsewhere from now on; those that stand stay.
     pub fn switch_to(&self, replica: &str) {
-        *self.replica.lock().unwrap() = replica.to_owned();
+        self.spread_over(&[replica.to_owned()]);
     }
+
+    /// Sends connections to each of these in turn from now on; those that stand stay.
+    pub fn spread_over(&self, replicas: &[String]) {
+        *self.replicas.lock().unwrap() = replicas.to_owned();
+    }
+}
+
+/// The replicas, the one whose turn it is in front.
+fn next_first(replicas: &mut [String]) -> Vec<String> {
+    let order = replicas.to_vec();
+    replicas.rotate_left(1);
+    order
+}
+
+/// A connection to the first that takes one.
+async fn connect(replicas: Vec<String>) -> Option<TcpStream> {
+    for replica in replicas {
+        if let Ok(stream) = TcpStream::connect(replica).await {
+            return Some(stream);
+        }
+    }
+    None
 }
 
 impl Drop for Balancer {

@@ -120,6 +120,13 @@ impl Gateway {
         self.process.id()
     }
 
+    /// Resident memory in bytes.
+    pub fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches("kB").trim().parse::<usize>().unwrap() << 10
+    }
+
     /// kill -9.
     pub fn kill(&mut self) {
         let _ = self.process.kill();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::{
     MaybeTlsStream, WebSocketStream,
     tungstenite::{
@@ -29,6 +29,17 @@ pub async fn connect(url: &str, token: Option<&str>) -> Socket {
         request.headers_mut().insert("sec-websocket-protocol", offered);
     }
     connect_with(request).await
+}
+
+/// A socket whose kernel holds little of what it does not read.
+pub async fn connect_narrow(url: &str, token: &str) -> Socket {
+    let mut request = url.into_client_request().unwrap();
+    request.headers_mut().insert("sec-websocket-protocol", format!("token, {token}").parse().unwrap());
+    let tcp = TcpSocket::new_v4().unwrap();
+    tcp.set_recv_buffer_size(16 << 10).unwrap();
+    let stream = tcp.connect(request.uri().authority().unwrap().as_str().parse().unwrap()).await.unwrap();
+    let (inner, response) = tokio_tungstenite::client_async(request, MaybeTlsStream::Plain(stream)).await.unwrap();
+    Socket { inner, response }
 }
 
 pub async fn connect_with(request: tokio_tungstenite::tungstenite::handshake::client::Request) -> Socket {

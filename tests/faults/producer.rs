@@ -1,0 +1,127 @@
+//! The producer that is under way: numbered events at an even pace, the same number in every channel.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use crewcast_events::Namespaces;
+use crewcast_publisher::Publisher;
+use serde_json::json;
+use tokio::{task::JoinHandle, time::MissedTickBehavior};
+
+use crate::stage::{CHANNELS, DEADLINE};
+
+/// Makes an event larger than what else goes over a subscribing connection.
+const NOTE: &str = "an event of ordinary size, so that a message can be told from an answer to a ping by its length";
+
+pub struct Producer {
+    pen: Arc<Pen>,
+    task: JoinHandle<()>,
+}
+
+/// Numbers events and publishes them, one after the other.
+struct Pen {
+    publisher: Publisher,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last: u64,
+    is_silent: bool,
+}
+
+impl Pen {
+    /// Publishes the next event into every channel, unless it is to be silent.
+    fn speak(&self) {
+        let mut state = self.state.lock().unwrap();
+        if !state.is_silent {
+            self.write(&mut state, NOTE);
+        }
+    }
+
+    /// The lock is held while publishing: the order of the numbers is the order of the events.
+    fn write(&self, state: &mut State, note: &str) {
+        state.last += 1;
+        for channel in CHANNELS {
+            self.publisher.publish(channel, &json!({ "type": "step", "n": state.last, "note": note })).unwrap();
+        }
+    }
+}
+
+impl Producer {
+    /// Publishes an event into every channel, then waits for `pace`, and so on.
+    pub async fn start(url: &str, namespaces: Namespaces, pace: Duration) -> Self {
+        let publisher = Publisher::builder()
+            .namespaces(namespaces)
+            .queue_events(100_000)
+            .queue_bytes(64 << 20)
+            .connect(url)
+            .await
+            .unwrap();
+        let pen = Arc::new(Pen { publisher, state: Mutex::default() });
+        let task = tokio::spawn(speak(pen.clone(), pace));
+        Self { pen, task }
+    }
+
+    /// The number of the last event.
+    pub fn last(&self) -> u64 {
+        self.pen.state.lock().unwrap().last
+    }
+
+    /// Falls silent; the number of the last event.
+    pub fn pause(&self) -> u64 {
+        let mut state = self.pen.state.lock().unwrap();
+        state.is_silent = true;
+        state.last
+    }
+
+    /// Speaks again.
+    pub fn resume(&self) {
+        self.pen.state.lock().unwrap().is_silent = false;
+    }
+
+    /// Publishes one more event into every channel.
+    pub fn one_more(&self) {
+        self.burst(1, NOTE.len());
+    }
+
+    /// Publishes events with notes of this size, all at once.
+    pub fn burst(&self, count: u64, bytes: usize) {
+        let note = "x".repeat(bytes);
+        let mut state = self.pen.state.lock().unwrap();
+        for _ in 0..count {
+            self.pen.write(&mut state, &note);
+        }
+    }
+
+    /// How often it had to repeat an attempt.
+    pub fn retried(&self) -> u64 {
+        self.pen.publisher.stats().retried
+    }
+
+    /// Waits until everything is sent. Nothing may be left, and nothing may have given way.
+    pub async fn close(&self) {
+        self.task.abort();
+        let unsent = self.pen.publisher.close(DEADLINE).await;
+        assert_eq!(unsent.events, 0, "the producer is left with events");
+        let stats = self.pen.publisher.stats();
+        assert_eq!(stats.dropped, 0, "the producer had to drop events: {stats:?}");
+    }
+}
+
+async fn speak(pen: Arc<Pen>, pace: Duration) {
+    let mut pace = tokio::time::interval(pace);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        pace.tick().await;
+        pen.speak();
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}

@@ -1,0 +1,251 @@
+//! Replicas behind a balancer, readers and a producer under way.
+
+use std::time::{Duration, Instant};
+
+use crewcast_events::{EventId, Keys, Namespaces};
+use crewcast_test_servers::{Proxy, RedisServer, free_port};
+use serde_json::Value;
+
+use crate::{
+    producer::Producer,
+    reader::{Kind, Reader},
+    support::{balancer::Balancer, gateway::Gateway},
+    verdict::Verdict,
+};
+
+/// What is published to, and read.
+pub const CHANNELS: [&str; 4] = ["run:r1", "graph:abc", "run:r2", "graph:def"];
+/// How long anything may take before a test fails: longer than every timeout of the product.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where events are published and logged.
+pub trait Broker {
+    /// The address for gateways and producers.
+    fn url(&self) -> String;
+    /// What a channel's log holds, oldest first.
+    fn log(&self, channel: &str) -> Vec<String>;
+}
+
+impl Broker for RedisServer {
+    fn url(&self) -> String {
+        RedisServer::url(self)
+    }
+
+    fn log(&self, channel: &str) -> Vec<String> {
+        let key = Keys::default().log(&channel.parse().unwrap());
+        self.run(&[b"LRANGE", key.as_bytes(), b"0", b"-1"])
+    }
+}
+
+/// How the stage is set.
+#[derive(Clone)]
+pub struct Setup {
+    pub replicas: usize,
+    pub readers: usize,
+    /// Between two events of a channel.
+    pub pace: Duration,
+    /// Of runs and graphs.
+    pub log_length: u32,
+    pub log_age: Duration,
+    /// Further settings of every replica.
+    pub settings: Vec<(&'static str, String)>,
+    /// A proxy stands between the broker, which is one Redis then, and each replica, and the producer.
+    pub proxied: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            replicas: 3,
+            readers: 12,
+            pace: Duration::from_millis(10),
+            log_length: 100_000,
+            log_age: Duration::from_secs(3600),
+            settings: Vec::new(),
+            proxied: false,
+        }
+    }
+}
+
+/// A replica that can be replaced by another one on its address.
+pub struct Replica {
+    pub gateway: Gateway,
+    pub proxy: Option<Proxy>,
+    settings: Vec<(&'static str, String)>,
+}
+
+impl Replica {
+    async fn start(broker: &dyn Broker, setup: &Setup) -> Self {
+        let proxy = link(broker, setup).await;
+        let url = proxy.as_ref().map_or(broker.url(), Proxy::url);
+        let (length, age) = (setup.log_length.to_string(), format!("{}s", setup.log_age.as_secs()));
+        let mut settings = vec![
+            ("CREWCAST_BROKER__URL", url),
+            ("CREWCAST_LISTEN", format!("127.0.0.1:{}", free_port())),
+            ("CREWCAST_LOG__LEVEL", "info".to_owned()),
+            ("CREWCAST_NAMESPACES__RUN__LOG__LENGTH", length.clone()),
+            ("CREWCAST_NAMESPACES__GRAPH__LOG__LENGTH", length),
+            ("CREWCAST_NAMESPACES__RUN__LOG__AGE", age.clone()),
+            ("CREWCAST_NAMESPACES__GRAPH__LOG__AGE", age),
+        ];
+        settings.extend(setup.settings.iter().cloned());
+        Self { gateway: serve(&settings).await, proxy, settings }
+    }
+
+    /// Starts another one on its address, once it has ended; returns when that is ready.
+    pub async fn succeed(&mut self) {
+        self.gateway = serve(&self.settings).await;
+    }
+
+    /// How often its link to the broker came back.
+    pub async fn reconnects(&self) -> f64 {
+        self.gateway.metric("crewcast_broker_reconnects_total", "").await
+    }
+}
+
+/// What stands between the broker and whoever connects to it.
+async fn link(broker: &dyn Broker, setup: &Setup) -> Option<Proxy> {
+    match setup.proxied {
+        true => Some(Proxy::start(broker.url().strip_prefix("redis://").expect("one Redis")).await),
+        false => None,
+    }
+}
+
+async fn serve(settings: &[(&'static str, String)]) -> Gateway {
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    Gateway::start(&settings).await
+}
+
+pub struct Stage {
+    pub replicas: Vec<Replica>,
+    pub balancer: Balancer,
+    pub readers: Vec<Reader>,
+    pub producer: Producer,
+    pub producer_link: Option<Proxy>,
+}
+
+impl Stage {
+    /// Sets up everything, and returns when events flow to every reader.
+    pub async fn start(broker: &dyn Broker, setup: Setup) -> Self {
+        let mut replicas = Vec::new();
+        for _ in 0..setup.replicas {
+            replicas.push(Replica::start(broker, &setup).await);
+        }
+        let addresses: Vec<String> = replicas.iter().map(|replica| replica.gateway.public.clone()).collect();
+        let balancer = Balancer::over(&addresses).await;
+        let mut readers = Vec::new();
+        for n in 0..setup.readers {
+            let kind = if n / CHANNELS.len() % 3 == 2 { Kind::Plain } else { Kind::Client };
+            readers.push(Reader::start(kind, CHANNELS[n % CHANNELS.len()], &balancer.address));
+        }
+        let mut namespaces = Namespaces::default();
+        for name in ["run", "graph"] {
+            let log = &mut namespaces.0.get_mut(name).unwrap().log;
+            (log.length, log.age) = (setup.log_length, setup.log_age);
+        }
+        let producer_link = link(broker, &setup).await;
+        let url = producer_link.as_ref().map_or(broker.url(), Proxy::url);
+        let producer = Producer::start(&url, namespaces, setup.pace).await;
+        let stage = Self { replicas, balancer, readers, producer, producer_link };
+        stage.flow(20).await;
+        for replica in &stage.replicas {
+            assert!(replica.gateway.metric("crewcast_connections", "").await > 0.0, "each replica has readers");
+        }
+        stage
+    }
+
+    /// Waits until every reader has had this many more events.
+    pub async fn flow(&self, more: usize) {
+        let due: Vec<usize> = self.readers.iter().map(|reader| reader.count() + more).collect();
+        let all_had = || self.readers.iter().zip(&due).all(|(reader, due)| reader.count() >= *due);
+        self.until("events flow", all_had).await;
+    }
+
+    /// Waits until `condition` holds.
+    pub async fn until(&self, what: &str, condition: impl Fn() -> bool) {
+        self.until_async(what, async || condition()).await;
+    }
+
+    /// Likewise, for what has to be asked for.
+    pub async fn until_async(&self, what: &str, condition: impl AsyncFn() -> bool) {
+        let began = Instant::now();
+        while !condition().await {
+            assert!(began.elapsed() < DEADLINE, "did not come about: {what}\n{}", self.state());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Sends new connections to all replicas but one.
+    pub fn pass_over(&self, replica: usize) {
+        let others = self.replicas.iter().enumerate().filter(|(n, _)| *n != replica);
+        self.balancer.spread_over(&others.map(|(_, other)| other.gateway.public.clone()).collect::<Vec<_>>());
+    }
+
+    /// Sends new connections to all replicas.
+    pub fn pass_to_all(&self) {
+        self.pass_over(self.replicas.len());
+    }
+
+    /// Ends the producer and waits for its last event at every reader; then judges and prints the line.
+    pub async fn finish(&self, broker: &dyn Broker, fault: &str) -> Verdict {
+        self.settle(broker).await;
+        let verdict = Verdict::of(fault, self.replicas.len(), &self.readers, self.producer.last());
+        verdict.print();
+        verdict
+    }
+
+    /// Ends the producer and waits for its last event at every reader. The log has to hold the truth.
+    pub async fn settle(&self, broker: &dyn Broker) {
+        let last = self.producer.pause();
+        self.caught_up(last).await;
+        // One behind the last: had that come twice, it would have been seen.
+        self.producer.one_more();
+        self.producer.close().await;
+        let last = self.producer.last();
+        self.caught_up(last).await;
+        for channel in CHANNELS {
+            assert_is_whole(channel, &broker.log(channel), last);
+        }
+    }
+
+    async fn caught_up(&self, last: u64) {
+        self.until(&format!("every reader has event {last}"), || self.readers.iter().all(|r| r.last() >= last)).await;
+    }
+
+    /// Where everybody stands, for those who have to find out why.
+    fn state(&self) -> String {
+        let mut lines = vec![format!("the producer is at {}", self.producer.last())];
+        for reader in &self.readers {
+            let seen = reader.seen();
+            lines.push(format!(
+                "{:?} {}: at {:?}, {} events, sockets {}, cuts {:?}, resets {:?}, is reading: {}",
+                reader.kind,
+                reader.channel,
+                seen.last_id,
+                seen.events,
+                seen.connected.len(),
+                seen.cuts,
+                seen.resets,
+                reader.is_reading()
+            ));
+        }
+        for replica in &self.replicas {
+            let log = replica.gateway.log();
+            lines.push(format!("replica {}:", replica.gateway.public));
+            lines.extend(log.iter().rev().take(12).rev().cloned());
+        }
+        lines.join("\n")
+    }
+}
+
+/// What the log still holds ends with the last event, each once and in order.
+fn assert_is_whole(channel: &str, log: &[String], last: u64) {
+    let mut before: Option<EventId> = None;
+    for (expected, message) in (last + 1 - log.len() as u64..).zip(log) {
+        let event: Value = serde_json::from_str(message).unwrap();
+        assert_eq!(event["n"], expected, "{channel}: the producer's events stand in the log once and in order");
+        let id = EventId::of_message(message.as_bytes()).unwrap();
+        assert!(before.is_none() || id.continues(before), "{channel}: {id} behind {before:?}");
+        before = Some(id);
+    }
+}

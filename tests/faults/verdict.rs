@@ -1,0 +1,179 @@
+//! What came of a fault, counted.
+
+use std::{collections::BTreeSet, fmt, io::Write, time::Duration};
+
+use crate::reader::Reader;
+
+/// What is wrong with what one reader saw.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Events that never came, and no `reset` stands where they are missing.
+    pub lost: u64,
+    /// Events that never came, and the reader was told.
+    pub told: u64,
+    /// Events that came once more.
+    pub doubled: u64,
+    /// Events that came behind a later one.
+    pub disordered: u64,
+    pub resets: u64,
+    pub gaps: u64,
+}
+
+impl Faults {
+    fn with(self, other: Self, of: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            lost: of(self.lost, other.lost),
+            told: of(self.told, other.told),
+            doubled: of(self.doubled, other.doubled),
+            disordered: of(self.disordered, other.disordered),
+            resets: of(self.resets, other.resets),
+            gaps: of(self.gaps, other.gaps),
+        }
+    }
+
+    pub fn add(&mut self, more: Self) {
+        *self = self.with(more, |a, b| a + b);
+    }
+
+    /// What has been added since `before`. An event that was missing and has come is no longer lost.
+    pub fn since(self, before: Self) -> Self {
+        self.with(before, u64::saturating_sub)
+    }
+}
+
+/// Follows the numbers of one reader's events, which should be 1, 2, 3 …
+#[derive(Debug, Default)]
+pub struct Ledger {
+    highest: u64,
+    missing: BTreeSet<u64>,
+    /// Nothing has come since the last `reset`.
+    is_reset: bool,
+    faults: Faults,
+}
+
+impl Ledger {
+    pub fn event(&mut self, n: u64) {
+        let skipped = self.highest + 1..n;
+        if n <= self.highest && self.missing.remove(&n) {
+            self.faults.disordered += 1;
+        } else if n <= self.highest {
+            self.faults.doubled += 1;
+        } else if self.is_reset {
+            self.faults.told += skipped.end - skipped.start;
+        } else {
+            self.missing.extend(skipped);
+        }
+        self.is_reset = false;
+        self.highest = self.highest.max(n);
+    }
+
+    pub fn reset(&mut self) {
+        self.faults.resets += 1;
+        self.is_reset = true;
+    }
+
+    pub fn gap(&mut self) {
+        self.faults.gaps += 1;
+    }
+
+    /// The highest number so far.
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// The faults so far. What has not come yet is none.
+    pub fn faults(&self) -> Faults {
+        Faults { lost: self.missing.len() as u64, ..self.faults }
+    }
+}
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    pub fault: String,
+    pub replicas: usize,
+    /// The number of the last event.
+    pub events: u64,
+    /// Of each reader, in words that find it again.
+    pub readers: Vec<(String, Faults)>,
+    /// The longest time between two events at any reader, the fault included.
+    pub silence: Duration,
+}
+
+/// The head of the table whose lines are [`Verdict`]s.
+pub const HEAD: &str = "\
+| fault | replicas | readers | events each | lost | doubled | disordered | resets | longest silence |
+|---|---|---|---|---|---|---|---|---|";
+
+impl Verdict {
+    pub fn of(fault: &str, replicas: usize, readers: &[Reader], events: u64) -> Self {
+        let judged = readers.iter().map(|reader| {
+            let seen = reader.seen();
+            let about = format!("{:?} {} sockets {}", reader.kind, reader.channel, seen.connected.len());
+            (about, seen.ledger.faults())
+        });
+        let silence = readers.iter().map(|reader| reader.seen().silence).max().unwrap_or_default();
+        Self { fault: fault.to_owned(), replicas, events, readers: judged.collect(), silence }
+    }
+
+    fn sum(&self, of: impl Fn(&Faults) -> u64) -> u64 {
+        self.readers.iter().map(|(_, faults)| of(faults)).sum()
+    }
+
+    /// Prints the line, past what catches a test's output.
+    pub fn print(&self) {
+        let _ = writeln!(std::io::stderr(), "{self}");
+    }
+
+    /// Everything once and in order, and nobody was told anything else.
+    #[track_caller]
+    pub fn assert_whole(&self) {
+        let odd: Vec<_> = self.readers.iter().filter(|(_, faults)| *faults != Faults::default()).collect();
+        assert!(odd.is_empty(), "{}: {odd:#?}", self.fault);
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, replicas, events, readers, silence } = self;
+        let [lost, doubled, disordered, resets] =
+            [self.sum(|f| f.lost), self.sum(|f| f.doubled), self.sum(|f| f.disordered), self.sum(|f| f.resets)];
+        write!(
+            f,
+            "| {fault} | {replicas} | {} | {events} | {lost} | {doubled} | {disordered} | {resets} | {:.1} s |",
+            readers.len(),
+            silence.as_secs_f64()
+        )
+    }
+}
+
+/// Without these the suite could not fail.
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `0` stands for a reset.
+    fn faults(numbers: &[u64]) -> Faults {
+        let mut ledger = Ledger::default();
+        for &n in numbers {
+            match n {
+                0 => ledger.reset(),
+                n => ledger.event(n),
+            }
+        }
+        ledger.faults()
+    }
+
+    #[test]
+    fn each_fault_is_counted_as_what_it_is() {
+        let none = Faults::default();
+        assert_eq!(faults(&[1, 2, 3]), none);
+        assert_eq!(faults(&[1, 4]), Faults { lost: 2, ..none });
+        assert_eq!(faults(&[2]), Faults { lost: 1, ..none });
+        assert_eq!(faults(&[1, 2, 2, 3]), Faults { doubled: 1, ..none });
+        assert_eq!(faults(&[1, 3, 2]), Faults { disordered: 1, ..none });
+        assert_eq!(faults(&[1, 3, 2, 2]), Faults { disordered: 1, doubled: 1, ..none });
+        assert_eq!(faults(&[1, 2, 0, 6, 7]), Faults { told: 3, resets: 1, ..none });
+        assert_eq!(faults(&[1, 2, 0, 3, 6]), Faults { lost: 2, resets: 1, ..none });
+    }
+}
