@@ -73,6 +73,11 @@ impl Held {
         self.judged = self.events.len();
     }
 
+    /// How many of the held, from the oldest on, the read under way says something about.
+    pub(super) fn judged(&self) -> usize {
+        self.judged
+    }
+
     /// The oldest logged message is none of the log's whose head was read: it is live. Only if it was heard
     /// before that read began, and does not continue `position`.
     pub(super) fn resolve_beyond(&mut self, head: Option<EventId>, position: Option<EventId>) {

@@ -45,7 +45,7 @@ pub(super) enum Need {
 pub(super) struct Unsettled {
     pub(super) channel: Channel,
     pub(super) need: Need,
-    serial: u64,
+    pub(super) serial: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -120,21 +120,29 @@ impl Line {
 
     /// What is to be read; the read begins after this.
     pub(super) fn unsettled(&mut self, need: Need) -> Unsettled {
-        self.held.begin_read();
+        self.begin_read(need);
         Unsettled { channel: self.channel().clone(), need, serial: self.serial }
     }
 
     /// Takes what was read for a line that was unsettled, if it is this one.
     pub(super) fn take(&mut self, unsettled: &Unsettled, page: &Page) -> Need {
+        if unsettled.serial != self.serial {
+            return Need::Nothing;
+        }
         let need = match unsettled.need {
-            _ if unsettled.serial != self.serial => Need::Nothing,
             Need::Nothing => Need::Nothing,
             Need::Behind(_) => self.settle(page),
-            Need::Verify(_) => self.verify(page),
+            Need::Verify(behind) => self.verify(behind, page),
         };
-        // If it asks for more, that read begins now.
-        self.held.begin_read();
+        self.begin_read(need);
         need
+    }
+
+    /// Only when there is one to begin: another may be under way.
+    fn begin_read(&mut self, need: Need) {
+        if need != Need::Nothing {
+            self.held.begin_read();
+        }
     }
 
     pub(super) fn position(&self) -> Option<EventId> {
@@ -157,6 +165,7 @@ impl Line {
 
     /// Takes the next message of the channel.
     pub(super) fn accept(&mut self, event: Event) -> Accepted {
+        self.heard_live |= event.id().is_none();
         if self.phase != Phase::Live {
             self.held.push(event);
             return Accepted::Done;
@@ -256,14 +265,16 @@ impl Line {
     }
 
     /// Takes what was read for [`Need::Verify`]: held messages that the log has are repeats, the others are live.
-    pub(super) fn verify(&mut self, page: &Page) -> Need {
+    /// The page says so of the offsets that it spans, and of the message that it was asked for.
+    pub(super) fn verify(&mut self, behind: u64, page: &Page) -> Need {
         let ids: Vec<Option<EventId>> = page.entries.iter().map(|raw| EventId::of_message(raw)).collect();
         let last = ids.last().copied().flatten().map_or(0, |id| id.offset());
         let offset = self.offset();
         let mut is_asked_for = true;
-        for event in self.held.take_all() {
-            match event.id() {
-                Some(id) if id.offset() <= offset && (is_asked_for || id.offset() <= last) => {
+        let judged = self.held.judged();
+        for (place, event) in self.held.take_all().into_iter().enumerate() {
+            match event.id().filter(|_| place < judged) {
+                Some(id) if id.offset() <= offset && (is_asked_for || (behind + 1..=last).contains(&id.offset())) => {
                     is_asked_for = false;
                     if !ids.contains(&Some(id)) {
                         self.held.push(event.into_live());
