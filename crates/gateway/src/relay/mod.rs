@@ -188,4 +188,6 @@ impl Sink for Relay {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
