@@ -76,6 +76,8 @@ pub(super) struct Line {
     recheck: bool,
     /// The log holds another history than the position's, which is to be read from its beginning.
     is_rewritten: bool,
+    /// A reset that goes into the room with the event that it announces.
+    announced: Option<Item>,
     /// Whether live events were heard here: then a lost link may have cost some.
     heard_live: bool,
     received: metrics::Counter,
@@ -105,6 +107,7 @@ impl Line {
             held: Held::default(),
             recheck: false,
             is_rewritten: false,
+            announced: None,
             heard_live: false,
             check: Check { due: Instant::now(), quiet: 0 },
         }
@@ -242,7 +245,8 @@ impl Line {
         for raw in &page.entries {
             let Ok(event) = Event::parse(raw.clone()) else { continue };
             match event.id() {
-                Some(id) if id.continues(self.position) || self.was_just_reset(&event, page) => {
+                // The first entry behind a reset has no predecessor to continue.
+                Some(id) if id.continues(self.position) || self.announced.is_some() => {
                     self.forward(event);
                     repaired += 1;
                 }
@@ -293,17 +297,19 @@ impl Line {
         }
     }
 
+    /// What tells this line's state from others, its room apart.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> String {
+        let Self { phase, position, held, recheck, is_rewritten, heard_live, .. } = self;
+        format!("{phase:?} {position:?} {held:?} {recheck} {is_rewritten} {heard_live}")
+    }
+
     fn offset(&self) -> u64 {
         self.position.map_or(0, |id| id.offset())
     }
 
     fn holds(&self, id: EventId) -> bool {
         self.position == Some(id) || self.room.holds(id)
-    }
-
-    fn was_just_reset(&self, event: &Event, page: &Page) -> bool {
-        // The first entry behind a reset has no predecessor to continue.
-        self.position.is_none() && page.entries.first() == Some(event.raw())
     }
 
     fn forward(&mut self, event: Event) {
@@ -320,15 +326,25 @@ impl Line {
                 self.retain.live
             }
         };
-        self.room.append(Item::Event(event), self.position, retain);
+        let event = Item::Event(event);
+        match self.announced.take() {
+            Some(reset) => self.room.append_announced(reset, event, self.position, retain),
+            None => self.room.append(event, self.position, retain),
+        }
     }
 
     fn reset(&mut self, reason: ResetReason, page: &Page) {
         counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
         let from = page.entries.first().and_then(|raw| EventId::of_message(raw));
         tracing::warn!(channel = %self.room.channel(), reason = reason.label(), "the log does not continue the position");
-        self.position = if from.is_some() { None } else { page.head };
-        self.room.append(Item::Reset { reason, from }, self.position, false);
+        let reset = Item::Reset { reason, from };
+        if from.is_some() {
+            self.position = None;
+            self.announced = Some(reset);
+        } else {
+            self.position = page.head;
+            self.room.append(reset, self.position, false);
+        }
     }
 
     fn gap(&mut self, missed: Option<u64>) {
