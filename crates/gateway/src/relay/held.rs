@@ -10,7 +10,7 @@ const MAX_EVENTS: usize = 4096;
 const MAX_BYTES: usize = 8 << 20;
 
 /// In the order in which they were heard.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub(super) struct Held {
     events: VecDeque<Event>,
     bytes: usize,

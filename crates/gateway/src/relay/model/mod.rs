@@ -9,7 +9,7 @@
 //! only there; each live message once, and where some may be missing, a gap; at rest the reader stands at
 //! the head.
 
-mod server;
+pub(super) mod server;
 mod witness;
 mod world;
 
