@@ -188,6 +188,8 @@ impl Sink for Relay {
 }
 
 #[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
 mod join_tests;
 #[cfg(test)]
 mod model;
