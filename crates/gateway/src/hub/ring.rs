@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crewcast_events::EventId;
 
-use super::{Budget, Entry};
+use super::{Budget, Entry, Item};
 
 /// Entries that a ring keeps while all rings together hold too much: a channel that is read must not lose
 /// what arrives in one go. Quiet rings give way instead (`relay/watch.rs`).
@@ -50,34 +50,40 @@ impl Ring {
         self.bytes += entry.weight();
         self.budget.take(entry.weight());
         self.entries.push_back(entry);
-        while self.is_over() {
-            self.evict();
-        }
+        // The newest entry always stays: an event larger than the ring must still reach its readers.
+        while self.is_over() && self.evict(1) {}
     }
 
     fn is_over(&self) -> bool {
         let limits = &self.budget.limits;
-        // The newest entry always stays: an event larger than the ring must still reach its readers.
-        (self.entries.len() > 1 && (self.entries.len() > limits.events || self.bytes > limits.bytes))
+        self.entries.len() > limits.events
+            || self.bytes > limits.bytes
             || (self.entries.len() > FLOOR && self.budget.is_exceeded())
     }
 
-    /// Gives up the oldest entries until so many are left.
+    /// Gives up the oldest entries until so many are left, or what goes together is.
     pub(crate) fn trim_to(&mut self, entries: usize) {
-        while self.entries.len() > entries {
-            self.evict();
-        }
+        while self.entries.len() > entries && self.evict(entries.min(1)) {}
         self.entries.shrink_to(entries);
     }
 
-    fn evict(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
+    /// Gives up the oldest entry, unless fewer than `least` would be left. A reset goes together with the
+    /// event that it announces: the place between them looks like a channel's beginning, and whoever came upon
+    /// it without the mark would take what follows for all there is.
+    fn evict(&mut self, least: usize) -> bool {
+        let announces = |entry: &Arc<Entry>| matches!(entry.item(), Item::Reset { from: Some(_), .. });
+        let together = if self.entries.front().is_some_and(announces) { 2 } else { 1 };
+        if self.entries.is_empty() || self.entries.len() < together + least {
+            return false;
+        }
+        for entry in self.entries.drain(..together) {
             self.first += 1;
             self.bytes -= entry.weight();
             self.budget.give_back(entry.weight());
             self.live_evicted += u64::from(entry.is_live());
             self.position_before = entry.position();
         }
+        true
     }
 
     pub(crate) fn first(&self) -> u64 {

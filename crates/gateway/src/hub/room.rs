@@ -103,11 +103,17 @@ impl Room {
     pub fn append(&self, item: Item, position: Option<EventId>, retain: bool) {
         let entry = Arc::new(Entry::new(item, position));
         let mut state = self.state.lock();
-        state.position = position;
-        if retain && entry.event().is_some() {
-            state.retained = Some(entry.clone());
-        }
-        state.ring.push(entry);
+        state.push(entry, retain);
+        state.ring_all();
+    }
+
+    /// Adds a reset together with the event that it announces. Whoever began between the two would take the
+    /// channel for one that begins with that event.
+    pub fn append_announced(&self, reset: Item, event: Item, position: Option<EventId>, retain: bool) {
+        let (reset, event) = (Arc::new(Entry::new(reset, None)), Arc::new(Entry::new(event, position)));
+        let mut state = self.state.lock();
+        state.push(reset, false);
+        state.push(event, retain);
         state.ring_all();
     }
 
@@ -148,6 +154,14 @@ impl Room {
 }
 
 impl State {
+    fn push(&mut self, entry: Arc<Entry>, retain: bool) {
+        self.position = entry.position();
+        if retain && entry.event().is_some() {
+            self.retained = Some(entry.clone());
+        }
+        self.ring.push(entry);
+    }
+
     fn ring_all(&mut self) {
         if !self.open {
             return;

@@ -178,3 +178,32 @@ fn what_was_read_before_the_past_was_forgotten_is_not_shown_after_it() {
     room.open(Some(id), Some(Arc::new(Entry::new(logged(id), Some(id)))));
     assert!(member.opened_now().unwrap().retained.is_none());
 }
+
+#[test]
+fn no_reader_comes_upon_what_a_reset_announces_without_the_reset() {
+    let reset = |from| Item::Reset { reason: crewcast_events::ResetReason::Trimmed, from: Some(from) };
+    let (hub, mut demands) = Hub::new(limits());
+    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
+    let room = room_of(demands.try_recv().unwrap());
+    room.open(None, None);
+    let ids = chain(9);
+    room.append_announced(reset(ids[2]), logged(ids[2]), Some(ids[2]), false);
+    room.append(logged(ids[3]), Some(ids[3]), false);
+    room.append(logged(ids[4]), Some(ids[4]), false);
+    let mut entries = Vec::new();
+    assert!(matches!(member.read(0, 1, &mut entries), Caught::Entries), "the ring is full and holds the reset");
+    room.append(logged(ids[5]), Some(ids[5]), false);
+    match member.read(0, 16, &mut entries) {
+        Caught::FellOff { first, position, .. } => assert_eq!((first, position), (2, Some(ids[2]))),
+        other => panic!("{other:?}"),
+    }
+    // A ring that gives way keeps its newest entry, and what goes with it.
+    room.append_announced(reset(ids[7]), logged(ids[7]), Some(ids[7]), false);
+    room.trim();
+    entries.clear();
+    assert!(matches!(member.read(5, 16, &mut entries), Caught::Entries));
+    assert!(matches!(entries[0].item(), Item::Reset { .. }));
+    assert_eq!((entries.len(), entries[1].id()), (2, Some(ids[7])));
+    hub.forget_past(&channel());
+    assert_eq!(hub.held_bytes(), 0);
+}

@@ -192,4 +192,10 @@ impl Sink for Relay {
 }
 
 #[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
+mod join_tests;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
