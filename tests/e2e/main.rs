@@ -27,6 +27,7 @@ mod revocation;
 mod secrets;
 mod slow;
 mod sse;
+mod storm;
 mod support;
 mod too_many;
 mod traces;
