@@ -27,6 +27,7 @@ mod revocation;
 mod secrets;
 mod slow;
 mod sse;
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod too_many;

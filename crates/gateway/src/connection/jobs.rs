@@ -13,7 +13,7 @@ use super::Shared;
 use crate::{
     auth::{AuthError, Identity},
     broker::BrokerError,
-    replay::LogPage,
+    replay::{LogPage, Stretch},
 };
 
 /// How long a job that the broker did not serve waits for its next try.
@@ -72,10 +72,10 @@ impl Jobs {
         }
     }
 
-    pub(super) fn page(&mut self, shared: &Shared, key: u32, channel: Channel, offset: u64) {
+    pub(super) fn page(&mut self, shared: &Shared, key: u32, channel: Channel, stretch: Stretch) {
         let history = shared.history.clone();
         self.push(async move {
-            let page = retrying(|| history.clone().page(channel.clone(), offset)).await;
+            let page = retrying(|| history.clone().page(channel.clone(), stretch)).await;
             Done::Page { key, channel, page }
         });
     }

@@ -11,11 +11,13 @@ use super::{Budget, Entry, Item};
 const FLOOR: usize = 16;
 
 /// Entries by sequence number. Sequence numbers count every entry of this replica's channel, marks
-/// included, and have nothing to do with offsets.
+/// included, and have nothing to do with offsets. What is put in front of the ring counts below zero.
 pub(crate) struct Ring {
     entries: VecDeque<Arc<Entry>>,
     /// The sequence number of the oldest entry held, or of the next one when empty.
-    first: u64,
+    first: i64,
+    /// Nothing has left the ring: its beginning is where the log behind it ends.
+    is_whole: bool,
     bytes: usize,
     /// Live events that have left the ring.
     live_evicted: u64,
@@ -31,6 +33,7 @@ impl Ring {
         Self {
             entries: VecDeque::new(),
             first: 0,
+            is_whole: true,
             bytes: 0,
             live_evicted: 0,
             live_total: 0,
@@ -54,6 +57,34 @@ impl Ring {
         while self.is_over() && self.evict(1) {}
     }
 
+    /// Puts a stretch of the log, oldest first, in front of the ring; `before` is the id before the stretch, where
+    /// that is known. Taken is what leads up to the ring's beginning without a hole, as far as there is room: a
+    /// past never makes a ring give up an entry, and all pasts together leave half of the memory to what comes.
+    pub(crate) fn prepend(&mut self, before: Option<EventId>, stretch: &[Arc<Entry>]) {
+        let begin = self.position_before;
+        let leads_here = |entry: &Arc<Entry>| begin.is_some() && entry.id() == begin;
+        let Some(last) = stretch.iter().rposition(leads_here).filter(|_| self.is_whole) else { return };
+        for index in (0..=last).rev() {
+            let entry = &stretch[index];
+            let before = index.checked_sub(1).map_or(before, |index| stretch[index].id());
+            if !entry.id().is_some_and(|id| id.continues(before)) || !self.has_room_for_past(entry) {
+                return;
+            }
+            self.first -= 1;
+            self.bytes += entry.weight();
+            self.budget.take(entry.weight());
+            self.position_before = before;
+            self.entries.push_front(entry.clone());
+        }
+    }
+
+    fn has_room_for_past(&self, entry: &Entry) -> bool {
+        let limits = &self.budget.limits;
+        self.entries.len() < limits.events
+            && self.bytes + entry.weight() <= limits.bytes
+            && self.budget.held() + entry.weight() <= limits.total_bytes / 2
+    }
+
     fn is_over(&self) -> bool {
         let limits = &self.budget.limits;
         self.entries.len() > limits.events
@@ -63,6 +94,7 @@ impl Ring {
 
     /// Gives up the oldest entries until so many are left, or what goes together is.
     pub(crate) fn trim_to(&mut self, entries: usize) {
+        self.is_whole = false;
         while self.entries.len() > entries && self.evict(entries.min(1)) {}
         self.entries.shrink_to(entries);
     }
@@ -78,6 +110,7 @@ impl Ring {
         }
         for entry in self.entries.drain(..together) {
             self.first += 1;
+            self.is_whole = false;
             self.bytes -= entry.weight();
             self.budget.give_back(entry.weight());
             self.live_evicted += u64::from(entry.is_live());
@@ -86,29 +119,29 @@ impl Ring {
         true
     }
 
-    pub(crate) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> i64 {
         self.first
     }
 
-    pub(crate) fn next(&self) -> u64 {
-        self.first + self.entries.len() as u64
+    pub(crate) fn next(&self) -> i64 {
+        self.first + self.entries.len() as i64
     }
 
-    pub(crate) fn get(&self, sequence: u64) -> Option<&Arc<Entry>> {
-        self.entries.get(sequence.checked_sub(self.first)? as usize)
+    pub(crate) fn get(&self, sequence: i64) -> Option<&Arc<Entry>> {
+        self.entries.get(usize::try_from(sequence - self.first).ok()?)
     }
 
     /// The channel's position right before the entry `sequence` (which may be the next one).
-    pub(crate) fn position_before(&self, sequence: u64) -> Option<EventId> {
-        match sequence.checked_sub(self.first + 1) {
-            Some(index) => self.entries.get(index as usize).and_then(|entry| entry.position()),
-            None => self.position_before,
+    pub(crate) fn position_before(&self, sequence: i64) -> Option<EventId> {
+        match usize::try_from(sequence - self.first - 1) {
+            Ok(index) => self.entries.get(index).and_then(|entry| entry.position()),
+            Err(_) => self.position_before,
         }
     }
 
     /// Live events before the entry `sequence`, since the ring began. Linear: only for readers that fell off.
-    pub(crate) fn live_before(&self, sequence: u64) -> u64 {
-        let held = sequence.saturating_sub(self.first) as usize;
+    pub(crate) fn live_before(&self, sequence: i64) -> u64 {
+        let held = usize::try_from(sequence - self.first).unwrap_or(0);
         self.live_evicted + self.entries.iter().take(held).filter(|entry| entry.is_live()).count() as u64
     }
 
@@ -117,12 +150,12 @@ impl Ring {
     }
 
     /// Where a reader goes on that has seen everything up to `id`: behind its entry, or at the entry that continues it.
-    pub(crate) fn behind(&self, id: EventId) -> Option<u64> {
+    pub(crate) fn behind(&self, id: EventId) -> Option<i64> {
         let newest_first = self.entries.iter().enumerate().rev();
         for (index, entry) in newest_first {
             match entry.id() {
-                Some(held) if held == id => return Some(self.first + index as u64 + 1),
-                Some(held) if held.continues(Some(id)) => return Some(self.first + index as u64),
+                Some(held) if held == id => return Some(self.first + index as i64 + 1),
+                Some(held) if held.continues(Some(id)) => return Some(self.first + index as i64),
                 _ => {}
             }
         }

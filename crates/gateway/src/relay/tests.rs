@@ -13,7 +13,7 @@ use std::sync::Arc;
 struct Fixture {
     line: Line,
     member: Member,
-    read: u64,
+    read: i64,
     ids: Vec<EventId>,
 }
 
@@ -77,7 +77,7 @@ impl Fixture {
     fn seen(&mut self) -> Vec<String> {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         self.member.read(self.read, 1000, &mut entries);
-        self.read += entries.len() as u64;
+        self.read += entries.len() as i64;
         let text = |entry: &Arc<Entry>| match entry.item() {
             Item::Event(event) => match event.id() {
                 Some(id) => id.offset().to_string(),

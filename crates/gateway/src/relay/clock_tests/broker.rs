@@ -46,6 +46,10 @@ impl Sink for Lossy {
     fn link(&self, link: Link) {
         self.sink.link(link);
     }
+
+    fn missed(&self, channels: &[Channel]) {
+        self.sink.missed(channels);
+    }
 }
 
 impl LossyBroker {

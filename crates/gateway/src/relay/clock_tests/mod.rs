@@ -33,7 +33,7 @@ struct Bench {
 /// A member, and what it has seen: offsets, and marks by name.
 struct Watcher {
     member: Member,
-    next: u64,
+    next: i64,
 }
 
 fn text(item: &Item) -> String {
@@ -48,7 +48,7 @@ impl Watcher {
     fn seen(&mut self) -> Vec<String> {
         let mut entries = Vec::new();
         assert!(!matches!(self.member.read(self.next, 1000, &mut entries), Caught::FellOff { .. }));
-        self.next += entries.len() as u64;
+        self.next += entries.len() as i64;
         entries.iter().map(|entry| text(entry.item())).collect()
     }
 }
@@ -79,7 +79,7 @@ impl Bench {
 
     /// What a reader sees that comes back with `since` and reads until there is nothing more.
     async fn resume(&self, since: Option<EventId>) -> Vec<String> {
-        let history = History::new(self.broker.clone());
+        let history = History::new(self.broker.clone(), self.hub.clone());
         let member = self.hub.join(&self.channel, &Arc::new(Wake::default()), 0);
         let mut reader = Reader::new(member, Start::Since(since.map_or(Since::Beginning, Since::After)));
         let mut entries = Vec::new();
@@ -88,8 +88,8 @@ impl Bench {
                 Read::Opened(_) | Read::Entries => {}
                 Read::Idle if reader.is_in_ring() => break,
                 Read::Idle => sleep(Duration::from_millis(1)).await,
-                Read::NeedsPage(offset) => {
-                    let page = history.clone().page(self.channel.clone(), offset).await.expect("read");
+                Read::NeedsPage(stretch) => {
+                    let page = history.clone().page(self.channel.clone(), stretch).await.expect("read");
                     reader.take_page(&page, &mut entries);
                 }
             }

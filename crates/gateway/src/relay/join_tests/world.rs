@@ -15,7 +15,7 @@ use super::{
 use crate::{
     broker::{Page, Snapshot},
     hub::{Caught, Demand, Entry, Hub, Item, Member, RingLimits, Wake},
-    replay::{LogPage, Read, Reader, Start},
+    replay::{LogPage, Read, Reader, Start, Stretch},
 };
 
 /// Entries of the ring, of a page, and of one read of the ring: few, so that four events fill each.
@@ -45,9 +45,9 @@ enum Joining {
 }
 
 /// Something asked of the server, and its answer.
-struct Asked<T> {
+struct Asked<T, A> {
     what: T,
-    answer: Option<Page>,
+    answer: Option<A>,
     /// How much was published when it was answered.
     at: Option<usize>,
 }
@@ -57,7 +57,7 @@ pub(super) struct World {
     hub: Arc<Hub>,
     /// Keeps the room wanted before the reader comes, and sees all that enters it.
     first: Member,
-    next: u64,
+    next: i64,
     server: Server,
     published: usize,
     /// By the number of their publication; from the subscription's confirmation on.
@@ -65,11 +65,11 @@ pub(super) struct World {
     heard: usize,
     joining: Joining,
     line: Line,
-    repair: Option<Asked<Unsettled>>,
+    repair: Option<Asked<Unsettled, Page>>,
     wake: Arc<Wake>,
     reader: Option<Reader>,
     ready: bool,
-    page: Option<Asked<u64>>,
+    page: Option<Asked<u64, LogPage>>,
     /// What the last page was, and how often in a row it was the same.
     last_page: Option<(u64, usize, usize)>,
     same_pages: usize,
@@ -175,7 +175,7 @@ impl World {
             self.next = first;
             self.first.read(first, 100, &mut entries);
         }
-        self.next += entries.len() as u64;
+        self.next += entries.len() as i64;
         for entry in entries {
             let _ = write!(self.ring_log, "{:?} ", entry.item());
         }
@@ -266,7 +266,12 @@ impl World {
             }
             Read::Entries => true,
             Read::Idle => return self.ready = false,
-            Read::NeedsPage(offset) => {
+            Read::NeedsPage(stretch) => {
+                // Who comes back is read for from somewhat before its place on.
+                let offset = match stretch {
+                    Stretch::Behind(offset) => offset,
+                    Stretch::Resume(id) => id.offset() - 1,
+                };
                 self.page = Some(Asked { what: offset, answer: None, at: None });
                 false
             }
@@ -277,7 +282,10 @@ impl World {
 
     fn answer_page(&mut self) {
         if let Some(asked) = &mut self.page {
-            asked.answer = Some(self.server.page(asked.what, PAGE));
+            let page = LogPage::new(self.server.page(asked.what, PAGE), asked.what);
+            self.hub.prepend(self.line.channel(), page.at, &page.entries);
+            let _ = write!(self.reader_log, "P{}@{} ", self.published, self.ring_log.len());
+            asked.answer = Some(page);
             asked.at = Some(self.published);
         }
     }
@@ -292,7 +300,7 @@ impl World {
             self.last_page = this;
             let _ = write!(self.reader_log, "p{at}@{} ", self.ring_log.len());
             let mut entries = Vec::new();
-            reader.take_page(&LogPage::from(page), &mut entries);
+            reader.take_page(&page, &mut entries);
             self.ready = true;
             self.see(&entries);
         }

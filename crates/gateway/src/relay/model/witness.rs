@@ -10,7 +10,7 @@ use crate::hub::{Caught, Entry, Item, Member};
 /// What one reader has seen, checked as it comes.
 pub(super) struct Witness {
     member: Member,
-    next: u64,
+    next: i64,
     /// Where the reader stands; `None` until the room is open.
     pub(super) position: Option<Option<EventId>>,
     /// The first id that a reset announced.
@@ -36,7 +36,7 @@ impl Witness {
         self.position.get_or_insert(opened.position);
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         while matches!(self.member.read(self.next, 1000, &mut entries), Caught::Entries) {
-            self.next += entries.len() as u64;
+            self.next += entries.len() as i64;
             entries.drain(..).for_each(|entry| self.see(&entry, server));
         }
         assert!(self.awaited.is_none(), "a reset announced {:?}, which did not come", self.awaited);

@@ -2,6 +2,7 @@
 
 mod captures;
 mod failovers;
+mod many;
 mod outages;
 mod reading;
 mod topologies;
