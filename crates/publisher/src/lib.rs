@@ -52,9 +52,12 @@ mod claims;
 mod emit;
 #[cfg(feature = "http")]
 mod http;
+mod lane;
 mod publisher;
 mod queue;
+mod rank;
 mod redis;
+mod spool;
 mod tally;
 mod trace;
 mod worker;
@@ -69,6 +72,7 @@ pub use emit::{MissionEmitter, RunEmitter, ToolCall, ToolEmitter};
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
 pub use publisher::{PublishError, Publisher, Unsent};
-pub use queue::DropPolicy;
+pub use rank::DropPolicy;
 pub use redis::{DIRECTORY_AGE, MAX_STATE_KEY, ONCE_AGE, PoolSetupError, RedisTransport, pool};
+pub use spool::SpoolError;
 pub use tally::Stats;

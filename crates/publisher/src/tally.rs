@@ -27,10 +27,16 @@ pub(crate) enum Reason {
     Closed,
     /// An emitter was given an id that is none.
     Invalid,
+    /// It gave way in a full queue, and the spool is full as well.
+    SpoolFull,
+    /// It gave way in a full queue, and the disk did not take it.
+    SpoolFailed,
+    /// It was in the spool and is torn, damaged or gone.
+    SpoolDamaged,
 }
 
 impl Reason {
-    const COUNT: usize = 7;
+    const COUNT: usize = 10;
 
     fn label(self) -> &'static str {
         match self {
@@ -41,6 +47,9 @@ impl Reason {
             Reason::Live => "live",
             Reason::Closed => "closed",
             Reason::Invalid => "invalid",
+            Reason::SpoolFull => "spool_full",
+            Reason::SpoolFailed => "spool_failed",
+            Reason::SpoolDamaged => "spool_damaged",
         }
     }
 }
@@ -63,6 +72,7 @@ pub(crate) struct Tally {
     dropped: AtomicU64,
     said: [Mutex<Said>; Reason::COUNT],
     said_away: Mutex<Said>,
+    said_spool: Mutex<Said>,
 }
 
 #[derive(Default)]
@@ -102,6 +112,13 @@ impl Tally {
         metrics::counter!("crewcast_publisher_retried_total").increment(1);
         if let Some(attempts) = self.said_away.lock().due(1) {
             tracing::warn!(attempts, why, "events wait: publishing is repeated");
+        }
+    }
+
+    /// The disk does not do what the spool asks of it. What is lost by that is counted by itself.
+    pub(crate) fn spool_failed(&self, why: &str) {
+        if let Some(times) = self.said_spool.lock().due(1) {
+            tracing::warn!(times, why, "the spool does not work as it should");
         }
     }
 
