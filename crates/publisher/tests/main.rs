@@ -6,6 +6,7 @@ mod emitters;
 #[cfg(feature = "http")]
 mod http;
 mod publisher;
+mod spool;
 mod support;
 #[cfg(feature = "otel")]
 mod trace;

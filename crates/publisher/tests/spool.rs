@@ -1,0 +1,363 @@
+//! The spool: what finds no room in memory, and what a process leaves to the next one.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crewcast_events::{Keys, Namespaces};
+use crewcast_publisher::{AppendError, Builder, ConnectError, Publisher, Transport, Unsent};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Fake, Meddling, RedisServer, TestRecorder, assert_chain, channel, eyes, log, until, with_namespaces,
+};
+
+const CLOSE: Duration = Duration::from_secs(30);
+const CHANNELS: [&str; 3] = ["graph:a", "graph:b", "run:c"];
+
+fn roomy() -> Namespaces {
+    let mut namespaces = Namespaces::default();
+    for namespace in namespaces.0.values_mut() {
+        namespace.log.length = 100_000;
+    }
+    namespaces
+}
+
+/// A publisher with little room in memory.
+fn small(directory: &Path) -> Builder {
+    Publisher::builder().queue_events(100).spool(directory)
+}
+
+fn to(server: &RedisServer) -> Arc<dyn Transport> {
+    Arc::new(with_namespaces(server, roomy()))
+}
+
+fn emit(publisher: &Publisher, name: &str, numbers: impl Iterator<Item = u64>) {
+    for n in numbers {
+        publisher.publish(name, &json!({"type": "x", "n": n})).unwrap();
+    }
+}
+
+async fn numbers(server: &RedisServer, name: &str) -> Vec<u64> {
+    let messages = log(server, name).await;
+    assert_chain(&messages, None);
+    messages.iter().map(|message| serde_json::from_str::<Value>(message).unwrap()["n"].as_u64().unwrap()).collect()
+}
+
+async fn assert_whole(server: &RedisServer, name: &str, count: u64) {
+    assert_eq!(numbers(server, name).await, (1..=count).collect::<Vec<_>>(), "{name}");
+}
+
+fn segments(directory: &Path) -> usize {
+    let names = directory.read_dir().unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".spool")).count()
+}
+
+#[tokio::test]
+async fn an_outage_and_a_restart_in_it_lose_and_double_nothing() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
+    emit(&publisher, "graph:a", 1..=10);
+    until("the first are published", async || publisher.queued() == 0).await;
+    // It hangs: what is sent to it is executed when it goes on, whether anybody waits for it still or not.
+    server.pause();
+    for n in 1..=1020 {
+        emit(&publisher, "graph:a", 5 * n + 6..=5 * n + 10);
+        emit(&publisher, "graph:b", n..=n);
+    }
+    let unsent = publisher.close(Duration::from_millis(200)).await;
+    assert_eq!(unsent, Unsent { spooled: 5100 + 1020, ..Unsent::default() });
+    assert_eq!(publisher.stats().dropped, 0);
+
+    let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
+    assert_eq!(publisher.spooled(), 5100 + 1020);
+    emit(&publisher, "graph:a", 5111..=5200);
+    server.resume();
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    assert_eq!(publisher.stats().dropped, 0);
+    assert_whole(&server, "graph:a", 5200).await;
+    assert_whole(&server, "graph:b", 1020).await;
+    assert_eq!(segments(directory.path()), 0, "what is sent is not kept");
+}
+
+#[tokio::test]
+async fn while_it_runs_the_backlog_is_sent_before_what_is_newer() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let away = Arc::new(AtomicBool::new(true));
+    let hook = {
+        let away = away.clone();
+        move |_: &_| away.load(Ordering::SeqCst).then(|| AppendError::Unavailable("away".to_owned()))
+    };
+    let transport = Arc::new(Meddling::recording(with_namespaces(&server, roomy())).before(hook));
+    let publisher = small(directory.path()).try_with_transport(transport).unwrap();
+    for name in CHANNELS {
+        emit(&publisher, name, 1..=500);
+    }
+    assert_eq!((publisher.queued(), publisher.spooled()), (100, 1400));
+    away.store(false, Ordering::SeqCst);
+    for n in 501..=2000 {
+        for name in CHANNELS {
+            emit(&publisher, name, n..=n);
+        }
+        if n % 10 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    until("all is sent", async || publisher.queued() + publisher.spooled() == 0).await;
+    for name in CHANNELS {
+        assert_whole(&server, name, 2000).await;
+    }
+    assert_eq!(segments(directory.path()), 0);
+    assert_eq!((publisher.stats().published, publisher.stats().dropped), (6000, 0));
+}
+
+#[tokio::test]
+async fn many_short_lives_with_lost_answers_are_one_long_one() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
+    let lossy = || {
+        let (before, after) = (random.clone(), random.clone());
+        let lost = |random: &Mutex<fastrand::Rng>| {
+            (random.lock().u8(..3) == 0).then(|| AppendError::Unavailable("lost".to_owned()))
+        };
+        let meddling = Meddling::recording(with_namespaces(&server, roomy()));
+        Arc::new(meddling.before(move |_| lost(&before)).after(move |_| lost(&after)))
+    };
+    let mut sent = 0;
+    for _ in 0..12 {
+        let publisher =
+            Publisher::builder().queue_events(30).spool(directory.path()).try_with_transport(lossy()).unwrap();
+        for n in sent + 1..=sent + 150 {
+            for name in CHANNELS {
+                emit(&publisher, name, n..=n);
+            }
+        }
+        sent += 150;
+        let patience = random.lock().u64(..120);
+        let unsent = publisher.close(Duration::from_millis(patience)).await;
+        assert_eq!((unsent.events, publisher.stats().dropped), (0, 0));
+    }
+    let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    for name in CHANNELS {
+        assert_whole(&server, name, sent).await;
+    }
+}
+
+const CHILD_URL: &str = "SPOOL_TEST_URL";
+const CHILD_DIRECTORY: &str = "SPOOL_TEST_DIRECTORY";
+
+/// No test by itself: the process that the next one kills.
+#[tokio::test]
+#[ignore = "started by the next test"]
+async fn child() {
+    let (Ok(url), Ok(directory)) = (std::env::var(CHILD_URL), std::env::var(CHILD_DIRECTORY)) else { return };
+    let pool = crewcast_publisher::pool(&url, 2).unwrap();
+    let transport = crewcast_publisher::RedisTransport::new(pool, Keys::default(), String::new(), roomy());
+    let publisher = small(Path::new(&directory)).try_with_transport(Arc::new(transport)).unwrap();
+    emit(&publisher, "graph:a", 1..=5100);
+    println!("\nemitted");
+    std::future::pending::<()>().await;
+}
+
+#[tokio::test]
+async fn what_was_spilled_survives_a_kill() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    server.pause();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["spool::child", "--exact", "--ignored", "--nocapture"])
+        .envs([(CHILD_URL, server.url()), (CHILD_DIRECTORY, directory.path().to_str().unwrap().to_owned())])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "emitted"), "the child ended early");
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
+    assert_eq!(publisher.spooled(), 5000, "all but the hundred that memory had room for");
+    emit(&publisher, "graph:a", 5101..=5150);
+    server.resume();
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    let numbers = numbers(&server, "graph:a").await;
+    assert!(numbers.ends_with(&(101..=5150).collect::<Vec<_>>()), "{numbers:?}");
+    assert!(numbers.is_sorted_by(|a, b| a < b), "of the first hundred some may have arrived, and none twice");
+}
+
+#[tokio::test]
+async fn dropping_the_last_clone_keeps_everything() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let publisher = small(directory.path()).try_with_transport(Arc::new(Fake::away())).unwrap();
+    emit(&publisher, "graph:a", 1..=300);
+    drop(publisher);
+    let publisher = Mutex::new(None);
+    until("the spool is free", async || {
+        let opened = small(directory.path()).try_with_transport(to(&server));
+        *publisher.lock() = opened.ok();
+        publisher.lock().is_some()
+    })
+    .await;
+    let publisher = publisher.into_inner().unwrap();
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    assert_whole(&server, "graph:a", 300).await;
+}
+
+#[tokio::test]
+async fn one_event_that_is_refused_spoils_no_other_behind_it() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let publisher = small(directory.path()).try_with_transport(Arc::new(Fake::away())).unwrap();
+    for n in 1..=300 {
+        let kind = if n % 70 == 0 { "bad" } else { "x" };
+        publisher.publish("graph:a", &json!({"type": kind, "n": n})).unwrap();
+    }
+    assert_eq!(publisher.close(Duration::ZERO).await.spooled, 300);
+    let spoilt = |append: &crewcast_publisher::Append| {
+        let bad = append.entries.iter().any(|entry| entry.body.kind() == "bad");
+        bad.then(|| AppendError::Refused("bad".to_owned()))
+    };
+    let transport = Arc::new(Meddling::recording(with_namespaces(&server, roomy())).before(spoilt));
+    let publisher = small(directory.path()).try_with_transport(transport).unwrap();
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    let expected: Vec<u64> = (1..=300).filter(|n| n % 70 != 0).collect();
+    assert_eq!((numbers(&server, "graph:a").await, publisher.stats().dropped), (expected, 4));
+}
+
+#[tokio::test]
+async fn state_and_claims_are_kept_with_their_events() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let publisher = small(directory.path()).org("acme").try_with_transport(Arc::new(Fake::away())).unwrap();
+    publisher.run("r1").with_crew("abc").boot(&json!({"topic": "tides"}));
+    let event = json!({"type": "session_state"});
+    publisher.publish_with_state("session:s", &event, "phase", &json!({"n": 1})).unwrap();
+    publisher.publish_with_state("session:s", &event, "gone", &1).unwrap();
+    publisher.publish_removing_state("session:s", &event, "gone").unwrap();
+    assert_eq!(publisher.close(Duration::ZERO).await.spooled, 4);
+
+    // The org travels with the events, whatever the next publisher's is.
+    let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    let mut redis = eyes(&server).await;
+    let key = Keys::default().state(&channel("session:s"));
+    let state: Vec<(String, String)> = redis::cmd("HGETALL").arg(key).query_async(&mut redis).await.unwrap();
+    assert_eq!(state, [("phase".to_owned(), r#"{"n":1}"#.to_owned())]);
+    let key = Keys::default().directory_entry(crewcast_events::Kind::Run, "r1");
+    let owner: Option<String> = redis::cmd("HGET").arg(key).arg("org").query_async(&mut redis).await.unwrap();
+    assert_eq!(owner.as_deref(), Some("acme"));
+    assert_eq!(log(&server, "run:r1").await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_events_are_not_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Arc::new(Fake::away());
+    let publisher = small(directory.path()).try_with_transport(fake.clone()).unwrap();
+    emit(&publisher, "graph:a", 1..=100);
+    // In a full queue a live event that matters more takes the place of a logged one, which goes to disk.
+    publisher.publish_live("graph:a", r#"{"type":"done"}"#).unwrap();
+    publisher.publish_live("graph:a", r#"{"type":"a_progress"}"#).unwrap();
+    assert_eq!((publisher.queued(), publisher.spooled(), publisher.stats().dropped), (100, 1, 1));
+    let unsent = publisher.close(Duration::ZERO).await;
+    assert_eq!((unsent.events, unsent.spooled), (1, 100));
+    assert_eq!(unsent.by_channel[&channel("graph:a")], [r#"{"type":"done"}"#]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_spool_gives_way_as_a_full_queue_does_and_says_so() {
+    let recorder = TestRecorder::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let directory = tempfile::tempdir().unwrap();
+    let fake = Arc::new(Fake::away());
+    let publisher = small(directory.path()).spool_bytes(50_000).try_with_transport(fake.clone()).unwrap();
+    let tools = publisher.tools("abc", "r1", "a1");
+    let call = tools.start("one", &());
+    for n in 0..500 {
+        call.progress(format!("{n}"), None);
+    }
+    call.end(0, crewcast_publisher::Outcome::Success);
+    let kept = publisher.spooled() as i64;
+    assert!(kept > 30, "{kept}");
+    assert_eq!(recorder.value("crewcast_publisher_spooled_events"), kept);
+    assert_eq!(recorder.value("crewcast_publisher_dropped_total{spool_full}"), 402 - kept);
+    assert_eq!(recorder.value("crewcast_publisher_dropped_total{queue_full}"), 0);
+    fake.set_away(false);
+    until("all is sent", async || publisher.queued() + publisher.spooled() == 0).await;
+    let seen = fake.seen();
+    assert_eq!(seen.len() as i64, 100 + kept);
+    assert_eq!(
+        (seen[0].as_str(), seen[seen.len() - 1].as_str()),
+        ("append graph:abc tool_start", "append graph:abc tool_end")
+    );
+    assert_eq!(recorder.value("crewcast_publisher_spooled_events"), 0);
+}
+
+#[tokio::test]
+async fn a_torn_or_damaged_file_costs_what_stood_there_and_is_counted() {
+    let recorder = TestRecorder::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let publisher = small(directory.path()).try_with_transport(Arc::new(Fake::away())).unwrap();
+    emit(&publisher, "graph:a", 1..=200);
+    assert_eq!(publisher.close(Duration::ZERO).await.spooled, 200);
+    let file = directory.path().join("0000000001.spool");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes.truncate(bytes.len() - 3);
+    let at = bytes.windows(7).position(|window| window == br#""n":150"#).unwrap();
+    bytes[at + 4] = b'9';
+    std::fs::write(&file, bytes).unwrap();
+    let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
+    assert_eq!(recorder.value("crewcast_publisher_dropped_total{spool_damaged}"), 2);
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    // The last record written is that of the queue's last event: 101 to 200 were spilled before 1 to 100.
+    let expected: Vec<u64> = (1..=200).filter(|n| ![100, 150].contains(n)).collect();
+    assert_eq!(numbers(&server, "graph:a").await, expected);
+}
+
+#[tokio::test]
+async fn a_disk_that_refuses_leaves_what_memory_can_do() {
+    let recorder = TestRecorder::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let directory = tempfile::tempdir().unwrap();
+    let spooled = directory.path().join("spool");
+    let fake = Arc::new(Fake::away());
+    let publisher = small(&spooled).try_with_transport(fake.clone()).unwrap();
+    std::fs::remove_dir_all(&spooled).unwrap();
+    emit(&publisher, "graph:a", 1..=150);
+    assert_eq!(recorder.value("crewcast_publisher_dropped_total{spool_failed}"), 50);
+    fake.set_away(false);
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    assert_eq!(fake.seen().len(), 100);
+}
+
+#[tokio::test]
+async fn a_spool_that_is_in_use_or_unusable_is_an_error_that_says_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = small(directory.path()).try_with_transport(Arc::new(Fake::default())).unwrap();
+    let Err(error) = small(directory.path()).try_with_transport(Arc::new(Fake::default())) else { panic!("twice") };
+    assert!(matches!(error, ConnectError::Spool(_)) && error.to_string().contains("of its own"), "{error}");
+    // Closing lets go of it, whoever holds a clone still.
+    one.close(CLOSE).await;
+    small(directory.path()).try_with_transport(Arc::new(Fake::default())).unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let Err(error) = small(&file).try_with_transport(Arc::new(Fake::default())) else { panic!("a file") };
+    assert!(error.to_string().contains("may write to"), "{error}");
+}
