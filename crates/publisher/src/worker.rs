@@ -171,6 +171,9 @@ impl Worker {
     /// - a late attempt under the old name (a server that was frozen) finds the gap as we did: nothing raises that
     ///   producer's number any more.
     ///
+    /// This holds for gaps of servers that take writes. A replica that lags must refuse, since it may still get the batch
+    /// and be promoted.
+    ///
     /// What is left: a producer's key that is gone while the log stands. It expires a day (or the log's age, if that is
     /// longer) after the producer's last append, and may be evicted where `maxmemory-policy` is not `noeviction`. A batch
     /// whose answer was lost, and that is repeated only after that, is doubled.

@@ -3,6 +3,7 @@
 mod append;
 mod claim;
 mod emitters;
+mod failover;
 #[cfg(feature = "http")]
 mod http;
 mod publisher;
