@@ -240,6 +240,59 @@ async fn one_event_that_is_refused_spoils_no_other_behind_it() {
 }
 
 #[tokio::test]
+async fn the_name_that_follows_a_gap_outlives_the_process() {
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let publisher = small(directory.path()).try_with_transport(Arc::new(Fake::away())).unwrap();
+    emit(&publisher, "graph:a", 1..=300);
+    assert_eq!(publisher.close(Duration::ZERO).await.spooled, 300);
+    // The first batch is confirmed; then the log has forgotten its producer. The batch is appended under the new name,
+    // and its answer lost.
+    let behind_a_gap = |append: &crewcast_publisher::Append| append.entries.iter().any(|entry| of(entry) > 128);
+    let gap = move |append: &crewcast_publisher::Append| match append.once {
+        crewcast_publisher::Once::Sequence { first, .. } if first > 1 => Some(AppendError::Gap { expected: 1 }),
+        _ => None,
+    };
+    let lost = move |append: &_| behind_a_gap(append).then(|| AppendError::Unavailable("lost".to_owned()));
+    let transport = Arc::new(Meddling::recording(with_namespaces(&server, roomy())).before(gap).after(lost));
+    let publisher = small(directory.path()).try_with_transport(transport).unwrap();
+    until("it is appended under the new name", async || log(&server, "graph:a").await.len() == 256).await;
+    assert_eq!(publisher.close(Duration::ZERO).await.spooled, 172);
+
+    let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    assert_whole(&server, "graph:a", 300).await;
+}
+
+/// The event's number.
+fn of(entry: &crewcast_publisher::Entry) -> u64 {
+    serde_json::from_slice::<Value>(entry.body.object()).unwrap()["n"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn files_that_are_removed_under_a_publisher_cost_their_events_and_no_others() {
+    let recorder = TestRecorder::default();
+    let _local = metrics::set_default_local_recorder(&recorder);
+    let server = RedisServer::start();
+    let directory = tempfile::tempdir().unwrap();
+    let away = Arc::new(AtomicBool::new(true));
+    let hook = {
+        let away = away.clone();
+        move |_: &_| away.load(Ordering::SeqCst).then(|| AppendError::Unavailable("away".to_owned()))
+    };
+    let transport = Arc::new(Meddling::recording(with_namespaces(&server, roomy())).before(hook));
+    let publisher = small(directory.path()).try_with_transport(transport).unwrap();
+    emit(&publisher, "graph:a", 1..=300);
+    std::fs::remove_file(directory.path().join("0000000001.spool")).unwrap();
+    away.store(false, Ordering::SeqCst);
+    until("the rest is sent", async || publisher.queued() + publisher.spooled() == 0).await;
+    assert_eq!(recorder.value("crewcast_publisher_dropped_total{spool_damaged}"), 200);
+    emit(&publisher, "graph:a", 301..=310);
+    assert_eq!(publisher.close(CLOSE).await, Unsent::default());
+    assert_eq!(numbers(&server, "graph:a").await, (1..=100).chain(301..=310).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn state_and_claims_are_kept_with_their_events() {
     let server = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
