@@ -159,28 +159,36 @@ async fn many_short_lives_with_lost_answers_are_one_long_one() {
 
 const CHILD_URL: &str = "SPOOL_TEST_URL";
 const CHILD_DIRECTORY: &str = "SPOOL_TEST_DIRECTORY";
+const CHILD_ARRIVES: &str = "SPOOL_TEST_ARRIVES";
 
-/// No test by itself: the process that the next one kills.
+/// No test by itself: the process that the next ones kill. No answer reaches it; what it sends arrives or does not.
 #[tokio::test]
-#[ignore = "started by the next test"]
+#[ignore = "started by the tests that kill it"]
 async fn child() {
-    let (Ok(url), Ok(directory)) = (std::env::var(CHILD_URL), std::env::var(CHILD_DIRECTORY)) else { return };
+    let [Ok(url), Ok(directory), Ok(arrives)] = [CHILD_URL, CHILD_DIRECTORY, CHILD_ARRIVES].map(std::env::var) else {
+        return;
+    };
     let pool = crewcast_publisher::pool(&url, 2).unwrap();
-    let transport = crewcast_publisher::RedisTransport::new(pool, Keys::default(), String::new(), roomy());
+    let redis = crewcast_publisher::RedisTransport::new(pool, Keys::default(), String::new(), roomy());
+    let lost = || Some(AppendError::Unavailable("lost".to_owned()));
+    let transport = Meddling::recording(redis);
+    let transport =
+        if arrives == "true" { transport.after(move |_| lost()) } else { transport.before(move |_| lost()) };
     let publisher = small(Path::new(&directory)).try_with_transport(Arc::new(transport)).unwrap();
     emit(&publisher, "graph:a", 1..=5100);
+    until("an attempt is over", async || publisher.stats().retried > 0).await;
     println!("\nemitted");
     std::future::pending::<()>().await;
 }
 
-#[tokio::test]
-async fn what_was_spilled_survives_a_kill() {
+/// Kills a publisher that has spilled 5,000 events, and answers what the log has once another has sent them.
+async fn log_after_a_kill(arrives: bool) -> Vec<u64> {
     let server = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
-    server.pause();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["spool::child", "--exact", "--ignored", "--nocapture"])
-        .envs([(CHILD_URL, server.url()), (CHILD_DIRECTORY, directory.path().to_str().unwrap().to_owned())])
+        .envs([(CHILD_URL, server.url()), (CHILD_ARRIVES, arrives.to_string())])
+        .env(CHILD_DIRECTORY, directory.path())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -192,11 +200,18 @@ async fn what_was_spilled_survives_a_kill() {
     let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
     assert_eq!(publisher.spooled(), 5000, "all but the hundred that memory had room for");
     emit(&publisher, "graph:a", 5101..=5150);
-    server.resume();
     assert_eq!(publisher.close(CLOSE).await, Unsent::default());
-    let numbers = numbers(&server, "graph:a").await;
-    assert!(numbers.ends_with(&(101..=5150).collect::<Vec<_>>()), "{numbers:?}");
-    assert!(numbers.is_sorted_by(|a, b| a < b), "of the first hundred some may have arrived, and none twice");
+    numbers(&server, "graph:a").await
+}
+
+#[tokio::test]
+async fn what_was_spilled_survives_a_kill() {
+    assert_eq!(log_after_a_kill(false).await, (101..=5150).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_arrived_before_a_kill_hides_nothing_that_was_spilled() {
+    assert_eq!(log_after_a_kill(true).await, (1..=5150).collect::<Vec<_>>());
 }
 
 #[tokio::test]
