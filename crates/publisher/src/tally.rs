@@ -36,7 +36,18 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    const COUNT: usize = 10;
+    const ALL: [Reason; 10] = [
+        Reason::QueueFull,
+        Reason::TooLarge,
+        Reason::Refused,
+        Reason::NotOwner,
+        Reason::Live,
+        Reason::Closed,
+        Reason::Invalid,
+        Reason::SpoolFull,
+        Reason::SpoolFailed,
+        Reason::SpoolDamaged,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -70,7 +81,7 @@ pub(crate) struct Tally {
     published: AtomicU64,
     retried: AtomicU64,
     dropped: AtomicU64,
-    said: [Mutex<Said>; Reason::COUNT],
+    said: [Mutex<Said>; Reason::ALL.len()],
     said_away: Mutex<Said>,
     said_spool: Mutex<Said>,
 }
@@ -137,6 +148,16 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_counted_apart_and_documented() {
+        let document = include_str!("../../../docs/metrics.md");
+        let row = document.lines().find(|line| line.contains("crewcast_publisher_dropped_total")).unwrap();
+        for (n, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, n);
+            assert!(row.contains(&format!("`{}`", reason.label())), "{reason:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn speaks_once_a_minute_of_all_that_happened_since() {
