@@ -8,6 +8,7 @@ mod failover;
 mod http;
 mod publisher;
 mod spool;
+mod spool_trouble;
 mod support;
 #[cfg(feature = "otel")]
 mod trace;
