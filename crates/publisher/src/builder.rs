@@ -1,14 +1,17 @@
 //! Sets up a publisher.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use crewcast_events::{Keys, Namespaces};
 
 use crate::{
     append::{AppendError, MAX_EVENT_BYTES, Transport},
     publisher::Publisher,
-    queue::{DropPolicy, Queue},
+    queue::Queue,
+    rank::DropPolicy,
     redis::{Redis, RedisSetupError, RedisTransport, Sharded, Tls, WaitReplicas},
+    spool::{self, Spool, SpoolError},
+    tally::Tally,
 };
 
 /// What a publisher's connections are called in `CLIENT LIST`.
@@ -26,6 +29,9 @@ pub enum ConnectError {
     /// The gateway's URL or the token makes no sense, or TLS could not be set up.
     #[error("{0}")]
     Http(&'static str),
+    /// The spool could not be opened.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
 }
 
 /// Everything about a publisher that is not the default. Ends with [`Builder::connect`],
@@ -45,6 +51,8 @@ pub struct Builder {
     queue_bytes: usize,
     drop_policy: DropPolicy,
     max_event_bytes: usize,
+    spool: Option<PathBuf>,
+    spool_bytes: u64,
 }
 
 impl Default for Builder {
@@ -62,6 +70,8 @@ impl Default for Builder {
             queue_bytes: 32 << 20,
             drop_policy: DropPolicy::default(),
             max_event_bytes: MAX_EVENT_BYTES,
+            spool: None,
+            spool_bytes: spool::DEFAULT_BYTES,
         }
     }
 }
@@ -145,6 +155,22 @@ impl Builder {
         self
     }
 
+    /// Keeps events in files in `directory` that find no room in the queue, and what is unsent at the end; they are
+    /// sent, in order, as soon as it is possible, by this publisher or the next one with the same directory. One
+    /// publisher at a time has a directory. It is made where there is none; its files are readable by their owner
+    /// only. Default: none. See the crate's documentation for what this holds and what it does not.
+    pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spool = Some(directory.into());
+        self
+    }
+
+    /// Most bytes of the spool's files, some hundred bytes of bookkeeping per event included. What finds no room in
+    /// it either gives way as without a spool. Default 256 MiB.
+    pub fn spool_bytes(mut self, bytes: u64) -> Self {
+        self.spool_bytes = bytes;
+        self
+    }
+
     /// Publishes to the Redis at `url`: `redis://`, `rediss://` or `unix://` for one server,
     /// `redis+sentinel://host,host/<master>`, `redis+cluster://host,host`. Waits for a first sign of life, some
     /// seconds at most.
@@ -164,7 +190,7 @@ impl Builder {
             Err(AppendError::Refused(why)) => return Err(ConnectError::Credentials(why)),
             Err(error) => tracing::warn!(%error, "events wait for the broker"),
         }
-        Ok(self.with_transport(Arc::new(transport)))
+        self.try_with_transport(Arc::new(transport))
     }
 
     /// Publishes through a gateway: `url` is its root, `token` one whose `publish` claim grants the channels.
@@ -176,12 +202,38 @@ impl Builder {
     #[cfg(feature = "http")]
     pub fn connect_http(self, url: &str, token: &str) -> Result<Publisher, ConnectError> {
         let transport = crate::http::HttpTransport::new(url, token)?;
-        Ok(self.with_transport(Arc::new(transport)))
+        self.try_with_transport(Arc::new(transport))
+    }
+
+    /// Publishes through a transport of one's own. Needs a tokio runtime. A spool that cannot be opened is told in the
+    /// log as an error, and events are kept in memory only; [`Builder::try_with_transport`] makes it an error.
+    pub fn with_transport(self, transport: Arc<dyn Transport>) -> Publisher {
+        let tally = Arc::new(Tally::default());
+        let queue = self.queue(&tally).unwrap_or_else(|error| {
+            tracing::error!(%error, "publishing without a spool");
+            Queue::new(self.queue_events, self.queue_bytes, self.drop_policy)
+        });
+        self.start(transport, queue, tally)
     }
 
     /// Publishes through a transport of one's own. Needs a tokio runtime.
-    pub fn with_transport(self, transport: Arc<dyn Transport>) -> Publisher {
+    ///
+    /// # Errors
+    /// [`ConnectError::Spool`] when the spool cannot be opened.
+    pub fn try_with_transport(self, transport: Arc<dyn Transport>) -> Result<Publisher, ConnectError> {
+        let tally = Arc::new(Tally::default());
+        let queue = self.queue(&tally)?;
+        Ok(self.start(transport, queue, tally))
+    }
+
+    fn queue(&self, tally: &Arc<Tally>) -> Result<Queue, SpoolError> {
         let queue = Queue::new(self.queue_events, self.queue_bytes, self.drop_policy);
-        Publisher::start(transport, queue, self.org, self.namespaces, self.max_event_bytes)
+        let Some(directory) = &self.spool else { return Ok(queue) };
+        let (spool, backlogs, last_ordinal) = Spool::open(directory, self.spool_bytes, tally.clone())?;
+        Ok(queue.with_spool(spool, backlogs, last_ordinal))
+    }
+
+    fn start(self, transport: Arc<dyn Transport>, queue: Queue, tally: Arc<Tally>) -> Publisher {
+        Publisher::start(transport, queue, tally, self.org, self.namespaces, self.max_event_bytes)
     }
 }
