@@ -102,10 +102,10 @@ async fn subscribers_cut_by_the_output_buffer_limit() {
     let stage = Stage::start(&redis, Setup::default()).await;
     for _ in 0..3 {
         let before = reconnects(&stage).await;
-        // What one script publishes waits in the buffer until the script has ended.
-        stage.producer.burst(100, 4 << 10);
+        // Each is more than a buffer may hold.
+        stage.producer.burst(5, 100 << 10);
         all_reconnected(&stage, &before).await;
-        stage.flow(120).await;
+        stage.flow(20).await;
     }
     let verdict = stage.finish(&redis, "output buffer limit hit, three times").await;
     verdict.assert_whole();

@@ -111,7 +111,7 @@ impl Chaos {
             Fault::RedisFrozen => self.redis.pause(),
             Fault::SubscribersKilled => self.kill_clients(&["pubsub"]).await,
             Fault::ConnectionsKilled => self.kill_clients(&["normal", "pubsub"]).await,
-            Fault::Burst => self.stage.producer.burst(100, 4 << 10),
+            Fault::Burst => self.stage.producer.burst(3, 100 << 10),
             Fault::NetworkCut => self.link(victims).refuse(),
             Fault::NetworkCutInside => self.link(victims).cut_inside(random.usize(40..180)),
             Fault::NetworkSlow => self.link(victims).delay(Duration::from_millis(random.u64(..400))),
