@@ -21,6 +21,7 @@ mod nginx;
 mod operator_files;
 mod pages;
 mod python;
+mod quiet;
 mod readme;
 mod replicas;
 mod revocation;

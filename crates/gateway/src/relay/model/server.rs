@@ -17,6 +17,8 @@ pub(in crate::relay) struct Log {
 pub(in crate::relay) struct Server {
     pub(in crate::relay) log: Log,
     past: Vec<Log>,
+    /// Every id that was the log's first.
+    pub(in crate::relay) firsts: Vec<EventId>,
     /// Every message that was ever logged, by its id. Salts make each id new.
     pub(in crate::relay) ever: Vec<EventId>,
     /// Ids that were in the log and are not, or were not for a while.
@@ -48,6 +50,7 @@ impl Server {
         let id = EventId::after(self.log.head, salt.as_bytes().try_into().expect("six digits"));
         self.ever.push(id);
         self.log.entries.push(id);
+        self.firsts.extend(self.log.entries.first());
         self.log.head = Some(id);
         id
     }
@@ -82,6 +85,7 @@ impl Server {
         let absent = self.ever.iter().filter(|id| !log.entries.contains(id));
         self.ever_absent.extend(absent);
         self.log = log;
+        self.firsts.extend(self.log.entries.first());
     }
 
     /// At most `limit` entries behind `offset`.

@@ -46,6 +46,8 @@ impl Witness {
         match entry.item() {
             Item::Reset { from, .. } => {
                 self.resets += 1;
+                let is_a_beginning = from.is_none_or(|id| server.firsts.contains(&id));
+                assert!(is_a_beginning, "behind a reset comes all that the log holds, not what follows from {from:?}");
                 self.awaited = *from;
                 self.position = Some(if from.is_some() { None } else { entry.position() });
             }
