@@ -1,6 +1,7 @@
 //! The conformance suite against a real server, and what only a server of one's own can show.
 
 mod captures;
+mod many;
 mod outages;
 mod reading;
 mod server;
