@@ -1,4 +1,5 @@
-//! The storm: replicas have died, and all their clients come to fresh ones at once, each behind an event of its own.
+//! What comes all at once: the clients of replicas that died, each behind an event of its own; the heads of all channels
+//! after a replica has lost its link.
 
 use std::{
     collections::HashSet,
@@ -275,5 +276,6 @@ async fn ten_thousand_channels_are_compared_with_their_heads_after_a_reconnect()
     let took = began.elapsed();
     let (heads, scripts) = (commandstat(&redis, "mget", "calls") - heads, scripts_run(&redis) - scripts);
     println!("{MANY} channels compared and {MISSED} repaired in {took:?}: {heads} heads and {scripts} logs were read");
-    assert_eq!(scripts, MISSED);
+    // Once; and once more where the comparison on schedule came upon the same channel in the same moment.
+    assert!((MISSED..=2 * MISSED).contains(&scripts), "{scripts} reads");
 }
