@@ -129,8 +129,8 @@ impl History {
     }
 
     /// Whoever asks while the channel is being read waits for that. The page counts for him if it shows the very
-    /// event that he has seen; that he is lost is never concluded from another's read, which may have begun before
-    /// that event was written.
+    /// event that he has seen and what follows; that he is lost is only concluded from a read of his own: another's may have
+    /// begun before that event was written.
     async fn resume(self: Arc<Self>, channel: Channel, id: EventId) -> Answer {
         for _ in 0..TURNS {
             let mut is_own = false;
@@ -140,11 +140,8 @@ impl History {
             };
             let reading = self.resuming.entry(channel.clone()).or_insert_with(begin).clone();
             let page = answer(reading).await?;
-            if page.leads_on_from(id) {
+            if is_own || page.leads_on_from(id) {
                 return Ok(page);
-            }
-            if is_own {
-                break;
             }
         }
         self.read((channel, id.offset(), PAGE)).await
@@ -181,7 +178,7 @@ impl History {
         reading.shared()
     }
 
-    /// A page that begins before `id` and leads beyond it; where events are large, from less far back.
+    /// A page that begins before `id` and gets beyond it, if the log does; where events are large, from less far back.
     async fn look_back(&self, channel: &Channel, id: EventId) -> Answer {
         let mut back = LOOK_BACK;
         loop {

@@ -125,6 +125,7 @@ async fn an_id_of_another_history_is_told() {
     let reader = f.comes_back(other).await.unwrap();
     assert_eq!(reader.seen[0], "reset unknown_id Some(1)");
     assert_eq!(reader.seen[1..], numbers(1..=20));
+    assert_eq!(f.reads(), 3, "one that does not know it, and one from the beginning");
 }
 
 /// What was read for the former owner's readers does not get into memory for the new one's.
