@@ -20,7 +20,7 @@ use crate::{
 const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) enum Done {
-    Page { key: u32, channel: Channel, page: Arc<LogPage> },
+    Page { key: u32, channel: Channel, page: Option<Arc<LogPage>> },
     Fetched { channel: Channel, offset: u64, page: Arc<LogPage> },
     Granted { key: u32, channel: Channel, result: Result<bool, BrokerError> },
     Listed { namespace: &'static str, result: Result<Vec<Channel>, BrokerError> },
@@ -128,7 +128,7 @@ impl Jobs {
 }
 
 /// Tries until the log can be read: the socket waits for the broker as long as its patience lasts.
-async fn retrying<F: Future<Output = Result<Arc<LogPage>, BrokerError>>>(read: impl Fn() -> F) -> Arc<LogPage> {
+async fn retrying<T, F: Future<Output = Result<T, BrokerError>>>(read: impl Fn() -> F) -> T {
     loop {
         match read().await {
             Ok(page) => return page,

@@ -209,12 +209,12 @@ impl Subscriptions {
         }
     }
 
-    /// A page of the log has come for one channel.
+    /// A page of the log has come for one channel, or is no longer needed.
     pub(super) fn take_page(
         &mut self,
         key: u32,
         of: &Channel,
-        page: &LogPage,
+        page: Option<&LogPage>,
         dialect: &mut dyn Dialect,
         out: &mut Actions,
     ) {

@@ -128,6 +128,11 @@ impl Hub {
         }
     }
 
+    /// Whether a channel's ring holds everything behind the event `id`.
+    pub fn leads_on_from(&self, channel: &Channel, id: EventId) -> bool {
+        self.rooms.get(channel).is_some_and(|room| room.behind(id).is_some())
+    }
+
     /// Whether all rings together hold more than they may.
     pub fn is_over_budget(&self) -> bool {
         self.budget.is_exceeded()

@@ -116,6 +116,15 @@ impl Room {
         self.state.lock().ring.prepend(before, stretch);
     }
 
+    /// See [`Member::behind`].
+    pub(crate) fn behind(&self, id: EventId) -> Option<i64> {
+        let state = self.state.lock();
+        if state.position == Some(id) && state.ring.position_before(state.ring.next()) == Some(id) {
+            return state.ring.behind(id).or(Some(state.ring.next()));
+        }
+        state.ring.behind(id)
+    }
+
     /// Keeps only the newest entry.
     pub fn trim(&self) {
         self.state.lock().ring.trim_to(1);
@@ -222,11 +231,7 @@ impl Member {
 
     /// The sequence number behind the event `id`, if the ring still leads on from there without a hole.
     pub fn behind(&self, id: EventId) -> Option<i64> {
-        let state = self.room.state.lock();
-        if state.position == Some(id) && state.ring.position_before(state.ring.next()) == Some(id) {
-            return state.ring.behind(id).or(Some(state.ring.next()));
-        }
-        state.ring.behind(id)
+        self.room.behind(id)
     }
 
     /// Copies at most `limit` entries from `sequence` on into `buffer`. `UpToDate` arms the bell again.

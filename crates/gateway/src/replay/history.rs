@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crewcast_events::{Channel, Event, EventId};
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry as MapEntry};
 use futures_util::{FutureExt, future::Shared};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
@@ -109,13 +109,17 @@ impl History {
         Arc::new(Self { broker, hub, under_way: DashMap::new(), resuming: DashMap::new(), tasks })
     }
 
-    /// A page of the log.
+    /// A page of the log; `None` when the channel's ring has come to hold what is wanted.
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn page(self: Arc<Self>, channel: Channel, stretch: Stretch) -> Answer {
+    pub async fn page(
+        self: Arc<Self>,
+        channel: Channel,
+        stretch: Stretch,
+    ) -> Result<Option<Arc<LogPage>>, BrokerError> {
         match stretch {
-            Stretch::Behind(offset) => self.read((channel, offset, PAGE)).await,
+            Stretch::Behind(offset) => self.read((channel, offset, PAGE)).await.map(Some),
             Stretch::Resume(id) => self.resume(channel, id).await,
         }
     }
@@ -131,20 +135,20 @@ impl History {
     /// Whoever asks while the channel is being read waits for that. The page counts for him if it shows the very
     /// event that he has seen and what follows; that he is lost is only concluded from a read of his own: another's may have
     /// begun before that event was written.
-    async fn resume(self: Arc<Self>, channel: Channel, id: EventId) -> Answer {
+    async fn resume(self: Arc<Self>, channel: Channel, id: EventId) -> Result<Option<Arc<LogPage>>, BrokerError> {
         for _ in 0..TURNS {
-            let mut is_own = false;
-            let begin = || {
-                is_own = true;
-                self.begin_to_resume(channel.clone(), id)
+            let (reading, is_own) = match self.resuming.entry(channel.clone()) {
+                MapEntry::Occupied(under_way) => (under_way.get().clone(), false),
+                // A read may just have ended: its page is in the ring before it is no longer under way.
+                MapEntry::Vacant(_) if self.hub.leads_on_from(&channel, id) => return Ok(None),
+                MapEntry::Vacant(vacant) => (vacant.insert(self.begin_to_resume(channel.clone(), id)).clone(), true),
             };
-            let reading = self.resuming.entry(channel.clone()).or_insert_with(begin).clone();
             let page = answer(reading).await?;
             if is_own || page.leads_on_from(id) {
-                return Ok(page);
+                return Ok(Some(page));
             }
         }
-        self.read((channel, id.offset(), PAGE)).await
+        self.read((channel, id.offset(), PAGE)).await.map(Some)
     }
 
     async fn read(self: Arc<Self>, key: Key) -> Answer {

@@ -137,12 +137,16 @@ impl Reader {
         }
     }
 
-    /// Takes the page that [`Read::NeedsPage`] asked for; entries go into `buffer`.
-    pub fn take_page(&mut self, page: &LogPage, buffer: &mut Vec<Arc<Entry>>) {
+    /// Takes what [`Read::NeedsPage`] asked for, `None` if the ring has come to hold it; entries go into `buffer`.
+    pub fn take_page(&mut self, page: Option<&LogPage>, buffer: &mut Vec<Arc<Entry>>) {
         let Place::Log { since, target, .. } = self.place else { return };
         if self.enter_ring_early(since, target) {
             return;
         }
+        let Some(page) = page else {
+            self.place = Place::Log { since, target, page: Page::Next };
+            return;
+        };
         let seen = offset_of(since);
         let entries = page.behind(seen);
         let resumed = resume(since, page.at(seen), page.first, page.head);

@@ -62,7 +62,7 @@ impl Fixture {
 struct Following {
     reader: Reader,
     /// Read and not yet taken.
-    page: Option<Arc<LogPage>>,
+    page: Option<Option<Arc<LogPage>>>,
     seen: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ impl Following {
     async fn step(&mut self, history: &Arc<History>) -> bool {
         let mut entries = Vec::new();
         if let Some(page) = self.page.take() {
-            self.reader.take_page(&page, &mut entries);
+            self.reader.take_page(page.as_deref(), &mut entries);
         }
         let more = match self.reader.read(3, &mut entries) {
             Read::Opened(opening) => {

@@ -99,6 +99,24 @@ async fn events_of_which_few_fill_a_page_are_read_from_less_far_back() {
     }
 }
 
+/// Between asking and being answered a read may have ended that others had begun.
+#[tokio::test(start_paused = true)]
+async fn who_asks_for_what_has_just_been_read_is_sent_to_the_ring() {
+    let (f, ids) = Fixture::with_log(1024, 200).await;
+    let mut late = f.reader(Start::Since(Since::After(ids[149])));
+    let mut entries = Vec::new();
+    let stretch = loop {
+        match late.reader.read(3, &mut entries) {
+            Read::NeedsPage(stretch) => break stretch,
+            _ => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    };
+    f.comes_back(ids[179]).await.unwrap();
+    late.page = Some(f.history.clone().page(f.channel.clone(), stretch).await.unwrap());
+    late.catch_up(&f.history).await;
+    assert_eq!((late.seen, f.reads()), (numbers(151..=200), 1));
+}
+
 /// A read that began before the reader's last event was written says nothing about that event.
 #[tokio::test(start_paused = true)]
 async fn nobody_is_reset_by_a_read_that_knows_less_than_he() {
