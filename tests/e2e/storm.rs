@@ -55,10 +55,10 @@ fn transport(redis: &RedisServer) -> RedisTransport {
 }
 
 /// Appends events, each batch with one call of the script.
-async fn append(transport: &RedisTransport, channel: &Channel, events: usize) -> Vec<EventId> {
+async fn append(transport: &RedisTransport, channel: Channel, events: usize) -> Vec<EventId> {
     let event = format!(r#"{{"type":"step","filler":"{}"}}"#, "x".repeat(200));
     let entries = (0..events).map(|_| Entry::new(Body::parse(event.clone()).unwrap())).collect();
-    let append = Append { channel: channel.clone(), entries, once: Once::No };
+    let append = Append { channel, entries, once: Once::No };
     transport.append(&append).await.unwrap().into_iter().map(|id| id.expect("a logged event")).collect()
 }
 
@@ -104,16 +104,19 @@ struct Follower {
 }
 
 impl Follower {
-    async fn follow(mut self, last: u64) {
+    /// Answers the open socket, to be kept: a channel that everybody leaves would be forgotten before the last has come.
+    async fn follow(mut self, last: u64) -> Option<Ws> {
         let mut up = self.crowd.replicas_are_up.subscribe();
+        let mut open = None;
         while self.has.offset() < last {
             up.wait_for(|up| *up).await.unwrap();
             // A replica that five thousand come to at once may refuse some at first.
             match self.connect().await {
-                Ok((socket, _)) => self.read(socket, last).await,
+                Ok((socket, _)) => open = self.read(socket, last).await,
                 Err(_) => tokio::time::sleep(Duration::from_millis(fastrand::u64(20..100))).await,
             }
         }
+        open
     }
 
     fn connect(&self) -> impl Future<Output = Connected> + use<> {
@@ -124,12 +127,12 @@ impl Follower {
     }
 
     /// Reads until the socket ends or the last event is there; each must continue the one before.
-    async fn read(&mut self, mut socket: Ws, last: u64) {
+    async fn read(&mut self, mut socket: Ws, last: u64) -> Option<Ws> {
         while self.has.offset() < last {
             let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message in time");
             let Some(Ok(message)) = message else {
                 self.crowd.lost.fetch_add(1, Ordering::Relaxed);
-                return;
+                return None;
             };
             let Message::Text(text) = message else { continue };
             let Some(id) = EventId::of_message(text.as_bytes()) else {
@@ -142,15 +145,22 @@ impl Follower {
                 self.crowd.arrived.fetch_add(1, Ordering::Relaxed);
             }
         }
+        Some(socket)
     }
 }
 
-/// Appends so many events to every channel, one after another.
-async fn publish(transport: &RedisTransport, events: usize) {
-    for _ in 0..events {
-        join_all((0..CHANNELS).map(|n| async move { append(transport, &crew(n), 1).await })).await;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// Appends so many events to every channel, one after another. On a thread of its own: among five thousand clients
+/// an answer of Redis would be looked at too late.
+async fn publish(redis: &RedisServer, events: usize) {
+    let transport = transport(redis);
+    let publishing = async move {
+        for _ in 0..events {
+            join_all((0..CHANNELS).map(|n| append(&transport, crew(n), 1))).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let own = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tokio::task::spawn_blocking(move || own.block_on(publishing)).await.unwrap();
 }
 
 /// Reads of logs since `before`, without what was appended meanwhile.
@@ -162,8 +172,8 @@ async fn reads(redis: &RedisServer, replicas: &[Gateway], before: usize, appende
     }
     // A read begins 128 events before what the first client has seen: no other of this test stands further back.
     assert!(counted <= (CHANNELS * REPLICAS) as f64, "{counted} reads");
-    // Beside those a relay may look into the log when it hears of a head before the event itself has arrived.
-    assert!(reads <= CHANNELS * REPLICAS + CHANNELS / 5, "{reads} reads");
+    // Beside those the relay settles what is published in the moment in which it joins a channel: once, for all of them.
+    assert!(reads <= 2 * CHANNELS * REPLICAS, "{reads} reads");
     reads
 }
 
@@ -178,7 +188,7 @@ fn start(redis: &RedisServer, ports: &[u16]) -> Vec<Gateway> {
 }
 
 /// Clients of every channel, each of which has seen all but some of the last events that are in its log.
-fn crowd_of_clients(ids: &[Vec<EventId>], ports: [u16; REPLICAS], crowd: &Arc<Crowd>) -> JoinSet<()> {
+fn crowd_of_clients(ids: &[Vec<EventId>], ports: [u16; REPLICAS], crowd: &Arc<Crowd>) -> JoinSet<Option<Ws>> {
     let mut random = fastrand::Rng::with_seed(seed());
     let crews: Vec<String> = (0..CHANNELS).map(|n| format!("c{n}")).collect();
     let token = token(json!({ "crews": crews }));
@@ -199,8 +209,8 @@ async fn a_replica_reads_a_log_once_whatever_the_number_of_clients_who_come_back
     let transport = transport(&redis);
     let mut ids = Vec::new();
     for n in 0..CHANNELS {
-        let mut all = append(&transport, &crew(n), BEFORE / 2).await;
-        all.extend(append(&transport, &crew(n), BEFORE / 2).await);
+        let mut all = append(&transport, crew(n), BEFORE / 2).await;
+        all.extend(append(&transport, crew(n), BEFORE / 2).await);
         ids.push(all);
     }
     let ports = [free_port(), free_port()];
@@ -210,7 +220,7 @@ async fn a_replica_reads_a_log_once_whatever_the_number_of_clients_who_come_back
     // From somewhere else, each behind another event.
     let (before, began) = (scripts_run(&redis), Instant::now());
     let mut clients = crowd_of_clients(&ids, ports, &crowd);
-    publish(&transport, MORE).await;
+    publish(&redis, MORE).await;
     eventually("all have arrived", || async { crowd.arrived.load(Ordering::Relaxed) == CLIENTS }).await;
     let (took, reads_at_first) = (began.elapsed(), reads(&redis, &replicas, before, MORE).await);
     println!("{CLIENTS} clients arrived within {took:.1?}; {reads_at_first} reads");
@@ -219,14 +229,15 @@ async fn a_replica_reads_a_log_once_whatever_the_number_of_clients_who_come_back
     // And back again, behind wherever death has found them.
     crowd.replicas_are_up.send_replace(false);
     replicas.iter_mut().for_each(Gateway::kill);
-    publish(&transport, MORE).await;
+    publish(&redis, MORE).await;
     let before = scripts_run(&redis);
     let replicas = start(&redis, &ports);
     let began = Instant::now();
     crowd.replicas_are_up.send_replace(true);
-    publish(&transport, MORE).await;
+    publish(&redis, MORE).await;
+    let mut sockets = Vec::new();
     while let Some(client) = clients.join_next().await {
-        client.unwrap();
+        sockets.push(client.unwrap());
     }
     let (took, reads_again) = (began.elapsed(), reads(&redis, &replicas, before, MORE).await);
     println!("{CLIENTS} clients came back within {took:.1?} after kill -9; {reads_again} reads");
@@ -245,7 +256,7 @@ async fn ten_thousand_channels_are_compared_with_their_heads_after_a_reconnect()
         async move {
             let claim = Claim { kind: Kind::Crew, id: format!("c{n}"), org: "acme".to_owned(), crew: None };
             assert_eq!(transport.claim(&claim, ClaimMode::Keep).await.unwrap(), Claimed::Done);
-            append(transport, &crew(n), 1).await;
+            append(transport, crew(n), 1).await;
         }
     });
     all.buffer_unordered(100).count().await;
@@ -264,7 +275,7 @@ async fn ten_thousand_channels_are_compared_with_their_heads_after_a_reconnect()
     assert_eq!(killed, 1);
     let mut missed = HashSet::new();
     for n in (0..MANY).step_by(MANY / MISSED) {
-        missed.insert(append(&transport, &crew(n), 1).await[0]);
+        missed.insert(append(&transport, crew(n), 1).await[0]);
     }
     let (heads, scripts) = (commandstat(&redis, "mget", "calls"), scripts_run(&redis));
     gateway.signal("CONT");
