@@ -90,12 +90,28 @@ pub struct Reader {
     live_from: i64,
     /// Live events of the ring that are behind the reader.
     live_seen: u64,
+    /// Pages in a row that held nothing, though the ring's place is further on.
+    in_vain: u32,
+    /// A reset of the ring's was read, and the event that it announces was not.
+    begins_anew: bool,
 }
+
+/// So many pages in a row that hold nothing say for certain that the log has nothing more: the first may have been
+/// read before the rest was written, and the second may have begun before the first was answered, for somebody else.
+const IN_VAIN: u32 = 3;
 
 impl Reader {
     /// A reader of the member's channel.
     pub fn new(member: Member, start: Start) -> Self {
-        Self { member, place: Place::Opening(start), position: None, live_from: 0, live_seen: 0 }
+        Self {
+            member,
+            place: Place::Opening(start),
+            position: None,
+            live_from: 0,
+            live_seen: 0,
+            in_vain: 0,
+            begins_anew: false,
+        }
     }
 
     /// The channel's name.
@@ -162,14 +178,34 @@ impl Reader {
         }
         if let Some(last) = entries.last() {
             self.position = last.id();
+            self.in_vain = 0;
             buffer.extend_from_slice(entries);
         }
         let is_behind = offset(self.position) < offset(target.position);
-        // A log that ends before the ring's place and says that nothing is missing was read before the rest was written.
-        if is_behind && (!entries.is_empty() || resumed == Resumed::Gapless) {
+        if is_behind && !entries.is_empty() {
             self.go_on_in_log(target);
+        } else if is_behind && resumed == Resumed::Gapless {
+            self.look_again(target);
         } else {
             self.enter_ring(target, buffer);
+        }
+    }
+
+    /// The log ends before the ring's place and says that nothing is missing: it was read before the rest was
+    /// written, or it has lost the history in which the ring still stands. When it goes on saying so, the reader waits
+    /// at the ring's end for the reset that the relay will put there.
+    fn look_again(&mut self, target: Target) {
+        self.in_vain += 1;
+        if self.in_vain < IN_VAIN {
+            return self.go_on_in_log(target);
+        }
+        self.in_vain = 0;
+        match self.member.opened_now() {
+            // The ring has gone on meanwhile: what is there now may be in the log.
+            Some(end) if end.next != target.next => {
+                self.go_on_in_log(Target { next: end.next, position: end.position });
+            }
+            _ => self.place = Place::Ring { next: target.next },
         }
     }
 
@@ -271,14 +307,16 @@ impl Reader {
             // Already read from the log.
             Some(id) if id.offset() <= offset(self.position) => Judged::NotMine,
             // Something is missing between: the log tells what, or that it is gone.
-            Some(id) if self.position.is_some() && !id.continues(self.position) => Judged::Hole,
+            Some(id) if !self.begins_anew && !id.continues(self.position) => Judged::Hole,
             Some(id) => {
+                self.begins_anew = false;
                 self.position = Some(id);
                 Judged::Mine
             }
             None => {
                 // Behind a reset the offsets may begin anew.
                 if let Item::Reset { from, .. } = entry.item() {
+                    self.begins_anew = from.is_some();
                     self.position = if from.is_some() { None } else { entry.position() };
                 }
                 Judged::Mine
@@ -302,6 +340,7 @@ impl Reader {
     }
 
     fn go_on_in_log(&mut self, target: Target) {
+        self.begins_anew = false;
         let since = self.position.map_or(Since::Beginning, Since::After);
         self.place = Place::Log { since, target, page: Page::Next };
     }

@@ -90,7 +90,7 @@ impl Bench {
                 Read::Idle => sleep(Duration::from_millis(1)).await,
                 Read::NeedsPage(stretch) => {
                     let page = history.clone().page(self.channel.clone(), stretch).await.expect("read");
-                    reader.take_page(&page, &mut entries);
+                    reader.take_page(page.as_deref(), &mut entries);
                 }
             }
         }

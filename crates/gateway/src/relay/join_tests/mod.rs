@@ -62,9 +62,13 @@ enum Publication {
     Live,
     /// The log loses its oldest entry.
     Trim,
+    /// The log and its head are gone.
+    Flush,
+    /// A replica takes over that did not know the last event.
+    Promote,
 }
 
-use Publication::{Live, Logged, Trim};
+use Publication::{Flush, Live, Logged, Promote, Trim};
 
 /// What is explored.
 #[derive(Clone, Debug)]
@@ -88,7 +92,7 @@ impl Plan {
     }
 
     fn may_reset(&self) -> bool {
-        self.publications.contains(&Trim)
+        self.publications.iter().any(|publication| matches!(publication, Trim | Flush | Promote))
     }
 }
 
@@ -176,5 +180,30 @@ fn a_trimmed_log_is_told_to_a_reader_that_joins() {
         plan(RESUMING, 0, 2, &[Logged, Trim, Logged]),
         plan(RESUMING, 1, 2, &[Trim, Trim, Logged]),
         plan(Start::Live, 0, 1, &[Logged, Trim, Trim, Logged]),
+    ]);
+}
+
+#[test]
+fn a_lost_history_is_told_to_a_reader_that_joins() {
+    explore_all(&[
+        plan(RESUMING, 1, 2, &[Flush, Logged, Logged]),
+        plan(RESUMING, 0, 3, &[Flush, Logged]),
+        plan(RESUMING, 1, 1, &[Logged, Flush, Logged]),
+        plan(RESUMING, 1, 1, &[Logged, Logged, Flush, Logged]),
+        plan(RESUMING, 0, 0, &[Logged, Flush, Logged]),
+        plan(Start::Live, 0, 1, &[Logged, Flush, Logged, Logged]),
+        plan(Start::Live, 0, 0, &[Logged, Logged, Flush, Logged]),
+        plan(Start::Retained, 0, 1, &[Logged, Flush, Logged]),
+    ]);
+}
+
+#[test]
+fn a_promoted_replica_is_told_to_a_reader_that_joins() {
+    explore_all(&[
+        plan(RESUMING, 1, 1, &[Logged, Promote, Logged]),
+        plan(RESUMING, 2, 2, &[Promote, Logged, Logged]),
+        plan(RESUMING, 0, 1, &[Logged, Logged, Promote]),
+        plan(Start::Live, 0, 1, &[Logged, Promote, Logged, Logged]),
+        plan(Start::Retained, 0, 1, &[Logged, Promote, Logged]),
     ]);
 }
