@@ -136,9 +136,10 @@ async fn what_a_failover_loses_is_told() {
         reader.sleep().await;
     }
     let _: i64 = group.servers[old].command(&["WAIT", "2", "5000"]).await;
-    // From here on nothing reaches a replica, and everything is confirmed.
+    // From here on nothing reaches a replica, not even into the buffers of a connection, and everything is confirmed.
     let replicas: Vec<usize> = (0..group.servers.len()).filter(|index| *index != old).collect();
     replicas.iter().for_each(|index| group.servers[*index].pause());
+    assert_eq!(group.servers[old].command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]).await, 2);
     let confirmed = stage.producer.last() + 30;
     let all_had = || stage.readers[SLEEPERS..].iter().all(|reader| reader.last() >= confirmed);
     stage.until("those who are awake have what no replica has", all_had).await;
@@ -156,6 +157,7 @@ async fn what_a_failover_loses_is_told() {
         assert_eq!(*faults, told, "{about}");
         assert!(faults.doubled == 0 || faults.resets > 0, "{about}: {faults:?}");
     }
+    assert!(verdict.readers[SLEEPERS..].iter().all(|(_, faults)| faults.resets > 0), "{:#?}", verdict.readers);
     for (about, faults) in &verdict.readers[..SLEEPERS] {
         assert_eq!(*faults, Faults::default(), "who slept misses nothing: {about}");
     }

@@ -33,6 +33,8 @@ const REDIRECTS: usize = 4;
 const HEDGE: Duration = Duration::from_millis(300);
 /// Those who meet an error all doubt; so often they look.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often Sentinels are asked although nothing has failed.
+const LOOK_FOR_MASTER_EVERY: Duration = Duration::from_secs(1);
 
 /// One server, the master of a Sentinel group, or a Cluster. Cheap to clone; connects when it is first used.
 ///
@@ -49,8 +51,11 @@ struct Inner {
     known: Mutex<Option<Arc<Topology>>>,
     /// The servers may be others than those that are known.
     doubted: AtomicBool,
-    /// Held while somebody looks; when that was last.
-    looking: tokio::sync::Mutex<Option<Instant>>,
+    /// Held while somebody looks.
+    looking: tokio::sync::Mutex<()>,
+    /// When somebody looked last.
+    looked: Mutex<Option<Instant>>,
+    is_looking_again: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -123,6 +128,8 @@ impl Redis {
                 known: Mutex::default(),
                 doubted: AtomicBool::new(false),
                 looking: tokio::sync::Mutex::default(),
+                looked: Mutex::default(),
+                is_looking_again: AtomicBool::new(false),
                 closed: AtomicBool::new(false),
             }),
         })
@@ -131,6 +138,11 @@ impl Redis {
     /// Whether it is a Cluster: its keys lie on several servers, and only those of one slot are atomic together.
     pub fn is_cluster(&self) -> bool {
         matches!(self.inner.address, Address::Cluster { .. })
+    }
+
+    /// Whether other servers may come to serve.
+    pub fn may_change(&self) -> bool {
+        !matches!(self.inner.address, Address::One(_))
     }
 
     /// Whether a server must say that it is a master before it is believed.
@@ -155,10 +167,13 @@ impl Redis {
     pub async fn topology(&self) -> RedisResult<Arc<Topology>> {
         let Some(known) = self.known() else { return self.look(self.inner.looking.lock().await, false).await };
         if !self.inner.doubted.load(Ordering::Acquire) {
+            self.look_again_sometimes();
             return Ok(known);
         }
         match self.inner.looking.try_lock() {
-            Ok(looking) if looking.is_none_or(|last| last.elapsed() >= LOOK_EVERY) => self.look(looking, false).await,
+            Ok(looking) if self.inner.looked.lock().is_none_or(|last| last.elapsed() >= LOOK_EVERY) => {
+                self.look(looking, false).await
+            }
             // Somebody looks, or has just looked: what is known serves until then.
             _ => Ok(known),
         }
@@ -184,12 +199,26 @@ impl Redis {
         self.inner.known.lock().clone()
     }
 
+    /// A master that was deposed while it hung believes in itself for a while when it wakes up: what is written
+    /// there is lost. So the Sentinels are asked from time to time, beside the commands.
+    fn look_again_sometimes(&self) {
+        let is_due = || self.inner.looked.lock().is_none_or(|last| last.elapsed() >= LOOK_FOR_MASTER_EVERY);
+        if self.masters_only() && is_due() && !self.inner.is_looking_again.swap(true, Ordering::AcqRel) {
+            let redis = self.clone();
+            tokio::spawn(async move {
+                // Who cannot be asked now is asked again.
+                let _ = redis.look_up().await;
+                redis.inner.is_looking_again.store(false, Ordering::Release);
+            });
+        }
+    }
+
     /// The next command looks who serves.
     fn doubt(&self) {
         self.inner.doubted.store(true, Ordering::Release);
     }
 
-    async fn look(&self, mut looking: MutexGuard<'_, Option<Instant>>, anew: bool) -> RedisResult<Arc<Topology>> {
+    async fn look(&self, _looking: MutexGuard<'_, ()>, anew: bool) -> RedisResult<Arc<Topology>> {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err((ErrorKind::Client, "the connections to Redis are closed").into());
         }
@@ -200,7 +229,7 @@ impl Redis {
             return Ok(known.clone());
         }
         let looked = self.inner.look(known.as_deref()).await;
-        *looking = Some(Instant::now());
+        *self.inner.looked.lock() = Some(Instant::now());
         let nodes = looked.inspect_err(|_| self.doubt())?;
         let topology = Arc::new(Topology { nodes });
         *self.inner.known.lock() = Some(topology.clone());

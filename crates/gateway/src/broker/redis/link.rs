@@ -11,7 +11,10 @@ use std::{
 use crewcast_events::Channel;
 use crewcast_publisher::{Server, be_master, connection_config};
 use parking_lot::Mutex;
-use redis::{Client, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{
+    Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep},
@@ -304,7 +307,9 @@ impl NodeLink {
         for chunk in work.subscribe.chunks(CHUNK) {
             let names = self.names_of(chunk);
             if connected.is_sharded {
-                connected.asked.count(each("SSUBSCRIBE", &names).exec_async(&mut connection)).await?;
+                let subscribe = each("SSUBSCRIBE", &names);
+                let all = connection.req_packed_commands(&subscribe, 0, names.len());
+                self.turn_away(chunk, connected.asked.count(all).await?)?;
             }
             // Returns when every channel of it is confirmed (redis 1.8.0 and later).
             connected.asked.count(connection.subscribe(names)).await?;
@@ -336,6 +341,24 @@ impl NodeLink {
         }
     }
 
+    /// What the server answered for each of these channels. Those that it does not hold are placed anew: who serves
+    /// is known better by now, or will be soon.
+    fn turn_away(&self, channels: &[Channel], answers: Vec<Value>) -> RedisResult<()> {
+        for (channel, answer) in channels.iter().zip(answers) {
+            match answer.extract_error() {
+                Ok(_) => {}
+                Err(error) if is_elsewhere(&error) => {
+                    if self.wanted.lock().lost(channel) {
+                        self.moved.lock().push(channel.clone());
+                        self.turned.notify_one();
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// The server says that a sharded channel is given up: as it was asked, or by itself, which is answered.
     fn gave_up(&self, data: &[Value]) -> bool {
         let Some(Value::BulkString(name)) = data.first() else { return false };
@@ -352,6 +375,12 @@ impl NodeLink {
         }
         given_up
     }
+}
+
+/// Whether the slot is another server's, or nobody's for the moment.
+fn is_elsewhere(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, Moved, TryAgain};
+    matches!(error.kind(), ErrorKind::Server(Moved | Ask | ClusterDown | TryAgain))
 }
 
 /// One command for each name: in a Cluster those of one command must share a slot.

@@ -31,8 +31,10 @@ use crate::{
 
 /// How long a call waits for a link that is away.
 const AWAY: Duration = Duration::from_secs(1);
-/// How often a Cluster is asked who serves, when nothing else makes it doubtful …
+/// How often a Cluster is asked who serves, when nothing else makes it doubtful: its servers say when a slot moves …
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// … and Sentinels: a master that was deposed while it hung believes in itself for a while when it wakes up …
+const LOOK_FOR_MASTER_EVERY: Duration = Duration::from_secs(1);
 /// … and how soon again when something does.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
 
@@ -180,7 +182,7 @@ impl Subscriber {
     pub(super) async fn run(&self) {
         let mut failures = 0;
         let mut look_at = Instant::now();
-        let mut look_again = interval(LOOK_EVERY);
+        let mut look_again = interval(if self.redis.masters_only() { LOOK_FOR_MASTER_EVERY } else { LOOK_EVERY });
         look_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut must_look = true;
         loop {
@@ -194,7 +196,7 @@ impl Subscriber {
             tokio::select! {
                 () = self.turned.notified() => {}
                 () = sleep_until(look_at), if must_look => {}
-                _ = look_again.tick(), if self.redis.is_cluster() => must_look = true,
+                _ = look_again.tick(), if self.redis.may_change() => must_look = true,
             }
         }
     }
@@ -332,6 +334,10 @@ impl Subscriber {
                     running
                 }
                 None => {
+                    if duties.lead.is_some() && matches!(*self.state.borrow(), State::Up) {
+                        // What every replica is told is missed until it stands.
+                        self.down(away());
+                    }
                     // One with other duties has had channels, too.
                     let here = |channel: &&Channel| node.holds(self.delivery.names.slot_of(channel));
                     moved.extend(routes.channels.iter().filter(here).cloned());
