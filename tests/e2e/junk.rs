@@ -168,7 +168,7 @@ async fn junk_in_the_control_channel_is_counted_and_the_next_revocation_counts()
 async fn junk_in_the_probe_channel_makes_nothing_ready_or_unready() {
     let redis = RedisServer::start();
     let (gateway, mut socket) = listening(&redis).await;
-    let channels: Vec<String> = redis.run(&[b"PUBSUB", b"CHANNELS", b"crewcast:{probe:*"]);
+    let channels: Vec<String> = redis.run(&[b"PUBSUB", b"CHANNELS", b"crewcast:probe:*"]);
     assert_eq!(channels.len(), 1, "{channels:?}");
     for message in [&b"\xff\xff"[..], b"", b"0123456789abcdef0123456789abcdef", &[b'x'; 100_000]] {
         redis.publish(&channels[0], message);

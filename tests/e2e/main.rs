@@ -21,12 +21,14 @@ mod nginx;
 mod operator_files;
 mod pages;
 mod python;
+mod quiet;
 mod readme;
 mod replicas;
 mod revocation;
 mod secrets;
 mod slow;
 mod sse;
+mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod too_many;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crewcast_events::{Body, EventId, Keys, Kind, Namespaces};
-use crewcast_publisher::{Claim, ClaimMode, Claimed, Publisher, RedisTransport, Transport, pool};
+use crewcast_publisher::{Claim, ClaimMode, Claimed, Publisher, Redis, RedisTransport, Transport};
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 
@@ -182,7 +182,8 @@ async fn ten_thousand_channels_subscribe_and_unsubscribe() {
 }
 
 fn redis_transport(redis: &RedisServer) -> RedisTransport {
-    RedisTransport::new(pool(&redis.url(), 2).unwrap(), Keys::default(), String::new(), Namespaces::default())
+    let redis = Redis::new(&redis.url(), &Default::default(), 2, "test").unwrap();
+    RedisTransport::new(redis, Keys::default(), String::new(), Namespaces::default())
 }
 
 async fn claim(transport: &RedisTransport, crew: &str) {

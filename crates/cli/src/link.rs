@@ -2,11 +2,10 @@
 
 use crewcast_events::Keys;
 use crewcast_gateway::{
-    broker::redis::RedisRegistry,
+    broker::redis::{RedisRegistry, connect},
     config::{BrokerKind, Config},
 };
-use crewcast_publisher::{HttpTransport, RedisTransport, pool};
-use deadpool_redis::Pool;
+use crewcast_publisher::{HttpTransport, Redis, RedisTransport};
 
 use crate::error::CliError;
 
@@ -16,7 +15,8 @@ use crate::error::CliError;
 /// [`CliError::Usage`] when the broker is no Redis, or its address none.
 pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
     let prefix = config.broker.channel_prefix.clone();
-    Ok(RedisTransport::new(pool_of_one(config)?, keys(config), prefix, config.namespaces.clone())
+    Ok(RedisTransport::new(servers(config)?, keys(config), prefix, config.namespaces.clone())
+        .sharded(config.broker.sharded)
         .max_event_bytes(config.limits.message))
 }
 
@@ -25,14 +25,14 @@ pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
 /// # Errors
 /// [`CliError::Usage`] when the broker is no Redis, or its address none.
 pub fn registry(config: &Config) -> Result<RedisRegistry, CliError> {
-    Ok(RedisRegistry::new(pool_of_one(config)?, keys(config)))
+    Ok(RedisRegistry::new(servers(config)?, keys(config)))
 }
 
-/// A pool of one connection to the configured Redis.
+/// The configured Redis, over one connection to each of its servers.
 ///
 /// # Errors
 /// [`CliError::Usage`] when the broker is no Redis, or its address none.
-pub fn pool_of_one(config: &Config) -> Result<Pool, CliError> {
+pub fn servers(config: &Config) -> Result<Redis, CliError> {
     if config.broker.kind == BrokerKind::Memory {
         return Err(CliError::Usage(
             "broker.kind is memory: such a broker lives inside its gateway and cannot be reached from outside. Publish with \
@@ -40,7 +40,7 @@ pub fn pool_of_one(config: &Config) -> Result<Pool, CliError> {
                 .to_owned(),
         ));
     }
-    pool(config.broker.url.expose(), 1).map_err(|error| CliError::Usage(format!("broker.url: {error}")))
+    connect(&config.broker, 1).map_err(|error| CliError::Usage(error.to_string()))
 }
 
 /// The transport through a gateway.

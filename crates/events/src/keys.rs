@@ -113,6 +113,6 @@ impl Keys {
 
     /// Pub/Sub: a replica's own round-trip probe.
     pub fn probe(&self, replica: &str) -> String {
-        format!("{}:{{probe:{replica}}}", self.prefix)
+        format!("{}:probe:{replica}", self.prefix)
     }
 }

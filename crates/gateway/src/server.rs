@@ -186,7 +186,7 @@ pub(crate) fn assemble(
     let drain = Drain::new(&config.drain);
     let shared = Arc::new(Shared {
         hub: hub.clone(),
-        history: History::new(broker.clone()),
+        history: History::new(broker.clone(), hub.clone()),
         auth: auth.clone(),
         link: relay.link_state(),
         crowd: Arc::new(Crowd::default()),

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Namespaces};
 use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
 use parking_lot::Mutex;
+use tokio::sync::RwLock;
 
 use crate::broker::{Broker, BrokerError, Page, Sink, Snapshot, memory::MemoryBroker};
 
@@ -35,6 +36,10 @@ pub struct FaultyBroker {
     pub appends: Mutex<Vec<usize>>,
     /// What the next probes meet; the last one stays.
     pub probes: Mutex<VecDeque<Probe>>,
+    /// Reads of logs so far.
+    pub reads: AtomicUsize,
+    /// While it is held, logs are read but nobody is answered.
+    pub answers: RwLock<()>,
 }
 
 impl FaultyBroker {
@@ -44,6 +49,8 @@ impl FaultyBroker {
             calls_left: AtomicUsize::new(usize::MAX),
             appends: Mutex::default(),
             probes: Mutex::new(VecDeque::from([Probe::Returns])),
+            reads: AtomicUsize::new(0),
+            answers: RwLock::new(()),
         }
     }
 
@@ -97,7 +104,10 @@ impl Broker for FaultyBroker {
 
     async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
         self.call().map_err(BrokerError::Unavailable)?;
-        self.inner.history(channel, offset, limit).await
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        let page = self.inner.history(channel, offset, limit).await;
+        let _answer = self.answers.read().await;
+        page
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

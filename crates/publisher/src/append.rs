@@ -81,11 +81,11 @@ pub enum Once {
 /// Why an append did not happen, or may not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The log expects another number of this producer: what it had acknowledged was lost, or its memory of
-    /// the producer expired. Go on as a new producer, from 1.
+    /// The log expects a lower number of this producer: what it had acknowledged was lost, or its memory of the
+    /// producer expired. Nothing of this append happened. Go on as a new producer, from 1.
     #[error("the log expects number {expected} of this producer")]
     Gap {
-        /// The number that would be accepted.
+        /// The number that would be accepted, below the append's first.
         expected: u64,
     },
     /// No answer: it may or may not have happened. Repeat the same append.

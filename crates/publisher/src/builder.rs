@@ -1,28 +1,37 @@
 //! Sets up a publisher.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use crewcast_events::{Keys, Namespaces};
 
 use crate::{
     append::{AppendError, MAX_EVENT_BYTES, Transport},
     publisher::Publisher,
-    queue::{DropPolicy, Queue},
-    redis::{PoolSetupError, RedisTransport, pool},
+    queue::Queue,
+    rank::DropPolicy,
+    redis::{Redis, RedisSetupError, RedisTransport, Sharded, Tls, WaitReplicas},
+    spool::{self, Spool, SpoolError},
+    tally::Tally,
 };
+
+/// What a publisher's connections are called in `CLIENT LIST`.
+const CLIENT_NAME: &str = "crewcast-pub";
 
 /// Why a publisher could not be set up. Never repeats a URL or a token.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The URL of Redis makes no sense.
-    #[error(transparent)]
-    Redis(#[from] PoolSetupError),
+    #[error("the URL of Redis {0}")]
+    Redis(#[from] RedisSetupError),
     /// Redis refuses the credentials.
     #[error("{0}")]
     Credentials(String),
     /// The gateway's URL or the token makes no sense, or TLS could not be set up.
     #[error("{0}")]
     Http(&'static str),
+    /// The spool could not be opened.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
 }
 
 /// Everything about a publisher that is not the default. Ends with [`Builder::connect`],
@@ -35,10 +44,15 @@ pub struct Builder {
     channel_prefix: String,
     namespaces: Namespaces,
     connections: usize,
+    tls: Tls,
+    sharded: Sharded,
+    wait: Option<WaitReplicas>,
     queue_events: usize,
     queue_bytes: usize,
     drop_policy: DropPolicy,
     max_event_bytes: usize,
+    spool: Option<PathBuf>,
+    spool_bytes: u64,
 }
 
 impl Default for Builder {
@@ -49,10 +63,15 @@ impl Default for Builder {
             channel_prefix: String::new(),
             namespaces: Namespaces::default(),
             connections: 2,
+            tls: Tls::default(),
+            sharded: Sharded::default(),
+            wait: None,
             queue_events: 10_000,
             queue_bytes: 32 << 20,
             drop_policy: DropPolicy::default(),
             max_event_bytes: MAX_EVENT_BYTES,
+            spool: None,
+            spool_bytes: spool::DEFAULT_BYTES,
         }
     }
 }
@@ -84,9 +103,31 @@ impl Builder {
         self
     }
 
-    /// Most connections to Redis, at least 1. Default 2: all appends pipeline on one, another stands in for it.
+    /// Most connections to each server, at least 1. Default 2: all appends pipeline on one, another stands in for it.
     pub fn connections(mut self, connections: usize) -> Self {
         self.connections = connections;
+        self
+    }
+
+    /// Certificates for `rediss://`: an authority of one's own, and this client's where the server asks for it.
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = tls;
+        self
+    }
+
+    /// When to publish through sharded pub/sub, on a Cluster: as the gateways' `broker.sharded`. Default: where the
+    /// servers know it.
+    pub fn sharded(mut self, sharded: Sharded) -> Self {
+        self.sharded = sharded;
+        self
+    }
+
+    /// Takes an event as published only when so many replicas of its server have it (`WAIT`). Default: when the
+    /// server has it. An append is repeated until they have; it stands in the log once. What this buys: an event
+    /// that was published survives the death of its server if one of those replicas takes its place, which is
+    /// likely, and certain only if there are no others.
+    pub fn wait_replicas(mut self, wait: WaitReplicas) -> Self {
+        self.wait = Some(wait);
         self
     }
 
@@ -114,23 +155,42 @@ impl Builder {
         self
     }
 
-    /// Publishes to the Redis at `url`: `redis://` or `rediss://`. Waits for a first sign of life, some
+    /// Keeps events in files in `directory` that find no room in the queue, and what is unsent at the end; they are
+    /// sent, in order, as soon as it is possible, by this publisher or the next one with the same directory. One
+    /// publisher at a time has a directory. It is made where there is none; its files are readable by their owner
+    /// only. Default: none. See the crate's documentation for what this holds and what it does not.
+    pub fn spool(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.spool = Some(directory.into());
+        self
+    }
+
+    /// Most bytes of the spool's files, some hundred bytes of bookkeeping per event included. What finds no room in
+    /// it either gives way as without a spool. Default 256 MiB.
+    pub fn spool_bytes(mut self, bytes: u64) -> Self {
+        self.spool_bytes = bytes;
+        self
+    }
+
+    /// Publishes to the Redis at `url`: `redis://`, `rediss://` or `unix://` for one server,
+    /// `redis+sentinel://host,host/<master>`, `redis+cluster://host,host`. Waits for a first sign of life, some
     /// seconds at most.
     ///
     /// # Errors
     /// [`ConnectError`] when the URL makes no sense or the credentials are refused. A Redis that does not
     /// answer is none: events wait for it.
     pub async fn connect(self, url: &str) -> Result<Publisher, ConnectError> {
-        let pool = pool(url, self.connections)?;
+        let redis = Redis::new(url, &self.tls, self.connections, CLIENT_NAME)?;
         let keys = Keys::new(self.key_prefix.clone());
-        let transport = RedisTransport::new(pool, keys, self.channel_prefix.clone(), self.namespaces.clone())
+        let transport = RedisTransport::new(redis, keys, self.channel_prefix.clone(), self.namespaces.clone())
+            .sharded(self.sharded)
+            .wait_replicas(self.wait)
             .max_event_bytes(self.max_event_bytes);
         match transport.ping().await {
             Ok(()) => {}
             Err(AppendError::Refused(why)) => return Err(ConnectError::Credentials(why)),
             Err(error) => tracing::warn!(%error, "events wait for the broker"),
         }
-        Ok(self.with_transport(Arc::new(transport)))
+        self.try_with_transport(Arc::new(transport))
     }
 
     /// Publishes through a gateway: `url` is its root, `token` one whose `publish` claim grants the channels.
@@ -142,12 +202,38 @@ impl Builder {
     #[cfg(feature = "http")]
     pub fn connect_http(self, url: &str, token: &str) -> Result<Publisher, ConnectError> {
         let transport = crate::http::HttpTransport::new(url, token)?;
-        Ok(self.with_transport(Arc::new(transport)))
+        self.try_with_transport(Arc::new(transport))
+    }
+
+    /// Publishes through a transport of one's own. Needs a tokio runtime. A spool that cannot be opened is told in the
+    /// log as an error, and events are kept in memory only; [`Builder::try_with_transport`] makes it an error.
+    pub fn with_transport(self, transport: Arc<dyn Transport>) -> Publisher {
+        let tally = Arc::new(Tally::default());
+        let queue = self.queue(&tally).unwrap_or_else(|error| {
+            tracing::error!(%error, "publishing without a spool");
+            Queue::new(self.queue_events, self.queue_bytes, self.drop_policy)
+        });
+        self.start(transport, queue, tally)
     }
 
     /// Publishes through a transport of one's own. Needs a tokio runtime.
-    pub fn with_transport(self, transport: Arc<dyn Transport>) -> Publisher {
+    ///
+    /// # Errors
+    /// [`ConnectError::Spool`] when the spool cannot be opened.
+    pub fn try_with_transport(self, transport: Arc<dyn Transport>) -> Result<Publisher, ConnectError> {
+        let tally = Arc::new(Tally::default());
+        let queue = self.queue(&tally)?;
+        Ok(self.start(transport, queue, tally))
+    }
+
+    fn queue(&self, tally: &Arc<Tally>) -> Result<Queue, SpoolError> {
         let queue = Queue::new(self.queue_events, self.queue_bytes, self.drop_policy);
-        Publisher::start(transport, queue, self.org, self.namespaces, self.max_event_bytes)
+        let Some(directory) = &self.spool else { return Ok(queue) };
+        let (spool, backlogs, last_ordinal) = Spool::open(directory, self.spool_bytes, tally.clone())?;
+        Ok(queue.with_spool(spool, backlogs, last_ordinal))
+    }
+
+    fn start(self, transport: Arc<dyn Transport>, queue: Queue, tally: Arc<Tally>) -> Publisher {
+        Publisher::start(transport, queue, tally, self.org, self.namespaces, self.max_event_bytes)
     }
 }

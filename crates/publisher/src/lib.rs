@@ -37,6 +37,29 @@
 //! the terminal types of the channel's namespace, and types that end in `_start`, `_started`, `_end`, `_ended`,
 //! `_completed` or `_failed`. Events on their way do not give way. [`DropPolicy::Newest`] turns *oldest* around.
 //!
+//! # A spool on disk
+//! With [`Builder::spool`] what would give way in a full queue goes to files in a directory instead, and so does what
+//! [`Publisher::close`], or dropping the last clone, finds unsent. It is sent as soon as it is possible, by this publisher
+//! or the next one with the same directory, each channel's events in the order of emitting. They keep their producer's
+//! name and numbers, so that one that was on its way when the process ended stands in the log once. State documents and
+//! claims are kept with their events; live events are not kept, they would be stale. Not more than
+//! [`Builder::spool_bytes`] are kept: beyond, and when the disk refuses, events give way as without a spool, with the
+//! reasons `spool_full` and `spool_failed`.
+//!
+//! | after | what had been spilled | what was in memory only |
+//! |---|---|---|
+//! | [`Publisher::close`], or dropping the last clone | kept | kept |
+//! | a kill (`kill -9`, out of memory, a panic that aborts) | kept | lost: at most [`Builder::queue_events`] |
+//! | a crash of the host, a power cut | kept as far as the operating system had written it; all of it after `close` | lost |
+//!
+//! A torn or damaged record costs itself, or, where its length cannot be trusted, what stands behind it in its file
+//! (a sixteenth of the bound, 8 MiB at most); it is counted as `spool_damaged`. An event whose answer was lost, and that
+//! is sent again more than a day after, may stand in the log twice: Redis remembers a producer for [`ONCE_AGE`] or as
+//! long as the log, whichever is longer.
+//!
+//! Spilling is a write to a file by the caller who emits, some microseconds on a disk that keeps up. The index of what
+//! is spilled stands in memory, some 50 bytes per event; opening a spool reads it whole.
+//!
 //! # Whose crew
 //! With [`Builder::org`] a crew or run is registered for the org before its first event through an emitter. What
 //! belongs to another org is not written to: such events are dropped with the reason `not_owner`.
@@ -52,9 +75,12 @@ mod claims;
 mod emit;
 #[cfg(feature = "http")]
 mod http;
+mod lane;
 mod publisher;
 mod queue;
+mod rank;
 mod redis;
+mod spool;
 mod tally;
 mod trace;
 mod worker;
@@ -69,6 +95,11 @@ pub use emit::{MissionEmitter, RunEmitter, ToolCall, ToolEmitter};
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
 pub use publisher::{PublishError, Publisher, Unsent};
-pub use queue::DropPolicy;
-pub use redis::{DIRECTORY_AGE, MAX_STATE_KEY, ONCE_AGE, PoolSetupError, RedisTransport, pool};
+pub use rank::DropPolicy;
+pub use redis::{
+    CONNECT_TIMEOUT, Connection, DIRECTORY_AGE, MAX_STATE_KEY, Node, ONCE_AGE, RESPONSE_TIMEOUT, Redis,
+    RedisSetupError, RedisTransport, Server, Sharded, Tls, Topology, WaitReplicas, be_master, connection_config,
+    slot_of,
+};
+pub use spool::SpoolError;
 pub use tally::Stats;

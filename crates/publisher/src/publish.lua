@@ -66,6 +66,9 @@ elseif once == 'sequence' then
     last, batch, batch_offset = tonumber(l), tonumber(b), tonumber(o)
   end
   if first > last + 1 then
+    -- A write that changes nothing: a replica refuses it. What a replica lacks is not lost, and the producer, told of
+    -- a gap, would double what the replica has yet to receive.
+    redis.call('EXPIRE', once_key, ARGV[9])
     return { 'gap', whole(last + 1) }
   end
   skipped = math.min(last - first + 1, count)

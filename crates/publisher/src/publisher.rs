@@ -13,7 +13,9 @@ use crate::{
     append::{Entry, State, Transport},
     builder::{Builder, ConnectError},
     claims::Directory,
-    queue::{Claims, Message, Queue, Rank},
+    lane::{Claims, Message},
+    queue::{Dropped, Queue},
+    rank::Rank,
     redis::MAX_STATE_KEY,
     tally::{Reason, Stats, Tally},
     worker::Worker,
@@ -52,16 +54,19 @@ pub enum PublishError {
 /// does not mean that they did not arrive.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Unsent {
-    /// How many events.
+    /// How many events are lost unless the caller keeps them: they are in `by_channel` and nowhere else.
     pub events: usize,
     /// The producers' bytes by channel, in the order of emitting.
     pub by_channel: BTreeMap<Channel, Vec<Bytes>>,
+    /// How many events are kept in the spool, besides: they are sent by the next publisher with that directory.
+    pub spooled: usize,
 }
 
 /// Publishes events. Cheap to clone; all clones share one queue and one background task.
 ///
 /// Emitting never waits: the event is queued and sent in the background, in the order of emitting within a
-/// channel. When the last clone is dropped without [`Publisher::close`], the task ends and what is queued is lost.
+/// channel. When the last clone is dropped without [`Publisher::close`], the task ends and what is queued is lost, or,
+/// with a spool ([`Builder::spool`]), kept.
 #[derive(Clone)]
 pub struct Publisher {
     inner: Arc<Inner>,
@@ -102,11 +107,12 @@ impl Publisher {
     pub(crate) fn start(
         transport: Arc<dyn Transport>,
         queue: Queue,
+        tally: Arc<Tally>,
         org: Option<String>,
         namespaces: Namespaces,
         max_event_bytes: usize,
     ) -> Self {
-        let (queue, tally) = (Arc::new(queue), Arc::new(Tally::default()));
+        let queue = Arc::new(queue);
         let worker = Worker { queue: queue.clone(), transport, tally: tally.clone(), directory: Directory::default() };
         let task = Mutex::new(Some(tokio::spawn(worker.run())));
         Self { inner: Arc::new(Inner { queue, tally, org, namespaces, max_event_bytes, task }) }
@@ -195,10 +201,8 @@ impl Publisher {
             self.inner.tally.dropped(Reason::TooLarge, 1, &error.to_string());
             return Err(error);
         }
-        match self.inner.queue.push(channel, message, claims, rank) {
-            Ok(gave_way) => self.inner.tally.dropped(Reason::QueueFull, gave_way, "the queue is full"),
-            Err(reason) => self.inner.tally.dropped(reason, 1, "the queue does not take it"),
-        }
+        let Dropped { count, reason } = self.inner.queue.push(channel, message, claims, rank);
+        self.inner.tally.dropped(reason, count, "the queue does not take everything");
         Ok(())
     }
 
@@ -210,9 +214,14 @@ impl Publisher {
         &self.inner
     }
 
-    /// How many events are queued or on their way.
+    /// How many events are in memory, queued or on their way.
     pub fn queued(&self) -> usize {
         self.inner.queue.events()
+    }
+
+    /// How many events are in the spool.
+    pub fn spooled(&self) -> usize {
+        self.inner.queue.spooled()
     }
 
     /// What became of the events so far.
@@ -220,8 +229,9 @@ impl Publisher {
         self.inner.tally.stats()
     }
 
-    /// Takes no more events in, sends what is queued for at most `timeout`, ends the background task and
-    /// answers what was not confirmed. Concerns all clones; events emitted afterwards are counted as dropped.
+    /// Takes no more events in, sends what is queued and spooled for at most `timeout`, ends the background task,
+    /// brings what was not confirmed to the spool, if there is one, and answers what is kept and what is not. Concerns
+    /// all clones; events emitted afterwards are counted as dropped.
     pub async fn close(&self, timeout: Duration) -> Unsent {
         self.inner.queue.close();
         let _ = tokio::time::timeout(timeout, self.inner.queue.empty()).await;
@@ -231,7 +241,10 @@ impl Publisher {
             // Cancelled, as it should be: what is left is then nobody's but ours.
             let _ = task.await;
         }
-        let by_channel = self.inner.queue.drain();
-        Unsent { events: by_channel.values().map(Vec::len).sum(), by_channel }
+        let queue = self.inner.queue.clone();
+        let drained = tokio::task::spawn_blocking(move || queue.drain(true)).await;
+        // Only a runtime that ends meanwhile does not run it; the queue is then drained when it is dropped.
+        let (by_channel, spooled) = drained.unwrap_or_default();
+        Unsent { events: by_channel.values().map(Vec::len).sum(), by_channel, spooled }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    path::Path,
     sync::Arc,
 };
 
@@ -11,141 +12,45 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    append::{Claim, Entry, MAX_ENTRIES, Once},
+    lane::{Claims, Item, Lane, Message, Sequence, Slot, kept},
+    rank::{DropPolicy, Rank},
+    spool::{Backlog, Place, Spool},
     tally::Reason,
 };
 
-/// Most bytes of one batch beyond its first event: bounds a script's run and an HTTP body.
-const MAX_BATCH_BYTES: usize = 256 * 1024;
 /// How many idle lanes are remembered, so that their producers go on counting. Twice as many stand at most.
 const IDLE_LANES: usize = 1024;
-
-/// Which event gives way when the queue is full, among those that matter least.
-///
-/// What matters least goes first, whatever the policy: progress (types that end in `_progress`), then
-/// everything else, and only when nothing else is left starts and ends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum DropPolicy {
-    /// The oldest: what is sent in the end is the latest.
-    #[default]
-    Oldest,
-    /// The newest, which is the one that was just emitted: what is sent in the end has no hole before it.
-    Newest,
-}
-
-/// How much an event matters in a full queue. The order is that of giving way.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Rank {
-    Progress,
-    Other,
-    /// A start or an end: without it everything between makes no sense.
-    Boundary,
-}
-
-impl Rank {
-    /// The rank of an event type; `terminal` are the types that end its channel.
-    pub(crate) fn of(kind: &str, terminal: &[String]) -> Self {
-        let ends_in = |suffixes: &[&str]| suffixes.iter().any(|suffix| kind.ends_with(suffix));
-        if ends_in(&["_progress"]) {
-            Rank::Progress
-        } else if ends_in(&["_start", "_started", "_end", "_ended", "_completed", "_failed"])
-            || matches!(kind, "boot" | "done")
-            || terminal.iter().any(|end| end == kind)
-        {
-            Rank::Boundary
-        } else {
-            Rank::Other
-        }
-    }
-}
-
-#[derive(Debug)]
-pub(crate) enum Message {
-    Logged(Entry),
-    Live(Bytes),
-}
-
-impl Message {
-    /// The producer's bytes.
-    pub(crate) fn bytes(&self) -> &Bytes {
-        match self {
-            Message::Logged(entry) => entry.body.object(),
-            Message::Live(message) => message,
-        }
-    }
-}
-
-/// What must be ours in the directory before an event is sent.
-pub(crate) type Claims = Option<Arc<[Claim]>>;
-
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) message: Message,
-    pub(crate) claims: Claims,
-    rank: Rank,
-    order: u64,
-}
-
-impl Item {
-    /// What it counts for in bytes: its own, its state's, and what stands around it in memory.
-    fn size(&self) -> usize {
-        let state = match &self.message {
-            Message::Logged(Entry { state: Some(state), .. }) => {
-                state.key.len() + state.value.as_ref().map_or(0, |value| value.get().len())
-            }
-            _ => 0,
-        };
-        self.message.bytes().len() + state + size_of::<Self>()
-    }
-}
-
-/// A producer's numbers in one channel.
-#[derive(Clone, Debug)]
-pub(crate) struct Sequence {
-    producer: Arc<str>,
-    pub(crate) next: u64,
-}
-
-impl Sequence {
-    /// A new producer, from 1.
-    pub(crate) fn fresh() -> Self {
-        let name: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
-        Self { producer: name.into(), next: 1 }
-    }
-
-    pub(crate) fn once(&self) -> Once {
-        Once::Sequence { producer: self.producer.clone(), first: self.next }
-    }
-}
+/// Where ordinals begin behind those that a spool remembers: what the former process counted in memory only is below.
+const BEYOND_FORMER: u64 = 1 << 32;
 
 /// What one lane sends next. At most one batch of a lane is out at a time.
 pub(crate) struct Batch {
     pub(crate) channel: Channel,
+    /// From memory; empty when the batch is on disk.
     pub(crate) items: Vec<Arc<Item>>,
+    pub(crate) places: Vec<Place>,
     pub(crate) sequence: Sequence,
 }
 
-struct Lane {
-    queued: VecDeque<Arc<Item>>,
-    /// The batch that is out, without what is settled already.
-    out: VecDeque<Arc<Item>>,
-    /// A batch is out, or the lane stands in `ready`.
-    engaged: bool,
-    sequence: Sequence,
-    used: u64,
+/// How many events were dropped for one that was pushed, itself perhaps among them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Dropped {
+    pub(crate) count: u64,
+    pub(crate) reason: Reason,
 }
 
 #[derive(Default)]
 struct Lanes {
     by_channel: HashMap<Channel, Lane>,
     ready: VecDeque<Channel>,
-    /// Everything queued and not out, in the order of giving way.
+    /// Everything queued in memory and not out, in the order of giving way.
     giving_way: BTreeMap<(Rank, u64), Channel>,
-    /// Queued or out.
+    /// In memory, queued or out.
     events: usize,
     bytes: usize,
     order: u64,
     closed: bool,
+    spool: Option<Spool>,
 }
 
 pub(crate) struct Queue {
@@ -163,28 +68,52 @@ impl Queue {
         Self { lanes, work, settled, max_events, max_bytes, policy }
     }
 
-    /// Takes an event in. Answers how many gave way for it, itself perhaps among them.
-    pub(crate) fn push(&self, channel: &Channel, message: Message, claims: Claims, rank: Rank) -> Result<u64, Reason> {
+    /// What finds no room goes to the spool, whose backlog is sent first. `last_ordinal` is the highest in it.
+    pub(crate) fn with_spool(self, spool: Spool, backlogs: HashMap<Channel, Backlog>, last_ordinal: u64) -> Self {
+        let mut lanes = self.lanes.lock();
+        lanes.order = last_ordinal + BEYOND_FORMER;
+        lanes.ready = backlogs.keys().cloned().collect();
+        let order = lanes.order;
+        let resumed = backlogs.into_iter().map(|(channel, backlog)| (channel, Lane::resumed(backlog, order)));
+        lanes.by_channel = resumed.collect();
+        lanes.spool = Some(spool);
+        drop(lanes);
+        self
+    }
+
+    /// Takes an event in, into memory, or, when that is full, onto disk. Answers what gave way for it.
+    pub(crate) fn push(&self, channel: &Channel, message: Message, claims: Claims, rank: Rank) -> Dropped {
         let mut lanes = self.lanes.lock();
         if lanes.closed {
-            return Err(Reason::Closed);
+            return Dropped { count: 1, reason: Reason::Closed };
         }
         lanes.order += 1;
-        let item = Item { message, claims, rank, order: lanes.order };
+        let item = Item { message, claims, rank, order: lanes.order, ordinal: 0 };
         if item.size() > self.max_bytes || self.max_events == 0 {
-            return Err(Reason::TooLarge);
+            return Dropped { count: 1, reason: Reason::TooLarge };
         }
-        let mut gave_way = 0;
-        while lanes.events >= self.max_events || lanes.bytes + item.size() > self.max_bytes {
-            gave_way += 1;
-            if !lanes.make_room(rank, self.policy) {
-                return Ok(gave_way);
+        let is_full = |lanes: &Lanes| lanes.events >= self.max_events || lanes.bytes + item.size() > self.max_bytes;
+        let mut dropped = Dropped { count: 0, reason: Reason::QueueFull };
+        if is_full(&lanes) {
+            match lanes.spill(channel, &item) {
+                Ok(()) => {
+                    drop(lanes);
+                    self.work.notify_one();
+                    return dropped;
+                }
+                Err(reason) => dropped.reason = reason,
+            }
+        }
+        while is_full(&lanes) {
+            match lanes.make_room(rank, self.policy) {
+                Some(lost) => dropped.count += lost,
+                None => return Dropped { count: dropped.count + 1, ..dropped },
             }
         }
         lanes.insert(channel, item);
         drop(lanes);
         self.work.notify_one();
-        Ok(gave_way)
+        dropped
     }
 
     /// The next batch of the lane that has waited longest.
@@ -197,27 +126,41 @@ impl Queue {
         self.work.notified().await;
     }
 
-    /// The first `count` events of the batch that is out are sent or dropped.
-    pub(crate) fn settle(&self, channel: &Channel, count: usize) {
+    /// The first `count` events of the batch that is out are sent or dropped; the lane goes on with `sequence`.
+    pub(crate) fn settle(&self, channel: &Channel, count: usize, sequence: &Sequence) {
         let mut lanes = self.lanes.lock();
+        let lanes = &mut *lanes;
         let Some(lane) = lanes.by_channel.get_mut(channel) else { return };
-        let count = count.min(lane.out.len());
-        let bytes: usize = lane.out.drain(..count).map(|item| item.size()).sum();
-        lanes.forget(count, bytes);
+        let was_on_disk = lane.is_on_disk();
+        let (mut events, mut bytes, mut places) = (0, 0, Vec::new());
+        for slot in lane.settle(count, sequence) {
+            match slot {
+                Slot::Memory(item) => {
+                    events += 1;
+                    bytes += item.size();
+                }
+                Slot::Disk(place) => places.push(place),
+            }
+        }
+        match &mut lanes.spool {
+            Some(spool) if !places.is_empty() => spool.settle(channel, &lane.position(), &places),
+            Some(spool) if was_on_disk => spool.note(channel, &lane.position()),
+            _ => {}
+        }
+        lanes.forget(events, bytes);
     }
 
-    /// The lane's batch is settled; it goes on with `sequence`.
-    pub(crate) fn release(&self, channel: &Channel, sequence: Sequence) {
+    /// The lane's batch is settled.
+    pub(crate) fn release(&self, channel: &Channel) {
         let mut lanes = self.lanes.lock();
         if let Some(lane) = lanes.by_channel.get_mut(channel) {
-            lane.sequence = sequence;
-            lane.engaged = !lane.queued.is_empty();
+            lane.engaged = lane.is_waiting();
             if lane.engaged {
                 lanes.ready.push_back(channel.clone());
             }
         }
         lanes.forget_idle_lanes();
-        if lanes.events == 0 {
+        if lanes.is_empty() {
             self.settled.notify_waiters();
         }
     }
@@ -227,106 +170,139 @@ impl Queue {
         self.lanes.lock().closed = true;
     }
 
-    /// Returns when nothing is queued or out.
+    /// Returns when nothing is queued, out or on disk.
     pub(crate) async fn empty(&self) {
         loop {
             let mut settled = std::pin::pin!(self.settled.notified());
             settled.as_mut().enable();
-            if self.events() == 0 {
+            if self.lanes.lock().is_empty() {
                 return;
             }
             settled.await;
         }
     }
 
-    /// How many events are queued or out.
+    /// How many events are in memory, queued or out.
     pub(crate) fn events(&self) -> usize {
         self.lanes.lock().events
     }
 
-    /// Empties the queue of what is queued or out, by channel and in order.
-    pub(crate) fn drain(&self) -> BTreeMap<Channel, Vec<Bytes>> {
+    /// How many events are on disk.
+    pub(crate) fn spooled(&self) -> usize {
+        self.lanes.lock().spool.as_ref().map_or(0, Spool::pending)
+    }
+
+    /// Where events on disk are read from.
+    pub(crate) fn spool_directory(&self) -> Option<Arc<Path>> {
+        self.lanes.lock().spool.as_ref().map(Spool::directory)
+    }
+
+    /// Empties the queue into the spool and lets go of it. Answers what is kept nowhere, by channel and in order,
+    /// and how many events are on disk. Blocks for as long as writing takes.
+    pub(crate) fn drain(&self, sync: bool) -> (BTreeMap<Channel, Vec<Bytes>>, usize) {
         let mut lanes = self.lanes.lock();
-        let mut unsent = BTreeMap::new();
+        let mut spool = lanes.spool.take();
+        let mut lost: BTreeMap<Channel, Vec<Bytes>> = BTreeMap::new();
         for (channel, lane) in std::mem::take(&mut lanes.by_channel) {
-            let bodies: Vec<Bytes> =
-                lane.out.iter().chain(&lane.queued).map(|item| item.message.bytes().clone()).collect();
-            if !bodies.is_empty() {
-                unsent.insert(channel, bodies);
+            for item in lane.in_memory() {
+                let keep = spool.as_mut().zip(kept(item, item.ordinal));
+                if keep.is_none_or(|(spool, kept)| spool.keep(&channel, &lane.position(), &kept).is_err()) {
+                    lost.entry(channel.clone()).or_default().push(item.message.bytes().clone());
+                }
             }
         }
         let (events, bytes) = (lanes.events, lanes.bytes);
         lanes.forget(events, bytes);
         lanes.ready.clear();
         lanes.giving_way.clear();
-        unsent
+        if let Some(spool) = spool.as_ref().filter(|_| sync) {
+            spool.sync();
+        }
+        (lost, spool.map_or(0, |spool| spool.pending()))
     }
 }
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.drain();
+        self.drain(false);
     }
 }
 
 impl Lanes {
-    fn insert(&mut self, channel: &Channel, item: Item) {
+    fn is_empty(&self) -> bool {
+        self.events == 0 && self.spool.as_ref().is_none_or(|spool| spool.pending() == 0)
+    }
+
+    fn insert(&mut self, channel: &Channel, mut item: Item) {
         self.events += 1;
         self.bytes += item.size();
         gauge().increment(1.0);
         self.giving_way.insert((item.rank, item.order), channel.clone());
-        let lane = self.by_channel.entry(channel.clone()).or_insert_with(|| Lane {
-            queued: VecDeque::new(),
-            out: VecDeque::new(),
-            engaged: false,
-            sequence: Sequence::fresh(),
-            used: 0,
-        });
+        let lane = self.by_channel.entry(channel.clone()).or_insert_with(|| Lane::new(item.order));
+        item.ordinal = lane.next;
+        lane.next += u64::from(matches!(item.message, Message::Logged(_)));
         lane.used = item.order;
         lane.queued.push_back(Arc::new(item));
+        self.engage(channel);
+    }
+
+    /// Takes a newcomer in on disk, behind everything else of its channel.
+    fn spill(&mut self, channel: &Channel, item: &Item) -> Result<(), Reason> {
+        let Some(spool) = &mut self.spool else { return Err(Reason::QueueFull) };
+        let lane = self.by_channel.entry(channel.clone()).or_insert_with(|| Lane::new(item.order));
+        let kept = kept(item, lane.next).ok_or(Reason::QueueFull)?;
+        let place = spool.keep(channel, &lane.position(), &kept)?;
+        lane.spooled.insert(place.ordinal, place);
+        lane.next += 1;
+        lane.used = item.order;
+        self.engage(channel);
+        Ok(())
+    }
+
+    fn engage(&mut self, channel: &Channel) {
+        let Some(lane) = self.by_channel.get_mut(channel) else { return };
         if !std::mem::replace(&mut lane.engaged, true) {
             self.ready.push_back(channel.clone());
         }
     }
 
-    /// Drops what must give way first. False when that is the newcomer, whose rank is given.
-    fn make_room(&mut self, newcomer: Rank, policy: DropPolicy) -> bool {
-        let Some(first) = self.giving_way.first_entry() else { return false };
+    /// Takes out of memory what must give way first: onto disk where that has room, which a live newcomer meets.
+    /// Answers how many events are lost; `None` when it is the newcomer, whose rank is given, that must give way.
+    fn make_room(&mut self, newcomer: Rank, policy: DropPolicy) -> Option<u64> {
+        let first = self.giving_way.first_entry()?;
         let (rank, order) = *first.key();
         if rank > newcomer || (rank == newcomer && policy == DropPolicy::Newest) {
-            return false;
+            return None;
         }
         let channel = first.remove();
-        if let Some(lane) = self.by_channel.get_mut(&channel)
-            && let Ok(at) = lane.queued.binary_search_by_key(&order, |item| item.order)
-            && let Some(item) = lane.queued.remove(at)
-        {
-            self.forget(1, item.size());
-        }
-        true
+        let lane = self.by_channel.get_mut(&channel)?;
+        let at = lane.queued.binary_search_by_key(&order, |item| item.order).ok()?;
+        let item = lane.queued.remove(at)?;
+        let place = self.spool.as_mut().zip(kept(&item, item.ordinal));
+        let place = place.and_then(|(spool, kept)| spool.keep(&channel, &lane.position(), &kept).ok());
+        lane.spooled.extend(place.map(|place| (place.ordinal, place)));
+        self.forget(1, item.size());
+        Some(u64::from(place.is_none()))
     }
 
     fn take(&mut self) -> Option<Batch> {
         while let Some(channel) = self.ready.pop_front() {
             let Some(lane) = self.by_channel.get_mut(&channel) else { continue };
-            let mut bytes = 0;
-            while lane.out.len() < MAX_ENTRIES
-                && let Some(item) = lane.queued.front()
-            {
-                bytes += item.size();
-                if bytes > MAX_BATCH_BYTES && !lane.out.is_empty() {
-                    break;
-                }
-                self.giving_way.remove(&(item.rank, item.order));
-                lane.out.extend(lane.queued.pop_front());
+            let (mut items, mut places) = (Vec::new(), Vec::new());
+            if lane.spool_is_next() {
+                places = lane.take_places();
+            } else {
+                items = lane.take_items(self.spool.is_some());
             }
-            if lane.out.is_empty() {
+            for item in &items {
+                self.giving_way.remove(&(item.rank, item.order));
+            }
+            if items.is_empty() && places.is_empty() {
                 // All of it gave way.
                 lane.engaged = false;
                 continue;
             }
-            let items = lane.out.iter().cloned().collect();
-            return Some(Batch { channel, items, sequence: lane.sequence.clone() });
+            return Some(Batch { channel, items, places, sequence: lane.sequence() });
         }
         None
     }

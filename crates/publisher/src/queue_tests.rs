@@ -1,18 +1,23 @@
 use super::*;
+use crate::append::{Entry, MAX_ENTRIES};
 use crewcast_events::Body;
 
+/// How many gave way in a full queue, or why it was not taken at all.
 fn push(queue: &Queue, channel: &str, kind: &str) -> Result<u64, Reason> {
     push_text(queue, channel, &format!(r#"{{"type":"{kind}"}}"#), Rank::of(kind, &[]))
 }
 
 fn push_text(queue: &Queue, channel: &str, text: &str, rank: Rank) -> Result<u64, Reason> {
     let entry = Entry::new(Body::parse(text.as_bytes().to_vec()).unwrap());
-    queue.push(&channel.parse().unwrap(), Message::Logged(entry), None, rank)
+    match queue.push(&channel.parse().unwrap(), Message::Logged(entry), None, rank) {
+        Dropped { count, reason: Reason::QueueFull } => Ok(count),
+        Dropped { reason, .. } => Err(reason),
+    }
 }
 
 fn left(queue: &Queue) -> Vec<String> {
     let kind = |body: &Bytes| Body::parse(body.clone()).unwrap().kind().to_owned();
-    queue.drain().values().flatten().map(kind).collect()
+    queue.drain(false).0.values().flatten().map(kind).collect()
 }
 
 fn of(events: usize, policy: DropPolicy) -> Queue {
@@ -75,8 +80,9 @@ fn a_batch_that_is_out_counts_and_does_not_give_way() {
     assert_eq!(batch.items.len(), 2);
     assert_eq!(push(&queue, "graph:a", "done"), Ok(1));
     assert_eq!(queue.events(), 2);
-    queue.settle(&batch.channel, 2);
-    queue.release(&batch.channel, batch.sequence);
+    let channel = batch.channel.clone();
+    queue.settle(&channel, 2, &batch.sequence);
+    queue.release(&channel);
     assert_eq!(push(&queue, "graph:a", "done"), Ok(0));
     assert_eq!(left(&queue), ["done"]);
 }
@@ -92,8 +98,9 @@ fn one_batch_of_a_channel_is_out_at_a_time_and_channels_take_turns() {
     let b = queue.take().unwrap();
     assert_eq!((a.channel.id(), a.items.len(), b.channel.id(), b.items.len()), ("a", MAX_ENTRIES, "b", 1));
     assert!(queue.take().is_none());
-    queue.settle(&a.channel, MAX_ENTRIES);
-    queue.release(&a.channel, Sequence { next: 129, ..a.sequence });
+    let channel = a.channel.clone();
+    queue.settle(&channel, MAX_ENTRIES, &Sequence { next: 129, ..a.sequence });
+    queue.release(&channel);
     let rest = queue.take().unwrap();
     assert_eq!((rest.items.len(), rest.sequence.next), (2, 129));
 }
@@ -116,8 +123,9 @@ fn a_lane_whose_events_all_gave_way_comes_back() {
     let batch = queue.take().unwrap();
     assert_eq!(batch.channel.id(), "b");
     assert!(queue.take().is_none());
-    queue.settle(&batch.channel, 1);
-    queue.release(&batch.channel, batch.sequence);
+    let channel = batch.channel.clone();
+    queue.settle(&channel, 1, &batch.sequence);
+    queue.release(&channel);
     push(&queue, "graph:a", "three").unwrap();
     assert_eq!(queue.take().unwrap().channel.id(), "a");
 }
@@ -128,8 +136,9 @@ fn idle_lanes_are_bounded_and_the_latest_are_kept() {
     for n in 0..=2 * IDLE_LANES {
         push(&queue, &format!("graph:{n}"), "x").unwrap();
         let batch = queue.take().unwrap();
-        queue.settle(&batch.channel, 1);
-        queue.release(&batch.channel, Sequence { next: 2, ..batch.sequence });
+        let channel = batch.channel.clone();
+        queue.settle(&channel, 1, &Sequence { next: 2, ..batch.sequence });
+        queue.release(&channel);
     }
     assert_eq!(queue.lanes.lock().by_channel.len(), IDLE_LANES);
     push(&queue, &format!("graph:{}", 2 * IDLE_LANES), "x").unwrap();

@@ -1,30 +1,34 @@
 //! The transport to Redis: one script per append, plain `PUBLISH` for live messages.
+//!
+//! - `address.rs`: what a URL names
+//! - `servers.rs`, `server.rs`, `slots.rs`: who serves, and the way of a command to the server that must have it
+//! - `claim.rs`: the directory
+//! - `errors.rs`: which errors pass
 
+mod address;
 mod claim;
 mod errors;
+mod server;
+mod servers;
+mod slots;
 
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Namespace, Namespaces, namespace::HEAD_BEYOND_LOG};
-use deadpool_redis::{Pool, PoolError, Runtime};
-use parking_lot::Mutex;
-use redis::{AsyncConnectionConfig, Script, ScriptInvocation, Value, aio::MultiplexedConnection};
+use redis::{Script, ScriptInvocation, Value};
 
 use crate::append::{
     Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, MAX_EVENT_BYTES, Once, Transport,
 };
 use errors::append_error;
 
+pub use address::{RedisSetupError, Tls};
 pub use claim::DIRECTORY_AGE;
+pub use server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config};
+pub use servers::{Connection, Node, Redis, Topology};
+pub use slots::slot_of;
 
-/// How long a connection may take to come up.
-pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long Redis may take to answer. Longer than any script of ours runs; short enough to notice a server
-/// that hangs.
-pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long a caller waits for a free connection of the pool.
-pub const WAIT_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long producers' numbers and idempotency keys are remembered at least.
 pub const ONCE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Longest key of a state document, in characters.
@@ -32,65 +36,47 @@ pub const MAX_STATE_KEY: usize = 128;
 
 static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("publish.lua")));
 
-/// Why a pool could not be made of a URL. Never repeats the URL: it may hold a password.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PoolSetupError {
-    /// The URL is not one that Redis clients understand.
-    #[error("the URL is not of the form redis://[user:password@]host[:port][/database] or rediss://…")]
-    Url,
-    /// There is no room for a connection.
-    #[error("a pool has at least one connection")]
-    Size,
+/// When logged events and live messages go out through sharded pub/sub (`SPUBLISH`), on a Cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sharded {
+    /// Where the servers know it: Redis 7 and later. Gateways then listen to both.
+    #[default]
+    Auto,
+    /// Never: every message goes through every server of the Cluster.
+    Never,
 }
 
-/// A pool of at most `size` connections to the Redis at `url` (`redis://` or `rediss://`). It connects when it
-/// is first used; no wait in it is longer than 5 s.
-///
-/// # Errors
-/// [`PoolSetupError`] when the URL or the size makes no sense.
-pub fn pool(url: &str, size: usize) -> Result<Pool, PoolSetupError> {
-    if size == 0 {
-        return Err(PoolSetupError::Size);
-    }
-    // TLS needs one provider for the process; whoever was first is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(CONNECT_TIMEOUT))
-        .set_response_timeout(Some(RESPONSE_TIMEOUT));
-    let manager = deadpool_redis::Manager::new_with_config(url, config).map_err(|_| PoolSetupError::Url)?;
-    Pool::builder(manager)
-        .max_size(size)
-        .runtime(Runtime::Tokio1)
-        .wait_timeout(Some(WAIT_TIMEOUT))
-        .create_timeout(Some(CONNECT_TIMEOUT))
-        .recycle_timeout(Some(CONNECT_TIMEOUT))
-        .build()
-        .map_err(|_| PoolSetupError::Size)
+/// How many replicas must have an append before it counts as published (`WAIT`), and how long one try waits for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitReplicas {
+    /// At least 1.
+    pub replicas: u32,
+    /// Rounded up to a millisecond.
+    pub timeout: Duration,
 }
 
-/// Appends, publishes and claims through one Redis server.
+/// Appends, publishes and claims through Redis.
 pub struct RedisTransport {
-    pool: Pool,
-    /// The connection that works, shared by all operations in flight: they pipeline on it, and none pays for
-    /// the round trip with which the pool checks a connection. Dropped at the first doubt.
-    current: Mutex<Option<MultiplexedConnection>>,
+    redis: Redis,
     keys: Keys,
     channel_prefix: String,
     namespaces: Namespaces,
-    publish_command: &'static str,
+    sharded: Sharded,
+    wait: Option<WaitReplicas>,
     max_event_bytes: usize,
 }
 
 impl RedisTransport {
-    /// A transport over `pool`. `channel_prefix` stands before channel names in `PUBLISH` and nowhere else.
-    pub fn new(pool: Pool, keys: Keys, channel_prefix: String, namespaces: Namespaces) -> Self {
+    /// A transport over `redis`. `channel_prefix` stands before channel names in `PUBLISH` and nowhere else.
+    pub fn new(redis: Redis, keys: Keys, channel_prefix: String, namespaces: Namespaces) -> Self {
         Self {
-            pool,
-            current: Mutex::default(),
+            redis,
             keys,
             channel_prefix,
             namespaces,
-            publish_command: "PUBLISH",
+            sharded: Sharded::default(),
+            wait: None,
             max_event_bytes: MAX_EVENT_BYTES,
         }
     }
@@ -102,10 +88,17 @@ impl RedisTransport {
         self
     }
 
-    /// Publishes with `SPUBLISH`, for a Cluster whose gateways listen with `SSUBSCRIBE`.
+    /// When to publish with `SPUBLISH`. Default [`Sharded::Auto`].
     #[must_use]
-    pub fn sharded(mut self, sharded: bool) -> Self {
-        self.publish_command = if sharded { "SPUBLISH" } else { "PUBLISH" };
+    pub fn sharded(mut self, sharded: Sharded) -> Self {
+        self.sharded = sharded;
+        self
+    }
+
+    /// Takes an append as published only when so many replicas have it. Default: when the master has it.
+    #[must_use]
+    pub fn wait_replicas(mut self, wait: Option<WaitReplicas>) -> Self {
+        self.wait = wait;
         self
     }
 
@@ -114,43 +107,57 @@ impl RedisTransport {
     /// # Errors
     /// [`AppendError`]; `Refused` when Redis does not accept the credentials.
     pub async fn ping(&self) -> Result<(), AppendError> {
-        let refused = |error: &redis::RedisError| {
-            errors::is_authentication(error)
-                .then(|| AppendError::Refused("Redis does not accept the credentials".to_owned()))
-        };
-        let mut connection = self.connection().await.map_err(|error| match &error {
-            PoolError::Backend(inner) => refused(inner).unwrap_or_else(|| errors::of_pool(&error)),
-            _ => errors::of_pool(&error),
-        })?;
-        let answer = redis::cmd("PING").exec_async(&mut connection).await;
-        answer.map_err(|error| refused(&error).unwrap_or_else(|| self.doubt(&error)))
-    }
-
-    async fn connection(&self) -> Result<MultiplexedConnection, PoolError> {
-        if let Some(connection) = self.current.lock().clone() {
-            return Ok(connection);
-        }
-        let connection: MultiplexedConnection = (*self.pool.get().await?).clone();
-        Ok(self.current.lock().insert(connection).clone())
-    }
-
-    /// The error for the caller. After one that a new connection may mend the next operation asks the pool.
-    fn doubt(&self, error: &redis::RedisError) -> AppendError {
-        let error = append_error(error);
-        if matches!(error, AppendError::Unavailable(_)) {
-            *self.current.lock() = None;
-        }
-        error
+        let answer = redis::cmd("PING").exec_async(&mut self.redis.shared()).await;
+        answer.map_err(|error| {
+            if errors::is_authentication(&error) {
+                return AppendError::Refused("Redis does not accept the credentials".to_owned());
+            }
+            append_error(&error)
+        })
     }
 
     async fn invoke<T: redis::FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, AppendError> {
-        let mut connection = self.connection().await.map_err(|error| errors::of_pool(&error))?;
-        call.invoke_async(&mut connection).await.map_err(|error| self.doubt(&error))
+        call.invoke_async(&mut self.redis.shared()).await.map_err(|error| append_error(&error))
     }
 
     async fn run<T: redis::FromRedisValue>(&self, pipeline: &redis::Pipeline) -> Result<T, AppendError> {
-        let mut connection = self.connection().await.map_err(|error| errors::of_pool(&error))?;
-        pipeline.query_async(&mut connection).await.map_err(|error| self.doubt(&error))
+        pipeline.query_async(&mut self.redis.shared()).await.map_err(|error| append_error(&error))
+    }
+
+    /// `PUBLISH`, or `SPUBLISH` where everybody who listens hears it.
+    async fn publish_command(&self, channel: &Channel, namespace: &Namespace) -> Result<&'static str, AppendError> {
+        // A prefix puts the name into another slot than the channel's keys. Who captures live values listens to a
+        // pattern, and sharded pub/sub has none.
+        let may = self.sharded == Sharded::Auto
+            && self.redis.is_cluster()
+            && self.channel_prefix.is_empty()
+            && !namespace.capture_live;
+        if !may {
+            return Ok("PUBLISH");
+        }
+        let holder = self.redis.shared().holder(channel.as_str().as_bytes()).await;
+        let holder = holder.map_err(|error| append_error(&error))?;
+        Ok(if holder.is_sharded().await { "SPUBLISH" } else { "PUBLISH" })
+    }
+
+    /// Waits until enough replicas have what was just appended.
+    async fn wait_for_replicas(&self, append: &Append) -> Result<(), AppendError> {
+        let Some(WaitReplicas { replicas, timeout }) = self.wait else { return Ok(()) };
+        let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
+        let mut pipeline = redis::pipe();
+        // WAIT counts those who have this connection's last write. An append that is repeated writes nothing, and
+        // another connection has written nothing yet: so each tells its age anew.
+        pipeline.cmd("EXPIRE").arg(self.keys.log(&append.channel)).arg(self.log_age(&append.channel)?).ignore();
+        pipeline.cmd("WAIT").arg(replicas).arg(millis);
+        let (reached,): (u32,) = self.run(&pipeline).await?;
+        if reached >= replicas {
+            return Ok(());
+        }
+        Err(AppendError::Unavailable(format!("{reached} of {replicas} replicas have it")))
+    }
+
+    fn log_age(&self, channel: &Channel) -> Result<u64, AppendError> {
+        Ok(self.namespace(channel)?.log.age.as_secs().max(1))
     }
 
     fn namespace(&self, channel: &Channel) -> Result<&Namespace, AppendError> {
@@ -172,7 +179,7 @@ impl RedisTransport {
         format!("{}{channel}", self.channel_prefix)
     }
 
-    fn append_call(&self, append: &Append, namespace: &Namespace) -> ScriptInvocation<'static> {
+    fn append_call(&self, append: &Append, namespace: &Namespace, publish: &'static str) -> ScriptInvocation<'static> {
         let Append { channel, entries, once } = append;
         let age = namespace.log.age.as_secs().max(1);
         let (kind, first, key) = match once {
@@ -183,7 +190,7 @@ impl RedisTransport {
         let mut call = PUBLISH.prepare_invoke();
         call.key(self.keys.log(channel)).key(self.keys.head(channel));
         call.key(self.keys.retained(channel)).key(self.keys.state(channel)).key(key);
-        call.arg(self.published_name(channel)).arg(self.publish_command);
+        call.arg(self.published_name(channel)).arg(publish);
         call.arg(namespace.log.length).arg(age).arg(HEAD_BEYOND_LOG.as_secs());
         call.arg(u8::from(namespace.retain)).arg(kind).arg(first).arg(age.max(ONCE_AGE.as_secs()));
         for Entry { body, random, state } in entries {
@@ -254,15 +261,19 @@ impl Transport for RedisTransport {
         let namespace = self.namespace(&append.channel)?;
         check(append, namespace)?;
         append.entries.iter().try_for_each(|entry| self.within_bound(entry.body.object().len()))?;
-        let answer: Vec<Value> = self.invoke(&self.append_call(append, namespace)).await?;
-        read_answer(&answer, append.entries.len())
+        let publish = self.publish_command(&append.channel, namespace).await?;
+        let answer: Vec<Value> = self.invoke(&self.append_call(append, namespace, publish)).await?;
+        let ids = read_answer(&answer, append.entries.len())?;
+        self.wait_for_replicas(append).await?;
+        Ok(ids)
     }
 
     async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
-        self.namespace(channel)?;
+        let namespace = self.namespace(channel)?;
         self.within_bound(message.len())?;
         let mut pipeline = redis::pipe();
-        pipeline.cmd(self.publish_command).arg(self.published_name(channel)).arg(&message[..]).ignore();
+        let command = self.publish_command(channel, namespace).await?;
+        pipeline.cmd(command).arg(self.published_name(channel)).arg(&message[..]).ignore();
         self.run(&pipeline).await
     }
 

@@ -27,10 +27,27 @@ pub(crate) enum Reason {
     Closed,
     /// An emitter was given an id that is none.
     Invalid,
+    /// It gave way in a full queue, and the spool is full as well.
+    SpoolFull,
+    /// It gave way in a full queue, and the disk did not take it.
+    SpoolFailed,
+    /// It was in the spool and is torn, damaged or gone.
+    SpoolDamaged,
 }
 
 impl Reason {
-    const COUNT: usize = 7;
+    const ALL: [Reason; 10] = [
+        Reason::QueueFull,
+        Reason::TooLarge,
+        Reason::Refused,
+        Reason::NotOwner,
+        Reason::Live,
+        Reason::Closed,
+        Reason::Invalid,
+        Reason::SpoolFull,
+        Reason::SpoolFailed,
+        Reason::SpoolDamaged,
+    ];
 
     fn label(self) -> &'static str {
         match self {
@@ -41,6 +58,9 @@ impl Reason {
             Reason::Live => "live",
             Reason::Closed => "closed",
             Reason::Invalid => "invalid",
+            Reason::SpoolFull => "spool_full",
+            Reason::SpoolFailed => "spool_failed",
+            Reason::SpoolDamaged => "spool_damaged",
         }
     }
 }
@@ -61,8 +81,9 @@ pub(crate) struct Tally {
     published: AtomicU64,
     retried: AtomicU64,
     dropped: AtomicU64,
-    said: [Mutex<Said>; Reason::COUNT],
+    said: [Mutex<Said>; Reason::ALL.len()],
     said_away: Mutex<Said>,
+    said_spool: Mutex<Said>,
 }
 
 #[derive(Default)]
@@ -105,6 +126,13 @@ impl Tally {
         }
     }
 
+    /// The disk does not do what the spool asks of it. What is lost by that is counted by itself.
+    pub(crate) fn spool_failed(&self, why: &str) {
+        if let Some(times) = self.said_spool.lock().due(1) {
+            tracing::warn!(times, why, "the spool does not work as it should");
+        }
+    }
+
     pub(crate) fn dropped(&self, reason: Reason, count: u64, why: &str) {
         if count == 0 {
             return;
@@ -120,6 +148,16 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reasons_are_counted_apart_and_documented() {
+        let document = include_str!("../../../docs/metrics.md");
+        let row = document.lines().find(|line| line.contains("crewcast_publisher_dropped_total")).unwrap();
+        for (n, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, n);
+            assert!(row.contains(&format!("`{}`", reason.label())), "{reason:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn speaks_once_a_minute_of_all_that_happened_since() {

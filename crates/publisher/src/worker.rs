@@ -9,7 +9,10 @@ use crate::{
     append::{Append, AppendError, Entry, Transport},
     backoff::Backoff,
     claims::Directory,
-    queue::{Batch, Item, Message, Queue, Sequence},
+    lane::{Item, Message, Sequence},
+    queue::{Batch, Queue},
+    rank::Rank,
+    spool::{self, Kept, Place},
     tally::{Reason, Tally},
 };
 
@@ -29,6 +32,8 @@ enum Step {
     Append,
     PublishLive,
     NotOurs,
+    /// It was on disk and cannot be read any more.
+    Unreadable,
 }
 
 impl Worker {
@@ -49,23 +54,58 @@ impl Worker {
     }
 
     async fn deliver(&self, batch: Batch) {
-        let Batch { channel, items, mut sequence } = batch;
+        let Batch { channel, items, places, mut sequence } = batch;
+        let replayed = !places.is_empty();
+        let items = if replayed { self.load(places).await } else { items.into_iter().map(Some).collect() };
         let mut steps = Vec::with_capacity(items.len());
         for item in items {
-            steps.push((self.step(&item).await, item));
+            let step = match &item {
+                Some(item) => self.step(item).await,
+                None => Step::Unreadable,
+            };
+            steps.push((step, item));
         }
         for run in steps.chunk_by(|a, b| a.0 == b.0) {
-            match run[0].0 {
-                Step::Append => self.append(&channel, run, &mut sequence).await,
-                Step::PublishLive => self.publish_live(&channel, run).await,
-                Step::NotOurs => {
-                    let why = format!("{channel}: its crew or run belongs to another org");
-                    self.tally.dropped(Reason::NotOwner, run.len() as u64, &why);
-                    self.queue.settle(&channel, run.len());
+            let (reason, why) = match run[0].0 {
+                Step::Append => {
+                    self.append(&channel, run, &mut sequence).await;
+                    continue;
                 }
+                Step::PublishLive => {
+                    self.publish_live(&channel, run, &sequence).await;
+                    continue;
+                }
+                Step::NotOurs => (Reason::NotOwner, "its crew or run belongs to another org"),
+                Step::Unreadable => (Reason::SpoolDamaged, "it cannot be read from the spool any more"),
+            };
+            self.tally.dropped(reason, run.len() as u64, &format!("{channel}: {why}"));
+            if replayed {
+                // A former process may have sent it: its number must not stand for the next one.
+                sequence = Sequence::fresh();
             }
+            self.queue.settle(&channel, run.len(), &sequence);
         }
-        self.queue.release(&channel, sequence);
+        self.queue.release(&channel);
+    }
+
+    /// Reads a batch from disk, on a thread that may wait for it.
+    async fn load(&self, places: Vec<Place>) -> Vec<Option<Arc<Item>>> {
+        let item = |Kept { ordinal, entry, claims }| {
+            Arc::new(Item { message: Message::Logged(entry), claims, rank: Rank::Other, order: 0, ordinal })
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            let (directory, places) = (self.queue.spool_directory(), places.clone());
+            let read = tokio::task::spawn_blocking(move || {
+                let directory = directory.ok_or(std::io::ErrorKind::NotFound)?;
+                spool::read(&directory, &places)
+            });
+            match read.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+                Ok(events) => return events.into_iter().map(|event| event.map(item)).collect(),
+                Err(error) => self.tally.spool_failed(&format!("it cannot be read: {error}")),
+            }
+            tokio::time::sleep(backoff.pause()).await;
+        }
     }
 
     async fn step(&self, item: &Item) -> Step {
@@ -79,29 +119,28 @@ impl Worker {
         }
     }
 
-    async fn publish_live(&self, channel: &Channel, run: &[(Step, Arc<Item>)]) {
+    async fn publish_live(&self, channel: &Channel, run: &[(Step, Option<Arc<Item>>)], sequence: &Sequence) {
         for (_, item) in run {
-            if let Message::Live(message) = &item.message {
+            if let Some(Message::Live(message)) = item.as_deref().map(|item| &item.message) {
                 match self.transport.publish_live(channel, message.clone()).await {
                     Ok(()) => self.tally.published(1),
                     Err(AppendError::Unavailable(why)) => self.tally.dropped(Reason::Live, 1, &why),
                     Err(error) => self.tally.dropped(Reason::Refused, 1, &error.to_string()),
                 }
             }
-            self.queue.settle(channel, 1);
+            self.queue.settle(channel, 1, sequence);
         }
     }
 
-    async fn append(&self, channel: &Channel, run: &[(Step, Arc<Item>)], sequence: &mut Sequence) {
-        let entries: Vec<Entry> = run.iter().filter_map(|(_, item)| logged(item)).collect();
+    async fn append(&self, channel: &Channel, run: &[(Step, Option<Arc<Item>>)], sequence: &mut Sequence) {
+        let entries: Vec<Entry> = run.iter().filter_map(|(_, item)| logged(item.as_deref()?)).collect();
         let mut append = Append { channel: channel.clone(), entries, once: sequence.once() };
         let Err(why) = self.insist(&mut append, sequence).await else {
-            self.queue.settle(channel, run.len());
+            self.queue.settle(channel, run.len(), sequence);
             return;
         };
         if run.len() == 1 {
-            self.refused(channel, &why);
-            *sequence = Sequence::fresh();
+            self.refused(channel, &why, sequence);
             return;
         }
         // One event may spoil the batch: each on its own. The numbers go on, so that what was accepted after
@@ -109,21 +148,38 @@ impl Worker {
         for entry in append.entries {
             let mut single = Append { channel: channel.clone(), entries: vec![entry], once: sequence.once() };
             match self.insist(&mut single, sequence).await {
-                Ok(()) => self.queue.settle(channel, 1),
-                Err(why) => {
-                    self.refused(channel, &why);
-                    *sequence = Sequence::fresh();
-                }
+                Ok(()) => self.queue.settle(channel, 1, sequence),
+                Err(why) => self.refused(channel, &why, sequence),
             }
         }
     }
 
-    fn refused(&self, channel: &Channel, why: &str) {
+    fn refused(&self, channel: &Channel, why: &str, sequence: &mut Sequence) {
         self.tally.dropped(Reason::Refused, 1, &format!("{channel}: {why}"));
-        self.queue.settle(channel, 1);
+        *sequence = Sequence::fresh();
+        self.queue.settle(channel, 1, sequence);
     }
 
     /// Repeats exactly the same append until it is confirmed or refused.
+    ///
+    /// A gap below our first number says that this server lacks what had been confirmed. Going on as a new producer
+    /// doubles nothing that an earlier attempt may have appended: log, head and the producer's number are written by
+    /// one script and replicated, persisted and lost together, in order. So
+    /// - a replica that has the batch has its number too, and answers its ids instead of a gap;
+    /// - one without the batch has it neither in the log, however much of what came before it lacks as well; the old
+    ///   master, which may have it, gives it up when it follows the new one;
+    /// - a late attempt under the old name (a server that was frozen) finds the gap as we did: nothing raises that
+    ///   producer's number any more.
+    ///
+    /// This holds for gaps of servers that take writes. A replica that lags must refuse, since it may still get the batch
+    /// and be promoted.
+    ///
+    /// What is left: a producer's key that is gone while the log stands. It expires a day (or the log's age, if that is
+    /// longer) after the producer's last append, and may be evicted where `maxmemory-policy` is not `noeviction`. A batch
+    /// whose answer was lost, and that is repeated only after that, is doubled.
+    ///
+    /// A gap at our first number or above it contradicts itself; taking it for a loss could double, so it is an answer
+    /// that is not understood.
     async fn insist(&self, append: &mut Append, sequence: &mut Sequence) -> Result<(), String> {
         let mut backoff = Backoff::default();
         loop {
@@ -135,17 +191,19 @@ impl Worker {
                 }
                 Err(error) => error,
             };
-            match &error {
-                AppendError::Refused(why) => return Err(why.clone()),
-                AppendError::Unavailable(_) => {}
-                AppendError::Gap { .. } => {
-                    // The log has lost what it had confirmed, and this batch with it if it ever had it.
-                    *sequence = Sequence::fresh();
-                    append.once = sequence.once();
-                }
+            if let AppendError::Refused(why) = error {
+                return Err(why);
             }
             self.tally.retried(&error.to_string());
-            tokio::time::sleep(backoff.pause()).await;
+            match error {
+                AppendError::Gap { expected } if expected < sequence.next => {
+                    *sequence = Sequence::fresh();
+                    append.once = sequence.once();
+                    // On disk before it is sent, so that a restart repeats it under this name.
+                    self.queue.settle(&append.channel, 0, sequence);
+                }
+                _ => tokio::time::sleep(backoff.pause()).await,
+            }
         }
     }
 }

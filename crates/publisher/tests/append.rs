@@ -288,9 +288,9 @@ async fn a_full_memory_is_worth_a_repetition_and_writes_nothing() {
 #[tokio::test]
 async fn the_channel_prefix_stands_before_names_and_not_in_keys() {
     let server = RedisServer::start();
-    let pool = crewcast_publisher::pool(&server.url(), 1).unwrap();
+    let redis = crewcast_publisher::Redis::new(&server.url(), &Default::default(), 1, "test").unwrap();
     let transport =
-        crewcast_publisher::RedisTransport::new(pool, Keys::new("k"), "blue.".to_owned(), Namespaces::default());
+        crewcast_publisher::RedisTransport::new(redis, Keys::new("k"), "blue.".to_owned(), Namespaces::default());
     let mut listener = redis::Client::open(server.url()).unwrap().get_async_pubsub().await.unwrap();
     listener.psubscribe("*").await.unwrap();
     transport.append(&numbered("graph:a", "p", 1, 1)).await.unwrap();

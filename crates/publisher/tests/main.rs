@@ -3,9 +3,13 @@
 mod append;
 mod claim;
 mod emitters;
+mod failover;
 #[cfg(feature = "http")]
 mod http;
 mod publisher;
+mod spool;
+mod spool_trouble;
 mod support;
+mod topologies;
 #[cfg(feature = "otel")]
 mod trace;

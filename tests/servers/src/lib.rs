@@ -3,11 +3,18 @@
 //!
 //! A test whose server does not do as it is told cannot go on: everything here panics instead of answering errors.
 
+mod cluster;
 mod port;
+mod program;
 mod proxy;
 mod redis;
+mod sentinel;
+mod tls;
 
-pub use self::{port::free_port, proxy::Proxy, redis::RedisServer};
+pub use self::{
+    cluster::Cluster, port::free_port, program::Program, proxy::Proxy, redis::RedisServer, sentinel::SentinelGroup,
+    tls::Certificates,
+};
 
 use std::time::Duration;
 

@@ -2,11 +2,12 @@
 
 use std::{
     fs,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use crate::{STARTING, free_port};
+use crate::{Program, STARTING, free_port};
 
 /// What Redis logs when it serves, its data loaded.
 const READY: &str = "Ready to accept connections";
@@ -20,8 +21,9 @@ pub struct RedisServer {
     process: Child,
     /// Where it listens.
     pub port: u16,
-    directory: tempfile::TempDir,
+    pub(crate) directory: tempfile::TempDir,
     options: Vec<String>,
+    program: PathBuf,
 }
 
 impl RedisServer {
@@ -38,10 +40,24 @@ impl RedisServer {
 
     /// Starts a server on this port; `None` when it is taken.
     pub fn on(port: u16, options: &[&str]) -> Option<Self> {
+        Self::run_program(&Program::Redis.path().expect("redis-server"), port, options)
+    }
+
+    /// Starts another program than the installed redis-server; `None` when it is not to be had here.
+    pub fn start_program(program: Program, options: &[&str]) -> Option<Self> {
+        let path = program.path()?;
+        Some(
+            (0..5)
+                .find_map(|_| Self::run_program(&path, free_port(), options))
+                .expect("the server starts on a free port"),
+        )
+    }
+
+    fn run_program(program: &Path, port: u16, options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
-        let process = spawn(port, &directory, &options);
-        let mut server = Self { process, port, directory, options };
+        let process = spawn(program, port, &directory, &options);
+        let mut server = Self { process, port, directory, options, program: program.to_owned() };
         server.logs(READY).then_some(server)
     }
 
@@ -65,14 +81,14 @@ impl RedisServer {
     /// Starts again, on the same port and with the same options, after [`RedisServer::kill`]. What was saved is there.
     pub fn restart(&mut self) {
         let options = self.options.clone();
-        self.process = spawn(self.port, &self.directory, &options);
+        self.process = spawn(&self.program, self.port, &self.directory, &options);
         assert!(self.logs(READY), "redis-server starts again");
     }
 
     /// Likewise, with further options, and without waiting until what was saved is loaded.
     pub fn restart_with(&mut self, options: &[&str]) {
         let all: Vec<String> = self.options.iter().cloned().chain(options.iter().map(|o| (*o).to_owned())).collect();
-        self.process = spawn(self.port, &self.directory, &all);
+        self.process = spawn(&self.program, self.port, &self.directory, &all);
         assert!(self.logs(INITIALIZED), "redis-server starts again");
     }
 
@@ -95,8 +111,11 @@ impl RedisServer {
 
     /// A connection of its own, for many commands.
     pub fn connection(&self) -> redis::Connection {
-        let client = redis::Client::open(self.url()).expect("a url");
-        client.get_connection_with_timeout(Duration::from_secs(5)).expect("a connection")
+        self.try_connection().expect("a connection")
+    }
+
+    fn try_connection(&self) -> redis::RedisResult<redis::Connection> {
+        redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))
     }
 
     /// Runs one command, given as bytes.
@@ -104,16 +123,16 @@ impl RedisServer {
         self.try_run(words).expect("an answer")
     }
 
-    /// Runs one command, or tells why it was refused.
+    /// Runs one command, or tells why it could not be run.
     ///
     /// # Errors
-    /// What Redis answered.
+    /// What Redis answered, or that it does not.
     pub fn try_run<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> redis::RedisResult<T> {
         let mut command = redis::cmd(std::str::from_utf8(words[0]).expect("the name of a command"));
         words[1..].iter().for_each(|word| {
             command.arg(*word);
         });
-        command.query(&mut self.connection())
+        command.query(&mut self.try_connection()?)
     }
 
     /// Runs one command without holding up the runtime.
@@ -156,9 +175,9 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(port: u16, directory: &tempfile::TempDir, options: &[String]) -> Child {
+fn spawn(program: &Path, port: u16, directory: &tempfile::TempDir, options: &[String]) -> Child {
     let log = fs::File::create(directory.path().join(LOG)).expect("a log");
-    Command::new("redis-server")
+    Command::new(program)
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
         .args(options)
         .current_dir(directory.path())

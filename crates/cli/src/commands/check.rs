@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use crewcast_events::Namespaces;
+use crewcast_events::{Channel, Namespaces};
 use crewcast_gateway::{
     auth::Verifier,
     broker::{Broker, Link, Sink, redis::RedisBroker},
@@ -71,7 +71,7 @@ async fn broker(config: &Config) -> Vec<Finding> {
         return vec![Ok("the broker is memory, inside the gateway: there is nothing to reach".to_owned())];
     }
     let mut findings = match timeout(PATIENCE, Server::look(config)).await {
-        Ok(Ok(server)) => server.findings(),
+        Ok(Ok(servers)) => servers.iter().flat_map(Server::findings).collect::<Vec<_>>(),
         Ok(Err(error)) => return vec![Err(unreachable(&error))],
         Err(_) => return vec![Err(unreachable(&format!("no answer within {} s", PATIENCE.as_secs())))],
     };
@@ -123,6 +123,7 @@ impl Sink for Deaf {
     fn message(&self, _: &str, _: Bytes) {}
     fn control(&self, _: Bytes) {}
     fn link(&self, _: Link) {}
+    fn missed(&self, _: &[Channel]) {}
 }
 
 #[cfg(test)]

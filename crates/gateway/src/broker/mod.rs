@@ -56,6 +56,9 @@ pub trait Sink: Send + Sync + 'static {
     fn control(&self, payload: Bytes);
     /// The link changed.
     fn link(&self, link: Link);
+    /// These channels are delivered, but some of their messages may have been missed a moment ago: they were moved
+    /// from one server to another.
+    fn missed(&self, channels: &[Channel]);
 }
 
 /// What stands beside a channel at one moment, read atomically.

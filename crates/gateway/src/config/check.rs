@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crewcast_events::Channel;
+use crewcast_publisher::{Redis, RedisSetupError};
 use jsonwebtoken::AlgorithmFamily;
 use url::Url;
 
@@ -92,8 +93,10 @@ fn broker(config: &Config, rules: &mut Rules<'_>) {
     if broker.kind == BrokerKind::Redis {
         let key =
             if *rules.sources.of("broker.url_file") == Source::Default { "broker.url" } else { "broker.url_file" };
-        if let Err(text) = redis_url(broker.url.expose()) {
-            rules.hold(key, false, text);
+        // The text never repeats the URL: it may hold a password.
+        if let Err(error) = Redis::new(broker.url.expose(), &broker.tls, 1, "crewcast-check") {
+            let key = if error == RedisSetupError::Tls { "broker.tls_ca_file" } else { key };
+            rules.hold(key, false, &error.to_string());
         }
     }
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'));
@@ -101,26 +104,6 @@ fn broker(config: &Config, rules: &mut Rules<'_>) {
     rules.hold("broker.key_prefix", key_prefix, "must be one or more of A-Z a-z 0-9 . _ : -");
     rules.hold("broker.channel_prefix", plain(&broker.channel_prefix), "may consist of A-Z a-z 0-9 . _ : - only");
     rules.positive("broker.patience", broker.patience);
-}
-
-/// The text never repeats the URL: it may hold a password.
-fn redis_url(text: &str) -> Result<(), &'static str> {
-    const WRITE: &str = "must be a URL such as redis://127.0.0.1:6379 or rediss://:password@host:6379/0";
-    if text.contains("sentinel") && text.starts_with("redis") {
-        return Err("Sentinel is not supported yet; give the URL of one server: redis://host:6379");
-    }
-    if text.contains(',') {
-        return Err("several servers (Cluster) are not supported yet; give the URL of one: redis://host:6379");
-    }
-    let url = Url::parse(text).map_err(|_| WRITE)?;
-    if !matches!(url.scheme(), "redis" | "rediss") || !url.has_host() {
-        return Err(WRITE);
-    }
-    let database = url.path().trim_start_matches('/');
-    if !database.is_empty() && database.parse::<u16>().is_err() {
-        return Err("what follows the last / must be the number of a database");
-    }
-    Ok(())
 }
 
 fn namespaces(config: &Config, rules: &mut Rules<'_>) {

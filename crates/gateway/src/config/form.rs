@@ -10,7 +10,7 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
-use super::{Algorithm, BrokerKind, LogFormat, Secret};
+use super::{Algorithm, BrokerKind, LogFormat, Secret, Sharded};
 
 /// A type that configuration can hold.
 pub trait Form: Sized {
@@ -281,6 +281,7 @@ const OWNERS: [(&str, OwnerOrNone); 6] = [
     ("none", OwnerOrNone(None)),
 ];
 const BROKERS: [(&str, BrokerKind); 2] = [("redis", BrokerKind::Redis), ("memory", BrokerKind::Memory)];
+const SHARDED: [(&str, Sharded); 2] = [("auto", Sharded::Auto), ("never", Sharded::Never)];
 const FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 fn named<T: Copy>(names: &[(&str, T)], text: &str) -> Option<T> {
@@ -299,6 +300,7 @@ text! {
     Algorithm, "one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
         |text| text.parse().ok(), |algorithm| format!("{algorithm:?}");
     BrokerKind, "redis or memory", |text| named(&BROKERS, text), |kind| name_of(&BROKERS, kind);
+    Sharded, "auto or never", |text| named(&SHARDED, text), |sharded| name_of(&SHARDED, sharded);
     LogFormat, "text or json", |text| named(&FORMATS, text), |format| name_of(&FORMATS, format);
     OwnerOrNone, "one of crew, run, stream, session, org, none", |text| named(&OWNERS, text), |owner| name_of(&OWNERS, owner);
 }

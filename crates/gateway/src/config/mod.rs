@@ -21,6 +21,7 @@ pub use show::{show, show_default};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crewcast_events::Namespaces;
+pub use crewcast_publisher::{Sharded, Tls};
 use ipnet::IpNet;
 
 /// Everything that can be set. [`Default`] is safe in production.
@@ -91,8 +92,12 @@ pub enum BrokerKind {
 pub struct BrokerConfig {
     /// `redis` or `memory`.
     pub kind: BrokerKind,
-    /// `redis://` or `rediss://`, possibly with a password.
+    /// What [`crewcast_publisher::Redis::new`] takes, possibly with a password.
     pub url: Secret,
+    /// Certificates for `rediss://`.
+    pub tls: Tls,
+    /// Whether a Cluster's sharded pub/sub is used.
+    pub sharded: Sharded,
     /// Prefix of keys.
     pub key_prefix: String,
     /// Prefix of channel names in Redis, empty by default.
@@ -106,6 +111,8 @@ impl Default for BrokerConfig {
         Self {
             kind: BrokerKind::Redis,
             url: Secret::new("redis://127.0.0.1:6379"),
+            tls: Tls::default(),
+            sharded: Sharded::default(),
             key_prefix: "crewcast".to_owned(),
             channel_prefix: String::new(),
             patience: Duration::from_secs(60),

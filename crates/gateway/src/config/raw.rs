@@ -11,7 +11,7 @@ use serde::{
 use serde_json::Map;
 
 use super::{
-    Algorithm, BrokerKind, Config, LogFormat, Secret,
+    Algorithm, BrokerKind, Config, LogFormat, Secret, Sharded,
     form::{Given, List, OwnerOrNone, Size},
 };
 
@@ -48,6 +48,10 @@ pub struct RawBroker {
     pub url_file: Option<Given<PathBuf>>,
     pub key_prefix: Given<String>,
     pub channel_prefix: Given<String>,
+    pub sharded: Given<Sharded>,
+    pub tls_ca_file: Option<Given<PathBuf>>,
+    pub tls_cert_file: Option<Given<PathBuf>>,
+    pub tls_key_file: Option<Given<PathBuf>>,
     pub patience: Given<Duration>,
 }
 
@@ -221,6 +225,10 @@ impl Default for Raw {
                 url_file: None,
                 key_prefix: Given(broker.key_prefix),
                 channel_prefix: Given(broker.channel_prefix),
+                sharded: Given(broker.sharded),
+                tls_ca_file: None,
+                tls_cert_file: None,
+                tls_key_file: None,
                 patience: Given(broker.patience),
             },
             cors: RawCors { allowed_origins: List(Vec::new()) },

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crewcast_events::{LogPolicy, Namespace, Namespaces};
 
 use super::{
-    Admin, AuthConfig, BrokerConfig, Config, Drain, Limits, Listen, Log, Mission, Otel, Ready, Secret,
+    Admin, AuthConfig, BrokerConfig, Config, Drain, Limits, Listen, Log, Mission, Otel, Ready, Secret, Tls,
     error::{ConfigError, Source},
     form::Given,
     load::Sources,
@@ -33,9 +33,21 @@ pub(super) fn resolve(raw: &Raw, sources: &Sources) -> Result<Config, ConfigErro
 
 fn broker(raw: RawBroker, sources: &Sources) -> Result<BrokerConfig, ConfigError> {
     let url = one_of("broker.url", given(raw.url), given(raw.url_file), sources, Secret::new)?;
+    let identity = match (given(raw.tls_cert_file), given(raw.tls_key_file)) {
+        (Some(cert), Some(key)) => Some((pem(&cert, "broker.tls_cert_file")?, pem(&key, "broker.tls_key_file")?)),
+        (None, None) => None,
+        (one, _) => {
+            let key = if one.is_some() { "broker.tls_cert_file" } else { "broker.tls_key_file" };
+            let text = "broker.tls_cert_file and broker.tls_key_file belong together: set both or neither";
+            return Err(ConfigError::Problems(vec![sources.problem(key, text)]));
+        }
+    };
+    let ca = given(raw.tls_ca_file).map(|path| pem(&path, "broker.tls_ca_file")).transpose()?;
     Ok(BrokerConfig {
         kind: raw.kind.0,
         url: url.unwrap_or(BrokerConfig::default().url),
+        tls: Tls { ca, identity },
+        sharded: raw.sharded.0,
         key_prefix: raw.key_prefix.0,
         channel_prefix: raw.channel_prefix.0,
         patience: raw.patience.0,
@@ -134,6 +146,10 @@ fn rank(source: &Source) -> u8 {
         Source::Variable(_) => 2,
         Source::Flag => 3,
     }
+}
+
+fn pem(path: &Path, key: &str) -> Result<Vec<u8>, ConfigError> {
+    content(path, key).map(String::into_bytes)
 }
 
 /// A file's text without the line end that editors and `echo` leave.

@@ -1,7 +1,6 @@
 //! Prints the effective configuration as TOML, with each key's source and without secrets.
 
 use figment::value::{Dict, Value};
-use url::Url;
 
 use super::{
     error::ConfigError,
@@ -77,11 +76,53 @@ fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
 
-/// The URL with its password masked; of what is no URL, nothing.
+/// The URL with its passwords masked: between `:` and `@` of each server, and behind `password=`. Of what is no URL, nothing.
 fn masked_url(text: &str) -> String {
-    let Ok(mut url) = Url::parse(text) else { return "***".to_owned() };
-    if url.password().is_some() && url.set_password(Some("***")).is_err() {
-        return "***".to_owned();
+    let Some((scheme, rest)) = text.split_once("://") else { return "***".to_owned() };
+    let (servers, query) = rest.split_once('?').map_or((rest, None), |(servers, query)| (servers, Some(query)));
+    let server = |server: &str| {
+        let (scheme, rest) = server.split_once("://").map_or(("", server), |(scheme, rest)| (scheme, rest));
+        let scheme = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+        match rest.rsplit_once('@') {
+            None => format!("{scheme}{rest}"),
+            Some((credentials, host)) => match credentials.split_once(':') {
+                Some((user, _)) => format!("{scheme}{user}:***@{host}"),
+                None => format!("{scheme}{credentials}@{host}"),
+            },
+        }
+    };
+    let parameter = |pair: &str| match pair.split_once('=') {
+        Some((key, _)) if key.contains("pass") => format!("{key}=***"),
+        _ => pair.to_owned(),
+    };
+    let servers: Vec<String> = servers.split(',').map(server).collect();
+    let mut masked = format!("{scheme}://{}", servers.join(","));
+    if let Some(query) = query {
+        let query: Vec<String> = query.split('&').map(parameter).collect();
+        masked.push('?');
+        masked.push_str(&query.join("&"));
     }
-    url.to_string()
+    masked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_masked_wherever_they_stand() {
+        for (url, masked) in [
+            ("redis://h:1/2", "redis://h:1/2"),
+            ("redis://:secret@h", "redis://:***@h"),
+            ("redis://u:se:cr%40et@a,redis://:secret@b,c", "redis://u:***@a,redis://:***@b,c"),
+            (
+                "redis+sentinel://u:secret@a,b/m?sentinel_password=secret&x=1",
+                "redis+sentinel://u:***@a,b/m?sentinel_password=***&x=1",
+            ),
+            ("unix:///run/r.sock?user=u&pass=secret", "unix:///run/r.sock?user=u&pass=***"),
+            ("secret", "***"),
+        ] {
+            assert_eq!(masked_url(url), masked);
+        }
+    }
 }

@@ -19,7 +19,8 @@ pub(super) struct Deadlines {
     /// When the peer last showed that it lives; `None`: nobody expects it to.
     heard: Option<Instant>,
     heartbeat: Option<(Instant, Duration)>,
-    expiry: Option<Instant>,
+    /// When the token expires: the Unix second, and that moment as it looked on the wall clock so far.
+    expiry: Option<(u64, Instant)>,
     patience: Option<Instant>,
     dialect: Option<Instant>,
     /// When a draining replica sends this connection away.
@@ -60,12 +61,15 @@ impl Deadlines {
     }
 
     pub(super) fn expires_at(&mut self, unix_second: Option<u64>) {
-        self.expiry = unix_second.map(|second| {
-            let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            // An expiry in the far future must not overflow the clock.
-            let left = Duration::from_secs(second).saturating_sub(since_epoch).min(Duration::from_secs(86_400 * 365));
-            Instant::now() + left
-        });
+        self.expiry = unix_second.map(|second| (second, moment_of(second, since_epoch())));
+    }
+
+    /// The wall clock may have been set forward, or the machine have slept: then the token expires earlier than
+    /// it seemed. One that was set back moves nothing.
+    fn look_at_wall_clock(&mut self, since_epoch: Duration) {
+        if let Some((second, at)) = &mut self.expiry {
+            *at = (*at).min(moment_of(*second, since_epoch));
+        }
     }
 
     pub(super) fn lose_patience_at(&mut self, at: Option<Instant>) {
@@ -100,7 +104,7 @@ impl Deadlines {
     }
 
     pub(super) fn has_expired(&self, now: Instant) -> bool {
-        self.expiry.is_some_and(|at| at <= now)
+        self.expiry.is_some_and(|(_, at)| at <= now)
     }
 
     pub(super) fn is_silent(&self, now: Instant) -> bool {
@@ -119,6 +123,7 @@ impl Deadlines {
         let is_due = self.ping <= now;
         if is_due {
             self.ping = now + PING;
+            self.look_at_wall_clock(since_epoch());
         }
         is_due
     }
@@ -162,7 +167,7 @@ impl Deadlines {
             Some(self.ping),
             self.heard.map(|heard| heard + SILENCE),
             heartbeat,
-            self.expiry,
+            self.expiry.map(|(_, at)| at),
             self.patience,
             self.dialect,
             self.leave,
@@ -172,5 +177,42 @@ impl Deadlines {
         .flatten()
         .min()
         .unwrap_or(self.ping)
+    }
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// When it will be `unix_second`, by a wall clock that shows `since_epoch` now.
+fn moment_of(unix_second: u64, since_epoch: Duration) -> Instant {
+    // An expiry in the far future must not overflow the clock.
+    let left = Duration::from_secs(unix_second).saturating_sub(since_epoch).min(Duration::from_secs(86_400 * 365));
+    Instant::now() + left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_jumps_ends_a_token_no_later_than_it_says() {
+        let start = since_epoch();
+        let mut deadlines = Deadlines::new(None, PING, Some(start.as_secs() + 3600));
+        deadlines.look_at_wall_clock(start - Duration::from_secs(7200));
+        assert!(deadlines.next() <= Instant::now() + Duration::from_secs(3600));
+        deadlines.look_at_wall_clock(start + Duration::from_secs(3590));
+        assert!(!deadlines.has_expired(Instant::now()), "ten seconds are left");
+        assert!(deadlines.has_expired(Instant::now() + Duration::from_secs(11)));
+        deadlines.look_at_wall_clock(start + Duration::from_secs(3601));
+        assert!(deadlines.has_expired(Instant::now()));
+        deadlines.look_at_wall_clock(start);
+        assert!(deadlines.has_expired(Instant::now()), "what has expired does not come back");
+        deadlines.expires_at(Some(u64::MAX));
+        deadlines.look_at_wall_clock(Duration::ZERO);
+        assert!(!deadlines.has_expired(Instant::now() + Duration::from_secs(86_400 * 300)));
+        deadlines.expires_at(None);
+        deadlines.look_at_wall_clock(Duration::MAX);
+        assert!(!deadlines.has_expired(Instant::now() + Duration::from_secs(86_400 * 300)));
     }
 }

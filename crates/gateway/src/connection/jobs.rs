@@ -13,14 +13,14 @@ use super::Shared;
 use crate::{
     auth::{AuthError, Identity},
     broker::BrokerError,
-    replay::LogPage,
+    replay::{LogPage, Stretch},
 };
 
 /// How long a job that the broker did not serve waits for its next try.
 const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) enum Done {
-    Page { key: u32, channel: Channel, page: Arc<LogPage> },
+    Page { key: u32, channel: Channel, page: Option<Arc<LogPage>> },
     Fetched { channel: Channel, offset: u64, page: Arc<LogPage> },
     Granted { key: u32, channel: Channel, result: Result<bool, BrokerError> },
     Listed { namespace: &'static str, result: Result<Vec<Channel>, BrokerError> },
@@ -72,10 +72,10 @@ impl Jobs {
         }
     }
 
-    pub(super) fn page(&mut self, shared: &Shared, key: u32, channel: Channel, offset: u64) {
+    pub(super) fn page(&mut self, shared: &Shared, key: u32, channel: Channel, stretch: Stretch) {
         let history = shared.history.clone();
         self.push(async move {
-            let page = retrying(|| history.clone().page(channel.clone(), offset)).await;
+            let page = retrying(|| history.clone().page(channel.clone(), stretch)).await;
             Done::Page { key, channel, page }
         });
     }
@@ -128,7 +128,7 @@ impl Jobs {
 }
 
 /// Tries until the log can be read: the socket waits for the broker as long as its patience lasts.
-async fn retrying<F: Future<Output = Result<Arc<LogPage>, BrokerError>>>(read: impl Fn() -> F) -> Arc<LogPage> {
+async fn retrying<T, F: Future<Output = Result<T, BrokerError>>>(read: impl Fn() -> F) -> T {
     loop {
         match read().await {
             Ok(page) => return page,

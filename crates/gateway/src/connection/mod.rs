@@ -268,7 +268,7 @@ impl Connection {
     fn on_done(&mut self, done: Done) {
         match done {
             Done::Page { key, channel, page } => {
-                self.subscriptions.take_page(key, &channel, &page, &mut *self.dialect, &mut self.actions);
+                self.subscriptions.take_page(key, &channel, page.as_deref(), &mut *self.dialect, &mut self.actions);
             }
             Done::Fetched { channel, offset, page } => {
                 let entry = page.entries.first().filter(|entry| entry.id().is_some_and(|id| id.offset() == offset));

@@ -236,7 +236,7 @@ impl Stream {
     fn on_done(&mut self, done: Done) {
         match done {
             Done::Page { key, channel, page } => {
-                self.subscriptions.take_page(key, &channel, &page, &mut *self.dialect, &mut self.actions);
+                self.subscriptions.take_page(key, &channel, page.as_deref(), &mut *self.dialect, &mut self.actions);
             }
             Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {

@@ -16,7 +16,7 @@ use crate::{
     auth::Identity,
     dialect::{Actions, Dialect},
     hub::{Entry, Wake},
-    replay::{LogPage, Read, Reader, Start},
+    replay::{LogPage, Read, Reader, Start, Stretch},
 };
 
 /// Entries read from one channel before the next one has its turn.
@@ -30,9 +30,9 @@ pub(super) struct Subscriptions {
     all: Option<Box<AllOf>>,
     /// Channels that have entries, in the order in which they were rung.
     ready: VecDeque<u32>,
-    /// Channels that wait for a page of the log, and the offset behind which. One page at a time is under
+    /// Channels that wait for a page of the log, and what of it. One page at a time is under
     /// way: more would wait in memory for a reader that may be slow.
-    waiting: VecDeque<(u32, Channel, u64)>,
+    waiting: VecDeque<(u32, Channel, Stretch)>,
     page_under_way: bool,
     buffer: Vec<Arc<Entry>>,
     pub(super) delivered: Delivered,
@@ -185,7 +185,7 @@ impl Subscriptions {
                 self.ready.push_front(key);
             }
             Read::Entries => self.ready.push_back(key),
-            Read::NeedsPage(offset) => self.waiting.push_back((key, channel.clone(), offset)),
+            Read::NeedsPage(stretch) => self.waiting.push_back((key, channel.clone(), stretch)),
             Read::Idle if reader.is_in_ring() => dialect.on_caught_up(channel, reader.position(), out),
             Read::Idle => {}
         }
@@ -198,23 +198,23 @@ impl Subscriptions {
     /// Asks for the next page that some channel waits for, unless one is under way.
     pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &Shared) {
         while !self.page_under_way {
-            let Some((key, channel, offset)) = self.waiting.pop_front() else {
+            let Some((key, channel, stretch)) = self.waiting.pop_front() else {
                 self.waiting = VecDeque::new();
                 return;
             };
             if self.is_at(key, &channel) {
                 self.page_under_way = true;
-                jobs.page(shared, key, channel, offset);
+                jobs.page(shared, key, channel, stretch);
             }
         }
     }
 
-    /// A page of the log has come for one channel.
+    /// A page of the log has come for one channel, or is no longer needed.
     pub(super) fn take_page(
         &mut self,
         key: u32,
         of: &Channel,
-        page: &LogPage,
+        page: Option<&LogPage>,
         dialect: &mut dyn Dialect,
         out: &mut Actions,
     ) {

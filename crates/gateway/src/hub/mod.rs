@@ -14,7 +14,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use crewcast_events::Channel;
+use crewcast_events::{Channel, EventId};
 use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::mpsc;
 
@@ -65,8 +65,12 @@ impl Budget {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn is_exceeded(&self) -> bool {
-        self.held.load(Ordering::Relaxed) > self.limits.total_bytes
+        self.held() > self.limits.total_bytes
     }
 }
 
@@ -115,6 +119,20 @@ impl Hub {
         }
     }
 
+    /// Lets a channel's ring begin earlier: `stretch` was read from its log, oldest first, behind the entry
+    /// `before` (`None`: none is known). Whoever comes back to the channel from there is served from memory. What does not lead
+    /// up to the ring's beginning without a hole, and what has no room, is passed over.
+    pub fn prepend(&self, channel: &Channel, before: Option<EventId>, stretch: &[Arc<Entry>]) {
+        if let Some(room) = self.rooms.get(channel) {
+            room.prepend(before, stretch);
+        }
+    }
+
+    /// Whether a channel's ring holds everything behind the event `id`.
+    pub fn leads_on_from(&self, channel: &Channel, id: EventId) -> bool {
+        self.rooms.get(channel).is_some_and(|room| room.behind(id).is_some())
+    }
+
     /// Whether all rings together hold more than they may.
     pub fn is_over_budget(&self) -> bool {
         self.budget.is_exceeded()
@@ -131,7 +149,7 @@ impl Hub {
 
     /// Bytes that all rings hold now.
     pub fn held_bytes(&self) -> usize {
-        self.budget.held.load(Ordering::Relaxed)
+        self.budget.held()
     }
 
     /// Channels that somebody reads, or did a moment ago.

@@ -4,18 +4,20 @@ use std::{collections::VecDeque, sync::Arc};
 
 use crewcast_events::EventId;
 
-use super::{Budget, Entry};
+use super::{Budget, Entry, Item};
 
 /// Entries that a ring keeps while all rings together hold too much: a channel that is read must not lose
 /// what arrives in one go. Quiet rings give way instead (`relay/watch.rs`).
 const FLOOR: usize = 16;
 
 /// Entries by sequence number. Sequence numbers count every entry of this replica's channel, marks
-/// included, and have nothing to do with offsets.
+/// included, and have nothing to do with offsets. What is put in front of the ring counts below zero.
 pub(crate) struct Ring {
     entries: VecDeque<Arc<Entry>>,
     /// The sequence number of the oldest entry held, or of the next one when empty.
-    first: u64,
+    first: i64,
+    /// Nothing has left the ring: its beginning is where the log behind it ends.
+    is_whole: bool,
     bytes: usize,
     /// Live events that have left the ring.
     live_evicted: u64,
@@ -31,6 +33,7 @@ impl Ring {
         Self {
             entries: VecDeque::new(),
             first: 0,
+            is_whole: true,
             bytes: 0,
             live_evicted: 0,
             live_total: 0,
@@ -50,59 +53,95 @@ impl Ring {
         self.bytes += entry.weight();
         self.budget.take(entry.weight());
         self.entries.push_back(entry);
-        while self.is_over() {
-            self.evict();
+        // The newest entry always stays: an event larger than the ring must still reach its readers.
+        while self.is_over() && self.evict(1) {}
+    }
+
+    /// Puts a stretch of the log, oldest first, in front of the ring; `before` is the id before the stretch, where
+    /// that is known. Taken is what leads up to the ring's beginning without a hole, as far as there is room: a
+    /// past never makes a ring give up an entry, and all pasts together leave half of the memory to what comes.
+    pub(crate) fn prepend(&mut self, before: Option<EventId>, stretch: &[Arc<Entry>]) {
+        let begin = self.position_before;
+        let leads_here = |entry: &Arc<Entry>| begin.is_some() && entry.id() == begin;
+        let Some(last) = stretch.iter().rposition(leads_here).filter(|_| self.is_whole) else { return };
+        for index in (0..=last).rev() {
+            let entry = &stretch[index];
+            let before = index.checked_sub(1).map_or(before, |index| stretch[index].id());
+            if !entry.id().is_some_and(|id| id.continues(before)) || !self.has_room_for_past(entry) {
+                return;
+            }
+            self.first -= 1;
+            self.bytes += entry.weight();
+            self.budget.take(entry.weight());
+            self.position_before = before;
+            self.entries.push_front(entry.clone());
         }
+    }
+
+    fn has_room_for_past(&self, entry: &Entry) -> bool {
+        let limits = &self.budget.limits;
+        self.entries.len() < limits.events
+            && self.bytes + entry.weight() <= limits.bytes
+            && self.budget.held() + entry.weight() <= limits.total_bytes / 2
     }
 
     fn is_over(&self) -> bool {
         let limits = &self.budget.limits;
-        // The newest entry always stays: an event larger than the ring must still reach its readers.
-        (self.entries.len() > 1 && (self.entries.len() > limits.events || self.bytes > limits.bytes))
+        self.entries.len() > limits.events
+            || self.bytes > limits.bytes
             || (self.entries.len() > FLOOR && self.budget.is_exceeded())
     }
 
-    /// Gives up the oldest entries until so many are left.
+    /// Gives up the oldest entries until so many are left, or what goes together is.
     pub(crate) fn trim_to(&mut self, entries: usize) {
-        while self.entries.len() > entries {
-            self.evict();
-        }
+        self.is_whole = false;
+        while self.entries.len() > entries && self.evict(entries.min(1)) {}
         self.entries.shrink_to(entries);
     }
 
-    fn evict(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
+    /// Gives up the oldest entry, unless fewer than `least` would be left. A reset goes together with the
+    /// event that it announces: the place between them looks like a channel's beginning, and whoever came upon
+    /// it without the mark would take what follows for all there is.
+    fn evict(&mut self, least: usize) -> bool {
+        let announces = |entry: &Arc<Entry>| matches!(entry.item(), Item::Reset { from: Some(_), .. });
+        let together = if self.entries.front().is_some_and(announces) { 2 } else { 1 };
+        if self.entries.is_empty() || self.entries.len() < together + least {
+            return false;
+        }
+        for entry in self.entries.drain(..together) {
             self.first += 1;
+            self.is_whole = false;
             self.bytes -= entry.weight();
             self.budget.give_back(entry.weight());
             self.live_evicted += u64::from(entry.is_live());
             self.position_before = entry.position();
         }
+        true
     }
 
-    pub(crate) fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> i64 {
         self.first
     }
 
-    pub(crate) fn next(&self) -> u64 {
-        self.first + self.entries.len() as u64
+    pub(crate) fn next(&self) -> i64 {
+        self.first + self.entries.len() as i64
     }
 
-    pub(crate) fn get(&self, sequence: u64) -> Option<&Arc<Entry>> {
-        self.entries.get(sequence.checked_sub(self.first)? as usize)
+    pub(crate) fn get(&self, sequence: i64) -> Option<&Arc<Entry>> {
+        self.entries.get(usize::try_from(sequence - self.first).ok()?)
     }
 
     /// The channel's position right before the entry `sequence` (which may be the next one).
-    pub(crate) fn position_before(&self, sequence: u64) -> Option<EventId> {
-        match sequence.checked_sub(self.first + 1) {
-            Some(index) => self.entries.get(index as usize).and_then(|entry| entry.position()),
-            None => self.position_before,
+    pub(crate) fn position_before(&self, sequence: i64) -> Option<EventId> {
+        match usize::try_from(sequence - self.first - 1) {
+            Ok(index) => self.entries.get(index).and_then(|entry| entry.position()),
+            Err(_) => self.position_before,
         }
     }
 
     /// Live events before the entry `sequence`, since the ring began. Linear: only for readers that fell off.
-    pub(crate) fn live_before(&self, sequence: u64) -> u64 {
-        let held = sequence.saturating_sub(self.first) as usize;
+    pub(crate) fn live_before(&self, sequence: i64) -> u64 {
+        let held = usize::try_from(sequence - self.first).unwrap_or(0);
         self.live_evicted + self.entries.iter().take(held).filter(|entry| entry.is_live()).count() as u64
     }
 
@@ -111,12 +150,12 @@ impl Ring {
     }
 
     /// Where a reader goes on that has seen everything up to `id`: behind its entry, or at the entry that continues it.
-    pub(crate) fn behind(&self, id: EventId) -> Option<u64> {
+    pub(crate) fn behind(&self, id: EventId) -> Option<i64> {
         let newest_first = self.entries.iter().enumerate().rev();
         for (index, entry) in newest_first {
             match entry.id() {
-                Some(held) if held == id => return Some(self.first + index as u64 + 1),
-                Some(held) if held.continues(Some(id)) => return Some(self.first + index as u64),
+                Some(held) if held == id => return Some(self.first + index as i64 + 1),
+                Some(held) if held.continues(Some(id)) => return Some(self.first + index as i64),
                 _ => {}
             }
         }

@@ -42,7 +42,7 @@ struct Bell {
 #[derive(Debug, Clone)]
 pub struct Opened {
     /// Sequence number of the next entry.
-    pub next: u64,
+    pub next: i64,
     /// The channel's position there.
     pub position: Option<EventId>,
     /// The channel's last event, where it retains one.
@@ -61,7 +61,7 @@ pub enum Caught {
     /// Its place has left the ring; it goes on at `first`, if it can.
     FellOff {
         /// The oldest entry's sequence number.
-        first: u64,
+        first: i64,
         /// The channel's position before that entry.
         position: Option<EventId>,
         /// Live events before that entry.
@@ -103,12 +103,32 @@ impl Room {
     pub fn append(&self, item: Item, position: Option<EventId>, retain: bool) {
         let entry = Arc::new(Entry::new(item, position));
         let mut state = self.state.lock();
-        state.position = position;
-        if retain && entry.event().is_some() {
-            state.retained = Some(entry.clone());
-        }
-        state.ring.push(entry);
+        state.push(entry, retain);
         state.ring_all();
+    }
+
+    /// Adds a reset together with the event that it announces. Whoever began between the two would take the
+    /// channel for one that begins with that event.
+    pub fn append_announced(&self, reset: Item, event: Item, position: Option<EventId>, retain: bool) {
+        let (reset, event) = (Arc::new(Entry::new(reset, None)), Arc::new(Entry::new(event, position)));
+        let mut state = self.state.lock();
+        state.push(reset, false);
+        state.push(event, retain);
+        state.ring_all();
+    }
+
+    /// Lets the ring begin earlier; see [`Hub::prepend`].
+    pub(crate) fn prepend(&self, before: Option<EventId>, stretch: &[Arc<Entry>]) {
+        self.state.lock().ring.prepend(before, stretch);
+    }
+
+    /// See [`Member::behind`].
+    pub(crate) fn behind(&self, id: EventId) -> Option<i64> {
+        let state = self.state.lock();
+        if state.position == Some(id) && state.ring.position_before(state.ring.next()) == Some(id) {
+            return state.ring.behind(id).or(Some(state.ring.next()));
+        }
+        state.ring.behind(id)
     }
 
     /// Keeps only the newest entry.
@@ -148,6 +168,14 @@ impl Room {
 }
 
 impl State {
+    fn push(&mut self, entry: Arc<Entry>, retain: bool) {
+        self.position = entry.position();
+        if retain && entry.event().is_some() {
+            self.retained = Some(entry.clone());
+        }
+        self.ring.push(entry);
+    }
+
     fn ring_all(&mut self) {
         if !self.open {
             return;
@@ -167,7 +195,7 @@ pub struct Member {
     room: Arc<Room>,
     slot: u32,
     /// The next entry's sequence number when the membership began.
-    joined: u64,
+    joined: i64,
 }
 
 impl Member {
@@ -216,23 +244,19 @@ impl Member {
     }
 
     /// The sequence number behind the event `id`, if the ring still leads on from there without a hole.
-    pub fn behind(&self, id: EventId) -> Option<u64> {
-        let state = self.room.state.lock();
-        if state.position == Some(id) && state.ring.position_before(state.ring.next()) == Some(id) {
-            return state.ring.behind(id).or(Some(state.ring.next()));
-        }
-        state.ring.behind(id)
+    pub fn behind(&self, id: EventId) -> Option<i64> {
+        self.room.behind(id)
     }
 
     /// Copies at most `limit` entries from `sequence` on into `buffer`. `UpToDate` arms the bell again.
-    pub fn read(&self, sequence: u64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Caught {
+    pub fn read(&self, sequence: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Caught {
         let mut state = self.room.state.lock();
         let first = state.ring.first();
         if sequence < first {
             let (position, live) = (state.ring.position_before(first), state.ring.live_before(first));
             return Caught::FellOff { first, position, live };
         }
-        let end = state.ring.next().min(sequence + limit as u64);
+        let end = state.ring.next().min(sequence + limit as i64);
         if sequence >= end {
             if let Some(bell) = &mut state.members[self.slot as usize] {
                 bell.rung = false;
@@ -252,7 +276,7 @@ impl Member {
 }
 
 impl State {
-    fn opened(&self, next: u64) -> Opened {
+    fn opened(&self, next: i64) -> Opened {
         let live = if next == self.ring.next() { self.ring.live_total() } else { self.ring.live_before(next) };
         Opened { next, position: self.ring.position_before(next), retained: self.retained.clone(), live }
     }

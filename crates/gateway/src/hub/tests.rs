@@ -178,3 +178,117 @@ fn what_was_read_before_the_past_was_forgotten_is_not_shown_after_it() {
     room.open(Some(id), Some(Arc::new(Entry::new(logged(id), Some(id)))));
     assert!(member.opened_now().unwrap().retained.is_none());
 }
+
+#[test]
+fn no_reader_comes_upon_what_a_reset_announces_without_the_reset() {
+    let reset = |from| Item::Reset { reason: crewcast_events::ResetReason::Trimmed, from: Some(from) };
+    let (hub, mut demands) = Hub::new(limits());
+    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
+    let room = room_of(demands.try_recv().unwrap());
+    room.open(None, None);
+    let ids = chain(9);
+    room.append_announced(reset(ids[2]), logged(ids[2]), Some(ids[2]), false);
+    room.append(logged(ids[3]), Some(ids[3]), false);
+    room.append(logged(ids[4]), Some(ids[4]), false);
+    let mut entries = Vec::new();
+    assert!(matches!(member.read(0, 1, &mut entries), Caught::Entries), "the ring is full and holds the reset");
+    room.append(logged(ids[5]), Some(ids[5]), false);
+    match member.read(0, 16, &mut entries) {
+        Caught::FellOff { first, position, .. } => assert_eq!((first, position), (2, Some(ids[2]))),
+        other => panic!("{other:?}"),
+    }
+    // A ring that gives way keeps its newest entry, and what goes with it.
+    room.append_announced(reset(ids[7]), logged(ids[7]), Some(ids[7]), false);
+    room.trim();
+    entries.clear();
+    assert!(matches!(member.read(5, 16, &mut entries), Caught::Entries));
+    assert!(matches!(entries[0].item(), Item::Reset { .. }));
+    assert_eq!((entries.len(), entries[1].id()), (2, Some(ids[7])));
+    hub.forget_past(&channel());
+    assert_eq!(hub.held_bytes(), 0);
+}
+
+/// Entries of a log.
+fn stretch(ids: &[EventId]) -> Vec<Arc<Entry>> {
+    ids.iter().map(|&id| Arc::new(Entry::new(logged(id), Some(id)))).collect()
+}
+
+/// A room that opened at `position`, and its member.
+fn opened(limits: RingLimits, position: EventId) -> (Arc<Hub>, Arc<Room>, Member) {
+    let (hub, mut demands) = Hub::new(limits);
+    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
+    let room = room_of(demands.try_recv().unwrap());
+    room.open(Some(position), None);
+    (hub, room, member)
+}
+
+#[test]
+fn a_ring_begins_earlier_when_the_log_was_read() {
+    let ids = chain(10);
+    let (hub, room, member) = opened(RingLimits { events: 8, ..limits() }, ids[6]);
+    room.append(live(), Some(ids[6]), false);
+    room.append(logged(ids[7]), Some(ids[7]), false);
+    assert_eq!(member.behind(ids[4]), None);
+    // What the ring holds itself is passed over.
+    hub.prepend(&channel(), Some(ids[2]), &stretch(&ids[3..9]));
+    assert_eq!((member.behind(ids[2]), member.behind(ids[4]), member.behind(ids[6])), (Some(-4), Some(-2), Some(1)));
+    let mut entries = Vec::new();
+    assert!(matches!(member.read(-4, 16, &mut entries), Caught::Entries));
+    let read: Vec<_> = entries.iter().map(|entry| entry.id()).collect();
+    assert_eq!(read, [Some(ids[3]), Some(ids[4]), Some(ids[5]), Some(ids[6]), None, Some(ids[7])]);
+    let now = member.opened_now().unwrap();
+    assert_eq!((now.next, now.position, now.live), (2, Some(ids[7]), 1));
+    assert_eq!(member.opened_at_join().unwrap().position, Some(ids[6]));
+    // And still earlier, up to what a ring may hold; nothing new is given up for the past.
+    hub.prepend(&channel(), None, &stretch(&ids[..5]));
+    assert_eq!((member.behind(ids[0]), member.behind(ids[1])), (Some(-6), Some(-5)));
+}
+
+#[test]
+fn a_stretch_that_does_not_lead_up_to_the_ring_is_passed_over() {
+    let ids = chain(10);
+    let other = EventId::after(Some(ids[5]), *b"zzzzzz");
+    let (hub, _room, member) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
+    // It ends too early; it is another history's; it begins behind the ring.
+    hub.prepend(&channel(), None, &stretch(&ids[..6]));
+    hub.prepend(&channel(), None, &stretch(&[ids[4], ids[5], other]));
+    hub.prepend(&channel(), Some(ids[6]), &stretch(&ids[7..]));
+    assert_eq!(hub.held_bytes(), 0);
+    // From a hole on it leads nowhere.
+    hub.prepend(&channel(), Some(ids[1]), &stretch(&[ids[2], ids[3], ids[5], ids[6]]));
+    assert_eq!((member.behind(ids[5]), member.behind(ids[4])), (Some(-1), None));
+}
+
+#[test]
+fn a_ring_that_gave_something_up_has_no_beginning_to_lead_up_to() {
+    let ids = chain(20);
+    let stretch = stretch(&ids[..15]);
+    let (hub, room, member) = opened(limits(), ids[6]);
+    for &id in &ids[7..12] {
+        room.append(logged(id), Some(id), false);
+    }
+    hub.prepend(&channel(), None, &stretch);
+    assert_eq!(member.behind(ids[5]), None);
+    // The former owner's events, read before and told after.
+    let (hub, room, member) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
+    hub.forget_past(&channel());
+    hub.prepend(&channel(), None, &stretch);
+    assert_eq!((member.behind(ids[5]), hub.held_bytes()), (None, 0));
+    drop(room);
+}
+
+#[test]
+fn what_is_past_leaves_half_of_the_memory() {
+    let ids = chain(100);
+    let stretch = stretch(&ids);
+    let weight = stretch[0].weight();
+    for (bytes, total_bytes, most) in [(1 << 20, 40 * weight, 20), (10 * weight, 1 << 20, 10)] {
+        let (hub, room, member) = opened(RingLimits { events: 1000, bytes, total_bytes }, ids[99]);
+        hub.prepend(&channel(), None, &stretch);
+        let held = hub.held_bytes() / weight;
+        assert!((most - 1..=most).contains(&held), "{held} of {most}");
+        assert_eq!(member.behind(ids[99 - held]), Some(-(held as i64)));
+        drop((member, room));
+        assert!(hub.forget_if_idle(&channel()));
+    }
+}

@@ -65,3 +65,43 @@ impl Wake {
         self.waker.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, OnceLock, Weak};
+
+    use super::*;
+
+    /// Looks, when it is woken, for what it was woken for.
+    #[derive(Default)]
+    struct Looking {
+        wake: OnceLock<Weak<Wake>>,
+        found: Mutex<Vec<(bool, bool)>>,
+    }
+
+    impl std::task::Wake for Looking {
+        fn wake(self: Arc<Self>) {
+            let wake = self.wake.get().and_then(Weak::upgrade).expect("set");
+            self.found.lock().push((wake.has_ready(), wake.is_raised()));
+        }
+    }
+
+    /// Who registers and then looks misses nothing only if it is there before the waker is called.
+    #[test]
+    fn what_a_task_is_woken_for_is_there_when_it_wakes() {
+        let (wake, looking) = (Arc::new(Wake::default()), Arc::new(Looking::default()));
+        looking.wake.set(Arc::downgrade(&wake)).expect("once");
+        let waker = Waker::from(looking.clone());
+        wake.register(&waker);
+        wake.ring(3);
+        let mut keys = Vec::new();
+        wake.take_ready(&mut keys);
+        assert_eq!((keys, wake.has_ready()), (vec![3], false));
+        wake.raise(Flag::Drain);
+        assert!(looking.found.lock().len() == 1, "a waker is called once; who wants more registers again");
+        wake.register(&waker);
+        wake.raise(Flag::Link);
+        assert_eq!(*looking.found.lock(), [(true, false), (false, true)]);
+        assert!(!wake.take(Flag::Grants) && wake.take(Flag::Drain) && wake.take(Flag::Link) && !wake.is_raised());
+    }
+}

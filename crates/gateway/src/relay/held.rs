@@ -10,7 +10,7 @@ const MAX_EVENTS: usize = 4096;
 const MAX_BYTES: usize = 8 << 20;
 
 /// In the order in which they were heard.
-#[derive(Default)]
+#[derive(Default, Debug)]
 pub(super) struct Held {
     events: VecDeque<Event>,
     bytes: usize,
@@ -71,6 +71,11 @@ impl Held {
     /// A read begins now: it will say something about what is held.
     pub(super) fn begin_read(&mut self) {
         self.judged = self.events.len();
+    }
+
+    /// How many of the held, from the oldest on, the read under way says something about.
+    pub(super) fn judged(&self) -> usize {
+        self.judged
     }
 
     /// The oldest logged message is none of the log's whose head was read: it is live. Only if it was heard

@@ -45,7 +45,7 @@ pub(super) enum Need {
 pub(super) struct Unsettled {
     pub(super) channel: Channel,
     pub(super) need: Need,
-    serial: u64,
+    pub(super) serial: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,6 +76,8 @@ pub(super) struct Line {
     recheck: bool,
     /// The log holds another history than the position's, which is to be read from its beginning.
     is_rewritten: bool,
+    /// A reset that goes into the room with the event that it announces.
+    announced: Option<Item>,
     /// Whether live events were heard here: then a lost link may have cost some.
     heard_live: bool,
     received: metrics::Counter,
@@ -105,6 +107,7 @@ impl Line {
             held: Held::default(),
             recheck: false,
             is_rewritten: false,
+            announced: None,
             heard_live: false,
             check: Check { due: Instant::now(), quiet: 0 },
         }
@@ -120,21 +123,29 @@ impl Line {
 
     /// What is to be read; the read begins after this.
     pub(super) fn unsettled(&mut self, need: Need) -> Unsettled {
-        self.held.begin_read();
+        self.begin_read(need);
         Unsettled { channel: self.channel().clone(), need, serial: self.serial }
     }
 
     /// Takes what was read for a line that was unsettled, if it is this one.
     pub(super) fn take(&mut self, unsettled: &Unsettled, page: &Page) -> Need {
+        if unsettled.serial != self.serial {
+            return Need::Nothing;
+        }
         let need = match unsettled.need {
-            _ if unsettled.serial != self.serial => Need::Nothing,
             Need::Nothing => Need::Nothing,
             Need::Behind(_) => self.settle(page),
-            Need::Verify(_) => self.verify(page),
+            Need::Verify(behind) => self.verify(behind, page),
         };
-        // If it asks for more, that read begins now.
-        self.held.begin_read();
+        self.begin_read(need);
         need
+    }
+
+    /// Only when there is one to begin: another may be under way.
+    fn begin_read(&mut self, need: Need) {
+        if need != Need::Nothing {
+            self.held.begin_read();
+        }
     }
 
     pub(super) fn position(&self) -> Option<EventId> {
@@ -157,6 +168,7 @@ impl Line {
 
     /// Takes the next message of the channel.
     pub(super) fn accept(&mut self, event: Event) -> Accepted {
+        self.heard_live |= event.id().is_none();
         if self.phase != Phase::Live {
             self.held.push(event);
             return Accepted::Done;
@@ -233,7 +245,8 @@ impl Line {
         for raw in &page.entries {
             let Ok(event) = Event::parse(raw.clone()) else { continue };
             match event.id() {
-                Some(id) if id.continues(self.position) || self.was_just_reset(&event, page) => {
+                // The first entry behind a reset has no predecessor to continue.
+                Some(id) if id.continues(self.position) || self.announced.is_some() => {
                     self.forward(event);
                     repaired += 1;
                 }
@@ -256,14 +269,16 @@ impl Line {
     }
 
     /// Takes what was read for [`Need::Verify`]: held messages that the log has are repeats, the others are live.
-    pub(super) fn verify(&mut self, page: &Page) -> Need {
+    /// The page says so of the offsets that it spans, and of the message that it was asked for.
+    pub(super) fn verify(&mut self, behind: u64, page: &Page) -> Need {
         let ids: Vec<Option<EventId>> = page.entries.iter().map(|raw| EventId::of_message(raw)).collect();
         let last = ids.last().copied().flatten().map_or(0, |id| id.offset());
         let offset = self.offset();
         let mut is_asked_for = true;
-        for event in self.held.take_all() {
-            match event.id() {
-                Some(id) if id.offset() <= offset && (is_asked_for || id.offset() <= last) => {
+        let judged = self.held.judged();
+        for (place, event) in self.held.take_all().into_iter().enumerate() {
+            match event.id().filter(|_| place < judged) {
+                Some(id) if id.offset() <= offset && (is_asked_for || (behind + 1..=last).contains(&id.offset())) => {
                     is_asked_for = false;
                     if !ids.contains(&Some(id)) {
                         self.held.push(event.into_live());
@@ -282,17 +297,19 @@ impl Line {
         }
     }
 
+    /// What tells this line's state from others, its room apart.
+    #[cfg(test)]
+    pub(super) fn state(&self) -> String {
+        let Self { phase, position, held, recheck, is_rewritten, heard_live, .. } = self;
+        format!("{phase:?} {position:?} {held:?} {recheck} {is_rewritten} {heard_live}")
+    }
+
     fn offset(&self) -> u64 {
         self.position.map_or(0, |id| id.offset())
     }
 
     fn holds(&self, id: EventId) -> bool {
         self.position == Some(id) || self.room.holds(id)
-    }
-
-    fn was_just_reset(&self, event: &Event, page: &Page) -> bool {
-        // The first entry behind a reset has no predecessor to continue.
-        self.position.is_none() && page.entries.first() == Some(event.raw())
     }
 
     fn forward(&mut self, event: Event) {
@@ -309,15 +326,25 @@ impl Line {
                 self.retain.live
             }
         };
-        self.room.append(Item::Event(event), self.position, retain);
+        let event = Item::Event(event);
+        match self.announced.take() {
+            Some(reset) => self.room.append_announced(reset, event, self.position, retain),
+            None => self.room.append(event, self.position, retain),
+        }
     }
 
     fn reset(&mut self, reason: ResetReason, page: &Page) {
         counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
         let from = page.entries.first().and_then(|raw| EventId::of_message(raw));
         tracing::warn!(channel = %self.room.channel(), reason = reason.label(), "the log does not continue the position");
-        self.position = if from.is_some() { None } else { page.head };
-        self.room.append(Item::Reset { reason, from }, self.position, false);
+        let reset = Item::Reset { reason, from };
+        if from.is_some() {
+            self.position = None;
+            self.announced = Some(reset);
+        } else {
+            self.position = page.head;
+            self.room.append(reset, self.position, false);
+        }
     }
 
     fn gap(&mut self, missed: Option<u64>) {

@@ -179,13 +179,23 @@ impl Sink for Relay {
                 if let Some(sink) = self.control.get() {
                     sink.on_link_up();
                 }
-                self.compare_all_soon();
+                self.compare_soon(None);
             }
             (LinkState::Up, LinkState::Down(_)) => tracing::warn!("the broker is away; sockets wait for it"),
             _ => {}
         }
     }
+
+    fn missed(&self, channels: &[Channel]) {
+        self.compare_soon(Some(channels.to_vec()));
+    }
 }
 
+#[cfg(test)]
+mod clock_tests;
+#[cfg(test)]
+mod join_tests;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crewcast_events::{Event, EventId};
 
-use super::line::{Accepted, Line, Need, Retain};
+use super::line::{Accepted, Line, Need, Retain, Unsettled};
 use crate::{
     broker::{Page, Snapshot},
     hub::{Demand, Entry, Hub, Item, Member, RingLimits, Wake},
@@ -13,7 +13,7 @@ use std::sync::Arc;
 struct Fixture {
     line: Line,
     member: Member,
-    read: u64,
+    read: i64,
     ids: Vec<EventId>,
 }
 
@@ -77,7 +77,7 @@ impl Fixture {
     fn seen(&mut self) -> Vec<String> {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
         self.member.read(self.read, 1000, &mut entries);
-        self.read += entries.len() as u64;
+        self.read += entries.len() as i64;
         let text = |entry: &Arc<Entry>| match entry.item() {
             Item::Event(event) => match event.id() {
                 Some(id) => id.offset().to_string(),
@@ -251,4 +251,67 @@ fn live_events_are_retained_only_where_they_are_captured() {
     assert!(member.opened_now().unwrap().retained.is_none());
     line.accept(event(chain(1, "a")[0]));
     assert!(member.opened_now().unwrap().retained.is_some());
+}
+
+#[test]
+fn a_repeat_older_than_what_was_asked_for_is_asked_for_itself() {
+    let mut f = line_at(5);
+    // Neither stands in the ring. The log is asked about the first; it says nothing about the second.
+    assert!(matches!(f.line.accept(event(f.ids[3])), Accepted::NeedsLog(_)));
+    f.line.accept(event(f.ids[0]));
+    let log = f.ids[..5].to_vec();
+    assert_eq!(f.settle(&page(&log, 5, Some(log[4]))), Need::Verify(3));
+    let unsettled = f.line.unsettled(Need::Verify(3));
+    assert_eq!(f.line.take(&unsettled, &page(&log, 3, Some(log[4]))), Need::Verify(0));
+    let unsettled = f.line.unsettled(Need::Verify(0));
+    assert_eq!(f.line.take(&unsettled, &page(&log, 0, Some(log[4]))), Need::Nothing);
+    assert_eq!(f.seen(), [""; 0]);
+}
+
+#[test]
+fn what_is_heard_while_repeats_are_looked_up_is_not_judged_by_that_page() {
+    let mut f = line_at(1);
+    let forged: Event = event("1-zzzzzzzzzzzz".parse().unwrap());
+    f.line.accept(forged.clone());
+    assert_eq!(f.settle(&page(&f.ids[..1], 1, Some(f.ids[0]))), Need::Verify(0));
+    let unsettled = f.line.unsettled(Need::Verify(0));
+    let before = page(&f.ids[..1], 0, Some(f.ids[0]));
+    // Then the history is lost, and another begins.
+    let other = chain(2, "b");
+    f.line.accept(event(other[0]));
+    f.line.accept(event(other[1]));
+    assert_eq!(f.line.take(&unsettled, &before), Need::Verify(0));
+    f.verify(&page(&other, 0, Some(other[1])));
+    assert_eq!(f.settle(&page(&other, 1, Some(other[1]))), Need::Behind(0));
+    assert_eq!(f.settle(&page(&other, 0, Some(other[1]))), Need::Nothing);
+    assert_eq!(f.seen(), [forged.text(), "reset unknown_id Some(1)", "1", "2"]);
+}
+
+#[test]
+fn a_link_that_is_cut_while_the_first_live_event_is_held_may_have_cost_others() {
+    let mut f = line_at(3);
+    f.line.accept(event(f.ids[4]));
+    f.line.accept(live(1));
+    f.line.link_was_down(false);
+    assert_eq!(f.settle(&page(&f.ids[..5], 3, Some(f.ids[4]))), Need::Nothing);
+    assert_eq!(f.seen(), ["gap None", "4", "5", r#"{"type":"live","n":1}"#]);
+}
+
+#[test]
+fn what_was_read_for_a_line_that_is_no_more_judges_nothing_of_the_new_one() {
+    let mut f = line_at(3);
+    let mut old = line_at(3);
+    let need = old.line.begin_settling().unwrap();
+    let stale = Unsettled { serial: 7, ..old.line.unsettled(need) };
+    let need = f.line.begin_settling().unwrap();
+    let unsettled = f.line.unsettled(need);
+    let before = page(&f.ids[..3], 3, Some(f.ids[2]));
+    f.line.accept(event(f.ids[4]));
+    assert_eq!(f.line.take(&stale, &before), Need::Nothing);
+    // Opening it again, as a batch that is tried again may, says nothing either.
+    let need = f.line.open(Snapshot::default());
+    f.line.unsettled(need);
+    assert_eq!(f.line.take(&unsettled, &before), Need::Behind(3), "5 was heard after that read began");
+    assert_eq!(f.settle(&page(&f.ids[..5], 3, Some(f.ids[4]))), Need::Nothing);
+    assert_eq!(f.seen(), ["4", "5"]);
 }

@@ -46,18 +46,20 @@ pub(super) async fn compare_on_schedule(relay: Arc<Relay>) {
 }
 
 impl Relay {
-    /// Compares every line with its head, batched and paced: after a reconnect anything may be missing.
-    pub(super) fn compare_all_soon(&self) {
+    /// Compares these lines (`None`: all) with their heads, batched and paced: something of each may be missing.
+    pub(super) fn compare_soon(&self, channels: Option<Vec<Channel>>) {
         let Some(relay) = self.me.upgrade() else { return };
         self.spawn(async move {
-            let mut active = Vec::new();
-            for mut line in relay.lines.iter_mut() {
-                if !line.is_joining() {
-                    let live_only = relay.namespaces.of(line.channel()).is_none_or(|n| n.log.length == 0);
-                    line.link_was_down(live_only);
-                    active.push(line.channel().clone());
-                }
-            }
+            let mut active =
+                channels.unwrap_or_else(|| relay.lines.iter().map(|line| line.key().clone()).collect::<Vec<_>>());
+            active.retain(|channel| {
+                let Some(mut line) = relay.lines.get_mut(channel).filter(|line| !line.is_joining()) else {
+                    return false;
+                };
+                let live_only = relay.namespaces.of(channel).is_none_or(|n| n.log.length == 0);
+                line.link_was_down(live_only);
+                true
+            });
             relay.compare(&active).await;
         });
     }

@@ -1,24 +1,38 @@
-//! Reads of the log, shared: readers who ask for the same stretch at the same time cause one read.
+//! Reads of the log, shared: readers who want the same stretch, or come back at the same time, cause one read.
 
 use std::sync::Arc;
 
 use crewcast_events::{Channel, Event, EventId};
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry as MapEntry};
 use futures_util::{FutureExt, future::Shared};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     broker::{Broker, BrokerError, Page},
-    hub::{Entry, Item},
+    hub::{Entry, Hub, Item},
     telemetry::metrics::{Metric, counter},
 };
 
 /// Entries of one page.
 pub(super) const PAGE: usize = 256;
+/// So many entries earlier than needed begins the read for one who comes back: others come back with it, some of
+/// whom have seen a little less.
+pub(super) const LOOK_BACK: usize = 128;
+/// Reads of others that one who comes back waits for in vain before it reads for itself alone.
+const TURNS: usize = 4;
 
 type Answer = Result<Arc<LogPage>, BrokerError>;
 type Reading = Shared<oneshot::Receiver<Answer>>;
+
+/// What a reader wants of the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stretch {
+    /// What is behind this offset (0: from the beginning).
+    Behind(u64),
+    /// What is behind this event, for a reader that comes back: the page may begin earlier.
+    Resume(EventId),
+}
 
 /// A [`Page`] as readers share it: each entry is parsed and encoded once, however many read it.
 #[derive(Debug)]
@@ -27,44 +41,87 @@ pub struct LogPage {
     pub head: Option<EventId>,
     /// The log's first entry.
     pub first: Option<EventId>,
-    /// The log's entry with the offset that was asked to read after.
+    /// The offset that was asked to read after.
+    pub after: u64,
+    /// The log's entry with that offset.
     pub at: Option<EventId>,
     /// The entries behind that offset, oldest first.
     pub entries: Vec<Arc<Entry>>,
 }
 
-impl From<Page> for LogPage {
-    fn from(page: Page) -> Self {
+impl LogPage {
+    pub(crate) fn new(page: Page, after: u64) -> Self {
         let events = page.entries.into_iter().filter_map(|raw| Event::parse(raw).ok());
         let entries = events.map(|event| {
             let id = event.id();
             Arc::new(Entry::new(Item::Event(event), id))
         });
-        Self { head: page.head, first: page.first, at: page.at, entries: entries.collect() }
+        Self { head: page.head, first: page.first, after, at: page.at, entries: entries.collect() }
+    }
+
+    /// The log's entry with this offset, if the page shows it.
+    pub fn at(&self, offset: u64) -> Option<EventId> {
+        if offset == self.after {
+            return self.at;
+        }
+        let ids = self.entries.iter().filter_map(|entry| entry.id());
+        ids.into_iter().find(|id| id.offset() == offset)
+    }
+
+    /// The entries behind this offset, oldest first.
+    pub fn behind(&self, offset: u64) -> &[Arc<Entry>] {
+        let is_before = |entry: &Arc<Entry>| entry.id().is_some_and(|id| id.offset() <= offset);
+        &self.entries[self.entries.partition_point(is_before)..]
+    }
+
+    /// Whether a reader that has seen `id` gets on with this page.
+    fn leads_on_from(&self, id: EventId) -> bool {
+        self.at(id.offset()) == Some(id) && !self.behind(id.offset()).is_empty()
+    }
+
+    /// Whether the page ends, for its size, before it gets behind `id`.
+    fn falls_short_of(&self, id: EventId) -> bool {
+        self.last().is_some_and(|last| last.offset() <= id.offset() && Some(last) != self.head)
+    }
+
+    fn last(&self) -> Option<EventId> {
+        self.entries.last().and_then(|entry| entry.id())
     }
 }
 
 /// The log side of every reader.
 pub struct History {
     broker: Arc<dyn Broker>,
+    hub: Arc<Hub>,
+    /// Reads of one stretch.
     under_way: DashMap<Key, Reading>,
+    /// Reads for those who come back.
+    resuming: DashMap<Channel, Reading>,
     tasks: TaskTracker,
 }
 
 type Key = (Channel, u64, usize);
 
 impl History {
-    /// Reads from this broker.
-    pub fn new(broker: Arc<dyn Broker>) -> Arc<Self> {
-        Arc::new(Self { broker, under_way: DashMap::new(), tasks: TaskTracker::new() })
+    /// Reads from this broker; what leads up to a ring of the hub's becomes its beginning.
+    pub fn new(broker: Arc<dyn Broker>, hub: Arc<Hub>) -> Arc<Self> {
+        let tasks = TaskTracker::new();
+        Arc::new(Self { broker, hub, under_way: DashMap::new(), resuming: DashMap::new(), tasks })
     }
 
-    /// A page of the log behind `offset`.
+    /// A page of the log; `None` when the channel's ring has come to hold what is wanted.
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn page(self: Arc<Self>, channel: Channel, offset: u64) -> Answer {
-        self.read((channel, offset, PAGE)).await
+    pub async fn page(
+        self: Arc<Self>,
+        channel: Channel,
+        stretch: Stretch,
+    ) -> Result<Option<Arc<LogPage>>, BrokerError> {
+        match stretch {
+            Stretch::Behind(offset) => self.read((channel, offset, PAGE)).await.map(Some),
+            Stretch::Resume(id) => self.resume(channel, id).await,
+        }
     }
 
     /// The log's entry at `offset`, if it holds one.
@@ -75,24 +132,77 @@ impl History {
         self.read((channel, offset.saturating_sub(1), 1)).await
     }
 
+    /// Whoever asks while the channel is being read waits for that. The page counts for him if it shows the very
+    /// event that he has seen and what follows; that he is lost is only concluded from a read of his own: another's may have
+    /// begun before that event was written.
+    async fn resume(self: Arc<Self>, channel: Channel, id: EventId) -> Result<Option<Arc<LogPage>>, BrokerError> {
+        for _ in 0..TURNS {
+            let (reading, is_own) = match self.resuming.entry(channel.clone()) {
+                MapEntry::Occupied(under_way) => (under_way.get().clone(), false),
+                // A read may just have ended: its page is in the ring before it is no longer under way.
+                MapEntry::Vacant(_) if self.hub.leads_on_from(&channel, id) => return Ok(None),
+                MapEntry::Vacant(vacant) => (vacant.insert(self.begin_to_resume(channel.clone(), id)).clone(), true),
+            };
+            let page = answer(reading).await?;
+            if is_own || page.leads_on_from(id) {
+                return Ok(Some(page));
+            }
+        }
+        self.read((channel, id.offset(), PAGE)).await.map(Some)
+    }
+
     async fn read(self: Arc<Self>, key: Key) -> Answer {
         let reading = self.under_way.entry(key.clone()).or_insert_with(|| self.begin(key)).clone();
-        reading.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
+        answer(reading).await
     }
 
     /// Begins a read in a task of its own: one whose reader has gone away ends all the same, and gives back
     /// the connection that it reads with.
     fn begin(self: &Arc<Self>, key: Key) -> Reading {
-        counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
         let history = self.clone();
         let (answer, reading) = oneshot::channel();
         self.tasks.spawn(async move {
             let (channel, offset, limit) = &key;
-            let page = history.broker.history(channel, *offset, *limit).await;
+            let page = history.read_log(channel, *offset, *limit).await;
             // Before it is answered: who asks from now on must see later events.
             history.under_way.remove(&key);
-            let _ = answer.send(page.map(|page| Arc::new(page.into())));
+            let _ = answer.send(page);
         });
         reading.shared()
     }
+
+    fn begin_to_resume(self: &Arc<Self>, channel: Channel, id: EventId) -> Reading {
+        let history = self.clone();
+        let (answer, reading) = oneshot::channel();
+        self.tasks.spawn(async move {
+            let page = history.look_back(&channel, id).await;
+            history.resuming.remove(&channel);
+            let _ = answer.send(page);
+        });
+        reading.shared()
+    }
+
+    /// A page that begins before `id` and gets beyond it, if the log does; where events are large, from less far back.
+    async fn look_back(&self, channel: &Channel, id: EventId) -> Answer {
+        let mut back = LOOK_BACK;
+        loop {
+            let page = self.read_log(channel, id.offset().saturating_sub(back as u64), PAGE + back).await?;
+            if back == 0 || !page.falls_short_of(id) {
+                return Ok(page);
+            }
+            back = back.min(page.entries.len()) / 2;
+        }
+    }
+
+    async fn read_log(&self, channel: &Channel, offset: u64, limit: usize) -> Answer {
+        counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
+        let page = self.broker.history(channel, offset, limit).await?;
+        let page = LogPage::new(page, offset);
+        self.hub.prepend(channel, page.at, &page.entries);
+        Ok(Arc::new(page))
+    }
+}
+
+async fn answer(reading: Reading) -> Answer {
+    reading.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
 }

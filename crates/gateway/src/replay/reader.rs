@@ -9,7 +9,7 @@ use crate::{
     telemetry::metrics::{Metric, counter, histogram},
 };
 
-use super::LogPage;
+use super::{LogPage, Stretch};
 
 static CURSOR_LAG: LazyLock<metrics::Histogram> = LazyLock::new(|| histogram(Metric::CursorLag, &[]));
 
@@ -42,17 +42,28 @@ pub enum Read {
     Entries,
     /// Nothing now; the reader's wake is rung when there is.
     Idle,
-    /// The log is needed: give the page behind this offset to [`Reader::take_page`].
-    NeedsPage(u64),
+    /// The log is needed: give this stretch of it to [`Reader::take_page`].
+    NeedsPage(Stretch),
 }
 
 enum Place {
     /// The channel is not open yet.
     Opening(Start),
     /// Reading the log behind the position, until the ring can be entered.
-    Log { since: Since, target: Target, asked: bool },
+    Log { since: Since, target: Target, page: Page },
     /// Reading the ring.
-    Ring { next: u64 },
+    Ring { next: i64 },
+}
+
+/// The next page of a reader in the log.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Page {
+    /// Its first: others who come back with it are served by the same read.
+    First,
+    /// One behind the page before.
+    Next,
+    /// Asked for.
+    Asked,
 }
 
 /// What an entry of the ring is to a reader.
@@ -65,7 +76,7 @@ enum Judged {
 /// Where in the ring a reader wants to go on when it has caught up.
 #[derive(Clone, Copy, Debug)]
 struct Target {
-    next: u64,
+    next: i64,
     position: Option<EventId>,
 }
 
@@ -76,15 +87,31 @@ pub struct Reader {
     /// The last logged id that was read.
     position: Option<EventId>,
     /// Live entries before this sequence number are history: a resuming client may have seen them.
-    live_from: u64,
+    live_from: i64,
     /// Live events of the ring that are behind the reader.
     live_seen: u64,
+    /// Pages in a row that held nothing, though the ring's place is further on.
+    in_vain: u32,
+    /// A reset of the ring's was read, and the event that it announces was not.
+    begins_anew: bool,
 }
+
+/// So many pages in a row that hold nothing say for certain that the log has nothing more: the first may have been
+/// read before the rest was written, and the second may have begun before the first was answered, for somebody else.
+const IN_VAIN: u32 = 3;
 
 impl Reader {
     /// A reader of the member's channel.
     pub fn new(member: Member, start: Start) -> Self {
-        Self { member, place: Place::Opening(start), position: None, live_from: 0, live_seen: 0 }
+        Self {
+            member,
+            place: Place::Opening(start),
+            position: None,
+            live_from: 0,
+            live_seen: 0,
+            in_vain: 0,
+            begins_anew: false,
+        }
     }
 
     /// The channel's name.
@@ -114,13 +141,10 @@ impl Reader {
                 let start = *start;
                 self.open(start)
             }
-            Place::Log { asked: true, .. } => Read::Idle,
-            Place::Log { since, asked, .. } => {
-                *asked = true;
-                Read::NeedsPage(match since {
-                    Since::After(id) => id.offset(),
-                    Since::Beginning | Since::Unknown => 0,
-                })
+            Place::Log { page: Page::Asked, .. } => Read::Idle,
+            Place::Log { since, target, page } => {
+                let (since, target, page) = (*since, *target, *page);
+                self.read_log(since, target, page)
             }
             Place::Ring { next } => {
                 let next = *next;
@@ -129,30 +153,59 @@ impl Reader {
         }
     }
 
-    /// Takes the page that [`Read::NeedsPage`] asked for; entries go into `buffer`.
-    pub fn take_page(&mut self, page: &LogPage, buffer: &mut Vec<Arc<Entry>>) {
+    /// Takes what [`Read::NeedsPage`] asked for, `None` if the ring has come to hold it; entries go into `buffer`.
+    pub fn take_page(&mut self, page: Option<&LogPage>, buffer: &mut Vec<Arc<Entry>>) {
         let Place::Log { since, target, .. } = self.place else { return };
-        let resumed = resume(since, page.at, page.first, page.head);
+        if self.enter_ring_early(since, target) {
+            return;
+        }
+        let Some(page) = page else {
+            self.place = Place::Log { since, target, page: Page::Next };
+            return;
+        };
+        let seen = offset_of(since);
+        let entries = page.behind(seen);
+        let resumed = resume(since, page.at(seen), page.first, page.head);
         if let Resumed::Reset(reason) = resumed {
-            let from = page.entries.first().and_then(|entry| entry.id());
+            let from = entries.first().and_then(|entry| entry.id());
             if from != page.first && since != Since::Unknown {
                 // Another history: everything that the log holds of it is news.
-                self.place = Place::Log { since: Since::Unknown, target, asked: false };
+                self.place = Place::Log { since: Since::Unknown, target, page: Page::Next };
                 return;
             }
             self.position = if from.is_some() { None } else { page.head };
             self.tell_reset(reason, from, buffer);
         }
-        if let Some(last) = page.entries.last() {
+        if let Some(last) = entries.last() {
             self.position = last.id();
-            buffer.extend_from_slice(&page.entries);
+            self.in_vain = 0;
+            buffer.extend_from_slice(entries);
         }
         let is_behind = offset(self.position) < offset(target.position);
-        // A log that ends before the ring's place and says that nothing is missing was read before the rest was written.
-        if is_behind && (!page.entries.is_empty() || resumed == Resumed::Gapless) {
+        if is_behind && !entries.is_empty() {
             self.go_on_in_log(target);
+        } else if is_behind && resumed == Resumed::Gapless {
+            self.look_again(target);
         } else {
             self.enter_ring(target, buffer);
+        }
+    }
+
+    /// The log ends before the ring's place and says that nothing is missing: it was read before the rest was
+    /// written, or it has lost the history in which the ring still stands. When it goes on saying so, the reader waits
+    /// at the ring's end for the reset that the relay will put there.
+    fn look_again(&mut self, target: Target) {
+        self.in_vain += 1;
+        if self.in_vain < IN_VAIN {
+            return self.go_on_in_log(target);
+        }
+        self.in_vain = 0;
+        match self.member.opened_now() {
+            // The ring has gone on meanwhile: what is there now may be in the log.
+            Some(end) if end.next != target.next => {
+                self.go_on_in_log(Target { next: end.next, position: end.position });
+            }
+            _ => self.place = Place::Ring { next: target.next },
         }
     }
 
@@ -188,10 +241,33 @@ impl Reader {
             self.place = Place::Ring { next: target.next };
             return;
         }
-        self.place = Place::Log { since, target, asked: false };
+        self.place = Place::Log { since, target, page: Page::First };
     }
 
-    fn read_ring(&mut self, next: u64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
+    fn read_log(&mut self, since: Since, target: Target, page: Page) -> Read {
+        if self.enter_ring_early(since, target) {
+            counter(Metric::HistoryReads, &[("source", "ring")]).increment(1);
+            return Read::Entries;
+        }
+        self.place = Place::Log { since, target, page: Page::Asked };
+        Read::NeedsPage(match since {
+            Since::After(id) if page == Page::First => Stretch::Resume(id),
+            since => Stretch::Behind(offset_of(since)),
+        })
+    }
+
+    /// Enters the ring where it leads on from `since`, if somebody who read the log has made it begin that early.
+    /// Only who has not been in the ring yet: before his target there is no live event that he is to see.
+    fn enter_ring_early(&mut self, since: Since, target: Target) -> bool {
+        let Since::After(id) = since else { return false };
+        let next = self.member.behind(id).filter(|next| *next < target.next && target.next == self.live_from);
+        if let Some(next) = next {
+            self.place = Place::Ring { next };
+        }
+        next.is_some()
+    }
+
+    fn read_ring(&mut self, next: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
         let begin = buffer.len();
         match self.member.read(next, limit, buffer) {
             Caught::UpToDate => Read::Idle,
@@ -202,7 +278,7 @@ impl Reader {
             Caught::Entries => {
                 let read = buffer.len() - begin;
                 CURSOR_LAG.record(read as f64);
-                self.place = Place::Ring { next: next + read as u64 };
+                self.place = Place::Ring { next: next + read as i64 };
                 self.pass(next, begin, buffer);
                 Read::Entries
             }
@@ -210,7 +286,7 @@ impl Reader {
     }
 
     /// Moves the position over the entries from `begin` on and takes out what this reader is not to see.
-    fn pass(&mut self, first: u64, begin: usize, buffer: &mut Vec<Arc<Entry>>) {
+    fn pass(&mut self, first: i64, begin: usize, buffer: &mut Vec<Arc<Entry>>) {
         let read = buffer.split_off(begin);
         for (sequence, entry) in (first..).zip(read) {
             match self.judge(&entry, sequence) {
@@ -221,7 +297,7 @@ impl Reader {
         }
     }
 
-    fn judge(&mut self, entry: &Entry, sequence: u64) -> Judged {
+    fn judge(&mut self, entry: &Entry, sequence: i64) -> Judged {
         if entry.is_live() {
             let is_news = sequence >= self.live_from;
             self.live_seen += u64::from(is_news);
@@ -231,14 +307,16 @@ impl Reader {
             // Already read from the log.
             Some(id) if id.offset() <= offset(self.position) => Judged::NotMine,
             // Something is missing between: the log tells what, or that it is gone.
-            Some(id) if self.position.is_some() && !id.continues(self.position) => Judged::Hole,
+            Some(id) if !self.begins_anew && !id.continues(self.position) => Judged::Hole,
             Some(id) => {
+                self.begins_anew = false;
                 self.position = Some(id);
                 Judged::Mine
             }
             None => {
                 // Behind a reset the offsets may begin anew.
                 if let Item::Reset { from, .. } = entry.item() {
+                    self.begins_anew = from.is_some();
                     self.position = if from.is_some() { None } else { entry.position() };
                 }
                 Judged::Mine
@@ -262,8 +340,9 @@ impl Reader {
     }
 
     fn go_on_in_log(&mut self, target: Target) {
+        self.begins_anew = false;
         let since = self.position.map_or(Since::Beginning, Since::After);
-        self.place = Place::Log { since, target, asked: false };
+        self.place = Place::Log { since, target, page: Page::Next };
     }
 
     fn enter_ring(&mut self, target: Target, buffer: &mut Vec<Arc<Entry>>) {
@@ -278,6 +357,14 @@ impl Reader {
     fn tell_reset(&self, reason: ResetReason, from: Option<EventId>, buffer: &mut Vec<Arc<Entry>>) {
         counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
         buffer.push(Arc::new(Entry::new(Item::Reset { reason, from }, self.position)));
+    }
+}
+
+/// Where a page begins that leads on from `since`.
+fn offset_of(since: Since) -> u64 {
+    match since {
+        Since::After(id) => id.offset(),
+        Since::Beginning | Since::Unknown => 0,
     }
 }
 

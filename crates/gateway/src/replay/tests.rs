@@ -1,5 +1,7 @@
 //! The seam between log and ring, over the memory broker and a real relay.
 
+mod together;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -9,13 +11,14 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    broker::{Broker, memory::MemoryBroker},
+    broker::Broker,
     hub::{Hub, Item, RingLimits, Wake},
     relay::Relay,
+    testing::FaultyBroker,
 };
 
 struct Fixture {
-    broker: Arc<MemoryBroker>,
+    broker: Arc<FaultyBroker>,
     hub: Arc<Hub>,
     relay: Arc<Relay>,
     history: Arc<History>,
@@ -26,16 +29,20 @@ impl Fixture {
     async fn new(ring_events: usize, log_length: u32) -> Self {
         let mut namespaces = Namespaces::default();
         namespaces.0.get_mut("run").unwrap().log.length = log_length;
-        let broker = Arc::new(MemoryBroker::new(namespaces.clone()));
+        let broker = Arc::new(FaultyBroker::new(namespaces.clone()));
         let (hub, demands) = Hub::new(RingLimits { events: ring_events, bytes: 1 << 20, total_bytes: 1 << 24 });
         let relay = Relay::start(hub.clone(), demands, broker.clone(), namespaces, 1 << 20);
         broker.start(relay.clone()).await.unwrap();
-        let history = History::new(broker.clone());
+        let history = History::new(broker.clone(), hub.clone());
         Self { broker, hub, relay, history, channel: "run:r1".parse().unwrap() }
     }
 
     async fn append(&self, n: u64) -> EventId {
-        let body = Body::parse(Bytes::from(format!(r#"{{"type":"x","n":{n}}}"#))).unwrap();
+        self.append_text(format!(r#"{{"type":"x","n":{n}}}"#)).await
+    }
+
+    async fn append_text(&self, text: String) -> EventId {
+        let body = Body::parse(Bytes::from(text)).unwrap();
         let append = Append { channel: self.channel.clone(), entries: vec![Publication::new(body)], once: Once::No };
         self.broker.append(&append).await.unwrap()[0].unwrap()
     }
@@ -47,13 +54,15 @@ impl Fixture {
 
     fn reader(&self, start: Start) -> Following {
         let wake = Arc::new(Wake::default());
-        Following { reader: Reader::new(self.hub.join(&self.channel, &wake, 0), start), seen: Vec::new() }
+        Following { reader: Reader::new(self.hub.join(&self.channel, &wake, 0), start), page: None, seen: Vec::new() }
     }
 }
 
 /// A reader and what it has seen.
 struct Following {
     reader: Reader,
+    /// Read and not yet taken.
+    page: Option<Option<Arc<LogPage>>>,
     seen: Vec<String>,
 }
 
@@ -61,6 +70,9 @@ impl Following {
     /// One step; says whether there may be more.
     async fn step(&mut self, history: &Arc<History>) -> bool {
         let mut entries = Vec::new();
+        if let Some(page) = self.page.take() {
+            self.reader.take_page(page.as_deref(), &mut entries);
+        }
         let more = match self.reader.read(3, &mut entries) {
             Read::Opened(opening) => {
                 entries.extend(opening.retained);
@@ -68,9 +80,8 @@ impl Following {
             }
             Read::Entries => true,
             Read::Idle => false,
-            Read::NeedsPage(offset) => {
-                let page = history.clone().page(self.reader.channel().clone(), offset).await.unwrap();
-                self.reader.take_page(&page, &mut entries);
+            Read::NeedsPage(stretch) => {
+                self.page = Some(history.clone().page(self.reader.channel().clone(), stretch).await.unwrap());
                 true
             }
         };

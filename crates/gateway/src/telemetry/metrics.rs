@@ -82,6 +82,7 @@ pub const PUBLISHER: &[Description] = &[
     counter_of("crewcast_publisher_retried_total", &[], "Attempts to publish that were repeated."),
     counter_of("crewcast_publisher_dropped_total", &["reason"], "Events that were given up."),
     gauge_of("crewcast_publisher_queue_events", &[], "Events that wait in the publisher's queue."),
+    gauge_of("crewcast_publisher_spooled_events", &[], "Events that wait in the publisher's spool on disk."),
 ];
 
 impl Metric {

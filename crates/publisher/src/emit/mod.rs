@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::{
     append::{Claim, Entry},
+    lane::Claims,
     publisher::Publisher,
-    queue::Claims,
     tally::Reason,
 };
 

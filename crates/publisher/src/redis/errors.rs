@@ -1,7 +1,6 @@
 //! Which of Redis' errors pass. Their texts never go further: they may quote arguments, and those hold
 //! payloads; only the script's own, which quote nothing, do.
 
-use deadpool_redis::PoolError;
 use redis::{ErrorKind, RedisError};
 
 use crate::append::AppendError;
@@ -40,17 +39,6 @@ pub(super) fn append_error(error: &RedisError) -> AppendError {
         // Everything else says nothing of what the server did.
         _ if error.is_timeout() => AppendError::Unavailable("Redis did not answer in time".to_owned()),
         _ => AppendError::Unavailable(error.category().to_owned()),
-    }
-}
-
-pub(super) fn of_pool(error: &PoolError) -> AppendError {
-    match error {
-        PoolError::Backend(error) => append_error(error),
-        PoolError::Timeout(_) => AppendError::Unavailable("no connection to Redis in time".to_owned()),
-        PoolError::Closed => AppendError::Unavailable("the connection pool is closed".to_owned()),
-        PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
-            AppendError::Refused("the connection pool is set up wrongly".to_owned())
-        }
     }
 }
 

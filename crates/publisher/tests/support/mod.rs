@@ -11,7 +11,7 @@ use std::{
 };
 
 use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
-use crewcast_publisher::{Append, Entry, Once, RedisTransport, pool};
+use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls};
 
 pub use crewcast_test_servers::RedisServer;
 #[cfg(feature = "http")]
@@ -42,7 +42,8 @@ pub fn transport(server: &RedisServer) -> RedisTransport {
 }
 
 pub fn with_namespaces(server: &RedisServer, namespaces: Namespaces) -> RedisTransport {
-    RedisTransport::new(pool(&server.url(), 4).unwrap(), Keys::default(), String::new(), namespaces)
+    let redis = Redis::new(&server.url(), &Tls::default(), 4, "test").unwrap();
+    RedisTransport::new(redis, Keys::default(), String::new(), namespaces)
 }
 
 /// A connection to look into Redis with.
@@ -73,4 +74,14 @@ pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() ->
         assert!(Instant::now() < deadline, "in vain: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Polls until the condition holds.
+pub async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
+    let polling = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), polling).await.expect("in time");
 }

@@ -13,29 +13,54 @@ const OLDEST: (u32, u32) = (6, 2);
 /// What `INFO` says, and whether scripts may run.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
+    /// Where there are several.
+    name: Option<String>,
+    /// It was reached as a part of a Cluster.
+    is_of_a_cluster: bool,
     info: HashMap<String, String>,
     scripts: Option<String>,
 }
 
 impl Server {
-    /// Asks the configured server.
+    /// Asks every server behind `broker.url` that holds keys.
     ///
     /// # Errors
-    /// Why it cannot be asked; never with its address, which may hold a password.
-    pub async fn look(config: &Config) -> Result<Self, String> {
-        let pool = link::pool_of_one(config).map_err(|error| error.to_string())?;
-        let mut connection = pool.get().await.map_err(|error| error.to_string())?;
-        let info: Result<String, _> = redis::cmd("INFO").query_async(&mut connection).await;
-        // Without a right to INFO there is still something to find out.
-        let info = info.map(|text| read_info(&text)).unwrap_or_default();
-        let script = redis::cmd("EVAL").arg("return 1").arg(0).exec_async(&mut connection).await;
-        Ok(Self { info, scripts: script.err().map(|error| error.to_string()) })
+    /// Why they cannot be asked; never with credentials.
+    pub async fn look(config: &Config) -> Result<Vec<Self>, String> {
+        let redis = link::servers(config).map_err(|error| error.to_string())?;
+        let topology = redis.look_up().await.map_err(|error| error.to_string())?;
+        let mut servers = Vec::with_capacity(topology.nodes().len());
+        for node in topology.nodes() {
+            let info: Result<String, _> = node.server.query(&redis::cmd("INFO")).await;
+            if let Some(error) = info.as_ref().err().filter(|error| error.is_io_error() || error.code().is_none()) {
+                return Err(format!("{}: {error}", node.server.name()));
+            }
+            // Without a right to INFO there is still something to find out.
+            let info = info.map(|text| read_info(&text)).unwrap_or_default();
+            let script: Result<redis::Value, _> = node.server.query(redis::cmd("EVAL").arg("return 1").arg(0)).await;
+            let name = (topology.nodes().len() > 1).then(|| node.server.name().to_owned());
+            let is_of_a_cluster = redis.is_cluster();
+            servers.push(Self { name, info, scripts: script.err().map(|error| error.to_string()), is_of_a_cluster });
+        }
+        if !topology.is_whole() {
+            return Err("the Cluster has slots that no server holds: see CLUSTER INFO".to_owned());
+        }
+        Ok(servers)
     }
 
     /// What is well and what is wrong with it.
     pub fn findings(&self) -> Vec<Finding> {
+        let named = |text: String| match &self.name {
+            Some(name) => format!("{name}: {text}"),
+            None => text,
+        };
+        self.facts().into_iter().map(|finding| finding.map(named).map_err(named)).collect()
+    }
+
+    fn facts(&self) -> Vec<Finding> {
         let mut findings = vec![self.version(), self.eviction()];
         findings.extend(self.replica());
+        findings.extend(self.cluster());
         findings.extend(self.scripts.as_ref().map(|error| {
             Err(format!(
                 "scripts may not run: {error}\nLogged events need EVAL and EVALSHA: give them to the user of broker.url"
@@ -86,6 +111,12 @@ impl Server {
         (self.get("role") == Some("slave"))
             .then(|| Err("the server is a read-only replica: set broker.url to its master".to_owned()))
     }
+
+    fn cluster(&self) -> Option<Finding> {
+        (self.get("cluster_enabled") == Some("1") && !self.is_of_a_cluster).then(|| {
+            Err("the server is one of a Cluster: write broker.url as redis+cluster://host:port,host:port".to_owned())
+        })
+    }
 }
 
 /// `key:value` lines under `# Section` headings.
@@ -99,7 +130,7 @@ mod tests {
     use super::*;
 
     fn wrong(info: &str) -> Vec<String> {
-        let server = Server { info: read_info(info), scripts: None };
+        let server = Server { info: read_info(info), ..Server::default() };
         server.findings().into_iter().filter_map(Result::err).collect()
     }
 
@@ -122,6 +153,7 @@ mod tests {
             ),
             ("redis_version:7.0.0\nmaxmemory:0\nmaxmemory_policy:volatile-ttl", "as soon as maxmemory is set"),
             ("redis_version:7.0.0\nmaxmemory_policy:noeviction\nrole:slave", "master"),
+            ("redis_version:7.0.0\nmaxmemory_policy:noeviction\ncluster_enabled:1", "redis+cluster://"),
         ] {
             let wrong = wrong(info);
             assert!(wrong.len() == 1 && wrong[0].contains(word), "{info}: {wrong:?}");

@@ -76,10 +76,11 @@ pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut conditi
     tokio::time::timeout(DEADLINE, polling).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"));
 }
 
-/// Runs every test of the suite, each with a fresh broker from `$make`.
+/// Runs every test of the suite, each with a fresh broker from `$make`. With `one after the other` that answers
+/// servers which make one; `None` where they are not to be had.
 macro_rules! suite {
-    ($make:path) => {
-        $crate::broker::conformance::suite!($make;
+    ($make:path $(, one after the $other:ident)?) => {
+        $crate::broker::conformance::suite!($make $(, one after the $other)?;
             delivers_in_order_after_subscribe,
             delivers_nothing_after_unsubscribe,
             ends_subscribed_whatever_came_before,
@@ -113,6 +114,18 @@ macro_rules! suite {
                 $crate::broker::conformance::$test($make().await).await;
             }
         )*
+    };
+    ($make:path, one after the other; $($test:ident,)*) => {
+        /// The whole suite against the same servers, emptied in between: they take long to start.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn conforms() {
+            let Some(servers) = $make() else { return };
+            $(
+                eprintln!(stringify!($test));
+                $crate::broker::conformance::$test(servers.subject().await).await;
+                servers.empty();
+            )*
+        }
     };
 }
 pub(super) use suite;

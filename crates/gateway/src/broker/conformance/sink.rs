@@ -1,6 +1,7 @@
 //! A sink that remembers.
 
 use bytes::Bytes;
+use crewcast_events::Channel;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -13,6 +14,7 @@ pub(in crate::broker) struct TestSink {
     messages: Mutex<Vec<(String, Bytes)>>,
     controls: Mutex<Vec<Bytes>>,
     links: Mutex<Vec<Link>>,
+    missed: Mutex<Vec<Channel>>,
     changed: Notify,
 }
 
@@ -29,6 +31,11 @@ impl Sink for TestSink {
 
     fn link(&self, link: Link) {
         self.links.lock().push(link);
+        self.changed.notify_waiters();
+    }
+
+    fn missed(&self, channels: &[Channel]) {
+        self.missed.lock().extend_from_slice(channels);
         self.changed.notify_waiters();
     }
 }
@@ -50,6 +57,11 @@ impl TestSink {
 
     pub(in crate::broker) fn links(&self) -> Vec<Link> {
         self.links.lock().clone()
+    }
+
+    /// The channels of which messages may have been missed.
+    pub(in crate::broker) fn missed_channels(&self) -> Vec<Channel> {
+        self.missed.lock().clone()
     }
 
     pub(in crate::broker) fn clear(&self) {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Keys};
+use crewcast_publisher::{Node, slot_of};
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 
@@ -25,6 +26,22 @@ impl Names {
 
     pub(super) fn of(&self, channel: &Channel) -> String {
         format!("{}{channel}", self.prefix)
+    }
+
+    /// The slot of a Cluster in which a channel's keys lie, and without a prefix its name.
+    pub(super) fn slot_of(&self, channel: &Channel) -> u16 {
+        slot_of(channel.as_str().as_bytes())
+    }
+
+    /// A name of the replica's probe that lies on this server.
+    pub(super) fn probe_at(&self, node: &Node) -> String {
+        let names = std::iter::once(self.probe.clone()).chain((0..u16::MAX).map(|n| format!("{}:{n}", self.probe)));
+        let mut here = names.filter(|name| node.holds(slot_of(name.as_bytes())));
+        here.next().unwrap_or_else(|| self.probe.clone())
+    }
+
+    fn is_probe(&self, name: &str) -> bool {
+        name.strip_prefix(&self.probe).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     }
 
     /// The glob that matches every channel of a namespace.
@@ -51,15 +68,17 @@ pub(super) struct Delivery {
 }
 
 struct Gate {
-    /// The connection whose pushes count.
-    epoch: u64,
+    /// The last connection that was opened.
+    last_epoch: u64,
+    /// The connections whose pushes count: one to each server.
+    open: Vec<u64>,
     up: bool,
     sink: Option<Arc<dyn Sink>>,
 }
 
 impl Delivery {
     pub(super) fn new(names: Names, capture: Option<Arc<Capture>>) -> Self {
-        let gate = Gate { epoch: 0, up: false, sink: None };
+        let gate = Gate { last_epoch: 0, open: Vec::new(), up: false, sink: None };
         Self { names, probes: Probes::default(), capture, gate: Mutex::new(gate) }
     }
 
@@ -67,11 +86,18 @@ impl Delivery {
         self.gate.lock().sink = Some(sink);
     }
 
-    /// A new connection is about to be made: pushes of former ones no longer count.
-    pub(super) fn open(&self) -> u64 {
+    /// A new connection is about to be made.
+    pub(super) fn open_epoch(&self) -> u64 {
         let mut gate = self.gate.lock();
-        gate.epoch += 1;
-        gate.epoch
+        gate.last_epoch += 1;
+        let epoch = gate.last_epoch;
+        gate.open.push(epoch);
+        epoch
+    }
+
+    /// A connection is given up: its pushes no longer count.
+    pub(super) fn close_epoch(&self, epoch: u64) {
+        self.gate.lock().open.retain(|open| *open != epoch);
     }
 
     /// Everything that is wanted has been confirmed.
@@ -83,10 +109,9 @@ impl Delivery {
         }
     }
 
-    /// The connection is given up. Answers whether it had been up.
+    /// Something that is wanted may not arrive. Answers whether everything did until now.
     pub(super) fn down(&self) -> bool {
         let mut gate = self.gate.lock();
-        gate.epoch += 1;
         let was_up = std::mem::replace(&mut gate.up, false);
         if let Some(sink) = gate.sink.as_ref().filter(|_| was_up) {
             sink.link(Link::Down);
@@ -94,10 +119,17 @@ impl Delivery {
         was_up
     }
 
+    /// These channels arrive again, but some of their messages may not have.
+    pub(super) fn missed(&self, channels: &[Channel]) {
+        if let Some(sink) = &self.gate.lock().sink {
+            sink.missed(channels);
+        }
+    }
+
     /// Nothing is delivered any more.
     pub(super) fn close(&self) {
         let mut gate = self.gate.lock();
-        gate.epoch += 1;
+        gate.open.clear();
         gate.sink = None;
     }
 
@@ -105,7 +137,7 @@ impl Delivery {
     pub(super) fn push(&self, epoch: u64, push: PushInfo) {
         let mut data = push.data.into_iter();
         let by_pattern = match push.kind {
-            PushKind::Message => false,
+            PushKind::Message | PushKind::SMessage => false,
             PushKind::PMessage => data.next().is_some(),
             _ => return,
         };
@@ -116,12 +148,12 @@ impl Delivery {
         let Ok(name) = std::str::from_utf8(&name) else { return };
         let payload = Bytes::from(payload);
         let gate = self.gate.lock();
-        let Some(sink) = gate.sink.as_ref().filter(|_| gate.epoch == epoch) else { return };
+        let Some(sink) = gate.sink.as_ref().filter(|_| gate.open.contains(&epoch)) else { return };
         if by_pattern {
             self.capture(name, payload);
         } else if name == self.names.control {
             sink.control(payload);
-        } else if name == self.names.probe {
+        } else if self.names.is_probe(name) {
             self.probes.came_back(&payload);
         } else if let Some(channel) = name.strip_prefix(&self.names.prefix) {
             sink.message(channel, payload);
@@ -151,12 +183,13 @@ mod tests {
         let delivery = Delivery::new(Names::new(&Keys::default(), "p.", "r"), None);
         let sink = Arc::new(TestSink::default());
         delivery.set_sink(sink.clone());
-        let old = delivery.open();
+        let old = delivery.open_epoch();
         delivery.up();
         delivery.push(old, message("p.run:r1", b"1"));
         delivery.down();
+        delivery.close_epoch(old);
         delivery.push(old, message("p.run:r1", b"2"));
-        let new = delivery.open();
+        let new = delivery.open_epoch();
         delivery.up();
         delivery.push(old, message("p.run:r1", b"3"));
         delivery.push(new, message("p.run:r1", b"4"));

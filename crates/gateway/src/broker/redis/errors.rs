@@ -1,8 +1,7 @@
 //! Redis' errors as a broker's. Texts that Redis wrote go no further: they may quote arguments, and so
 //! passwords, tickets and payloads.
 
-use deadpool_redis::PoolError;
-use redis::{ErrorKind, RedisError};
+use redis::{ErrorKind, RedisError, Value};
 
 use crate::broker::BrokerError;
 
@@ -21,14 +20,16 @@ pub(super) fn of_redis(error: &RedisError) -> BrokerError {
     }
 }
 
-pub(super) fn of_pool(error: &PoolError) -> BrokerError {
-    let why = match error {
-        PoolError::Backend(error) => return of_redis(error),
-        PoolError::Timeout(_) => "no connection to Redis in time",
-        PoolError::Closed => "the broker is closed",
-        PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => "the connection pool is set up wrongly",
-    };
-    BrokerError::Unavailable(why.to_owned())
+/// The answer to one of many commands, when it is an error that passes: then the others' are not worth much either.
+///
+/// # Errors
+/// That error.
+pub(super) fn none_passing(answer: &Value) -> Result<(), BrokerError> {
+    let Err(error) = answer.clone().extract_error() else { return Ok(()) };
+    match of_redis(&error) {
+        error @ BrokerError::Unavailable(_) => Err(error),
+        BrokerError::Protocol(_) => Ok(()),
+    }
 }
 
 /// An answer whose form is not the command's.

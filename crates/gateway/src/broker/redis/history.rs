@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Namespaces};
-use deadpool_redis::Pool;
+use crewcast_publisher::Redis;
 use redis::{Script, Value};
 
-use super::{errors, server::connection};
+use super::errors;
 use crate::{
     broker::{BrokerError, PAGE_BYTES, Page, Snapshot},
     telemetry::throttle::once_a_minute,
@@ -20,16 +20,15 @@ static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("hi
 
 /// A page of a channel's log, read in one atomic step.
 pub(super) async fn history(
-    pool: &Pool,
+    redis: &Redis,
     keys: &Keys,
     channel: &Channel,
     offset: u64,
     limit: usize,
 ) -> Result<Page, BrokerError> {
-    let mut connection = connection(pool).await?;
     let mut call = HISTORY.key(keys.log(channel));
     call.key(keys.head(channel)).arg(offset).arg(limit).arg(PAGE_BYTES);
-    let answer: Value = call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
+    let answer: Value = call.invoke_async(&mut redis.pooled()).await.map_err(|error| errors::of_redis(&error))?;
     page(answer).ok_or_else(|| errors::not_understood("history.lua"))
 }
 
@@ -42,7 +41,7 @@ fn page(answer: Value) -> Option<Page> {
 
 /// Heads and retained values, in the order asked; of one channel both are read in one atomic step.
 pub(super) async fn snapshots(
-    pool: &Pool,
+    redis: &Redis,
     keys: &Keys,
     namespaces: &Namespaces,
     channels: &[Channel],
@@ -51,17 +50,20 @@ pub(super) async fn snapshots(
     if channels.is_empty() {
         return Ok(snapshots);
     }
-    let mut connection = connection(pool).await?;
+    let connection = redis.pooled();
     for chunk in channels.chunks(SNAPSHOTS) {
-        let mut pipeline = redis::pipe();
-        for channel in chunk {
-            let command = pipeline.cmd("MGET").arg(keys.head(channel));
+        let commands = chunk.iter().map(|channel| {
+            let mut command = redis::cmd("MGET");
+            command.arg(keys.head(channel));
             if namespaces.of(channel).is_some_and(|rules| rules.retain) {
                 command.arg(keys.retained(channel));
             }
+            command
+        });
+        let answers = connection.each(commands.collect()).await.map_err(|error| errors::of_redis(&error))?;
+        for answer in &answers {
+            errors::none_passing(answer)?;
         }
-        let answers: Vec<Value> =
-            pipeline.query_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
         for answer in answers {
             snapshots.push(snapshot(answer).unwrap_or_else(|| {
                 // Somebody else's key: that channel has no log that could be read, and the others go on.

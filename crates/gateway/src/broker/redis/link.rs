@@ -1,29 +1,32 @@
-//! The one subscribing connection of a replica, supervised: it comes back by itself, and says when it is away.
+//! The subscribing connection to one server, supervised: it comes back by itself, and says when it is away.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use crewcast_events::Channel;
+use crewcast_publisher::{Server, be_master, connection_config};
 use parking_lot::Mutex;
-use redis::{AsyncConnectionConfig, Client, PushInfo, PushKind, RedisError, RedisResult, aio::MultiplexedConnection};
+use redis::{
+    Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use super::{
-    delivery::Delivery,
-    errors,
-    server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT},
-    wanted::Wanted,
-};
-use crate::{
-    broker::BrokerError,
-    telemetry::metrics::{Metric, counter, gauge},
-};
+use super::{delivery::Delivery, errors, wanted::Wanted};
+use crate::broker::BrokerError;
 
-/// How often Redis is asked for a sign of life. One that is not given within [`RESPONSE_TIMEOUT`] ends the
-/// connection: a link that is silently dead is found within the sum of both.
+/// How often Redis is asked for a sign of life. One that is not given within
+/// [`RESPONSE_TIMEOUT`](crewcast_publisher::RESPONSE_TIMEOUT) ends the connection: a link that is silently dead is
+/// found within the sum of both.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Reconnects wait a random time up to this, doubled with each failure …
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
@@ -31,182 +34,285 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// Channels in one SUBSCRIBE: above this more of them save nothing, and Redis serves nobody else meanwhile.
 const CHUNK: usize = 1000;
-/// How long a call waits for a link that is away.
-const AWAY: Duration = Duration::from_secs(1);
 
-/// The subscribing side of a broker.
-pub(super) struct Subscriber {
-    client: Client,
+/// What a link is to do, beside subscribing what is wanted of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Duties {
+    /// Listens to what every replica is told, and to these patterns. One link of a replica does.
+    pub(super) lead: Option<Vec<String>>,
+    /// The server must say that it is a master.
+    pub(super) masters_only: bool,
+    /// May listen to sharded pub/sub where the server knows it.
+    pub(super) may_shard: bool,
+}
+
+/// One server's link.
+pub(super) struct NodeLink {
+    server: Arc<Server>,
+    duties: Duties,
     /// What the connection is called in `CLIENT LIST`.
     name: String,
-    patterns: Vec<String>,
     delivery: Arc<Delivery>,
     wanted: Mutex<Wanted>,
     /// Tells the task that the wanted set has changed.
     changed: Notify,
     /// The last change of the wanted set that Redis has confirmed.
     served: watch::Sender<u64>,
-    state: watch::Sender<State>,
+    state: Mutex<LinkState>,
+    /// The probe's channel: a name that lies on this server.
+    probe: Mutex<String>,
     current: Mutex<Option<Connected>>,
+    /// Channels that the server has given up by itself, since their slots are another's now.
+    moved: Mutex<Vec<Channel>>,
+    /// Rung when the state changes or channels have moved.
+    turned: Arc<Notify>,
+}
+
+/// How a link stands.
+#[derive(Clone, Debug)]
+pub(super) enum LinkState {
+    Starting,
+    Up,
+    Down(BrokerError),
 }
 
 #[derive(Clone)]
 struct Connected {
     connection: MultiplexedConnection,
     epoch: u64,
+    asked: Asked,
+    is_sharded: bool,
+    /// The name of the probe that is subscribed.
+    probe: String,
+    lost: Arc<Notify>,
 }
 
-#[derive(Clone, Debug)]
-enum State {
-    Starting,
-    Up,
-    Down(BrokerError),
+/// How many requests wait for their answers. A channel that the server gives up by itself is told in the form of an
+/// answer, which the client library would take for one.
+#[derive(Clone, Default)]
+struct Asked(Arc<AtomicUsize>);
+
+impl Asked {
+    async fn count<T>(&self, request: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        let answer = request.await;
+        self.0.fetch_sub(1, Ordering::AcqRel);
+        answer
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
 }
 
-impl Subscriber {
-    pub(super) fn new(client: Client, replica: &str, patterns: Vec<String>, delivery: Arc<Delivery>) -> Self {
-        Self {
-            client,
+impl NodeLink {
+    pub(super) fn new(
+        server: Arc<Server>,
+        duties: Duties,
+        replica: &str,
+        probe: String,
+        delivery: Arc<Delivery>,
+        turned: Arc<Notify>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            server,
+            duties,
+            probe: Mutex::new(probe),
             name: client_name(replica),
-            patterns,
             delivery,
             wanted: Mutex::default(),
             changed: Notify::new(),
             served: watch::Sender::new(0),
-            state: watch::Sender::new(State::Starting),
+            state: Mutex::new(LinkState::Starting),
             current: Mutex::new(None),
-        }
+            moved: Mutex::default(),
+            turned,
+        })
     }
 
-    /// Connects, serves, and connects again, until the future is dropped; then call [`Subscriber::close`].
-    pub(super) async fn run(&self) {
+    /// Connects, serves, and connects again, until the future is dropped; then call [`NodeLink::close`].
+    pub(super) async fn run(self: Arc<Self>) {
         let mut failures = 0;
         loop {
             let (error, stood) = match self.connect().await {
-                Ok((connected, lost)) => {
+                Ok(connected) => {
                     let since = Instant::now();
-                    self.up(&connected);
-                    (self.serve(connected.connection, &lost).await, since.elapsed())
+                    *self.current.lock() = Some(connected.clone());
+                    self.turn(LinkState::Up);
+                    (self.serve(&connected).await, since.elapsed())
                 }
                 Err(error) => (error, Duration::ZERO),
             };
-            self.down(errors::of_redis(&error));
+            self.close();
+            debug!(server = self.server.name(), error = %errors::of_redis(&error), "a link to Redis ended");
+            self.turn(LinkState::Down(errors::of_redis(&error)));
             // A link that falls as soon as it stands is no success.
             failures = if stood > BACKOFF_MAX { 0 } else { failures + 1 };
             sleep(backoff(failures)).await;
         }
     }
 
-    /// The end: nothing is delivered any more, and every call fails.
+    /// Nothing is delivered through this link any more.
     pub(super) fn close(&self) {
-        self.delivery.close();
-        self.current.lock().take();
-        self.state.send_replace(State::Down(BrokerError::Unavailable("the broker is closed".to_owned())));
-    }
-
-    /// Waits for the first attempt to connect.
-    pub(super) async fn started(&self) -> Result<(), BrokerError> {
-        let mut state = self.state.subscribe();
-        let first = state.wait_for(|state| !matches!(state, State::Starting)).await;
-        match first.as_deref() {
-            Ok(State::Up) => Ok(()),
-            Ok(State::Down(error)) => Err(error.clone()),
-            _ => Err(away()),
+        if let Some(connected) = self.current.lock().take() {
+            self.delivery.close_epoch(connected.epoch);
         }
     }
 
-    pub(super) async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+    pub(super) fn duties(&self) -> &Duties {
+        &self.duties
+    }
+
+    pub(super) fn state(&self) -> LinkState {
+        self.state.lock().clone()
+    }
+
+    /// Wants channels; answers the number of the change, for [`NodeLink::served`].
+    pub(super) fn add(&self, channels: &[Channel]) -> u64 {
         let change = self.wanted.lock().add(channels);
         self.changed.notify_one();
-        let mut state = self.state.subscribe();
-        let given_up = async {
-            let _ = state.wait_for(|state| !matches!(state, State::Up)).await;
-            sleep(AWAY).await;
-        };
-        tokio::select! {
-            biased;
-            () = self.served(change) => Ok(()),
-            () = given_up => Err(self.why_away()),
+        change
+    }
+
+    /// No longer wants channels.
+    pub(super) fn remove(&self, channels: &[Channel]) -> u64 {
+        let change = self.wanted.lock().remove(channels);
+        self.changed.notify_one();
+        change
+    }
+
+    /// Returns when Redis has confirmed a change.
+    pub(super) async fn served(&self, change: u64) {
+        let _ = self.served.subscribe().wait_for(|served| *served >= change).await;
+    }
+
+    /// The probe's channel from now on. A connection that has another one is made anew.
+    pub(super) fn set_probe(&self, name: String) {
+        *self.probe.lock() = name.clone();
+        if let Some(connected) = self.current.lock().as_ref().filter(|connected| connected.probe != name) {
+            connected.lost.notify_one();
         }
     }
 
-    pub(super) async fn unsubscribe(&self, channels: &[Channel]) {
-        let change = self.wanted.lock().remove(channels);
-        self.changed.notify_one();
-        let mut state = self.state.subscribe();
-        // With the link every subscription ends.
-        let lost = async {
-            let _ = state.wait_for(|state| !matches!(state, State::Up)).await;
-        };
-        tokio::select! {
-            biased;
-            () = self.served(change) => {}
-            () = lost => {}
-        }
+    /// Channels that the server has given up since this was last asked.
+    pub(super) fn take_moved(&self) -> Vec<Channel> {
+        std::mem::take(&mut self.moved.lock())
+    }
+
+    /// The probe's channel on this server and whether it is sharded; `None` while the link is away.
+    pub(super) fn probe(&self) -> Option<(String, bool)> {
+        self.current.lock().as_ref().map(|connected| (connected.probe.clone(), connected.is_sharded))
     }
 
     /// Redis answers on the connection on which it sends messages, in order: behind the answer to a PING
-    /// nothing is left of what was published before.
+    /// nothing is left of what was published there before.
     pub(super) async fn barrier(&self) -> Result<(), BrokerError> {
-        let Some(mut now) = self.current.lock().clone() else { return Err(self.why_away()) };
-        ping(&mut now.connection).await.map_err(|error| errors::of_redis(&error))?;
+        let Some(now) = self.current.lock().clone() else { return Err(self.why_away()) };
+        ping(&now).await.map_err(|error| errors::of_redis(&error))?;
         // A connection that was given up meanwhile has delivered nothing since.
         let same = self.current.lock().as_ref().is_some_and(|current| current.epoch == now.epoch);
         if same { Ok(()) } else { Err(self.why_away()) }
     }
 
-    async fn served(&self, change: u64) {
-        let _ = self.served.subscribe().wait_for(|served| *served >= change).await;
-    }
-
     fn why_away(&self) -> BrokerError {
-        match &*self.state.borrow() {
-            State::Down(error) => error.clone(),
-            State::Starting | State::Up => away(),
+        match self.state() {
+            LinkState::Down(error) => error,
+            LinkState::Starting | LinkState::Up => super::away(),
         }
     }
 
-    /// A connection with everything subscribed that is wanted, and what tells its end.
-    async fn connect(&self) -> RedisResult<(Connected, Arc<Notify>)> {
-        let epoch = self.delivery.open();
-        let lost = Arc::new(Notify::new());
-        let (delivery, ended) = (self.delivery.clone(), lost.clone());
+    fn turn(&self, state: LinkState) {
+        *self.state.lock() = state;
+        self.turned.notify_one();
+    }
+
+    /// A connection with everything subscribed that is wanted.
+    async fn connect(self: &Arc<Self>) -> RedisResult<Connected> {
+        let epoch = self.delivery.open_epoch();
+        let connecting = self.connect_as(epoch).await;
+        if connecting.is_err() {
+            self.delivery.close_epoch(epoch);
+        }
+        connecting
+    }
+
+    async fn connect_as(self: &Arc<Self>, epoch: u64) -> RedisResult<Connected> {
+        let (lost, asked) = (Arc::new(Notify::new()), Asked::default());
+        let (link, ended, waiting) = (Arc::downgrade(self), lost.clone(), asked.clone());
+        let delivery = self.delivery.clone();
         let on_push = move |push: PushInfo| -> Result<(), RedisError> {
             match push.kind {
                 PushKind::Disconnection => ended.notify_one(),
+                PushKind::SUnsubscribe => {
+                    let unasked = link.upgrade().is_some_and(|link| link.gave_up(&push.data));
+                    if unasked && !waiting.is_idle() {
+                        // One of the waiting requests has got this as its answer.
+                        ended.notify_one();
+                    }
+                }
                 _ => delivery.push(epoch, push),
             }
             Ok(())
         };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_push_sender(on_push);
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        // RESP3 whatever the URL says: only there do messages and answers share a connection.
+        let info = self.server.info().clone();
+        let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
+        let client = Client::open(info.set_redis_settings(settings))?;
+        let config = connection_config().set_push_sender(on_push);
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("CLIENT").arg("SETNAME").arg(&self.name).exec_async(&mut connection).await?;
-        // While Redis loads its data it greets and subscribes, but serves nothing else: that is no link yet.
-        ping(&mut connection).await?;
-        let names = &self.delivery.names;
-        connection.subscribe(&[&names.control, &names.probe]).await?;
-        if !self.patterns.is_empty() {
-            connection.psubscribe(&self.patterns).await?;
+        if self.duties.masters_only {
+            be_master(&mut connection).await?;
         }
+        let is_sharded = self.duties.may_shard && self.server.is_sharded().await;
+        let mut connected = Connected { connection, epoch, asked, is_sharded, probe: self.probe.lock().clone(), lost };
+        // While Redis loads its data it greets and subscribes, but serves nothing else: that is no link yet.
+        ping(&connected).await?;
+        self.listen(&mut connected).await?;
         self.wanted.lock().restart();
-        self.reconcile(&mut connection).await?;
+        self.reconcile(&connected).await?;
         // What was wanted during the first pass, by calls that may have given up since.
-        self.reconcile(&mut connection).await?;
-        Ok((Connected { connection, epoch }, lost))
+        self.reconcile(&connected).await?;
+        Ok(connected)
+    }
+
+    /// Subscribes what is not a channel of events.
+    async fn listen(&self, connected: &mut Connected) -> RedisResult<()> {
+        let probe = connected.probe.clone();
+        if connected.is_sharded {
+            let subscribe = redis::pipe().cmd("SSUBSCRIBE").arg(&probe).to_owned();
+            subscribe.exec_async(&mut connected.connection).await?;
+        } else {
+            connected.connection.subscribe(&probe).await?;
+        }
+        let Some(patterns) = &self.duties.lead else { return Ok(()) };
+        connected.connection.subscribe(&self.delivery.names.control).await?;
+        if !patterns.is_empty() {
+            connected.connection.psubscribe(patterns).await?;
+        }
+        Ok(())
     }
 
     /// Brings Redis' view after the wanted set, and tells those who wait for it.
-    async fn reconcile(&self, connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    async fn reconcile(&self, connected: &Connected) -> RedisResult<()> {
         let work = self.wanted.lock().take();
+        let mut connection = connected.connection.clone();
         for chunk in work.unsubscribe.chunks(CHUNK) {
-            connection.unsubscribe(self.names_of(chunk)).await?;
+            let names = self.names_of(chunk);
+            if connected.is_sharded {
+                connected.asked.count(each("SUNSUBSCRIBE", &names).exec_async(&mut connection)).await?;
+            }
+            connected.asked.count(connection.unsubscribe(names)).await?;
         }
         for chunk in work.subscribe.chunks(CHUNK) {
+            let names = self.names_of(chunk);
+            if connected.is_sharded {
+                let subscribe = each("SSUBSCRIBE", &names);
+                let all = connection.req_packed_commands(&subscribe, 0, names.len());
+                self.turn_away(chunk, connected.asked.count(all).await?)?;
+            }
             // Returns when every channel of it is confirmed (redis 1.8.0 and later).
-            connection.subscribe(self.names_of(chunk)).await?;
+            connected.asked.count(connection.subscribe(names)).await?;
         }
         self.served.send_replace(work.upto);
         Ok(())
@@ -217,15 +323,17 @@ impl Subscriber {
     }
 
     /// Serves one connection until it fails; answers why it did.
-    async fn serve(&self, mut connection: MultiplexedConnection, lost: &Notify) -> RedisError {
+    async fn serve(&self, connected: &Connected) -> RedisError {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let served = tokio::select! {
                 biased;
-                () = lost.notified() => return RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe)),
-                _ = heartbeat.tick() => ping(&mut connection).await,
-                () = self.changed.notified() => self.reconcile(&mut connection).await,
+                () = connected.lost.notified() => {
+                    return RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
+                }
+                _ = heartbeat.tick() => ping(connected).await,
+                () = self.changed.notified() => self.reconcile(connected).await,
             };
             if let Err(error) = served {
                 return error;
@@ -233,40 +341,64 @@ impl Subscriber {
         }
     }
 
-    fn up(&self, connected: &Connected) {
-        *self.current.lock() = Some(connected.clone());
-        self.delivery.up();
-        gauge(Metric::BrokerUp, &[]).set(1.0);
-        let again = matches!(self.state.send_replace(State::Up), State::Down(_));
-        if again {
-            counter(Metric::BrokerReconnects, &[]).increment(1);
+    /// What the server answered for each of these channels. Those that it does not hold are placed anew: who serves
+    /// is known better by now, or will be soon.
+    fn turn_away(&self, channels: &[Channel], answers: Vec<Value>) -> RedisResult<()> {
+        for (channel, answer) in channels.iter().zip(answers) {
+            match answer.extract_error() {
+                Ok(_) => {}
+                Err(error) if is_elsewhere(&error) => {
+                    if self.wanted.lock().lost(channel) {
+                        self.moved.lock().push(channel.clone());
+                        self.turned.notify_one();
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
-        info!(again, "the link to Redis is up");
+        Ok(())
     }
 
-    fn down(&self, error: BrokerError) {
-        self.current.lock().take();
-        let was_up = self.delivery.down();
-        gauge(Metric::BrokerUp, &[]).set(0.0);
-        if was_up || matches!(*self.state.borrow(), State::Starting) {
-            warn!(%error, "the link to Redis is down; connecting again");
-        } else {
-            debug!(%error, "no connection to Redis");
+    /// The server says that a sharded channel is given up: as it was asked, or by itself, which is answered.
+    fn gave_up(&self, data: &[Value]) -> bool {
+        let Some(Value::BulkString(name)) = data.first() else { return false };
+        let name = String::from_utf8_lossy(name);
+        let channel = name.strip_prefix(&self.delivery.names.prefix).and_then(|name| name.parse::<Channel>().ok());
+        // The probe moves with the next look at who serves.
+        let given_up = channel.is_none_or(|channel| {
+            let was_ours = self.wanted.lock().lost(&channel);
+            self.moved.lock().extend(was_ours.then_some(channel));
+            was_ours
+        });
+        if given_up {
+            self.turned.notify_one();
         }
-        self.state.send_replace(State::Down(error));
+        given_up
     }
 }
 
-async fn ping(connection: &mut MultiplexedConnection) -> RedisResult<()> {
-    redis::cmd("PING").exec_async(connection).await
+/// Whether the slot is another server's, or nobody's for the moment.
+fn is_elsewhere(error: &RedisError) -> bool {
+    use ServerErrorKind::{Ask, ClusterDown, Moved, TryAgain};
+    matches!(error.kind(), ErrorKind::Server(Moved | Ask | ClusterDown | TryAgain))
 }
 
-fn away() -> BrokerError {
-    BrokerError::Unavailable("the link to Redis is down".to_owned())
+/// One command for each name: in a Cluster those of one command must share a slot.
+fn each(command: &str, names: &[String]) -> redis::Pipeline {
+    let mut pipeline = redis::Pipeline::with_capacity(names.len());
+    for name in names {
+        pipeline.cmd(command).arg(name);
+    }
+    pipeline
+}
+
+async fn ping(connected: &Connected) -> RedisResult<()> {
+    let mut connection = connected.connection.clone();
+    connected.asked.count(redis::cmd("PING").exec_async(&mut connection)).await
 }
 
 /// A random wait before attempt number `failures` + 1, so that replicas do not come back in step.
-fn backoff(failures: u32) -> Duration {
+pub(super) fn backoff(failures: u32) -> Duration {
     let most = BACKOFF_FIRST.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
     most.mul_f64(fastrand::f64())
 }

@@ -1,7 +1,8 @@
-//! The broker on one Redis server (6.2 or later, for RESP3 and GETDEL).
+//! The broker on Redis (6.2 or later, for RESP3 and GETDEL): one server, the master of a Sentinel group, a Cluster.
 //!
-//! A replica holds one subscribing connection (`link.rs`) and a pool of connections for commands. What is
-//! published goes through the publisher's own transport, so that gateways and producers share one script.
+//! A replica holds one subscribing connection to each server (`link.rs`, kept by `subscriber.rs`) and a pool of
+//! connections for commands. What is published goes through the publisher's own transport, so that gateways and
+//! producers share one script and one idea of who serves.
 
 mod capture;
 mod delivery;
@@ -10,7 +11,7 @@ mod history;
 mod link;
 mod probe;
 mod registry;
-mod server;
+mod subscriber;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -24,8 +25,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Kind, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, RedisTransport, Transport};
-use deadpool_redis::Pool;
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Redis, RedisTransport, Transport};
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -36,16 +37,32 @@ pub use self::registry::RedisRegistry;
 use self::{
     capture::Capture,
     delivery::{Delivery, Names},
-    link::Subscriber,
-    server::POOL_SIZE,
+    subscriber::Subscriber,
 };
 use super::{Broker, BrokerError, Page, Registry, Revocation, Sink, Snapshot};
 use crate::config::BrokerConfig;
 
-/// The broker on one Redis server.
+/// Connections for commands to each server. Each serves one operation at a time.
+const POOL_SIZE: usize = 16;
+/// What they are called in `CLIENT LIST`.
+const POOL_NAME: &str = "crewcast-cmd";
+
+/// The configured Redis, over at most `connections` to each of its servers. Nothing is connected yet.
+///
+/// # Errors
+/// [`BrokerError::Protocol`] when `broker.url` is none. The error does not repeat it: it may hold a password.
+pub fn connect(config: &BrokerConfig, connections: usize) -> Result<Redis, BrokerError> {
+    Redis::new(config.url.expose(), &config.tls, connections, POOL_NAME)
+        .map_err(|error| BrokerError::Protocol(format!("broker.url {error}")))
+}
+
+fn away() -> BrokerError {
+    BrokerError::Unavailable("the link to Redis is down".to_owned())
+}
+
+/// The broker on Redis.
 pub struct RedisBroker {
-    pool: Pool,
-    publishing: Pool,
+    redis: Redis,
     keys: Keys,
     namespaces: Namespaces,
     /// Gone when the broker is closed, and its connection with it.
@@ -66,26 +83,24 @@ impl RedisBroker {
     /// # Errors
     /// [`BrokerError::Protocol`] when `broker.url` is none.
     pub fn new(config: &BrokerConfig, namespaces: Namespaces, replica: String) -> Result<Arc<Self>, BrokerError> {
-        let pool = server::pool(&config.url, POOL_SIZE)?;
+        let redis = connect(config, POOL_SIZE)?;
         let keys = Keys::new(&config.key_prefix);
         let names = Names::new(&keys, &config.channel_prefix, &replica);
-        let capture = Capture::new(pool.clone(), keys.clone(), &replica, &namespaces).map(Arc::new);
+        let capture = Capture::new(redis.clone(), keys.clone(), &replica, &namespaces).map(Arc::new);
         let captured = capture.iter().flat_map(|capture| capture.namespaces());
         let patterns = captured.map(|namespace| names.pattern(namespace)).collect();
         let delivery = Arc::new(Delivery::new(names, capture.clone()));
-        let client = server::subscriber(&config.url)?;
-        let subscriber = Arc::new(Subscriber::new(client, &replica, patterns, delivery.clone()));
+        let subscriber = Arc::new(Subscriber::new(redis.clone(), config.sharded, &replica, patterns, delivery.clone()));
         // The transport pipelines on one connection: publishing does not wait for those who read logs.
-        let publishing = server::pool(&config.url, 1)?;
         let transport =
-            RedisTransport::new(publishing.clone(), keys.clone(), config.channel_prefix.clone(), namespaces.clone())
+            RedisTransport::new(redis.clone(), keys.clone(), config.channel_prefix.clone(), namespaces.clone())
+                .sharded(config.sharded)
                 // Requests are held to `limits.message` before they come here.
                 .max_event_bytes(usize::MAX);
         let ending = CancellationToken::new();
         Ok(Arc::new(Self {
-            registry: RedisRegistry::new(pool.clone(), keys.clone()),
-            pool,
-            publishing,
+            registry: RedisRegistry::new(redis.clone(), keys.clone()),
+            redis,
             keys,
             namespaces,
             transport: Mutex::new(Some(Arc::new(transport))),
@@ -151,24 +166,28 @@ impl Broker for RedisBroker {
     }
 
     async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
-        history::snapshots(&self.pool, &self.keys, &self.namespaces, channels).await
+        history::snapshots(&self.redis, &self.keys, &self.namespaces, channels).await
     }
 
     async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
-        history::history(&self.pool, &self.keys, channel, offset, limit).await
+        history::history(&self.redis, &self.keys, channel, offset, limit).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {
         let start = Instant::now();
-        let mut probe = self.delivery.probes.begin();
-        let mut connection = server::connection(&self.pool).await?;
-        let publish = redis::cmd("PUBLISH").arg(&self.delivery.names.probe).arg(&probe.nonce).to_owned();
-        publish.exec_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
-        drop(connection);
-        match probe.back().await {
-            true => Ok(start.elapsed()),
-            false => Err(BrokerError::Unavailable("a probe did not come back".to_owned())),
-        }
+        // One through each server: what one of them does not deliver is missing.
+        try_join_all(self.subscriber.probes()?.iter().map(async |(name, is_sharded)| {
+            let mut probe = self.delivery.probes.begin();
+            let mut publish = redis::cmd(if *is_sharded { "SPUBLISH" } else { "PUBLISH" });
+            publish.arg(name).arg(&probe.nonce);
+            publish.exec_async(&mut self.redis.pooled()).await.map_err(|error| errors::of_redis(&error))?;
+            match probe.back().await {
+                true => Ok(()),
+                false => Err(BrokerError::Unavailable("a probe did not come back".to_owned())),
+            }
+        }))
+        .await?;
+        Ok(start.elapsed())
     }
 
     async fn close(&self) {
@@ -176,8 +195,7 @@ impl Broker for RedisBroker {
         self.tasks.close();
         self.tasks.wait().await;
         self.transport.lock().take();
-        self.publishing.close();
-        self.pool.close();
+        self.redis.close();
     }
 }
 

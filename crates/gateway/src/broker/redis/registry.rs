@@ -5,11 +5,10 @@ use std::{collections::HashMap, sync::LazyLock, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Keys, Kind};
-use crewcast_publisher::Claim;
-use deadpool_redis::Pool;
-use redis::{AsyncCommands, FromRedisValue, Pipeline, Script};
+use crewcast_publisher::{Claim, Redis};
+use redis::{AsyncCommands, Script, from_redis_value};
 
-use super::{errors, server};
+use super::{connect, errors};
 use crate::{
     broker::{BrokerError, Control, Registry, Revocation, RevocationTarget, unix_now},
     config::BrokerConfig,
@@ -23,14 +22,14 @@ static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("rev
 /// The registry in Redis. Needs no subscription, so that the command line uses it on its own.
 #[derive(Clone)]
 pub struct RedisRegistry {
-    pool: Pool,
+    redis: Redis,
     keys: Keys,
 }
 
 impl RedisRegistry {
-    /// The registry behind a pool.
-    pub fn new(pool: Pool, keys: Keys) -> Self {
-        Self { pool, keys }
+    /// The registry in this Redis.
+    pub fn new(redis: Redis, keys: Keys) -> Self {
+        Self { redis, keys }
     }
 
     /// The registry of the configured broker.
@@ -38,12 +37,7 @@ impl RedisRegistry {
     /// # Errors
     /// [`BrokerError::Protocol`] when `broker.url` is none.
     pub fn of(config: &BrokerConfig) -> Result<Self, BrokerError> {
-        Ok(Self::new(server::pool(&config.url, 1)?, Keys::new(&config.key_prefix)))
-    }
-
-    async fn run<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T, BrokerError> {
-        let mut connection = server::connection(&self.pool).await?;
-        pipeline.query_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
+        Ok(Self::new(connect(config, 1)?, Keys::new(&config.key_prefix)))
     }
 }
 
@@ -52,11 +46,16 @@ impl Registry for RedisRegistry {
     async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
         let mut claims = HashMap::new();
         for chunk in ids.chunks(OWNERS) {
-            let mut pipeline = redis::pipe();
-            for id in chunk {
-                pipeline.cmd("HMGET").arg(self.keys.directory_entry(kind, id)).arg("org").arg("crew");
-            }
-            let entries: Vec<(Option<String>, Option<String>)> = self.run(&pipeline).await?;
+            let commands = chunk.iter().map(|id| {
+                let entry = self.keys.directory_entry(kind, id);
+                redis::cmd("HMGET").arg(entry).arg("org").arg("crew").to_owned()
+            });
+            let read = async {
+                let entries = self.redis.pooled().each(commands.collect()).await?;
+                entries.into_iter().map(|entry| Ok(from_redis_value(entry.extract_error()?)?)).collect()
+            };
+            let entries: Result<Vec<(Option<String>, Option<String>)>, redis::RedisError> = read.await;
+            let entries = entries.map_err(|error| errors::of_redis(&error))?;
             for (id, (org, crew)) in chunk.iter().zip(entries) {
                 if let Some(org) = org {
                     let crew = crew.filter(|crew| !crew.is_empty());
@@ -68,9 +67,9 @@ impl Registry for RedisRegistry {
     }
 
     async fn owned(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
-        let mut pipeline = redis::pipe();
-        pipeline.cmd("ZRANGE").arg(self.keys.directory_of_org(org, kind)).arg(0).arg(-1);
-        let (mut ids,): (Vec<String>,) = self.run(&pipeline).await?;
+        let list = self.keys.directory_of_org(org, kind);
+        let ids: Result<Vec<String>, _> = self.redis.pooled().zrange(list, 0, -1).await;
+        let mut ids = ids.map_err(|error| errors::of_redis(&error))?;
         // The list follows the entries and may be behind: only an entry says whose an id is.
         let owners = self.owners(kind, &ids).await?;
         ids.retain(|id| owners.get(id).is_some_and(|claim| claim.org == org));
@@ -83,14 +82,13 @@ impl Registry for RedisRegistry {
         let mut call = REVOKE.key(self.keys.revocations());
         call.arg(field(&revocation.target)).arg(revocation.issued_until).arg(revocation.remember_until);
         call.arg(unix_now()).arg(self.keys.control()).arg(message);
-        let mut connection = server::connection(&self.pool).await?;
+        let mut connection = self.redis.pooled();
         call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
     }
 
     async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
-        let mut pipeline = redis::pipe();
-        pipeline.hgetall(self.keys.revocations());
-        let (all,): (HashMap<String, String>,) = self.run(&pipeline).await?;
+        let all: Result<HashMap<String, String>, _> = self.redis.pooled().hgetall(self.keys.revocations()).await;
+        let all = all.map_err(|error| errors::of_redis(&error))?;
         let now = unix_now();
         let known = all.iter().filter_map(|(field, times)| parse(field, times));
         Ok(known.filter(|revocation| revocation.remember_until >= now).collect())
@@ -98,13 +96,13 @@ impl Registry for RedisRegistry {
 
     async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError> {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
-        let mut connection = server::connection(&self.pool).await?;
+        let mut connection = self.redis.pooled();
         let put: Result<(), _> = connection.pset_ex(self.keys.ticket(ticket), &content[..], millis).await;
         put.map_err(|error| errors::of_redis(&error))
     }
 
     async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
-        let mut connection = server::connection(&self.pool).await?;
+        let mut connection = self.redis.pooled();
         let taken: Result<Option<Vec<u8>>, _> = connection.get_del(self.keys.ticket(ticket)).await;
         taken.map(|content| content.map(Bytes::from)).map_err(|error| errors::of_redis(&error))
     }

@@ -53,6 +53,11 @@ impl Wanted {
         self.touched = self.channels.clone();
     }
 
+    /// Redis has given a channel up by itself. Answers whether it was subscribed; then it is no longer wanted here.
+    pub(super) fn lost(&mut self, channel: &Channel) -> bool {
+        self.confirmed.remove(channel) && self.channels.remove(channel)
+    }
+
     /// What is to be done now. It is taken as done: whoever fails at it ends the connection.
     pub(super) fn take(&mut self) -> Work {
         let mut work = Work { subscribe: Vec::new(), unsubscribe: Vec::new(), upto: self.changes };
@@ -93,6 +98,9 @@ mod tests {
         wanted.take();
         wanted.restart();
         wanted.add(&[]);
-        assert_eq!(wanted.take(), Work { subscribe: vec![c], unsubscribe: vec![], upto: 7 });
+        assert_eq!(wanted.take(), Work { subscribe: vec![c.clone()], unsubscribe: vec![], upto: 7 });
+        assert!(wanted.lost(&c) && !wanted.lost(&c), "what is not subscribed cannot be lost");
+        wanted.remove(std::slice::from_ref(&c));
+        assert_eq!(wanted.take(), Work { subscribe: vec![], unsubscribe: vec![], upto: 8 });
     }
 }

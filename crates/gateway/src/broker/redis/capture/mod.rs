@@ -10,9 +10,9 @@ use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Keys, Namespaces, namespace::HEAD_BEYOND_LOG};
-use deadpool_redis::Pool;
+use crewcast_publisher::Redis;
 use parking_lot::Mutex;
-use redis::{Pipeline, RedisResult, Script};
+use redis::{Cmd, Script};
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval, timeout},
@@ -20,7 +20,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use self::recent::{Recent, Write};
-use super::{errors, server};
+use super::errors;
 use crate::broker::BrokerError;
 
 /// How long a lease stands that is not renewed.
@@ -56,7 +56,7 @@ return 0";
 
 /// Hears live messages, and writes them while it holds the lease.
 pub(super) struct Capture {
-    pool: Pool,
+    redis: Redis,
     keys: Keys,
     /// Who this replica is to the lease: its name and something that a restart changes.
     holder: String,
@@ -68,12 +68,12 @@ pub(super) struct Capture {
 
 impl Capture {
     /// `None` when no namespace retains live messages.
-    pub(super) fn new(pool: Pool, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
+    pub(super) fn new(redis: Redis, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
         let captured = namespaces.0.iter().filter(|(_, rules)| rules.capture_live && rules.retain);
         let age = |age: Duration| age.saturating_add(HEAD_BEYOND_LOG).as_secs();
         let ages: HashMap<_, _> = captured.map(|(name, rules)| (name.clone(), age(rules.log.age))).collect();
         (!ages.is_empty()).then(|| Self {
-            pool,
+            redis,
             keys,
             holder: format!("{replica}:{:016x}", fastrand::u64(..)),
             ages,
@@ -129,7 +129,7 @@ impl Capture {
                 return Ok(());
             }
             self.write(lease).await?;
-            let mut connection = server::connection(&self.pool).await?;
+            let mut connection = self.redis.pooled();
             let release = Script::new(RELEASE_LUA);
             let mut call = release.key(self.keys.capture_lease());
             call.arg(&self.holder).invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
@@ -152,7 +152,7 @@ impl Capture {
     /// Until when this replica may write; `None` when another one may.
     async fn renew(&self) -> Result<Option<Instant>, BrokerError> {
         let asked = Instant::now();
-        let mut connection = server::connection(&self.pool).await?;
+        let mut connection = self.redis.pooled();
         let script = Script::new(RENEW_LUA);
         let mut call = script.key(self.keys.capture_lease());
         call.arg(&self.holder).arg(LEASE.as_millis() as u64);
@@ -168,30 +168,29 @@ impl Capture {
             if batch.is_empty() {
                 break;
             }
-            let mut connection = server::connection(&self.pool).await?;
-            if !stands() {
-                break;
-            }
-            let written: RedisResult<()> = self.pipeline(&batch).query_async(&mut connection).await;
+            // Each is another channel's.
+            let written = self.redis.pooled().each(self.commands(&batch)).await;
+            let written = written.and_then(|answers| answers.into_iter().try_for_each(|a| a.extract_error().map(drop)));
             written.map_err(|error| errors::of_redis(&error))?;
             self.recent.lock().written(&batch);
         }
         Ok(())
     }
 
-    fn pipeline(&self, batch: &[Write]) -> Pipeline {
-        let mut pipeline = redis::pipe();
-        for Write { channel, message, id, .. } in batch {
+    fn commands(&self, batch: &[Write]) -> Vec<Cmd> {
+        let command = |Write { channel, message, id, .. }: &Write| {
             let retained = self.keys.retained(channel);
             let age = self.ages.get(channel.namespace()).copied().unwrap_or(1);
             match id {
-                None => pipeline.cmd("SET").arg(retained).arg(&message[..]).arg("EX").arg(age).ignore(),
+                None => redis::cmd("SET").arg(retained).arg(&message[..]).arg("EX").arg(age).to_owned(),
                 Some(id) => {
-                    pipeline.cmd("EVAL").arg(FOLLOW_LUA).arg(2).arg(self.keys.head(channel)).arg(retained);
-                    pipeline.arg(id.to_string()).arg(&message[..]).arg(age).ignore()
+                    let mut follow = redis::cmd("EVAL");
+                    follow.arg(FOLLOW_LUA).arg(2).arg(self.keys.head(channel)).arg(retained);
+                    follow.arg(id.to_string()).arg(&message[..]).arg(age);
+                    follow
                 }
-            };
-        }
-        pipeline
+            }
+        };
+        batch.iter().map(command).collect()
     }
 }

@@ -1,8 +1,11 @@
 //! The conformance suite against a real server, and what only a server of one's own can show.
 
 mod captures;
+mod failovers;
+mod many;
 mod outages;
 mod reading;
+mod topologies;
 
 use std::sync::Arc;
 

@@ -23,12 +23,12 @@ use crate::{
 
 const LIVE: &[u8] = br#"{"type":"x"}"#;
 
-fn channels(count: usize) -> Vec<Channel> {
+pub(super) fn channels(count: usize) -> Vec<Channel> {
     (0..count).map(|n| channel(&format!("graph:c{n}"))).collect()
 }
 
 /// Publishes one message into each channel and waits until each has arrived.
-async fn all_deliver(broker: &RedisBroker, sink: &TestSink, channels: &[Channel]) {
+pub(super) async fn all_deliver(broker: &RedisBroker, sink: &TestSink, channels: &[Channel]) {
     sink.clear();
     for channel in channels {
         let published = async || broker.publish_live(channel, Bytes::from_static(LIVE)).await.is_ok();
@@ -40,7 +40,7 @@ async fn all_deliver(broker: &RedisBroker, sink: &TestSink, channels: &[Channel]
     assert_eq!(sink.count(), channels.len(), "each once");
 }
 
-async fn link_became(sink: &TestSink, links: &[Link]) {
+pub(super) async fn link_became(sink: &TestSink, links: &[Link]) {
     sink.until(&format!("links {links:?}"), |sink| sink.links() == links).await;
 }
 

@@ -1,0 +1,420 @@
+//! The subscribing side of a replica: one link to each server, each channel on the link of the server that holds it.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use crewcast_events::Channel;
+use crewcast_publisher::{Redis, Server, Sharded, Topology};
+use futures_util::future::{join_all, try_join_all};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, info, warn};
+
+use super::{
+    away,
+    delivery::{Delivery, Names},
+    errors,
+    link::{Duties, LinkState, NodeLink, backoff},
+};
+use crate::{
+    broker::BrokerError,
+    telemetry::metrics::{Metric, counter, gauge},
+};
+
+/// How long a call waits for a link that is away.
+const AWAY: Duration = Duration::from_secs(1);
+/// How often a Cluster is asked who serves, when nothing else makes it doubtful: its servers say when a slot moves …
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// … and Sentinels: a master that was deposed while it hung believes in itself for a while when it wakes up …
+const LOOK_FOR_MASTER_EVERY: Duration = Duration::from_secs(1);
+/// … and how soon again when something does.
+const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
+
+/// The links to all servers, and what is wanted of them.
+pub(super) struct Subscriber {
+    redis: Redis,
+    replica: String,
+    patterns: Vec<String>,
+    may_shard: bool,
+    delivery: Arc<Delivery>,
+    routes: Mutex<Routes>,
+    state: watch::Sender<State>,
+    turned: Arc<Notify>,
+    tasks: TaskTracker,
+}
+
+/// Where each channel is.
+#[derive(Default)]
+struct Routes {
+    channels: HashSet<Channel>,
+    /// Wanted, but on no link: their server gave them up, or nobody held their slots.
+    unplaced: Vec<Channel>,
+    topology: Option<Arc<Topology>>,
+    links: BTreeMap<String, Running>,
+}
+
+/// A link and its task, which ends with it.
+struct Running {
+    link: Arc<NodeLink>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.link.close();
+    }
+}
+
+/// Changes of the links' wanted sets that wait to be confirmed.
+type Changes = Vec<(Arc<NodeLink>, u64)>;
+
+impl Routes {
+    /// Wants channels on the links where they belong; `None` while that is not known of all.
+    fn add(&mut self, channels: &[Channel], names: &Names) -> Option<Changes> {
+        self.channels.extend(channels.iter().cloned());
+        let (placed, unplaced) = self.by_link(channels.iter().cloned(), names);
+        let complete = unplaced.is_empty();
+        self.unplaced.extend(unplaced);
+        let changes = placed.into_iter().map(|(link, channels)| {
+            let change = link.add(&channels);
+            (link, change)
+        });
+        let changes = changes.collect();
+        complete.then_some(changes)
+    }
+
+    fn remove(&mut self, channels: &[Channel], names: &Names) -> Changes {
+        for channel in channels {
+            self.channels.remove(channel);
+        }
+        let (placed, _) = self.by_link(channels.iter().cloned(), names);
+        let changes = placed.into_iter().map(|(link, channels)| {
+            let change = link.remove(&channels);
+            (link, change)
+        });
+        changes.collect()
+    }
+
+    /// Channels by the link of the server that holds them, and those that nobody holds.
+    fn by_link(
+        &self,
+        channels: impl Iterator<Item = Channel>,
+        names: &Names,
+    ) -> (Vec<(Arc<NodeLink>, Vec<Channel>)>, Vec<Channel>) {
+        let mut placed: BTreeMap<&str, Vec<Channel>> = BTreeMap::new();
+        let mut unplaced = Vec::new();
+        for channel in channels {
+            let holder = self.topology.as_ref().and_then(|topology| topology.holder(names.slot_of(&channel)));
+            match holder {
+                Some(server) => placed.entry(server.name()).or_default().push(channel),
+                None => unplaced.push(channel),
+            }
+        }
+        let mut by_link = Vec::with_capacity(placed.len());
+        for (name, channels) in placed {
+            match self.links.get(name) {
+                Some(running) => by_link.push((running.link.clone(), channels)),
+                None => unplaced.extend(channels),
+            }
+        }
+        (by_link, unplaced)
+    }
+
+    /// Takes channels from links where they no longer belong; answers them. `self.topology` is the old one.
+    fn displace(&mut self, topology: &Topology, names: &Names) -> Vec<Channel> {
+        let Some(old) = self.topology.clone() else { return self.channels.iter().cloned().collect() };
+        let name = |topology: &Topology, slot| topology.holder(slot).map(|server| server.name().to_owned());
+        // By slot, since many channels share few holders.
+        let mut stays: HashMap<u16, bool> = HashMap::new();
+        let mut is_displaced = |channel: &&Channel| {
+            let slot = names.slot_of(channel);
+            !*stays.entry(slot).or_insert_with(|| name(&old, slot) == name(topology, slot))
+        };
+        let displaced: Vec<Channel> = self.channels.iter().filter(|channel| is_displaced(channel)).cloned().collect();
+        let (placed, _) = self.by_link(displaced.iter().cloned(), names);
+        placed.into_iter().for_each(|(link, channels)| {
+            link.remove(&channels);
+        });
+        displaced
+    }
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Starting,
+    Up,
+    Down(BrokerError),
+}
+
+impl Subscriber {
+    pub(super) fn new(
+        redis: Redis,
+        sharded: Sharded,
+        replica: &str,
+        patterns: Vec<String>,
+        delivery: Arc<Delivery>,
+    ) -> Self {
+        // A prefix puts the name into another slot than the channel's keys: then publishers do not shard either.
+        let may_shard = sharded == Sharded::Auto && redis.is_cluster() && delivery.names.prefix.is_empty();
+        Self {
+            redis,
+            replica: replica.to_owned(),
+            patterns,
+            may_shard,
+            delivery,
+            routes: Mutex::default(),
+            state: watch::Sender::new(State::Starting),
+            turned: Arc::new(Notify::new()),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Keeps the links, until the future is dropped; then call [`Subscriber::close`].
+    pub(super) async fn run(&self) {
+        let mut failures = 0;
+        let mut look_at = Instant::now();
+        let mut look_again = interval(if self.redis.masters_only() { LOOK_FOR_MASTER_EVERY } else { LOOK_EVERY });
+        look_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut must_look = true;
+        loop {
+            must_look |= self.gather_moved();
+            if must_look && Instant::now() >= look_at {
+                must_look = !self.look().await;
+                failures = if must_look { failures + 1 } else { 0 };
+                look_at = Instant::now() + LOOK_AT_MOST_EVERY + backoff(failures);
+            }
+            must_look |= !self.judge();
+            tokio::select! {
+                () = self.turned.notified() => {}
+                () = sleep_until(look_at), if must_look => {}
+                _ = look_again.tick(), if self.redis.may_change() => must_look = true,
+            }
+        }
+    }
+
+    /// The end: nothing is delivered any more, and every call fails.
+    pub(super) fn close(&self) {
+        self.delivery.close();
+        self.routes.lock().links.clear();
+        self.state.send_replace(State::Down(BrokerError::Unavailable("the broker is closed".to_owned())));
+    }
+
+    /// Waits for the first attempt to connect.
+    pub(super) async fn started(&self) -> Result<(), BrokerError> {
+        let mut state = self.state.subscribe();
+        let first = state.wait_for(|state| !matches!(state, State::Starting)).await;
+        match first.as_deref() {
+            Ok(State::Up) => Ok(()),
+            Ok(State::Down(error)) => Err(error.clone()),
+            _ => Err(away()),
+        }
+    }
+
+    pub(super) async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        let changes = self.routes.lock().add(channels, &self.delivery.names);
+        let served = async {
+            match changes {
+                Some(changes) => all_served(&changes).await,
+                // Nobody knows yet where they belong.
+                None => std::future::pending().await,
+            }
+        };
+        let mut state = self.state.subscribe();
+        let given_up = async {
+            let _ = state.wait_for(|state| !matches!(state, State::Up)).await;
+            sleep(AWAY).await;
+        };
+        tokio::select! {
+            biased;
+            () = served => Ok(()),
+            () = given_up => Err(self.why_away()),
+        }
+    }
+
+    pub(super) async fn unsubscribe(&self, channels: &[Channel]) {
+        let changes = self.routes.lock().remove(channels, &self.delivery.names);
+        let mut state = self.state.subscribe();
+        // With the link every subscription ends.
+        let lost = async {
+            let _ = state.wait_for(|state| !matches!(state, State::Up)).await;
+        };
+        tokio::select! {
+            biased;
+            () = all_served(&changes) => {}
+            () = lost => {}
+        }
+    }
+
+    /// Behind it nothing is left of what was published at the channels' own servers before. What was published
+    /// at another server of a Cluster with a plain PUBLISH may still be between them.
+    pub(super) async fn barrier(&self) -> Result<(), BrokerError> {
+        let links = self.links();
+        if links.is_empty() {
+            return Err(self.why_away());
+        }
+        try_join_all(links.iter().map(|link| link.barrier())).await.map(drop)
+    }
+
+    /// The probe's channel on each server, and whether it is sharded.
+    pub(super) fn probes(&self) -> Result<Vec<(String, bool)>, BrokerError> {
+        let links = self.links();
+        let probes: Option<Vec<_>> = links.iter().map(|link| link.probe()).collect();
+        probes.filter(|probes| !probes.is_empty()).ok_or_else(|| self.why_away())
+    }
+
+    fn links(&self) -> Vec<Arc<NodeLink>> {
+        self.routes.lock().links.values().map(|running| running.link.clone()).collect()
+    }
+
+    fn why_away(&self) -> BrokerError {
+        match &*self.state.borrow() {
+            State::Down(error) => error.clone(),
+            State::Starting | State::Up => away(),
+        }
+    }
+
+    /// Whether servers have given channels up, which are then to be placed again.
+    fn gather_moved(&self) -> bool {
+        let moved: Vec<Channel> = self.links().iter().flat_map(|link| link.take_moved()).collect();
+        let any = !moved.is_empty();
+        self.routes.lock().unplaced.extend(moved);
+        any
+    }
+
+    /// Looks who serves, and brings links and channels after it. False when nobody could say, or not of every slot.
+    async fn look(&self) -> bool {
+        let topology = match self.redis.look_up().await {
+            Ok(topology) => topology,
+            Err(error) => {
+                let error = errors::of_redis(&error);
+                debug!(%error, "nobody says who serves");
+                if self.links().is_empty() {
+                    self.down(error);
+                }
+                return false;
+            }
+        };
+        let is_whole = topology.is_whole();
+        let (moved, changes) = self.place(topology);
+        if !moved.is_empty() {
+            // Some of their messages may have been missed on the way.
+            let delivery = self.delivery.clone();
+            self.tasks.spawn(async move {
+                all_served(&changes).await;
+                delivery.missed(&moved);
+            });
+        }
+        is_whole
+    }
+
+    /// One link to each server, each channel on the link where it belongs. Answers the channels that have come to
+    /// another link, and what is to be confirmed of it.
+    fn place(&self, topology: Arc<Topology>) -> (Vec<Channel>, Changes) {
+        let mut routes = self.routes.lock();
+        let routes = &mut *routes;
+        let mut moved = routes.displace(&topology, &self.delivery.names);
+        moved.append(&mut routes.unplaced);
+        moved.retain(|channel| routes.channels.contains(channel));
+        let mut before = std::mem::take(&mut routes.links);
+        for (n, node) in topology.nodes().iter().enumerate() {
+            let duties = self.duties(n == 0);
+            let (name, probe) = (node.server.name().to_owned(), self.delivery.names.probe_at(node));
+            let running = match before.remove(&name).filter(|running| *running.link.duties() == duties) {
+                Some(running) => {
+                    running.link.set_probe(probe);
+                    running
+                }
+                None => {
+                    if duties.lead.is_some() && matches!(*self.state.borrow(), State::Up) {
+                        // What every replica is told is missed until it stands.
+                        self.down(away());
+                    }
+                    // One with other duties has had channels, too.
+                    let here = |channel: &&Channel| node.holds(self.delivery.names.slot_of(channel));
+                    moved.extend(routes.channels.iter().filter(here).cloned());
+                    self.start_link(&node.server, duties, probe)
+                }
+            };
+            routes.links.insert(name, running);
+        }
+        routes.topology = Some(topology);
+        let (placed, unplaced) = routes.by_link(moved.iter().cloned(), &self.delivery.names);
+        routes.unplaced = unplaced;
+        let changes = placed.into_iter().map(|(link, channels)| {
+            let change = link.add(&channels);
+            (link, change)
+        });
+        let changes = changes.collect();
+        (moved, changes)
+    }
+
+    fn start_link(&self, server: &Arc<Server>, duties: Duties, probe: String) -> Running {
+        let link =
+            NodeLink::new(server.clone(), duties, &self.replica, probe, self.delivery.clone(), self.turned.clone());
+        Running { task: tokio::spawn(link.clone().run()), link }
+    }
+
+    fn duties(&self, is_lead: bool) -> Duties {
+        Duties {
+            lead: is_lead.then(|| self.patterns.clone()),
+            masters_only: self.redis.masters_only(),
+            may_shard: self.may_shard,
+        }
+    }
+
+    /// Tells how all links together stand; whether nothing is missing.
+    fn judge(&self) -> bool {
+        let is_whole = self.routes.lock().topology.as_ref().is_some_and(|topology| topology.is_whole());
+        let states: Vec<LinkState> = self.links().iter().map(|link| link.state()).collect();
+        let down = states.iter().find_map(|state| match state {
+            LinkState::Down(error) => Some(error.clone()),
+            LinkState::Starting | LinkState::Up => None,
+        });
+        match down {
+            Some(error) => self.down(error),
+            None if !is_whole && !states.is_empty() => self.down(away()),
+            None if !states.is_empty() && states.iter().all(|state| matches!(state, LinkState::Up)) => {
+                self.up();
+                return true;
+            }
+            // A link that begins tells by itself how it goes on.
+            None => return true,
+        }
+        false
+    }
+
+    fn up(&self) {
+        if matches!(*self.state.borrow(), State::Up) {
+            return;
+        }
+        self.delivery.up();
+        gauge(Metric::BrokerUp, &[]).set(1.0);
+        let again = matches!(self.state.send_replace(State::Up), State::Down(_));
+        if again {
+            counter(Metric::BrokerReconnects, &[]).increment(1);
+        }
+        info!(again, "the link to Redis is up");
+    }
+
+    fn down(&self, error: BrokerError) {
+        let was_up = self.delivery.down();
+        gauge(Metric::BrokerUp, &[]).set(0.0);
+        if was_up || matches!(*self.state.borrow(), State::Starting) {
+            warn!(%error, "the link to Redis is down; connecting again");
+        }
+        self.state.send_replace(State::Down(error));
+    }
+}
+
+async fn all_served(changes: &[(Arc<NodeLink>, u64)]) {
+    join_all(changes.iter().map(|(link, change)| link.served(*change))).await;
+}

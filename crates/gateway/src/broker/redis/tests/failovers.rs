@@ -1,0 +1,107 @@
+//! Another server takes over: a Sentinel's choice, a Cluster's, a slot that moves.
+
+use crewcast_publisher::slot_of;
+use crewcast_test_servers::{Cluster, SentinelGroup};
+
+use super::{
+    outages::{all_deliver, channels, link_became},
+    *,
+};
+use crate::broker::conformance::{append, channel};
+
+fn at(url: String) -> BrokerConfig {
+    BrokerConfig { url: Secret::new(url), ..BrokerConfig::default() }
+}
+
+const FELL_AND_CAME_BACK: [Link; 3] = [Link::Up, Link::Down, Link::Up];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_dies_is_followed_by_the_sentinels_choice() {
+    let mut group = SentinelGroup::start();
+    let (broker, sink) = started(&at(group.url()), "r").await;
+    let channels = channels(300);
+    broker.subscribe(&channels).await.unwrap();
+    let before = append(&*broker, &channels[0], &[1, 2, 3]).await;
+    let _: i64 = group.servers[0].run(&[b"WAIT", b"2", b"5000"]);
+    let old = group.master();
+    group.servers[old].kill();
+    link_became(&sink, &[Link::Up, Link::Down]).await;
+    group.failed_over(old);
+    link_became(&sink, &FELL_AND_CAME_BACK).await;
+    all_deliver(&broker, &sink, &channels).await;
+    let page = broker.history(&channels[0], 0, 10).await.unwrap();
+    assert_eq!((page.head, page.entries.len()), (before.last().copied(), 3), "read from the new master");
+    assert!(broker.probe().await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_is_deposed_alive_is_left() {
+    let group = SentinelGroup::start();
+    let (broker, sink) = started(&at(group.url()), "r").await;
+    let channels = channels(300);
+    broker.subscribe(&channels).await.unwrap();
+    let old = group.master();
+    group.fail_over();
+    group.failed_over(old);
+    link_became(&sink, &FELL_AND_CAME_BACK).await;
+    all_deliver(&broker, &sink, &channels).await;
+    let clients = group.servers[old].clients();
+    assert!(!clients.iter().any(|client| client.contains("crewcast-sub")), "{clients:?}");
+}
+
+/// It hangs, another takes its place, and it wakes up as the master that it no longer is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_master_that_hangs_and_wakes_up_is_not_believed() {
+    let group = SentinelGroup::start();
+    let (broker, sink) = started(&at(group.url()), "r").await;
+    let channels = channels(300);
+    broker.subscribe(&channels).await.unwrap();
+    let old = group.master();
+    group.servers[old].pause();
+    link_became(&sink, &[Link::Up, Link::Down]).await;
+    group.failed_over(old);
+    group.servers[old].resume();
+    link_became(&sink, &FELL_AND_CAME_BACK).await;
+    all_deliver(&broker, &sink, &channels).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clusters_master_that_dies_is_followed_by_its_replica() {
+    let mut cluster = Cluster::start();
+    let (broker, sink) = started(&at(cluster.url()), "r").await;
+    // On all three masters.
+    let channels = channels(300);
+    broker.subscribe(&channels).await.unwrap();
+    all_deliver(&broker, &sink, &channels).await;
+    let slot = slot_of(channels[0].as_str().as_bytes());
+    let old = cluster.holder(slot).unwrap();
+    cluster.servers[old].kill();
+    link_became(&sink, &[Link::Up, Link::Down]).await;
+    cluster.failed_over(slot, old);
+    link_became(&sink, &FELL_AND_CAME_BACK).await;
+    all_deliver(&broker, &sink, &channels).await;
+    assert!(broker.probe().await.is_ok());
+}
+
+/// Nobody else notices: the channels of that slot are told to have missed something, and go on at the new server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_moves_takes_its_channels_along() {
+    let cluster = Cluster::start();
+    let (broker, sink) = started(&at(cluster.url()), "r").await;
+    let channels = channels(300);
+    broker.subscribe(&channels).await.unwrap();
+    let moving = channel("graph:c7");
+    let ids = append(&*broker, &moving, &[1, 2, 3]).await;
+    let slot = slot_of(moving.as_str().as_bytes());
+    let from = cluster.holder(slot).unwrap();
+    let to = (0..3).find(|index| *index != from).unwrap();
+    for to in [to, from, to] {
+        let before = sink.missed_channels().len();
+        cluster.move_slot(slot, to);
+        sink.until("the channel is told", |sink| sink.missed_channels()[before..].contains(&moving)).await;
+    }
+    assert_eq!(sink.links(), [Link::Up], "the others are not disturbed");
+    all_deliver(&broker, &sink, &channels).await;
+    let more = append(&*broker, &moving, &[4]).await;
+    assert!(more[0].continues(ids.last().copied()), "its log has come along");
+}

@@ -1,0 +1,139 @@
+//! A memory broker whose delivery fails when a test says so, and that notes when it was asked what.
+
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use crewcast_events::{Channel, EventId, Namespaces};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::broker::{Broker, BrokerError, Link, Page, Sink, Snapshot, memory::MemoryBroker};
+
+pub(super) struct LossyBroker {
+    inner: MemoryBroker,
+    sink: OnceLock<Arc<Lossy>>,
+    /// Reads of a log that still fail.
+    pub(super) failures: AtomicUsize,
+    /// When heads were asked for.
+    pub(super) compared: Mutex<Vec<Instant>>,
+    pub(super) unsubscribed: Mutex<Vec<Instant>>,
+}
+
+struct Lossy {
+    sink: Arc<dyn Sink>,
+    loses: AtomicBool,
+}
+
+impl Sink for Lossy {
+    fn message(&self, channel: &str, payload: Bytes) {
+        if !self.loses.load(Ordering::Relaxed) {
+            self.sink.message(channel, payload);
+        }
+    }
+
+    fn control(&self, payload: Bytes) {
+        self.sink.control(payload);
+    }
+
+    fn link(&self, link: Link) {
+        self.sink.link(link);
+    }
+
+    fn missed(&self, channels: &[Channel]) {
+        self.sink.missed(channels);
+    }
+}
+
+impl LossyBroker {
+    pub(super) fn new(namespaces: Namespaces) -> Self {
+        Self {
+            inner: MemoryBroker::new(namespaces),
+            sink: OnceLock::new(),
+            failures: AtomicUsize::new(0),
+            compared: Mutex::default(),
+            unsubscribed: Mutex::default(),
+        }
+    }
+
+    /// Whether messages are lost from now on.
+    pub(super) fn lose(&self, loses: bool) {
+        self.lossy().loses.store(loses, Ordering::Relaxed);
+    }
+
+    /// The link is told to be so; while it is down, nothing is delivered.
+    pub(super) fn link(&self, link: Link) {
+        self.lose(link == Link::Down);
+        self.lossy().link(link);
+    }
+
+    fn lossy(&self) -> &Lossy {
+        self.sink.get().expect("started")
+    }
+}
+
+#[async_trait]
+impl Transport for LossyBroker {
+    async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
+        self.inner.append(append).await
+    }
+
+    async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
+        self.inner.publish_live(channel, message).await
+    }
+
+    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
+        self.inner.claim(claim, mode).await
+    }
+}
+
+#[async_trait]
+impl Broker for LossyBroker {
+    async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
+        let lossy = self.sink.get_or_init(|| Arc::new(Lossy { sink, loses: AtomicBool::new(false) }));
+        self.inner.start(lossy.clone()).await
+    }
+
+    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        self.inner.subscribe(channels).await
+    }
+
+    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
+        self.unsubscribed.lock().push(Instant::now());
+        self.inner.unsubscribe(channels).await
+    }
+
+    async fn barrier(&self) -> Result<(), BrokerError> {
+        self.inner.barrier().await
+    }
+
+    async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
+        if !channels.is_empty() {
+            self.compared.lock().push(Instant::now());
+        }
+        self.inner.snapshots(channels).await
+    }
+
+    async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
+        let fails = |left: usize| left.checked_sub(1);
+        if self.failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fails).is_ok() {
+            return Err(BrokerError::Unavailable("cut".to_owned()));
+        }
+        self.inner.history(channel, offset, limit).await
+    }
+
+    async fn probe(&self) -> Result<Duration, BrokerError> {
+        self.inner.probe().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}

@@ -1,0 +1,236 @@
+//! One channel's part of the queue: what waits in memory and on disk, and what is out.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    append::{Claim, Entry, MAX_ENTRIES, Once},
+    rank::Rank,
+    spool::{Backlog, Kept, Place, Position},
+};
+
+/// Most bytes of one batch beyond its first event: bounds a script's run and an HTTP body.
+const MAX_BATCH_BYTES: usize = 256 * 1024;
+
+#[derive(Debug)]
+pub(crate) enum Message {
+    Logged(Entry),
+    Live(Bytes),
+}
+
+impl Message {
+    /// The producer's bytes.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        match self {
+            Message::Logged(entry) => entry.body.object(),
+            Message::Live(message) => message,
+        }
+    }
+}
+
+/// What must be ours in the directory before an event is sent.
+pub(crate) type Claims = Option<Arc<[Claim]>>;
+
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) message: Message,
+    pub(crate) claims: Claims,
+    pub(crate) rank: Rank,
+    /// Among all events of the queue.
+    pub(crate) order: u64,
+    /// Among the logged events of its channel; a live one has that of the logged one behind it.
+    pub(crate) ordinal: u64,
+}
+
+impl Item {
+    /// What it counts for in bytes: its own, its state's, and what stands around it in memory.
+    pub(crate) fn size(&self) -> usize {
+        let state = match &self.message {
+            Message::Logged(Entry { state: Some(state), .. }) => {
+                state.key.len() + state.value.as_ref().map_or(0, |value| value.get().len())
+            }
+            _ => 0,
+        };
+        self.message.bytes().len() + state + size_of::<Self>()
+    }
+
+    fn is_logged(&self) -> bool {
+        matches!(self.message, Message::Logged(_))
+    }
+}
+
+/// A producer's numbers in one channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Sequence {
+    pub(crate) producer: Arc<str>,
+    pub(crate) next: u64,
+}
+
+impl Sequence {
+    /// A new producer, from 1.
+    pub(crate) fn fresh() -> Self {
+        let name: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
+        Self { producer: name.into(), next: 1 }
+    }
+
+    pub(crate) fn once(&self) -> Once {
+        Once::Sequence { producer: self.producer.clone(), first: self.next }
+    }
+}
+
+/// An event that is out.
+pub(crate) enum Slot {
+    Memory(Arc<Item>),
+    Disk(Place),
+}
+
+pub(crate) struct Lane {
+    pub(crate) queued: VecDeque<Arc<Item>>,
+    /// What waits on disk, by ordinal. What is sent next is what has the lower ordinal, here or in `queued`.
+    pub(crate) spooled: BTreeMap<u64, Place>,
+    /// The batch that is out, without what is settled already.
+    pub(crate) out: VecDeque<Slot>,
+    /// A batch is out, or the lane stands in `ready`.
+    pub(crate) engaged: bool,
+    pub(crate) used: u64,
+    /// Ordinal of the first logged event that is not settled, and its number.
+    first: u64,
+    sequence: Sequence,
+    /// Ordinal of the next logged event.
+    pub(crate) next: u64,
+}
+
+impl Lane {
+    /// A new lane, whose ordinals begin with one that the channel has never had.
+    pub(crate) fn new(ordinal: u64) -> Self {
+        Self {
+            queued: VecDeque::new(),
+            spooled: BTreeMap::new(),
+            out: VecDeque::new(),
+            engaged: false,
+            used: ordinal,
+            first: ordinal,
+            sequence: Sequence::fresh(),
+            next: ordinal,
+        }
+    }
+
+    /// The lane of what a former process has left. What this one emits has ordinals from `next` on.
+    pub(crate) fn resumed(backlog: Backlog, next: u64) -> Self {
+        let spooled: BTreeMap<u64, Place> = backlog.places.into_iter().map(|place| (place.ordinal, place)).collect();
+        let first = spooled.first_key_value().map_or(next, |(&ordinal, _)| ordinal);
+        let (first, sequence) = match backlog.position {
+            Some(Position { ordinal, producer, number }) => (ordinal, Sequence { producer, next: number }),
+            // Its record is damaged.
+            None => (first, Sequence::fresh()),
+        };
+        Self { spooled, first, sequence, next, engaged: true, ..Self::new(next) }
+    }
+
+    pub(crate) fn position(&self) -> Position {
+        Position { ordinal: self.first, producer: self.sequence.producer.clone(), number: self.sequence.next }
+    }
+
+    pub(crate) fn sequence(&self) -> Sequence {
+        self.sequence.clone()
+    }
+
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.queued.is_empty() || !self.spooled.is_empty()
+    }
+
+    pub(crate) fn is_on_disk(&self) -> bool {
+        !self.spooled.is_empty() || matches!(self.out.front(), Some(Slot::Disk(_)))
+    }
+
+    /// What is next waits on disk.
+    pub(crate) fn spool_is_next(&self) -> bool {
+        let in_memory = self.queued.front().map(|item| item.ordinal);
+        self.spooled.first_key_value().is_some_and(|(&ordinal, _)| in_memory.is_none_or(|other| ordinal < other))
+    }
+
+    /// Takes the next batch out of memory. With a spool it ends where the ordinals do not count on: what is missing
+    /// is on disk or gone, and those behind keep their numbers all the same.
+    pub(crate) fn take_items(&mut self, with_spool: bool) -> Vec<Arc<Item>> {
+        let Some(front) = self.queued.front() else { return Vec::new() };
+        if with_spool {
+            self.skip_to(front.ordinal);
+        }
+        let (mut bytes, mut expected, mut items) = (0, self.first, Vec::new());
+        while items.len() < MAX_ENTRIES
+            && let Some(item) = self.queued.front()
+        {
+            bytes += item.size();
+            let apart = with_spool && item.ordinal != expected;
+            if !items.is_empty() && (bytes > MAX_BATCH_BYTES || apart) {
+                break;
+            }
+            expected += u64::from(item.is_logged());
+            items.extend(self.queued.pop_front());
+        }
+        self.out.extend(items.iter().cloned().map(Slot::Memory));
+        items
+    }
+
+    /// Takes the next batch from disk, up to where the ordinals do not count on or something in memory is next.
+    pub(crate) fn take_places(&mut self) -> Vec<Place> {
+        let Some((&front, _)) = self.spooled.first_key_value() else { return Vec::new() };
+        self.skip_to(front);
+        let in_memory = self.queued.front().map_or(u64::MAX, |item| item.ordinal);
+        let (mut bytes, mut places) = (0, Vec::new());
+        while places.len() < MAX_ENTRIES
+            && let Some(place) = self.spooled.first_entry()
+        {
+            bytes += place.get().length as usize;
+            let ordinal = *place.key();
+            let apart = ordinal != front + places.len() as u64 || ordinal >= in_memory;
+            if !places.is_empty() && (bytes > MAX_BATCH_BYTES || apart) {
+                break;
+            }
+            places.push(place.remove());
+        }
+        self.out.extend(places.iter().copied().map(Slot::Disk));
+        places
+    }
+
+    /// The numbers of events that are missing stay theirs: one of them may have been sent before a kill, and its
+    /// number must not stand for another event. The log asks for what it lacks with a gap, and the worker goes on
+    /// as a new producer.
+    fn skip_to(&mut self, ordinal: u64) {
+        self.sequence.next += ordinal.saturating_sub(self.first);
+        self.first = self.first.max(ordinal);
+    }
+
+    /// Takes back the first `count` events of the batch that is out. `sequence` is that of the next one.
+    pub(crate) fn settle(&mut self, count: usize, sequence: &Sequence) -> Vec<Slot> {
+        let settled: Vec<Slot> = self.out.drain(..count.min(self.out.len())).collect();
+        let logged = settled.iter().filter(|slot| match slot {
+            Slot::Memory(item) => item.is_logged(),
+            Slot::Disk(_) => true,
+        });
+        self.first += logged.count() as u64;
+        self.sequence = sequence.clone();
+        settled
+    }
+
+    /// What only memory has, in order.
+    pub(crate) fn in_memory(&self) -> impl Iterator<Item = &Arc<Item>> {
+        let out = self.out.iter().filter_map(|slot| match slot {
+            Slot::Memory(item) => Some(item),
+            Slot::Disk(_) => None,
+        });
+        out.chain(&self.queued)
+    }
+}
+
+/// An event for the spool; `None` for a live one, which would be stale.
+pub(crate) fn kept(item: &Item, ordinal: u64) -> Option<Kept> {
+    match &item.message {
+        Message::Logged(entry) => Some(Kept { ordinal, entry: entry.clone(), claims: item.claims.clone() }),
+        Message::Live(_) => None,
+    }
+}

@@ -1,0 +1,152 @@
+//! The spool's file format: a header, then records, each with its length and a checksum.
+//!
+//! ```text
+//! record  = length of what follows the checksum, u32 · its CRC-32, u32 · length of the meta, u32 · meta · event
+//! ```
+//! Numbers are little-endian. The meta is JSON ([`Meta`]); the event is the producer's bytes, as they are, and is
+//! empty in a position. What a checksum does not confirm was never written.
+
+use std::{ops::Range, sync::Arc};
+
+use crewcast_events::{Body, Channel, RANDOM_LEN};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::append::{Claim, Entry, State};
+
+/// First bytes of every segment: the format and its version.
+pub(super) const HEADER: &[u8; 8] = b"CREWSPL1";
+/// Bytes before the checksummed part.
+const FRAME: usize = 8;
+/// Most bytes of a position as a record: names of channels and producers are bounded, numbers have 20 digits.
+pub(super) const MAX_POSITION: u64 = 400;
+
+/// How far a channel's events are settled, and under which name and number the first one that is not is sent.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// The first that is not settled. Counts a channel's events in the order of emitting, and never twice: neither
+    /// after a restart nor when the queue has forgotten an idle channel.
+    pub(crate) ordinal: u64,
+    pub(crate) producer: Arc<str>,
+    /// The number of event `ordinal`; those behind it count on.
+    pub(crate) number: u64,
+}
+
+impl Position {
+    /// Whether every event has the same name and number by both.
+    pub(super) fn agrees_with(&self, other: &Position) -> bool {
+        let start = |position: &Position| position.number.wrapping_sub(position.ordinal);
+        self.producer == other.producer && start(self) == start(other)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum Meta {
+    Event {
+        channel: Channel,
+        ordinal: u64,
+        random: String,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        state: Option<StateMeta>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        claims: Option<Arc<[Claim]>>,
+    },
+    Position {
+        channel: Channel,
+        position: Position,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct StateMeta {
+    key: String,
+    value: Option<Arc<RawValue>>,
+}
+
+/// An event as it is kept.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) ordinal: u64,
+    pub(crate) entry: Entry,
+    pub(crate) claims: Option<Arc<[Claim]>>,
+}
+
+pub(super) fn write_event(into: &mut Vec<u8>, channel: &Channel, kept: &Kept) -> serde_json::Result<()> {
+    let Entry { body, random, state } = &kept.entry;
+    let meta = Meta::Event {
+        channel: channel.clone(),
+        ordinal: kept.ordinal,
+        random: String::from_utf8_lossy(random).into_owned(),
+        state: state.as_ref().map(|state| StateMeta { key: state.key.clone(), value: state.value.clone() }),
+        claims: kept.claims.clone(),
+    };
+    write(into, &meta, body.object())
+}
+
+pub(super) fn write_position(into: &mut Vec<u8>, channel: &Channel, position: &Position) -> serde_json::Result<()> {
+    write(into, &Meta::Position { channel: channel.clone(), position: position.clone() }, &[])
+}
+
+fn write(into: &mut Vec<u8>, meta: &Meta, event: &[u8]) -> serde_json::Result<()> {
+    let meta = serde_json::to_vec(meta)?;
+    let length = 4 + meta.len() + event.len();
+    let start = into.len();
+    into.extend_from_slice(&(length as u32).to_le_bytes());
+    into.extend_from_slice(&[0; 4]);
+    into.extend_from_slice(&(meta.len() as u32).to_le_bytes());
+    into.extend_from_slice(&meta);
+    into.extend_from_slice(event);
+    let sum = crc32fast::hash(&into[start + FRAME..]);
+    into[start + 4..start + FRAME].copy_from_slice(&sum.to_le_bytes());
+    Ok(())
+}
+
+/// What stands at a place of a segment.
+pub(super) enum Found {
+    Record {
+        meta: Meta,
+        place: Range<usize>,
+    },
+    /// Bytes that no checksum confirms. `rest` is where the next record may begin.
+    Damaged {
+        rest: usize,
+    },
+}
+
+/// Reads the record at `at`; `None` at the end.
+pub(super) fn read(segment: &[u8], at: usize) -> Option<Found> {
+    if at >= segment.len() {
+        return None;
+    }
+    let end = word(segment, at).and_then(|length| at.checked_add(FRAME)?.checked_add(length as usize));
+    let Some(end) = end.filter(|&end| end <= segment.len()) else {
+        // Torn off, or a length that cannot be trusted: nothing behind it can be found.
+        return Some(Found::Damaged { rest: segment.len() });
+    };
+    Some(match parse(&segment[at..end]) {
+        Some((meta, _)) => Found::Record { meta, place: at..end },
+        None => Found::Damaged { rest: end },
+    })
+}
+
+/// The event of one record; `None` when the bytes are not that.
+pub(super) fn read_event(record: &[u8]) -> Option<Kept> {
+    let (Meta::Event { ordinal, random, state, claims, .. }, event) = parse(record)? else { return None };
+    let random: [u8; RANDOM_LEN] = random.as_bytes().try_into().ok()?;
+    let state = state.map(|StateMeta { key, value }| State { key, value });
+    let entry = Entry { body: Body::parse(event.to_vec()).ok()?, random, state };
+    Some(Kept { ordinal, entry, claims })
+}
+
+fn parse(record: &[u8]) -> Option<(Meta, &[u8])> {
+    let (sum, checked) = (word(record, 4)?, record.get(FRAME..)?);
+    if crc32fast::hash(checked) != sum {
+        return None;
+    }
+    let (meta, event) = checked.get(4..)?.split_at_checked(word(checked, 0)? as usize)?;
+    Some((serde_json::from_slice(meta).ok()?, event))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}

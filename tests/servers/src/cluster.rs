@@ -1,0 +1,142 @@
+//! A Redis Cluster: three masters, each with a replica.
+
+use std::time::{Duration, Instant};
+
+use crate::{Program, RedisServer, STARTING};
+
+const MASTERS: usize = 3;
+const SLOTS: usize = 16384;
+
+/// Six servers. The first three begin as masters.
+#[derive(Debug)]
+pub struct Cluster {
+    /// All of them.
+    pub servers: Vec<RedisServer>,
+}
+
+impl Cluster {
+    /// Starts a Cluster of the installed Redis and waits until it serves.
+    pub fn start() -> Self {
+        Self::start_program(Program::Redis, &[]).expect("redis-server")
+    }
+
+    /// Likewise of another program, with further options; `None` when it is not to be had here.
+    pub fn start_program(program: Program, options: &[&str]) -> Option<Self> {
+        let mut all = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"];
+        all.extend_from_slice(options);
+        let start = |_| RedisServer::start_program(program, &all);
+        let cluster = Self { servers: (0..2 * MASTERS).map(start).collect::<Option<_>>()? };
+        cluster.join();
+        Some(cluster)
+    }
+
+    fn join(&self) {
+        for (n, server) in self.servers.iter().enumerate() {
+            let epoch = (n + 1).to_string();
+            server.run::<()>(&[b"CLUSTER", b"SET-CONFIG-EPOCH", epoch.as_bytes()]);
+            if n < MASTERS {
+                let slots = n * SLOTS / MASTERS..(n + 1) * SLOTS / MASTERS;
+                let slots: Vec<String> = slots.map(|slot| slot.to_string()).collect();
+                let mut words: Vec<&[u8]> = vec![b"CLUSTER", b"ADDSLOTS"];
+                words.extend(slots.iter().map(String::as_bytes));
+                server.run::<()>(&words);
+            }
+            let first = self.servers[0].port.to_string();
+            server.run::<()>(&[b"CLUSTER", b"MEET", b"127.0.0.1", first.as_bytes()]);
+        }
+        let count = self.servers.len();
+        self.until("everybody knows everybody", || {
+            self.servers.iter().all(|server| server.run::<String>(&[b"CLUSTER", b"NODES"]).lines().count() == count)
+        });
+        for n in 0..MASTERS {
+            let master: String = self.servers[n].run(&[b"CLUSTER", b"MYID"]);
+            let replicate: &[&[u8]] = &[b"CLUSTER", b"REPLICATE", master.as_bytes()];
+            self.until("a replica follows", || self.servers[MASTERS + n].try_run::<()>(replicate).is_ok());
+        }
+        self.until("all serve and replicate", || {
+            self.servers.iter().all(|server| server.run::<String>(&[b"CLUSTER", b"INFO"]).contains("cluster_state:ok"))
+                && self.servers[MASTERS..]
+                    .iter()
+                    .all(|server| server.run::<String>(&[b"INFO", b"replication"]).contains("master_link_status:up"))
+                && self.servers.iter().all(|server| {
+                    // Gossip takes a moment to tell who replicates whom.
+                    let nodes: String = server.run(&[b"CLUSTER", b"NODES"]);
+                    nodes.matches("slave").count() == MASTERS && !nodes.contains("handshake")
+                })
+        });
+    }
+
+    /// What a gateway is given: two of the servers.
+    pub fn url(&self) -> String {
+        format!("redis+cluster://{},{}", self.servers[0].address(), self.servers[4].address())
+    }
+
+    /// The index of the master that holds a slot, as most of those who live say.
+    pub fn holder(&self, slot: u16) -> Option<usize> {
+        let mut votes = vec![0; self.servers.len()];
+        for server in &self.servers {
+            let Ok(ranges) = server.try_run::<Vec<Vec<redis::Value>>>(&[b"CLUSTER", b"SLOTS"]) else { continue };
+            let port = ranges.iter().find_map(|range| holder_of_range(range, slot));
+            if let Some(index) = self.servers.iter().position(|server| Some(server.port) == port) {
+                votes[index] += 1;
+            }
+        }
+        let most = votes.iter().enumerate().max_by_key(|(_, votes)| **votes)?;
+        (*most.1 > 0).then_some(most.0)
+    }
+
+    /// Waits until another server than `from` holds the slot, and most say so.
+    pub fn failed_over(&self, slot: u16, from: usize) -> usize {
+        self.until("another holder", || self.holder(slot).is_some_and(|holder| holder != from));
+        self.holder(slot).expect("a holder")
+    }
+
+    /// Moves a slot with its keys from its holder to another master, as a reshard does.
+    pub fn move_slot(&self, slot: u16, to: usize) {
+        let from = self.holder(slot).expect("a holder");
+        let id = |index: usize| self.servers[index].run::<String>(&[b"CLUSTER", b"MYID"]);
+        let (source, target, number) = (id(from), id(to), slot.to_string());
+        let set = |index: usize, state: &str, id: &str| {
+            let words = [b"CLUSTER", b"SETSLOT".as_slice(), number.as_bytes(), state.as_bytes(), id.as_bytes()];
+            self.servers[index].run::<()>(&words);
+        };
+        set(to, "IMPORTING", &source);
+        set(from, "MIGRATING", &target);
+        let port = self.servers[to].port.to_string();
+        loop {
+            let keys: Vec<Vec<u8>> = self.servers[from].run(&[b"CLUSTER", b"GETKEYSINSLOT", number.as_bytes(), b"100"]);
+            if keys.is_empty() {
+                break;
+            }
+            let mut words: Vec<&[u8]> = vec![b"MIGRATE", b"127.0.0.1", port.as_bytes(), b"", b"0", b"5000", b"KEYS"];
+            words.extend(keys.iter().map(Vec::as_slice));
+            self.servers[from].run::<()>(&words);
+        }
+        set(to, "NODE", &target);
+        set(from, "NODE", &target);
+        for index in 0..self.servers.len() {
+            if index != to && index != from {
+                // A replica takes it from its master.
+                let words = [b"CLUSTER", b"SETSLOT".as_slice(), number.as_bytes(), b"NODE", target.as_bytes()];
+                let _: redis::RedisResult<()> = self.servers[index].try_run(&words);
+            }
+        }
+    }
+
+    fn until(&self, what: &str, condition: impl Fn() -> bool) {
+        let began = Instant::now();
+        while !condition() {
+            assert!(began.elapsed() < 2 * STARTING, "not in time: {what}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// The port of the master of a row of `CLUSTER SLOTS`, when the slot is in it.
+fn holder_of_range(range: &[redis::Value], slot: u16) -> Option<u16> {
+    let [redis::Value::Int(first), redis::Value::Int(last), redis::Value::Array(master), ..] = range else {
+        return None;
+    };
+    let Some(redis::Value::Int(port)) = master.get(1) else { return None };
+    (*first..=*last).contains(&i64::from(slot)).then(|| u16::try_from(*port).ok()).flatten()
+}
