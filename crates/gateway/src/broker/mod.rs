@@ -83,6 +83,32 @@ pub struct Page {
     pub entries: Vec<Bytes>,
 }
 
+impl Page {
+    /// The page of a log into which somebody else has written: only the last entries that follow each other are the
+    /// log, as in the script that reads it. A page that ends with the damage ends before it, if it holds more.
+    fn mended(mut self) -> Self {
+        let ids: Vec<Option<EventId>> = self.entries.iter().map(|raw| EventId::of_message(raw)).collect();
+        let whole = ids.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        if whole == 0 && !ids.is_empty() {
+            return Self { head: self.head, ..Self::default() };
+        }
+        let is_break = |n: &usize| match (n.checked_sub(1).map(|before| ids[before]), ids[*n]) {
+            (None | Some(None), Some(_)) => *n > 0,
+            (Some(before), Some(id)) => !id.continues(before),
+            (_, None) => true,
+        };
+        let Some(last_break) = (0..whole).rfind(is_break) else {
+            self.entries.truncate(whole);
+            return self;
+        };
+        self.entries.truncate(whole);
+        self.entries.drain(..last_break);
+        self.first = self.entries.first().and_then(|raw| EventId::of_message(raw));
+        self.at = None;
+        self
+    }
+}
+
 /// Most bytes of one [`Page`] beyond its first entry: bounds memory however large events are.
 pub const PAGE_BYTES: usize = 256 << 10;
 
@@ -182,4 +208,31 @@ pub enum Control {
 /// The Unix second that it is now.
 fn unix_now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_damaged_log_what_follows_the_damage_is_the_log() {
+        let mut ids: Vec<EventId> = Vec::new();
+        for n in 0..6 {
+            ids.push(EventId::after(ids.last().copied(), format!("{n:06}").as_bytes().try_into().unwrap()));
+        }
+        let raw = |n: usize| Bytes::from(format!(r#"{{"id":"{}","type":"x"}}"#, ids[n]));
+        let foreign = Bytes::from_static(b"foreign");
+        let page = |entries: Vec<Bytes>| {
+            let page = Page { head: Some(ids[5]), first: Some(ids[0]), at: Some(ids[0]), entries }.mended();
+            (page.first, page.at, page.entries)
+        };
+        let sound = vec![raw(1), raw(2), raw(3)];
+        assert_eq!(page(sound.clone()), (Some(ids[0]), Some(ids[0]), sound));
+        assert_eq!(page(vec![]), (Some(ids[0]), Some(ids[0]), vec![]));
+        assert_eq!(page(vec![raw(1), foreign.clone(), raw(3), raw(4)]), (Some(ids[3]), None, vec![raw(3), raw(4)]));
+        assert_eq!(page(vec![foreign.clone(), raw(2)]), (Some(ids[2]), None, vec![raw(2)]));
+        assert_eq!(page(vec![raw(1), raw(3)]), (Some(ids[3]), None, vec![raw(3)]));
+        assert_eq!(page(vec![raw(1), foreign.clone()]), (Some(ids[0]), Some(ids[0]), vec![raw(1)]));
+        assert_eq!(page(vec![foreign]), (None, None, vec![]));
+    }
 }

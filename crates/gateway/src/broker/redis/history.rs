@@ -29,7 +29,7 @@ pub(super) async fn history(
     let mut call = HISTORY.key(keys.log(channel));
     call.key(keys.head(channel)).arg(offset).arg(limit).arg(PAGE_BYTES);
     let answer: Value = call.invoke_async(&mut redis.pooled()).await.map_err(|error| errors::of_redis(&error))?;
-    page(answer).ok_or_else(|| errors::not_understood("history.lua"))
+    Ok(page(answer).ok_or_else(|| errors::not_understood("history.lua"))?.mended())
 }
 
 fn page(answer: Value) -> Option<Page> {

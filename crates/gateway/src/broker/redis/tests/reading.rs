@@ -22,6 +22,10 @@ async fn a_list_that_somebody_else_wrote_into_is_read_as_far_as_it_is_a_log() {
     let _: String = server.command(&["LSET", &log, "1", "junk"]).await;
     let page = broker.history(&run, 3, 10).await.unwrap();
     assert_eq!((page.at, held(&page.entries)), (Some(ids[2]), ids[3..].to_vec()));
+    for offset in [0, 1] {
+        let page = broker.history(&run, offset, 10).await.unwrap();
+        assert_eq!((page.first, page.at, held(&page.entries)), (Some(ids[2]), None, ids[2..].to_vec()), "{offset}");
+    }
 
     let _: u32 = server.command(&["LREM", &log, "0", "junk"]).await;
     let page = broker.history(&run, 0, 10).await.unwrap();
