@@ -6,6 +6,7 @@ use crewcast_events::Keys;
 use crewcast_test_servers::RedisServer;
 
 use crate::{
+    reader::Kind,
     stage::{CHANNELS, Setup, Stage},
     verdict::Faults,
 };
@@ -31,6 +32,42 @@ async fn everything_flushed() {
         assert_eq!(reader.seen().resets[0], "unknown_id");
         assert!(reader.sockets() == 1 && reader.seen().last_id.unwrap().offset() < stage.producer.last());
     }
+}
+
+/// Kills Redis and starts it again with what it has saved; everybody is told once.
+async fn restarted(mut redis: RedisServer, saves: bool, fault: &str) {
+    let stage = Stage::start(&redis, Setup { log_survives: false, ..Setup::default() }).await;
+    if saves {
+        let _: String = redis.command(&["SAVE"]).await;
+    }
+    stage.flow(50).await;
+    redis.kill();
+    redis.restart();
+    let all_told = || stage.readers.iter().all(|reader| !reader.seen().resets.is_empty());
+    stage.until("every reader is told", all_told).await;
+    stage.flow(50).await;
+    let verdict = stage.finish(&redis, fault).await;
+    for (reader, (about, faults)) in stage.readers.iter().zip(&verdict.readers) {
+        // What the log still holds comes again; the client crate knows it by its ids. What Redis had published and not
+        // confirmed when it died is logged once more, with other ids.
+        let knows_all = reader.kind == Kind::Client || !saves;
+        assert!(if knows_all { faults.again < 20 } else { faults.again >= 20 }, "{about}: {faults:?}");
+        let Faults { told, again, .. } = *faults;
+        assert_eq!(*faults, Faults { resets: 1, told, again, ..Faults::default() }, "{about}");
+        assert!(faults.told < 100, "{about}: {faults:?}");
+        assert_eq!(reader.seen().resets[0], "unknown_id", "{about}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_restarted_empty() {
+    restarted(RedisServer::start(), false, "Redis restarted without what it held").await;
+}
+
+/// As behind a failover to a replica that lagged, or a restart with `appendfsync everysec`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_restarted_with_an_older_state() {
+    restarted(RedisServer::start(), true, "Redis restarted with an older state").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -50,8 +50,8 @@ async fn a_sentinels_master_killed_under_writes() {
         stage.until("every reader has the last event", all_had).await;
         let replicas: i64 = group.servers[old].command(&["WAIT", "2", "5000"]).await;
         assert_eq!(replicas, 2);
-        stage.producer.resume();
         group.servers[old].kill();
+        stage.producer.resume();
         group.failed_over(old);
         stage.flow(20).await;
         let master = group.servers[group.master()].port.to_string();
@@ -73,7 +73,7 @@ async fn a_sentinels_master_killed_under_writes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sentinels_master_that_hangs_and_wakes_up() {
     let group = SentinelGroup::start();
-    let stage = Stage::start(&group, Setup::default()).await;
+    let stage = Stage::start(&group, Setup { log_survives: false, ..Setup::default() }).await;
     let old = group.master();
     group.servers[old].pause();
     group.failed_over(old);
@@ -95,8 +95,8 @@ async fn a_clusters_master_killed_under_writes() {
     stage.until("every reader has the last event", || stage.readers.iter().all(|reader| reader.last() >= last)).await;
     let replicas: i64 = cluster.servers[victim].run(&[b"WAIT", b"1", b"5000"]);
     assert_eq!(replicas, 1);
-    stage.producer.resume();
     cluster.servers[victim].kill();
+    stage.producer.resume();
     cluster.failed_over(slot_of(CHANNELS[0].as_bytes()), victim);
     stage.flow(50).await;
     let verdict = stage.finish(&cluster, "Cluster master killed under writes").await;
@@ -130,7 +130,7 @@ async fn slots_moved_under_writes() {
 async fn what_a_failover_loses_is_told() {
     const SLEEPERS: usize = 4;
     let mut group = SentinelGroup::start();
-    let mut stage = Stage::start(&group, Setup::default()).await;
+    let mut stage = Stage::start(&group, Setup { log_survives: false, ..Setup::default() }).await;
     let old = group.master();
     for reader in &mut stage.readers[..SLEEPERS] {
         reader.sleep().await;
@@ -153,13 +153,12 @@ async fn what_a_failover_loses_is_told() {
     let verdict = stage.finish(&group, "Sentinel failover that loses confirmed events").await;
     for (about, faults) in &verdict.readers {
         // The client passes over what it has seen before; whoever resumes by hand is sent it again, and told so.
-        let told = Faults { resets: faults.resets, doubled: faults.doubled, told: faults.told, ..Faults::default() };
+        let told = Faults { resets: faults.resets, again: faults.again, told: faults.told, ..Faults::default() };
         assert_eq!(*faults, told, "{about}");
-        assert!(faults.doubled == 0 || faults.resets > 0, "{about}: {faults:?}");
     }
     assert!(verdict.readers[SLEEPERS..].iter().all(|(_, faults)| faults.resets > 0), "{:#?}", verdict.readers);
-    for (about, faults) in &verdict.readers[..SLEEPERS] {
-        assert_eq!(*faults, Faults::default(), "who slept misses nothing: {about}");
-    }
+    // Who slept has missed nothing of the history that goes on. One who comes back to a replica that still stands in the
+    // lost one is told of it with everybody else.
+    assert!(verdict.readers[..SLEEPERS].iter().all(|(_, faults)| faults.resets <= 1), "{:#?}", verdict.readers);
     assert!(Duration::ZERO < verdict.silence);
 }
