@@ -73,6 +73,7 @@ mod backoff;
 mod builder;
 mod claims;
 mod emit;
+mod heal;
 #[cfg(feature = "http")]
 mod http;
 mod lane;
@@ -83,6 +84,7 @@ mod redis;
 mod spool;
 mod tally;
 mod trace;
+mod window;
 mod worker;
 
 pub use append::{
@@ -103,3 +105,4 @@ pub use redis::{
 };
 pub use spool::SpoolError;
 pub use tally::Stats;
+pub use window::ResendWindow;

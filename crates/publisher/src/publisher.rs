@@ -18,6 +18,7 @@ use crate::{
     rank::Rank,
     redis::MAX_STATE_KEY,
     tally::{Reason, Stats, Tally},
+    window::Window,
     worker::Worker,
 };
 
@@ -108,12 +109,14 @@ impl Publisher {
         transport: Arc<dyn Transport>,
         queue: Queue,
         tally: Arc<Tally>,
+        window: Window,
         org: Option<String>,
         namespaces: Namespaces,
         max_event_bytes: usize,
     ) -> Self {
         let queue = Arc::new(queue);
-        let worker = Worker { queue: queue.clone(), transport, tally: tally.clone(), directory: Directory::default() };
+        let worker =
+            Worker { queue: queue.clone(), transport, tally: tally.clone(), window, directory: Directory::default() };
         let task = Mutex::new(Some(tokio::spawn(worker.run())));
         Self { inner: Arc::new(Inner { queue, tally, org, namespaces, max_event_bytes, task }) }
     }

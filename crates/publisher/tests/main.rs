@@ -7,6 +7,7 @@ mod failover;
 #[cfg(feature = "http")]
 mod http;
 mod publisher;
+mod resend;
 mod spool;
 mod spool_trouble;
 mod support;
