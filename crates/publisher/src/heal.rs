@@ -39,6 +39,7 @@ impl Worker {
         self.reach_back(expected, &mut missing, sequence);
         let mut backoff = Backoff::default();
         while !missing.items.is_empty() {
+            self.window.wait(channel);
             let batch = missing.batch();
             let once = Once::Sequence { producer: sequence.producer.clone(), first: missing.next };
             let error = match self.transport.append(&append_of(channel, &batch, once)).await {
@@ -59,10 +60,7 @@ impl Worker {
                 AppendError::Gap { expected } if expected < missing.next => {
                     self.reach_back(expected, &mut missing, sequence);
                 }
-                _ => {
-                    self.window.wait(channel);
-                    tokio::time::sleep(backoff.pause()).await;
-                }
+                _ => tokio::time::sleep(backoff.pause()).await,
             }
         }
     }

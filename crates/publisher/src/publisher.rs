@@ -234,7 +234,8 @@ impl Publisher {
 
     /// Takes no more events in, sends what is queued and spooled for at most `timeout`, ends the background task,
     /// brings what was not confirmed to the spool, if there is one, and answers what is kept and what is not. Concerns
-    /// all clones; events emitted afterwards are counted as dropped.
+    /// all clones; events emitted afterwards are counted as dropped. What a failover loses afterwards of the confirmed
+    /// is sent again by nobody ([`Builder::wait_replicas`]).
     pub async fn close(&self, timeout: Duration) -> Unsent {
         self.inner.queue.close();
         let _ = tokio::time::timeout(timeout, self.inner.queue.empty()).await;

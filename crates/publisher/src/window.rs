@@ -49,6 +49,7 @@ struct Kept {
     marks: VecDeque<Mark>,
     events: usize,
     bytes: usize,
+    serial: u64,
 }
 
 /// A producer's latest events in a channel, without a hole.
@@ -57,15 +58,17 @@ struct Run {
     /// The number behind the last.
     end: u64,
     items: VecDeque<Arc<Item>>,
+    /// Another one whenever some of it is taken, so that marks of what it was no longer count.
+    serial: u64,
     /// An append of the channel waits for its answer.
     waits: bool,
 }
 
-/// When the events of a run up to a number were confirmed.
+/// When the events of a run below a number were confirmed.
 struct Mark {
     at: Instant,
     channel: Channel,
-    producer: Arc<str>,
+    serial: u64,
     end: u64,
 }
 
@@ -86,9 +89,8 @@ impl Window {
             return;
         }
         let mut kept = self.kept.lock();
-        let end = first + items.len() as u64;
-        kept.append(channel, producer, first, items);
-        kept.marks.push_back(Mark { at: Instant::now(), channel: channel.clone(), producer: producer.clone(), end });
+        let (serial, end) = kept.append(channel, producer, first, items);
+        kept.marks.push_back(Mark { at: Instant::now(), channel: channel.clone(), serial, end });
         kept.prune(&self.bounds);
     }
 
@@ -103,16 +105,15 @@ impl Window {
     /// many they are: `(end, events)`.
     pub(crate) fn take(&self, channel: &Channel, sequence: &Sequence, from: u64) -> Option<(u64, Vec<Arc<Item>>)> {
         let mut kept = self.kept.lock();
+        let kept = &mut *kept;
         let run = kept.runs.get_mut(channel).filter(|run| run.producer == sequence.producer)?;
         let at = usize::try_from(from.saturating_sub(run.first())).unwrap_or(usize::MAX).min(run.items.len());
         let end = run.end;
         let taken: Vec<Arc<Item>> = run.items.drain(at..).collect();
         run.end -= taken.len() as u64;
-        // What is confirmed again is young again.
-        let left = run.end;
-        for mark in kept.marks.iter_mut().filter(|mark| mark.channel == *channel) {
-            mark.end = mark.end.min(left);
-        }
+        // What is confirmed again is young again. What stays goes with what comes behind it.
+        kept.serial += 1;
+        run.serial = kept.serial;
         kept.subtract(taken.len(), size(&taken));
         Some((end, taken))
     }
@@ -124,18 +125,21 @@ impl Window {
 }
 
 impl Kept {
-    fn append(&mut self, channel: &Channel, producer: &Arc<str>, first: u64, items: &[Arc<Item>]) {
+    fn append(&mut self, channel: &Channel, producer: &Arc<str>, first: u64, items: &[Arc<Item>]) -> (u64, u64) {
         let follows = |run: &Run| run.end == first && run.producer == *producer;
         if !self.runs.get(channel).is_some_and(follows) {
             self.forget(channel);
         }
-        let fresh = || Run { producer: producer.clone(), end: first, items: VecDeque::new(), waits: false };
-        let run = self.runs.entry(channel.clone()).or_insert_with(fresh);
+        let run = self.runs.entry(channel.clone()).or_insert_with(|| {
+            self.serial += 1;
+            Run { producer: producer.clone(), end: first, items: VecDeque::new(), serial: self.serial, waits: false }
+        });
         run.waits = false;
         run.end += items.len() as u64;
         run.items.extend(items.iter().cloned());
         self.events += items.len();
         self.bytes += size(items);
+        (run.serial, run.end)
     }
 
     /// Lets the oldest go until every bound holds.
@@ -149,7 +153,7 @@ impl Kept {
                 self.marks.push_front(mark);
                 return;
             }
-            let run = self.runs.get(&mark.channel).filter(|run| run.producer == mark.producer);
+            let run = self.runs.get(&mark.channel).filter(|run| run.serial == mark.serial);
             if !beyond && run.is_some_and(|run| run.waits) {
                 mark.at = now;
                 self.marks.push_back(mark);

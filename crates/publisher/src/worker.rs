@@ -185,6 +185,7 @@ impl Worker {
         let mut append = append_of(channel, items, sequence.once());
         let mut backoff = Backoff::default();
         loop {
+            self.window.wait(channel);
             let error = match self.transport.append(&append).await {
                 Ok(_) => {
                     self.window.keep(channel, &sequence.producer, sequence.next, items);
@@ -205,10 +206,7 @@ impl Worker {
                     // On disk before it is sent, so that a restart repeats it under this name.
                     self.queue.settle(channel, 0, sequence);
                 }
-                _ => {
-                    self.window.wait(channel);
-                    tokio::time::sleep(backoff.pause()).await;
-                }
+                _ => tokio::time::sleep(backoff.pause()).await,
             }
         }
     }

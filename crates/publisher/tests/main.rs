@@ -8,6 +8,7 @@ mod failover;
 mod http;
 mod publisher;
 mod resend;
+mod resend_model;
 mod spool;
 mod spool_trouble;
 mod support;
