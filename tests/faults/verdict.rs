@@ -82,11 +82,6 @@ impl Ledger {
         self.faults.gaps += 1;
     }
 
-    /// What the log does not hold was lost by the broker, after it had confirmed it: no reader can have it.
-    pub fn excuse(&mut self, logged: &BTreeSet<u64>) {
-        self.missing.retain(|n| logged.contains(n));
-    }
-
     /// The highest number so far.
     pub fn highest(&self) -> u64 {
         self.highest
