@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
-use crewcast_events::Channel;
+use bytes::Bytes;
+use crewcast_events::{Channel, EventId};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::Shared;
+use super::{Shared, Who};
 use crate::{
     auth::{AuthError, Identity},
     broker::BrokerError,
+    dialect::NotPublished,
     replay::{LogPage, Stretch},
 };
 
@@ -25,6 +27,7 @@ pub(super) enum Done {
     Granted { key: u32, channel: Channel, result: Result<bool, BrokerError> },
     Listed { namespace: &'static str, result: Result<Vec<Channel>, BrokerError> },
     Refreshed(Result<Box<Identity>, AuthError>),
+    Published { reference: u64, published: Result<Option<EventId>, NotPublished> },
 }
 
 /// A question to the auth side.
@@ -88,22 +91,23 @@ impl Jobs {
         });
     }
 
-    /// Asks whether the identity may read a channel; without an identity the endpoint has granted it.
-    pub(super) fn ask(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, asked: Asked) {
-        let (auth, identity) = (shared.auth.clone(), identity.cloned());
+    /// Asks whether somebody may read a channel.
+    pub(super) fn ask(&mut self, shared: &Arc<Shared>, who: &Who, asked: Asked) {
+        let (auth, who) = (shared.auth.clone(), who.clone());
         self.push(async move {
             asked.wait().await;
-            let result = match identity {
-                Some(identity) => auth.may_read(&identity, &asked.what).await,
-                None => Ok(true),
+            let result = match who {
+                Who::Known(identity) => auth.may_read(&identity, &asked.what).await,
+                Who::Anybody => Ok(true),
+                Who::Stranger => Ok(false),
             };
             Done::Granted { key: asked.key, channel: asked.what, result }
         });
     }
 
-    /// Lists the channels of a namespace that the identity may read.
-    pub(super) fn list(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, asked: Asked<&'static str>) {
-        let (auth, identity) = (shared.auth.clone(), identity.cloned());
+    /// Lists the channels of a namespace that somebody may read.
+    pub(super) fn list(&mut self, shared: &Arc<Shared>, who: &Who, asked: Asked<&'static str>) {
+        let (auth, identity) = (shared.auth.clone(), who.identity().cloned());
         self.push(async move {
             asked.wait().await;
             let result = match identity {
@@ -114,8 +118,8 @@ impl Jobs {
         });
     }
 
-    /// Checks a fresh token. A socket that came without any has nothing to refresh, but may come to be somebody.
-    pub(super) fn refresh(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, token: String) {
+    /// Checks a token. A socket that came without any has nothing to refresh, but may come to be somebody.
+    pub(super) fn verify(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, token: String) {
         let (auth, identity) = (shared.auth.clone(), identity.cloned());
         self.push(async move {
             let fresh = match identity {
@@ -123,6 +127,27 @@ impl Jobs {
                 None => auth.verify(&token).await,
             };
             Done::Refreshed(fresh.map(Box::new))
+        });
+    }
+}
+
+impl Jobs {
+    /// Publishes what a client asks for. A stranger may nothing.
+    pub(super) fn publish(
+        &mut self,
+        shared: &Arc<Shared>,
+        identity: Option<&Identity>,
+        channel: Channel,
+        event: Bytes,
+        reference: u64,
+    ) {
+        let (publishing, identity) = (shared.publishing.clone(), identity.cloned());
+        self.push(async move {
+            let published = match identity {
+                Some(identity) => publishing.publish(&identity, &channel, event).await,
+                None => Err(NotPublished::Forbidden),
+            };
+            Done::Published { reference, published }
         });
     }
 }

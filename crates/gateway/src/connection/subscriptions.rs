@@ -8,12 +8,11 @@ use std::{
 use crewcast_events::{Channel, EventId};
 
 use super::{
-    Shared,
+    Shared, Who,
     delivered::Delivered,
     jobs::{Asked, Jobs},
 };
 use crate::{
-    auth::Identity,
     dialect::{Actions, Dialect},
     hub::{Entry, Wake},
     replay::{LogPage, Read, Reader, Start, Stretch},
@@ -97,6 +96,27 @@ impl Subscriptions {
         self.channels.len() as u32 - 1
     }
 
+    /// Stops reading a channel that was asked for by name.
+    pub(super) fn drop_channel(&mut self, channel: &Channel) {
+        for (key, place) in (0..).zip(&mut self.channels) {
+            if place.take_if(|s| !s.is_listed && s.channel == *channel).is_some() {
+                self.vacant.push(key);
+            }
+        }
+    }
+
+    /// Stops reading the channels of a namespace that were listed.
+    pub(super) fn drop_all(&mut self, namespace: &'static str) {
+        if self.all.take_if(|all| all.namespace == namespace).is_none() {
+            return;
+        }
+        for (key, place) in (0..).zip(&mut self.channels) {
+            if place.take_if(|s| s.is_listed).is_some() {
+                self.vacant.push(key);
+            }
+        }
+    }
+
     /// Whether the place `key` is still this channel's: grants and pages are asked for and come later.
     pub(super) fn is_at(&self, key: u32, channel: &Channel) -> bool {
         self.channels.get(key as usize).and_then(Option::as_ref).is_some_and(|s| s.channel == *channel)
@@ -135,6 +155,8 @@ impl Subscriptions {
             }
         }
         self.channels.reserve_exact(appeared.len().saturating_sub(self.vacant.len()));
+        let staying = self.channels.iter().flatten().filter(|s| s.is_listed).map(|s| &s.channel);
+        dialect.on_listed(namespace, &mut staying.chain(&appeared));
         for channel in appeared {
             let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
             self.grant(key, shared);
@@ -143,10 +165,10 @@ impl Subscriptions {
     }
 
     /// What the identity may read, or the directory, may have changed.
-    pub(super) fn review(&mut self, identity: &Identity, jobs: &mut Jobs, shared: &Arc<Shared>) {
+    pub(super) fn review(&mut self, who: &Who, jobs: &mut Jobs, shared: &Arc<Shared>) {
         for (key, subscription) in self.channels.iter().enumerate() {
             if let Some(subscription) = subscription.as_ref().filter(|subscription| !subscription.is_listed) {
-                jobs.ask(shared, Some(identity), Asked::now(key as u32, subscription.channel.clone()));
+                jobs.ask(shared, who, Asked::now(key as u32, subscription.channel.clone()));
             }
         }
         if let Some(all) = &mut self.all {
@@ -154,7 +176,7 @@ impl Subscriptions {
                 all.changed = true;
             } else {
                 all.listing = true;
-                jobs.list(shared, Some(identity), Asked::now(0, all.namespace));
+                jobs.list(shared, who, Asked::now(0, all.namespace));
             }
         }
     }
