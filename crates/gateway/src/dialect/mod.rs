@@ -28,7 +28,8 @@ pub enum Action {
     Send(Bytes),
     /// Send an entry's shared frame: it counts as a delivery.
     Deliver(Bytes, Arc<Entry>),
-    /// Read a channel. The connection asks for the grant and closes with 4403 where there is none.
+    /// Read a channel. The connection asks for the grant first: `on_refused` where there is none. A channel that is
+    /// read already begins anew with [`Start::Since`], with `on_channel`, and goes on otherwise.
     Subscribe {
         /// Which.
         channel: Channel,
@@ -51,9 +52,11 @@ pub enum Action {
         /// From where.
         start: Start,
     },
-    /// Stop reading a channel.
+    /// Stop reading a channel that was asked for by name. One of a `SubscribeAll` is read on.
     Unsubscribe(Channel),
-    /// Stop reading the channels of a `SubscribeAll`.
+    /// Read the channels that were held (`is_held`).
+    ReadOn,
+    /// Stop reading the channels of a `SubscribeAll`. Those that were asked for by name too are read on.
     UnsubscribeAll {
         /// Which namespace.
         namespace: &'static str,
@@ -137,7 +140,18 @@ pub trait Dialect: Send {
 
     /// The channels of a `SubscribeAll` are known, at first and whenever they have changed; those that are new open
     /// next. An empty list is told, too.
-    fn on_listed(&mut self, _namespace: &'static str, _channels: &mut dyn Iterator<Item = &Channel>) {}
+    fn on_listed(
+        &mut self,
+        _namespace: &'static str,
+        _channels: &mut dyn Iterator<Item = &Channel>,
+        _out: &mut Actions,
+    ) {
+    }
+
+    /// Whether a channel that is open is not to be read yet. It stays a place in the ring; [`Action::ReadOn`] ends it.
+    fn is_held(&self, _channel: &Channel) -> bool {
+        false
+    }
 
     /// What became of [`Action::Publish`].
     fn on_published(&mut self, _reference: u64, _published: Result<Option<EventId>, NotPublished>, _out: &mut Actions) {
@@ -160,7 +174,7 @@ pub trait Dialect: Send {
     /// The answer to [`Action::Fetch`].
     fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
 
-    /// A channel of a `SubscribeAll` is no longer granted.
+    /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);
 
     /// The client sent a text message.
