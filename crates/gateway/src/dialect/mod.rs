@@ -7,6 +7,7 @@
 pub mod control;
 pub mod crew;
 pub mod sse;
+pub mod stream;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
