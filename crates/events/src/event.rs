@@ -9,6 +9,9 @@ use crate::{
     scan::{Scanned, scan},
 };
 
+/// How a logged message begins.
+const ID_PREFIX: &str = r#"{"id":""#;
+
 /// Longest `type`, in characters.
 pub const MAX_TYPE_LEN: usize = 128;
 
@@ -121,6 +124,16 @@ impl Event {
     /// The bytes as text.
     pub fn text(&self) -> &str {
         std::str::from_utf8(&self.raw).unwrap_or_default()
+    }
+
+    /// The producer's object behind its opening brace, byte for byte: without the id that the log has put before it.
+    /// `None` for a live event, whose bytes are all the producer's.
+    pub fn logged_tail(&self) -> Option<&[u8]> {
+        self.id?;
+        let id = self.raw.get(ID_PREFIX.len()..)?;
+        let quote = id.iter().position(|&byte| byte == b'"')?;
+        // The quotation mark and the comma.
+        id.get(quote + 2..)
     }
 
     /// The id of a logged event.
@@ -284,7 +297,10 @@ mod tests {
         let body = Body::parse(&b" {\"type\":\"x\", \"n\":1.50}\n"[..]).unwrap();
         let message = body.with_id(EventId::after(None, *b"abcdef"));
         assert_eq!(&message[..], br#"{"id":"1-000000abcdef","type":"x", "n":1.50}"#);
-        assert_eq!(Event::parse(message).unwrap().id().unwrap().offset(), 1);
+        let event = Event::parse(message).unwrap();
+        assert_eq!(event.id().unwrap().offset(), 1);
+        assert_eq!(event.logged_tail(), Some(body.tail()));
+        assert_eq!(event.into_live().logged_tail(), None);
         for bad in [r#"{"id":1,"type":"x"}"#, r#"{"type":"x","\u0069d":null}"#] {
             assert_eq!(Body::parse(bad.as_bytes()).unwrap_err(), BodyError::HasId);
         }

@@ -14,6 +14,7 @@ pub mod drain;
 pub mod hub;
 pub mod limits;
 pub mod page;
+pub mod publishing;
 pub mod ready;
 pub mod relay;
 pub mod replay;

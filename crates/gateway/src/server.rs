@@ -18,6 +18,7 @@ use crate::{
     hub::{Flag, Hub, RingLimits},
     limits::{ConnectionLimits, Rate, open_files, raise_open_files},
     page,
+    publishing::Publishing,
     ready::Readiness,
     relay::{LinkState, Relay},
     replay::History,
@@ -184,10 +185,13 @@ pub(crate) fn assemble(
     let relay =
         Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + ID_MARGIN);
     let drain = Drain::new(&config.drain);
+    let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
     let shared = Arc::new(Shared {
         hub: hub.clone(),
         history: History::new(broker.clone(), hub.clone()),
         auth: auth.clone(),
+        publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
+        connection_limits: connection_limits.clone(),
         link: relay.link_state(),
         crowd: Arc::new(Crowd::default()),
         drain: drain.clone(),
@@ -198,7 +202,7 @@ pub(crate) fn assemble(
     let app = Arc::new(App {
         readiness: Arc::new(Readiness::new(config.ready.window, drain.clone())),
         drain,
-        limits: ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files())),
+        limits: connection_limits,
         sockets: TaskTracker::new(),
         config: Arc::new(config),
         broker,

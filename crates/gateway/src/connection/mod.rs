@@ -14,9 +14,11 @@ mod stream;
 mod subscriptions;
 #[cfg(test)]
 mod tests;
+mod who;
 
 use std::{borrow::Cow, sync::Arc};
 
+use crewcast_events::Channel;
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -25,12 +27,13 @@ use tokio::{
 use crate::{
     auth::{Auth, AuthError, Identity},
     config::Limits,
-    dialect::{Action, Actions, Dialect, control},
+    dialect::{Action, Actions, Asked as Wanted, Dialect, control},
     drain::Drain,
     hub::{Flag, Hub, Wake},
-    limits::{Bucket, Rate},
+    limits::{Bucket, ConnectionLimits, Rate},
+    publishing::Publishing,
     relay::LinkState,
-    replay::History,
+    replay::{History, Start},
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
         close::CloseCode,
@@ -46,6 +49,7 @@ use jobs::{Asked, Done, Jobs};
 pub use seat::Seat;
 pub use stream::{CHUNKS, run_stream};
 use subscriptions::Subscriptions;
+pub use who::{INTRODUCTION, Who};
 
 /// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.
 const HIGH_WATER: usize = 128 << 10;
@@ -61,6 +65,8 @@ pub struct Shared {
     pub history: Arc<History>,
     /// Who may read what.
     pub auth: Arc<Auth>,
+    /// What clients publish.
+    pub publishing: Arc<Publishing>,
     /// The link to the broker.
     pub link: watch::Receiver<LinkState>,
     /// Every connection.
@@ -69,6 +75,8 @@ pub struct Shared {
     pub drain: Drain,
     /// Bounds.
     pub limits: Limits,
+    /// Room for connections.
+    pub connection_limits: ConnectionLimits,
     /// Client messages of one socket.
     pub message_rate: Rate,
     /// How long sockets wait for a broker that is away.
@@ -89,7 +97,7 @@ pub fn close_code(error: &AuthError) -> CloseCode {
 
 struct Connection {
     shared: Arc<Shared>,
-    identity: Option<Identity>,
+    who: Who,
     dialect: Box<dyn Dialect>,
     socket: Socket,
     wake: Arc<Wake>,
@@ -98,25 +106,26 @@ struct Connection {
     deadlines: Deadlines,
     messages: Bucket,
     seat: Seat,
+    /// In the crowd, while it is open.
+    place: Option<Place>,
     actions: Actions,
     told_link_down: bool,
     peer_is_gone: bool,
     end: Option<End>,
 }
 
-/// Serves one socket until it ends. `identity` is `None` only where no token is asked for
-/// (`auth.public_runs`): then the endpoint's channels are granted.
+/// Serves one socket until it ends.
 ///
 /// Not an `async fn`: such a future keeps its arguments beside what is made of them, and there is one
 /// for each idle socket.
 pub fn run(
     shared: Arc<Shared>,
     socket: Socket,
-    identity: Option<Identity>,
+    who: Who,
     dialect: Box<dyn Dialect>,
     seat: Seat,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let connection = Box::new(Connection::new(shared, socket, identity, dialect, seat));
+    let connection = Box::new(Connection::new(shared, socket, who, dialect, seat));
     live(connection)
 }
 
@@ -124,8 +133,7 @@ async fn live(mut connection: Box<Connection>) {
     let label = connection.dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let org = connection.identity.as_ref().and_then(|identity| identity.org.clone());
-    let place = connection.shared.crowd.enter(connection.wake.clone(), org);
+    connection.place = Some(connection.shared.crowd.enter(connection.wake.clone(), connection.org()));
 
     connection.open();
     while connection.end.is_none() {
@@ -133,7 +141,7 @@ async fn live(mut connection: Box<Connection>) {
         connection.handle(cause);
     }
 
-    drop(place);
+    connection.place = None;
     if connection.ends_well() {
         connection.flush_rest().await;
     }
@@ -142,15 +150,9 @@ async fn live(mut connection: Box<Connection>) {
 }
 
 impl Connection {
-    fn new(
-        shared: Arc<Shared>,
-        socket: Socket,
-        identity: Option<Identity>,
-        dialect: Box<dyn Dialect>,
-        seat: Seat,
-    ) -> Self {
+    fn new(shared: Arc<Shared>, socket: Socket, who: Who, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
         let wake = Arc::new(Wake::default());
-        let expires_at = identity.as_ref().and_then(|identity| identity.expires_at);
+        let expires_at = who.identity().and_then(|identity| identity.expires_at);
         Self {
             subscriptions: Subscriptions::new(wake.clone()),
             deadlines: Deadlines::new(dialect.heartbeat(), shared.limits.stall, expires_at),
@@ -160,8 +162,9 @@ impl Connection {
             told_link_down: false,
             peer_is_gone: false,
             end: None,
+            place: None,
             shared,
-            identity,
+            who,
             dialect,
             socket,
             wake,
@@ -171,10 +174,10 @@ impl Connection {
 
     fn open(&mut self) {
         // What was revoked before this socket entered the crowd has told nobody.
-        if let Some(Err(error)) = self.identity.as_ref().map(|identity| self.shared.auth.still_good(identity)) {
+        if let Some(Err(error)) = self.who.identity().map(|identity| self.shared.auth.still_good(identity)) {
             return self.close(close_code(&error), error.reason());
         }
-        self.dialect.on_open(&mut self.actions);
+        self.dialect.on_open(self.who.identity(), &mut self.actions);
         self.perform();
         // Flags that were raised before this socket entered the crowd.
         self.look_at_link();
@@ -204,7 +207,7 @@ impl Connection {
         self.deadlines.heard(now);
         // Control frames count as well: each costs as much as a message.
         if !self.messages.take(&self.shared.message_rate, now) {
-            return self.close(CloseCode::TooMany, "too many messages");
+            return self.dialect.on_too_often(&mut self.actions);
         }
         match message {
             Message::Text(text) => self.dialect.on_client(&text, &mut self.actions),
@@ -239,11 +242,11 @@ impl Connection {
     }
 
     fn review_grants(&mut self) {
-        if let Some(identity) = &self.identity {
+        if let Some(identity) = self.who.identity() {
             if let Err(error) = self.shared.auth.still_good(identity) {
                 return self.close(close_code(&error), error.reason());
             }
-            self.subscriptions.review(identity, &mut self.jobs, &self.shared);
+            self.subscriptions.review(&self.who, &mut self.jobs, &self.shared);
         }
     }
 
@@ -267,8 +270,8 @@ impl Connection {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Page { key, channel, page } => {
-                self.subscriptions.take_page(key, &channel, page.as_deref(), &mut *self.dialect, &mut self.actions);
+            Done::Page { turn, page } => {
+                self.subscriptions.take_page(turn, page.as_deref(), &mut *self.dialect, &mut self.actions);
             }
             Done::Fetched { channel, offset, page } => {
                 let entry = page.entries.first().filter(|entry| entry.id().is_some_and(|id| id.offset() == offset));
@@ -278,33 +281,55 @@ impl Connection {
             Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
-                Ok(false) => self.close(CloseCode::Forbidden, "the token does not grant this channel: ask for access"),
+                Ok(false) => {
+                    self.subscriptions.refuse(&channel);
+                    self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions);
+                }
                 // The socket waits for the broker as long as its patience lasts; what it reads already goes on.
-                Err(_) => self.jobs.ask(&self.shared, self.identity.as_ref(), Asked::again(key, channel)),
+                Err(_) => self.jobs.ask(&self.shared, &self.who, Asked::again(key, channel)),
             },
             Done::Listed { namespace, result } => match result {
                 Ok(channels) => {
                     let dialect = &mut *self.dialect;
                     if self.subscriptions.list(namespace, channels, dialect, &self.shared, &mut self.actions) {
                         // The directory changed while it was read.
-                        self.jobs.list(&self.shared, self.identity.as_ref(), Asked::now(0, namespace));
+                        self.jobs.list(&self.shared, &self.who, Asked::now(0, namespace));
                     }
                 }
-                Err(_) => self.jobs.list(&self.shared, self.identity.as_ref(), Asked::again(0, namespace)),
+                Err(_) => self.jobs.list(&self.shared, &self.who, Asked::again(0, namespace)),
             },
-            Done::Refreshed(result) => self.on_refreshed(result.map(|identity| *identity)),
+            Done::Refreshed(result) => self.on_token(result.map(|identity| *identity)),
+            Done::Published { reference, published } => {
+                self.dialect.on_published(reference, published, &mut self.actions);
+            }
         }
     }
 
-    fn on_refreshed(&mut self, result: Result<Identity, AuthError>) {
-        match result {
-            Ok(fresh) => {
-                self.deadlines.expires_at(fresh.expires_at);
-                self.identity = Some(fresh);
-                self.review_grants();
+    fn org(&self) -> Option<Arc<str>> {
+        self.who.identity().and_then(|identity| identity.org.clone())
+    }
+
+    fn on_token(&mut self, result: Result<Identity, AuthError>) {
+        let was_nobody = self.who.is_nobody();
+        let fresh = match result {
+            Ok(fresh) => fresh,
+            Err(error) if was_nobody => return self.dialect.on_bad_token(&error, &mut self.actions),
+            Err(error) => return self.close(close_code(&error), error.reason()),
+        };
+        if was_nobody {
+            match self.shared.connection_limits.identify(&fresh.sub) {
+                Ok(user) => self.seat.user = Some(user),
+                Err(limit) => return self.close(CloseCode::TooMany, limit.to_string()),
             }
-            Err(error) => self.close(close_code(&error), error.reason()),
         }
+        self.deadlines.expires_at(fresh.expires_at);
+        self.who = Who::Known(fresh.clone());
+        if was_nobody {
+            // Control messages concern it from now on by its org.
+            self.place = Some(self.shared.crowd.enter(self.wake.clone(), self.org()));
+        }
+        self.review_grants();
+        self.dialect.on_identity(&fresh, &mut self.actions);
     }
 
     fn on_deadline(&mut self, now: Instant) {
@@ -350,19 +375,35 @@ impl Connection {
                 }
                 Action::Subscribe { channel, start } => {
                     let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, self.identity.as_ref(), Asked::now(key, channel));
+                    self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
                 }
                 Action::SubscribeAll { namespace, start, appearing } => {
                     self.subscriptions.ask_all(namespace, start, appearing);
-                    self.jobs.list(&self.shared, self.identity.as_ref(), Asked::now(0, namespace));
+                    self.jobs.list(&self.shared, &self.who, Asked::now(0, namespace));
                 }
+                Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
+                Action::Unsubscribe(channel) => self.subscriptions.drop_channel(&channel),
+                Action::ReadOn => self.subscriptions.read_on(),
+                Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
                 Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
-                Action::Refresh(token) => self.jobs.refresh(&self.shared, self.identity.as_ref(), token),
+                Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
+                Action::Publish { channel, event, reference } => {
+                    self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
+                }
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
                 Action::Close(code, reason) => self.end = Some((code, reason)),
             }
         }
         self.subscriptions.delivered.flush(self.dialect.label());
+    }
+
+    fn subscribe_own(&mut self, namespace: &'static str, start: Start) {
+        let own = self.org().and_then(|org| Channel::new(namespace, &org).ok());
+        let Some(channel) = own else {
+            return self.dialect.on_refused(Wanted::Own(namespace), &mut self.actions);
+        };
+        let key = self.subscriptions.ask(channel.clone(), start);
+        self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
     }
 
     fn close(&mut self, code: CloseCode, reason: impl Into<Cow<'static, str>>) {

@@ -12,5 +12,5 @@ pub struct Seat {
     /// Its place on the replica and of its address.
     pub _place: Place,
     /// Its place among its user's.
-    pub _user: Option<UserPlace>,
+    pub user: Option<UserPlace>,
 }

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_util::sync::PollSender;
 
 use super::{
-    Seat, Shared, close_code,
+    Seat, Shared, Who, close_code,
     deadlines::Deadlines,
     jobs::{Asked, Done, Jobs},
     subscriptions::Subscriptions,
@@ -40,6 +40,7 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 struct Stream {
     shared: Arc<Shared>,
     identity: Identity,
+    who: Who,
     dialect: Box<dyn Dialect>,
     wake: Arc<Wake>,
     subscriptions: Subscriptions,
@@ -121,6 +122,7 @@ impl Stream {
             is_over: false,
             code: CloseCode::Goodbye,
             shared,
+            who: Who::Known(identity.clone()),
             identity,
             dialect,
             wake,
@@ -133,7 +135,7 @@ impl Stream {
         if let Err(error) = self.shared.auth.still_good(&self.identity) {
             return self.end(close_code(&error), "unauthorized", &error.reason());
         }
-        self.dialect.on_open(&mut self.actions);
+        self.dialect.on_open(Some(&self.identity), &mut self.actions);
         self.perform();
         self.look_at_link();
         if self.shared.drain.is_draining() {
@@ -210,7 +212,7 @@ impl Stream {
             if let Err(error) = self.shared.auth.still_good(&self.identity) {
                 return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());
             }
-            self.subscriptions.review(&self.identity, &mut self.jobs, &self.shared);
+            self.subscriptions.review(&self.who, &mut self.jobs, &self.shared);
         }
         if self.wake.take(Flag::Link) {
             self.look_at_link();
@@ -235,18 +237,18 @@ impl Stream {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Page { key, channel, page } => {
-                self.subscriptions.take_page(key, &channel, page.as_deref(), &mut *self.dialect, &mut self.actions);
+            Done::Page { turn, page } => {
+                self.subscriptions.take_page(turn, page.as_deref(), &mut *self.dialect, &mut self.actions);
             }
             Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {
                 self.end(CloseCode::Forbidden, "forbidden", "the token no longer grants a channel of this stream");
             }
             Done::Granted { key, channel, result: Err(_) } => {
-                self.jobs.ask(&self.shared, Some(&self.identity), Asked::again(key, channel));
+                self.jobs.ask(&self.shared, &self.who, Asked::again(key, channel));
             }
             // An event stream never asks for these.
-            Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) => {}
+            Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) | Done::Published { .. } => {}
         }
     }
 
@@ -288,7 +290,7 @@ impl Stream {
                 }
                 Action::Subscribe { channel, start } => {
                     let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, Some(&self.identity), Asked::now(key, channel));
+                    self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
                 }
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
                 Action::Close(code, _) => {
@@ -296,7 +298,14 @@ impl Stream {
                     self.is_over = true;
                 }
                 // The dialect of event streams has no use for these.
-                Action::SubscribeAll { .. } | Action::Fetch { .. } | Action::Refresh(_) => {}
+                Action::SubscribeAll { .. }
+                | Action::SubscribeOwn { .. }
+                | Action::Unsubscribe(_)
+                | Action::ReadOn
+                | Action::UnsubscribeAll { .. }
+                | Action::Fetch { .. }
+                | Action::Authenticate(_)
+                | Action::Publish { .. } => {}
             }
         }
         self.subscriptions.delivered.flush(self.dialect.label());

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{Action, Actions, Dialect, Positions, control};
 use crate::{
+    auth::Identity,
     hub::{Encoding, Entry, Item},
     replay::{Opening, Start},
     transport::{close::CloseCode, frame::text_frame},
@@ -129,7 +130,7 @@ impl Dialect for Crew {
         }
     }
 
-    fn on_open(&mut self, out: &mut Actions) {
+    fn on_open(&mut self, _identity: Option<&Identity>, out: &mut Actions) {
         let from_first = Start::Since(Since::Beginning);
         out.push(match &self.endpoint {
             Endpoint::Run { channel, .. } => {
@@ -192,7 +193,7 @@ impl Dialect for Crew {
         match serde_json::from_str(text) {
             Ok(ClientMessage { kind: Some(kind), action: None, .. }) if kind == "pong" => {}
             Ok(ClientMessage { action: Some(action), token: Some(token), .. }) if action == "auth" => {
-                out.push(Action::Refresh(token));
+                out.push(Action::Authenticate(token));
             }
             _ => self.misunderstand(out),
         }

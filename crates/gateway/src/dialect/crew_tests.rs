@@ -40,9 +40,10 @@ fn lines(actions: &mut Actions) -> Vec<String> {
         Action::Subscribe { channel, start } => format!("subscribe {channel} {start:?}"),
         Action::SubscribeAll { namespace, start, appearing } => format!("all {namespace} {start:?} then {appearing:?}"),
         Action::Fetch { channel, offset } => format!("fetch {channel} {offset}"),
-        Action::Refresh(_) => "refresh".to_owned(),
+        Action::Authenticate(_) => "authenticate".to_owned(),
         Action::WakeAt(_) => "wake".to_owned(),
         Action::Close(code, reason) => format!("close {} {reason}", code.number()),
+        other => format!("{other:?}"),
     };
     actions.drain(..).map(line).collect()
 }
@@ -51,7 +52,7 @@ fn lines(actions: &mut Actions) -> Vec<String> {
 fn each_endpoint_subscribes_as_the_spec_says() {
     let open = |mut crew: Crew| {
         let mut out = Actions::new();
-        crew.on_open(&mut out);
+        crew.on_open(None, &mut out);
         lines(&mut out).remove(0)
     };
     assert_eq!(open(run(None, &[])), "subscribe run:r1 Since(Beginning)");
@@ -100,7 +101,7 @@ fn ten_messages_that_are_not_understood_close_the_socket() {
     crew.on_client(r#"{"type":"pong"}"#, &mut out);
     assert!(out.is_empty());
     crew.on_client(r#"{"action":"auth","token":"x"}"#, &mut out);
-    assert_eq!(lines(&mut out), ["refresh"]);
+    assert_eq!(lines(&mut out), ["authenticate"]);
     let junk = [
         "",
         "7",

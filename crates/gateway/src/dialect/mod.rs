@@ -7,6 +7,7 @@
 pub mod control;
 pub mod crew;
 pub mod sse;
+pub mod stream;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -15,6 +16,7 @@ use crewcast_events::{Channel, Event, EventId};
 use tokio::time::Instant;
 
 use crate::{
+    auth::{AuthError, Identity},
     hub::Entry,
     replay::{Opening, Start},
     transport::close::CloseCode,
@@ -27,7 +29,8 @@ pub enum Action {
     Send(Bytes),
     /// Send an entry's shared frame: it counts as a delivery.
     Deliver(Bytes, Arc<Entry>),
-    /// Read a channel. The connection asks for the grant and closes with 4403 where there is none.
+    /// Read a channel. The connection asks for the grant first: `on_refused` where there is none. A channel that is
+    /// read already begins anew with [`Start::Since`], with `on_channel`, and goes on otherwise.
     Subscribe {
         /// Which.
         channel: Channel,
@@ -43,6 +46,22 @@ pub enum Action {
         /// Where a channel begins that appears later.
         appearing: Start,
     },
+    /// Read the channel of a namespace that is the identity's org's. Without an org there is none: `on_refused`.
+    SubscribeOwn {
+        /// Which namespace.
+        namespace: &'static str,
+        /// From where.
+        start: Start,
+    },
+    /// Stop reading a channel that was asked for by name. One of a `SubscribeAll` is read on.
+    Unsubscribe(Channel),
+    /// Read the channels that were held (`is_held`).
+    ReadOn,
+    /// Stop reading the channels of a `SubscribeAll`. Those that were asked for by name too are read on.
+    UnsubscribeAll {
+        /// Which namespace.
+        namespace: &'static str,
+    },
     /// Read one log entry: answered with `on_fetched`.
     Fetch {
         /// Whose log.
@@ -50,12 +69,42 @@ pub enum Action {
         /// Which entry.
         offset: u64,
     },
-    /// Take a fresh token.
-    Refresh(String),
+    /// Take a token, the first or a fresh one: answered with `on_identity`, or with `on_bad_token` when it was the
+    /// first. A fresh one that is refused closes the socket.
+    Authenticate(String),
+    /// Publish an event: answered with `on_published`.
+    Publish {
+        /// Where to.
+        channel: Channel,
+        /// The event's object.
+        event: Bytes,
+        /// Given back with the answer.
+        reference: u64,
+    },
     /// Call `on_timer` then.
     WakeAt(Instant),
     /// Close the socket.
     Close(CloseCode, Cow<'static, str>),
+}
+
+/// What was asked for and is not granted.
+#[derive(Clone, Copy, Debug)]
+pub enum Asked<'a> {
+    /// A channel.
+    Channel(&'a Channel),
+    /// The org's channel of a namespace, by somebody without an org.
+    Own(&'static str),
+}
+
+/// Why an event was not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotPublished {
+    /// The token's claim `publish` does not grant the channel, or it belongs to another org.
+    Forbidden,
+    /// It is no event; why.
+    Bad(String),
+    /// The broker did not answer: it may or may not have happened.
+    Unavailable,
 }
 
 /// The actions of one step, in order.
@@ -72,8 +121,47 @@ pub trait Dialect: Send {
     /// How often `on_heartbeat` is called.
     fn heartbeat(&self) -> Option<Duration>;
 
-    /// The socket is open and the identity known.
-    fn on_open(&mut self, out: &mut Actions);
+    /// The socket is open. `identity` is `None` where the endpoint's channels are everybody's, and where the client has
+    /// yet to say who he is.
+    fn on_open(&mut self, identity: Option<&Identity>, out: &mut Actions);
+
+    /// The token of [`Action::Authenticate`] is good.
+    fn on_identity(&mut self, _identity: &Identity, _out: &mut Actions) {}
+
+    /// The first token is not.
+    fn on_bad_token(&mut self, error: &AuthError, out: &mut Actions) {
+        out.push(Action::Close(CloseCode::Unauthorized, error.reason()));
+    }
+
+    /// The token does not grant a channel that was asked for, or no longer does.
+    fn on_refused(&mut self, _asked: Asked<'_>, out: &mut Actions) {
+        let reason = "the token does not grant this channel: ask for access";
+        out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
+    }
+
+    /// The channels of a `SubscribeAll` are known, at first and whenever they have changed; those that are new open
+    /// next. An empty list is told, too.
+    fn on_listed(
+        &mut self,
+        _namespace: &'static str,
+        _channels: &mut dyn Iterator<Item = &Channel>,
+        _out: &mut Actions,
+    ) {
+    }
+
+    /// Whether a channel that is open is not to be read yet. It stays a place in the ring; [`Action::ReadOn`] ends it.
+    fn is_held(&self, _channel: &Channel) -> bool {
+        false
+    }
+
+    /// What became of [`Action::Publish`].
+    fn on_published(&mut self, _reference: u64, _published: Result<Option<EventId>, NotPublished>, _out: &mut Actions) {
+    }
+
+    /// The client sends more than it may; what it sent now was not looked at.
+    fn on_too_often(&mut self, out: &mut Actions) {
+        out.push(Action::Close(CloseCode::TooMany, Cow::Borrowed("too many messages")));
+    }
 
     /// A channel is open; its entries follow.
     fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions);
@@ -87,7 +175,7 @@ pub trait Dialect: Send {
     /// The answer to [`Action::Fetch`].
     fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
 
-    /// A channel of a `SubscribeAll` is no longer granted.
+    /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);
 
     /// The client sent a text message.

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::{Action, Actions, Dialect, Positions, control};
 use crate::{
+    auth::Identity,
     hub::{Encoding, Entry},
     replay::{Opening, Start},
 };
@@ -121,7 +122,7 @@ impl Dialect for Sse {
         Some(HEARTBEAT)
     }
 
-    fn on_open(&mut self, out: &mut Actions) {
+    fn on_open(&mut self, _identity: Option<&Identity>, out: &mut Actions) {
         // The first bytes tell a client, and every proxy between, that the stream is open.
         out.push(Action::Send(Bytes::from_static(b": crewcast\n\n")));
         for (channel, start) in &self.channels {

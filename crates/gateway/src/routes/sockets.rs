@@ -23,11 +23,12 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::{AuthError, Credential, Identity, Presented},
-    connection::{self, Seat},
+    auth::{AuthError, Credential, Presented},
+    connection::{self, Seat, Who},
     dialect::{
         Dialect,
         crew::{Crew, Endpoint},
+        stream::Stream,
     },
     limits::{LimitReached, Place, UserPlace},
     telemetry::metrics::{Metric, counter},
@@ -45,6 +46,9 @@ pub fn socket_routes() -> Router<Arc<App>> {
         .route("/ws/mission", get(mission))
         .route("/ws/graph", get(graphs))
         .route("/ws/graph/{crew}", get(graph))
+        .route("/ws/stream", get(stream))
+        .route("/stream", get(stream))
+        .route("/", get(root))
 }
 
 /// What lies under no route: a socket is closed with 4404, anything else is a 404.
@@ -80,8 +84,19 @@ impl From<Refusal> for Refused {
 /// What a request asks for.
 struct Asked {
     dialect: Box<dyn Dialect>,
-    /// Whether a socket without any token is served (`auth.public_runs`).
-    is_public: bool,
+    /// What a socket without any token is.
+    without_token: WithoutToken,
+}
+
+/// What becomes of a socket that comes without a token, where `auth.anonymous` does not say who it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum WithoutToken {
+    /// It is refused.
+    Refused,
+    /// It is served: the endpoint's channels are everybody's (`auth.public_runs`).
+    Served,
+    /// It says who it is with its first message.
+    Introduces,
 }
 
 async fn run(State(app): State<Arc<App>>, run_id: PathId, request: Request) -> Response {
@@ -95,7 +110,7 @@ async fn mission(State(app): State<Arc<App>>, request: Request) -> Response {
     let endpoint = Endpoint::Mission { offline_after: app.config.mission.offline_after };
     let asked = CrewQuery::of(&parts).map(|query| {
         let dialect = Box::new(Crew::new(endpoint, None, query.types));
-        Asked { dialect, is_public: false }
+        Asked { dialect, without_token: WithoutToken::Refused }
     });
     open(app, parts, asked).await
 }
@@ -106,7 +121,7 @@ async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
         Some(crew) => one_graph(&crew, query),
         None => {
             let dialect = Box::new(Crew::new(Endpoint::AllGraphs, None, query.types));
-            Ok(Asked { dialect, is_public: false })
+            Ok(Asked { dialect, without_token: WithoutToken::Refused })
         }
     });
     open(app, parts, asked).await
@@ -118,16 +133,31 @@ async fn graph(State(app): State<Arc<App>>, crew: PathId, request: Request) -> R
     open(app, parts, asked).await
 }
 
+async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let dialect = Box::new(Stream::new(app.config.limits.subscriptions));
+    open(app, parts, Ok(Asked { dialect, without_token: WithoutToken::Introduces })).await
+}
+
+/// `/` is a socket only where one is asked for.
+async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
+    if upgrade::check(request.headers(), request.method()).is_err() {
+        return not_found(request.uri().clone()).await.into_response();
+    }
+    stream(State(app), request).await
+}
+
 fn one_run(app: &App, run_id: &str, parts: &Parts) -> Result<Asked, Refusal> {
     let (channel, query) = (channel("run", run_id)?, CrewQuery::of(parts)?);
     let terminal = app.config.namespaces.of(&channel).map(|run| run.terminal.clone()).unwrap_or_default();
     let dialect = Box::new(Crew::new(Endpoint::Run { channel, terminal }, query.since, query.types));
-    Ok(Asked { dialect, is_public: app.config.auth.public_runs })
+    let without_token = if app.config.auth.public_runs { WithoutToken::Served } else { WithoutToken::Refused };
+    Ok(Asked { dialect, without_token })
 }
 
 fn one_graph(crew: &str, query: CrewQuery) -> Result<Asked, Refusal> {
     let dialect = Box::new(Crew::new(Endpoint::Graph(channel("graph", crew)?), query.since, query.types));
-    Ok(Asked { dialect, is_public: false })
+    Ok(Asked { dialect, without_token: WithoutToken::Refused })
 }
 
 fn channel(namespace: &str, id: &str) -> Result<Channel, Refusal> {
@@ -190,7 +220,7 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) ->
 }
 
 struct Admitted {
-    identity: Option<Identity>,
+    who: Who,
     dialect: Box<dyn Dialect>,
     seat: Seat,
 }
@@ -201,10 +231,8 @@ async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked
         return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
     };
     let place = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
-    match introduce(app, parts, presented, asked.is_public).await {
-        Ok((identity, user)) => {
-            Ok(Admitted { identity, dialect: asked.dialect, seat: Seat { leave, _place: place, _user: user } })
-        }
+    match introduce(app, parts, presented, asked.without_token).await {
+        Ok((who, user)) => Ok(Admitted { who, dialect: asked.dialect, seat: Seat { leave, _place: place, user } }),
         Err(refusal) => Err(Refused { refusal, place: Some(place) }),
     }
 }
@@ -214,22 +242,25 @@ async fn introduce(
     app: &Arc<App>,
     parts: &Parts,
     presented: Presented,
-    is_public: bool,
-) -> Result<(Option<Identity>, Option<UserPlace>), Refusal> {
-    let identity = if is_public && presented.credential == Credential::None {
-        None
-    } else {
-        let identity = app.auth.identify(&presented.credential).await.and_then(|i| i.ok_or(AuthError::Missing));
-        Some(identity.map_err(refused_by)?)
+    without_token: WithoutToken,
+) -> Result<(Who, Option<UserPlace>), Refusal> {
+    let who = match (without_token, &presented.credential) {
+        (WithoutToken::Served, Credential::None) => Who::Anybody,
+        (_, credential) => match app.auth.identify(credential).await.map_err(refused_by)? {
+            Some(identity) => Who::Known(identity),
+            // With a token of its own in its first message, whatever page it comes from.
+            None if without_token == WithoutToken::Introduces => return Ok((Who::Stranger, None)),
+            None => return Err(refused_by(AuthError::Missing)),
+        },
     };
-    if !app.allows_page(parts, identity.as_ref().is_none_or(|identity| identity.anonymous)) {
+    if !app.allows_page(parts, who.identity().is_none_or(|identity| identity.anonymous)) {
         return Err(refused_by(AuthError::Origin));
     }
-    let user = match &identity {
+    let user = match who.identity() {
         Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?),
         _ => None,
     };
-    Ok((identity, user))
+    Ok((who, user))
 }
 
 fn refused(reason: &str) {
@@ -253,9 +284,9 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     };
     let socket = Socket::new(stream, app.config.limits.message, leftover);
     match admitted {
-        Ok(Admitted { identity, dialect, seat }) => {
+        Ok(Admitted { who, dialect, seat }) => {
             // A task of its own: this one's room for the handshake would stay as long as the socket.
-            app.sockets.spawn(connection::run(app.shared.clone(), socket, identity, dialect, seat));
+            app.sockets.spawn(connection::run(app.shared.clone(), socket, who, dialect, seat));
         }
         Err(Refused { refusal: (code, reason), place }) => {
             // One that does not take its close frame costs a descriptor meanwhile: beyond the bound it is cut off.
