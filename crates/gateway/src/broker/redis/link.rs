@@ -244,8 +244,10 @@ impl NodeLink {
             match push.kind {
                 PushKind::Disconnection => ended.notify_one(),
                 PushKind::SUnsubscribe => {
+                    // Before it is known: what it causes has not been asked yet.
+                    let is_idle = waiting.is_idle();
                     let unasked = link.upgrade().is_some_and(|link| link.gave_up(&push.data));
-                    if unasked && !waiting.is_idle() {
+                    if unasked && !is_idle {
                         // One of the waiting requests has got this as its answer.
                         ended.notify_one();
                     }
@@ -297,6 +299,9 @@ impl NodeLink {
     async fn reconcile(&self, connected: &Connected) -> RedisResult<()> {
         let work = self.wanted.lock().take();
         let mut connection = connected.connection.clone();
+        for chunk in work.leftover.chunks(CHUNK) {
+            connected.asked.count(connection.unsubscribe(self.names_of(chunk))).await?;
+        }
         for chunk in work.unsubscribe.chunks(CHUNK) {
             let names = self.names_of(chunk);
             if connected.is_sharded {
@@ -305,11 +310,11 @@ impl NodeLink {
             connected.asked.count(connection.unsubscribe(names)).await?;
         }
         for chunk in work.subscribe.chunks(CHUNK) {
-            let names = self.names_of(chunk);
+            let mut names = self.names_of(chunk);
             if connected.is_sharded {
                 let subscribe = each("SSUBSCRIBE", &names);
                 let all = connection.req_packed_commands(&subscribe, 0, names.len());
-                self.turn_away(chunk, connected.asked.count(all).await?)?;
+                names = self.taken(chunk, names, connected.asked.count(all).await?)?;
             }
             // Returns when every channel of it is confirmed (redis 1.8.0 and later).
             connected.asked.count(connection.subscribe(names)).await?;
@@ -341,14 +346,15 @@ impl NodeLink {
         }
     }
 
-    /// What the server answered for each of these channels. Those that it does not hold are placed anew: who serves
-    /// is known better by now, or will be soon.
-    fn turn_away(&self, channels: &[Channel], answers: Vec<Value>) -> RedisResult<()> {
-        for (channel, answer) in channels.iter().zip(answers) {
+    /// The names that the server has taken. Channels that it does not hold are placed anew: who serves is known
+    /// better by now, or will be soon.
+    fn taken(&self, channels: &[Channel], names: Vec<String>, answers: Vec<Value>) -> RedisResult<Vec<String>> {
+        let mut taken = Vec::with_capacity(names.len());
+        for ((channel, name), answer) in channels.iter().zip(names).zip(answers) {
             match answer.extract_error() {
-                Ok(_) => {}
+                Ok(_) => taken.push(name),
                 Err(error) if is_elsewhere(&error) => {
-                    if self.wanted.lock().lost(channel) {
+                    if self.wanted.lock().refused(channel) {
                         self.moved.lock().push(channel.clone());
                         self.turned.notify_one();
                     }
@@ -356,7 +362,7 @@ impl NodeLink {
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// The server says that a sharded channel is given up: as it was asked, or by itself, which is answered.
@@ -366,11 +372,13 @@ impl NodeLink {
         let channel = name.strip_prefix(&self.delivery.names.prefix).and_then(|name| name.parse::<Channel>().ok());
         // The probe moves with the next look at who serves.
         let given_up = channel.is_none_or(|channel| {
-            let was_ours = self.wanted.lock().lost(&channel);
-            self.moved.lock().extend(was_ours.then_some(channel));
-            was_ours
+            let lost = self.wanted.lock().lost(&channel);
+            self.moved.lock().extend((lost == Some(true)).then_some(channel));
+            lost.is_some()
         });
         if given_up {
+            // A plain PUBLISH would still come from here.
+            self.changed.notify_one();
             self.turned.notify_one();
         }
         given_up

@@ -7,7 +7,7 @@ use super::{
     outages::{all_deliver, channels, link_became},
     *,
 };
-use crate::broker::conformance::{append, channel};
+use crate::broker::conformance::{append, channel, eventually};
 
 fn at(url: String) -> BrokerConfig {
     BrokerConfig { url: Secret::new(url), ..BrokerConfig::default() }
@@ -104,4 +104,44 @@ async fn a_slot_that_moves_takes_its_channels_along() {
     all_deliver(&broker, &sink, &channels).await;
     let more = append(&*broker, &moving, &[4]).await;
     assert!(more[0].continues(ids.last().copied()), "its log has come along");
+}
+
+/// A plain PUBLISH goes to every server of the Cluster. The old one no longer forwards it, or it would come twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_publish_comes_once_after_its_slot_has_moved() {
+    let cluster = Cluster::start();
+    let (broker, sink) = started(&at(cluster.url()), "r").await;
+    let (moving, last) = (channel("graph:c7"), channel("graph:last"));
+    broker.subscribe(&[moving.clone(), last.clone()]).await.unwrap();
+    let slot = slot_of(moving.as_str().as_bytes());
+    let from = cluster.holder(slot).unwrap();
+    let to = (0..3).find(|index| *index != from).unwrap();
+    cluster.move_slot(slot, to);
+    sink.until("the channel is told", |sink| sink.missed_channels().contains(&moving)).await;
+    let names = || cluster.servers[from].run::<Vec<String>>(&[b"PUBSUB", b"CHANNELS", moving.as_str().as_bytes()]);
+    eventually("the old server is left", async || names().is_empty()).await;
+    for n in 0..10 {
+        cluster.servers[n % 3].publish(moving.as_str(), format!(r#"{{"type":"n","n":{n}}}"#).as_bytes());
+    }
+    sink.messages(moving.as_str(), 10).await;
+    assert!(broker.probe().await.is_ok());
+    assert_eq!(sink.of(moving.as_str()).len(), 10, "each once");
+}
+
+/// A planned failover, as before an upgrade: the old master lives on as a replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clusters_master_that_steps_down_is_left() {
+    let cluster = Cluster::start();
+    let (broker, sink) = started(&at(cluster.url()), "r").await;
+    let channels = channels(300);
+    broker.subscribe(&channels).await.unwrap();
+    let slot = slot_of(channels[0].as_str().as_bytes());
+    let old = cluster.holder(slot).unwrap();
+    cluster.fail_over(slot);
+    cluster.failed_over(slot, old);
+    let probe = async || broker.probe().await.is_ok();
+    eventually("the new master is followed", probe).await;
+    let left = || !cluster.servers[old].clients().iter().any(|client| client.contains("crewcast-sub"));
+    eventually("the old master is left", async || left()).await;
+    all_deliver(&broker, &sink, &channels).await;
 }
