@@ -9,7 +9,7 @@ use std::{
 };
 
 use crewcast_events::Channel;
-use crewcast_publisher::{Server, be_master, connection_config};
+use crewcast_publisher::{Server, be_master, connection_config, knows_sharded};
 use parking_lot::Mutex;
 use redis::{
     Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
@@ -266,7 +266,7 @@ impl NodeLink {
         if self.duties.masters_only {
             be_master(&mut connection).await?;
         }
-        let is_sharded = self.duties.may_shard && self.server.is_sharded().await;
+        let is_sharded = self.duties.may_shard && knows_sharded(&mut connection).await?;
         let mut connected = Connected { connection, epoch, asked, is_sharded, probe: self.probe.lock().clone(), lost };
         // While Redis loads its data it greets and subscribes, but serves nothing else: that is no link yet.
         ping(&connected).await?;

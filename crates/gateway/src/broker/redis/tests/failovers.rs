@@ -1,7 +1,7 @@
 //! Another server takes over: a Sentinel's choice, a Cluster's, a slot that moves.
 
 use crewcast_publisher::slot_of;
-use crewcast_test_servers::{Cluster, SentinelGroup};
+use crewcast_test_servers::{Cluster, Program, SentinelGroup};
 
 use super::{
     outages::{all_deliver, channels, link_became},
@@ -144,4 +144,40 @@ async fn a_clusters_master_that_steps_down_is_left() {
     let left = || !cluster.servers[old].clients().iter().any(|client| client.contains("crewcast-sub"));
     eventually("the old master is left", async || left()).await;
     all_deliver(&broker, &sink, &channels).await;
+}
+
+/// Servers of before sharded pub/sub are upgraded in place: publishers shard from then on, and are heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_come_back_newer_are_heard_both_ways() {
+    let Some(mut cluster) = Cluster::start_program(Program::Redis62, &[]) else { return };
+    let (broker, sink) = started(&at(cluster.url()), "r").await;
+    let channels = channels(30);
+    broker.subscribe(&channels).await.unwrap();
+    all_deliver(&broker, &sink, &channels).await;
+    cluster.servers.iter_mut().for_each(|server| server.kill());
+    link_became(&sink, &[Link::Up, Link::Down]).await;
+    cluster.servers.iter_mut().for_each(|server| server.restart_as(Program::Redis));
+    let probe = async || broker.probe().await.is_ok();
+    eventually("the servers are back", probe).await;
+    all_deliver(&broker, &sink, &channels).await;
+    let is_sharded = async || {
+        let redis = super::super::connect(&at(cluster.url()), 1).unwrap();
+        let channels: Vec<String> =
+            redis::cmd("PUBSUB").arg("SHARDCHANNELS").query_async(&mut redis.shared()).await.unwrap();
+        !channels.is_empty()
+    };
+    assert!(is_sharded().await);
+}
+
+/// One who may not ask whether a server knows sharded pub/sub would hear half of what is published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_cannot_learn_how_messages_come_is_none() {
+    let cluster = Cluster::start();
+    for server in &cluster.servers {
+        let _: () = server.command(&["ACL", "SETUSER", "blind", "on", ">secret", "~*", "&*", "+@all", "-info"]).await;
+    }
+    let url = cluster.url().replace("redis+cluster://", "redis+cluster://blind:secret@");
+    let broker = RedisBroker::new(&at(url), conformance::namespaces(), "r".to_owned()).unwrap();
+    let error = broker.start(Arc::new(TestSink::default())).await.unwrap_err();
+    assert!(error.to_string().contains("NOPERM"), "{error}");
 }
