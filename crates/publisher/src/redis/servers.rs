@@ -96,6 +96,12 @@ impl Topology {
         slots.map(|slots| slots.len()).sum::<usize>() >= usize::from(SLOTS)
     }
 
+    /// Whether the same servers hold the same slots.
+    pub fn is_like(&self, other: &Topology) -> bool {
+        let same = |(a, b): (&Node, &Node)| a.server.name() == b.server.name() && a.slots == b.slots;
+        self.nodes.len() == other.nodes.len() && self.nodes.iter().zip(&other.nodes).all(same)
+    }
+
     fn named(&self, name: &str) -> Option<&Arc<Server>> {
         self.nodes.iter().map(|node| &node.server).find(|server| server.name() == name)
     }

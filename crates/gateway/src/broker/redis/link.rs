@@ -21,7 +21,11 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{delivery::Delivery, errors, wanted::Wanted};
+use super::{
+    delivery::{Delivery, Epoch},
+    errors,
+    wanted::Wanted,
+};
 use crate::broker::BrokerError;
 
 /// How often Redis is asked for a sign of life. One that is not given within
@@ -56,8 +60,8 @@ pub(super) struct NodeLink {
     wanted: Mutex<Wanted>,
     /// Tells the task that the wanted set has changed.
     changed: Notify,
-    /// The last change of the wanted set that Redis has confirmed.
-    served: watch::Sender<u64>,
+    /// The last change of the wanted set that Redis has confirmed; `None` when the link has ended.
+    served: watch::Sender<Option<u64>>,
     state: Mutex<LinkState>,
     /// The probe's channel: a name that lies on this server.
     probe: Mutex<String>,
@@ -79,7 +83,7 @@ pub(super) enum LinkState {
 #[derive(Clone)]
 struct Connected {
     connection: MultiplexedConnection,
-    epoch: u64,
+    epoch: Arc<Epoch>,
     asked: Asked,
     is_sharded: bool,
     /// The name of the probe that is subscribed.
@@ -122,7 +126,7 @@ impl NodeLink {
             delivery,
             wanted: Mutex::default(),
             changed: Notify::new(),
-            served: watch::Sender::new(0),
+            served: watch::Sender::new(Some(0)),
             state: Mutex::new(LinkState::Starting),
             current: Mutex::new(None),
             moved: Mutex::default(),
@@ -130,7 +134,7 @@ impl NodeLink {
         })
     }
 
-    /// Connects, serves, and connects again, until the future is dropped; then call [`NodeLink::close`].
+    /// Connects, serves, and connects again, until the future is dropped; then call [`NodeLink::end`].
     pub(super) async fn run(self: Arc<Self>) {
         let mut failures = 0;
         loop {
@@ -152,10 +156,15 @@ impl NodeLink {
         }
     }
 
-    /// Nothing is delivered through this link any more.
-    pub(super) fn close(&self) {
+    /// Its task is gone: nothing is delivered through this link any more, and nobody waits for it.
+    pub(super) fn end(&self) {
+        self.close();
+        self.served.send_replace(None);
+    }
+
+    fn close(&self) {
         if let Some(connected) = self.current.lock().take() {
-            self.delivery.close_epoch(connected.epoch);
+            connected.epoch.close();
         }
     }
 
@@ -181,9 +190,11 @@ impl NodeLink {
         change
     }
 
-    /// Returns when Redis has confirmed a change.
-    pub(super) async fn served(&self, change: u64) {
-        let _ = self.served.subscribe().wait_for(|served| *served >= change).await;
+    /// Returns when Redis has confirmed a change; false when the link has ended before.
+    pub(super) async fn served(&self, change: u64) -> bool {
+        let mut served = self.served.subscribe();
+        let served = served.wait_for(|served| served.is_none_or(|served| served >= change)).await;
+        served.is_ok_and(|served| served.is_some())
     }
 
     /// The probe's channel from now on. A connection that has another one is made anew.
@@ -210,7 +221,7 @@ impl NodeLink {
         let Some(now) = self.current.lock().clone() else { return Err(self.why_away()) };
         ping(&now).await.map_err(|error| errors::of_redis(&error))?;
         // A connection that was given up meanwhile has delivered nothing since.
-        let same = self.current.lock().as_ref().is_some_and(|current| current.epoch == now.epoch);
+        let same = self.current.lock().as_ref().is_some_and(|current| Arc::ptr_eq(&current.epoch, &now.epoch));
         if same { Ok(()) } else { Err(self.why_away()) }
     }
 
@@ -228,15 +239,8 @@ impl NodeLink {
 
     /// A connection with everything subscribed that is wanted.
     async fn connect(self: &Arc<Self>) -> RedisResult<Connected> {
-        let epoch = self.delivery.open_epoch();
-        let connecting = self.connect_as(epoch).await;
-        if connecting.is_err() {
-            self.delivery.close_epoch(epoch);
-        }
-        connecting
-    }
-
-    async fn connect_as(self: &Arc<Self>, epoch: u64) -> RedisResult<Connected> {
+        let epoch = Arc::new(Epoch::open(&self.delivery));
+        let number = epoch.number();
         let (lost, asked) = (Arc::new(Notify::new()), Asked::default());
         let (link, ended, waiting) = (Arc::downgrade(self), lost.clone(), asked.clone());
         let delivery = self.delivery.clone();
@@ -252,7 +256,7 @@ impl NodeLink {
                         ended.notify_one();
                     }
                 }
-                _ => delivery.push(epoch, push),
+                _ => delivery.push(number, push),
             }
             Ok(())
         };
@@ -319,7 +323,7 @@ impl NodeLink {
             // Returns when every channel of it is confirmed (redis 1.8.0 and later).
             connected.asked.count(connection.subscribe(names)).await?;
         }
-        self.served.send_replace(work.upto);
+        self.served.send_modify(|served| *served = served.map(|_| work.upto));
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod history;
 mod link;
 mod probe;
 mod registry;
+mod routes;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -140,7 +141,7 @@ impl Broker for RedisBroker {
         let (subscriber, ending) = (self.subscriber.clone(), self.ending.clone());
         self.tasks.spawn(async move {
             ending.run_until_cancelled(subscriber.run()).await;
-            subscriber.close();
+            subscriber.close().await;
         });
         if let Some(capture) = self.capture.clone() {
             let ending = self.ending.clone();
