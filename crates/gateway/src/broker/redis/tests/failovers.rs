@@ -1,5 +1,7 @@
 //! Another server takes over: a Sentinel's choice, a Cluster's, a slot that moves.
 
+use std::time::Duration;
+
 use crewcast_publisher::slot_of;
 use crewcast_test_servers::{Cluster, Program, SentinelGroup};
 
@@ -126,6 +128,29 @@ async fn a_plain_publish_comes_once_after_its_slot_has_moved() {
     sink.messages(moving.as_str(), 10).await;
     assert!(broker.probe().await.is_ok());
     assert_eq!(sink.of(moving.as_str()).len(), 10, "each once");
+}
+
+/// Nobody takes the place of a master that has no replica: the others are not asked in a circle who serves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_cluster_that_stays_away_is_waited_for_in_peace() {
+    let options = ["--cluster-require-full-coverage", "no"];
+    let mut cluster = Cluster::start_program(Program::Redis, &options).expect("redis-server");
+    let (_broker, sink) = started(&at(cluster.url()), "r").await;
+    [5, 2].into_iter().for_each(|server| cluster.servers[server].kill());
+    link_became(&sink, &[Link::Up, Link::Down]).await;
+    let looks = || {
+        let count = |server: &RedisServer| {
+            let stats: String = server.try_run(&[b"INFO", b"commandstats"]).unwrap_or_default();
+            let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_cluster|slots:calls="));
+            calls.and_then(|calls| calls.split(',').next()?.parse::<usize>().ok()).unwrap_or(0)
+        };
+        cluster.servers.iter().map(count).sum::<usize>()
+    };
+    let before = looks();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let asked = looks() - before;
+    // Each 20 ms, and on the average 200 ms more: 18. At the first pace it would be 90.
+    assert!((2..=45).contains(&asked), "asked {asked} times in 4 s");
 }
 
 /// A planned failover, as before an upgrade: the old master lives on as a replica.
