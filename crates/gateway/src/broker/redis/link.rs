@@ -1,19 +1,13 @@
 //! The subscribing connection to one server, supervised: it comes back by itself, and says when it is away.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
 use crewcast_publisher::{Server, be_master, connection_config, knows_sharded};
 use parking_lot::Mutex;
 use redis::{
     Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
+    aio::ConnectionLike,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -22,6 +16,7 @@ use tokio::{
 use tracing::debug;
 
 use super::{
+    connected::{Asked, Connected},
     delivery::{Delivery, Epoch},
     errors,
     wanted::Wanted,
@@ -78,35 +73,6 @@ pub(super) enum LinkState {
     Starting,
     Up,
     Down(BrokerError),
-}
-
-#[derive(Clone)]
-struct Connected {
-    connection: MultiplexedConnection,
-    epoch: Arc<Epoch>,
-    asked: Asked,
-    is_sharded: bool,
-    /// The name of the probe that is subscribed.
-    probe: String,
-    lost: Arc<Notify>,
-}
-
-/// How many requests wait for their answers. A channel that the server gives up by itself is told in the form of an
-/// answer, which the client library would take for one.
-#[derive(Clone, Default)]
-struct Asked(Arc<AtomicUsize>);
-
-impl Asked {
-    async fn count<T>(&self, request: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        let answer = request.await;
-        self.0.fetch_sub(1, Ordering::AcqRel);
-        answer
-    }
-
-    fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 0
-    }
 }
 
 impl NodeLink {
@@ -219,7 +185,7 @@ impl NodeLink {
     /// nothing is left of what was published there before.
     pub(super) async fn barrier(&self) -> Result<(), BrokerError> {
         let Some(now) = self.current.lock().clone() else { return Err(self.why_away()) };
-        ping(&now).await.map_err(|error| errors::of_redis(&error))?;
+        now.ping().await.map_err(|error| errors::of_redis(&error))?;
         // A connection that was given up meanwhile has delivered nothing since.
         let same = self.current.lock().as_ref().is_some_and(|current| Arc::ptr_eq(&current.epoch, &now.epoch));
         if same { Ok(()) } else { Err(self.why_away()) }
@@ -273,7 +239,7 @@ impl NodeLink {
         let is_sharded = self.duties.may_shard && knows_sharded(&mut connection).await?;
         let mut connected = Connected { connection, epoch, asked, is_sharded, probe: self.probe.lock().clone(), lost };
         // While Redis loads its data it greets and subscribes, but serves nothing else: that is no link yet.
-        ping(&connected).await?;
+        connected.ping().await?;
         self.listen(&mut connected).await?;
         self.wanted.lock().restart();
         self.reconcile(&connected).await?;
@@ -341,7 +307,7 @@ impl NodeLink {
                 () = connected.lost.notified() => {
                     return RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
                 }
-                _ = heartbeat.tick() => ping(connected).await,
+                _ = heartbeat.tick() => connected.ping().await,
                 () = self.changed.notified() => self.reconcile(connected).await,
             };
             if let Err(error) = served {
@@ -402,11 +368,6 @@ fn each(command: &str, names: &[String]) -> redis::Pipeline {
         pipeline.cmd(command).arg(name);
     }
     pipeline
-}
-
-async fn ping(connected: &Connected) -> RedisResult<()> {
-    let mut connection = connected.connection.clone();
-    connected.asked.count(redis::cmd("PING").exec_async(&mut connection)).await
 }
 
 /// A random wait before attempt number `failures` + 1, so that replicas do not come back in step.

@@ -5,6 +5,7 @@
 //! producers share one script and one idea of who serves.
 
 mod capture;
+mod connected;
 mod delivery;
 mod errors;
 mod history;

@@ -41,6 +41,9 @@ impl Drop for Running {
     }
 }
 
+/// Channels, each with the others of its link.
+type ByLink = Vec<(Arc<NodeLink>, Vec<Channel>)>;
+
 /// Changes of the links' wanted sets that wait to be confirmed.
 pub(super) type Changes = Vec<(Arc<NodeLink>, u64)>;
 
@@ -78,11 +81,7 @@ impl Routes {
     }
 
     /// Channels by the link of the server that holds them, and those that nobody holds.
-    pub(super) fn by_link(
-        &self,
-        channels: impl Iterator<Item = Channel>,
-        names: &Names,
-    ) -> (Vec<(Arc<NodeLink>, Vec<Channel>)>, Vec<Channel>) {
+    pub(super) fn by_link(&self, channels: impl Iterator<Item = Channel>, names: &Names) -> (ByLink, Vec<Channel>) {
         let mut placed: BTreeMap<&str, Vec<Channel>> = BTreeMap::new();
         let mut unplaced = Vec::new();
         for channel in channels {
