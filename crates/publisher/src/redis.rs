@@ -25,7 +25,7 @@ use errors::append_error;
 
 pub use address::{RedisSetupError, Tls};
 pub use claim::DIRECTORY_AGE;
-pub use server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config};
+pub use server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config, knows_sharded};
 pub use servers::{Connection, Node, Redis, Topology};
 pub use slots::slot_of;
 

@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    future::{join_all, try_join_all},
+    stream::FuturesUnordered,
+};
 use parking_lot::Mutex;
 use redis::{
     Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
@@ -94,6 +98,12 @@ impl Topology {
     pub fn is_whole(&self) -> bool {
         let slots = self.nodes.iter().flat_map(|node| &node.slots);
         slots.map(|slots| slots.len()).sum::<usize>() >= usize::from(SLOTS)
+    }
+
+    /// Whether the same servers hold the same slots.
+    pub fn is_like(&self, other: &Topology) -> bool {
+        let same = |(a, b): (&Node, &Node)| a.server.name() == b.server.name() && a.slots == b.slots;
+        self.nodes.len() == other.nodes.len() && self.nodes.iter().zip(&other.nodes).all(same)
     }
 
     fn named(&self, name: &str) -> Option<&Arc<Server>> {
@@ -386,7 +396,9 @@ impl Connection {
         let route = route_of(cmd);
         if route == Route::Everywhere {
             let all = topology.nodes().iter().map(async |node| self.observe(node.server.run(cmd, self.pooled).await));
-            return Ok(try_join_all(all).await?.pop().unwrap_or(Value::Nil));
+            // A server that is away is told when it is needed.
+            let answers = join_all(all).await;
+            return answers.into_iter().reduce(|one, other| one.or(other)).unwrap_or(Ok(Value::Nil));
         }
         let mut server = self.server_for(&topology, route)?;
         let mut asking = false;
