@@ -62,9 +62,17 @@ pub(super) struct NodeLink {
     probe: Mutex<String>,
     current: Mutex<Option<Connected>>,
     /// Channels that the server has given up by itself, since their slots are another's now.
-    moved: Mutex<Vec<Channel>>,
+    moved: Mutex<Moved>,
     /// Rung when the state changes or channels have moved.
     turned: Arc<Notify>,
+}
+
+/// What a server has given up by itself.
+#[derive(Default)]
+pub(super) struct Moved {
+    pub(super) channels: Vec<Channel>,
+    /// The probe, too: the next look at who serves finds another name for it.
+    pub(super) probe: bool,
 }
 
 /// How a link stands.
@@ -172,7 +180,7 @@ impl NodeLink {
     }
 
     /// Channels that the server has given up since this was last asked.
-    pub(super) fn take_moved(&self) -> Vec<Channel> {
+    pub(super) fn take_moved(&self) -> Moved {
         std::mem::take(&mut self.moved.lock())
     }
 
@@ -325,7 +333,7 @@ impl NodeLink {
                 Ok(_) => taken.push(name),
                 Err(error) if is_elsewhere(&error) => {
                     if self.wanted.lock().refused(channel) {
-                        self.moved.lock().push(channel.clone());
+                        self.moved.lock().channels.push(channel.clone());
                         self.turned.notify_one();
                     }
                 }
@@ -340,12 +348,17 @@ impl NodeLink {
         let Some(Value::BulkString(name)) = data.first() else { return false };
         let name = String::from_utf8_lossy(name);
         let channel = name.strip_prefix(&self.delivery.names.prefix).and_then(|name| name.parse::<Channel>().ok());
-        // The probe moves with the next look at who serves.
-        let given_up = channel.is_none_or(|channel| {
-            let lost = self.wanted.lock().lost(&channel);
-            self.moved.lock().extend((lost == Some(true)).then_some(channel));
-            lost.is_some()
-        });
+        let given_up = match channel {
+            None => {
+                self.moved.lock().probe = true;
+                true
+            }
+            Some(channel) => {
+                let lost = self.wanted.lock().lost(&channel);
+                self.moved.lock().channels.extend((lost == Some(true)).then_some(channel));
+                lost.is_some()
+            }
+        };
         if given_up {
             // A plain PUBLISH would still come from here.
             self.changed.notify_one();

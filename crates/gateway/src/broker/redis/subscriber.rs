@@ -194,9 +194,11 @@ impl Subscriber {
 
     /// Whether servers have given channels up, which are then to be placed again.
     fn gather_moved(&self) -> bool {
-        let moved: Vec<Channel> = self.links().iter().flat_map(|link| link.take_moved()).collect();
-        let any = !moved.is_empty();
-        self.routes.lock().unplaced.extend(moved);
+        let mut any = false;
+        for moved in self.links().iter().map(|link| link.take_moved()) {
+            any |= moved.probe || !moved.channels.is_empty();
+            self.routes.lock().unplaced.extend(moved.channels);
+        }
         any
     }
 
