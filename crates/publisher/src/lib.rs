@@ -113,7 +113,7 @@ pub use rank::DropPolicy;
 pub use redis::{
     CONNECT_TIMEOUT, Connection, DIRECTORY_AGE, MAX_STATE_KEY, Node, ONCE_AGE, RESPONSE_TIMEOUT, Redis,
     RedisSetupError, RedisTransport, Server, Sharded, Tls, Topology, WaitReplicas, be_master, connection_config,
-    slot_of,
+    knows_sharded, slot_of,
 };
 pub use spool::SpoolError;
 pub use tally::Stats;

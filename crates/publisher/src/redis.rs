@@ -1,12 +1,14 @@
 //! The transport to Redis: one script per append, plain `PUBLISH` for live messages.
 //!
 //! - `address.rs`: what a URL names
-//! - `servers.rs`, `server.rs`, `slots.rs`: who serves, and the way of a command to the server that must have it
+//! - `servers.rs`, `server.rs`, `slots.rs`: who serves what
+//! - `connection.rs`: the way of a command to the server that must have it
 //! - `claim.rs`: the directory
 //! - `errors.rs`: which errors pass
 
 mod address;
 mod claim;
+mod connection;
 mod errors;
 mod server;
 mod servers;
@@ -25,8 +27,9 @@ use errors::append_error;
 
 pub use address::{RedisSetupError, Tls};
 pub use claim::DIRECTORY_AGE;
-pub use server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config};
-pub use servers::{Connection, Node, Redis, Topology};
+pub use connection::Connection;
+pub use server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config, knows_sharded};
+pub use servers::{Node, Redis, Topology};
 pub use slots::slot_of;
 
 /// How long producers' numbers and idempotency keys are remembered at least.
