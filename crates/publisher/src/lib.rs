@@ -34,8 +34,9 @@
 //! When the queue is full, something gives way and is counted ([`Publisher::stats`],
 //! `crewcast_publisher_dropped_total{reason}`): first the oldest event whose type ends in `_progress`, then the
 //! oldest of the others, and starts and ends only when nothing else is left. Starts and ends are `boot`, `done`,
-//! the terminal types of the channel's namespace, and types that end in `_start`, `_started`, `_end`, `_ended`,
-//! `_completed` or `_failed`. Events on their way do not give way. [`DropPolicy::Newest`] turns *oldest* around.
+//! the terminal types of the channel's namespace, and types that end in `_start`, `_started` or `_created`, or in `_end`,
+//! `_ended`, `_completed`, `_failed`, `_cancelled`, `_deleted` or `_removed`. Events on their way do not give way.
+//! [`DropPolicy::Newest`] turns *oldest* around.
 //!
 //! # A spool on disk
 //! With [`Builder::spool`] what would give way in a full queue goes to files in a directory instead, and so does what
@@ -90,8 +91,14 @@ pub use append::{
     random_half,
 };
 pub use builder::{Builder, ConnectError};
-pub use crewcast_events::catalog::{Outcome, run::RunOutcome};
-pub use emit::{MissionEmitter, RunEmitter, ToolCall, ToolEmitter};
+pub use crewcast_events::{
+    catalog::{self, Outcome, run::RunOutcome},
+    timestamp,
+};
+pub use emit::{
+    AgentEmitter, ExecutionEmitter, HubEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, MissionEmitter,
+    RunEmitter, RunningTask, StreamEmitter, TaskEmitter, TaskHandle, ToolCall, ToolEmitter, TrackingEmitter,
+};
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
 pub use publisher::{PublishError, Publisher, Unsent};
