@@ -25,6 +25,26 @@
 //! # }
 //! ```
 //!
+//! # Emitters
+//! Each has a method for each event type of its channel, and an example in `examples/`. What they write stands in
+//! [`catalog`]. State documents are set and removed in the same atomic step as their event, so that a snapshot of the
+//! state and the events behind it have no seam.
+//!
+//! | emitter | channel | state documents |
+//! |---|---|---|
+//! | [`Publisher::tools`] | `graph:<crew>` | |
+//! | [`Publisher::run`] | `run:<run>` | |
+//! | [`Publisher::mission`] | `mission:<crew>` | |
+//! | [`Publisher::stream`] | `stream:<stream>` | |
+//! | [`Publisher::hub`] | `hub:<org>` | |
+//! | [`Publisher::tracking`] | `tracking:<org>` | |
+//! | [`Publisher::agents`] | `agents:<org>` | each agent, until it is deleted |
+//! | [`Publisher::tasks`] | `tasks:<org>` | each task that is going on |
+//! | [`Publisher::knowledge`] | `knowledge:<org>` | the graph's size |
+//! | [`Publisher::metrics`] | `metrics:<org>` | the newest figures of each set |
+//!
+//! [`TaskEmitter::run`] tells a task around a future: started, progress, completed or failed.
+//!
 //! # What happens to an event
 //! Emitting puts it into a bounded queue and returns: it never waits and never fails the caller's work. A
 //! background task sends what has gathered per channel in one step, many channels at the same time, and repeats
@@ -62,8 +82,9 @@
 //! is spilled stands in memory, some 50 bytes per event; opening a spool reads it whole.
 //!
 //! # Whose crew
-//! With [`Builder::org`] a crew or run is registered for the org before its first event through an emitter. What
-//! belongs to another org is not written to: such events are dropped with the reason `not_owner`.
+//! With [`Builder::org`] a crew, run or stream is registered for the org before its first event through an emitter. What
+//! belongs to another org is not written to: such events are dropped with the reason `not_owner`. The channels of an org
+//! are named by it and need no registration.
 //!
 //! # Without Redis
 //! [`Builder::connect_http`] publishes through a gateway with a token. [`Builder::with_transport`] takes anything
