@@ -79,7 +79,7 @@ async fn a_future_that_is_dropped_was_cancelled() {
             begun.send(()).unwrap();
             std::future::pending::<Result<(), Infallible>>().await
         };
-        let spawned = tokio::spawn(async move { tasks.run(task(), work).await });
+        let spawned = tokio::spawn(tasks.run(task(), work));
         has_begun.await.unwrap();
         spawned.abort();
         assert!(spawned.await.unwrap_err().is_cancelled());

@@ -57,31 +57,35 @@ impl TaskEmitter {
 
     /// Runs `work` as a task, and answers what it answers: `task_started`, what it tells by its [`TaskHandle`], and then
     /// `task_completed`, or `task_failed` with the error's text. A panic is told as a failure with its text, and goes on;
-    /// a future that is dropped before its end has failed as `cancelled`.
+    /// a future that is dropped before its end has failed as `cancelled`. Nothing is told before the future is polled.
     ///
     /// # Errors
     /// Those of `work`.
-    pub async fn run<T, E: Display, F: Future<Output = Result<T, E>>>(
-        &self,
-        task: Task,
-        work: impl FnOnce(TaskHandle) -> F,
-    ) -> Result<T, E> {
-        let running = self.start(task);
-        let handle = running.handle();
-        // Nothing of what the panic may have left half done is looked at: it goes on from here.
-        let done = AssertUnwindSafe(async move { work(handle).await }).catch_unwind().await;
-        match done {
-            Ok(Ok(value)) => {
-                running.complete();
-                Ok(value)
-            }
-            Ok(Err(error)) => {
-                running.fail(&error.to_string());
-                Err(error)
-            }
-            Err(panic) => {
-                running.fail(&panic_text(&*panic));
-                std::panic::resume_unwind(panic)
+    pub fn run<T, E, F, W>(&self, task: Task, work: W) -> impl Future<Output = Result<T, E>> + use<T, E, F, W>
+    where
+        E: Display,
+        F: Future<Output = Result<T, E>>,
+        W: FnOnce(TaskHandle) -> F,
+    {
+        let emitter = self.clone();
+        async move {
+            let running = emitter.start(task);
+            let handle = running.handle();
+            // Nothing of what the panic may have left half done is looked at: it goes on from here.
+            let done = AssertUnwindSafe(async move { work(handle).await }).catch_unwind().await;
+            match done {
+                Ok(Ok(value)) => {
+                    running.complete();
+                    Ok(value)
+                }
+                Ok(Err(error)) => {
+                    running.fail(&error.to_string());
+                    Err(error)
+                }
+                Err(panic) => {
+                    running.fail(&panic_text(&*panic));
+                    std::panic::resume_unwind(panic)
+                }
             }
         }
     }
