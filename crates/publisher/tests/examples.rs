@@ -18,6 +18,9 @@ use serde_json::{Value, json};
 
 use crate::support::{RedisServer, events, eyes, state};
 
+#[path = "../examples/crew.rs"]
+#[allow(dead_code)]
+mod crew;
 #[path = "../examples/forge.rs"]
 #[allow(dead_code)]
 mod forge;
@@ -46,6 +49,19 @@ fn timeless(document: &Value) -> Value {
     let at = document.as_object_mut().unwrap().remove("timestamp").unwrap();
     assert!(timestamp::parse(at.as_str().unwrap()).is_some(), "{at}");
     document
+}
+
+#[tokio::test]
+async fn a_crew_tells_its_run_its_tool_and_its_mission() {
+    let server = RedisServer::start();
+    crew::produce(&server.url()).await.unwrap();
+    let events = async |name: &str| events(&server, name).await;
+    assert_eq!(types(&events("run:r1").await), ["boot", "agent_start", "agent_end", "done"]);
+    let tool = ["tool_start", "tool_progress", "tool_progress", "tool_progress", "tool_end"];
+    assert_eq!(types(&events("graph:abc").await), tool);
+    let mission = events("mission:abc").await;
+    let statuses: Vec<&Value> = mission.iter().map(|event| &event["payload"]["status"]).collect();
+    assert_eq!(statuses, ["busy", "available"]);
 }
 
 #[tokio::test]
