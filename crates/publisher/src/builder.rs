@@ -12,6 +12,7 @@ use crate::{
     redis::{Redis, RedisSetupError, RedisTransport, Sharded, Tls, WaitReplicas},
     spool::{self, Spool, SpoolError},
     tally::Tally,
+    window::{ResendWindow, Window},
 };
 
 /// What a publisher's connections are called in `CLIENT LIST`.
@@ -53,6 +54,7 @@ pub struct Builder {
     max_event_bytes: usize,
     spool: Option<PathBuf>,
     spool_bytes: u64,
+    resend: ResendWindow,
 }
 
 impl Default for Builder {
@@ -72,6 +74,7 @@ impl Default for Builder {
             max_event_bytes: MAX_EVENT_BYTES,
             spool: None,
             spool_bytes: spool::DEFAULT_BYTES,
+            resend: ResendWindow::default(),
         }
     }
 }
@@ -171,6 +174,13 @@ impl Builder {
         self
     }
 
+    /// How much of what was confirmed is kept, to be sent again when a failover has lost it. Over HTTP nothing is: that
+    /// a failover has lost something shows in Redis' answers only.
+    pub fn resend_window(mut self, window: ResendWindow) -> Self {
+        self.resend = window;
+        self
+    }
+
     /// Publishes to the Redis at `url`: `redis://`, `rediss://` or `unix://` for one server,
     /// `redis+sentinel://host,host/<master>`, `redis+cluster://host,host`. Waits for a first sign of life, some
     /// seconds at most.
@@ -200,8 +210,9 @@ impl Builder {
     /// [`ConnectError`] when the URL or the token makes no sense. A gateway that does not answer is none:
     /// events wait for it.
     #[cfg(feature = "http")]
-    pub fn connect_http(self, url: &str, token: &str) -> Result<Publisher, ConnectError> {
+    pub fn connect_http(mut self, url: &str, token: &str) -> Result<Publisher, ConnectError> {
         let transport = crate::http::HttpTransport::new(url, token)?;
+        self.resend = ResendWindow::NONE;
         self.try_with_transport(Arc::new(transport))
     }
 
@@ -234,6 +245,7 @@ impl Builder {
     }
 
     fn start(self, transport: Arc<dyn Transport>, queue: Queue, tally: Arc<Tally>) -> Publisher {
-        Publisher::start(transport, queue, tally, self.org, self.namespaces, self.max_event_bytes)
+        let window = Window::new(self.resend);
+        Publisher::start(transport, queue, tally, window, self.org, self.namespaces, self.max_event_bytes)
     }
 }

@@ -58,6 +58,18 @@
 //! `_ended`, `_completed`, `_failed`, `_cancelled`, `_deleted` or `_removed`. Events on their way do not give way.
 //! [`DropPolicy::Newest`] turns *oldest* around.
 //!
+//! # A failover that loses what was confirmed
+//! Redis confirms before its replicas have an event. When one of them takes the master's place without it, the publisher
+//! notices with the channel's next event: the log asks for a number below. What was confirmed in the last seconds
+//! ([`ResendWindow`]) is then sent again first, as the same events, in order, and once; where nobody else has written to the
+//! channel meanwhile, under the very ids. It is counted as `crewcast_publisher_resent_total`; what is kept no longer is
+//! counted as dropped, `lost_by_redis`, and so is what was confirmed last before a log that knows nothing of the publisher any
+//! more: it was flushed, or all that the publisher had written to it is lost, which look alike, so nothing is sent again.
+//!
+//! Not healed: what is lost while nothing more is emitted to the channel, behind [`Publisher::close`] above all; what a
+//! process that ended had confirmed, spool or not, since confirmed events have left it; events over HTTP, whose gateway does
+//! not tell. [`Builder::wait_replicas`] has replicas have an event before it counts as published.
+//!
 //! # A spool on disk
 //! With [`Builder::spool`] what would give way in a full queue goes to files in a directory instead, and so does what
 //! [`Publisher::close`], or dropping the last clone, finds unsent. It is sent as soon as it is possible, by this publisher
@@ -95,6 +107,7 @@ mod backoff;
 mod builder;
 mod claims;
 mod emit;
+mod heal;
 #[cfg(feature = "http")]
 mod http;
 mod lane;
@@ -105,6 +118,7 @@ mod redis;
 mod spool;
 mod tally;
 mod trace;
+mod window;
 mod worker;
 
 pub use append::{
@@ -131,3 +145,4 @@ pub use redis::{
 };
 pub use spool::SpoolError;
 pub use tally::Stats;
+pub use window::ResendWindow;

@@ -18,6 +18,7 @@ use crate::{
     rank::Rank,
     redis::MAX_STATE_KEY,
     tally::{Reason, Stats, Tally},
+    window::Window,
     worker::Worker,
 };
 
@@ -108,12 +109,14 @@ impl Publisher {
         transport: Arc<dyn Transport>,
         queue: Queue,
         tally: Arc<Tally>,
+        window: Window,
         org: Option<String>,
         namespaces: Namespaces,
         max_event_bytes: usize,
     ) -> Self {
         let queue = Arc::new(queue);
-        let worker = Worker { queue: queue.clone(), transport, tally: tally.clone(), directory: Directory::default() };
+        let worker =
+            Worker { queue: queue.clone(), transport, tally: tally.clone(), window, directory: Directory::default() };
         let task = Mutex::new(Some(tokio::spawn(worker.run())));
         Self { inner: Arc::new(Inner { queue, tally, org, namespaces, max_event_bytes, task }) }
     }
@@ -231,7 +234,8 @@ impl Publisher {
 
     /// Takes no more events in, sends what is queued and spooled for at most `timeout`, ends the background task,
     /// brings what was not confirmed to the spool, if there is one, and answers what is kept and what is not. Concerns
-    /// all clones; events emitted afterwards are counted as dropped.
+    /// all clones; events emitted afterwards are counted as dropped. What a failover loses afterwards of the confirmed
+    /// is sent again by nobody ([`Builder::wait_replicas`]).
     pub async fn close(&self, timeout: Duration) -> Unsent {
         self.inner.queue.close();
         let _ = tokio::time::timeout(timeout, self.inner.queue.empty()).await;

@@ -8,6 +8,8 @@ mod failover;
 #[cfg(feature = "http")]
 mod http;
 mod publisher;
+mod resend;
+mod resend_model;
 mod spool;
 mod spool_trouble;
 mod support;

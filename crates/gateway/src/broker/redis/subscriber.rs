@@ -76,6 +76,8 @@ impl Drop for Running {
 
 /// Changes of the links' wanted sets that wait to be confirmed.
 type Changes = Vec<(Arc<NodeLink>, u64)>;
+/// Channels by the link where they belong.
+type ByLink = Vec<(Arc<NodeLink>, Vec<Channel>)>;
 
 impl Routes {
     /// Wants channels on the links where they belong; `None` while that is not known of all.
@@ -105,11 +107,7 @@ impl Routes {
     }
 
     /// Channels by the link of the server that holds them, and those that nobody holds.
-    fn by_link(
-        &self,
-        channels: impl Iterator<Item = Channel>,
-        names: &Names,
-    ) -> (Vec<(Arc<NodeLink>, Vec<Channel>)>, Vec<Channel>) {
+    fn by_link(&self, channels: impl Iterator<Item = Channel>, names: &Names) -> (ByLink, Vec<Channel>) {
         let mut placed: BTreeMap<&str, Vec<Channel>> = BTreeMap::new();
         let mut unplaced = Vec::new();
         for channel in channels {
