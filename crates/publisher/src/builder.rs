@@ -80,7 +80,7 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The tenant. Crews and runs are then registered for it before their first event through an emitter; the
+    /// The tenant. Crews, runs and streams are then registered for it before their first event through an emitter; the
     /// events of one that belongs to another org are dropped. Without, nothing is registered.
     pub fn org(mut self, org: impl Into<String>) -> Self {
         self.org = Some(org.into());

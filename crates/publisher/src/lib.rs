@@ -25,6 +25,26 @@
 //! # }
 //! ```
 //!
+//! # Emitters
+//! Each has a method for each event type of its channel, and an example in `examples/`. What they write stands in
+//! [`catalog`]. State documents are set and removed in the same atomic step as their event, so that a snapshot of the
+//! state and the events behind it have no seam.
+//!
+//! | emitter | channel | state documents |
+//! |---|---|---|
+//! | [`Publisher::tools`] | `graph:<crew>` | |
+//! | [`Publisher::run`] | `run:<run>` | |
+//! | [`Publisher::mission`] | `mission:<crew>` | |
+//! | [`Publisher::stream`] | `stream:<stream>` | |
+//! | [`Publisher::hub`] | `hub:<org>` | |
+//! | [`Publisher::tracking`] | `tracking:<org>` | |
+//! | [`Publisher::agents`] | `agents:<org>` | each agent, until it is deleted |
+//! | [`Publisher::tasks`] | `tasks:<org>` | each task that is going on |
+//! | [`Publisher::knowledge`] | `knowledge:<org>` | the graph's size |
+//! | [`Publisher::metrics`] | `metrics:<org>` | the newest figures of each set |
+//!
+//! [`TaskEmitter::run`] tells a task around a future: started, progress, completed or failed.
+//!
 //! # What happens to an event
 //! Emitting puts it into a bounded queue and returns: it never waits and never fails the caller's work. A
 //! background task sends what has gathered per channel in one step, many channels at the same time, and repeats
@@ -34,8 +54,9 @@
 //! When the queue is full, something gives way and is counted ([`Publisher::stats`],
 //! `crewcast_publisher_dropped_total{reason}`): first the oldest event whose type ends in `_progress`, then the
 //! oldest of the others, and starts and ends only when nothing else is left. Starts and ends are `boot`, `done`,
-//! the terminal types of the channel's namespace, and types that end in `_start`, `_started`, `_end`, `_ended`,
-//! `_completed` or `_failed`. Events on their way do not give way. [`DropPolicy::Newest`] turns *oldest* around.
+//! the terminal types of the channel's namespace, and types that end in `_start`, `_started` or `_created`, or in `_end`,
+//! `_ended`, `_completed`, `_failed`, `_cancelled`, `_deleted` or `_removed`. Events on their way do not give way.
+//! [`DropPolicy::Newest`] turns *oldest* around.
 //!
 //! # A failover that loses what was confirmed
 //! Redis confirms before its replicas have an event. When one of them takes the master's place without it, the publisher
@@ -73,8 +94,9 @@
 //! is spilled stands in memory, some 50 bytes per event; opening a spool reads it whole.
 //!
 //! # Whose crew
-//! With [`Builder::org`] a crew or run is registered for the org before its first event through an emitter. What
-//! belongs to another org is not written to: such events are dropped with the reason `not_owner`.
+//! With [`Builder::org`] a crew, run or stream is registered for the org before its first event through an emitter. What
+//! belongs to another org is not written to: such events are dropped with the reason `not_owner`. The channels of an org
+//! are named by it and need no registration.
 //!
 //! # Without Redis
 //! [`Builder::connect_http`] publishes through a gateway with a token. [`Builder::with_transport`] takes anything
@@ -104,8 +126,14 @@ pub use append::{
     random_half,
 };
 pub use builder::{Builder, ConnectError};
-pub use crewcast_events::catalog::{Outcome, run::RunOutcome};
-pub use emit::{MissionEmitter, RunEmitter, ToolCall, ToolEmitter};
+pub use crewcast_events::{
+    catalog::{self, Outcome, run::RunOutcome},
+    timestamp,
+};
+pub use emit::{
+    AgentEmitter, ExecutionEmitter, HubEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, MissionEmitter,
+    RunEmitter, RunningTask, StreamEmitter, TaskEmitter, TaskHandle, ToolCall, ToolEmitter, TrackingEmitter,
+};
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
 pub use publisher::{PublishError, Publisher, Unsent};

@@ -28,13 +28,36 @@ impl Rank {
         let ends_in = |suffixes: &[&str]| suffixes.iter().any(|suffix| kind.ends_with(suffix));
         if ends_in(&["_progress"]) {
             Rank::Progress
-        } else if ends_in(&["_start", "_started", "_end", "_ended", "_completed", "_failed"])
+        } else if ends_in(&["_start", "_started", "_created"])
+            || ends_in(&["_end", "_ended", "_completed", "_failed", "_cancelled", "_deleted", "_removed"])
             || matches!(kind, "boot" | "done")
             || terminal.iter().any(|end| end == kind)
         {
             Rank::Boundary
         } else {
             Rank::Other
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn starts_and_ends_of_every_dialect_stay() {
+        let rank = |kind| Rank::of(kind, &["over".to_owned()]);
+        for kind in ["tool_progress", "task_progress", "goal_progress"] {
+            assert_eq!(rank(kind), Rank::Progress, "{kind}");
+        }
+        for kind in ["tool_start", "tool_end", "boot", "done", "over", "execution_started", "execution_failed"] {
+            assert_eq!(rank(kind), Rank::Boundary, "{kind}");
+        }
+        for kind in ["agent_created", "agent_deleted", "agent_removed", "task_cancelled", "learning_cycle_completed"] {
+            assert_eq!(rank(kind), Rank::Boundary, "{kind}");
+        }
+        for kind in ["signal", "node_executed", "agent_status", "progress", "created", "system_metrics"] {
+            assert_eq!(rank(kind), Rank::Other, "{kind}");
         }
     }
 }

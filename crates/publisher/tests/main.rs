@@ -3,6 +3,7 @@
 mod append;
 mod claim;
 mod emitters;
+mod examples;
 mod failover;
 #[cfg(feature = "http")]
 mod http;
@@ -12,6 +13,7 @@ mod resend_model;
 mod spool;
 mod spool_trouble;
 mod support;
+mod tasks;
 mod topologies;
 #[cfg(feature = "otel")]
 mod trace;

@@ -1,25 +1,30 @@
-//! Emitters: the catalog of the crew dialect as methods. None of them waits or fails.
+//! Emitters: the catalog of each dialect as methods. None of them waits or fails.
 
+mod forge;
+mod hub;
 mod mission;
 mod run;
+mod stream;
+mod target;
 mod tools;
+mod tracking;
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use crewcast_events::{Body, Channel, Kind, catalog::Object};
+use crewcast_events::catalog::Object;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{
-    append::{Claim, Entry},
-    lane::Claims,
-    publisher::Publisher,
-    tally::Reason,
-};
+use crate::publisher::Publisher;
+use target::Target;
 
+pub use forge::{AgentEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, RunningTask, TaskEmitter, TaskHandle};
+pub use hub::HubEmitter;
 pub use mission::MissionEmitter;
 pub use run::RunEmitter;
+pub use stream::{ExecutionEmitter, StreamEmitter};
 pub use tools::{ToolCall, ToolEmitter};
+pub use tracking::TrackingEmitter;
 
 impl Publisher {
     /// Emits the tool calls of one agent of a crew on `graph:<crew>`.
@@ -36,51 +41,63 @@ impl Publisher {
     pub fn mission(&self, crew: &str) -> MissionEmitter {
         MissionEmitter::new(self, crew)
     }
-}
 
-/// One channel that an emitter writes to.
-#[derive(Clone)]
-struct Target {
-    publisher: Publisher,
-    channel: Option<Channel>,
-    claims: Claims,
-}
-
-impl Target {
-    /// The channel `<namespace>:<id>`. The ids are claimed when the publisher has an org.
-    fn new(publisher: &Publisher, namespace: &str, id: &str, ids: &[(Kind, &str, Option<&str>)]) -> Self {
-        let claims = publisher.inner().org.as_ref().map(|org| {
-            let claim = |&(kind, id, crew): &(Kind, &str, Option<&str>)| Claim {
-                kind,
-                id: id.to_owned(),
-                org: org.clone(),
-                crew: crew.map(str::to_owned),
-            };
-            ids.iter().map(claim).collect::<Arc<[Claim]>>()
-        });
-        Self { publisher: publisher.clone(), channel: Channel::new(namespace, id).ok(), claims }
+    /// Emits the executions of one agent stream on `stream:<stream>`.
+    pub fn stream(&self, stream: &str) -> StreamEmitter {
+        StreamEmitter::new(self, stream)
     }
 
-    fn emit(&self, event: &impl Serialize) {
-        let body = serde_json::to_vec(event).ok().and_then(|bytes| Body::parse(bytes).ok());
-        match (&self.channel, body) {
-            (Some(channel), Some(body)) => {
-                // Too large is counted, as everything is that an emitter cannot send.
-                let _ = self.publisher.push_logged(channel, Entry::new(body), self.claims.clone());
-            }
-            _ => {
-                let why = "the id is not 1 to 128 characters of [A-Za-z0-9._-], or the event is no JSON";
-                self.publisher.inner().tally.dropped(Reason::Invalid, 1, why);
-            }
-        }
+    /// Emits the agent, task, system, module, learning and error events of an org on `hub:<org>`.
+    pub fn hub(&self, org: &str) -> HubEmitter {
+        HubEmitter::new(self, org)
+    }
+
+    /// Emits what an org's agents are doing and who works with whom on `tracking:<org>`.
+    pub fn tracking(&self, org: &str) -> TrackingEmitter {
+        TrackingEmitter::new(self, org)
+    }
+
+    /// Emits the agents of an org on `agents:<org>`, and keeps a state document of each.
+    pub fn agents(&self, org: &str) -> AgentEmitter {
+        AgentEmitter::new(self, org)
+    }
+
+    /// Emits the tasks of an org on `tasks:<org>`, and keeps a state document of each that is going on.
+    pub fn tasks(&self, org: &str) -> TaskEmitter {
+        TaskEmitter::new(self, org)
+    }
+
+    /// Emits changes of an org's knowledge graph on `knowledge:<org>`, and keeps its size as a state document.
+    pub fn knowledge(&self, org: &str) -> KnowledgeEmitter {
+        KnowledgeEmitter::new(self, org)
+    }
+
+    /// Emits the metrics of an org on `metrics:<org>`, and keeps the newest of each set as a state document.
+    pub fn metrics(&self, org: &str) -> MetricsEmitter {
+        MetricsEmitter::new(self, org)
     }
 }
 
 /// What the caller passes as parameters, as an object: anything else becomes its `value`.
 fn object(value: &(impl Serialize + ?Sized)) -> Object {
-    match serde_json::to_value(value) {
-        Ok(Value::Object(object)) => object,
-        Ok(Value::Null) | Err(_) => Object::new(),
-        Ok(other) => Object::from_iter([("value".to_owned(), other)]),
+    match value_of(value) {
+        Value::Object(object) => object,
+        Value::Null => Object::new(),
+        other => Object::from_iter([("value".to_owned(), other)]),
     }
+}
+
+/// What the caller passes, as JSON; null when it cannot be written as such.
+fn value_of(value: &(impl Serialize + ?Sized)) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+/// Brings a share inside 0 to `most`. What is no number is nothing.
+fn within(share: f64, most: f64) -> f64 {
+    if share.is_nan() { 0.0 } else { share.clamp(0.0, most) }
+}
+
+/// Whole milliseconds of a duration.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -7,12 +7,14 @@ mod stages;
 mod transports;
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
 use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls};
+use serde_json::Value;
 
 pub use crewcast_test_servers::RedisServer;
 #[cfg(feature = "http")]
@@ -58,6 +60,19 @@ pub async fn log(server: &RedisServer, name: &str) -> Vec<String> {
     let mut redis = eyes(server).await;
     let key = Keys::default().log(&channel(name));
     redis::cmd("LRANGE").arg(key).arg(0).arg(-1).query_async(&mut redis).await.unwrap()
+}
+
+/// A channel's log as JSON.
+pub async fn events(server: &RedisServer, name: &str) -> Vec<Value> {
+    log(server, name).await.iter().map(|message| serde_json::from_str(message).unwrap()).collect()
+}
+
+/// What a channel's state holds.
+pub async fn state(server: &RedisServer, name: &str) -> BTreeMap<String, Value> {
+    let mut redis = eyes(server).await;
+    let key = Keys::default().state(&channel(name));
+    let documents: BTreeMap<String, String> = redis::cmd("HGETALL").arg(key).query_async(&mut redis).await.unwrap();
+    documents.into_iter().map(|(key, document)| (key, serde_json::from_str(&document).unwrap())).collect()
 }
 
 /// Asserts that a log's ids count on from each other without a hole.

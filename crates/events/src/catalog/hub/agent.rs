@@ -1,0 +1,83 @@
+//! Agents of the hub: created, changed, measured, removed.
+
+use serde::{Deserialize, Serialize};
+
+/// `agent_created`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Created {
+    pub agent: Agent,
+}
+
+/// An agent as it begins.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Agent {
+    pub id: String,
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub capabilities: Vec<Capability>,
+    /// RFC 3339.
+    pub created_at: String,
+}
+
+/// What an agent can do.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Capability {
+    pub name: String,
+    /// 0 to 1.
+    pub proficiency: f64,
+    pub learning_rate: f64,
+}
+
+/// `agent_status_changed`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StatusChanged {
+    pub agent_id: String,
+    pub old_status: String,
+    pub new_status: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+}
+
+/// `agent_performance_updated`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct PerformanceUpdated {
+    pub agent_id: String,
+    pub metrics: Performance,
+}
+
+/// How an agent performs.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Performance {
+    pub tasks_completed: u64,
+    /// 0 to 1.
+    pub success_rate: f64,
+    pub average_response_time_ms: f64,
+    /// How many capabilities have improved.
+    pub capability_improvements: u64,
+}
+
+/// `agent_removed`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Removed {
+    pub agent_id: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub cleanup_summary: Option<Cleanup>,
+}
+
+/// What became of what an agent had.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Cleanup {
+    pub tasks_reassigned: u64,
+    pub data_removed: bool,
+}

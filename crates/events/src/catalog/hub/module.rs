@@ -1,0 +1,36 @@
+//! Modules of the hub and what passes between them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// `module_status_changed`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StatusChanged {
+    pub module: String,
+    pub old_status: String,
+    pub new_status: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    pub affected_functions: Vec<String>,
+}
+
+/// `inter_module_message`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Message {
+    pub from_module: String,
+    pub to_module: String,
+    pub message_type: String,
+    pub payload: Value,
+}
+
+/// `coordination_event`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Coordination {
+    pub event_type: String,
+    pub module: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub details: Option<Value>,
+}

@@ -1,0 +1,68 @@
+//! Execution events of one agent stream on `stream:<stream>`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::Object;
+
+/// One event of an execution: `type`, `stream_id`, `execution_id`, `timestamp` and, by type, `data`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct StreamEvent {
+    #[serde(flatten)]
+    pub kind: StreamKind,
+    pub stream_id: String,
+    pub execution_id: String,
+    pub timestamp: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub traceparent: Option<String>,
+}
+
+/// What happened in the execution.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", content = "data", rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum StreamKind {
+    ExecutionStarted {
+        input_data: Value,
+    },
+    ExecutionCompleted {
+        output: Value,
+    },
+    ExecutionFailed {
+        error: String,
+    },
+    /// It waits at a node, for a decision from outside.
+    ExecutionPaused {
+        node_id: String,
+        reason: String,
+    },
+    ExecutionResumed {
+        node_id: String,
+        decision: Value,
+    },
+    NodeExecuted {
+        node_id: String,
+        duration_ms: u64,
+        output: Value,
+    },
+    GoalProgress {
+        /// 0 to 1.
+        progress: f64,
+        /// Each criterion's state, by name.
+        criteria_status: Object,
+    },
+    GoalAchieved {
+        final_status: Value,
+    },
+    /// A value that was not there is null.
+    StateChanged {
+        key: String,
+        old_value: Value,
+        new_value: Value,
+    },
+    ConstraintViolation {
+        constraint: String,
+        message: String,
+    },
+}

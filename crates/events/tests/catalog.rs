@@ -1,0 +1,115 @@
+//! The catalog against `tests/golden/catalog`, which other languages read as well: one line for each event type, with
+//! every field that it can have, as a line of `POST /api/v1/publish`.
+
+use std::collections::BTreeSet;
+
+use crewcast_events::{
+    Body, Channel, Namespaces,
+    catalog::{
+        forge::{agents::AgentEvent, knowledge::KnowledgeEvent, metrics::MetricsEvent, tasks::TaskEvent},
+        hub::HubEvent,
+        mission::Signal,
+        run::RunEvent,
+        stream::StreamEvent,
+        tool::ToolEvent,
+        tracking::TrackingEvent,
+    },
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    channel: Channel,
+    #[serde(borrow)]
+    event: &'a RawValue,
+}
+
+/// Reads the event as its type and writes it again.
+fn written_again(namespace: &str, event: &str) -> Value {
+    fn by<T: DeserializeOwned + Serialize>(event: &str) -> Value {
+        let typed: T = serde_json::from_str(event).unwrap_or_else(|error| panic!("{error}: {event}"));
+        serde_json::to_value(typed).unwrap()
+    }
+    match namespace {
+        "graph" => by::<ToolEvent>(event),
+        "mission" => by::<Signal>(event),
+        "run" => by::<RunEvent>(event),
+        "stream" => by::<StreamEvent>(event),
+        "hub" => by::<HubEvent>(event),
+        "tracking" => by::<TrackingEvent>(event),
+        "agents" => by::<AgentEvent>(event),
+        "tasks" => by::<TaskEvent>(event),
+        "knowledge" => by::<KnowledgeEvent>(event),
+        "metrics" => by::<MetricsEvent>(event),
+        other => panic!("no catalog for {other}"),
+    }
+}
+
+/// Holds a golden file against the catalog and against `types`: `<namespace> <type> <type> …`, a line each.
+fn agrees(golden: &str, types: &str) {
+    let mut seen = BTreeSet::new();
+    for line in golden.lines() {
+        let Line { channel, event } = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let event = event.get();
+        let body = Body::parse(event.as_bytes().to_vec()).unwrap();
+        assert!(Namespaces::default().of(&channel).is_some(), "{channel}");
+        assert_eq!(written_again(channel.namespace(), event), serde_json::from_str::<Value>(event).unwrap());
+        let kind = format!("{} {}", channel.namespace(), body.kind());
+        assert!(seen.insert(kind.clone()), "{kind} stands there twice");
+    }
+    let expected: BTreeSet<String> = types
+        .lines()
+        .filter_map(|line| line.trim().split_once(' '))
+        .flat_map(|(namespace, types)| types.split(' ').map(move |kind| format!("{namespace} {kind}")))
+        .collect();
+    assert_eq!(seen, expected);
+}
+
+#[test]
+fn crew() {
+    agrees(
+        include_str!("../../../tests/golden/catalog/crew.jsonl"),
+        "graph tool_start tool_progress tool_end
+         mission signal
+         run boot agent_start agent_end task_start task_end error done",
+    );
+}
+
+#[test]
+fn stream() {
+    agrees(
+        include_str!("../../../tests/golden/catalog/stream.jsonl"),
+        "stream execution_started execution_completed execution_failed execution_paused execution_resumed
+         stream node_executed goal_progress goal_achieved state_changed constraint_violation",
+    );
+}
+
+#[test]
+fn hub() {
+    agrees(
+        include_str!("../../../tests/golden/catalog/hub.jsonl"),
+        "hub agent_created agent_status_changed agent_performance_updated agent_removed
+         hub task_created task_assigned task_started task_progress task_completed task_failed task_cancelled
+         hub hive_status_update system_alert resource_alert
+         hub module_status_changed inter_module_message coordination_event
+         hub learning_cycle_started learning_cycle_completed error_occurred",
+    );
+}
+
+#[test]
+fn tracking() {
+    agrees(include_str!("../../../tests/golden/catalog/tracking.jsonl"), "tracking agent_status agent_collaboration");
+}
+
+#[test]
+fn forge() {
+    agrees(
+        include_str!("../../../tests/golden/catalog/forge.jsonl"),
+        "agents agent_created status_changed agent_deleted
+         tasks task_started task_progress task_completed task_failed
+         knowledge node_added edge_added knowledge_updated
+         metrics system_metrics task_metrics agent_metrics custom_metrics",
+    );
+}

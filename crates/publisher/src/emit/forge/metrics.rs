@@ -1,0 +1,51 @@
+//! Metrics of an org on `metrics:<org>`.
+
+use crewcast_events::{
+    catalog::forge::metrics::{MetricSet, MetricsEvent},
+    timestamp,
+};
+use serde::Serialize;
+
+use super::{Target, object};
+use crate::{publisher::Publisher, trace};
+
+/// Emits the metrics of an org. Figures are an object of the producer's; anything else stands in one as its `value`.
+/// Each call tells a whole set, and replaces its state document; figures without a `timestamp` get one. Cheap enough to
+/// clone.
+#[derive(Clone)]
+pub struct MetricsEmitter {
+    target: Target,
+}
+
+impl MetricsEmitter {
+    pub(in crate::emit) fn new(publisher: &Publisher, org: &str) -> Self {
+        Self { target: Target::of_org(publisher, "metrics", org) }
+    }
+
+    /// Figures of the machines.
+    pub fn system(&self, figures: &(impl Serialize + ?Sized)) {
+        self.emit(MetricSet::System, figures);
+    }
+
+    /// Figures of the tasks.
+    pub fn tasks(&self, figures: &(impl Serialize + ?Sized)) {
+        self.emit(MetricSet::Tasks, figures);
+    }
+
+    /// Figures of the agents.
+    pub fn agents(&self, figures: &(impl Serialize + ?Sized)) {
+        self.emit(MetricSet::Agents, figures);
+    }
+
+    /// Figures of the application's own.
+    pub fn custom(&self, figures: &(impl Serialize + ?Sized)) {
+        self.emit(MetricSet::Custom, figures);
+    }
+
+    fn emit(&self, set: MetricSet, figures: &(impl Serialize + ?Sized)) {
+        let (mut figures, timestamp) = (object(figures), timestamp::now());
+        figures.entry("timestamp").or_insert_with(|| timestamp.clone().into());
+        let event = MetricsEvent { kind: set.kind(figures.clone()), timestamp, traceparent: trace::parent() };
+        self.target.emit_setting(&event, set.key(), &figures);
+    }
+}

@@ -1,0 +1,155 @@
+//! Tasks of an org on `tasks:<org>`.
+
+use std::{any::Any, fmt::Display, panic::AssertUnwindSafe, time::Duration};
+
+use crewcast_events::catalog::{
+    Frame,
+    forge::tasks::{Task, TaskEvent, TaskKind, TaskNow, TaskStatus},
+};
+use futures_util::FutureExt;
+use serde_json::Value;
+
+use super::{RunningTask, Target, TaskHandle, frame, millis, stamped, within};
+use crate::{publisher::Publisher, trace};
+
+/// Most bytes of an error's text; what is longer is cut.
+pub const MAX_ERROR_TEXT: usize = 8 * 1024;
+
+/// Emits an org's tasks. Cheap enough to clone.
+///
+/// A task has a state document, its id being the key, from its start to its end: who comes later sees what is going on, and
+/// what has ended takes no room. What was going on in a process that died stays until somebody ends it, which any
+/// program may do by [`TaskEmitter::failed`].
+///
+/// [`TaskEmitter::run`] tells a task from beginning to end around a future:
+/// ```no_run
+/// # use crewcast_publisher::{Publisher, catalog::forge::tasks::Task};
+/// # async fn read_page(_: u32) -> std::io::Result<()> { Ok(()) }
+/// # async fn example(publisher: Publisher) -> std::io::Result<()> {
+/// let task = Task::new("t1", "Read the tide tables").of_agent("a1");
+/// let pages = publisher.tasks("acme").run(task, async |task| {
+///     for page in 1..=8 {
+///         read_page(page).await?;
+///         task.progress(f64::from(page) * 12.5, &format!("page {page} of 8"));
+///     }
+///     Ok::<_, std::io::Error>(8)
+/// });
+/// assert_eq!(pages.await?, 8);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TaskEmitter {
+    target: Target,
+    /// The span that all events belong to; none: each to the span that it is emitted in.
+    traceparent: Option<String>,
+}
+
+impl TaskEmitter {
+    pub(in crate::emit) fn new(publisher: &Publisher, org: &str) -> Self {
+        Self { target: Target::of_org(publisher, "tasks", org), traceparent: None }
+    }
+
+    /// An emitter whose events all belong to the current span.
+    pub(super) fn in_this_span(&self) -> Self {
+        Self { target: self.target.clone(), traceparent: trace::parent() }
+    }
+
+    /// Runs `work` as a task, and answers what it answers: `task_started`, what it tells by its [`TaskHandle`], and then
+    /// `task_completed`, or `task_failed` with the error's text. A panic is told as a failure with its text, and goes on;
+    /// a future that is dropped before its end has failed as `cancelled`. Nothing is told before the future is polled.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn run<T, E, F, W>(&self, task: Task, work: W) -> impl Future<Output = Result<T, E>> + use<T, E, F, W>
+    where
+        E: Display,
+        F: Future<Output = Result<T, E>>,
+        W: FnOnce(TaskHandle) -> F,
+    {
+        let emitter = self.clone();
+        async move {
+            let running = emitter.start(task);
+            let handle = running.handle();
+            // Nothing of what the panic may have left half done is looked at: it goes on from here.
+            let done = AssertUnwindSafe(async move { work(handle).await }).catch_unwind().await;
+            match done {
+                Ok(Ok(value)) => {
+                    running.complete();
+                    Ok(value)
+                }
+                Ok(Err(error)) => {
+                    running.fail(&error.to_string());
+                    Err(error)
+                }
+                Err(panic) => {
+                    running.fail(&panic_text(&*panic));
+                    std::panic::resume_unwind(panic)
+                }
+            }
+        }
+    }
+
+    /// Emits `task_started`. The task ends with [`RunningTask::complete`] or [`RunningTask::fail`], or, failed, when it is
+    /// dropped.
+    #[must_use = "dropping the task ends it"]
+    pub fn start(&self, task: Task) -> RunningTask {
+        RunningTask::start(self, task)
+    }
+
+    /// A task begins. For tasks that end in another process than they begin in; else [`TaskEmitter::start`] is simpler.
+    pub fn started(&self, task: &Task) {
+        self.set(self.frame(TaskKind::TaskStarted(task.clone())), task, 0.0, None);
+    }
+
+    /// How far a task is, 0 to 100; what lies outside is brought inside. An empty message stays out.
+    pub fn progress(&self, task: &Task, percentage: f64, message: &str) {
+        let (percentage, message) =
+            (within(percentage, 100.0), Some(message.to_owned()).filter(|text| !text.is_empty()));
+        let kind = TaskKind::TaskProgress { task: task.clone(), percentage, message: message.clone() };
+        self.set(self.frame(kind), task, percentage, message);
+    }
+
+    /// A task has ended well. A result that makes the event too large stays out; it is counted as dropped.
+    pub fn completed(&self, task: &Task, duration: Option<Duration>, result: Option<Value>) {
+        let without = result.is_some();
+        let completed = |result| {
+            let kind = TaskKind::TaskCompleted { task: task.clone(), duration_ms: duration.map(millis), result };
+            self.target.emit_removing(&self.frame(kind), &task.task_id)
+        };
+        if !completed(result) && without {
+            completed(None);
+        }
+    }
+
+    /// A task has failed. Of the error's text there are at most [`MAX_ERROR_TEXT`] bytes.
+    pub fn failed(&self, task: &Task, duration: Option<Duration>, error: &str) {
+        let error = cut(error, MAX_ERROR_TEXT).to_owned();
+        let kind = TaskKind::TaskFailed { task: task.clone(), error, duration_ms: duration.map(millis) };
+        self.target.emit_removing(&self.frame(kind), &task.task_id);
+    }
+
+    fn frame(&self, kind: TaskKind) -> TaskEvent {
+        let event = frame(kind);
+        Frame { traceparent: self.traceparent.clone().or(event.traceparent), ..event }
+    }
+
+    fn set(&self, event: TaskEvent, task: &Task, percentage: f64, message: Option<String>) {
+        let now = TaskNow { task: task.clone(), status: TaskStatus::Running, percentage, message };
+        self.target.emit_setting(&event, &task.task_id, &stamped(&event, now));
+    }
+}
+
+/// The beginning of a text, not longer than `most` bytes.
+fn cut(text: &str, most: usize) -> &str {
+    if text.len() <= most {
+        return text;
+    }
+    let end = (0..=most).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
+    &text[..end]
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.map_or_else(|| "panicked".to_owned(), |text| format!("panicked: {text}"))
+}

@@ -1,0 +1,85 @@
+//! Where an emitter's events go.
+
+use std::sync::Arc;
+
+use crewcast_events::{Body, Channel, Kind};
+use serde::Serialize;
+use serde_json::value::to_raw_value;
+
+use crate::{
+    append::{Claim, Entry, State},
+    lane::Claims,
+    publisher::{PublishError, Publisher},
+    redis::MAX_STATE_KEY,
+    tally::Reason,
+};
+
+/// One channel that an emitter writes to.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) publisher: Publisher,
+    channel: Option<Channel>,
+    claims: Claims,
+}
+
+impl Target {
+    /// The channel `<namespace>:<id>`. The ids are claimed when the publisher has an org.
+    pub(super) fn new(publisher: &Publisher, namespace: &str, id: &str, ids: &[(Kind, &str, Option<&str>)]) -> Self {
+        let claims = publisher.inner().org.as_ref().map(|org| {
+            let claim = |&(kind, id, crew): &(Kind, &str, Option<&str>)| Claim {
+                kind,
+                id: id.to_owned(),
+                org: org.clone(),
+                crew: crew.map(str::to_owned),
+            };
+            ids.iter().map(claim).collect::<Arc<[Claim]>>()
+        });
+        Self { publisher: publisher.clone(), channel: Channel::new(namespace, id).ok(), claims }
+    }
+
+    /// A channel of an org: there is nothing to claim.
+    pub(super) fn of_org(publisher: &Publisher, namespace: &str, org: &str) -> Self {
+        Self { claims: None, ..Self::new(publisher, namespace, org, &[]) }
+    }
+
+    pub(super) fn emit(&self, event: &impl Serialize) {
+        self.push(entry(event));
+    }
+
+    /// Emits, and in the same atomic step sets the document `key` of the channel's state.
+    pub(super) fn emit_setting(&self, event: &impl Serialize, key: &str, document: &impl Serialize) {
+        let document = to_raw_value(document).ok();
+        self.push(document.and_then(|document| stateful(event, key, Some(document.into()))));
+    }
+
+    /// Emits, and in the same atomic step removes the document `key` of the channel's state. Answers whether the
+    /// event was not too large.
+    pub(super) fn emit_removing(&self, event: &impl Serialize, key: &str) -> bool {
+        self.push(stateful(event, key, None))
+    }
+
+    /// Answers whether the event was not too large. Whatever cannot be sent is counted.
+    fn push(&self, entry: Option<Entry>) -> bool {
+        let (Some(channel), Some(entry)) = (&self.channel, entry) else {
+            let why = "an id is not 1 to 128 characters of [A-Za-z0-9._-] (of any kind where it only names a document), \
+                       or the event is no JSON";
+            self.publisher.inner().tally.dropped(Reason::Invalid, 1, why);
+            return true;
+        };
+        let pushed = self.publisher.push_logged(channel, entry, self.claims.clone());
+        !matches!(pushed, Err(PublishError::TooLarge { .. }))
+    }
+}
+
+fn entry(event: &impl Serialize) -> Option<Entry> {
+    let bytes = serde_json::to_vec(event).ok()?;
+    Body::parse(bytes).ok().map(Entry::new)
+}
+
+fn stateful(event: &impl Serialize, key: &str, value: Option<Arc<serde_json::value::RawValue>>) -> Option<Entry> {
+    if key.is_empty() || key.chars().count() > MAX_STATE_KEY {
+        return None;
+    }
+    let state = Some(State { key: key.to_owned(), value });
+    Some(Entry { state, ..entry(event)? })
+}

@@ -1,0 +1,36 @@
+//! What agents are doing and who works with whom, on `tracking:<org>`.
+
+use crewcast_events::{
+    catalog::tracking::{AgentCollaboration, AgentStatus, TrackingEvent, TrackingKind},
+    timestamp,
+};
+
+use super::{Target, within};
+use crate::{publisher::Publisher, trace};
+
+/// Emits the status and the collaboration of an org's agents. Cheap enough to clone.
+#[derive(Clone)]
+pub struct TrackingEmitter {
+    target: Target,
+}
+
+impl TrackingEmitter {
+    pub(super) fn new(publisher: &Publisher, org: &str) -> Self {
+        Self { target: Target::of_org(publisher, "tracking", org) }
+    }
+
+    /// What an agent is doing now. A progress that lies outside 0 to 100 is brought inside.
+    pub fn agent_status(&self, mut status: AgentStatus) {
+        status.progress = within(status.progress, 100.0);
+        self.emit(TrackingKind::AgentStatus(status));
+    }
+
+    /// One agent turns to another.
+    pub fn agent_collaboration(&self, collaboration: AgentCollaboration) {
+        self.emit(TrackingKind::AgentCollaboration(collaboration));
+    }
+
+    fn emit(&self, kind: TrackingKind) {
+        self.target.emit(&TrackingEvent { kind, timestamp: timestamp::now(), traceparent: trace::parent() });
+    }
+}
