@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     EventId,
-    scan::{Scanned, scan},
+    scan::{Scanned, has_key, scan},
 };
 
 /// Longest `type`, in characters.
@@ -133,6 +133,23 @@ impl Event {
         Self { id: None, ..self }
     }
 
+    /// What follows the opening brace of the producer's own object: of a logged event, what follows the `id` that the
+    /// log gave it. With `{` before it these are the bytes that were published.
+    pub fn tail(&self) -> &str {
+        let text = self.text();
+        let tail = match self.id {
+            // It begins exactly so.
+            Some(id) => text.strip_prefix(&format!(r#"{{"id":"{id}","#)),
+            None => text.split_once('{').map(|(_, tail)| tail),
+        };
+        tail.unwrap_or_default()
+    }
+
+    /// Whether the object has such a top-level key. Scans the event once more.
+    pub fn has_key(&self, key: &str) -> bool {
+        has_key(self.text(), key)
+    }
+
     /// The event's `type`.
     pub fn kind(&self) -> Cow<'_, str> {
         self.field(Field::Type).unwrap_or_default()
@@ -230,6 +247,27 @@ mod tests {
         assert_eq!(event.kind(), "tool_start");
         assert_eq!(event.field(Field::CrewId).as_deref(), Some("a\"b"));
         assert_eq!(event.field(Field::RunId), None);
+    }
+
+    #[test]
+    fn the_tail_is_what_the_producer_wrote() {
+        for object in [r#"{"type":"x"}"#, r#"{ "a":{"id":"7"} ,"type":"x" }"#, "{\n\"type\":\"x\"}"] {
+            let body = Body::parse(object.as_bytes()).unwrap();
+            let logged = Event::parse(body.with_id(EventId::after(None, *b"abcdef"))).unwrap();
+            assert_eq!(format!("{{{}", logged.tail()), object);
+            assert_eq!(format!(" {{{}", parse(&format!(" {object}")).unwrap().tail()), format!(" {object}"));
+        }
+        let looks_logged = parse(r#"{"id":"1-000000abcdef","type":"x"}"#).unwrap();
+        assert_eq!(looks_logged.into_live().tail(), r#""id":"1-000000abcdef","type":"x"}"#);
+    }
+
+    #[test]
+    fn keys_are_found_at_the_top_only_and_however_they_are_written() {
+        let event = parse(r#"{"type":"x","m\u0065":null,"deep":{"you":1},"a":"them"}"#).unwrap();
+        for (key, has) in [("me", true), ("you", false), ("them", false), ("deep", true), ("m", false), ("", false)] {
+            assert_eq!(event.has_key(key), has, "{key}");
+        }
+        assert!(parse(r#"{"\ud800":1,"type":"x","me":1}"#).unwrap().has_key("me"));
     }
 
     #[test]
