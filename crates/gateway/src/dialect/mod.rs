@@ -4,8 +4,11 @@
 //! [`Action`]s, and the connection carries them out. A dialect does no I/O and knows no socket, so that
 //! each is tested as a plain state machine. A new one is a file here and a line in `routes/sockets.rs`.
 
+pub mod batch;
 pub mod control;
 pub mod crew;
+pub mod hub;
+pub mod listener;
 pub mod sse;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
@@ -28,6 +31,14 @@ pub enum Action {
     Send(Bytes),
     /// Send an entry's shared frame: it counts as a delivery.
     Deliver(Bytes, Arc<Entry>),
+    /// Send a frame that holds so many events. How long they took is not measured: they waited because the client wants
+    /// them collected.
+    DeliverBatch {
+        /// The encoded frame.
+        frame: Bytes,
+        /// How many of the messages in it are events.
+        events: usize,
+    },
     /// Read a channel. The connection asks for the grant and closes with 4403 where there is none.
     Subscribe {
         /// Which.
@@ -138,6 +149,14 @@ pub trait Dialect: Send {
     /// The channels of a `SubscribeAll` are known, at first and whenever they have changed; those that are new open
     /// next. An empty list is told, too.
     fn on_listed(&mut self, _namespace: &'static str, _channels: &mut dyn Iterator<Item = &Channel>) {}
+
+    /// A socket's connection has something to say of its own (`broker`, `reconnect`).
+    fn on_notice(&mut self, text: &str, out: &mut Actions) {
+        out.push(Action::Send(control::frame(text)));
+    }
+
+    /// The socket closes next: what is held back goes out now, or never.
+    fn on_close(&mut self, _out: &mut Actions) {}
 
     /// What became of [`Action::Publish`].
     fn on_published(&mut self, _reference: u64, _published: Result<Option<EventId>, NotPublished>, _out: &mut Actions) {

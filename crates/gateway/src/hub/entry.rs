@@ -13,9 +13,11 @@ pub enum Encoding {
     RawFrame,
     /// One server-sent event.
     Sse,
+    /// One text frame with the event's envelope (dialect `hub`).
+    HubFrame,
 }
 
-const ENCODINGS: usize = 2;
+const ENCODINGS: usize = 3;
 
 /// What happened in a channel.
 #[derive(Clone, Debug)]
