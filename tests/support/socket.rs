@@ -42,6 +42,10 @@ pub async fn connect_narrow(url: &str, token: &str) -> Socket {
     Socket { inner, response }
 }
 
+/// The close frame's code and reason.
+#[derive(Debug)]
+pub struct Ended(pub u16, pub String);
+
 pub async fn connect_with(request: tokio_tungstenite::tungstenite::handshake::client::Request) -> Socket {
     let (inner, response) = tokio_tungstenite::connect_async(request).await.expect("the handshake succeeds");
     Socket { inner, response }
@@ -91,6 +95,15 @@ impl Socket {
                 Some(Message::Text(_)) => {}
                 other => panic!("no close frame but {other:?}"),
             }
+        }
+    }
+
+    /// The next text message, or how the server closes.
+    pub async fn text_or_end(&mut self) -> Result<String, Ended> {
+        match self.next().await {
+            Some(Message::Text(text)) => Ok(text.to_string()),
+            Some(Message::Close(Some(frame))) => Err(Ended(u16::from(frame.code), frame.reason.to_string())),
+            other => panic!("neither text nor a close frame but {other:?}"),
         }
     }
 

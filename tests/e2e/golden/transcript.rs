@@ -1,0 +1,76 @@
+//! A transcript's lines. `tests/golden/README.md` describes them.
+
+use serde_json::Value;
+
+/// One file.
+pub struct Transcript {
+    pub settings: Vec<(String, String)>,
+    pub lines: Vec<Line>,
+}
+
+/// One line that does something.
+pub struct Line {
+    /// From 1.
+    pub number: usize,
+    pub text: String,
+    pub step: Step,
+}
+
+pub enum Step {
+    Token(Value),
+    Register { kind: String, id: String, org: String, crew: Option<String> },
+    Get(String),
+    Send(String),
+    Receive(String),
+    Publish { channel: String, event: String, live: bool },
+    Quiet,
+    Close { code: u16, reason: String },
+}
+
+impl Transcript {
+    /// Reads a file; the error names the line.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut transcript = Self { settings: Vec::new(), lines: Vec::new() };
+        for (n, line) in text.lines().enumerate() {
+            let number = n + 1;
+            if line.trim().is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
+            if word == "set" {
+                let (key, value) = rest.split_once(' ').ok_or(format!("line {number}: set <VARIABLE> <value>"))?;
+                transcript.settings.push((key.to_owned(), value.to_owned()));
+                continue;
+            }
+            let step = Step::parse(word, rest).ok_or(format!("line {number} is none of a transcript: {line}"))?;
+            transcript.lines.push(Line { number, text: line.to_owned(), step });
+        }
+        Ok(transcript)
+    }
+}
+
+impl Step {
+    fn parse(word: &str, rest: &str) -> Option<Self> {
+        let text = rest.to_owned();
+        Some(match word {
+            "token" => Step::Token(serde_json::from_str(rest).ok()?),
+            "register" => {
+                let mut words = rest.split(' ').map(str::to_owned);
+                Step::Register { kind: words.next()?, id: words.next()?, org: words.next()?, crew: words.next() }
+            }
+            "GET" => Step::Get(text),
+            ">" => Step::Send(text),
+            "<" => Step::Receive(text),
+            "publish" | "live" => {
+                let (channel, event) = rest.split_once(' ')?;
+                Step::Publish { channel: channel.to_owned(), event: event.to_owned(), live: word == "live" }
+            }
+            "quiet" => Step::Quiet,
+            "close" => {
+                let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+                Step::Close { code: code.parse().ok()?, reason: reason.to_owned() }
+            }
+            _ => return None,
+        })
+    }
+}
