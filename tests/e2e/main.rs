@@ -15,6 +15,7 @@ mod golden;
 mod handshake;
 mod health;
 mod http;
+mod hub;
 mod isolation;
 mod junk;
 mod layers;
