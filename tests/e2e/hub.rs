@@ -160,6 +160,30 @@ async fn an_org_is_the_tokens_the_default_or_that_of_everybody_without_a_token()
     }
 }
 
+#[tokio::test]
+async fn the_documents_example_shows_what_comes_and_what_came_before() {
+    const DOCUMENT: &str = include_str!("../../docs/protocols/hub.md");
+    let gateway = gateway::memory(&[]).await;
+    for n in 1..=2 {
+        say(&gateway, n).await;
+    }
+    let example = DOCUMENT.split("```js\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let call = format!(
+        "follow({:?}, {:?}, ({{ sequence, type }}) => console.log(`${{sequence}} ${{type}}`), \"0\");",
+        gateway.ws("/ws"),
+        token(json!({}))
+    );
+    let mut node = Command::new("node");
+    node.args(["--experimental-websocket", "--eval", &format!("{example}{call}")]);
+    let mut client = Client::of(node);
+    for n in 1..=3 {
+        if n == 3 {
+            say(&gateway, n).await;
+        }
+        client.saw(n).await;
+    }
+}
+
 /// A client as users write it, in a process of its own that ends with its owner.
 struct Client {
     _process: Child,
@@ -170,6 +194,10 @@ impl Client {
     fn start(mut command: Command, script: &str, replicas: &[Gateway]) -> Self {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/hub").join(script);
         command.arg(script).arg(token(json!({}))).args(replicas.iter().map(|replica| replica.ws("/ws")));
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("run `make test`, which sees to Node and the Python environment");
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();

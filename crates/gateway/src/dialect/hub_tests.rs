@@ -140,6 +140,18 @@ fn types_are_filtered_and_marks_never() {
 }
 
 #[test]
+fn a_ping_says_where_a_reader_stands_whose_filter_hides_everything() {
+    let mut hub = hub(&["nothing"], None);
+    assert_eq!(hub.heartbeat(), Some(Duration::from_secs(45)));
+    let (channel, position) = (channel(), "7-abcdefghijkl".parse().ok());
+    let mut out = Actions::new();
+    hub.on_heartbeat(&mut std::iter::once((&channel, position)), &mut out);
+    let said = lines(&mut out);
+    assert!(said[0].starts_with(r#"send {"type":"ping","source":"gateway","timestamp":""#), "{said:?}");
+    assert!(said[0].ends_with(r#","position":{"hub:acme":"7-abcdefghijkl"}}"#), "{said:?}");
+}
+
+#[test]
 fn a_client_may_say_what_it_may_in_crew() {
     let mut hub = hub(&[], None);
     let mut out = Actions::new();
