@@ -365,7 +365,6 @@ async fn unknown_endpoints_and_malformed_ids_are_4404() {
     let jwt = token(json!({ "crews": ["abc"] }));
     let long = format!("/ws/runs/{}", "a".repeat(129));
     let paths = [
-        "/",
         "/ws/",
         "/ws/nothing",
         "/nothing",

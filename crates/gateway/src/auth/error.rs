@@ -61,6 +61,11 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// Whether the credential could not be checked, so that it may yet be good.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::Broker(_) | Self::KeysUnavailable)
+    }
+
     /// The close code of the spec: 4401, 4403 for a foreign origin, 1013 when it is not the client's fault.
     pub fn close_code(&self) -> u16 {
         match self {

@@ -22,7 +22,7 @@ mod ticket;
 mod token;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use address::{client_address, is_trusted, requested_host};
 pub use credential::{Credential, Presented, TOKEN_SUBPROTOCOL};

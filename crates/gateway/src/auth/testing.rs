@@ -25,7 +25,7 @@ pub(super) fn claim(kind: Kind, id: &str, org: &str) -> Claim {
 }
 
 /// An identity without org and grants.
-pub(super) fn user(sub: &str) -> Identity {
+pub(crate) fn user(sub: &str) -> Identity {
     Identity {
         sub: sub.into(),
         org: None,

@@ -47,7 +47,7 @@ impl Connection {
         }
         let has_room = self.socket.queued_bytes() < HIGH_WATER;
         // A client that does not read what it has caused is not heard either.
-        if has_room {
+        if has_room && !self.jobs.hold_the_client() {
             match self.socket.poll_message(cx) {
                 Poll::Ready(Some(Ok(message))) => return Poll::Ready(Cause::Message(message)),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Cause::Violation(error)),

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::{Shared, Who};
+use super::{Shared, Who, subscriptions::Turn};
 use crate::{
     auth::{AuthError, Identity},
     broker::BrokerError,
@@ -22,7 +22,7 @@ use crate::{
 const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) enum Done {
-    Page { key: u32, channel: Channel, page: Option<Arc<LogPage>> },
+    Page { turn: Turn, page: Option<Arc<LogPage>> },
     Fetched { channel: Channel, offset: u64, page: Arc<LogPage> },
     Granted { key: u32, channel: Channel, result: Result<bool, BrokerError> },
     Listed { namespace: &'static str, result: Result<Vec<Channel>, BrokerError> },
@@ -56,30 +56,43 @@ impl<What> Asked<What> {
 
 /// Jobs under way; none costs nothing.
 #[derive(Default)]
-pub(super) struct Jobs(Option<Box<FuturesUnordered<BoxFuture<'static, Done>>>>);
+pub(super) struct Jobs {
+    under_way: Option<Box<FuturesUnordered<BoxFuture<'static, Done>>>>,
+    /// Tokens and events of the client's that are under way.
+    of_client: u32,
+}
 
 impl Jobs {
     fn push(&mut self, job: impl Future<Output = Done> + Send + 'static) {
-        self.0.get_or_insert_default().push(Box::pin(job));
+        self.under_way.get_or_insert_default().push(Box::pin(job));
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
-        let Some(jobs) = &mut self.0 else { return Poll::Pending };
+        let Some(jobs) = &mut self.under_way else { return Poll::Pending };
         match jobs.poll_next_unpin(cx) {
-            Poll::Ready(Some(done)) => Poll::Ready(done),
+            Poll::Ready(Some(done)) => {
+                self.of_client -= u32::from(matches!(done, Done::Refreshed(_) | Done::Published { .. }));
+                Poll::Ready(done)
+            }
             Poll::Ready(None) => {
-                self.0 = None;
+                self.under_way = None;
                 Poll::Pending
             }
             Poll::Pending => Poll::Pending,
         }
     }
 
-    pub(super) fn page(&mut self, shared: &Shared, key: u32, channel: Channel, stretch: Stretch) {
+    /// Whether the client's next message waits: what it asks for behind a token is judged by that token, and what it
+    /// publishes is published in its order.
+    pub(super) fn hold_the_client(&self) -> bool {
+        self.of_client > 0
+    }
+
+    pub(super) fn page(&mut self, shared: &Shared, turn: Turn, channel: Channel, stretch: Stretch) {
         let history = shared.history.clone();
         self.push(async move {
             let page = retrying(|| history.clone().page(channel.clone(), stretch)).await;
-            Done::Page { key, channel, page }
+            Done::Page { turn, page }
         });
     }
 
@@ -118,13 +131,14 @@ impl Jobs {
         });
     }
 
-    /// Checks a token. A socket that came without any has nothing to refresh, but may come to be somebody.
+    /// Checks a token. A socket that came without any has nothing to refresh, but may come to be somebody's.
     pub(super) fn verify(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, token: String) {
         let (auth, identity) = (shared.auth.clone(), identity.cloned());
+        self.of_client += 1;
         self.push(async move {
             let fresh = match identity {
-                Some(identity) => auth.refresh(&identity, &token).await,
-                None => auth.verify(&token).await,
+                Some(identity) if !identity.anonymous => auth.refresh(&identity, &token).await,
+                _ => auth.verify(&token).await,
             };
             Done::Refreshed(fresh.map(Box::new))
         });
@@ -142,6 +156,7 @@ impl Jobs {
         reference: u64,
     ) {
         let (publishing, identity) = (shared.publishing.clone(), identity.cloned());
+        self.of_client += 1;
         self.push(async move {
             let published = match identity {
                 Some(identity) => publishing.publish(&identity, &channel, event).await,

@@ -272,8 +272,8 @@ impl Connection {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Page { key, channel, page } => {
-                self.subscriptions.take_page(key, &channel, page.as_deref(), &mut *self.dialect, &mut self.actions);
+            Done::Page { turn, page } => {
+                self.subscriptions.take_page(turn, page.as_deref(), &mut *self.dialect, &mut self.actions);
             }
             Done::Fetched { channel, offset, page } => {
                 let entry = page.entries.first().filter(|entry| entry.id().is_some_and(|id| id.offset() == offset));
@@ -284,7 +284,7 @@ impl Connection {
             Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
                 Ok(false) => {
-                    self.subscriptions.drop_channel(&channel);
+                    self.subscriptions.refuse(&channel);
                     self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions);
                 }
                 // The socket waits for the broker as long as its patience lasts; what it reads already goes on.
@@ -312,13 +312,13 @@ impl Connection {
     }
 
     fn on_token(&mut self, result: Result<Identity, AuthError>) {
-        let was_stranger = matches!(self.who, Who::Stranger);
+        let was_nobody = self.who.is_nobody();
         let fresh = match result {
             Ok(fresh) => fresh,
-            Err(error) if was_stranger => return self.dialect.on_bad_token(&error, &mut self.actions),
+            Err(error) if was_nobody => return self.dialect.on_bad_token(&error, &mut self.actions),
             Err(error) => return self.close(close_code(&error), error.reason()),
         };
-        if was_stranger {
+        if was_nobody {
             match self.shared.connection_limits.identify(&fresh.sub) {
                 Ok(user) => self.seat.user = Some(user),
                 Err(limit) => return self.close(CloseCode::TooMany, limit.to_string()),
@@ -326,7 +326,7 @@ impl Connection {
         }
         self.deadlines.expires_at(fresh.expires_at);
         self.who = Who::Known(fresh.clone());
-        if was_stranger {
+        if was_nobody {
             // Control messages concern it from now on by its org.
             self.place = Some(self.shared.crowd.enter(self.wake.clone(), self.org()));
         }
@@ -400,6 +400,7 @@ impl Connection {
             }
             Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
             Action::Unsubscribe(channel) => self.subscriptions.drop_channel(&channel),
+            Action::ReadOn => self.subscriptions.read_on(),
             Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
             Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
             Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),

@@ -237,8 +237,8 @@ impl Stream {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Page { key, channel, page } => {
-                self.subscriptions.take_page(key, &channel, page.as_deref(), &mut *self.dialect, &mut self.actions);
+            Done::Page { turn, page } => {
+                self.subscriptions.take_page(turn, page.as_deref(), &mut *self.dialect, &mut self.actions);
             }
             Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {
@@ -302,6 +302,7 @@ impl Stream {
                 | Action::SubscribeAll { .. }
                 | Action::SubscribeOwn { .. }
                 | Action::Unsubscribe(_)
+                | Action::ReadOn
                 | Action::UnsubscribeAll { .. }
                 | Action::Fetch { .. }
                 | Action::Authenticate(_)

@@ -29,10 +29,12 @@ pub(super) struct Subscriptions {
     all: Option<Box<AllOf>>,
     /// Channels that have entries, in the order in which they were rung.
     ready: VecDeque<u32>,
-    /// Channels that wait for a page of the log, and what of it. One page at a time is under
+    /// Readers that wait for a page of the log, and what of it. One page at a time is under
     /// way: more would wait in memory for a reader that may be slow.
-    waiting: VecDeque<(u32, Channel, Stretch)>,
+    waiting: VecDeque<(Turn, Stretch)>,
     page_under_way: bool,
+    /// The last number that a reader was given.
+    readers: u32,
     buffer: Vec<Arc<Entry>>,
     pub(super) delivered: Delivered,
 }
@@ -42,8 +44,25 @@ struct Subscription {
     start: Start,
     /// `None` until the grant is known.
     reader: Option<Reader>,
-    /// Of a `SubscribeAll`, rather than asked for by name.
+    /// The reader's number: what was asked for another one is none of its business.
+    number: u32,
+    /// Asked for by name.
+    is_named: bool,
+    /// Of a `SubscribeAll`.
     is_listed: bool,
+}
+
+impl Subscription {
+    fn new(channel: Channel, start: Start) -> Self {
+        Self { channel, start, reader: None, number: 0, is_named: false, is_listed: false }
+    }
+}
+
+/// A reader and its place, which may have gone to another one meanwhile.
+#[derive(Clone, Copy)]
+pub(super) struct Turn {
+    key: u32,
+    number: u32,
 }
 
 /// Every granted channel of one namespace.
@@ -67,14 +86,27 @@ impl Subscriptions {
             ready: VecDeque::new(),
             waiting: VecDeque::new(),
             page_under_way: false,
+            readers: 0,
             buffer: Vec::new(),
             delivered: Delivered::default(),
         }
     }
 
-    /// Notes a channel whose grant is being asked for.
+    /// Notes a channel whose grant is being asked for. One that is read already begins anew if that is behind
+    /// something, and goes on otherwise.
     pub(super) fn ask(&mut self, channel: Channel, start: Start) -> u32 {
-        self.add(Subscription { channel, start, reader: None, is_listed: false })
+        let known = (0..).zip(&mut self.channels).find_map(|(key, place)| {
+            let subscription = place.as_mut().filter(|subscription| subscription.channel == channel)?;
+            Some((key, subscription))
+        });
+        if let Some((key, subscription)) = known {
+            subscription.is_named = true;
+            if matches!(start, Start::Since(_)) {
+                (subscription.start, subscription.reader) = (start, None);
+            }
+            return key;
+        }
+        self.add(Subscription { is_named: true, ..Subscription::new(channel, start) })
     }
 
     /// Notes a namespace whose granted channels are being listed.
@@ -96,22 +128,36 @@ impl Subscriptions {
         self.channels.len() as u32 - 1
     }
 
-    /// Stops reading a channel that was asked for by name.
+    /// Stops reading a channel that was asked for by name, unless it is listed too.
     pub(super) fn drop_channel(&mut self, channel: &Channel) {
-        for (key, place) in (0..).zip(&mut self.channels) {
-            if place.take_if(|s| !s.is_listed && s.channel == *channel).is_some() {
-                self.vacant.push(key);
+        self.leave(|subscription| {
+            subscription.is_named &= subscription.channel != *channel;
+        });
+    }
+
+    /// Stops reading a channel that is not granted.
+    pub(super) fn refuse(&mut self, channel: &Channel) {
+        self.leave(|subscription| {
+            if subscription.channel == *channel {
+                (subscription.is_named, subscription.is_listed) = (false, false);
             }
+        });
+    }
+
+    /// Stops reading the channels of a namespace that were listed, but for those that were asked for by name too.
+    pub(super) fn drop_all(&mut self, namespace: &'static str) {
+        if self.all.take_if(|all| all.namespace == namespace).is_some() {
+            self.leave(|subscription| subscription.is_listed = false);
         }
     }
 
-    /// Stops reading the channels of a namespace that were listed.
-    pub(super) fn drop_all(&mut self, namespace: &'static str) {
-        if self.all.take_if(|all| all.namespace == namespace).is_none() {
-            return;
-        }
+    /// Lets `review` look at each channel, and leaves those that nobody wants any more.
+    fn leave(&mut self, mut review: impl FnMut(&mut Subscription)) {
         for (key, place) in (0..).zip(&mut self.channels) {
-            if place.take_if(|s| s.is_listed).is_some() {
+            let Some(subscription) = place else { continue };
+            review(subscription);
+            if !subscription.is_named && !subscription.is_listed {
+                *place = None;
                 self.vacant.push(key);
             }
         }
@@ -127,6 +173,8 @@ impl Subscriptions {
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
         if subscription.reader.is_none() {
             let member = shared.hub.join(&subscription.channel, &self.wake, key);
+            self.readers = self.readers.wrapping_add(1);
+            subscription.number = self.readers;
             subscription.reader = Some(Reader::new(member, subscription.start));
         }
     }
@@ -148,17 +196,19 @@ impl Subscriptions {
         // Sets, because there may be tens of thousands of channels.
         let mut appeared: HashSet<Channel> = granted.into_iter().collect();
         for (key, place) in (0..).zip(&mut self.channels) {
-            let is_granted = place.as_ref().is_some_and(|s| appeared.remove(&s.channel));
-            if let Some(gone) = place.take_if(|s| s.is_listed && !is_granted) {
-                dialect.on_channel_gone(&gone.channel, out);
+            let Some(subscription) = place else { continue };
+            let was_listed = std::mem::replace(&mut subscription.is_listed, appeared.remove(&subscription.channel));
+            if was_listed && !subscription.is_listed && !subscription.is_named {
+                dialect.on_channel_gone(&subscription.channel, out);
+                *place = None;
                 self.vacant.push(key);
             }
         }
         self.channels.reserve_exact(appeared.len().saturating_sub(self.vacant.len()));
         let staying = self.channels.iter().flatten().filter(|s| s.is_listed).map(|s| &s.channel);
-        dialect.on_listed(namespace, &mut staying.chain(&appeared));
+        dialect.on_listed(namespace, &mut staying.chain(&appeared), out);
         for channel in appeared {
-            let key = self.add(Subscription { channel, start, reader: None, is_listed: true });
+            let key = self.add(Subscription { is_listed: true, ..Subscription::new(channel, start) });
             self.grant(key, shared);
         }
         again
@@ -167,7 +217,7 @@ impl Subscriptions {
     /// What the identity may read, or the directory, may have changed.
     pub(super) fn review(&mut self, who: &Who, jobs: &mut Jobs, shared: &Arc<Shared>) {
         for (key, subscription) in self.channels.iter().enumerate() {
-            if let Some(subscription) = subscription.as_ref().filter(|subscription| !subscription.is_listed) {
+            if let Some(subscription) = subscription.as_ref().filter(|subscription| subscription.is_named) {
                 jobs.ask(shared, who, Asked::now(key as u32, subscription.channel.clone()));
             }
         }
@@ -199,6 +249,10 @@ impl Subscriptions {
         };
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return true };
         let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else { return true };
+        // A reader that is held stays where it is: `read_on` comes back to it.
+        if reader.is_open() && dialect.is_held(channel) {
+            return true;
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
         self.delivered.begin(Some(channel));
         match reader.read(TURN, &mut buffer) {
@@ -207,7 +261,9 @@ impl Subscriptions {
                 self.ready.push_front(key);
             }
             Read::Entries => self.ready.push_back(key),
-            Read::NeedsPage(stretch) => self.waiting.push_back((key, channel.clone(), stretch)),
+            Read::NeedsPage(stretch) => {
+                self.waiting.push_back((Turn { key, number: subscription.number }, stretch));
+            }
             Read::Idle if reader.is_in_ring() => dialect.on_caught_up(channel, reader.position(), out),
             Read::Idle => {}
         }
@@ -217,40 +273,53 @@ impl Subscriptions {
         true
     }
 
-    /// Asks for the next page that some channel waits for, unless one is under way.
+    /// What was held may be read.
+    pub(super) fn read_on(&mut self) {
+        let open = (0..).zip(&self.channels).filter(|(_, place)| {
+            let reader = place.as_ref().and_then(|subscription| subscription.reader.as_ref());
+            reader.is_some_and(Reader::is_open)
+        });
+        self.ready.extend(open.map(|(key, _)| key));
+    }
+
+    /// The subscription whose reader it still is.
+    fn whose(&mut self, turn: Turn) -> Option<&mut Subscription> {
+        let place = self.channels.get_mut(turn.key as usize).and_then(Option::as_mut);
+        place.filter(|subscription| subscription.reader.is_some() && subscription.number == turn.number)
+    }
+
+    /// Asks for the next page that some reader waits for, unless one is under way.
     pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &Shared) {
         while !self.page_under_way {
-            let Some((key, channel, stretch)) = self.waiting.pop_front() else {
+            let Some((turn, stretch)) = self.waiting.pop_front() else {
                 self.waiting = VecDeque::new();
                 return;
             };
-            if self.is_at(key, &channel) {
+            if let Some(subscription) = self.whose(turn) {
+                jobs.page(shared, turn, subscription.channel.clone(), stretch);
                 self.page_under_way = true;
-                jobs.page(shared, key, channel, stretch);
             }
         }
     }
 
-    /// A page of the log has come for one channel, or is no longer needed.
+    /// A page of the log has come for one reader, or is no longer needed.
     pub(super) fn take_page(
         &mut self,
-        key: u32,
-        of: &Channel,
+        turn: Turn,
         page: Option<&LogPage>,
         dialect: &mut dyn Dialect,
         out: &mut Actions,
     ) {
         self.page_under_way = false;
-        let place = self.channels.get_mut(key as usize).and_then(Option::as_mut);
-        // The place may have gone to another channel since the page was asked for.
-        let Some(subscription) = place.filter(|subscription| subscription.channel == *of) else { return };
         // How old replayed events are says nothing about delivery.
         self.delivered.begin(None);
+        // The reader may have gone since the page was asked for.
+        let Some(subscription) = self.whose(turn) else { return };
         let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else { return };
         let mut entries = Vec::new();
         reader.take_page(page, &mut entries);
         entries.iter().for_each(|entry| dialect.on_entry(channel, entry, out));
-        self.ready.push_back(key);
+        self.ready.push_back(turn.key);
     }
 
     /// Where each open channel stands.

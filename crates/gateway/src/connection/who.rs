@@ -26,4 +26,13 @@ impl Who {
             Who::Anybody | Who::Stranger => None,
         }
     }
+
+    /// Whether a token makes him somebody, rather than going on as who he was.
+    pub fn is_nobody(&self) -> bool {
+        match self {
+            Who::Known(identity) => identity.anonymous,
+            Who::Anybody => false,
+            Who::Stranger => true,
+        }
+    }
 }

@@ -47,7 +47,7 @@ impl Hub {
     }
 
     fn deliver(&mut self, entry: &Arc<Entry>, event: &Event, out: &mut Actions) {
-        let frame = entry.encoded(Encoding::HubFrame, || text_frame(&envelope(event)));
+        let frame = entry.encoded(Encoding::Hub, || text_frame(&envelope(event)));
         match &mut self.batch {
             Some(batch) => batch.add_event(payload_of(&frame), out),
             None => out.push(Action::Deliver(frame, entry.clone())),
@@ -135,17 +135,17 @@ impl Dialect for Hub {
 /// The producer's object with what its id says behind its last field. A `message_id` of the producer's own stays the
 /// only one; a `sequence` of his own stays too, and ours behind it is the one that parsers keep. A live event goes as it is.
 fn envelope(event: &Event) -> Cow<'_, [u8]> {
-    let Some(id) = event.id() else { return Cow::Borrowed(event.raw()) };
+    let (Some(id), Some(tail)) = (event.id(), event.logged_tail()) else { return Cow::Borrowed(event.raw()) };
     // An event has a `type`, so that there is a field to put the comma behind.
-    let fields = event.tail().trim_ascii_end();
-    let fields = fields.strip_suffix('}').unwrap_or(fields);
+    let fields = tail.trim_ascii_end();
+    let fields = fields.strip_suffix(b"}").unwrap_or(fields);
     let offset = id.offset();
     let ours = if event.has_key("message_id") {
         format!(r#","sequence":{offset}}}"#)
     } else {
         format!(r#","message_id":"{id}","sequence":{offset}}}"#)
     };
-    Cow::Owned(["{", fields, &ours].concat().into())
+    Cow::Owned([b"{", fields, ours.as_bytes()].concat())
 }
 
 #[cfg(test)]

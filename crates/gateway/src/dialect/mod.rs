@@ -10,6 +10,7 @@ pub mod crew;
 pub mod hub;
 pub mod listener;
 pub mod sse;
+pub mod stream;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -39,7 +40,8 @@ pub enum Action {
         /// How many of the messages in it are events.
         events: usize,
     },
-    /// Read a channel. The connection asks for the grant and closes with 4403 where there is none.
+    /// Read a channel. The connection asks for the grant first: `on_refused` where there is none. A channel that is
+    /// read already begins anew with [`Start::Since`], with `on_channel`, and goes on otherwise.
     Subscribe {
         /// Which.
         channel: Channel,
@@ -62,9 +64,11 @@ pub enum Action {
         /// From where.
         start: Start,
     },
-    /// Stop reading a channel.
+    /// Stop reading a channel that was asked for by name. One of a `SubscribeAll` is read on.
     Unsubscribe(Channel),
-    /// Stop reading the channels of a `SubscribeAll`.
+    /// Read the channels that were held (`is_held`).
+    ReadOn,
+    /// Stop reading the channels of a `SubscribeAll`. Those that were asked for by name too are read on.
     UnsubscribeAll {
         /// Which namespace.
         namespace: &'static str,
@@ -148,7 +152,18 @@ pub trait Dialect: Send {
 
     /// The channels of a `SubscribeAll` are known, at first and whenever they have changed; those that are new open
     /// next. An empty list is told, too.
-    fn on_listed(&mut self, _namespace: &'static str, _channels: &mut dyn Iterator<Item = &Channel>) {}
+    fn on_listed(
+        &mut self,
+        _namespace: &'static str,
+        _channels: &mut dyn Iterator<Item = &Channel>,
+        _out: &mut Actions,
+    ) {
+    }
+
+    /// Whether a channel that is open is not to be read yet. It stays a place in the ring; [`Action::ReadOn`] ends it.
+    fn is_held(&self, _channel: &Channel) -> bool {
+        false
+    }
 
     /// A socket's connection has something to say of its own (`broker`, `reconnect`).
     fn on_notice(&mut self, text: &str, out: &mut Actions) {
@@ -179,7 +194,7 @@ pub trait Dialect: Send {
     /// The answer to [`Action::Fetch`].
     fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
 
-    /// A channel of a `SubscribeAll` is no longer granted.
+    /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);
 
     /// The client sent a text message.

@@ -14,10 +14,12 @@ pub enum Encoding {
     /// One server-sent event.
     Sse,
     /// One text frame with the event's envelope (dialect `hub`).
-    HubFrame,
+    Hub,
+    /// One text frame with the event in an envelope (dialect `stream`).
+    Stream,
 }
 
-const ENCODINGS: usize = 3;
+const ENCODINGS: usize = 4;
 
 /// What happened in a channel.
 #[derive(Clone, Debug)]

@@ -30,6 +30,7 @@ use crate::{
         batch::BATCH_MS,
         crew::{Crew, Endpoint},
         hub::Hub,
+        stream::Stream,
     },
     limits::{LimitReached, Place, UserPlace},
     telemetry::metrics::{Metric, counter},
@@ -48,6 +49,9 @@ pub fn socket_routes() -> Router<Arc<App>> {
         .route("/ws/graph", get(graphs))
         .route("/ws/graph/{crew}", get(graph))
         .route("/ws", get(hub))
+        .route("/ws/stream", get(stream))
+        .route("/stream", get(stream))
+        .route("/", get(root))
 }
 
 /// What lies under no route: a socket is closed with 4404, anything else is a 404.
@@ -140,6 +144,20 @@ async fn hub(State(app): State<Arc<App>>, request: Request) -> Response {
         Ok(Asked { dialect, without_token: WithoutToken::Refused })
     });
     open(app, parts, asked).await
+}
+
+async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let dialect = Box::new(Stream::new(app.config.limits.subscriptions));
+    open(app, parts, Ok(Asked { dialect, without_token: WithoutToken::Introduces })).await
+}
+
+/// `/` is a socket only where one is asked for.
+async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
+    if upgrade::check(request.headers(), request.method()).is_err() {
+        return not_found(request.uri().clone()).await.into_response();
+    }
+    stream(State(app), request).await
 }
 
 fn one_run(app: &App, run_id: &str, parts: &Parts) -> Result<Asked, Refusal> {

@@ -1,0 +1,336 @@
+//! Dialect `stream`: many channels on one socket, each event in an envelope that names its channel.
+//!
+//! Subscriptions add up: a channel is read once, whatever number of them it is in, and an event that several let
+//! through is sent once. A channel that no answered subscription covers is held (`is_held`): so nothing of it is sent
+//! before `subscribed`, and what happens meanwhile waits in the ring.
+
+mod answers;
+mod channels;
+mod filter;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use crewcast_events::{Channel, Event, EventId, Since};
+use tokio::time::Instant;
+
+use super::{Action, Actions, Asked as Wanted, Dialect, NotPublished, Positions, control};
+use crate::{
+    auth::{AuthError, Identity},
+    connection::INTRODUCTION,
+    hub::{Encoding, Entry},
+    replay::{Opening, Start},
+    transport::close::CloseCode,
+};
+use channels::Channels;
+use filter::{Keys, STREAMS, Scope};
+use request::{Asked, Ref, Refusal, Request};
+
+/// How often a `ping` with the positions is sent.
+const HEARTBEAT: Duration = Duration::from_secs(45);
+/// After how many messages in a row that are too many a socket is closed.
+const MAX_TOO_OFTEN: u32 = 10;
+/// How often one subscription may be asked for before it is answered for the first time.
+const MAX_DUE: usize = 16;
+
+/// One socket of the dialect.
+pub struct Stream {
+    /// It is known who it is, by the handshake, the first message, or `auth.anonymous`.
+    is_introduced: bool,
+    /// `limits.subscriptions`.
+    max_subscriptions: usize,
+    subscriptions: Vec<Subscription>,
+    channels: Channels,
+    /// The `ref` of the `auth` that is under way. The client is not heard before it is answered.
+    authenticating: Option<Option<Ref>>,
+    /// What is being published, likewise.
+    publishing: Option<(Channel, Option<Ref>)>,
+    too_often: u32,
+}
+
+struct Subscription {
+    keys: Keys,
+    /// It has been answered: its events are sent.
+    is_active: bool,
+    /// The `ref`s of the messages that ask for it and are not answered yet.
+    due: Vec<Option<Ref>>,
+}
+
+impl Stream {
+    /// A socket with at most so many subscriptions.
+    pub fn new(max_subscriptions: usize) -> Self {
+        Self {
+            is_introduced: false,
+            max_subscriptions,
+            subscriptions: Vec::new(),
+            channels: Channels::default(),
+            authenticating: None,
+            publishing: None,
+            too_often: 0,
+        }
+    }
+
+    fn act(&mut self, asked: Asked, reference: Option<Ref>, out: &mut Actions) -> Result<(), Refusal> {
+        match asked {
+            Asked::Auth(token) => {
+                self.authenticating = Some(reference);
+                out.push(Action::Authenticate(token));
+            }
+            Asked::Ping => out.push(answers::pong(reference.as_ref())),
+            Asked::Pong => {}
+            _ if !self.is_introduced => {
+                return Err(Refusal::new("unauthorized", "say who you are first: {\"action\":\"auth\",\"token\":…}"));
+            }
+            Asked::Subscribe { keys, since } => return self.subscribe(keys, since, reference, out),
+            Asked::Unsubscribe(keys) => self.unsubscribe(keys, reference.as_ref(), out),
+            Asked::Publish { channel, event } => {
+                self.publishing = Some((channel.clone(), reference));
+                out.push(Action::Publish { channel, event, reference: 0 });
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribe(
+        &mut self,
+        keys: Keys,
+        since: Option<Since>,
+        reference: Option<Ref>,
+        out: &mut Actions,
+    ) -> Result<(), Refusal> {
+        let was_read = self.subscriptions.iter().any(|subscription| subscription.keys.scope == keys.scope);
+        let known = self.subscriptions.iter().position(|subscription| subscription.keys == keys);
+        let is_too_much = match known {
+            Some(known) => self.subscriptions[known].due.len() >= MAX_DUE,
+            None => self.subscriptions.len() >= self.max_subscriptions,
+        };
+        if is_too_much {
+            let message = format!("a socket has at most {} subscriptions: end one", self.max_subscriptions);
+            return Err(Refusal::new("too_many_subscriptions", message));
+        }
+        match &keys.scope {
+            Scope::Channel(channel) if since.is_some() || !was_read => {
+                self.channels.ask(channel, since);
+                let start = since.map_or(Start::Retained, Start::Since);
+                out.push(Action::Subscribe { channel: channel.clone(), start });
+            }
+            Scope::Streams if !was_read => out.push(Action::SubscribeAll {
+                namespace: STREAMS,
+                start: Start::Retained,
+                appearing: Start::Since(Since::Beginning),
+            }),
+            _ => {}
+        }
+        match known {
+            Some(known) => self.subscriptions[known].due.push(reference),
+            None => self.subscriptions.push(Subscription { keys, is_active: false, due: vec![reference] }),
+        }
+        self.settle(out);
+        Ok(())
+    }
+
+    /// Answers the subscriptions whose channels are all open by now.
+    fn settle(&mut self, out: &mut Actions) {
+        let is_ready = |s: &Subscription| !s.due.is_empty() && self.channels.are_open(&s.keys.scope);
+        let ready: Vec<usize> = (0..).zip(&self.subscriptions).filter(|(_, s)| is_ready(s)).map(|(n, _)| n).collect();
+        let mut begins = false;
+        for &n in &ready {
+            self.answer(n, out);
+            begins |= !std::mem::replace(&mut self.subscriptions[n].is_active, true);
+        }
+        for &n in &ready {
+            for (channel, entry) in self.channels.take_retained(&self.subscriptions[n].keys.scope) {
+                self.deliver(&channel, &entry, out);
+            }
+        }
+        if begins {
+            out.push(Action::ReadOn);
+        }
+    }
+
+    /// Answers each message that asks for a subscription with `subscribed`.
+    fn answer(&mut self, n: usize, out: &mut Actions) {
+        let subscription = &mut self.subscriptions[n];
+        let due = std::mem::take(&mut subscription.due);
+        if due.is_empty() {
+            return;
+        }
+        let positions = self.channels.positions(&subscription.keys.scope);
+        let answer =
+            |reference: &Option<Ref>| answers::subscribed(&subscription.keys.text, &positions, reference.as_ref());
+        out.extend(due.iter().map(answer));
+    }
+
+    fn unsubscribe(&mut self, keys: Option<Keys>, reference: Option<&Ref>, out: &mut Actions) {
+        let mut n = 0;
+        while n < self.subscriptions.len() {
+            if keys.as_ref().is_some_and(|keys| self.subscriptions[n].keys != *keys) {
+                n += 1;
+                continue;
+            }
+            // Every message has its answer.
+            self.answer(n, out);
+            let gone = self.subscriptions.remove(n);
+            self.release(&gone.keys.scope, out);
+        }
+        self.settle(out);
+        out.push(answers::unsubscribed(keys.as_ref().map_or("", |keys| &keys.text), reference));
+    }
+
+    /// Stops reading what no subscription wants any more.
+    fn release(&mut self, scope: &Scope, out: &mut Actions) {
+        if self.subscriptions.iter().any(|subscription| subscription.keys.scope == *scope) {
+            return;
+        }
+        match scope {
+            Scope::Channel(channel) => {
+                self.channels.unname(channel);
+                out.push(Action::Unsubscribe(channel.clone()));
+            }
+            Scope::Streams => {
+                let subscriptions = &self.subscriptions;
+                self.channels.unlist(|channel| {
+                    subscriptions.iter().any(|s| matches!(&s.keys.scope, Scope::Channel(named) if named == channel))
+                });
+                out.push(Action::UnsubscribeAll { namespace: STREAMS });
+            }
+        }
+    }
+
+    /// The subscriptions whose events of this channel are sent.
+    fn active<'a>(&'a self, channel: &'a Channel) -> impl Iterator<Item = &'a Subscription> {
+        let of_channel = |s: &&Subscription| s.is_active && self.channels.is_in(channel, &s.keys.scope);
+        self.subscriptions.iter().filter(of_channel)
+    }
+
+    fn deliver(&self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
+        match entry.event() {
+            Some(event) => {
+                if self.active(channel).any(|subscription| subscription.keys.let_through(event)) {
+                    let frame = entry.encoded(Encoding::Stream, || answers::event(channel, event));
+                    out.push(Action::Deliver(frame, entry.clone()));
+                }
+            }
+            None => out.extend(control::mark(channel, entry.item()).map(|text| Action::Send(control::frame(&text)))),
+        }
+    }
+}
+
+impl Dialect for Stream {
+    fn label(&self) -> &'static str {
+        "stream"
+    }
+
+    fn heartbeat(&self) -> Option<Duration> {
+        Some(HEARTBEAT)
+    }
+
+    fn on_open(&mut self, identity: Option<&Identity>, out: &mut Actions) {
+        self.is_introduced = identity.is_some();
+        if !self.is_introduced {
+            out.push(Action::WakeAt(Instant::now() + INTRODUCTION));
+        }
+    }
+
+    fn on_identity(&mut self, identity: &Identity, out: &mut Actions) {
+        self.is_introduced = true;
+        let reference = self.authenticating.take().flatten();
+        out.push(answers::authenticated(identity, reference.as_ref()));
+    }
+
+    fn on_bad_token(&mut self, error: &AuthError, out: &mut Actions) {
+        let code = if error.is_ours() { CloseCode::Overloaded } else { CloseCode::Policy };
+        out.push(Action::Close(code, Cow::Owned(format!("auth failed: {}", error.reason()))));
+    }
+
+    fn on_refused(&mut self, asked: Wanted<'_>, out: &mut Actions) {
+        // Only channels are asked for by name here.
+        let Wanted::Channel(channel) = asked else { return };
+        let refusal = Refusal::new("forbidden", "the token does not grant this channel: ask for access");
+        let is_of = |s: &Subscription| matches!(&s.keys.scope, Scope::Channel(named) if named == channel);
+        for gone in self.subscriptions.extract_if(.., |subscription| is_of(subscription)) {
+            if gone.due.is_empty() {
+                out.push(answers::error(&refusal, Some(channel), None));
+            }
+            out.extend(gone.due.iter().map(|due| answers::error(&refusal, Some(channel), due.as_ref())));
+        }
+        self.channels.remove(channel);
+        self.settle(out);
+    }
+
+    fn on_listed(&mut self, _namespace: &'static str, channels: &mut dyn Iterator<Item = &Channel>, out: &mut Actions) {
+        self.channels.list(channels);
+        self.settle(out);
+    }
+
+    fn is_held(&self, channel: &Channel) -> bool {
+        self.active(channel).next().is_none()
+    }
+
+    fn on_published(&mut self, _reference: u64, published: Result<Option<EventId>, NotPublished>, out: &mut Actions) {
+        let Some((channel, reference)) = self.publishing.take() else { return };
+        let refusal = match published {
+            Ok(id) => return out.push(answers::published(&channel, id, reference.as_ref())),
+            Err(NotPublished::Forbidden) => {
+                Refusal::new("forbidden", "the token does not grant publishing to this channel: ask for access")
+            }
+            Err(NotPublished::Bad(why)) => Refusal::new("bad_message", why),
+            Err(NotPublished::Unavailable) => {
+                Refusal::new("broker_unavailable", "the broker did not answer: the event may or may not be published")
+            }
+        };
+        out.push(answers::error(&refusal, Some(&channel), reference.as_ref()));
+    }
+
+    fn on_too_often(&mut self, out: &mut Actions) {
+        self.too_often += 1;
+        let refusal = Refusal::new("rate_limited", "too many messages: this one was not looked at; send fewer");
+        out.push(answers::error(&refusal, None, None));
+        if self.too_often >= MAX_TOO_OFTEN {
+            out.push(Action::Close(CloseCode::TooMany, Cow::Borrowed("too many messages")));
+        }
+    }
+
+    fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions) {
+        self.channels.open(channel, opening);
+        self.settle(out);
+    }
+
+    fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
+        self.channels.stand_at(channel, entry.position());
+        self.deliver(channel, entry, out);
+    }
+
+    fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, _out: &mut Actions) {
+        self.channels.stand_at(channel, position);
+    }
+
+    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
+
+    fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions) {
+        self.channels.remove(channel);
+        self.settle(out);
+    }
+
+    fn on_client(&mut self, text: &str, out: &mut Actions) {
+        self.too_often = 0;
+        let Request { reference, asked } = Request::read(text);
+        let done = asked.and_then(|asked| self.act(asked, reference.clone(), out));
+        if let Err(refusal) = done {
+            out.push(answers::error(&refusal, None, reference.as_ref()));
+        }
+    }
+
+    fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
+        out.push(Action::Send(control::frame(&control::ping(positions))));
+    }
+
+    fn on_timer(&mut self, _now: Instant, out: &mut Actions) {
+        // A token that came in time is being checked as long as that takes.
+        if !self.is_introduced && self.authenticating.is_none() {
+            out.push(Action::Close(CloseCode::Policy, Cow::Borrowed("auth required")));
+        }
+    }
+}
