@@ -7,6 +7,7 @@ use crate::support::{
     gateway::{self, Gateway, client},
     http::{get, problem, publish},
     redis::RedisServer,
+    socket::connect,
     sse::EventStream,
     token::token,
 };
@@ -65,6 +66,37 @@ async fn its_events_are_logged_resumed_and_read_by_the_channels_claim() {
     }
     let lasts: i64 = world.redis.run(&[b"TTL", b"crewcast:{builds:web}:log"]);
     assert!((600_000..=604_800).contains(&lasts), "seven days: {lasts}");
+}
+
+#[tokio::test]
+async fn a_stream_socket_subscribes_to_its_channels_and_resumes_them() {
+    let world = World::new().await;
+    let first = publish(&world.gateway, &producer(), "builds:web", json!({ "type": "build_started", "n": 1 })).await;
+    let second = publish(&world.gateway, &producer(), "builds:web", json!({ "type": "build_failed", "n": 2 })).await;
+    let subscription = |since: Option<&str>| {
+        let mut subscription = json!({ "action": "subscribe", "channel": "builds:web" });
+        if let Some(since) = since {
+            subscription["since"] = json!(since);
+        }
+        subscription.to_string()
+    };
+    // Behind the first, and as a newcomer, who gets the retained one.
+    for since in [Some(first.as_str()), None] {
+        let mut socket = connect(&world.gateway.ws("/ws/stream"), Some(&reader(json!(["builds:web"])))).await;
+        socket.send(&subscription(since)).await;
+        assert_eq!(socket.json().await["type"], "subscribed", "{since:?}");
+        let message = socket.json().await;
+        assert_eq!((&message["channel"], &message["id"]), (&json!("builds:web"), &json!(second)), "{since:?}");
+        assert_eq!(message["event"], json!({ "type": "build_failed", "n": 2 }));
+        assert!(socket.is_quiet().await);
+    }
+    for claims in [json!({ "channels": ["builds:docs"] }), json!({ "crews": "*", "streams": "*" })] {
+        let mut socket = connect(&world.gateway.ws("/ws/stream"), Some(&token(claims))).await;
+        socket.send(&subscription(Some("0"))).await;
+        let refusal = socket.json().await;
+        assert_eq!((&refusal["type"], &refusal["code"]), (&json!("error"), &json!("forbidden")), "{refusal}");
+        assert!(socket.is_quiet().await);
+    }
 }
 
 #[tokio::test]
