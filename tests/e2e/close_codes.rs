@@ -343,7 +343,7 @@ async fn a_list_of_types_beyond_its_bound_is_4400() {
     let jwt = token(json!({ "crews": ["abc"], "runs": ["r1"] }));
     let types = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(",");
     let (many, long) = (types(65), "t".repeat(129));
-    let endpoints = ["/ws/runs/r1?", "/ws/mission?", "/ws/graph?", "/ws/graph?crew_id=abc&", "/ws/graph/abc?"];
+    let endpoints = ["/ws/runs/r1?", "/ws/mission?", "/ws/graph?", "/ws/graph?crew_id=abc&", "/ws/graph/abc?", "/ws?"];
     for endpoint in endpoints {
         for (types, word) in [(&many, "at most 64"), (&long, "at most 128")] {
             let mut socket = connect(&gateway.ws(&format!("{endpoint}types={types}")), Some(&jwt)).await;
@@ -365,7 +365,7 @@ async fn unknown_endpoints_and_malformed_ids_are_4404() {
     let jwt = token(json!({ "crews": ["abc"] }));
     let long = format!("/ws/runs/{}", "a".repeat(129));
     let paths = [
-        "/ws",
+        "/ws/",
         "/ws/nothing",
         "/nothing",
         "/ws/graph/abc/more",

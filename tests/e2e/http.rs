@@ -270,11 +270,12 @@ async fn without_a_broker_everything_is_503_with_a_time_to_come_back() {
 #[tokio::test]
 async fn what_is_not_there_is_404_and_other_methods_are_405() {
     let gateway = gateway::memory(&[]).await;
-    for path in ["/", "/nothing", "/api/v1/nothing", "/ws", "/ws/nothing", "/ws/client/nothing", "/metrics", "/readyz"]
+    for path in ["/", "/nothing", "/api/v1/nothing", "/ws/", "/ws/nothing", "/ws/client/nothing", "/metrics", "/readyz"]
     {
         problem(get(&gateway, path, &producer()).await, 404, "not-found").await;
     }
-    for path in ["/health", "/sse", "/api/openapi.json", "/ws/graph", "/ws/mission", "/ws/runs/r1", "/ws/client"] {
+    for path in ["/health", "/sse", "/api/openapi.json", "/ws/graph", "/ws/mission", "/ws/runs/r1", "/ws/client", "/ws"]
+    {
         let answer = post(&gateway, path, &producer(), Value::Null).await;
         assert!(answer.headers()["allow"].to_str().unwrap().contains("GET"), "{path}");
         problem(answer, 405, "method-not-allowed").await;

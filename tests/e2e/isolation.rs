@@ -47,12 +47,13 @@ impl World {
 
     /// An event of this org on each of its channels.
     async fn speak(&self, org: &str, said: &str) {
-        let producer = token(json!({ "org": org, "publish": ["graph:*", "run:*", "mission:*"] }));
+        let producer = token(json!({ "org": org, "publish": ["graph:*", "run:*", "mission:*", "hub:*"] }));
         let signal = json!({ "type": "signal", "said": said, "payload": { "status": "busy", "crewId": crew(org) } });
         for (channel, event) in [
             (format!("graph:{}", crew(org)), json!({ "type": "tool_start", "said": said })),
             (format!("run:{}", run(org)), json!({ "type": "boot", "said": said })),
             (format!("mission:{}", crew(org)), signal),
+            (format!("hub:{org}"), json!({ "type": "task_started", "said": said, "data": {} })),
         ] {
             publish(&self.gateway, &producer, &channel, event).await;
         }
@@ -137,6 +138,57 @@ async fn sockets_of_all_crews_bring_those_of_the_own_org_only() {
 }
 
 #[tokio::test]
+async fn a_hub_socket_brings_the_own_orgs_events_whatever_it_asks_for() {
+    let world = World::new().await;
+    for org in ORGS {
+        world.speak(org, &format!("first of {org}")).await;
+    }
+    for (reader, foreign) in [("acme", "zeta"), ("zeta", "acme")] {
+        let foreign_log = format!("crewcast:{{hub:{foreign}}}:log");
+        let log: Vec<String> = world.redis.run(&[b"LRANGE", foreign_log.as_bytes(), b"0", b"0"]);
+        let first: Value = serde_json::from_str(&log[0]).unwrap();
+        let claims = json!({ "org": reader, "crews": "*", "channels": [format!("hub:{foreign}"), "hub:*"] });
+        let mut tokens = greedy(reader);
+        tokens.push(("channels", token(claims)));
+        for (how, token) in tokens {
+            for query in [
+                "since=0".to_owned(),
+                "since=0&batch_ms=5".to_owned(),
+                format!("since=0&channel=hub:{foreign}&org={foreign}&crew_id={}", crew(foreign)),
+                // Resuming from an id of the other org's log.
+                format!("since={}", first["id"].as_str().unwrap()),
+            ] {
+                let what = format!("{reader}, {how}: {query}");
+                let mut socket = world.socket(&format!("/ws?{query}"), &token).await;
+                if how.ends_with("without an org") {
+                    refused(&mut socket, &what).await;
+                    continue;
+                }
+                hears_own(&mut socket, &format!("first of {reader}"), foreign, &what).await;
+                for org in [foreign, reader] {
+                    world.speak(org, &format!("{what}, of {org}")).await;
+                }
+                hears_own(&mut socket, &format!("{what}, of {reader}"), foreign, &what).await;
+            }
+        }
+    }
+}
+
+/// Reads until this was said, and nothing of the other org's.
+async fn hears_own(socket: &mut Socket, word: &str, foreign: &str, what: &str) {
+    loop {
+        let text = socket.text().await;
+        assert!(
+            !text.contains(&format!("of {foreign}\"")) && !text.contains(&format!("hub:{foreign}\"")),
+            "{what}: {text}"
+        );
+        if text.contains(&format!("{word}\"")) {
+            return;
+        }
+    }
+}
+
+#[tokio::test]
 async fn all_of_no_org_is_nothing_and_a_list_without_an_org_is_what_nobody_owns() {
     let world = World::new().await;
     let nobody = token(json!({ "org": null, "crews": "*" }));
@@ -167,8 +219,14 @@ async fn event_streams_and_history_of_another_org_are_refused() {
         world.speak(org, &format!("word of {org}")).await;
     }
     for (reader, foreign) in [("acme", "zeta"), ("zeta", "acme")] {
-        let channels =
-            |org: &str| [format!("graph:{}", crew(org)), format!("mission:{}", crew(org)), format!("run:{}", run(org))];
+        let channels = |org: &str| {
+            [
+                format!("graph:{}", crew(org)),
+                format!("mission:{}", crew(org)),
+                format!("run:{}", run(org)),
+                format!("hub:{org}"),
+            ]
+        };
         for (how, token) in greedy(reader) {
             for channel in channels(foreign) {
                 for path in [
@@ -201,9 +259,13 @@ async fn event_streams_and_history_of_another_org_are_refused() {
 async fn nobody_publishes_into_or_registers_what_another_org_owns() {
     let world = World::new().await;
     for (writer, foreign) in [("acme", "zeta"), ("zeta", "acme")] {
-        let channels =
-            [format!("graph:{}", crew(foreign)), format!("mission:{}", crew(foreign)), format!("run:{}", run(foreign))];
-        let by_pattern = token(json!({ "org": writer, "publish": ["graph:*", "mission:*", "run:*"] }));
+        let channels = [
+            format!("graph:{}", crew(foreign)),
+            format!("mission:{}", crew(foreign)),
+            format!("run:{}", run(foreign)),
+            format!("hub:{foreign}"),
+        ];
+        let by_pattern = token(json!({ "org": writer, "publish": ["graph:*", "mission:*", "run:*", "hub:*"] }));
         let by_name = token(json!({ "org": writer, "publish": channels }));
         for token in [&by_pattern, &by_name] {
             for channel in &channels {

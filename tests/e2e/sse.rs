@@ -8,6 +8,7 @@ use crate::support::{
     gateway::{self, Gateway, client},
     http::{get, problem, publish, ticket},
     redis::RedisServer,
+    seed,
     sse::{EventStream, Message},
     token::{now, token},
 };
@@ -179,6 +180,51 @@ async fn two_channels_share_one_id_that_resumes_both() {
     let mut came = [number(&stream.event().await), number(&stream.event().await)];
     came.sort_unstable();
     assert_eq!(came, [2, 4]);
+}
+
+#[tokio::test]
+async fn three_channels_cut_at_any_byte_lose_and_double_nothing() {
+    let mut random = fastrand::Rng::with_seed(seed());
+    let redis = RedisServer::start();
+    let replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
+    let channels = ["graph:a", "graph:b", "run:r"];
+    let query = "channel=graph:a&channel=graph:b&channel=run:r&since=graph:a=0,graph:b=0,run:r=0";
+    let mut sent = [0; 3];
+    let mut seen: [Vec<u64>; 3] = Default::default();
+    let mut last_id = String::new();
+    let take = |messages: Vec<Message>, seen: &mut [Vec<u64>; 3]| {
+        for message in messages {
+            let event = message.json();
+            assert_ne!(event["source"], "gateway", "{event}");
+            let of = channels.iter().position(|channel| event["of"] == *channel).unwrap();
+            seen[of].push(event["n"].as_u64().unwrap());
+        }
+    };
+    for round in 0..20 {
+        let cut = open(&replicas[round % 2], query, &last_id).await.cut_after(random.usize(1..900));
+        let publishing = async {
+            for _ in 0..9 {
+                let of = random.usize(..3);
+                sent[of] += 1;
+                let event = json!({ "type": "x", "n": sent[of], "of": channels[of] });
+                publish(&replicas[(round + 1) % 2], &both(), channels[of], event).await;
+            }
+        };
+        let ((messages, id), ()) = tokio::join!(cut, publishing);
+        take(messages, &mut seen);
+        if !id.is_empty() {
+            last_id = id;
+        }
+    }
+    let mut rest = open(&replicas[0], query, &last_id).await;
+    while (0..3).any(|of| seen[of].len() < sent[of] as usize) {
+        let message = rest.event().await;
+        take(vec![message], &mut seen);
+    }
+    assert!(rest.is_quiet().await);
+    for of in 0..3 {
+        assert_eq!(seen[of], (1..=sent[of]).collect::<Vec<u64>>(), "{}", channels[of]);
+    }
 }
 
 /// Reads until the id names both channels: then both are open.

@@ -87,13 +87,33 @@ impl EventStream {
     pub async fn read(&mut self) -> bool {
         let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("a chunk in time").unwrap();
         let Some(chunk) = chunk else { return false };
-        self.unread.push_str(std::str::from_utf8(&chunk).unwrap());
+        self.feed(std::str::from_utf8(&chunk).unwrap());
+        true
+    }
+
+    /// Reads until a connection is cut that brings only so many bytes more: what is whole is dispatched, a block that is
+    /// not is forgotten, as by a browser.
+    pub async fn cut_after(mut self, bytes: usize) -> (Vec<Message>, String) {
+        let mut left = bytes;
+        let mut ready = Vec::from(std::mem::take(&mut self.ready));
+        while left > 0 {
+            let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("a chunk in time").unwrap();
+            let chunk = chunk.expect("the stream goes on");
+            let taken = chunk.len().min(left);
+            left -= taken;
+            self.feed(std::str::from_utf8(&chunk[..taken]).expect("the test publishes ASCII"));
+        }
+        ready.extend(self.ready);
+        (ready, self.last_id)
+    }
+
+    fn feed(&mut self, text: &str) {
+        self.unread.push_str(text);
         while let Some((line, rest)) = self.unread.split_once('\n') {
             let line = line.to_owned();
             self.unread = rest.to_owned();
             self.take(line);
         }
-        true
     }
 
     fn take(&mut self, line: String) {

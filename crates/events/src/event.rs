@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     EventId,
-    scan::{Scanned, scan},
+    scan::{Scanned, has_key, scan},
 };
 
 /// How a logged message begins.
@@ -146,6 +146,11 @@ impl Event {
         Self { id: None, ..self }
     }
 
+    /// Whether the object has such a top-level key. Scans the event once more.
+    pub fn has_key(&self, key: &str) -> bool {
+        has_key(self.text(), key)
+    }
+
     /// The event's `type`.
     pub fn kind(&self) -> Cow<'_, str> {
         self.field(Field::Type).unwrap_or_default()
@@ -243,6 +248,15 @@ mod tests {
         assert_eq!(event.kind(), "tool_start");
         assert_eq!(event.field(Field::CrewId).as_deref(), Some("a\"b"));
         assert_eq!(event.field(Field::RunId), None);
+    }
+
+    #[test]
+    fn keys_are_found_at_the_top_only_and_however_they_are_written() {
+        let event = parse(r#"{"type":"x","m\u0065":null,"deep":{"you":1},"a":"them"}"#).unwrap();
+        for (key, has) in [("me", true), ("you", false), ("them", false), ("deep", true), ("m", false), ("", false)] {
+            assert_eq!(event.has_key(key), has, "{key}");
+        }
+        assert!(parse(r#"{"\ud800":1,"type":"x","me":1}"#).unwrap().has_key("me"));
     }
 
     #[test]

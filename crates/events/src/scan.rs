@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Range};
 
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::event::Field;
@@ -68,6 +68,54 @@ impl<'de> Visitor<'de> for Scan {
             }
         }
         Ok(scanned)
+    }
+}
+
+/// Whether a JSON object has a top-level key.
+pub(crate) fn has_key(text: &str, key: &str) -> bool {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_map(Find(key.as_bytes())).unwrap_or_default()
+}
+
+struct Find<'a>(&'a [u8]);
+
+impl<'de> Visitor<'de> for Find<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<bool, A::Error> {
+        let mut is_there = false;
+        while let Some(is_it) = map.next_key_seed(Equals(self.0))? {
+            is_there |= is_it;
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(is_there)
+    }
+}
+
+/// Reads a key as whether it is this one. By its bytes, for the same reason as [`Key`].
+struct Equals<'a>(&'a [u8]);
+
+impl<'de> DeserializeSeed<'de> for Equals<'_> {
+    type Value = bool;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_bytes(self)
+    }
+}
+
+impl Visitor<'_> for Equals<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_bytes<E>(self, key: &[u8]) -> Result<bool, E> {
+        Ok(key == self.0)
     }
 }
 

@@ -50,6 +50,12 @@ impl Delivered {
         }
     }
 
+    /// The same for a frame of several events, whose latency is not to be measured.
+    pub(super) fn count_batch(&mut self, frame: &Bytes, events: usize) {
+        self.events += events as u64;
+        self.bytes += frame.len() as u64;
+    }
+
     pub(super) fn flush(&mut self, dialect: &'static str) {
         let channel = self.channel.take();
         if self.events == 0 {

@@ -142,6 +142,7 @@ async fn live(mut connection: Box<Connection>) {
     }
 
     connection.place = None;
+    connection.last_words();
     if connection.ends_well() {
         connection.flush_rest().await;
     }
@@ -181,6 +182,7 @@ impl Connection {
         self.perform();
         // Flags that were raised before this socket entered the crowd.
         self.look_at_link();
+        self.perform();
         if self.shared.drain.is_draining() {
             self.wake.raise(Flag::Drain);
         }
@@ -256,13 +258,13 @@ impl Connection {
             LinkState::Up => {
                 self.deadlines.lose_patience_at(None);
                 if std::mem::take(&mut self.told_link_down) {
-                    self.socket.queue(control::frame(&control::broker(true)));
+                    self.dialect.on_notice(&control::broker(true), &mut self.actions);
                 }
             }
             LinkState::Down(since) => {
                 self.deadlines.lose_patience_at(Some(since + self.shared.patience));
                 if !std::mem::replace(&mut self.told_link_down, true) {
-                    self.socket.queue(control::frame(&control::broker(false)));
+                    self.dialect.on_notice(&control::broker(false), &mut self.actions);
                 }
             }
         }
@@ -346,7 +348,9 @@ impl Connection {
             return self.close(CloseCode::Overloaded, "the broker is away: reconnect with backoff");
         }
         if self.deadlines.leaves(now) {
-            self.socket.queue(control::frame(&control::reconnect(self.seat.leave.reconnect_hint_ms())));
+            let reconnect = control::reconnect(self.seat.leave.reconnect_hint_ms());
+            self.dialect.on_notice(&reconnect, &mut self.actions);
+            self.perform();
             return self.close(CloseCode::GoingAway, "this replica is going away: reconnect and resume");
         }
         if self.deadlines.pings(now) {
@@ -362,39 +366,59 @@ impl Connection {
 
     /// Does what the dialect said.
     fn perform(&mut self) {
-        // The buffer goes with its actions: an idle socket keeps none.
-        for action in std::mem::take(&mut self.actions) {
-            if self.end.is_some() {
-                break;
-            }
-            match action {
-                Action::Send(frame) => self.socket.queue(frame),
-                Action::Deliver(frame, entry) => {
-                    self.subscriptions.delivered.count(&frame, &entry);
-                    self.socket.queue(frame);
+        // What is carried out may be answered by the dialect at once.
+        while self.end.is_none() && !self.actions.is_empty() {
+            // The buffer goes with its actions: an idle socket keeps none.
+            for action in std::mem::take(&mut self.actions) {
+                if self.end.is_some() {
+                    break;
                 }
-                Action::Subscribe { channel, start } => {
-                    let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
-                }
-                Action::SubscribeAll { namespace, start, appearing } => {
-                    self.subscriptions.ask_all(namespace, start, appearing);
-                    self.jobs.list(&self.shared, &self.who, Asked::now(0, namespace));
-                }
-                Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
-                Action::Unsubscribe(channel) => self.subscriptions.drop_channel(&channel),
-                Action::ReadOn => self.subscriptions.read_on(),
-                Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
-                Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
-                Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
-                Action::Publish { channel, event, reference } => {
-                    self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
-                }
-                Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
-                Action::Close(code, reason) => self.end = Some((code, reason)),
+                self.carry_out(action);
             }
         }
         self.subscriptions.delivered.flush(self.dialect.label());
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Send(frame) => self.socket.queue(frame),
+            Action::Deliver(frame, entry) => {
+                self.subscriptions.delivered.count(&frame, &entry);
+                self.socket.queue(frame);
+            }
+            Action::DeliverBatch { frame, events } => {
+                self.subscriptions.delivered.count_batch(&frame, events);
+                self.socket.queue(frame);
+            }
+            Action::Subscribe { channel, start } => {
+                let key = self.subscriptions.ask(channel.clone(), start);
+                self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
+            }
+            Action::SubscribeAll { namespace, start, appearing } => {
+                self.subscriptions.ask_all(namespace, start, appearing);
+                self.jobs.list(&self.shared, &self.who, Asked::now(0, namespace));
+            }
+            Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
+            Action::Unsubscribe(channel) => self.subscriptions.drop_channel(&channel),
+            Action::ReadOn => self.subscriptions.read_on(),
+            Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
+            Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
+            Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
+            Action::Publish { channel, event, reference } => {
+                self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
+            }
+            Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
+            Action::Close(code, reason) => self.end = Some((code, reason)),
+        }
+    }
+
+    /// What the dialect holds back goes out before the goodbye.
+    fn last_words(&mut self) {
+        if !self.peer_is_gone {
+            self.dialect.on_close(&mut self.actions);
+            std::mem::take(&mut self.actions).into_iter().for_each(|action| self.carry_out(action));
+            self.subscriptions.delivered.flush(self.dialect.label());
+        }
     }
 
     fn subscribe_own(&mut self, namespace: &'static str, start: Start) {

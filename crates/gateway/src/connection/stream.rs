@@ -298,7 +298,8 @@ impl Stream {
                     self.is_over = true;
                 }
                 // The dialect of event streams has no use for these.
-                Action::SubscribeAll { .. }
+                Action::DeliverBatch { .. }
+                | Action::SubscribeAll { .. }
                 | Action::SubscribeOwn { .. }
                 | Action::Unsubscribe(_)
                 | Action::ReadOn

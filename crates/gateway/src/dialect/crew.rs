@@ -6,10 +6,12 @@ use crewcast_events::{
     Channel, Event, EventId, Since,
     catalog::mission::{CrewStatus, Signal, SignalPayload},
 };
-use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::{Action, Actions, Dialect, Positions, control};
+use super::{
+    Action, Actions, Dialect, Positions, control,
+    listener::{Listener, Said},
+};
 use crate::{
     auth::Identity,
     hub::{Encoding, Entry, Item},
@@ -19,8 +21,6 @@ use crate::{
 
 /// How often mission and graph sockets get a `ping` message.
 const HEARTBEAT: Duration = Duration::from_secs(45);
-/// After how many messages that are not understood a socket is closed.
-const MAX_MISUNDERSTOOD: u32 = 10;
 
 /// Which of the three endpoints a socket is.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -49,7 +49,7 @@ pub struct Crew {
     since: Option<Since>,
     /// Only these event types; empty: all.
     types: Box<[String]>,
-    misunderstood: u32,
+    client: Listener,
     /// Mission with `offline_after`: when each crew was last heard.
     heard: HashMap<Channel, Heard>,
     /// Run: whether it is still to be seen whether the client came back behind the end.
@@ -61,19 +61,11 @@ struct Heard {
     told_offline: bool,
 }
 
-#[derive(Deserialize)]
-struct ClientMessage {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    action: Option<String>,
-    token: Option<String>,
-}
-
 impl Crew {
     /// A socket of `endpoint` with the query's `since` and `types`.
     pub fn new(endpoint: Endpoint, since: Option<Since>, types: Vec<String>) -> Self {
         let may_be_over = matches!((&endpoint, since), (Endpoint::Run { .. }, Some(Since::After(_))));
-        Self { endpoint, since, types: types.into(), misunderstood: 0, heard: HashMap::new(), may_be_over }
+        Self { endpoint, since, types: types.into(), client: Listener::default(), heard: HashMap::new(), may_be_over }
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
@@ -104,16 +96,6 @@ impl Crew {
             let at = Instant::now();
             self.heard.insert(channel.clone(), Heard { at, told_offline: false });
             out.push(Action::WakeAt(at + after));
-        }
-    }
-
-    fn misunderstand(&mut self, out: &mut Actions) {
-        self.misunderstood += 1;
-        let text = r#"a client may send {"type":"pong"} or {"action":"auth","token":…}"#;
-        out.push(Action::Send(control::frame(&control::error("unknown_action", text))));
-        if self.misunderstood >= MAX_MISUNDERSTOOD {
-            let reason = "too many messages that are not understood: a client may send pong or auth";
-            out.push(Action::Close(CloseCode::BadMessage, Cow::Borrowed(reason)));
         }
     }
 }
@@ -190,12 +172,13 @@ impl Dialect for Crew {
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
-        match serde_json::from_str(text) {
-            Ok(ClientMessage { kind: Some(kind), action: None, .. }) if kind == "pong" => {}
-            Ok(ClientMessage { action: Some(action), token: Some(token), .. }) if action == "auth" => {
-                out.push(Action::Authenticate(token));
+        match self.client.hear(text) {
+            Said::Nothing => {}
+            Said::Token(token) => out.push(Action::Authenticate(token)),
+            Said::Nonsense(answer, close) => {
+                out.push(Action::Send(control::frame(&answer)));
+                out.extend(close);
             }
-            _ => self.misunderstand(out),
         }
     }
 

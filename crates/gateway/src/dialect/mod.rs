@@ -4,8 +4,11 @@
 //! [`Action`]s, and the connection carries them out. A dialect does no I/O and knows no socket, so that
 //! each is tested as a plain state machine. A new one is a file here and a line in `routes/sockets.rs`.
 
+pub mod batch;
 pub mod control;
 pub mod crew;
+pub mod hub;
+pub mod listener;
 pub mod sse;
 pub mod stream;
 
@@ -32,6 +35,14 @@ pub enum Action {
     Send(Bytes),
     /// Send an entry's shared frame: it counts as a delivery.
     Deliver(Bytes, Arc<Entry>),
+    /// Send a frame that holds so many events. How long they took is not measured: they waited because the client wants
+    /// them collected.
+    DeliverBatch {
+        /// The encoded frame.
+        frame: Bytes,
+        /// How many of the messages in it are events.
+        events: usize,
+    },
     /// Read a channel. The connection asks for the grant first: `on_refused` where there is none. A channel that is
     /// read already begins anew with [`Start::Since`], with `on_channel`, and goes on otherwise.
     Subscribe {
@@ -156,6 +167,14 @@ pub trait Dialect: Send {
     fn is_held(&self, _channel: &Channel) -> bool {
         false
     }
+
+    /// A socket's connection has something to say of its own (`broker`, `reconnect`).
+    fn on_notice(&mut self, text: &str, out: &mut Actions) {
+        out.push(Action::Send(control::frame(text)));
+    }
+
+    /// The socket closes next: what is held back goes out now, or never.
+    fn on_close(&mut self, _out: &mut Actions) {}
 
     /// What became of [`Action::Publish`].
     fn on_published(&mut self, _reference: u64, _published: Result<Option<EventId>, NotPublished>, _out: &mut Actions) {

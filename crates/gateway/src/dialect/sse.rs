@@ -77,6 +77,24 @@ impl Sse {
         Self { channels, positions, types: types.into() }
     }
 
+    /// Of these channels a stream that does not resume gets the retained event first.
+    pub fn retaining(mut self, retains: impl Fn(&Channel) -> bool) -> Self {
+        for (channel, start) in &mut self.channels {
+            if *start == Start::Live && retains(channel) {
+                *start = Start::Retained;
+            }
+        }
+        self
+    }
+
+    fn deliver(&self, entry: &Arc<Entry>, event: &Event, out: &mut Actions) {
+        out.push(Action::Deliver(entry.encoded(Encoding::Sse, || encode(event)), entry.clone()));
+    }
+
+    fn is_wanted(&self, event: &Event) -> bool {
+        self.types.is_empty() || self.types.iter().any(|kind| *kind == event.kind())
+    }
+
     /// The `id:` line once these channels stand there; empty when nothing is known of any.
     fn id_line<'a>(&mut self, moved: impl Iterator<Item = (&'a Channel, Option<EventId>)>) -> String {
         let Some(positions) = &mut self.positions else {
@@ -131,11 +149,19 @@ impl Dialect for Sse {
     }
 
     fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions) {
-        let starts_live = self.channels.iter().any(|(known, start)| known == channel && *start == Start::Live);
-        if starts_live {
-            // A client that is cut before its first event resumes from here.
-            let line = self.id_line(once((channel, opening.position)));
-            out.push(Action::Send(format!("{line}\n").into()));
+        let resumes = |start: &Start| matches!(start, Start::Since(_));
+        if self.channels.iter().any(|(known, start)| known == channel && resumes(start)) {
+            return;
+        }
+        // A client that is cut before its first event resumes from here.
+        let line = self.id_line(once((channel, opening.position)));
+        let retained = opening.retained.as_ref().and_then(|entry| Some((entry, entry.event()?)));
+        match retained.filter(|(_, event)| self.is_wanted(event)) {
+            Some((entry, event)) => {
+                out.push(Action::Send(line.into()));
+                self.deliver(entry, event, out);
+            }
+            None => out.push(Action::Send(format!("{line}\n").into())),
         }
     }
 
@@ -144,13 +170,13 @@ impl Dialect for Sse {
             out.extend(control::mark(channel, entry.item()).map(|text| Action::Send(control_event(&text))));
             return;
         };
-        if !self.types.is_empty() && !self.types.iter().any(|kind| *kind == event.kind()) {
+        if !self.is_wanted(event) {
             return;
         }
         if let Some(id) = event.id() {
             out.push(Action::Send(self.id_line(once((channel, Some(id)))).into()));
         }
-        out.push(Action::Deliver(entry.encoded(Encoding::Sse, || encode(event)), entry.clone()));
+        self.deliver(entry, event, out);
     }
 
     fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}

@@ -13,11 +13,13 @@ pub enum Encoding {
     RawFrame,
     /// One server-sent event.
     Sse,
+    /// One text frame with the event's envelope (dialect `hub`).
+    Hub,
     /// One text frame with the event in an envelope (dialect `stream`).
     Stream,
 }
 
-const ENCODINGS: usize = 3;
+const ENCODINGS: usize = 4;
 
 /// What happened in a channel.
 #[derive(Clone, Debug)]

@@ -27,7 +27,9 @@ use crate::{
     connection::{self, Seat, Who},
     dialect::{
         Dialect,
+        batch::BATCH_MS,
         crew::{Crew, Endpoint},
+        hub::Hub,
         stream::Stream,
     },
     limits::{LimitReached, Place, UserPlace},
@@ -46,6 +48,7 @@ pub fn socket_routes() -> Router<Arc<App>> {
         .route("/ws/mission", get(mission))
         .route("/ws/graph", get(graphs))
         .route("/ws/graph/{crew}", get(graph))
+        .route("/ws", get(hub))
         .route("/ws/stream", get(stream))
         .route("/stream", get(stream))
         .route("/", get(root))
@@ -108,7 +111,7 @@ async fn run(State(app): State<Arc<App>>, run_id: PathId, request: Request) -> R
 async fn mission(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let endpoint = Endpoint::Mission { offline_after: app.config.mission.offline_after };
-    let asked = CrewQuery::of(&parts).map(|query| {
+    let asked = SocketQuery::of(&parts).map(|query| {
         let dialect = Box::new(Crew::new(endpoint, None, query.types));
         Asked { dialect, without_token: WithoutToken::Refused }
     });
@@ -117,7 +120,7 @@ async fn mission(State(app): State<Arc<App>>, request: Request) -> Response {
 
 async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = CrewQuery::of(&parts).and_then(|query| match query.crew_id.clone() {
+    let asked = SocketQuery::of(&parts).and_then(|query| match query.crew_id.clone() {
         Some(crew) => one_graph(&crew, query),
         None => {
             let dialect = Box::new(Crew::new(Endpoint::AllGraphs, None, query.types));
@@ -129,7 +132,17 @@ async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
 
 async fn graph(State(app): State<Arc<App>>, crew: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = CrewQuery::of(&parts).and_then(|query| one_graph(&text(crew), query));
+    let asked = SocketQuery::of(&parts).and_then(|query| one_graph(&text(crew), query));
+    open(app, parts, asked).await
+}
+
+async fn hub(State(app): State<Arc<App>>, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let asked = SocketQuery::of(&parts).and_then(|query| {
+        let batch = query.batch_ms.as_deref().map(batch).transpose()?;
+        let dialect = Box::new(Hub::new(query.since, query.types, batch));
+        Ok(Asked { dialect, without_token: WithoutToken::Refused })
+    });
     open(app, parts, asked).await
 }
 
@@ -148,14 +161,14 @@ async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
 }
 
 fn one_run(app: &App, run_id: &str, parts: &Parts) -> Result<Asked, Refusal> {
-    let (channel, query) = (channel("run", run_id)?, CrewQuery::of(parts)?);
+    let (channel, query) = (channel("run", run_id)?, SocketQuery::of(parts)?);
     let terminal = app.config.namespaces.of(&channel).map(|run| run.terminal.clone()).unwrap_or_default();
     let dialect = Box::new(Crew::new(Endpoint::Run { channel, terminal }, query.since, query.types));
     let without_token = if app.config.auth.public_runs { WithoutToken::Served } else { WithoutToken::Refused };
     Ok(Asked { dialect, without_token })
 }
 
-fn one_graph(crew: &str, query: CrewQuery) -> Result<Asked, Refusal> {
+fn one_graph(crew: &str, query: SocketQuery) -> Result<Asked, Refusal> {
     let dialect = Box::new(Crew::new(Endpoint::Graph(channel("graph", crew)?), query.since, query.types));
     Ok(Asked { dialect, without_token: WithoutToken::Refused })
 }
@@ -166,13 +179,16 @@ fn channel(namespace: &str, id: &str) -> Result<Channel, Refusal> {
 }
 
 #[derive(Default)]
-struct CrewQuery {
+struct SocketQuery {
     since: Option<Since>,
     types: Vec<String>,
+    /// `/ws/graph` alone.
     crew_id: Option<String>,
+    /// `/ws` alone: how long messages are collected.
+    batch_ms: Option<String>,
 }
 
-impl CrewQuery {
+impl SocketQuery {
     fn of(parts: &Parts) -> Result<Self, Refusal> {
         let mut asked = Self::default();
         for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
@@ -180,12 +196,18 @@ impl CrewQuery {
                 "since" => asked.since = value.parse().ok(),
                 "types" => types::add(&mut asked.types, &value)
                     .map_err(|error| (CloseCode::BadMessage, error.to_string().into()))?,
+                "batch_ms" => asked.batch_ms = Some(value.into_owned()),
                 "crew_id" if !value.is_empty() => asked.crew_id = Some(value.into_owned()),
                 _ => {}
             }
         }
         Ok(asked)
     }
+}
+
+fn batch(ms: &str) -> Result<Duration, Refusal> {
+    let ms = ms.parse().ok().filter(|ms| BATCH_MS.contains(ms));
+    ms.map(Duration::from_millis).ok_or((CloseCode::BadMessage, "batch_ms: 1 to 1000 milliseconds".into()))
 }
 
 /// Completes the handshake, then serves the socket or closes it with the reason for refusing it.

@@ -58,7 +58,8 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     // What EventSource repeats is newer than what stands in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last = header.or_else(|| asked.since.take());
-    let dialect = Box::new(Sse::new(asked.channels, last.as_deref(), asked.types));
+    let retains = |channel: &Channel| app.config.namespaces.of(channel).is_some_and(|rules| rules.retain);
+    let dialect = Box::new(Sse::new(asked.channels, last.as_deref(), asked.types).retaining(retains));
     let (body, chunks) = mpsc::channel::<Bytes>(CHUNKS);
     let shared = app.shared.clone();
     app.sockets.spawn(async move {

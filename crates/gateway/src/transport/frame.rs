@@ -25,6 +25,16 @@ pub fn text_frame(payload: &[u8]) -> Bytes {
     frame(opcode::TEXT, payload)
 }
 
+/// The payload of a whole frame that [`text_frame`] made.
+pub fn payload_of(frame: &[u8]) -> &[u8] {
+    let header = match frame.get(1) {
+        Some(0..=125) => 2,
+        Some(126) => 4,
+        _ => 10,
+    };
+    frame.get(header..).unwrap_or_default()
+}
+
 /// A ping; a payload over [`MAX_CONTROL`] is cut.
 pub fn ping_frame(payload: &[u8]) -> Bytes {
     frame(opcode::PING, &payload[..payload.len().min(MAX_CONTROL)])
@@ -92,7 +102,9 @@ mod tests {
     fn text_of_every_length_class_reads_back() {
         for length in [0, 1, 125, 126, 127, 0xFFFF, 0x10000, 1 << 20] {
             let text = "x".repeat(length);
-            assert_eq!(read_as_client(&text_frame(text.as_bytes())), Message::text(text));
+            let frame = text_frame(text.as_bytes());
+            assert_eq!(payload_of(&frame), text.as_bytes());
+            assert_eq!(read_as_client(&frame), Message::text(text));
         }
     }
 

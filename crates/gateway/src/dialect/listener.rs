@@ -1,0 +1,59 @@
+//! What the client of a dialect may say that only listens: `pong`, and a fresh token.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::{Action, control};
+use crate::transport::close::CloseCode;
+
+/// After how many messages that are not understood a socket is closed.
+const MAX_MISUNDERSTOOD: u32 = 10;
+
+/// A client that has nothing to ask for.
+#[derive(Default)]
+pub struct Listener {
+    misunderstood: u32,
+}
+
+/// What became of a client's message.
+#[derive(Debug)]
+pub enum Said {
+    /// There is nothing to do.
+    Nothing,
+    /// A fresh token.
+    Token(String),
+    /// It was not understood: the answer's text, and the close that follows when there were too many.
+    Nonsense(String, Option<Action>),
+}
+
+#[derive(Deserialize)]
+struct ClientMessage {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    action: Option<String>,
+    token: Option<String>,
+}
+
+impl Listener {
+    /// Reads a client's text message.
+    pub fn hear(&mut self, text: &str) -> Said {
+        match serde_json::from_str(text) {
+            Ok(ClientMessage { kind: Some(kind), action: None, .. }) if kind == "pong" => Said::Nothing,
+            Ok(ClientMessage { action: Some(action), token: Some(token), .. }) if action == "auth" => {
+                Said::Token(token)
+            }
+            _ => self.misunderstand(),
+        }
+    }
+
+    fn misunderstand(&mut self) -> Said {
+        self.misunderstood += 1;
+        let text = r#"a client may send {"type":"pong"} or {"action":"auth","token":…}"#;
+        let close = (self.misunderstood >= MAX_MISUNDERSTOOD).then(|| {
+            let reason = "too many messages that are not understood: a client may send pong or auth";
+            Action::Close(CloseCode::BadMessage, Cow::Borrowed(reason))
+        });
+        Said::Nonsense(control::error("unknown_action", text), close)
+    }
+}
