@@ -76,10 +76,12 @@ mod emit;
 #[cfg(feature = "http")]
 mod http;
 mod lane;
+mod lease;
 mod publisher;
 mod queue;
 mod rank;
 mod redis;
+mod renew;
 mod spool;
 mod tally;
 mod trace;
@@ -90,10 +92,17 @@ pub use append::{
     random_half,
 };
 pub use builder::{Builder, ConnectError};
-pub use crewcast_events::catalog::{Outcome, run::RunOutcome};
-pub use emit::{MissionEmitter, RunEmitter, ToolCall, ToolEmitter};
+pub use crewcast_events::catalog::{
+    Outcome,
+    run::RunOutcome,
+    session::{ActiveAgent, LogLevel, SessionState},
+};
+pub use emit::{MissionEmitter, RunEmitter, Session, SessionEmitter, ToolCall, ToolEmitter};
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
+pub use lease::{
+    DEFAULT_LEASE, LeaseStep, MAX_ABOUT, MAX_LEASE_NAME, MAX_LEASE_TTL, MAX_LEASES, MIN_LEASE_TTL, Renewal,
+};
 pub use publisher::{PublishError, Publisher, Unsent};
 pub use rank::DropPolicy;
 pub use redis::{

@@ -2,6 +2,8 @@
 
 pub mod mission;
 pub mod run;
+pub mod session;
+pub mod silence;
 pub mod tool;
 
 use serde::{Deserialize, Serialize};

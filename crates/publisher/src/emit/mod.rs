@@ -1,7 +1,9 @@
 //! Emitters: the catalog of the crew dialect as methods. None of them waits or fails.
 
+mod lease;
 mod mission;
 mod run;
+mod session;
 mod tools;
 
 use std::sync::Arc;
@@ -11,14 +13,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    append::{Claim, Entry},
+    append::{Claim, Entry, State},
     lane::Claims,
+    lease::LeaseStep,
     publisher::Publisher,
     tally::Reason,
 };
 
 pub use mission::MissionEmitter;
 pub use run::RunEmitter;
+pub use session::{Session, SessionEmitter};
 pub use tools::{ToolCall, ToolEmitter};
 
 impl Publisher {
@@ -35,6 +39,12 @@ impl Publisher {
     /// Emits what a crew is doing on `mission:<crew>`.
     pub fn mission(&self, crew: &str) -> MissionEmitter {
         MissionEmitter::new(self, crew)
+    }
+
+    /// Emits state and logs of a session on `session:<session>`, and, where the publisher has an org, that it is active
+    /// on `tracking:<org>`.
+    pub fn session(&self, session: &str) -> SessionEmitter {
+        SessionEmitter::new(self, session)
     }
 }
 
@@ -62,11 +72,17 @@ impl Target {
     }
 
     fn emit(&self, event: &impl Serialize) {
+        self.emit_with(event, None, None);
+    }
+
+    /// Emits an event and, in the same atomic step, what becomes of a state document and of a lease.
+    fn emit_with(&self, event: &impl Serialize, state: Option<State>, lease: Option<LeaseStep>) {
         let body = serde_json::to_vec(event).ok().and_then(|bytes| Body::parse(bytes).ok());
         match (&self.channel, body) {
             (Some(channel), Some(body)) => {
                 // Too large is counted, as everything is that an emitter cannot send.
-                let _ = self.publisher.push_logged(channel, Entry::new(body), self.claims.clone());
+                let entry = Entry { state, lease, ..Entry::new(body) };
+                let _ = self.publisher.push_logged(channel, entry, self.claims.clone());
             }
             _ => {
                 let why = "the id is not 1 to 128 characters of [A-Za-z0-9._-], or the event is no JSON";

@@ -63,7 +63,7 @@ fn what_is_kept_comes_back_to_the_byte() {
     let text = r#"{"type" :"x","n":1.50, "é":"\u00e9\ud800","d":{"id":1}}"#;
     let state = State { key: "k".into(), value: Some(RawValue::from_string(r#"{"a" :1}"#.into()).unwrap().into()) };
     let claim = Claim { kind: Kind::Crew, id: "abc".into(), org: "acme".into(), crew: None };
-    let entry = Entry { body: Body::parse(text).unwrap(), random: *b"0az9xy", state: Some(state) };
+    let entry = Entry { body: Body::parse(text).unwrap(), random: *b"0az9xy", state: Some(state), lease: None };
     let kept = Kept { ordinal: 7, entry, claims: Some([claim.clone()].into()) };
     let (mut spool, _) = open(directory.path());
     spool.keep(&channel("a"), &at("p", 5, 3), &kept).unwrap();
