@@ -11,11 +11,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::broker::{Broker, BrokerError, Link, Page, Sink, Snapshot, memory::MemoryBroker};
+use crate::broker::{Broker, BrokerError, ChannelState, Link, Page, Silent, Sink, Snapshot, memory::MemoryBroker};
 
 pub(super) struct LossyBroker {
     inner: MemoryBroker,
@@ -92,6 +92,10 @@ impl Transport for LossyBroker {
     async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
         self.inner.claim(claim, mode).await
     }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        self.inner.renew(renewals).await
+    }
 }
 
 #[async_trait]
@@ -127,6 +131,18 @@ impl Broker for LossyBroker {
             return Err(BrokerError::Unavailable("cut".to_owned()));
         }
         self.inner.history(channel, offset, limit).await
+    }
+
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+        self.inner.state(channel, within).await
+    }
+
+    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        self.inner.due(channels).await
+    }
+
+    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+        self.inner.silent(channel).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {
