@@ -17,6 +17,7 @@ mod http;
 mod isolation;
 mod junk;
 mod layers;
+mod leases;
 mod nginx;
 mod operator_files;
 mod pages;

@@ -73,12 +73,15 @@ impl Leases {
         let every = self.ttl / 3;
         let mut pause = every;
         loop {
-            if self.held.lock().is_empty() {
+            while self.held.lock().is_empty() {
                 self.any.notified().await;
                 pause = every;
             }
             tokio::time::sleep(pause).await;
             let renewals = self.renewals();
+            if renewals.is_empty() {
+                continue;
+            }
             pause = match transport.renew(&renewals).await {
                 Ok(()) => every,
                 Err(error) => {

@@ -6,7 +6,9 @@ mod emitters;
 mod failover;
 #[cfg(feature = "http")]
 mod http;
+mod leases;
 mod publisher;
+mod session;
 mod spool;
 mod spool_trouble;
 mod support;

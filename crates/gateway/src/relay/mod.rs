@@ -204,4 +204,6 @@ mod join_tests;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod silence_tests;
+#[cfg(test)]
 mod tests;

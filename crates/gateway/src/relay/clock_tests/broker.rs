@@ -17,14 +17,17 @@ use tokio::time::Instant;
 
 use crate::broker::{Broker, BrokerError, ChannelState, Link, Page, Silent, Sink, Snapshot, memory::MemoryBroker};
 
-pub(super) struct LossyBroker {
+pub(in crate::relay) struct LossyBroker {
     inner: MemoryBroker,
     sink: OnceLock<Arc<Lossy>>,
     /// Reads of a log that still fail.
-    pub(super) failures: AtomicUsize,
+    pub(in crate::relay) failures: AtomicUsize,
     /// When heads were asked for.
-    pub(super) compared: Mutex<Vec<Instant>>,
-    pub(super) unsubscribed: Mutex<Vec<Instant>>,
+    pub(in crate::relay) compared: Mutex<Vec<Instant>>,
+    pub(in crate::relay) unsubscribed: Mutex<Vec<Instant>>,
+    /// Reads of leases.
+    looks: AtomicUsize,
+    refuses_renewals: AtomicBool,
 }
 
 struct Lossy {
@@ -53,25 +56,37 @@ impl Sink for Lossy {
 }
 
 impl LossyBroker {
-    pub(super) fn new(namespaces: Namespaces) -> Self {
+    pub(in crate::relay) fn new(namespaces: Namespaces) -> Self {
         Self {
             inner: MemoryBroker::new(namespaces),
             sink: OnceLock::new(),
             failures: AtomicUsize::new(0),
             compared: Mutex::default(),
             unsubscribed: Mutex::default(),
+            looks: AtomicUsize::new(0),
+            refuses_renewals: AtomicBool::new(false),
         }
     }
 
     /// Whether messages are lost from now on.
-    pub(super) fn lose(&self, loses: bool) {
+    pub(in crate::relay) fn lose(&self, loses: bool) {
         self.lossy().loses.store(loses, Ordering::Relaxed);
     }
 
     /// The link is told to be so; while it is down, nothing is delivered.
-    pub(super) fn link(&self, link: Link) {
+    pub(in crate::relay) fn link(&self, link: Link) {
         self.lose(link == Link::Down);
         self.lossy().link(link);
+    }
+
+    /// How many channels' leases were read.
+    pub(in crate::relay) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// Whether producers cannot renew from now on.
+    pub(in crate::relay) fn refuse_renewals(&self, refuses: bool) {
+        self.refuses_renewals.store(refuses, Ordering::Relaxed);
     }
 
     fn lossy(&self) -> &Lossy {
@@ -94,6 +109,9 @@ impl Transport for LossyBroker {
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        if self.refuses_renewals.load(Ordering::Relaxed) {
+            return Err(AppendError::Unavailable("cut".to_owned()));
+        }
         self.inner.renew(renewals).await
     }
 }
@@ -138,6 +156,7 @@ impl Broker for LossyBroker {
     }
 
     async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        self.looks.fetch_add(channels.len(), Ordering::Relaxed);
         self.inner.due(channels).await
     }
 
