@@ -33,9 +33,7 @@ impl Silence {
 pub struct SilenceEvent {
     #[serde(rename = "type")]
     pub kind: Silence,
-    /// `gateway`.
-    pub source: String,
-    /// `true`.
+    /// `true`. There is no `"source":"gateway"`: by that clients know what is no event of the channel, and this one is.
     pub synthetic: bool,
     pub timestamp: String,
     /// The lease's name in its channel.
@@ -50,11 +48,11 @@ pub struct SilenceEvent {
 impl SilenceEvent {
     /// Tells of a lease now.
     pub fn new(kind: Silence, lease: &str, silent_s: f64, mut about: Object) -> Self {
-        for ours in ["id", "type", "source", "synthetic", "timestamp", "lease", "silent_s"] {
+        for ours in ["id", "type", "synthetic", "timestamp", "lease", "silent_s"] {
             about.remove(ours);
         }
-        let (source, timestamp) = ("gateway".to_owned(), crate::timestamp::now());
-        Self { kind, source, synthetic: true, timestamp, lease: lease.to_owned(), silent_s, about }
+        let timestamp = crate::timestamp::now();
+        Self { kind, synthetic: true, timestamp, lease: lease.to_owned(), silent_s, about }
     }
 }
 
@@ -70,7 +68,7 @@ mod tests {
         let event = SilenceEvent::new(Silence::Lost, "run:r1", 1.5, about.as_object().unwrap().clone());
         let mut written = serde_json::to_value(&event).unwrap();
         assert!(written.as_object_mut().unwrap().remove("timestamp").is_some());
-        let expected = json!({"type": "lost", "source": "gateway", "synthetic": true, "lease": "run:r1", "silent_s": 1.5,
+        let expected = json!({"type": "lost", "synthetic": true, "lease": "run:r1", "silent_s": 1.5,
             "run_id": "r1"});
         assert_eq!(written, expected);
         assert!(serde_json::to_string(&event).unwrap().starts_with(r#"{"type":"lost","#));
