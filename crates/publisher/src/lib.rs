@@ -60,6 +60,14 @@
 //! Spilling is a write to a file by the caller who emits, some microseconds on a disk that keeps up. The index of what
 //! is spilled stands in memory, some 50 bytes per event; opening a spool reads it whole.
 //!
+//! # Leases
+//! With [`Builder::leases`] a tool call and a run hold a lease from their first event to their last; sessions always do.
+//! The publisher renews it in the background, and every event of the same thing renews it as well. When the process is
+//! killed, hangs, or is cut off, gateways tell the channel `stalled` and later `lost`, marked `"synthetic":true`. The
+//! next event takes it back; where the process only renews again, gateways tell `recovered`. A lease is renewed for as
+//! long as the [`ToolCall`], the [`Session`], or the [`RunEmitter`] that said `boot` stands: who has dropped the last clone
+//! of a run's emitter without `done` is silent. A channel has [`MAX_LEASES`] at most.
+//!
 //! # Whose crew
 //! With [`Builder::org`] a crew or run is registered for the org before its first event through an emitter. What
 //! belongs to another org is not written to: such events are dropped with the reason `not_owner`.
