@@ -19,6 +19,7 @@ mod hub;
 mod isolation;
 mod junk;
 mod layers;
+mod leases;
 mod namespaces;
 mod nginx;
 mod operator_files;

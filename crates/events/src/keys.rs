@@ -70,6 +70,16 @@ impl Keys {
         self.of_channel(channel, "state")
     }
 
+    /// Hash of a channel's leases: who promised to go on, and what has been told of his silence.
+    pub fn leases(&self, channel: &Channel) -> String {
+        self.of_channel(channel, "leases")
+    }
+
+    /// Sorted set of a channel's leases by the Unix millisecond at which something is to be told of them.
+    pub fn due(&self, channel: &Channel) -> String {
+        self.of_channel(channel, "due")
+    }
+
     /// How far a producer's numbers have been accepted in a channel.
     pub fn producer(&self, channel: &Channel, producer: &str) -> String {
         self.of_channel(channel, &format!("producer:{producer}"))

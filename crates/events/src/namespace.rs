@@ -49,7 +49,12 @@ pub struct Namespace {
     pub terminal: Vec<String>,
     /// What the id names; `None` leaves the grant to the `channels` claim.
     pub owner: Option<Owner>,
+    /// How long after `stalled` something whose producer is silent is told `lost`; zero: nobody looks at leases.
+    pub lost_after: Duration,
 }
+
+/// [`Namespace::lost_after`] of the built-in namespaces whose emitters hold leases.
+const LOST_AFTER: Duration = Duration::from_secs(60);
 
 impl Default for Namespace {
     fn default() -> Self {
@@ -59,6 +64,7 @@ impl Default for Namespace {
             capture_live: false,
             terminal: Vec::new(),
             owner: None,
+            lost_after: Duration::ZERO,
         }
     }
 }
@@ -88,15 +94,16 @@ impl Default for Namespaces {
     fn default() -> Self {
         let owned = |owner| Namespace { owner: Some(owner), ..Namespace::default() };
         let mission = Namespace { retain: true, capture_live: true, ..owned(Owner::Crew) };
-        let run = Namespace { terminal: vec!["done".to_owned()], ..owned(Owner::Run) };
+        let leased = |owner| Namespace { lost_after: LOST_AFTER, ..owned(owner) };
+        let run = Namespace { terminal: vec!["done".to_owned()], ..leased(Owner::Run) };
         let named = [
-            ("graph", owned(Owner::Crew)),
+            ("graph", leased(Owner::Crew)),
             ("mission", mission),
             ("run", run),
             ("stream", owned(Owner::Stream)),
             ("hub", owned(Owner::Org)),
-            ("tracking", owned(Owner::Org)),
-            ("session", owned(Owner::Session)),
+            ("tracking", leased(Owner::Org)),
+            ("session", leased(Owner::Session)),
             ("agents", owned(Owner::Org)),
             ("tasks", owned(Owner::Org)),
             ("knowledge", owned(Owner::Org)),

@@ -13,11 +13,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::sync::RwLock;
 
-use crate::broker::{Broker, BrokerError, Page, Sink, Snapshot, memory::MemoryBroker};
+use crate::broker::{Broker, BrokerError, ChannelState, Page, Silent, Sink, Snapshot, memory::MemoryBroker};
 
 /// What becomes of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,6 +78,10 @@ impl Transport for FaultyBroker {
         self.call().map_err(AppendError::Unavailable)?;
         self.inner.claim(claim, mode).await
     }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        self.inner.renew(renewals).await
+    }
 }
 
 #[async_trait]
@@ -108,6 +112,18 @@ impl Broker for FaultyBroker {
         let page = self.inner.history(channel, offset, limit).await;
         let _answer = self.answers.read().await;
         page
+    }
+
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+        self.inner.state(channel, within).await
+    }
+
+    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        self.inner.due(channels).await
+    }
+
+    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+        self.inner.silent(channel).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

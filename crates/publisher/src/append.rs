@@ -6,6 +6,8 @@ use bytes::Bytes;
 use crewcast_events::{Body, Channel, EventId, Kind, RANDOM_LEN};
 use serde_json::value::RawValue;
 
+use crate::lease::{LeaseStep, Renewal};
+
 /// Events of one channel that enter its log together and in order.
 #[derive(Clone, Debug)]
 pub struct Append {
@@ -33,12 +35,14 @@ pub struct Entry {
     pub random: [u8; RANDOM_LEN],
     /// A state document that is set in the same atomic step.
     pub state: Option<State>,
+    /// What becomes of a lease in the same atomic step.
+    pub lease: Option<LeaseStep>,
 }
 
 impl Entry {
-    /// An entry with a fresh random half and no state.
+    /// An entry with a fresh random half, no state and no lease.
     pub fn new(body: Body) -> Self {
-        Self { body, random: random_half(), state: None }
+        Self { body, random: random_half(), state: None, lease: None }
     }
 }
 
@@ -136,7 +140,8 @@ pub enum Claimed {
 #[async_trait::async_trait]
 pub trait Transport: Send + Sync + 'static {
     /// Appends to a channel's log and publishes, in one atomic step. Answers the ids in order; `None` for
-    /// an entry that was accepted before and whose id is no longer known.
+    /// an entry that was accepted before and whose id is no longer known, and for one that tells of a lease what has
+    /// been told already ([`LeaseStep::Tell`]).
     ///
     /// # Errors
     /// [`AppendError`].
@@ -153,4 +158,14 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// [`AppendError`], never `Gap`.
     async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError>;
+
+    /// Renews leases, all together. One that does not stand (any more) is passed over: only an event makes a lease.
+    /// A transport without leases does nothing.
+    ///
+    /// # Errors
+    /// [`AppendError`], never `Gap`.
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        let _ = renewals;
+        Ok(())
+    }
 }

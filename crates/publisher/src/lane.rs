@@ -56,7 +56,11 @@ impl Item {
             }
             _ => 0,
         };
-        self.message.bytes().len() + state + size_of::<Self>()
+        let lease = match &self.message {
+            Message::Logged(Entry { lease: Some(lease), .. }) => lease.size(),
+            _ => 0,
+        };
+        self.message.bytes().len() + state + lease + size_of::<Self>()
     }
 
     /// What enters the log; `None` for a live one.

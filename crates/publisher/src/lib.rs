@@ -93,6 +93,14 @@
 //! Spilling is a write to a file by the caller who emits, some microseconds on a disk that keeps up. The index of what
 //! is spilled stands in memory, some 50 bytes per event; opening a spool reads it whole.
 //!
+//! # Leases
+//! With [`Builder::leases`] a tool call and a run hold a lease from their first event to their last; sessions always do.
+//! The publisher renews it in the background, and every event of the same thing renews it as well. When the process is
+//! killed, hangs, or is cut off, gateways tell the channel `stalled` and later `lost`, marked `"synthetic":true`. The
+//! next event takes it back; where the process only renews again, gateways tell `recovered`. A lease is renewed for as
+//! long as the [`ToolCall`], the [`Session`], or the [`RunEmitter`] that said `boot` stands: who has dropped the last clone
+//! of a run's emitter without `done` is silent. A channel has [`MAX_LEASES`] at most.
+//!
 //! # Whose crew
 //! With [`Builder::org`] a crew, run or stream is registered for the org before its first event through an emitter. What
 //! belongs to another org is not written to: such events are dropped with the reason `not_owner`. The channels of an org
@@ -111,10 +119,12 @@ mod heal;
 #[cfg(feature = "http")]
 mod http;
 mod lane;
+mod lease;
 mod publisher;
 mod queue;
 mod rank;
 mod redis;
+mod renew;
 mod spool;
 mod tally;
 mod trace;
@@ -127,15 +137,23 @@ pub use append::{
 };
 pub use builder::{Builder, ConnectError};
 pub use crewcast_events::{
-    catalog::{self, Outcome, run::RunOutcome},
+    catalog::{
+        self, Outcome,
+        run::RunOutcome,
+        session::{ActiveAgent, LogLevel, SessionState},
+    },
     timestamp,
 };
 pub use emit::{
     AgentEmitter, ExecutionEmitter, HubEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, MissionEmitter,
-    RunEmitter, RunningTask, StreamEmitter, TaskEmitter, TaskHandle, ToolCall, ToolEmitter, TrackingEmitter,
+    RunEmitter, RunningTask, Session, SessionEmitter, StreamEmitter, TaskEmitter, TaskHandle, ToolCall, ToolEmitter,
+    TrackingEmitter,
 };
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
+pub use lease::{
+    DEFAULT_LEASE, LeaseStep, MAX_ABOUT, MAX_LEASE_NAME, MAX_LEASE_TTL, MAX_LEASES, MIN_LEASE_TTL, Renewal,
+};
 pub use publisher::{PublishError, Publisher, Unsent};
 pub use rank::DropPolicy;
 pub use redis::{

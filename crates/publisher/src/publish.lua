@@ -1,20 +1,21 @@
 -- Appends events to one channel's log and publishes them: one atomic step.
 --
--- KEYS  log (list of messages), head (last id given), retained (last message), state (hash),
+-- KEYS  log (list of messages), head (last id given), retained (last message), state (hash), leases, due,
 --       and, where the append is recognised again, the producer's or the idempotency key.
 -- ARGV  1 channel as published      2 PUBLISH or SPUBLISH
 --       3 most entries of the log   4 age of the log, s      5 how much longer the head stands, s
 --       6 '1': retain               7 'no', 'sequence' or 'key'
---       8 number of the first entry 9 age of the fifth key, s
---       then four per entry: random half, object without '{', state key ('': none), state value ('': remove)
+--       8 number of the first entry 9 age of the last key, s
+--       then five per entry: random half, object without '{', state key ('': none), state value ('': remove),
+--       lease step ('': none). What is told of a lease is left out where it has been told already.
 -- Answers {'ok', id or nil, ...} or {'gap', number expected}.
 --
 -- Redis does not undo what a failed script has written. So everything that can fail on a key's type is
 -- read first, RPUSH (which alone can meet a full memory) is the first write, and PUBLISH comes last: a
 -- subscriber that could not be told finds the event in the log.
-local log, head_key, retained_key, state_key, once_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local log, head_key, retained_key, state_key, once_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[7]
 local once = ARGV[7]
-local ENTRIES, WIDTH = 10, 4
+local ENTRIES, WIDTH = 10, 5
 local count = (#ARGV - ENTRIES + 1) / WIDTH
 
 local function whole(n)
@@ -97,28 +98,39 @@ elseif once == 'sequence' then
 end
 
 local messages, set, removed = {}, {}, {}
+local leases, last_id
 local first_offset = offset + 1
 for i = skipped, count - 1 do
   local at = ENTRIES + i * WIDTH
-  local random, tail, key, value = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  offset = offset + 1
-  local own = own_half(previous, random)
-  local id = whole(offset) .. '-' .. previous .. own
-  previous = own
-  answer[#answer + 1] = id
-  messages[#messages + 1] = '{"id":"' .. id .. '",' .. tail
-  if key ~= '' then
-    if not set[key] and not removed[key] then
-      redis.call('HEXISTS', state_key, key)
-    end
-    set[key] = value ~= '' and value or nil
-    removed[key] = value == '' or nil
+  local random, tail, key, value, step = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  if step ~= '' and not leases then
+    leases = open_leases(KEYS[5], KEYS[6])
   end
+  if step == '' or leases.apply(step) then
+    offset = offset + 1
+    local own = own_half(previous, random)
+    last_id = whole(offset) .. '-' .. previous .. own
+    previous = own
+    answer[#answer + 1] = last_id
+    messages[#messages + 1] = '{"id":"' .. last_id .. '",' .. tail
+    if key ~= '' then
+      if not set[key] and not removed[key] then
+        redis.call('HEXISTS', state_key, key)
+      end
+      set[key] = value ~= '' and value or nil
+      removed[key] = value == '' or nil
+    end
+  else
+    answer[#answer + 1] = false
+  end
+end
+if #messages == 0 then
+  leases.write()
+  return answer
 end
 
 local log_age = ARGV[4]
 local head_age = whole(log_age + ARGV[5])
-local last_id = answer[#answer]
 if redis.call('RPUSH', log, unpack(messages)) > tonumber(ARGV[3]) then
   redis.call('LTRIM', log, '-' .. ARGV[3], -1)
 end
@@ -141,6 +153,9 @@ for key, value in pairs(set) do
 end
 if next(set) or next(removed) then
   redis.call('EXPIRE', state_key, head_age)
+end
+if leases then
+  leases.write()
 end
 for i = 1, #messages do
   redis.call(ARGV[2], ARGV[1], messages[i])

@@ -17,6 +17,7 @@ use crate::{
     queue::{Dropped, Queue},
     rank::Rank,
     redis::MAX_STATE_KEY,
+    renew::Leases,
     tally::{Reason, Stats, Tally},
     window::Window,
     worker::Worker,
@@ -77,6 +78,7 @@ pub(crate) struct Inner {
     pub(crate) queue: Arc<Queue>,
     pub(crate) tally: Arc<Tally>,
     pub(crate) org: Option<String>,
+    pub(crate) leases: Arc<Leases>,
     namespaces: Namespaces,
     max_event_bytes: usize,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -111,14 +113,25 @@ impl Publisher {
         tally: Arc<Tally>,
         window: Window,
         org: Option<String>,
+        leases: Leases,
         namespaces: Namespaces,
         max_event_bytes: usize,
     ) -> Self {
         let queue = Arc::new(queue);
-        let worker =
-            Worker { queue: queue.clone(), transport, tally: tally.clone(), window, directory: Directory::default() };
-        let task = Mutex::new(Some(tokio::spawn(worker.run())));
-        Self { inner: Arc::new(Inner { queue, tally, org, namespaces, max_event_bytes, task }) }
+        let worker = Worker {
+            queue: queue.clone(),
+            transport: transport.clone(),
+            tally: tally.clone(),
+            window,
+            directory: Directory::default(),
+        };
+        let leases = Arc::new(leases);
+        let (renewing, counting) = (leases.clone(), tally.clone());
+        let task = tokio::spawn(async move {
+            tokio::join!(worker.run(), renewing.renew(&*transport, &counting));
+        });
+        let task = Mutex::new(Some(task));
+        Self { inner: Arc::new(Inner { queue, tally, org, leases, namespaces, max_event_bytes, task }) }
     }
 
     /// Publishes an event into its channel's log.

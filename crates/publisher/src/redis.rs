@@ -4,12 +4,14 @@
 //! - `servers.rs`, `server.rs`, `slots.rs`: who serves what
 //! - `connection.rs`: the way of a command to the server that must have it
 //! - `claim.rs`: the directory
+//! - `renew.rs`: leases that go on
 //! - `errors.rs`: which errors pass
 
 mod address;
 mod claim;
 mod connection;
 mod errors;
+mod renew;
 mod server;
 mod servers;
 mod slots;
@@ -23,6 +25,7 @@ use redis::{Script, ScriptInvocation, Value};
 use crate::append::{
     Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, MAX_EVENT_BYTES, Once, Transport,
 };
+use crate::lease::{LeaseStep, Renewal};
 use errors::append_error;
 
 pub use address::{RedisSetupError, Tls};
@@ -37,7 +40,8 @@ pub const ONCE_AGE: Duration = Duration::from_secs(24 * 3600);
 /// Longest key of a state document, in characters.
 pub const MAX_STATE_KEY: usize = 128;
 
-static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("publish.lua")));
+static PUBLISH: LazyLock<Script> =
+    LazyLock::new(|| Script::new(concat!(include_str!("leases.lua"), include_str!("publish.lua"))));
 
 /// When logged events and live messages go out through sharded pub/sub (`SPUBLISH`), on a Cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -192,16 +196,17 @@ impl RedisTransport {
         };
         let mut call = PUBLISH.prepare_invoke();
         call.key(self.keys.log(channel)).key(self.keys.head(channel));
-        call.key(self.keys.retained(channel)).key(self.keys.state(channel)).key(key);
+        call.key(self.keys.retained(channel)).key(self.keys.state(channel));
+        call.key(self.keys.leases(channel)).key(self.keys.due(channel)).key(key);
         call.arg(self.published_name(channel)).arg(publish);
         call.arg(namespace.log.length).arg(age).arg(HEAD_BEYOND_LOG.as_secs());
         call.arg(u8::from(namespace.retain)).arg(kind).arg(first).arg(age.max(ONCE_AGE.as_secs()));
-        for Entry { body, random, state } in entries {
+        for Entry { body, random, state, lease } in entries {
             call.arg(&random[..]).arg(body.tail());
             let (key, value) = state
                 .as_ref()
                 .map_or(("", ""), |state| (state.key.as_str(), state.value.as_ref().map_or("", |value| value.get())));
-            call.arg(key).arg(value);
+            call.arg(key).arg(value).arg(lease.as_ref().map(LeaseStep::wire).unwrap_or_default());
         }
         call
     }
@@ -230,6 +235,12 @@ fn check(append: &Append, namespace: &Namespace) -> Result<(), AppendError> {
         let length = state.key.chars().count();
         if length == 0 || length > MAX_STATE_KEY {
             return refused(format!("a state key has 1 to {MAX_STATE_KEY} characters, not {length}"));
+        }
+    }
+    for step in append.entries.iter().filter_map(|entry| entry.lease.as_ref()) {
+        step.check().map_err(AppendError::Refused)?;
+        if matches!(step, LeaseStep::Tell { .. }) && !matches!(append.once, Once::No) {
+            return refused("what is told of a lease is recognised by the lease, not by a number or a key".to_owned());
         }
     }
     Ok(())
@@ -282,5 +293,9 @@ impl Transport for RedisTransport {
 
     async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
         self.claim_id(claim, mode).await
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        self.renew_leases(renewals).await
     }
 }

@@ -7,9 +7,11 @@ mod examples;
 mod failover;
 #[cfg(feature = "http")]
 mod http;
+mod leases;
 mod publisher;
 mod resend;
 mod resend_model;
+mod session;
 mod spool;
 mod spool_trouble;
 mod support;

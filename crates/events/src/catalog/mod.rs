@@ -7,6 +7,8 @@ mod frame;
 pub mod hub;
 pub mod mission;
 pub mod run;
+pub mod session;
+pub mod silence;
 pub mod stream;
 pub mod tool;
 pub mod tracking;

@@ -16,6 +16,7 @@
 mod conformance;
 pub mod memory;
 pub mod redis;
+mod state;
 
 use std::{
     collections::HashMap,
@@ -27,6 +28,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Kind};
 use crewcast_publisher::{Claim, Transport};
+
+pub use state::{ChannelState, MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent};
 
 /// Why a broker did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -134,6 +137,18 @@ pub trait Broker: Transport {
 
     /// At most `limit` entries behind `offset` (0: from the beginning).
     async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError>;
+
+    /// State documents and the head behind which they stand: at most [`MAX_DOCUMENTS`] of [`STATE_BYTES`]. With `within`
+    /// only those beside a lease of the same name that was renewed at most so long ago.
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError>;
+
+    /// How long until something is to be told of a lease, for several channels, pipelined, in the order asked; `None`
+    /// where nothing is.
+    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
+
+    /// The leases of a channel of which something is to be told now, at most [`SILENT_AT_ONCE`]. It is told by an append
+    /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once whoever asked.
+    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError>;
 
     /// Publishes a probe and waits until it has come back through this replica's own subscription.
     async fn probe(&self) -> Result<Duration, BrokerError>;

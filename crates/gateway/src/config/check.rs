@@ -206,6 +206,7 @@ fn going_away(config: &Config, rules: &mut Rules<'_>) {
     rules.positive("drain.grace", config.drain.grace);
     let in_time = config.drain.spread < config.drain.grace;
     rules.hold("drain.spread", in_time, "must be shorter than drain.grace: the last sockets need time to close");
+    rules.positive("tracking.session_ttl", config.tracking.session_ttl);
     if let Some(after) = config.mission.offline_after {
         rules.positive("mission.offline_after", after);
     }

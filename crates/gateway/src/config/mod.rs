@@ -45,6 +45,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The `mission` endpoint.
     pub mission: Mission,
+    /// The `agent-tracking` endpoint.
+    pub tracking: Tracking,
     /// When `/readyz` turns.
     pub ready: Ready,
     /// How this replica goes away.
@@ -227,6 +229,19 @@ impl Default for AuthConfig {
 pub struct Mission {
     /// A crew whose producer has been silent for this long is told `offline`; `None`: never.
     pub offline_after: Option<Duration>,
+}
+
+/// The `agent-tracking` endpoint.
+#[derive(Clone, Debug)]
+pub struct Tracking {
+    /// A session whose producer has been silent for this long leaves the list of active ones.
+    pub session_ttl: Duration,
+}
+
+impl Default for Tracking {
+    fn default() -> Self {
+        Self { session_ttl: Duration::from_secs(60) }
+    }
 }
 
 /// When `/readyz` turns.

@@ -28,6 +28,7 @@ pub struct Raw {
     pub limits: RawLimits,
     pub auth: RawAuth,
     pub mission: RawMission,
+    pub tracking: RawTracking,
     pub ready: RawReady,
     pub drain: RawDrain,
     pub otel: RawOtel,
@@ -70,6 +71,7 @@ pub struct RawNamespace {
     pub capture_live: Option<Given<bool>>,
     pub terminal: Option<List<String>>,
     pub owner: Option<Given<OwnerOrNone>>,
+    pub lost_after: Option<Given<Duration>>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -120,6 +122,12 @@ pub struct RawAuth {
 #[serde(deny_unknown_fields)]
 pub struct RawMission {
     pub offline_after: Option<Given<Duration>>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTracking {
+    pub session_ttl: Given<Duration>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -192,6 +200,7 @@ impl RawNamespace {
             capture_live: self.capture_live.or(defaults.capture_live),
             terminal: self.terminal.or(defaults.terminal),
             owner: self.owner.or(defaults.owner),
+            lost_after: self.lost_after.or(defaults.lost_after),
         }
     }
 }
@@ -205,6 +214,7 @@ impl From<&Namespace> for RawNamespace {
             capture_live: Some(Given(namespace.capture_live)),
             terminal: Some(List(namespace.terminal.clone())),
             owner: Some(Given(OwnerOrNone(namespace.owner))),
+            lost_after: Some(Given(namespace.lost_after)),
         }
     }
 }
@@ -213,8 +223,9 @@ impl From<&Namespace> for RawNamespace {
 /// counts; [`super::resolve`] gives it its default.
 impl Default for Raw {
     fn default() -> Self {
-        let Config { listen, admin, broker, namespaces, mission, ready, drain, otel, log, limits, auth, .. } =
-            Config::default();
+        let Config {
+            listen, admin, broker, namespaces, mission, tracking, ready, drain, otel, log, limits, auth, ..
+        } = Config::default();
         Self {
             listen: Given(listen.0),
             trusted_proxies: List(Vec::new()),
@@ -236,6 +247,7 @@ impl Default for Raw {
             limits: limits.into(),
             auth: auth.into(),
             mission: RawMission { offline_after: mission.offline_after.map(Given) },
+            tracking: RawTracking { session_ttl: Given(tracking.session_ttl) },
             ready: RawReady { window: Given(ready.window) },
             drain: RawDrain { grace: Given(drain.grace), spread: Given(drain.spread) },
             otel: RawOtel { endpoint: otel.endpoint.map(Given) },

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crewcast_events::{LogPolicy, Namespace, Namespaces};
 
 use super::{
-    Admin, AuthConfig, BrokerConfig, Config, Drain, Limits, Listen, Log, Mission, Otel, Ready, Secret, Tls,
+    Admin, AuthConfig, BrokerConfig, Config, Drain, Limits, Listen, Log, Mission, Otel, Ready, Secret, Tls, Tracking,
     error::{ConfigError, Source},
     form::Given,
     load::Sources,
@@ -24,6 +24,7 @@ pub(super) fn resolve(raw: &Raw, sources: &Sources) -> Result<Config, ConfigErro
         limits: limits(&raw.limits),
         auth: auth(raw.auth, sources)?,
         mission: Mission { offline_after: given(raw.mission.offline_after) },
+        tracking: Tracking { session_ttl: raw.tracking.session_ttl.0 },
         ready: Ready { window: raw.ready.window.0 },
         drain: Drain { grace: raw.drain.grace.0, spread: raw.drain.spread.0 },
         otel: Otel { endpoint: given(raw.otel.endpoint) },
@@ -102,6 +103,7 @@ fn namespace(raw: RawNamespace) -> Namespace {
         capture_live: given(raw.capture_live).unwrap_or(defaults.capture_live),
         terminal: raw.terminal.map_or(defaults.terminal, |terminal| terminal.0),
         owner: given(raw.owner).map_or(defaults.owner, |owner| owner.0),
+        lost_after: given(raw.lost_after).unwrap_or(defaults.lost_after),
     }
 }
 

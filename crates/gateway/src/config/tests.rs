@@ -202,6 +202,7 @@ fn broken_rules_say_what_to_write_instead() {
         ("[otel]\nendpoint = 'http://u:p@x'", "must not contain a user name or password"),
         ("[log]\nlevel = 'a=b=c'", "must be a level or a filter"),
         ("[mission]\noffline_after = 0", "must be longer than 0"),
+        ("[tracking]\nsession_ttl = 0", "must be longer than 0"),
     ] {
         let text = refusal(of_text(toml));
         assert!(text.contains(expected), "{toml}\ngives: {text}\nnot: {expected}");

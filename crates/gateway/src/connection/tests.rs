@@ -83,11 +83,7 @@ impl Bench {
     }
 
     async fn publish(&self, name: &str, event: &Value) -> String {
-        let entry = Entry {
-            body: Body::parse(event.to_string()).unwrap(),
-            random: crewcast_publisher::random_half(),
-            state: None,
-        };
+        let entry = Entry::new(Body::parse(event.to_string()).unwrap());
         let append = Append { channel: channel(name), entries: vec![entry], once: Once::No };
         self.broker.append(&append).await.unwrap()[0].unwrap().to_string()
     }

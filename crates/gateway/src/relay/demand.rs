@@ -8,7 +8,7 @@ use std::{
 use crewcast_events::Channel;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{LINGER, Line, Relay};
+use super::{LINGER, Line, Relay, silence::Look};
 use crate::{
     broker::BrokerError,
     hub::{Demand, Room},
@@ -100,7 +100,10 @@ impl Relay {
         let channel = room.channel().clone();
         let retain = self.retains(&channel);
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        self.lines.insert(channel.clone(), Line::new(room, retain, serial));
+        let is_watched = self.namespaces.of(&channel).is_some_and(|rules| !rules.lost_after.is_zero());
+        let mut line = Line::new(room, retain, serial);
+        line.look = Look::new(is_watched);
+        self.lines.insert(channel.clone(), line);
         channel
     }
 }

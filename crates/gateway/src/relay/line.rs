@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
-use super::held::Held;
+use super::{held::Held, silence::Look};
 use crate::{
     broker::{Page, Snapshot},
     hub::{Entry, Item, Room},
@@ -83,6 +83,8 @@ pub(super) struct Line {
     received: metrics::Counter,
     /// When a comparison with the head is due, and the wait after it.
     pub(super) check: Check,
+    /// When its leases are looked at.
+    pub(super) look: Look,
 }
 
 /// When a line's position is next compared with its head.
@@ -110,6 +112,7 @@ impl Line {
             announced: None,
             heard_live: false,
             check: Check { due: Instant::now(), quiet: 0 },
+            look: Look::default(),
         }
     }
 

@@ -8,12 +8,14 @@
 //! - `line.rs` with `held.rs`: the rule, and what is held back
 //! - `demand.rs`: what the hub wants is subscribed, in batches; idle channels linger and are given up
 //! - `settle.rs`: holes, repeats and rewritten histories are settled against the log
+//! - `silence.rs`: a lease that nobody renews any more is told to its channel
 //! - `watch.rs`: positions are compared with the heads, after a reconnect and on a schedule
 
 mod demand;
 mod held;
 mod line;
 mod settle;
+mod silence;
 mod watch;
 
 use std::{
@@ -94,6 +96,7 @@ impl Relay {
         });
         relay.spawn(demand::serve(relay.clone(), demands));
         relay.spawn(watch::compare_on_schedule(relay.clone()));
+        relay.spawn(silence::tell_on_schedule(relay.clone()));
         relay
     }
 
@@ -149,6 +152,9 @@ impl Sink for Relay {
         };
         let Some(mut line) = self.lines.get_mut(channel) else { return };
         line.count_received();
+        if event.id().is_some() {
+            line.look.heard();
+        }
         if let Accepted::NeedsLog(need) = line.accept(event) {
             let unsettled = line.unsettled(need);
             drop(line);
@@ -197,5 +203,7 @@ mod clock_tests;
 mod join_tests;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod silence_tests;
 #[cfg(test)]
 mod tests;

@@ -58,6 +58,7 @@ impl Relay {
                 };
                 let live_only = relay.namespaces.of(channel).is_none_or(|n| n.log.length == 0);
                 line.link_was_down(live_only);
+                line.look.link_was_down();
                 true
             });
             relay.compare(&active).await;

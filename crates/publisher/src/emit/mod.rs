@@ -2,8 +2,10 @@
 
 mod forge;
 mod hub;
+mod lease;
 mod mission;
 mod run;
+mod session;
 mod stream;
 mod target;
 mod tools;
@@ -22,6 +24,7 @@ pub use forge::{AgentEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, 
 pub use hub::HubEmitter;
 pub use mission::MissionEmitter;
 pub use run::RunEmitter;
+pub use session::{Session, SessionEmitter};
 pub use stream::{ExecutionEmitter, StreamEmitter};
 pub use tools::{ToolCall, ToolEmitter};
 pub use tracking::TrackingEmitter;
@@ -40,6 +43,12 @@ impl Publisher {
     /// Emits what a crew is doing on `mission:<crew>`.
     pub fn mission(&self, crew: &str) -> MissionEmitter {
         MissionEmitter::new(self, crew)
+    }
+
+    /// Emits state and logs of a session on `session:<session>`, and, where the publisher has an org, that it is active
+    /// on `tracking:<org>`.
+    pub fn session(&self, session: &str) -> SessionEmitter {
+        SessionEmitter::new(self, session)
     }
 
     /// Emits the executions of one agent stream on `stream:<stream>`.

@@ -1,6 +1,6 @@
 //! The life of a run on `run:<run>`.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{
     Kind,
@@ -10,24 +10,29 @@ use crewcast_events::{
     },
     timestamp,
 };
+use parking_lot::Mutex;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{Target, object};
-use crate::{publisher::Publisher, trace};
+use super::{Target, lease::Held, object};
+use crate::{lease::LeaseStep, publisher::Publisher, trace};
 
 /// Emits the events of one run. Cheap enough to clone.
+///
+/// Where the publisher holds leases ([`crate::Builder::leases`]) the run has one from `boot` to `done`. It is renewed for
+/// as long as the emitter that has emitted `boot`, or a clone of it, stands: who drops it will not say `done` either.
 #[derive(Clone)]
 pub struct RunEmitter {
     target: Target,
     run: String,
     crew: Option<String>,
+    lease: Arc<Mutex<Option<Held>>>,
 }
 
 impl RunEmitter {
     pub(super) fn new(publisher: &Publisher, run: &str) -> Self {
         let target = Target::new(publisher, "run", run, &[(Kind::Run, run, None)]);
-        Self { target, run: run.to_owned(), crew: None }
+        Self { target, run: run.to_owned(), crew: None, lease: Arc::default() }
     }
 
     /// Says which crew runs: its readers may then read the run.
@@ -40,6 +45,10 @@ impl RunEmitter {
 
     /// The run begins. `inputs` is an object; anything else stands in one as its `value`.
     pub fn boot(&self, inputs: &(impl Serialize + ?Sized)) {
+        let about = json!({"run_id": self.run, "crew_id": self.crew});
+        if let Some(channel) = &self.target.channel {
+            *self.lease.lock() = Held::when_on(&self.target.publisher, channel, &format!("run:{}", self.run), &about);
+        }
         self.emit(RunKind::Boot { inputs: object(inputs) });
     }
 
@@ -82,16 +91,26 @@ impl RunEmitter {
 
     /// The run has ended after `duration`. Its sockets are closed behind this event.
     pub fn done(&self, status: RunOutcome, duration: Duration, output: Option<Value>) {
-        self.emit(RunKind::Done { status, duration_s: duration.as_secs_f64(), output });
+        self.lease.lock().take();
+        // Another emitter may have said `boot`: a run that is done has no lease, whoever held it.
+        let name = format!("run:{}", self.run).into();
+        let release = self.target.publisher.inner().leases.of_all.then_some(LeaseStep::Release { name });
+        self.emit_with(RunKind::Done { status, duration_s: duration.as_secs_f64(), output }, release);
     }
 
     fn emit(&self, kind: RunKind) {
-        self.target.emit(&RunEvent {
+        let lease = self.lease.lock().as_ref().map(Held::step);
+        self.emit_with(kind, lease);
+    }
+
+    fn emit_with(&self, kind: RunKind, lease: Option<LeaseStep>) {
+        let event = RunEvent {
             kind,
             timestamp: timestamp::now(),
             run_id: self.run.clone(),
             crew_id: self.crew.clone(),
             traceparent: trace::parent(),
-        });
+        };
+        self.target.emit_with(&event, None, lease);
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::to_raw_value;
 use crate::{
     append::{Claim, Entry, State},
     lane::Claims,
+    lease::LeaseStep,
     publisher::{PublishError, Publisher},
     redis::MAX_STATE_KEY,
     tally::Reason,
@@ -18,8 +19,8 @@ use crate::{
 #[derive(Clone)]
 pub(super) struct Target {
     pub(super) publisher: Publisher,
-    channel: Option<Channel>,
-    claims: Claims,
+    pub(super) channel: Option<Channel>,
+    pub(super) claims: Claims,
 }
 
 impl Target {
@@ -56,6 +57,11 @@ impl Target {
     /// event was not too large.
     pub(super) fn emit_removing(&self, event: &impl Serialize, key: &str) -> bool {
         self.push(stateful(event, key, None))
+    }
+
+    /// Emits, and in the same atomic step does what becomes of a state document and of a lease.
+    pub(super) fn emit_with(&self, event: &impl Serialize, state: Option<State>, lease: Option<LeaseStep>) {
+        self.push(entry(event).map(|entry| Entry { state, lease, ..entry }));
     }
 
     /// Answers whether the event was not too large. Whatever cannot be sent is counted.

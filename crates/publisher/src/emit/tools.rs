@@ -11,9 +11,10 @@ use crewcast_events::{
     timestamp,
 };
 use serde::Serialize;
+use serde_json::json;
 
-use super::{Target, object};
-use crate::{publisher::Publisher, trace};
+use super::{Target, lease::Held, object};
+use crate::{lease::LeaseStep, publisher::Publisher, trace};
 
 /// Emits the tool calls of one agent. Cheap to clone.
 #[derive(Clone)]
@@ -40,9 +41,11 @@ impl ToolEmitter {
     /// with [`ToolCall::end`], or when it is dropped.
     #[must_use = "dropping the call ends it"]
     pub fn start(&self, tool: impl Into<String>, params: &(impl Serialize + ?Sized)) -> ToolCall {
+        let tool = tool.into();
         let call = ToolCall {
             shared: self.shared.clone(),
-            tool: tool.into(),
+            lease: self.lease(&tool),
+            tool,
             since: Instant::now(),
             traceparent: trace::parent(),
             began_in_panic: std::thread::panicking(),
@@ -51,6 +54,13 @@ impl ToolEmitter {
         call.emit(ToolKind::ToolStart { params: object(params) });
         call
     }
+
+    fn lease(&self, tool: &str) -> Option<Held> {
+        let Shared { target, crew, run, agent } = &*self.shared;
+        let name = format!("tool:{:016x}", fastrand::u64(..));
+        let about = json!({"crew_id": crew, "run_id": run, "agent_id": agent, "tool": tool});
+        Held::when_on(&target.publisher, target.channel.as_ref()?, &name, &about)
+    }
 }
 
 /// A tool call that is going on. Dropped without [`ToolCall::end`] it emits `tool_end`: with `success` and exit
@@ -58,6 +68,7 @@ impl ToolEmitter {
 pub struct ToolCall {
     shared: Arc<Shared>,
     tool: String,
+    lease: Option<Held>,
     since: Instant,
     traceparent: Option<String>,
     began_in_panic: bool,
@@ -78,12 +89,20 @@ impl ToolCall {
 
     fn finish(&mut self, exit_code: i32, status: Outcome) {
         self.ended = true;
-        self.emit(ToolKind::ToolEnd { duration_s: self.since.elapsed().as_secs_f64(), exit_code, status });
+        let release = self.lease.take().map(Held::release);
+        self.emit_with(
+            ToolKind::ToolEnd { duration_s: self.since.elapsed().as_secs_f64(), exit_code, status },
+            release,
+        );
     }
 
     fn emit(&self, kind: ToolKind) {
+        self.emit_with(kind, self.lease.as_ref().map(Held::step));
+    }
+
+    fn emit_with(&self, kind: ToolKind, lease: Option<LeaseStep>) {
         let Shared { target, crew, run, agent } = &*self.shared;
-        target.emit(&ToolEvent {
+        let event = ToolEvent {
             kind,
             timestamp: timestamp::now(),
             crew_id: crew.clone(),
@@ -92,7 +111,8 @@ impl ToolCall {
             tool: self.tool.clone(),
             // All events of a call belong to the span that it began in, wherever it is dropped.
             traceparent: self.traceparent.clone(),
-        });
+        };
+        target.emit_with(&event, None, lease);
     }
 }
 

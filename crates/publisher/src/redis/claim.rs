@@ -91,6 +91,8 @@ impl RedisTransport {
             pipeline.del(self.keys.log(&channel)).ignore();
             pipeline.del(self.keys.retained(&channel)).ignore();
             pipeline.del(self.keys.state(&channel)).ignore();
+            pipeline.del(self.keys.leases(&channel)).ignore();
+            pipeline.del(self.keys.due(&channel)).ignore();
         }
     }
 

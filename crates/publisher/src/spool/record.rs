@@ -12,7 +12,10 @@ use crewcast_events::{Body, Channel, RANDOM_LEN};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::append::{Claim, Entry, State};
+use crate::{
+    append::{Claim, Entry, State},
+    lease::LeaseStep,
+};
 
 /// First bytes of every segment: the format and its version.
 pub(super) const HEADER: &[u8; 8] = b"CREWSPL1";
@@ -49,6 +52,8 @@ pub(super) enum Meta {
         #[serde(skip_serializing_if = "Option::is_none", default)]
         state: Option<StateMeta>,
         #[serde(skip_serializing_if = "Option::is_none", default)]
+        lease: Option<LeaseStep>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
         claims: Option<Arc<[Claim]>>,
     },
     Position {
@@ -72,12 +77,13 @@ pub(crate) struct Kept {
 }
 
 pub(super) fn write_event(into: &mut Vec<u8>, channel: &Channel, kept: &Kept) -> serde_json::Result<()> {
-    let Entry { body, random, state } = &kept.entry;
+    let Entry { body, random, state, lease } = &kept.entry;
     let meta = Meta::Event {
         channel: channel.clone(),
         ordinal: kept.ordinal,
         random: String::from_utf8_lossy(random).into_owned(),
         state: state.as_ref().map(|state| StateMeta { key: state.key.clone(), value: state.value.clone() }),
+        lease: lease.clone(),
         claims: kept.claims.clone(),
     };
     write(into, &meta, body.object())
@@ -131,10 +137,10 @@ pub(super) fn read(segment: &[u8], at: usize) -> Option<Found> {
 
 /// The event of one record; `None` when the bytes are not that.
 pub(super) fn read_event(record: &[u8]) -> Option<Kept> {
-    let (Meta::Event { ordinal, random, state, claims, .. }, event) = parse(record)? else { return None };
+    let (Meta::Event { ordinal, random, state, lease, claims, .. }, event) = parse(record)? else { return None };
     let random: [u8; RANDOM_LEN] = random.as_bytes().try_into().ok()?;
     let state = state.map(|StateMeta { key, value }| State { key, value });
-    let entry = Entry { body: Body::parse(event.to_vec()).ok()?, random, state };
+    let entry = Entry { body: Body::parse(event.to_vec()).ok()?, random, state, lease };
     Some(Kept { ordinal, entry, claims })
 }
 

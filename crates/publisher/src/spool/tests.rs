@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::append::{Claim, Entry, State};
+use crate::{
+    append::{Claim, Entry, State},
+    lease::LeaseStep,
+};
 
 type Opened = (Spool, HashMap<Channel, Backlog>);
 
@@ -62,8 +65,11 @@ fn what_is_kept_comes_back_to_the_byte() {
     let directory = tempfile::tempdir().unwrap();
     let text = r#"{"type" :"x","n":1.50, "é":"\u00e9\ud800","d":{"id":1}}"#;
     let state = State { key: "k".into(), value: Some(RawValue::from_string(r#"{"a" :1}"#.into()).unwrap().into()) };
+    let about = RawValue::from_string(r#"{"tool" :"t"}"#.into()).unwrap();
+    let ttl = std::time::Duration::from_millis(1500);
+    let lease = LeaseStep::Hold { name: "l".into(), ttl, about: Some(about.into()) };
     let claim = Claim { kind: Kind::Crew, id: "abc".into(), org: "acme".into(), crew: None };
-    let entry = Entry { body: Body::parse(text).unwrap(), random: *b"0az9xy", state: Some(state) };
+    let entry = Entry { body: Body::parse(text).unwrap(), random: *b"0az9xy", state: Some(state), lease: Some(lease) };
     let kept = Kept { ordinal: 7, entry, claims: Some([claim.clone()].into()) };
     let (mut spool, _) = open(directory.path());
     spool.keep(&channel("a"), &at("p", 5, 3), &kept).unwrap();
@@ -75,6 +81,7 @@ fn what_is_kept_comes_back_to_the_byte() {
     assert_eq!((back.ordinal, &back.entry.body.object()[..], &back.entry.random), (7, text.as_bytes(), b"0az9xy"));
     let state = back.entry.state.unwrap();
     assert_eq!((state.key.as_str(), state.value.unwrap().get()), ("k", r#"{"a" :1}"#));
+    assert_eq!(back.entry.lease.unwrap().wire(), r#"hold 1500 l {"tool" :"t"}"#);
     assert_eq!(back.claims.as_deref(), Some(&[claim][..]));
 }
 

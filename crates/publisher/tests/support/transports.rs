@@ -7,7 +7,7 @@ use std::sync::{
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
 use parking_lot::Mutex;
 
 type Hook = dyn Fn(&Append) -> Option<AppendError> + Send + Sync;
@@ -57,6 +57,10 @@ impl Transport for Meddling {
     async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
         self.inner.claim(claim, mode).await
     }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        self.inner.renew(renewals).await
+    }
 }
 
 /// Remembers everything; answers nothing but errors while it is away.
@@ -65,7 +69,8 @@ pub struct Fake {
     pub away: AtomicBool,
     /// The org that every id belongs to, if not the claimant's.
     pub owner: Mutex<Option<String>>,
-    /// `append <channel> <type>`, `live <channel>`, `claim <kind> <id> <crew>`, in order.
+    /// `append <channel> <type>`, `live <channel>`, `claim <kind> <id> <crew>`,
+    /// `renew <channel> <leases>, …`, in order.
     pub seen: Mutex<Vec<String>>,
     pub attempts: AtomicUsize,
 }
@@ -118,5 +123,14 @@ impl Transport for Fake {
         let crew = claim.crew.as_deref().unwrap_or("-");
         self.seen.lock().push(format!("claim {} {} {crew}", claim.kind.as_str(), claim.id));
         Ok(Claimed::Done)
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        self.answer()?;
+        let mut each: Vec<String> =
+            renewals.iter().map(|renewal| format!("{} {}", renewal.channel, renewal.names.len())).collect();
+        each.sort();
+        self.seen.lock().push(format!("renew {}", each.join(", ")));
+        Ok(())
     }
 }

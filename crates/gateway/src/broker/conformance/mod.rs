@@ -5,16 +5,18 @@
 
 mod delivery;
 mod history;
+mod leases;
 mod logs;
 mod registry;
 mod sink;
+mod state;
 
 use std::{any::Any, sync::Arc, time::Duration};
 
 use crewcast_events::{Body, Channel, EventId, LogPolicy, Namespace, Namespaces};
 use crewcast_publisher::{Append, Entry, Once, Transport};
 
-pub(super) use self::{delivery::*, history::*, logs::*, registry::*, sink::TestSink};
+pub(super) use self::{delivery::*, history::*, leases::*, logs::*, registry::*, sink::TestSink, state::*};
 use super::{Broker, Registry};
 
 /// A broker under test, with nothing in it.
@@ -105,6 +107,17 @@ macro_rules! suite {
             a_removed_id_loses_its_logs,
             revocations_are_told_and_remembered,
             a_ticket_is_taken_once,
+            a_lease_comes_and_goes_with_its_events,
+            a_silence_is_told_once_whoever_tells,
+            a_real_event_takes_back_what_was_told,
+            what_is_renewed_is_never_told,
+            what_is_not_true_is_not_told,
+            refuses_what_is_no_lease,
+            lost_leases_give_way_to_new_ones,
+            state_stands_beside_the_head,
+            state_is_bounded_in_documents_and_bytes,
+            state_of_those_that_live,
+            a_moved_id_loses_state_and_leases,
         );
     };
     ($make:path; $($test:ident,)*) => {

@@ -12,7 +12,8 @@ use crewcast_publisher::{Append, AppendError, Entry, MAX_ENTRIES, Once};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use crate::broker::{PAGE_BYTES, Page, Snapshot};
+use super::leases::Leases;
+use crate::broker::{ChannelState, MAX_DOCUMENTS, PAGE_BYTES, Page, STATE_BYTES, Snapshot};
 
 /// How long a caller's idempotency key is remembered at least (the spec).
 const KEY_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -24,6 +25,7 @@ pub(super) struct ChannelLog {
     head: Option<EventId>,
     retained: Option<Bytes>,
     state: HashMap<String, Arc<RawValue>>,
+    pub(super) leases: Leases,
     producers: HashMap<Arc<str>, Producer>,
     keys: HashMap<(String, String), (Instant, EventId)>,
     appended: Instant,
@@ -53,6 +55,7 @@ impl ChannelLog {
             head: None,
             retained: None,
             state: HashMap::new(),
+            leases: Leases::default(),
             producers: HashMap::new(),
             keys: HashMap::new(),
             appended: now,
@@ -75,6 +78,7 @@ impl ChannelLog {
         if now.duration_since(self.retained_at) >= head_age {
             self.retained = None;
         }
+        self.leases.expire(now);
         self.keys.retain(|_, (since, _)| now.duration_since(*since) < KEY_AGE);
         self.head.is_none() && self.retained.is_none() && self.keys.is_empty()
     }
@@ -84,6 +88,10 @@ impl ChannelLog {
         let mut ids = self.repeated(&append.once, append.entries.len())?;
         let mut messages = Vec::new();
         for entry in &append.entries[ids.len()..] {
+            if entry.lease.as_ref().is_some_and(|step| !self.leases.apply(step, now)) {
+                ids.push(None);
+                continue;
+            }
             let (id, message) = self.push(entry, rules, now);
             ids.push(Some(id));
             messages.push(message);
@@ -168,6 +176,7 @@ impl ChannelLog {
     pub(super) fn hand_over(&mut self) {
         self.entries.clear();
         self.state.clear();
+        self.leases.clear();
         self.retained = None;
     }
 
@@ -200,8 +209,20 @@ impl ChannelLog {
         Page { head: self.head, first, at, entries }
     }
 
-    #[cfg(test)]
-    pub(super) fn state(&self, key: &str) -> Option<&RawValue> {
-        self.state.get(key).map(|value| &**value)
+    pub(super) fn state(&mut self, within: Option<Duration>, now: Instant) -> ChannelState {
+        self.expire(now);
+        let listed = |key: &str| within.is_none_or(|within| self.leases.was_renewed_within(key, within, now));
+        let mut all: Vec<_> = self.state.iter().filter(|(key, _)| listed(key)).collect();
+        all.sort_unstable_by_key(|(key, _)| *key);
+        let (mut documents, mut bytes) = (Vec::new(), 0);
+        let count = all.len();
+        for (key, value) in all.into_iter().take(MAX_DOCUMENTS) {
+            bytes += key.len() + value.get().len();
+            if !documents.is_empty() && bytes > STATE_BYTES {
+                break;
+            }
+            documents.push((key.clone(), Bytes::copy_from_slice(value.get().as_bytes())));
+        }
+        ChannelState { head: self.head, truncated: documents.len() < count, documents }
     }
 }

@@ -1,5 +1,6 @@
 //! A broker inside this process: for development, for tests, and for one gateway that needs no Redis.
 
+mod leases;
 mod log;
 mod registry;
 
@@ -12,12 +13,14 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Namespace, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, MAX_ENTRIES, Once, Transport};
+use crewcast_publisher::{
+    Append, AppendError, Claim, ClaimMode, Claimed, LeaseStep, MAX_ENTRIES, Once, Renewal, Transport,
+};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::{log::ChannelLog, registry::Directory};
-use super::{Broker, BrokerError, Link, Page, Registry, Revocation, Sink, Snapshot};
+use super::{Broker, BrokerError, ChannelState, Link, Page, Registry, Revocation, Silent, Sink, Snapshot};
 use crate::telemetry::metrics::{Metric, gauge};
 
 /// How often everything that has outlived its age is dropped, also where nobody looks any more.
@@ -101,6 +104,11 @@ fn check(append: &Append, rules: &Namespace) -> Result<(), AppendError> {
     if states.any(|state| !(1..=MAX_STATE_KEY).contains(&state.key.chars().count())) {
         return refused("a state key has 1 to 128 characters");
     }
+    let steps = || append.entries.iter().filter_map(|entry| entry.lease.as_ref());
+    steps().try_for_each(LeaseStep::check).map_err(AppendError::Refused)?;
+    if !matches!(append.once, Once::No) && steps().any(|step| matches!(step, LeaseStep::Tell { .. })) {
+        return refused("what is told of a lease is recognised by the lease, not by a number or a key");
+    }
     match (&append.once, append.entries.len()) {
         (_, 0) => refused("an append has at least one entry"),
         (_, n) if n > MAX_ENTRIES => refused("an append has at most 128 entries"),
@@ -157,6 +165,17 @@ impl Transport for MemoryBroker {
         }
         Ok(outcome.claimed)
     }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        let now = Instant::now();
+        let mut inner = self.inner.lock();
+        for renewal in renewals {
+            if let Some(log) = inner.channels.get_mut(&renewal.channel) {
+                log.leases.renew(renewal, now);
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -205,6 +224,23 @@ impl Broker for MemoryBroker {
         let mut inner = self.inner.lock();
         let log = inner.channels.get_mut(channel);
         Ok(log.map(|log| log.history(offset, limit, Instant::now())).unwrap_or_default())
+    }
+
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+        let mut inner = self.inner.lock();
+        let log = inner.channels.get_mut(channel);
+        Ok(log.map(|log| log.state(within, Instant::now())).unwrap_or_default())
+    }
+
+    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        let now = Instant::now();
+        let inner = self.inner.lock();
+        Ok(channels.iter().map(|channel| inner.channels.get(channel)?.leases.due(now)).collect())
+    }
+
+    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+        let inner = self.inner.lock();
+        Ok(inner.channels.get(channel).map(|log| log.leases.silent(Instant::now())).unwrap_or_default())
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

@@ -87,14 +87,11 @@ async fn state_is_set_beside_the_event() {
     let document = serde_json::value::RawValue::from_string("{ \"n\": 1.50 }".to_owned()).unwrap();
     event.state = Some(State { key: "doc".to_owned(), value: Some(Arc::from(document)) });
     conformance::append_once(&broker, &session, vec![event.clone()], Once::No).await;
-    let state = |broker: &MemoryBroker| {
-        let inner = broker.inner.lock();
-        inner.channels[&session].state("doc").map(|value| value.get().to_owned())
-    };
-    assert_eq!(state(&broker).as_deref(), Some("{ \"n\": 1.50 }"));
+    let documents = async || broker.state(&session, None).await.unwrap().documents;
+    assert_eq!(documents().await, [("doc".to_owned(), Bytes::from_static(b"{ \"n\": 1.50 }"))]);
     event.state = Some(State { key: "doc".to_owned(), value: None });
     conformance::append_once(&broker, &session, vec![event], Once::No).await;
-    assert_eq!(state(&broker), None);
+    assert!(documents().await.is_empty());
 }
 
 /// Many publishers at once, one sink: it hears each channel in the order of the log.

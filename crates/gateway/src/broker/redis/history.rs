@@ -87,7 +87,7 @@ fn snapshot(answer: Value) -> Option<Snapshot> {
 }
 
 /// An id, or none: outer `None` for what is neither.
-fn id(value: Value) -> Option<Option<EventId>> {
+pub(super) fn id(value: Value) -> Option<Option<EventId>> {
     match value {
         Value::Nil => Some(None),
         Value::BulkString(text) => Some(Some(std::str::from_utf8(&text).ok()?.parse().ok()?)),

@@ -13,6 +13,7 @@ mod link;
 mod probe;
 mod registry;
 mod routes;
+mod state;
 mod subscriber;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Kind, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Redis, RedisTransport, Transport};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Redis, RedisTransport, Renewal, Transport};
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio_util::{
@@ -41,7 +42,7 @@ use self::{
     delivery::{Delivery, Names},
     subscriber::Subscriber,
 };
-use super::{Broker, BrokerError, Page, Registry, Revocation, Sink, Snapshot};
+use super::{Broker, BrokerError, ChannelState, Page, Registry, Revocation, Silent, Sink, Snapshot};
 use crate::config::BrokerConfig;
 
 /// Connections for commands to each server. Each serves one operation at a time.
@@ -133,6 +134,10 @@ impl Transport for RedisBroker {
     async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
         self.transport()?.claim(claim, mode).await
     }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        self.transport()?.renew(renewals).await
+    }
 }
 
 #[async_trait]
@@ -173,6 +178,18 @@ impl Broker for RedisBroker {
 
     async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
         history::history(&self.redis, &self.keys, channel, offset, limit).await
+    }
+
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+        state::state(&self.redis, &self.keys, channel, within).await
+    }
+
+    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        state::due(&self.redis, &self.keys, channels).await
+    }
+
+    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+        state::silent(&self.redis, &self.keys, channel).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

@@ -11,20 +11,23 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::broker::{Broker, BrokerError, Link, Page, Sink, Snapshot, memory::MemoryBroker};
+use crate::broker::{Broker, BrokerError, ChannelState, Link, Page, Silent, Sink, Snapshot, memory::MemoryBroker};
 
-pub(super) struct LossyBroker {
+pub(in crate::relay) struct LossyBroker {
     inner: MemoryBroker,
     sink: OnceLock<Arc<Lossy>>,
     /// Reads of a log that still fail.
-    pub(super) failures: AtomicUsize,
+    pub(in crate::relay) failures: AtomicUsize,
     /// When heads were asked for.
-    pub(super) compared: Mutex<Vec<Instant>>,
-    pub(super) unsubscribed: Mutex<Vec<Instant>>,
+    pub(in crate::relay) compared: Mutex<Vec<Instant>>,
+    pub(in crate::relay) unsubscribed: Mutex<Vec<Instant>>,
+    /// Reads of leases.
+    looks: AtomicUsize,
+    refuses_renewals: AtomicBool,
 }
 
 struct Lossy {
@@ -53,25 +56,37 @@ impl Sink for Lossy {
 }
 
 impl LossyBroker {
-    pub(super) fn new(namespaces: Namespaces) -> Self {
+    pub(in crate::relay) fn new(namespaces: Namespaces) -> Self {
         Self {
             inner: MemoryBroker::new(namespaces),
             sink: OnceLock::new(),
             failures: AtomicUsize::new(0),
             compared: Mutex::default(),
             unsubscribed: Mutex::default(),
+            looks: AtomicUsize::new(0),
+            refuses_renewals: AtomicBool::new(false),
         }
     }
 
     /// Whether messages are lost from now on.
-    pub(super) fn lose(&self, loses: bool) {
+    pub(in crate::relay) fn lose(&self, loses: bool) {
         self.lossy().loses.store(loses, Ordering::Relaxed);
     }
 
     /// The link is told to be so; while it is down, nothing is delivered.
-    pub(super) fn link(&self, link: Link) {
+    pub(in crate::relay) fn link(&self, link: Link) {
         self.lose(link == Link::Down);
         self.lossy().link(link);
+    }
+
+    /// How many channels' leases were read.
+    pub(in crate::relay) fn looks(&self) -> usize {
+        self.looks.load(Ordering::Relaxed)
+    }
+
+    /// Whether producers cannot renew from now on.
+    pub(in crate::relay) fn refuse_renewals(&self, refuses: bool) {
+        self.refuses_renewals.store(refuses, Ordering::Relaxed);
     }
 
     fn lossy(&self) -> &Lossy {
@@ -91,6 +106,13 @@ impl Transport for LossyBroker {
 
     async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
         self.inner.claim(claim, mode).await
+    }
+
+    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
+        if self.refuses_renewals.load(Ordering::Relaxed) {
+            return Err(AppendError::Unavailable("cut".to_owned()));
+        }
+        self.inner.renew(renewals).await
     }
 }
 
@@ -127,6 +149,19 @@ impl Broker for LossyBroker {
             return Err(BrokerError::Unavailable("cut".to_owned()));
         }
         self.inner.history(channel, offset, limit).await
+    }
+
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+        self.inner.state(channel, within).await
+    }
+
+    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        self.looks.fetch_add(channels.len(), Ordering::Relaxed);
+        self.inner.due(channels).await
+    }
+
+    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+        self.inner.silent(channel).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

@@ -18,7 +18,7 @@ use crate::{
     hub::{Caught, Hub, Item, Member, RingLimits, Wake},
     replay::{History, Read, Reader, Start},
 };
-use broker::LossyBroker;
+pub(super) use broker::LossyBroker;
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);

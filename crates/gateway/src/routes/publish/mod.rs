@@ -134,7 +134,7 @@ fn steps(sub: &str, items: Vec<Item>) -> Vec<Step> {
             }
             How::Logged { body, state, key } => (body, state, key),
         };
-        let entry = Entry { body, random: random_half(), state };
+        let entry = Entry { body, random: random_half(), state, lease: None };
         let once = match key {
             Some(key) => Once::Key { sub: sub.to_owned(), key },
             None => Once::No,

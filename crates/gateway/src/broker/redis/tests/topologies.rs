@@ -150,7 +150,7 @@ mod acl_user {
 
     /// As in docs/operations.md.
     const RIGHTS: &str =
-        "~crewcast:* &* +@read +@write +@pubsub +@scripting +@connection +info +role +wait +cluster|slots";
+        "~crewcast:* &* +@read +@write +@pubsub +@scripting +@connection +info +role +wait +time +cluster|slots";
 
     fn make() -> Option<Servers> {
         let rights: Vec<&str> = RIGHTS.split(' ').collect();

@@ -1,0 +1,120 @@
+//! State documents: what stands beside the log, and behind which head.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use crewcast_events::Kind;
+use crewcast_publisher::{Claim, ClaimMode, Entry, LeaseStep, MAX_ENTRIES, MIN_LEASE_TTL, Once, Renewal, State};
+use serde_json::value::RawValue;
+
+use super::{Subject, append, append_once, channel, entry, eventually, leases::hold};
+use crate::broker::{MAX_DOCUMENTS, STATE_BYTES};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn document(key: &str, value: Option<&str>) -> Option<State> {
+    let value = value.map(|text| RawValue::from_string(text.to_owned()).expect("JSON").into());
+    Some(State { key: key.to_owned(), value })
+}
+
+fn setting(key: &str, value: Option<&str>) -> Entry {
+    Entry { state: document(key, value), ..entry(r#"{"type":"x"}"#) }
+}
+
+pub(in crate::broker) async fn state_stands_beside_the_head(subject: Subject) {
+    let broker = &subject.broker;
+    let agents = channel("agents:acme");
+    assert_eq!(broker.state(&agents, None).await.unwrap(), Default::default());
+    let entries = vec![setting("b", Some("{ \"n\": 1.50 }")), setting("a", Some("[]")), setting("c", Some("1"))];
+    append_once(&**broker, &agents, entries, Once::No).await;
+    let last = append_once(&**broker, &agents, vec![setting("c", None), setting("é", Some("2"))], Once::No).await[1];
+    let state = broker.state(&agents, None).await.unwrap();
+    let expected = [("a", "[]"), ("b", "{ \"n\": 1.50 }"), ("é", "2")];
+    let expected: Vec<_> = expected.map(|(key, value)| (key.to_owned(), Bytes::from(value))).into();
+    assert_eq!((state.head, state.truncated, state.documents), (Some(last), false, expected));
+
+    // Each event counts what the state holds: one step never shows the one without the other.
+    let writer = {
+        let (broker, agents) = (broker.clone(), agents.clone());
+        tokio::spawn(async move {
+            for n in 6..=300u64 {
+                append_once(&*broker, &agents, vec![setting("offset", Some(&n.to_string()))], Once::No).await;
+            }
+        })
+    };
+    eventually("the last is written", async || {
+        let state = broker.state(&agents, None).await.unwrap();
+        let offset = state.head.unwrap().offset();
+        let document = state.documents.iter().find(|(key, _)| key == "offset");
+        assert_eq!(document.map_or("5".to_owned(), |(_, n)| String::from_utf8_lossy(n).into()), offset.to_string());
+        offset == 300
+    })
+    .await;
+    writer.await.unwrap();
+}
+
+pub(in crate::broker) async fn state_is_bounded_in_documents_and_bytes(subject: Subject) {
+    let broker = &subject.broker;
+    let (many, large) = (channel("agents:many"), channel("agents:large"));
+    let entries: Vec<Entry> = (0..=MAX_DOCUMENTS).map(|n| setting(&format!("k{n:05}"), Some("1"))).collect();
+    for batch in entries[1..].chunks(MAX_ENTRIES) {
+        append_once(&**broker, &many, batch.to_vec(), Once::No).await;
+    }
+    let state = broker.state(&many, None).await.unwrap();
+    assert_eq!((state.documents.len(), state.truncated), (MAX_DOCUMENTS, false));
+    append_once(&**broker, &many, entries[..1].to_vec(), Once::No).await;
+    let state = broker.state(&many, None).await.unwrap();
+    assert_eq!((state.documents.len(), state.truncated), (MAX_DOCUMENTS, true));
+
+    let value = format!("\"{}\"", "x".repeat(STATE_BYTES / 4));
+    for n in 0..4 {
+        append_once(&**broker, &large, vec![setting(&n.to_string(), Some(&value))], Once::No).await;
+    }
+    let state = broker.state(&large, None).await.unwrap();
+    assert_eq!((state.documents.len(), state.truncated), (3, true));
+    let huge = format!("\"{}\"", "x".repeat(2 * STATE_BYTES));
+    let alone = channel("agents:alone");
+    append_once(&**broker, &alone, vec![setting("k", Some(&huge))], Once::No).await;
+    let state = broker.state(&alone, None).await.unwrap();
+    assert_eq!((state.documents.len(), state.truncated), (1, false), "the first is told, however large");
+}
+
+pub(in crate::broker) async fn state_of_those_that_live(subject: Subject) {
+    let broker = &subject.broker;
+    let tracking = channel("tracking:acme");
+    let session = |id: &str| Entry { state: document(id, Some("1")), ..hold(id, MIN_LEASE_TTL) };
+    append_once(&**broker, &tracking, vec![session("s1"), session("s2"), setting("s3", Some("1"))], Once::No).await;
+    let keys = async |within: Duration| {
+        let state = broker.state(&tracking, Some(within)).await.unwrap();
+        state.documents.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(MINUTE).await, ["s1", "s2"], "what has no lease does not live");
+    assert_eq!(broker.state(&tracking, None).await.unwrap().documents.len(), 3);
+    let renewal = Renewal { channel: tracking.clone(), ttl: MINUTE, names: vec![Arc::from("s2")] };
+    eventually("the one that nobody renews is gone", async || {
+        broker.renew(std::slice::from_ref(&renewal)).await.unwrap();
+        let keys = keys(2 * MIN_LEASE_TTL).await;
+        assert!(keys.contains(&"s2".to_owned()));
+        keys.len() == 1
+    })
+    .await;
+    let end = Entry { lease: Some(LeaseStep::Release { name: "s2".into() }), ..setting("s2", None) };
+    append_once(&**broker, &tracking, vec![end], Once::No).await;
+    assert_eq!(broker.state(&tracking, None).await.unwrap().documents.len(), 2);
+    assert!(keys(2 * MIN_LEASE_TTL).await.is_empty());
+}
+
+pub(in crate::broker) async fn a_moved_id_loses_state_and_leases(subject: Subject) {
+    let broker = &subject.broker;
+    let session = channel("session:s1");
+    let claim = |org: &str| Claim { kind: Kind::Session, id: "s1".to_owned(), org: org.to_owned(), crew: None };
+    broker.claim(&claim("acme"), ClaimMode::Keep).await.unwrap();
+    let head = append(&**broker, &session, &[1]).await[0];
+    let started = Entry { state: document("state", Some("1")), ..hold("session:s1", MINUTE) };
+    let head_then = append_once(&**broker, &session, vec![started], Once::No).await[0];
+    assert!(head_then.continues(Some(head)));
+    broker.claim(&claim("other"), ClaimMode::Move).await.unwrap();
+    let state = broker.state(&session, None).await.unwrap();
+    assert_eq!((state.head, state.documents.len()), (Some(head_then), 0));
+    assert_eq!(broker.due(&[session]).await.unwrap(), [None]);
+}

@@ -1,0 +1,97 @@
+//! Reading state documents and leases.
+
+use std::{sync::LazyLock, time::Duration};
+
+use bytes::Bytes;
+use crewcast_events::{Channel, Keys, catalog::silence::Silence};
+use crewcast_publisher::Redis;
+use redis::{Script, Value, from_redis_value};
+
+use super::{errors, history::id};
+use crate::broker::{BrokerError, ChannelState, MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent};
+
+static STATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("state.lua")));
+static SILENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("silent.lua")));
+
+/// How many ms until something is to be told of the first lease; none: nothing is.
+const DUE_LUA: &str = "
+local due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+local time = redis.call('TIME')
+return due and math.max(0, math.ceil(due - time[1] * 1000 - time[2] / 1000))";
+
+/// Channels in one pipeline.
+const CHANNELS: usize = 500;
+
+pub(super) async fn state(
+    redis: &Redis,
+    keys: &Keys,
+    channel: &Channel,
+    within: Option<Duration>,
+) -> Result<ChannelState, BrokerError> {
+    let mut call = STATE.key(keys.state(channel));
+    call.key(keys.head(channel)).key(keys.log(channel)).key(keys.leases(channel));
+    call.arg(MAX_DOCUMENTS).arg(STATE_BYTES).arg(within.map_or(String::new(), |within| within.as_millis().to_string()));
+    let answer: Value = call.invoke_async(&mut redis.pooled()).await.map_err(|error| errors::of_redis(&error))?;
+    read_state(answer).ok_or_else(|| errors::not_understood("state.lua"))
+}
+
+fn read_state(answer: Value) -> Option<ChannelState> {
+    let Value::Array(parts) = answer else { return None };
+    let [head, truncated, documents] = <[Value; 3]>::try_from(parts).ok()?;
+    let texts: Vec<Vec<u8>> = from_redis_value(documents).ok()?;
+    let mut documents = Vec::with_capacity(texts.len() / 2);
+    let mut texts = texts.into_iter();
+    while let (Some(key), Some(document)) = (texts.next(), texts.next()) {
+        documents.push((String::from_utf8(key).ok()?, Bytes::from(document)));
+    }
+    documents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    Some(ChannelState { head: id(head)?, documents, truncated: truncated == Value::Int(1) })
+}
+
+pub(super) async fn due(
+    redis: &Redis,
+    keys: &Keys,
+    channels: &[Channel],
+) -> Result<Vec<Option<Duration>>, BrokerError> {
+    let mut all = Vec::with_capacity(channels.len());
+    for chunk in channels.chunks(CHANNELS) {
+        let commands = chunk.iter().map(|channel| {
+            let mut command = redis::cmd("EVAL");
+            command.arg(DUE_LUA).arg(1).arg(keys.due(channel));
+            command
+        });
+        let answers = redis.pooled().each(commands.collect()).await.map_err(|error| errors::of_redis(&error))?;
+        for answer in answers {
+            errors::none_passing(&answer)?;
+            // Somebody else's key is nobody's lease.
+            let millis = answer.extract_error().ok().and_then(|value| from_redis_value::<Option<u64>>(value).ok());
+            all.push(millis.flatten().map(Duration::from_millis));
+        }
+    }
+    Ok(all)
+}
+
+pub(super) async fn silent(redis: &Redis, keys: &Keys, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+    let mut call = SILENT.key(keys.due(channel));
+    call.key(keys.leases(channel)).arg(SILENT_AT_ONCE);
+    let answer: Result<Vec<Option<String>>, _> = call.invoke_async(&mut redis.pooled()).await;
+    let answer = answer.map_err(|error| errors::of_redis(&error))?;
+    let (now, leases) = answer.split_first().ok_or_else(|| errors::not_understood("silent.lua"))?;
+    let now = now.as_ref().and_then(|now| now.parse().ok()).ok_or_else(|| errors::not_understood("silent.lua"))?;
+    Ok(leases.chunks_exact(2).filter_map(|pair| lease(pair[0].as_deref()?, pair[1].as_deref()?, now)).collect())
+}
+
+/// Reads `<renewed, ms>:<ttl, ms>:<told>:<about>`.
+fn lease(name: &str, value: &str, now: u64) -> Option<Silent> {
+    let mut parts = value.splitn(4, ':');
+    let renewed: u64 = parts.next()?.parse().ok()?;
+    let ttl: u64 = parts.next()?.parse().ok()?;
+    let silence = match (parts.next()?, renewed.saturating_add(ttl) <= now) {
+        ("0", true) => Silence::Stalled,
+        ("1" | "2", true) => Silence::Lost,
+        ("1" | "2", false) => Silence::Recovered,
+        _ => return None,
+    };
+    let since = Duration::from_millis(now.saturating_sub(renewed));
+    Some(Silent { name: name.to_owned(), silence, since, about: parts.next()?.to_owned() })
+}

@@ -1,0 +1,163 @@
+//! Silence is a signal: producers in processes of their own, killed and frozen, watched through several replicas.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use crewcast_publisher::Publisher;
+use serde_json::{Value, json};
+
+use crate::support::{
+    eventually,
+    gateway::{self, Gateway},
+    redis::RedisServer,
+    socket::{Socket, connect},
+    token::token,
+};
+
+const URL: &str = "LEASES_TEST_URL";
+const TTL: Duration = Duration::from_secs(3);
+
+/// What the other process does: begins a tool call of a run, and never ends it.
+#[ignore = "started by the others, as a process of its own"]
+#[tokio::test]
+async fn producer() {
+    let publisher = Publisher::builder().leases(TTL).connect(&std::env::var(URL).unwrap()).await.unwrap();
+    let run = publisher.run("r1").with_crew("abc");
+    run.boot(&());
+    let _call = publisher.tools("abc", "r1", "a1").start("search", &());
+    std::future::pending::<()>().await;
+}
+
+struct Producer(Child);
+
+impl Producer {
+    fn start(redis: &RedisServer) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--ignored", "--exact", "leases::producer"]).env(URL, redis.url());
+        Self(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+}
+
+impl Drop for Producer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+async fn replicas(redis: &RedisServer, count: usize) -> Vec<Gateway> {
+    let lost = [("CREWCAST_NAMESPACES__GRAPH__LOST_AFTER", "2s"), ("CREWCAST_NAMESPACES__RUN__LOST_AFTER", "2s")];
+    let mut all = Vec::new();
+    for _ in 0..count {
+        all.push(gateway::on(redis, &lost).await);
+    }
+    all
+}
+
+/// A socket of each replica.
+async fn sockets(replicas: &[Gateway], path: &str) -> Vec<Socket> {
+    let token = token(json!({"crews": ["abc"], "runs": ["r1"]}));
+    let mut all = Vec::new();
+    for replica in replicas {
+        all.push(connect(&replica.ws(path), Some(&token)).await);
+    }
+    all
+}
+
+/// The next event of every socket, which is the same.
+async fn next(sockets: &mut [Socket]) -> Value {
+    let mut events = Vec::new();
+    for socket in sockets {
+        events.push(socket.event().await);
+    }
+    assert!(events.iter().all(|event| *event == events[0]), "{events:?}");
+    events.remove(0)
+}
+
+fn types(redis: &RedisServer, channel: &str) -> Vec<String> {
+    let log: Vec<String> = redis.run(&[b"LRANGE", format!("crewcast:{{{channel}}}:log").as_bytes(), b"0", b"-1"]);
+    let kind = |text: &String| serde_json::from_str::<Value>(text).unwrap()["type"].as_str().unwrap().to_owned();
+    log.iter().map(kind).collect()
+}
+
+/// When the run's lease was last renewed, in ms.
+fn renewed(redis: &RedisServer) -> u64 {
+    let lease: Option<String> = redis.run(&[b"HGET", b"crewcast:{run:r1}:leases", b"run:r1"]);
+    lease.map_or(0, |lease| lease.split(':').next().unwrap().parse().unwrap())
+}
+
+/// Whether something may still be told of a lease.
+fn is_pending(redis: &RedisServer, channel: &str) -> bool {
+    let due: u64 = redis.run(&[b"ZCARD", format!("crewcast:{{{channel}}}:due").as_bytes()]);
+    due > 0
+}
+
+#[tokio::test]
+async fn a_producer_that_is_killed_is_told_stalled_and_lost_once_by_all_replicas_together() {
+    let redis = RedisServer::start();
+    let replicas = replicas(&redis, 3).await;
+    let producer = Producer::start(&redis);
+    let mut graph = sockets(&replicas, "/ws/graph/abc?since=0").await;
+    let mut run = sockets(&replicas, "/ws/runs/r1").await;
+    assert_eq!(next(&mut graph).await["type"], "tool_start");
+    assert_eq!(next(&mut run).await["type"], "boot");
+    let began = renewed(&redis);
+    eventually("it has gone on for longer than a lease stands", || async {
+        renewed(&redis) > began + 2 * TTL.as_millis() as u64
+    })
+    .await;
+    assert_eq!((types(&redis, "graph:abc"), types(&redis, "run:r1")), (vec!["tool_start".into()], vec!["boot".into()]));
+
+    drop(producer);
+    for expected in ["stalled", "lost"] {
+        let told = next(&mut graph).await;
+        assert_eq!(
+            (&told["type"], &told["synthetic"], &told["tool"]),
+            (&expected.into(), &true.into(), &"search".into())
+        );
+        let told = next(&mut run).await;
+        assert_eq!(
+            (&told["type"], &told["synthetic"], &told["run_id"]),
+            (&expected.into(), &true.into(), &"r1".into())
+        );
+        assert!(told["silent_s"].as_f64().unwrap() >= TTL.as_secs_f64(), "{told}");
+    }
+    assert!(!is_pending(&redis, "graph:abc") && !is_pending(&redis, "run:r1"), "nobody has anything more to tell");
+    assert_eq!(types(&redis, "graph:abc"), ["tool_start", "stalled", "lost"]);
+    assert_eq!(types(&redis, "run:r1"), ["boot", "stalled", "lost"]);
+
+    // Whoever comes later sees it as well, and the next process takes it back with its own event.
+    let mut late = sockets(&replicas[..1], "/ws/runs/r1").await;
+    for expected in ["boot", "stalled", "lost"] {
+        assert_eq!(next(&mut late).await["type"], expected);
+    }
+    let _producer = Producer::start(&redis);
+    assert_eq!(next(&mut run).await["type"], "boot");
+    assert!(is_pending(&redis, "run:r1"), "its lease stands again");
+}
+
+#[tokio::test]
+async fn a_producer_that_freezes_and_comes_back_is_told_once_each_time() {
+    let redis = RedisServer::start();
+    let replicas = replicas(&redis, 2).await;
+    let mut run = sockets(&replicas, "/ws/runs/r1").await;
+    let producer = Producer::start(&redis);
+    assert_eq!(next(&mut run).await["type"], "boot");
+    for _ in 0..2 {
+        producer.signal("STOP");
+        assert_eq!(next(&mut run).await["type"], "stalled");
+        producer.signal("CONT");
+        let mut told = next(&mut run).await;
+        if told["type"] == "lost" {
+            told = next(&mut run).await;
+        }
+        assert_eq!((&told["type"], &told["synthetic"]), (&"recovered".into(), &true.into()), "{told}");
+    }
+}
