@@ -1,5 +1,7 @@
 //! An org never sees another org's events: on every endpoint, in both directions.
 
+mod stream;
+
 use std::time::Instant;
 
 use futures_util::StreamExt;

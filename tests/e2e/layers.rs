@@ -2,12 +2,13 @@
 
 use std::{fs, path::Path};
 
-/// Module of the gateway, and the modules that it must not use.
+/// Module of the gateway, and the modules that it must not use. A dialect is told who is there (`auth::Identity`); what he
+/// may read it leaves to the connection.
 const FORBIDDEN: [(&str, &[&str]); 5] = [
     ("broker", &["relay", "hub", "replay", "connection", "dialect", "transport", "routes", "auth", "server"]),
     ("hub", &["broker", "relay", "replay", "connection", "dialect", "transport", "routes", "auth", "server"]),
     ("relay", &["replay", "connection", "dialect", "transport", "routes", "auth", "server"]),
-    ("dialect", &["broker", "relay", "connection", "routes", "auth", "server"]),
+    ("dialect", &["broker", "relay", "connection", "routes", "server"]),
     ("transport", &["broker", "relay", "hub", "replay", "connection", "dialect", "routes", "server"]),
 ];
 

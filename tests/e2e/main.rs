@@ -32,6 +32,7 @@ mod secrets;
 mod slow;
 mod sse;
 mod storm;
+mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 mod too_many;

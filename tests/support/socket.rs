@@ -116,6 +116,11 @@ impl Socket {
         self.inner.send(Message::text(text)).await.unwrap();
     }
 
+    /// Sends, unless the server has closed.
+    pub async fn try_send(&mut self, text: &str) -> Result<(), tokio_tungstenite::tungstenite::Error> {
+        self.inner.send(Message::text(text)).await
+    }
+
     async fn next(&mut self) -> Option<Message> {
         loop {
             let next = tokio::time::timeout(PATIENCE, self.inner.next()).await.expect("a message in time");

@@ -49,7 +49,7 @@ use jobs::{Asked, Done, Jobs};
 pub use seat::Seat;
 pub use stream::{CHUNKS, run_stream};
 use subscriptions::Subscriptions;
-pub use who::{INTRODUCTION, Who};
+pub use who::Who;
 
 /// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.
 const HIGH_WATER: usize = 128 << 10;

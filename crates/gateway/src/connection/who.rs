@@ -1,11 +1,6 @@
 //! Who is at the other end of a connection.
 
-use std::time::Duration;
-
 use crate::auth::Identity;
-
-/// How long somebody may take to say who he is, where that is the first message (spec, "How the token travels").
-pub const INTRODUCTION: Duration = Duration::from_secs(5);
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]

@@ -25,6 +25,9 @@ use crate::{
     transport::close::CloseCode,
 };
 
+/// How long somebody may take to say who he is, where that is the first message (spec, "How the token travels").
+pub const INTRODUCTION: Duration = Duration::from_secs(5);
+
 /// What the connection is to do.
 #[derive(Debug)]
 pub enum Action {

@@ -16,10 +16,9 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Asked as Wanted, Dialect, NotPublished, Positions, control};
+use super::{Action, Actions, Asked as Wanted, Dialect, INTRODUCTION, NotPublished, Positions, control};
 use crate::{
     auth::{AuthError, Identity},
-    connection::INTRODUCTION,
     hub::{Encoding, Entry},
     replay::{Opening, Start},
     transport::close::CloseCode,
