@@ -4,6 +4,7 @@
 //! message, entries, a finished job, a deadline), lets the dialect say what to do, and does it. Nothing
 //! else in a socket's life does I/O.
 
+mod actions;
 mod cause;
 mod crowd;
 mod deadlines;
@@ -18,7 +19,6 @@ mod who;
 
 use std::{borrow::Cow, sync::Arc};
 
-use crewcast_events::Channel;
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -27,13 +27,13 @@ use tokio::{
 use crate::{
     auth::{Auth, AuthError, Identity},
     config::Limits,
-    dialect::{Action, Actions, Asked as Wanted, Dialect, control},
+    dialect::{Actions, Asked as Wanted, Dialect, control},
     drain::Drain,
     hub::{Flag, Hub, Wake},
     limits::{Bucket, ConnectionLimits, Rate},
     publishing::Publishing,
     relay::LinkState,
-    replay::{History, Start},
+    replay::History,
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
         close::CloseCode,
@@ -362,72 +362,6 @@ impl Connection {
         if self.deadlines.wakes_dialect(now) {
             self.dialect.on_timer(now, &mut self.actions);
         }
-    }
-
-    /// Does what the dialect said.
-    fn perform(&mut self) {
-        // What is carried out may be answered by the dialect at once.
-        while self.end.is_none() && !self.actions.is_empty() {
-            // The buffer goes with its actions: an idle socket keeps none.
-            for action in std::mem::take(&mut self.actions) {
-                if self.end.is_some() {
-                    break;
-                }
-                self.carry_out(action);
-            }
-        }
-        self.subscriptions.delivered.flush(self.dialect.label());
-    }
-
-    fn carry_out(&mut self, action: Action) {
-        match action {
-            Action::Send(frame) => self.socket.queue(frame),
-            Action::Deliver(frame, entry) => {
-                self.subscriptions.delivered.count(&frame, &entry);
-                self.socket.queue(frame);
-            }
-            Action::DeliverBatch { frame, events } => {
-                self.subscriptions.delivered.count_batch(&frame, events);
-                self.socket.queue(frame);
-            }
-            Action::Subscribe { channel, start } => {
-                let key = self.subscriptions.ask(channel.clone(), start);
-                self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
-            }
-            Action::SubscribeAll { namespace, start, appearing } => {
-                self.subscriptions.ask_all(namespace, start, appearing);
-                self.jobs.list(&self.shared, &self.who, Asked::now(0, namespace));
-            }
-            Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
-            Action::Unsubscribe(channel) => self.subscriptions.drop_channel(&channel),
-            Action::ReadOn => self.subscriptions.read_on(),
-            Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
-            Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
-            Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
-            Action::Publish { channel, event, reference } => {
-                self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
-            }
-            Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
-            Action::Close(code, reason) => self.end = Some((code, reason)),
-        }
-    }
-
-    /// What the dialect holds back goes out before the goodbye.
-    fn last_words(&mut self) {
-        if !self.peer_is_gone {
-            self.dialect.on_close(&mut self.actions);
-            std::mem::take(&mut self.actions).into_iter().for_each(|action| self.carry_out(action));
-            self.subscriptions.delivered.flush(self.dialect.label());
-        }
-    }
-
-    fn subscribe_own(&mut self, namespace: &'static str, start: Start) {
-        let own = self.org().and_then(|org| Channel::new(namespace, &org).ok());
-        let Some(channel) = own else {
-            return self.dialect.on_refused(Wanted::Own(namespace), &mut self.actions);
-        };
-        let key = self.subscriptions.ask(channel.clone(), start);
-        self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
     }
 
     fn close(&mut self, code: CloseCode, reason: impl Into<Cow<'static, str>>) {

@@ -1,0 +1,77 @@
+//! What a connection does at its dialect's word.
+
+use crewcast_events::Channel;
+
+use super::{Connection, jobs::Asked};
+use crate::{
+    dialect::{Action, Asked as Wanted},
+    replay::Start,
+};
+
+impl Connection {
+    /// Does what the dialect said.
+    pub(super) fn perform(&mut self) {
+        // What is carried out may be answered by the dialect at once.
+        while self.end.is_none() && !self.actions.is_empty() {
+            // The buffer goes with its actions: an idle socket keeps none.
+            for action in std::mem::take(&mut self.actions) {
+                if self.end.is_some() {
+                    break;
+                }
+                self.carry_out(action);
+            }
+        }
+        self.subscriptions.delivered.flush(self.dialect.label());
+    }
+
+    fn carry_out(&mut self, action: Action) {
+        match action {
+            Action::Send(frame) => self.socket.queue(frame),
+            Action::Deliver(frame, entry) => {
+                self.subscriptions.delivered.count(&frame, &entry);
+                self.socket.queue(frame);
+            }
+            Action::DeliverBatch { frame, events } => {
+                self.subscriptions.delivered.count_batch(&frame, events);
+                self.socket.queue(frame);
+            }
+            Action::Subscribe { channel, start } => {
+                let key = self.subscriptions.ask(channel.clone(), start);
+                self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
+            }
+            Action::SubscribeAll { namespace, start, appearing } => {
+                self.subscriptions.ask_all(namespace, start, appearing);
+                self.jobs.list(&self.shared, &self.who, Asked::now(0, namespace));
+            }
+            Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
+            Action::Unsubscribe(channel) => self.subscriptions.drop_channel(&channel),
+            Action::ReadOn => self.subscriptions.read_on(),
+            Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
+            Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
+            Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
+            Action::Publish { channel, event, reference } => {
+                self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
+            }
+            Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
+            Action::Close(code, reason) => self.end = Some((code, reason)),
+        }
+    }
+
+    /// What the dialect holds back goes out before the goodbye.
+    pub(super) fn last_words(&mut self) {
+        if !self.peer_is_gone {
+            self.dialect.on_close(&mut self.actions);
+            std::mem::take(&mut self.actions).into_iter().for_each(|action| self.carry_out(action));
+            self.subscriptions.delivered.flush(self.dialect.label());
+        }
+    }
+
+    fn subscribe_own(&mut self, namespace: &'static str, start: Start) {
+        let own = self.org().and_then(|org| Channel::new(namespace, &org).ok());
+        let Some(channel) = own else {
+            return self.dialect.on_refused(Wanted::Own(namespace), &mut self.actions);
+        };
+        let key = self.subscriptions.ask(channel.clone(), start);
+        self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
+    }
+}
