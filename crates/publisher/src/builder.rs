@@ -7,7 +7,7 @@ use crewcast_events::{Keys, Namespaces};
 use crate::{
     append::{AppendError, MAX_EVENT_BYTES, Transport},
     lease::{MAX_LEASE_TTL, MIN_LEASE_TTL},
-    publisher::Publisher,
+    publisher::{Parts, Publisher},
     queue::Queue,
     rank::DropPolicy,
     redis::{Redis, RedisSetupError, RedisTransport, Sharded, Tls, WaitReplicas},
@@ -257,7 +257,15 @@ impl Builder {
     }
 
     fn start(self, transport: Arc<dyn Transport>, queue: Queue, tally: Arc<Tally>) -> Publisher {
-        let (window, leases) = (Window::new(self.resend), Leases::new(self.leases));
-        Publisher::start(transport, queue, tally, window, self.org, leases, self.namespaces, self.max_event_bytes)
+        Publisher::start(Parts {
+            transport,
+            queue,
+            tally,
+            window: Window::new(self.resend),
+            org: self.org,
+            leases: Leases::new(self.leases),
+            namespaces: self.namespaces,
+            max_event_bytes: self.max_event_bytes,
+        })
     }
 }

@@ -84,6 +84,18 @@ pub(crate) struct Inner {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What a publisher is put together from.
+pub(crate) struct Parts {
+    pub(crate) transport: Arc<dyn Transport>,
+    pub(crate) queue: Queue,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) window: Window,
+    pub(crate) org: Option<String>,
+    pub(crate) leases: Leases,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) max_event_bytes: usize,
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(task) = self.task.get_mut().take() {
@@ -107,17 +119,9 @@ impl Publisher {
         Builder::default()
     }
 
-    pub(crate) fn start(
-        transport: Arc<dyn Transport>,
-        queue: Queue,
-        tally: Arc<Tally>,
-        window: Window,
-        org: Option<String>,
-        leases: Leases,
-        namespaces: Namespaces,
-        max_event_bytes: usize,
-    ) -> Self {
-        let queue = Arc::new(queue);
+    pub(crate) fn start(parts: Parts) -> Self {
+        let Parts { transport, queue, tally, window, org, leases, namespaces, max_event_bytes } = parts;
+        let (queue, leases) = (Arc::new(queue), Arc::new(leases));
         let worker = Worker {
             queue: queue.clone(),
             transport: transport.clone(),
@@ -125,7 +129,6 @@ impl Publisher {
             window,
             directory: Directory::default(),
         };
-        let leases = Arc::new(leases);
         let (renewing, counting) = (leases.clone(), tally.clone());
         let task = tokio::spawn(async move {
             tokio::join!(worker.run(), renewing.renew(&*transport, &counting));
