@@ -203,6 +203,45 @@ async fn tail_goes_on_across_a_gateway_that_is_killed_and_comes_back() {
 }
 
 #[tokio::test]
+async fn tail_of_several_channels_resumes_each_across_a_gateway_that_is_killed() {
+    let redis = RedisServer::start();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let mut gateway = on_port(&redis, &listen).await;
+    let token = token(json!({ "crews": ["abc"], "streams": ["w"] }));
+    let channels = ["graph:abc", "mission:abc", "stream:w"];
+    let mut tail = Tail::start(&gateway.url(""), &token, &[&channels[..], &["run:no", "--since", "0"]].concat());
+    for round in 0..3 {
+        let mut expected = Vec::new();
+        for channel in channels.iter().chain(&channels) {
+            expected.push(logged(&command::done(&redis, &["publish", channel, ODD]).await));
+        }
+        if round == 1 {
+            // Published while nobody was there.
+            gateway = on_port(&redis, &listen).await;
+        }
+        let mut came = Vec::new();
+        for _ in &expected {
+            came.push(tail.line().await.unwrap());
+        }
+        for channel in 0..channels.len() {
+            let order = [&expected[channel], &expected[channel + channels.len()]];
+            let at = order.map(|line| came.iter().position(|came| came == line));
+            assert!(at[0].is_some() && at[0] < at[1], "each once and in order: {came:?} of {expected:?}");
+        }
+        if round == 0 {
+            gateway.kill();
+        }
+    }
+    std::process::Command::new("kill").args(["-INT", &tail.child.id().unwrap().to_string()]).status().unwrap();
+    let said = ended(tail.child).await;
+    assert_eq!(said.code, Some(130), "{said:?}");
+    assert!(said.err.contains("run:no") && said.err.contains("4403"), "one of them is refused: {said:?}");
+    let last = said.err.lines().find_map(|line| line.strip_prefix("-- go on from here with --since ")).unwrap();
+    let positions: Vec<&str> = last.split(',').map(|position| position.split_once("=6-").unwrap().0).collect();
+    assert_eq!(positions, channels);
+}
+
+#[tokio::test]
 async fn tail_from_an_id_begins_behind_it() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;

@@ -1,6 +1,10 @@
 //! The stream dialect beyond its transcripts: what comes and goes while a socket is open, and clients as users write them.
 
-use std::{path::PathBuf, process::Stdio};
+use std::{
+    path::PathBuf,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -225,4 +229,67 @@ async fn a_monitor_in_python_alerts_on_failures_in_every_stream_that_it_may_see(
     assert_eq!(line(&mut said).await, "alert stream:b constraint_violation None");
     let ended = tokio::time::timeout(PATIENCE, monitor.wait()).await.expect("the monitor ends");
     assert!(ended.unwrap().success());
+}
+
+#[tokio::test]
+async fn a_namespace_of_the_operators_own_is_read_with_the_channels_claim() {
+    let gateway = gateway::memory(&[("CREWCAST_NAMESPACES__BUILDS__LOG__LENGTH", "10")]).await;
+    let claims = json!({ "channels": ["builds:*"], "publish": ["builds:*"] });
+    let say = r#"{"action":"subscribe","channel":"builds:main","event_types":["FAILED"]}"#;
+    let mut socket = subscribed(&gateway, claims, say).await;
+    for kind in ["passed", "failed"] {
+        let message = json!({ "action": "publish", "channel": "builds:main", "event": { "type": kind } });
+        socket.send(&message.to_string()).await;
+    }
+    let mut said = [socket.json().await, socket.json().await, socket.json().await];
+    said.sort_by_key(|message| message["type"].to_string());
+    assert_eq!((&said[0]["channel"], &said[0]["event"]), (&json!("builds:main"), &json!({ "type": "failed" })));
+    assert_eq!(said[0]["id"], said[2]["id"]);
+    socket.send(r#"{"action":"subscribe","channel":"graph:abc"}"#).await;
+    assert_eq!(socket.json().await["code"], "forbidden");
+}
+
+#[tokio::test]
+async fn the_documents_example_goes_on_behind_what_it_saw_when_its_gateway_is_killed() {
+    let document = include_str!("../../docs/protocols/stream.md");
+    let example = document.split("```js\n").find(|block| block.starts_with("function follow(")).unwrap();
+    let example = example.split("```").next().unwrap();
+    let print = "console.log(message.channel, message.event.n)";
+    let script = format!("{example}\nfollow(process.argv[1], process.argv[2], (message) => {print});");
+    let redis = RedisServer::start();
+    let listen = format!("127.0.0.1:{}", crate::support::redis::free_port());
+    let settings = [("CREWCAST_LISTEN", listen.as_str())];
+    let mut gateway = gateway::on(&redis, &settings).await;
+    let jwt = token(json!({ "streams": ["a", "b"] }));
+    let mut page = client("node", &["--experimental-websocket", "-e", &script, &gateway.ws("/ws/stream"), &jwt]);
+    let mut said = BufReader::new(page.stdout.take().unwrap()).lines();
+    // A knock has no id, so that it moves nothing.
+    let mut deaf = vec!["stream:a 0".to_owned(), "stream:b 0".to_owned()];
+    let began = Instant::now();
+    while !deaf.is_empty() {
+        assert!(began.elapsed() < PATIENCE, "the page does not hear {deaf:?}");
+        for channel in ["stream:a", "stream:b"] {
+            redis.publish(channel, br#"{"type":"x","n":0}"#);
+        }
+        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(50), said.next_line()).await {
+            let heard = heard.unwrap().expect("the page goes on");
+            deaf.retain(|knock| *knock != heard);
+        }
+    }
+    logged(&gateway, "stream:a", json!({ "type": "x", "n": 1 })).await;
+    while line(&mut said).await != "stream:a 1" {}
+    gateway.kill();
+    drop(gateway);
+    let gateway = gateway::on(&redis, &[]).await;
+    for (channel, n) in [("stream:b", 2), ("stream:a", 3), ("stream:b", 4)] {
+        logged(&gateway, channel, json!({ "type": "x", "n": n })).await;
+    }
+    let _again = gateway::on(&redis, &settings).await;
+    let mut came = Vec::new();
+    while came.len() < 3 {
+        came.push(line(&mut said).await);
+        came.retain(|line| !line.ends_with(" 0"));
+    }
+    came.sort();
+    assert_eq!(came, ["stream:a 3", "stream:b 2", "stream:b 4"]);
 }

@@ -1,8 +1,8 @@
 //! `crewcast tail`: watches channels through a gateway, resuming for ever.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, rc::Rc};
 
-use crewcast_client::{Client, ClientError, Delivery, Request, Start, Subscription};
+use crewcast_client::{Client, ClientError, Delivery, Request, Start};
 use crewcast_events::{Channel, EventId};
 use futures_util::{StreamExt, stream::select_all};
 
@@ -18,7 +18,8 @@ const INTERRUPTED: u8 = 130;
 /// Arguments of `tail`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// What to watch: graph:CREW, run:RUN, mission:CREW; graph:* or mission:* for every crew that the token grants
+    /// What to watch: any channels, such as run:RUN, graph:CREW, stream:STREAM; graph:* or mission:* for every crew that
+    /// the token grants
     #[arg(required = true, value_parser = target)]
     pub channels: Vec<Target>,
     /// The gateway
@@ -30,9 +31,9 @@ pub struct Args {
     /// A file that holds the token; read again whenever a fresh one is needed. Counts before --token
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Go on behind this event of the one channel that is named; 0: from the first that the log holds
-    #[arg(long, value_name = "ID", value_parser = start)]
-    pub since: Option<Start>,
+    /// Go on behind this event of the one channel that is named, or of CHANNEL; 0: from the first that the log holds
+    #[arg(long, value_delimiter = ',', value_name = "ID or CHANNEL=ID", value_parser = since)]
+    pub since: Vec<Since>,
     /// Only events of these types
     #[arg(long, value_delimiter = ',', value_name = "TYPE,…")]
     pub types: Vec<String>,
@@ -44,16 +45,22 @@ pub struct Args {
 /// One thing to watch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// One run.
+    /// One run, which ends.
     Run(Channel),
-    /// The tools of one crew.
-    Graph(Channel),
+    /// Any other channel. All of them share one socket.
+    Channel(Channel),
     /// The tools of every crew.
     Graphs,
-    /// The status of one crew.
-    Mission(Channel),
     /// The status of every crew.
     Missions,
+}
+
+/// Where to go on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Since {
+    /// `None`: the one that is watched or, for the beginning, each.
+    channel: Option<Channel>,
+    start: Start,
 }
 
 fn target(text: &str) -> Result<Target, String> {
@@ -63,19 +70,19 @@ fn target(text: &str) -> Result<Target, String> {
         _ => {}
     }
     let channel: Channel = text.parse().map_err(|bad| format!("{bad}"))?;
-    match channel.namespace() {
-        "run" => Ok(Target::Run(channel)),
-        "graph" => Ok(Target::Graph(channel)),
-        "mission" => Ok(Target::Mission(channel)),
-        _ => Err("graph, run and mission channels can be watched".to_owned()),
-    }
+    Ok(if channel.namespace() == "run" { Target::Run(channel) } else { Target::Channel(channel) })
 }
 
-fn start(text: &str) -> Result<Start, String> {
-    match text {
-        "0" => Ok(Start::Beginning),
-        id => id.parse::<EventId>().map(Start::After).map_err(|bad| bad.to_string()),
-    }
+fn since(text: &str) -> Result<Since, String> {
+    let (channel, id) = match text.split_once('=') {
+        Some((channel, id)) => (Some(channel.parse::<Channel>().map_err(|bad| bad.to_string())?), id),
+        None => (None, text),
+    };
+    let start = match id {
+        "0" => Start::Beginning,
+        id => id.parse::<EventId>().map(Start::After).map_err(|bad| bad.to_string())?,
+    };
+    Ok(Since { channel, start })
 }
 
 /// Prints what comes until everything has ended.
@@ -85,12 +92,8 @@ fn start(text: &str) -> Result<Start, String> {
 pub async fn run(args: Args) -> Result<ExitCode, CliError> {
     check_since(&args)?;
     let client = client(&args)?;
-    let streams = args.channels.iter().map(|target| {
-        let subscription = request(&client, target, &args).connect();
-        watched(target.clone(), subscription)
-    });
-    let mut heard = select_all(streams.collect::<Vec<_>>());
-    let mut watch = Watch { json: args.json, last: None, failed: false };
+    let mut heard = select_all(watches(&client, &args));
+    let mut watch = Watch { json: args.json, last: BTreeMap::new(), failed: false };
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     loop {
@@ -101,29 +104,66 @@ pub async fn run(args: Args) -> Result<ExitCode, CliError> {
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         };
-        let Some((target, delivery)) = next else {
+        let Some((what, delivery)) = next else {
             return Ok(if watch.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         };
-        if watch.show(&target, delivery)? == Reader::Gone {
+        if watch.show(&what, delivery)? == Reader::Gone {
             return Ok(ExitCode::SUCCESS);
         }
     }
 }
 
-type Heard = (Target, Result<Delivery, ClientError>);
+/// What is watched, in words, and what came of it.
+type Heard = (Rc<str>, Result<Delivery, ClientError>);
 
-fn watched(target: Target, subscription: Subscription) -> impl futures_util::Stream<Item = Heard> + Unpin {
-    subscription.map(move |delivery| (target.clone(), delivery))
+/// One socket for each run and each kind of all, and one for all other channels.
+fn watches(client: &Client, args: &Args) -> Vec<impl futures_util::Stream<Item = Heard> + Unpin + use<>> {
+    let mut requests: Vec<(String, Request)> = Vec::new();
+    let mut channels = Vec::new();
+    for target in &args.channels {
+        match target {
+            Target::Run(channel) => {
+                let request = client.run(channel.id()).since(start(args, channel));
+                requests.push((channel.to_string(), request));
+            }
+            Target::Channel(channel) => channels.push((channel.clone(), start(args, channel))),
+            Target::Graphs => requests.push(("graph:*".to_owned(), client.graphs())),
+            Target::Missions => requests.push(("mission:*".to_owned(), client.missions())),
+        }
+    }
+    if !channels.is_empty() {
+        let names: Vec<&str> = channels.iter().map(|(channel, _)| channel.as_str()).collect();
+        requests.push((names.join(" "), client.stream(channels)));
+    }
+    let watched = |(what, request): (String, Request)| {
+        let what: Rc<str> = what.into();
+        request.types(&args.types).connect().map(move |delivery| (what.clone(), delivery))
+    };
+    requests.into_iter().map(watched).collect()
+}
+
+/// Where a channel starts: as is said of it, or of all.
+fn start(args: &Args, channel: &Channel) -> Start {
+    let own = args.since.iter().find(|since| since.channel.as_ref() == Some(channel));
+    own.or(args.since.iter().find(|since| since.channel.is_none())).map(|since| since.start).unwrap_or_default()
 }
 
 fn check_since(args: &Args) -> Result<(), CliError> {
-    let one = matches!(args.channels.as_slice(), [Target::Run(_) | Target::Graph(_)]);
-    match args.since {
-        Some(Start::After(_)) if !one => Err(CliError::Usage(
-            "--since names an event of one channel: watch one run or the graph of one crew".to_owned(),
-        )),
-        _ => Ok(()),
+    let named: Vec<&Channel> = args.channels.iter().filter_map(Target::channel).collect();
+    let is_one = named.len() == 1 && args.channels.len() == 1;
+    for since in &args.since {
+        match (&since.channel, since.start) {
+            (None, Start::After(_)) if !is_one => {
+                let text = "--since names an event of one channel: watch one, or say --since CHANNEL=ID";
+                return Err(CliError::Usage(text.to_owned()));
+            }
+            (Some(channel), _) if !named.contains(&channel) => {
+                return Err(CliError::Usage(format!("--since names {channel}, which is not watched by its name")));
+            }
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 fn client(args: &Args) -> Result<Client, CliError> {
@@ -145,22 +185,11 @@ fn client(args: &Args) -> Result<Client, CliError> {
     builder.build().map_err(|error| CliError::Usage(error.to_string()))
 }
 
-fn request(client: &Client, target: &Target, args: &Args) -> Request {
-    let request = match target {
-        Target::Run(channel) => client.run(channel.id()),
-        Target::Graph(channel) => client.graph(channel.id()),
-        Target::Graphs => client.graphs(),
-        Target::Mission(_) | Target::Missions => client.missions(),
-    };
-    request.since(args.since.unwrap_or_default()).types(&args.types)
-}
-
-impl std::fmt::Display for Target {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl Target {
+    fn channel(&self) -> Option<&Channel> {
         match self {
-            Target::Run(channel) | Target::Graph(channel) | Target::Mission(channel) => channel.fmt(f),
-            Target::Graphs => f.write_str("graph:*"),
-            Target::Missions => f.write_str("mission:*"),
+            Target::Run(channel) | Target::Channel(channel) => Some(channel),
+            Target::Graphs | Target::Missions => None,
         }
     }
 }
@@ -168,43 +197,59 @@ impl std::fmt::Display for Target {
 /// What is remembered from delivery to delivery.
 struct Watch {
     json: bool,
-    last: Option<EventId>,
+    last: BTreeMap<Channel, EventId>,
     failed: bool,
 }
 
 impl Watch {
-    fn show(&mut self, target: &Target, delivery: Result<Delivery, ClientError>) -> Result<Reader, CliError> {
+    fn show(&mut self, what: &str, delivery: Result<Delivery, ClientError>) -> Result<Reader, CliError> {
         match delivery {
             Ok(Delivery::Event { channel, event }) => {
-                // The socket of all missions carries those of other crews, too.
-                if matches!(target, Target::Mission(wanted) if channel.as_ref() != Some(wanted)) {
-                    return Ok(Reader::There);
+                let name = channel.as_ref().map_or_else(|| what.to_owned(), Channel::to_string);
+                if let (Some(channel), Some(id)) = (channel, event.id()) {
+                    self.last.insert(channel, id);
                 }
-                self.last = event.id().or(self.last);
                 if self.json {
                     return output::line(&one_line(event.text()));
                 }
-                let channel = channel.map_or_else(|| target.to_string(), |channel| channel.to_string());
-                output::line(&render::event(&channel, &event))
+                output::line(&render::event(&name, &event))
             }
             Ok(other) => {
+                self.failed |= matches!(other, Delivery::Refused { .. });
                 if let Some(text) = news(&other) {
-                    eprintln!("-- {target}: {text}");
+                    let name = concerned(&other).map_or_else(|| what.to_owned(), Channel::to_string);
+                    eprintln!("-- {name}: {text}");
                 }
                 Ok(Reader::There)
             }
             Err(error) => {
                 self.failed = true;
-                eprintln!("-- {target}: {}", advice(&error));
+                eprintln!("-- {what}: {}", advice(&error));
                 Ok(Reader::There)
             }
         }
     }
 
     fn farewell(&self, args: &Args) {
-        if let ([target @ (Target::Run(_) | Target::Graph(_))], Some(last)) = (args.channels.as_slice(), self.last) {
-            eprintln!("-- {target}: go on from here with --since {last}");
+        let named = args.channels.iter().filter_map(Target::channel);
+        let known: Vec<_> = named.filter_map(|channel| self.last.get_key_value(channel)).collect();
+        match (known.as_slice(), args.channels.len()) {
+            ([], _) => {}
+            ([(channel, last)], 1) => eprintln!("-- {channel}: go on from here with --since {last}"),
+            (known, _) => {
+                let all: Vec<String> = known.iter().map(|(channel, last)| format!("{channel}={last}")).collect();
+                eprintln!("-- go on from here with --since {}", all.join(","));
+            }
         }
+    }
+}
+
+/// The one channel that news are about.
+fn concerned(delivery: &Delivery) -> Option<&Channel> {
+    match delivery {
+        Delivery::Reset { channel, .. } | Delivery::Gap { channel, .. } => channel.as_ref(),
+        Delivery::Refused { channel, .. } => Some(channel),
+        _ => None,
     }
 }
 
@@ -233,6 +278,7 @@ fn news(delivery: &Delivery) -> Option<String> {
         }
         Delivery::Gap { missed: Some(missed), .. } => format!("{missed} live events were missed"),
         Delivery::Gap { missed: None, .. } => "live events may have been missed".to_owned(),
+        Delivery::Refused { reason, .. } => format!("refused: {}", render::remark(reason)),
         Delivery::Notice { message } => format!("the gateway says: {}", render::remark(message.text())),
         Delivery::End { reason } => format!("ended: {}", render::remark(reason)),
         _ => return None,
@@ -262,12 +308,13 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_channels_of_the_crew_dialect() {
-        let args = parse("crewcast tail graph:abc run:r1 mission:abc graph:* mission:* --types a,b --json").unwrap();
-        let told: Vec<String> = args.channels.iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["graph:abc", "run:r1", "mission:abc", "graph:*", "mission:*"]);
+    fn targets_are_channels_and_all_of_two_kinds() {
+        let args = parse("crewcast tail graph:abc run:r1 hub:acme graph:* mission:* --types a,b --json").unwrap();
+        let channel = |name: &str| Target::Channel(name.parse().unwrap());
+        let run = Target::Run("run:r1".parse().unwrap());
+        assert_eq!(args.channels, [channel("graph:abc"), run, channel("hub:acme"), Target::Graphs, Target::Missions]);
         assert_eq!(args.types, ["a", "b"]);
-        for bad in ["tail", "tail abc", "tail hub:acme", "tail run:*", "tail graph:a/b", "tail run:r --since 7"] {
+        for bad in ["tail", "tail abc", "tail hub:*", "tail run:*", "tail graph:a/b", "tail run:r --since 7"] {
             assert!(parse(&format!("crewcast {bad}")).is_err(), "{bad}");
         }
     }
@@ -277,10 +324,20 @@ mod tests {
         let checked = |line: &str| check_since(&parse(line).unwrap());
         assert!(checked("crewcast tail run:r --since 7-abcdefghijkl").is_ok());
         assert!(checked("crewcast tail run:r graph:g --since 0").is_ok());
-        for bad in ["run:r graph:g", "mission:m", "graph:*"] {
+        for bad in ["run:r graph:g", "graph:g graph:*", "graph:*"] {
             let checked = checked(&format!("crewcast tail {bad} --since 7-abcdefghijkl"));
             assert!(matches!(checked, Err(CliError::Usage(_))), "{bad}");
         }
+        assert!(checked("crewcast tail run:r --since graph:g=7-abcdefghijkl").is_err(), "it is not watched");
+    }
+
+    #[test]
+    fn several_channels_have_each_their_start() {
+        let args = parse("crewcast tail run:r graph:g hub:h --since graph:g=7-abcdefghijkl,run:r=0").unwrap();
+        assert!(check_since(&args).is_ok());
+        let start = |name: &str| start(&args, &name.parse().unwrap());
+        assert_eq!(start("graph:g"), Start::After("7-abcdefghijkl".parse().unwrap()));
+        assert_eq!((start("run:r"), start("hub:h")), (Start::Beginning, Start::Default));
     }
 
     #[test]

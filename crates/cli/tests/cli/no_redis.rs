@@ -124,16 +124,19 @@ async fn tail_says_why_it_may_not() {
 }
 
 #[tokio::test]
-async fn tail_of_one_mission_shows_no_other() {
+async fn tail_of_named_channels_is_one_socket_whose_envelopes_say_which() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
-    let child = tail(&gateway, &["mission:abc"]).spawn().unwrap();
-    let signal = |crew: &str| format!(r#"{{"type":"signal","payload":{{"status":"busy","crewId":"{crew}"}}}}"#);
-    let uri = serve(&listener, &[&signal("other"), &signal("abc")], 1000).await;
-    assert_eq!(uri, "/ws/mission");
+    let child = tail(&gateway, &["mission:abc", "hub:acme"]).spawn().unwrap();
+    let event =
+        |channel: &str, event: &str| format!(r#"{{"type":"event","channel":"{channel}","id":null,"event":{event}}}"#);
+    let signal = event("mission:abc", r#"{"type":"signal","payload":{"status":"busy","crewId":"abc"}}"#);
+    let uri = serve(&listener, &[&signal, &event("hub:acme", r#"{"type":"task_completed"}"#)], 1000).await;
+    assert_eq!(uri, "/ws/stream");
     let said = Said::from(timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap());
-    assert_eq!(said.out.lines().count(), 1, "{said:?}");
-    assert!(said.out.ends_with("mission:abc signal busy"), "{said:?}");
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines.len() == 2 && lines[0].ends_with("mission:abc signal busy"), "{said:?}");
+    assert!(lines[1].ends_with("hub:acme task_completed"), "{said:?}");
 }
 
 #[tokio::test]
@@ -141,7 +144,8 @@ async fn an_interrupted_tail_says_where_to_go_on() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     let mut child = tail(&gateway, &["graph:abc"]).spawn().unwrap();
-    serve(&listener, &[r#"{"id":"1-000000aaaaaa","type":"boot"}"#], 1013).await;
+    let event = r#"{"type":"event","channel":"graph:abc","id":"1-000000aaaaaa","event":{"type":"boot"}}"#;
+    serve(&listener, &[event], 1013).await;
     // Once the event is there, the last id is known.
     let mut out = child.stdout.take().unwrap();
     let mut first = [0; 1];
