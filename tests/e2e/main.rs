@@ -33,4 +33,5 @@ mod storm;
 #[path = "../support/mod.rs"]
 mod support;
 mod too_many;
+mod topologies;
 mod traces;

@@ -92,7 +92,12 @@ impl Chaos {
         let persistent = ["--appendonly", "yes", "--appendfsync", "always"];
         let bounded = ["--client-output-buffer-limit", "pubsub", "64kb", "64kb", "0"];
         let redis = RedisServer::start_with(&[&persistent[..], &bounded[..]].concat());
-        let settings = vec![("CREWCAST_DRAIN__SPREAD", "2s".to_owned()), ("CREWCAST_DRAIN__GRACE", "8s".to_owned())];
+        let settings = vec![
+            ("CREWCAST_DRAIN__SPREAD", "2s".to_owned()),
+            ("CREWCAST_DRAIN__GRACE", "8s".to_owned()),
+            // Small, so that whoever was away for a second comes back through the log.
+            ("CREWCAST_LIMITS__RING_EVENTS", "64".to_owned()),
+        ];
         let stage = Stage::start(&redis, Setup { proxied: true, settings, ..Setup::default() }).await;
         Self { redis, stage }
     }

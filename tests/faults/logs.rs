@@ -6,6 +6,7 @@ use crewcast_events::Keys;
 use crewcast_test_servers::RedisServer;
 
 use crate::{
+    reader::Kind,
     stage::{CHANNELS, Setup, Stage},
     verdict::Faults,
 };
@@ -16,7 +17,7 @@ const SLEEPERS: usize = 8;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_flushed() {
     let redis = RedisServer::start();
-    let stage = Stage::start(&redis, Setup::default()).await;
+    let stage = Stage::start(&redis, Setup { log_survives: false, ..Setup::default() }).await;
     let _: String = redis.command(&["FLUSHALL"]).await;
     let all_told = || stage.readers.iter().all(|reader| !reader.seen().resets.is_empty());
     stage.until("every reader is told", all_told).await;
@@ -30,6 +31,47 @@ async fn everything_flushed() {
     for reader in &stage.readers {
         assert_eq!(reader.seen().resets[0], "unknown_id");
         assert!(reader.sockets() == 1 && reader.seen().last_id.unwrap().offset() < stage.producer.last());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_restarted_empty() {
+    let mut redis = RedisServer::start();
+    let stage = Stage::start(&redis, Setup { log_survives: false, ..Setup::default() }).await;
+    stage.flow(50).await;
+    redis.kill();
+    redis.restart();
+    let all_told = || stage.readers.iter().all(|reader| !reader.seen().resets.is_empty());
+    stage.until("every reader is told", all_told).await;
+    stage.flow(50).await;
+    let verdict = stage.finish(&redis, "Redis restarted without what it held").await;
+    for (reader, (about, faults)) in stage.readers.iter().zip(&verdict.readers) {
+        // What Redis had published and not confirmed when it died is logged once more, with other ids.
+        let Faults { told, again, .. } = *faults;
+        assert_eq!(*faults, Faults { resets: 1, told, again, ..Faults::default() }, "{about}");
+        assert!(told < 100 && again < 20, "{about}: {faults:?}");
+        assert_eq!(reader.seen().resets[0], "unknown_id", "{about}");
+    }
+}
+
+/// As behind a restart with `appendfsync everysec`: the producer sends again what was confirmed and is gone, so that
+/// the log is whole. Readers are told, unless that was quicker than those who look.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_restarted_with_an_older_state() {
+    let mut redis = RedisServer::start();
+    let stage = Stage::start(&redis, Setup::default()).await;
+    let _: String = redis.command(&["SAVE"]).await;
+    stage.flow(50).await;
+    redis.kill();
+    redis.restart();
+    stage.flow(50).await;
+    let verdict = stage.finish(&redis, "Redis restarted with an older state").await;
+    assert!(stage.producer.resent() >= 100, "sent again: {}", stage.producer.resent());
+    for (reader, (about, faults)) in stage.readers.iter().zip(&verdict.readers) {
+        let Faults { again, resets, .. } = *faults;
+        assert_eq!(*faults, Faults { resets, again, ..Faults::default() }, "{about}");
+        assert!(resets <= 1 && (again == 0 || resets == 1), "{about}: {faults:?}");
+        assert!(reader.kind == Kind::Plain || again < 20, "the client knows what it has seen by its ids: {about}");
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Setup {
     /// Of runs and graphs.
     pub log_length: u32,
     pub log_age: Duration,
+    /// The broker keeps what it has confirmed. Where it does not, readers get what its log holds in the end.
+    pub log_survives: bool,
     /// Further settings of every replica.
     pub settings: Vec<(&'static str, String)>,
     /// A proxy stands between the broker, which is one Redis then, and each replica, and the producer.
@@ -61,6 +63,7 @@ impl Default for Setup {
             pace: Duration::from_millis(10),
             log_length: 100_000,
             log_age: Duration::from_secs(3600),
+            log_survives: true,
             settings: Vec::new(),
             proxied: false,
         }
@@ -122,6 +125,7 @@ pub struct Stage {
     pub readers: Vec<Reader>,
     pub producer: Producer,
     pub producer_link: Option<Proxy>,
+    log_survives: bool,
 }
 
 impl Stage {
@@ -146,7 +150,8 @@ impl Stage {
         let producer_link = link(broker, &setup).await;
         let url = producer_link.as_ref().map_or(broker.url(), Proxy::url);
         let producer = Producer::start(&url, namespaces, setup.pace).await;
-        let stage = Self { replicas, balancer, readers, producer, producer_link };
+        let log_survives = setup.log_survives;
+        let stage = Self { replicas, balancer, readers, producer, producer_link, log_survives };
         stage.flow(20).await;
         for replica in &stage.replicas {
             assert!(replica.gateway.metric("crewcast_connections", "").await > 0.0, "each replica has readers");
@@ -200,7 +205,7 @@ impl Stage {
         self.caught_up(last).await;
         // One behind the last: had that come twice, it would have been seen.
         self.producer.one_more();
-        self.producer.close().await;
+        self.producer.close(self.log_survives).await;
         let last = self.producer.last();
         self.caught_up(last).await;
         for channel in CHANNELS {
@@ -238,12 +243,17 @@ impl Stage {
     }
 }
 
+/// The number of a logged event.
+fn number(message: &str) -> u64 {
+    let event: Value = serde_json::from_str(message).unwrap();
+    event["n"].as_u64().expect("an event of the producer's")
+}
+
 /// What the log still holds ends with the last event, each once and in order.
 fn assert_is_whole(channel: &str, log: &[String], last: u64) {
     let mut before: Option<EventId> = None;
     for (expected, message) in (last + 1 - log.len() as u64..).zip(log) {
-        let event: Value = serde_json::from_str(message).unwrap();
-        assert_eq!(event["n"], expected, "{channel}: the producer's events stand in the log once and in order");
+        assert_eq!(number(message), expected, "{channel}: the producer's events stand in the log once and in order");
         let id = EventId::of_message(message.as_bytes()).unwrap();
         assert!(before.is_none() || id.continues(before), "{channel}: {id} behind {before:?}");
         before = Some(id);

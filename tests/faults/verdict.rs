@@ -13,6 +13,8 @@ pub struct Faults {
     pub told: u64,
     /// Events that came once more.
     pub doubled: u64,
+    /// Events that came once more behind a `reset`, which says so.
+    pub again: u64,
     /// Events that came behind a later one.
     pub disordered: u64,
     pub resets: u64,
@@ -25,6 +27,7 @@ impl Faults {
             lost: of(self.lost, other.lost),
             told: of(self.told, other.told),
             doubled: of(self.doubled, other.doubled),
+            again: of(self.again, other.again),
             disordered: of(self.disordered, other.disordered),
             resets: of(self.resets, other.resets),
             gaps: of(self.gaps, other.gaps),
@@ -46,7 +49,7 @@ impl Faults {
 pub struct Ledger {
     highest: u64,
     missing: BTreeSet<u64>,
-    /// Nothing has come since the last `reset`.
+    /// No news has come since the last `reset`.
     is_reset: bool,
     faults: Faults,
 }
@@ -56,15 +59,18 @@ impl Ledger {
         let skipped = self.highest + 1..n;
         if n <= self.highest && self.missing.remove(&n) {
             self.faults.disordered += 1;
+        } else if n <= self.highest && self.is_reset {
+            self.faults.again += 1;
         } else if n <= self.highest {
             self.faults.doubled += 1;
-        } else if self.is_reset {
-            self.faults.told += skipped.end - skipped.start;
         } else {
-            self.missing.extend(skipped);
+            if std::mem::take(&mut self.is_reset) {
+                self.faults.told += skipped.end - skipped.start;
+            } else {
+                self.missing.extend(skipped);
+            }
+            self.highest = n;
         }
-        self.is_reset = false;
-        self.highest = self.highest.max(n);
     }
 
     pub fn reset(&mut self) {
@@ -174,6 +180,7 @@ mod tests {
         assert_eq!(faults(&[1, 3, 2]), Faults { disordered: 1, ..none });
         assert_eq!(faults(&[1, 3, 2, 2]), Faults { disordered: 1, doubled: 1, ..none });
         assert_eq!(faults(&[1, 2, 0, 6, 7]), Faults { told: 3, resets: 1, ..none });
+        assert_eq!(faults(&[1, 2, 0, 1, 2, 6, 7]), Faults { told: 3, again: 2, resets: 1, ..none });
         assert_eq!(faults(&[1, 2, 0, 3, 6]), Faults { lost: 2, resets: 1, ..none });
     }
 }

@@ -9,7 +9,7 @@ const TAG_LEN: usize = 2 * RANDOM_LEN;
 const MAX_OFFSET: u64 = 1 << 53;
 
 /// Twelve characters of `[0-9a-z]`: the last six of the predecessor's tag (`000000` for the first
-/// event), then six random ones.
+/// event), then six of its own, which nobody can foretell. In Redis those stand for all events so far.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag([u8; TAG_LEN]);
 

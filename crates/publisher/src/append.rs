@@ -30,7 +30,8 @@ pub const MAX_EVENT_BYTES: usize = 1 << 20;
 pub struct Entry {
     /// The producer's object.
     pub body: Body,
-    /// The random half of the event's tag. The same in every repetition, so that the id is too.
+    /// What the event's own half of the tag is made of, together with its predecessor's. The same in every repetition,
+    /// so that the id is too where the event stands behind the same events.
     pub random: [u8; RANDOM_LEN],
     /// A state document that is set in the same atomic step.
     pub state: Option<State>,

@@ -14,6 +14,7 @@ use crate::{
     renew::Leases,
     spool::{self, Spool, SpoolError},
     tally::Tally,
+    window::{ResendWindow, Window},
 };
 
 /// What a publisher's connections are called in `CLIENT LIST`.
@@ -56,6 +57,7 @@ pub struct Builder {
     spool: Option<PathBuf>,
     spool_bytes: u64,
     leases: Option<Duration>,
+    resend: ResendWindow,
 }
 
 impl Default for Builder {
@@ -76,6 +78,7 @@ impl Default for Builder {
             spool: None,
             spool_bytes: spool::DEFAULT_BYTES,
             leases: None,
+            resend: ResendWindow::default(),
         }
     }
 }
@@ -183,6 +186,13 @@ impl Builder {
         self
     }
 
+    /// How much of what was confirmed is kept, to be sent again when a failover has lost it. Over HTTP nothing is: that
+    /// a failover has lost something shows in Redis' answers only.
+    pub fn resend_window(mut self, window: ResendWindow) -> Self {
+        self.resend = window;
+        self
+    }
+
     /// Publishes to the Redis at `url`: `redis://`, `rediss://` or `unix://` for one server,
     /// `redis+sentinel://host,host/<master>`, `redis+cluster://host,host`. Waits for a first sign of life, some
     /// seconds at most.
@@ -212,8 +222,9 @@ impl Builder {
     /// [`ConnectError`] when the URL or the token makes no sense. A gateway that does not answer is none:
     /// events wait for it.
     #[cfg(feature = "http")]
-    pub fn connect_http(self, url: &str, token: &str) -> Result<Publisher, ConnectError> {
+    pub fn connect_http(mut self, url: &str, token: &str) -> Result<Publisher, ConnectError> {
         let transport = crate::http::HttpTransport::new(url, token)?;
+        self.resend = ResendWindow::NONE;
         self.try_with_transport(Arc::new(transport))
     }
 
@@ -246,7 +257,7 @@ impl Builder {
     }
 
     fn start(self, transport: Arc<dyn Transport>, queue: Queue, tally: Arc<Tally>) -> Publisher {
-        let leases = Leases::new(self.leases);
-        Publisher::start(transport, queue, tally, self.org, leases, self.namespaces, self.max_event_bytes)
+        let (window, leases) = (Window::new(self.resend), Leases::new(self.leases));
+        Publisher::start(transport, queue, tally, window, self.org, leases, self.namespaces, self.max_event_bytes)
     }
 }

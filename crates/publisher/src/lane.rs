@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    ops::Range,
     sync::Arc,
 };
 
@@ -14,7 +15,7 @@ use crate::{
 };
 
 /// Most bytes of one batch beyond its first event: bounds a script's run and an HTTP body.
-const MAX_BATCH_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -62,6 +63,14 @@ impl Item {
         self.message.bytes().len() + state + lease + size_of::<Self>()
     }
 
+    /// What enters the log; `None` for a live one.
+    pub(crate) fn entry(&self) -> Option<&Entry> {
+        match &self.message {
+            Message::Logged(entry) => Some(entry),
+            Message::Live(_) => None,
+        }
+    }
+
     fn is_logged(&self) -> bool {
         matches!(self.message, Message::Logged(_))
     }
@@ -72,13 +81,28 @@ impl Item {
 pub(crate) struct Sequence {
     pub(crate) producer: Arc<str>,
     pub(crate) next: u64,
+    /// The latest numbers that were confirmed to this process, without a hole.
+    pub(crate) confirmed: Range<u64>,
 }
 
 impl Sequence {
     /// A new producer, from 1.
     pub(crate) fn fresh() -> Self {
         let name: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
-        Self { producer: name.into(), next: 1 }
+        Self::of(name.into(), 1)
+    }
+
+    fn of(producer: Arc<str>, next: u64) -> Self {
+        Self { producer, next, confirmed: next..next }
+    }
+
+    /// The next `count` are confirmed.
+    pub(crate) fn confirm(&mut self, count: u64) {
+        if self.confirmed.end != self.next {
+            self.confirmed.start = self.next;
+        }
+        self.next += count;
+        self.confirmed.end = self.next;
     }
 
     pub(crate) fn once(&self) -> Once {
@@ -128,7 +152,7 @@ impl Lane {
         let spooled: BTreeMap<u64, Place> = backlog.places.into_iter().map(|place| (place.ordinal, place)).collect();
         let first = spooled.first_key_value().map_or(next, |(&ordinal, _)| ordinal);
         let (first, sequence) = match backlog.position {
-            Some(Position { ordinal, producer, number }) => (ordinal, Sequence { producer, next: number }),
+            Some(Position { ordinal, producer, number }) => (ordinal, Sequence::of(producer, number)),
             // Its record is damaged.
             None => (first, Sequence::fresh()),
         };

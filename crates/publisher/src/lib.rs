@@ -37,6 +37,18 @@
 //! the terminal types of the channel's namespace, and types that end in `_start`, `_started`, `_end`, `_ended`,
 //! `_completed` or `_failed`. Events on their way do not give way. [`DropPolicy::Newest`] turns *oldest* around.
 //!
+//! # A failover that loses what was confirmed
+//! Redis confirms before its replicas have an event. When one of them takes the master's place without it, the publisher
+//! notices with the channel's next event: the log asks for a number below. What was confirmed in the last seconds
+//! ([`ResendWindow`]) is then sent again first, as the same events, in order, and once; where nobody else has written to the
+//! channel meanwhile, under the very ids. It is counted as `crewcast_publisher_resent_total`; what is kept no longer is
+//! counted as dropped, `lost_by_redis`, and so is what was confirmed last before a log that knows nothing of the publisher any
+//! more: it was flushed, or all that the publisher had written to it is lost, which look alike, so nothing is sent again.
+//!
+//! Not healed: what is lost while nothing more is emitted to the channel, behind [`Publisher::close`] above all; what a
+//! process that ended had confirmed, spool or not, since confirmed events have left it; events over HTTP, whose gateway does
+//! not tell. [`Builder::wait_replicas`] has replicas have an event before it counts as published.
+//!
 //! # A spool on disk
 //! With [`Builder::spool`] what would give way in a full queue goes to files in a directory instead, and so does what
 //! [`Publisher::close`], or dropping the last clone, finds unsent. It is sent as soon as it is possible, by this publisher
@@ -81,6 +93,7 @@ mod backoff;
 mod builder;
 mod claims;
 mod emit;
+mod heal;
 #[cfg(feature = "http")]
 mod http;
 mod lane;
@@ -93,6 +106,7 @@ mod renew;
 mod spool;
 mod tally;
 mod trace;
+mod window;
 mod worker;
 
 pub use append::{
@@ -116,7 +130,8 @@ pub use rank::DropPolicy;
 pub use redis::{
     CONNECT_TIMEOUT, Connection, DIRECTORY_AGE, MAX_STATE_KEY, Node, ONCE_AGE, RESPONSE_TIMEOUT, Redis,
     RedisSetupError, RedisTransport, Server, Sharded, Tls, Topology, WaitReplicas, be_master, connection_config,
-    slot_of,
+    knows_sharded, slot_of,
 };
 pub use spool::SpoolError;
 pub use tally::Stats;
+pub use window::ResendWindow;

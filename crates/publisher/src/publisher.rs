@@ -19,6 +19,7 @@ use crate::{
     redis::MAX_STATE_KEY,
     renew::Leases,
     tally::{Reason, Stats, Tally},
+    window::Window,
     worker::Worker,
 };
 
@@ -110,6 +111,7 @@ impl Publisher {
         transport: Arc<dyn Transport>,
         queue: Queue,
         tally: Arc<Tally>,
+        window: Window,
         org: Option<String>,
         leases: Leases,
         namespaces: Namespaces,
@@ -120,6 +122,7 @@ impl Publisher {
             queue: queue.clone(),
             transport: transport.clone(),
             tally: tally.clone(),
+            window,
             directory: Directory::default(),
         };
         let leases = Arc::new(leases);
@@ -244,7 +247,8 @@ impl Publisher {
 
     /// Takes no more events in, sends what is queued and spooled for at most `timeout`, ends the background task,
     /// brings what was not confirmed to the spool, if there is one, and answers what is kept and what is not. Concerns
-    /// all clones; events emitted afterwards are counted as dropped.
+    /// all clones; events emitted afterwards are counted as dropped. What a failover loses afterwards of the confirmed
+    /// is sent again by nobody ([`Builder::wait_replicas`]).
     pub async fn close(&self, timeout: Duration) -> Unsent {
         self.inner.queue.close();
         let _ = tokio::time::timeout(timeout, self.inner.queue.empty()).await;

@@ -1,13 +1,15 @@
 //! The transport to Redis: one script per append, plain `PUBLISH` for live messages.
 //!
 //! - `address.rs`: what a URL names
-//! - `servers.rs`, `server.rs`, `slots.rs`: who serves, and the way of a command to the server that must have it
+//! - `servers.rs`, `server.rs`, `slots.rs`: who serves what
+//! - `connection.rs`: the way of a command to the server that must have it
 //! - `claim.rs`: the directory
 //! - `renew.rs`: leases that go on
 //! - `errors.rs`: which errors pass
 
 mod address;
 mod claim;
+mod connection;
 mod errors;
 mod renew;
 mod server;
@@ -28,8 +30,9 @@ use errors::append_error;
 
 pub use address::{RedisSetupError, Tls};
 pub use claim::DIRECTORY_AGE;
-pub use server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config};
-pub use servers::{Connection, Node, Redis, Topology};
+pub use connection::Connection;
+pub use server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config, knows_sharded};
+pub use servers::{Node, Redis, Topology};
 pub use slots::slot_of;
 
 /// How long producers' numbers and idempotency keys are remembered at least.

@@ -33,10 +33,12 @@ pub(crate) enum Reason {
     SpoolFailed,
     /// It was in the spool and is torn, damaged or gone.
     SpoolDamaged,
+    /// It had been confirmed, a failover or a flush lost it, and it is kept no longer, or must not be sent again.
+    LostByRedis,
 }
 
 impl Reason {
-    const ALL: [Reason; 10] = [
+    const ALL: [Reason; 11] = [
         Reason::QueueFull,
         Reason::TooLarge,
         Reason::Refused,
@@ -47,6 +49,7 @@ impl Reason {
         Reason::SpoolFull,
         Reason::SpoolFailed,
         Reason::SpoolDamaged,
+        Reason::LostByRedis,
     ];
 
     fn label(self) -> &'static str {
@@ -61,6 +64,7 @@ impl Reason {
             Reason::SpoolFull => "spool_full",
             Reason::SpoolFailed => "spool_failed",
             Reason::SpoolDamaged => "spool_damaged",
+            Reason::LostByRedis => "lost_by_redis",
         }
     }
 }
@@ -74,6 +78,8 @@ pub struct Stats {
     pub retried: u64,
     /// Events that were dropped, for whatever reason.
     pub dropped: u64,
+    /// Events that were sent again because a failover had lost them. Each was counted as published before.
+    pub resent: u64,
 }
 
 #[derive(Default)]
@@ -81,9 +87,11 @@ pub(crate) struct Tally {
     published: AtomicU64,
     retried: AtomicU64,
     dropped: AtomicU64,
+    resent: AtomicU64,
     said: [Mutex<Said>; Reason::ALL.len()],
     said_away: Mutex<Said>,
     said_spool: Mutex<Said>,
+    said_resent: Mutex<Said>,
 }
 
 #[derive(Default)]
@@ -110,6 +118,7 @@ impl Tally {
             published: self.published.load(Ordering::Relaxed),
             retried: self.retried.load(Ordering::Relaxed),
             dropped: self.dropped.load(Ordering::Relaxed),
+            resent: self.resent.load(Ordering::Relaxed),
         }
     }
 
@@ -123,6 +132,14 @@ impl Tally {
         metrics::counter!("crewcast_publisher_retried_total").increment(1);
         if let Some(attempts) = self.said_away.lock().due(1) {
             tracing::warn!(attempts, why, "events wait: publishing is repeated");
+        }
+    }
+
+    pub(crate) fn resent(&self, count: u64) {
+        self.resent.fetch_add(count, Ordering::Relaxed);
+        metrics::counter!("crewcast_publisher_resent_total").increment(count);
+        if let Some(events) = self.said_resent.lock().due(count) {
+            tracing::warn!(events, "confirmed events were lost by a failover and are sent again");
         }
     }
 

@@ -6,7 +6,7 @@ use crewcast_events::Channel;
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use crate::{
-    append::{Append, AppendError, Entry, Transport},
+    append::{Append, AppendError, Once, Transport},
     backoff::Backoff,
     claims::Directory,
     lane::{Item, Message, Sequence},
@@ -14,6 +14,7 @@ use crate::{
     rank::Rank,
     spool::{self, Kept, Place},
     tally::{Reason, Tally},
+    window::Window,
 };
 
 /// How many channels are sent to at the same time.
@@ -23,6 +24,7 @@ pub(crate) struct Worker {
     pub(crate) queue: Arc<Queue>,
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) window: Window,
     pub(crate) directory: Directory,
 }
 
@@ -133,9 +135,8 @@ impl Worker {
     }
 
     async fn append(&self, channel: &Channel, run: &[(Step, Option<Arc<Item>>)], sequence: &mut Sequence) {
-        let entries: Vec<Entry> = run.iter().filter_map(|(_, item)| logged(item.as_deref()?)).collect();
-        let mut append = Append { channel: channel.clone(), entries, once: sequence.once() };
-        let Err(why) = self.insist(&mut append, sequence).await else {
+        let items: Vec<Arc<Item>> = run.iter().filter_map(|(_, item)| item.clone()).collect();
+        let Err(why) = self.insist(channel, &items, sequence).await else {
             self.queue.settle(channel, run.len(), sequence);
             return;
         };
@@ -145,9 +146,8 @@ impl Worker {
         }
         // One event may spoil the batch: each on its own. The numbers go on, so that what was accepted after
         // all is recognised; behind a refusal it is a new producer's, since the log may have counted it.
-        for entry in append.entries {
-            let mut single = Append { channel: channel.clone(), entries: vec![entry], once: sequence.once() };
-            match self.insist(&mut single, sequence).await {
+        for item in items {
+            match self.insist(channel, &[item], sequence).await {
                 Ok(()) => self.queue.settle(channel, 1, sequence),
                 Err(why) => self.refused(channel, &why, sequence),
             }
@@ -157,13 +157,14 @@ impl Worker {
     fn refused(&self, channel: &Channel, why: &str, sequence: &mut Sequence) {
         self.tally.dropped(Reason::Refused, 1, &format!("{channel}: {why}"));
         *sequence = Sequence::fresh();
+        self.window.forget(channel);
         self.queue.settle(channel, 1, sequence);
     }
 
     /// Repeats exactly the same append until it is confirmed or refused.
     ///
-    /// A gap below our first number says that this server lacks what had been confirmed. Going on as a new producer
-    /// doubles nothing that an earlier attempt may have appended: log, head and the producer's number are written by
+    /// A gap below our first number says that this server lacks what had been confirmed: that goes first ([`Worker::heal`]).
+    /// Neither that nor going on as a new producer doubles anything that an earlier attempt may have appended: log, head and the producer's number are written by
     /// one script and replicated, persisted and lost together, in order. So
     /// - a replica that has the batch has its number too, and answers its ids instead of a gap;
     /// - one without the batch has it neither in the log, however much of what came before it lacks as well; the old
@@ -180,13 +181,16 @@ impl Worker {
     ///
     /// A gap at our first number or above it contradicts itself; taking it for a loss could double, so it is an answer
     /// that is not understood.
-    async fn insist(&self, append: &mut Append, sequence: &mut Sequence) -> Result<(), String> {
+    async fn insist(&self, channel: &Channel, items: &[Arc<Item>], sequence: &mut Sequence) -> Result<(), String> {
+        let mut append = append_of(channel, items, sequence.once());
         let mut backoff = Backoff::default();
         loop {
-            let error = match self.transport.append(append).await {
+            self.window.wait(channel);
+            let error = match self.transport.append(&append).await {
                 Ok(_) => {
-                    sequence.next += append.entries.len() as u64;
-                    self.tally.published(append.entries.len() as u64);
+                    self.window.keep(channel, &sequence.producer, sequence.next, items);
+                    sequence.confirm(items.len() as u64);
+                    self.tally.published(items.len() as u64);
                     return Ok(());
                 }
                 Err(error) => error,
@@ -197,10 +201,10 @@ impl Worker {
             self.tally.retried(&error.to_string());
             match error {
                 AppendError::Gap { expected } if expected < sequence.next => {
-                    *sequence = Sequence::fresh();
+                    self.heal(channel, expected, sequence).await;
                     append.once = sequence.once();
                     // On disk before it is sent, so that a restart repeats it under this name.
-                    self.queue.settle(&append.channel, 0, sequence);
+                    self.queue.settle(channel, 0, sequence);
                 }
                 _ => tokio::time::sleep(backoff.pause()).await,
             }
@@ -208,9 +212,7 @@ impl Worker {
     }
 }
 
-fn logged(item: &Item) -> Option<Entry> {
-    match &item.message {
-        Message::Logged(entry) => Some(entry.clone()),
-        Message::Live(_) => None,
-    }
+/// Logged events of one channel, to enter its log together.
+pub(crate) fn append_of(channel: &Channel, items: &[Arc<Item>], once: Once) -> Append {
+    Append { channel: channel.clone(), entries: items.iter().filter_map(|item| item.entry()).cloned().collect(), once }
 }

@@ -45,16 +45,23 @@ async fn a_logged_message_is_the_producers_bytes_with_an_id_before_them() {
     }
 }
 
+/// Two halves of tags, added digit by digit.
+fn sum(a: &[u8], b: &[u8]) -> Vec<u8> {
+    let digit = |c: u8| (c as char).to_digit(36).unwrap();
+    a.iter().zip(b).map(|(&a, &b)| char::from_digit((digit(a) + digit(b)) % 36, 36).unwrap() as u8).collect()
+}
+
 #[tokio::test]
-async fn ids_count_without_a_hole_and_bear_the_given_random_halves() {
+async fn ids_count_without_a_hole_and_stand_for_all_events_before() {
     let server = RedisServer::start();
     let transport = transport(&server);
-    let mut all = Vec::new();
+    let (mut all, mut own) = (Vec::new(), b"000000".to_vec());
     for first in [1, 4, 7] {
         let append = numbered("graph:a", "p", first, 3);
         let answer = ids(&transport.append(&append).await.unwrap());
         for (id, entry) in answer.iter().zip(&append.entries) {
-            assert_eq!(id.tag().own(), entry.random);
+            own = sum(&own, &entry.random);
+            assert_eq!(id.tag().own(), own);
         }
         all.extend(answer);
     }
@@ -66,6 +73,24 @@ async fn ids_count_without_a_hole_and_bear_the_given_random_halves() {
         .await
         .unwrap();
     assert_eq!(head, all[8].to_string());
+}
+
+/// A producer repeats its events behind other events than before, at the very offsets: a reader of the one history must
+/// not be able to go on in the other.
+#[tokio::test]
+async fn a_rewritten_history_does_not_pass_for_the_old_one() {
+    let (old, new) = (RedisServer::start(), RedisServer::start());
+    let repeated = numbered("graph:a", "p", 1, 3);
+    let mut histories = Vec::new();
+    for server in [&old, &new] {
+        let transport = transport(server);
+        let other = transport.append(&single("graph:a", r#"{"type":"other"}"#, Once::No)).await.unwrap();
+        histories.push(ids(&[other, transport.append(&repeated).await.unwrap()].concat()));
+    }
+    for (was, is) in histories[0].windows(2).zip(histories[1].windows(2)) {
+        assert_eq!(was[0].offset(), is[0].offset());
+        assert!(was[0] != is[0] && !is[1].continues(Some(was[0])), "{was:?} {is:?}");
+    }
 }
 
 #[tokio::test]

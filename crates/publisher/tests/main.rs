@@ -8,6 +8,8 @@ mod failover;
 mod http;
 mod leases;
 mod publisher;
+mod resend;
+mod resend_model;
 mod session;
 mod spool;
 mod spool_trouble;

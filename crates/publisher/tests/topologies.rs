@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crewcast_events::{EventId, Keys, Namespaces};
 use crewcast_publisher::{AppendError, Publisher, Redis, RedisTransport, Tls, Transport, WaitReplicas, slot_of};
-use crewcast_test_servers::{Cluster, RedisServer, SentinelGroup};
+use crewcast_test_servers::{Cluster, Program, RedisServer, SentinelGroup};
 use serde_json::json;
 
 use crate::support::{channel, eventually, log, numbered};
@@ -127,5 +127,26 @@ async fn a_cluster_takes_events_across_a_dead_master_and_a_moved_slot() {
         let messages: Vec<String> = range.query_async(&mut redis.shared()).await.unwrap();
         let numbers: Vec<u64> = messages.iter().map(|message| number_of(message)).collect();
         assert_eq!(numbers, (0..EVENTS).collect::<Vec<u64>>(), "{name}");
+    }
+}
+
+/// The script is not known to the servers yet, and one of them is away: it is told to those that are there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_away_does_not_keep_the_others_from_learning_the_script() {
+    let options = ["--cluster-require-full-coverage", "no"];
+    let mut cluster = Cluster::start_program(Program::Redis, &options).expect("redis-server");
+    let redis = Redis::new(&cluster.url(), &Tls::default(), 2, "test").unwrap();
+    let transport = RedisTransport::new(redis, Keys::default(), String::new(), Namespaces::default());
+    let victim = cluster.holder(slot_of(b"graph:c0")).unwrap();
+    let name =
+        (1..).map(|n| format!("graph:c{n}")).find(|name| cluster.holder(slot_of(name.as_bytes())) != Some(victim));
+    let name = name.unwrap();
+    // Its replica first: nobody takes its place.
+    cluster.servers[victim + 3].kill();
+    cluster.servers[victim].kill();
+    let holder = cluster.holder(slot_of(name.as_bytes())).unwrap();
+    for first in 1..=3 {
+        let _: () = cluster.servers[holder].run(&[b"SCRIPT", b"FLUSH"]);
+        assert_eq!(transport.append(&numbered(&name, "p", first, 1)).await.map(|ids| ids.len()), Ok(1));
     }
 }

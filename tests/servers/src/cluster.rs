@@ -91,6 +91,20 @@ impl Cluster {
         self.holder(slot).expect("a holder")
     }
 
+    /// Lets the replica of the master that holds this slot take its place, as before an upgrade. Returns when it has begun.
+    pub fn fail_over(&self, slot: u16) {
+        let master = &self.servers[self.holder(slot).expect("a holder")];
+        let id: String = master.run(&[b"CLUSTER", b"MYID"]);
+        self.until("a failover begins", || {
+            let follows = |server: &&RedisServer| {
+                let nodes: String = server.try_run(&[b"CLUSTER", b"NODES"]).unwrap_or_default();
+                nodes.lines().any(|line| line.contains("myself,slave") && line.contains(&id))
+            };
+            let replica = self.servers.iter().find(follows);
+            replica.is_some_and(|replica| replica.try_run::<()>(&[b"CLUSTER", b"FAILOVER"]).is_ok())
+        });
+    }
+
     /// Moves a slot with its keys from its holder to another master, as a reshard does.
     pub fn move_slot(&self, slot: u16, to: usize) {
         let from = self.holder(slot).expect("a holder");

@@ -13,10 +13,11 @@ const RANGE: std::ops::Range<u16> = 12_000..22_000;
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test binaries that run at the same time begin in different places.
-    let begin = (std::process::id().wrapping_mul(397) % u32::from(RANGE.end - RANGE.start)) as u16;
+    let ports = RANGE.end - RANGE.start;
+    let begin = (std::process::id().wrapping_mul(397) % u32::from(ports)) as u16;
     for _ in RANGE {
-        let step = (begin + NEXT.fetch_add(1, Ordering::Relaxed) % RANGE.len() as u16) % RANGE.len() as u16;
-        let port = RANGE.start + step;
+        let step = NEXT.fetch_add(1, Ordering::Relaxed) % ports;
+        let port = RANGE.start + (begin + step) % ports;
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

@@ -85,6 +85,15 @@ impl RedisServer {
         assert!(self.logs(READY), "redis-server starts again");
     }
 
+    /// Likewise, as another program: an upgrade in place.
+    ///
+    /// # Panics
+    /// When that program is not to be had here.
+    pub fn restart_as(&mut self, program: Program) {
+        self.program = program.path().expect("the program is installed");
+        self.restart();
+    }
+
     /// Likewise, with further options, and without waiting until what was saved is loaded.
     pub fn restart_with(&mut self, options: &[&str]) {
         let all: Vec<String> = self.options.iter().cloned().chain(options.iter().map(|o| (*o).to_owned())).collect();

@@ -96,7 +96,7 @@ fn broker(config: &Config, rules: &mut Rules<'_>) {
         // The text never repeats the URL: it may hold a password.
         if let Err(error) = Redis::new(broker.url.expose(), &broker.tls, 1, "crewcast-check") {
             let key = if error == RedisSetupError::Tls { "broker.tls_ca_file" } else { key };
-            rules.hold(key, false, &error.to_string());
+            rules.hold(key, false, error.to_string());
         }
     }
     let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'));

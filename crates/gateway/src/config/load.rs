@@ -36,7 +36,7 @@ pub struct Loaded {
     pub config: Config,
     /// Who set what.
     pub sources: Sources,
-    /// As it was written; [`super::show`] prints it.
+    /// As it was written; [`super::show()`] prints it.
     pub(super) raw: Raw,
 }
 

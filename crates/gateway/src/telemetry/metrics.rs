@@ -81,6 +81,7 @@ const EVENTS: &[f64] = &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0
 pub const PUBLISHER: &[Description] = &[
     counter_of("crewcast_publisher_published_total", &[], "Events that the log or Pub/Sub accepted."),
     counter_of("crewcast_publisher_retried_total", &[], "Attempts to publish that were repeated."),
+    counter_of("crewcast_publisher_resent_total", &[], "Confirmed events that a failover had lost, sent again."),
     counter_of("crewcast_publisher_dropped_total", &["reason"], "Events that were given up."),
     gauge_of("crewcast_publisher_queue_events", &[], "Events that wait in the publisher's queue."),
     gauge_of("crewcast_publisher_spooled_events", &[], "Events that wait in the publisher's spool on disk."),

@@ -9,7 +9,7 @@ use redis::{
     ServerErrorKind, Value,
     aio::{ConnectionLike, MultiplexedConnection},
 };
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::time::timeout;
 
 use super::address::name_of;
 
@@ -47,7 +47,8 @@ pub struct Server {
     pool: Pool,
     /// The connection that works, shared by all who pipeline on it. Dropped at the first doubt.
     shared: Mutex<Option<MultiplexedConnection>>,
-    sharded: OnceCell<bool>,
+    /// Whether it knows sharded pub/sub, once asked. In doubt another version may run there by now.
+    sharded: Mutex<Option<bool>>,
 }
 
 impl Server {
@@ -68,7 +69,7 @@ impl Server {
             .post_create(greet)
             .build()
             .map_err(|_| (ErrorKind::InvalidClientConfig, "the connection pool cannot be built"))?;
-        Ok(Self { name: name_of(&info), info, pool, shared: Mutex::default(), sharded: OnceCell::new() })
+        Ok(Self { name: name_of(&info), info, pool, shared: Mutex::default(), sharded: Mutex::default() })
     }
 
     /// `host:port`, or the path of its socket.
@@ -89,13 +90,17 @@ impl Server {
         Ok(redis::from_redis_value(self.run(cmd, false).await?)?)
     }
 
-    /// Whether it knows sharded pub/sub (Redis 7). Asked once; one that cannot say does not.
-    pub async fn is_sharded(&self) -> bool {
-        let ask = async || {
-            let info: String = self.query(redis::cmd("INFO").arg("server")).await?;
-            Ok::<_, RedisError>(major_version(&info).is_some_and(|major| major >= SHARDED_SINCE))
-        };
-        self.sharded.get_or_try_init(ask).await.copied().unwrap_or(false)
+    /// Whether it knows sharded pub/sub (Redis 7), for one who publishes: whoever listens hears the classic kind as
+    /// well, so a server that cannot say does not.
+    pub(super) async fn is_sharded(&self) -> bool {
+        let known = *self.sharded.lock();
+        if let Some(known) = known {
+            return known;
+        }
+        let Ok(mut connection) = self.shared().await else { return false };
+        let Ok(answer) = self.observe(knows_sharded(&mut connection).await) else { return false };
+        *self.sharded.lock() = Some(answer);
+        answer
     }
 
     /// One command, on a connection of the pool or on the shared one.
@@ -151,6 +156,7 @@ impl Server {
     fn observe<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
         if answer.as_ref().is_err_and(is_doubtful) {
             *self.shared.lock() = None;
+            *self.sharded.lock() = None;
         }
         answer
     }
@@ -178,6 +184,16 @@ pub async fn be_master(connection: &mut MultiplexedConnection) -> RedisResult<()
         Some(Value::BulkString(role)) if role == b"master" => Ok(()),
         _ => Err((ErrorKind::Server(ServerErrorKind::ReadOnly), "the server is no master").into()),
     }
+}
+
+/// Whether the server on the other end knows sharded pub/sub (Redis 7). To be asked of every connection on which one
+/// listens: after an upgrade another version answers there.
+///
+/// # Errors
+/// What Redis answers, for example to a user who may not ask.
+pub async fn knows_sharded(connection: &mut MultiplexedConnection) -> RedisResult<bool> {
+    let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
+    Ok(major_version(&info).is_some_and(|major| major >= SHARDED_SINCE))
 }
 
 /// Whether the server, or its address, may be another one by now.

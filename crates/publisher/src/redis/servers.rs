@@ -1,4 +1,4 @@
-//! The servers behind a URL, and the way of a command to the one that must have it.
+//! The servers behind a URL, and who of them serves what.
 
 use std::{
     fmt, io,
@@ -10,25 +10,21 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::try_join_all, stream::FuturesUnordered};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use redis::{
-    Client, Cmd, ConnectionInfo, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
-    aio::ConnectionLike,
-};
+use redis::{Client, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
 use tokio::{
     sync::MutexGuard,
     time::{Instant, timeout},
 };
 
 use super::{
+    Connection,
     address::{Address, RedisSetupError, Tls, name_of},
-    server::{CONNECT_TIMEOUT, PoolSettings, Server, connection_config, is_doubtful},
-    slots::{Route, SLOTS, Share, read_slots, route_of, slot_of},
+    server::{CONNECT_TIMEOUT, PoolSettings, Server, connection_config},
+    slots::{SLOTS, Share, read_slots},
 };
 
-/// How often a command is sent on to where it is said to belong.
-const REDIRECTS: usize = 4;
 /// How long one server may think about who serves before another is asked as well.
 const HEDGE: Duration = Duration::from_millis(300);
 /// Those who meet an error all doubt; so often they look.
@@ -96,7 +92,13 @@ impl Topology {
         slots.map(|slots| slots.len()).sum::<usize>() >= usize::from(SLOTS)
     }
 
-    fn named(&self, name: &str) -> Option<&Arc<Server>> {
+    /// Whether the same servers hold the same slots.
+    pub fn is_like(&self, other: &Topology) -> bool {
+        let same = |(a, b): (&Node, &Node)| a.server.name() == b.server.name() && a.slots == b.slots;
+        self.nodes.len() == other.nodes.len() && self.nodes.iter().zip(&other.nodes).all(same)
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&Arc<Server>> {
         self.nodes.iter().map(|node| &node.server).find(|server| server.name() == name)
     }
 }
@@ -152,12 +154,12 @@ impl Redis {
 
     /// Commands pipeline with those of all others on one connection to each server.
     pub fn shared(&self) -> Connection {
-        Connection { redis: self.clone(), pooled: false }
+        Connection::new(self.clone(), false)
     }
 
     /// Each command has a connection to itself: a large answer holds up nobody.
     pub fn pooled(&self) -> Connection {
-        Connection { redis: self.clone(), pooled: true }
+        Connection::new(self.clone(), true)
     }
 
     /// Who serves; looked up when it is not known or in doubt.
@@ -195,7 +197,7 @@ impl Redis {
         }
     }
 
-    fn known(&self) -> Option<Arc<Topology>> {
+    pub(super) fn known(&self) -> Option<Arc<Topology>> {
         self.inner.known.lock().clone()
     }
 
@@ -214,7 +216,7 @@ impl Redis {
     }
 
     /// The next command looks who serves.
-    fn doubt(&self) {
+    pub(super) fn doubt(&self) {
         self.inner.doubted.store(true, Ordering::Release);
     }
 
@@ -315,164 +317,5 @@ async fn ask_cluster(server: ConnectionInfo) -> RedisResult<Vec<Share>> {
     match read_slots(answer, &asked) {
         Some(shares) if !shares.is_empty() => Ok(shares),
         _ => Err((ErrorKind::Server(ServerErrorKind::ClusterDown), "nobody holds a slot").into()),
-    }
-}
-
-/// Sends each command to the server that must have it.
-#[derive(Clone)]
-pub struct Connection {
-    redis: Redis,
-    pooled: bool,
-}
-
-impl Connection {
-    /// Runs commands that do not depend on each other: one pipeline to each server, all at the same time. Answers
-    /// in the order asked, an error among them as [`Value::ServerError`].
-    ///
-    /// # Errors
-    /// When a server does not answer.
-    pub async fn each(&self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
-        let topology = self.redis.topology().await?;
-        let mut parts: Vec<(Arc<Server>, Vec<usize>)> = Vec::new();
-        for (index, cmd) in commands.iter().enumerate() {
-            let server = self.server_for(&topology, route_of(cmd))?;
-            match parts.iter_mut().find(|(other, _)| Arc::ptr_eq(other, &server)) {
-                Some((_, indexes)) => indexes.push(index),
-                None => parts.push((server, vec![index])),
-            }
-        }
-        let answered = try_join_all(parts.iter().map(async |(server, indexes)| {
-            let mut pipeline = Pipeline::with_capacity(indexes.len());
-            indexes.iter().for_each(|&index| {
-                pipeline.add_command(commands[index].clone());
-            });
-            self.observe(server.run_all(&pipeline, self.pooled).await)
-        }));
-        let mut answers = vec![Value::Nil; commands.len()];
-        for ((_, indexes), values) in parts.iter().zip(answered.await?) {
-            for (&index, value) in indexes.iter().zip(values) {
-                answers[index] = match redirection(&value) {
-                    // It did not happen there.
-                    Some(_) if self.redis.is_cluster() => self.run(&commands[index]).await?,
-                    _ => value,
-                };
-            }
-        }
-        Ok(answers)
-    }
-
-    /// The server that a key's commands go to.
-    ///
-    /// # Errors
-    /// When nobody can be asked, or nobody holds it.
-    pub async fn holder(&self, key: &[u8]) -> RedisResult<Arc<Server>> {
-        let topology = self.redis.topology().await?;
-        self.server_for(&topology, Route::Slot(slot_of(key)))
-    }
-
-    fn server_for(&self, topology: &Topology, route: Route) -> RedisResult<Arc<Server>> {
-        let server = match route {
-            Route::Slot(slot) => topology.holder(slot),
-            Route::Everywhere | Route::Anywhere => topology.nodes().first().map(|node| &node.server),
-        };
-        server.cloned().ok_or_else(|| {
-            self.redis.doubt();
-            (ErrorKind::Server(ServerErrorKind::ClusterDown), "nobody holds the slot").into()
-        })
-    }
-
-    async fn run(&self, cmd: &Cmd) -> RedisResult<Value> {
-        let topology = self.redis.topology().await?;
-        let route = route_of(cmd);
-        if route == Route::Everywhere {
-            let all = topology.nodes().iter().map(async |node| self.observe(node.server.run(cmd, self.pooled).await));
-            return Ok(try_join_all(all).await?.pop().unwrap_or(Value::Nil));
-        }
-        let mut server = self.server_for(&topology, route)?;
-        let mut asking = false;
-        for _ in 0..REDIRECTS {
-            let answer = if asking { self.ask(&server, cmd).await } else { server.run(cmd, self.pooled).await };
-            let error = match self.observe(answer) {
-                Err(error) if self.redis.is_cluster() => error,
-                answer => return answer,
-            };
-            let Some((to, _)) = error.redirect_node() else { return Err(error) };
-            asking = error.kind() == ErrorKind::Server(ServerErrorKind::Ask);
-            server = self.redirected(to, asking).await.ok_or(error)?;
-        }
-        Err((ErrorKind::Server(ServerErrorKind::TryAgain), "sent from server to server").into())
-    }
-
-    /// The server that another one named. The slots are looked up again on the way.
-    async fn redirected(&self, to: &str, asking: bool) -> Option<Arc<Server>> {
-        if asking && let Some(server) = self.redis.known().and_then(|known| known.named(to).cloned()) {
-            return Some(server);
-        }
-        let topology = self.redis.look_up().await.ok()?;
-        topology.named(to).cloned()
-    }
-
-    /// A command to the server that is taking its slot over.
-    async fn ask(&self, server: &Server, cmd: &Cmd) -> RedisResult<Value> {
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("ASKING").add_command(cmd.clone());
-        let mut answers = server.run_all(&pipeline, self.pooled).await?;
-        answers.pop().unwrap_or(Value::Nil).extract_error()
-    }
-
-    fn observe<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.as_ref().is_err_and(is_doubtful) {
-            self.redis.doubt();
-        }
-        answer
-    }
-
-    /// A pipeline whose commands are one channel's goes out whole; of any other each command in its turn, so that
-    /// what is said later happens later.
-    async fn run_all(&self, pipeline: &Pipeline, offset: usize, count: usize) -> RedisResult<Vec<Value>> {
-        let topology = self.redis.topology().await?;
-        let mut slots = pipeline.cmd_iter().filter_map(|cmd| match route_of(cmd) {
-            Route::Slot(slot) => Some(slot),
-            Route::Everywhere | Route::Anywhere => None,
-        });
-        let first = slots.next();
-        if !self.redis.is_cluster() || slots.all(|slot| Some(slot) == first) {
-            let server = self.server_for(&topology, first.map_or(Route::Anywhere, Route::Slot))?;
-            let answers = self.observe(server.run_part(pipeline, offset, count, self.pooled).await)?;
-            if answers.iter().any(|answer| redirection(answer).is_some()) {
-                self.redis.doubt();
-            }
-            return Ok(answers);
-        }
-        let mut answers = Vec::with_capacity(count);
-        for cmd in pipeline.cmd_iter() {
-            answers.push(self.run(cmd).await?);
-        }
-        Ok(answers)
-    }
-}
-
-/// The error of an answer that says where the command belongs.
-fn redirection(answer: &Value) -> Option<()> {
-    let Value::ServerError(error) = answer else { return None };
-    matches!(error.kind(), Some(ServerErrorKind::Moved | ServerErrorKind::Ask)).then_some(())
-}
-
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
-        Box::pin(self.run(cmd))
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        Box::pin(self.run_all(pipeline, offset, count))
-    }
-
-    fn get_db(&self) -> i64 {
-        0
     }
 }

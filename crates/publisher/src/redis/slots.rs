@@ -69,7 +69,8 @@ pub(super) fn read_slots(answer: Value, asked: &str) -> Option<Vec<Share>> {
         let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = parts.as_slice() else { return None };
         let [host, Value::Int(port), ..] = master.as_slice() else { return None };
         let host = match host {
-            Value::BulkString(host) if !host.is_empty() => String::from_utf8(host.clone()).ok()?,
+            // A server that is to be reached by a name which it was not given answers a question mark.
+            Value::BulkString(host) if !host.is_empty() && host != b"?" => String::from_utf8(host.clone()).ok()?,
             Value::SimpleString(host) if !host.is_empty() => host.clone(),
             _ => asked.to_owned(),
         };

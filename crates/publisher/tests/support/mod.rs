@@ -3,6 +3,7 @@
 #[cfg(feature = "http")]
 mod gateway;
 mod recorder;
+mod stages;
 mod transports;
 
 use std::{
@@ -17,6 +18,7 @@ pub use crewcast_test_servers::RedisServer;
 #[cfg(feature = "http")]
 pub use gateway::Gateway;
 pub use recorder::TestRecorder;
+pub use stages::{GRAPH, Stages, confirm_singly, confirmed, emit, numbers_of};
 pub use transports::{Fake, Meddling};
 
 pub fn channel(name: &str) -> Channel {

@@ -76,6 +76,33 @@ struct Gate {
     sink: Option<Arc<dyn Sink>>,
 }
 
+/// A connection whose pushes count, until this is closed or dropped.
+pub(super) struct Epoch {
+    delivery: Arc<Delivery>,
+    number: u64,
+}
+
+impl Epoch {
+    /// Of a connection that is about to be made.
+    pub(super) fn open(delivery: &Arc<Delivery>) -> Self {
+        Self { delivery: delivery.clone(), number: delivery.open_epoch() }
+    }
+
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn close(&self) {
+        self.delivery.close_epoch(self.number);
+    }
+}
+
+impl Drop for Epoch {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
 impl Delivery {
     pub(super) fn new(names: Names, capture: Option<Arc<Capture>>) -> Self {
         let gate = Gate { last_epoch: 0, open: Vec::new(), up: false, sink: None };
@@ -87,7 +114,7 @@ impl Delivery {
     }
 
     /// A new connection is about to be made.
-    pub(super) fn open_epoch(&self) -> u64 {
+    fn open_epoch(&self) -> u64 {
         let mut gate = self.gate.lock();
         gate.last_epoch += 1;
         let epoch = gate.last_epoch;
@@ -96,7 +123,7 @@ impl Delivery {
     }
 
     /// A connection is given up: its pushes no longer count.
-    pub(super) fn close_epoch(&self, epoch: u64) {
+    fn close_epoch(&self, epoch: u64) {
         self.gate.lock().open.retain(|open| *open != epoch);
     }
 
@@ -119,11 +146,19 @@ impl Delivery {
         was_up
     }
 
-    /// These channels arrive again, but some of their messages may not have.
+    /// These channels arrive again, but some of their messages may not have. While the link is down that need not be
+    /// said: when it is up again everything is compared.
     pub(super) fn missed(&self, channels: &[Channel]) {
-        if let Some(sink) = &self.gate.lock().sink {
+        let gate = self.gate.lock();
+        if let Some(sink) = gate.sink.as_ref().filter(|_| gate.up) {
             sink.missed(channels);
         }
+    }
+
+    /// How many connections count.
+    #[cfg(test)]
+    pub(super) fn open_connections(&self) -> usize {
+        self.gate.lock().open.len()
     }
 
     /// Nothing is delivered any more.

@@ -1,19 +1,13 @@
 //! The subscribing connection to one server, supervised: it comes back by itself, and says when it is away.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
-use crewcast_publisher::{Server, be_master, connection_config};
+use crewcast_publisher::{Server, be_master, connection_config, knows_sharded};
 use parking_lot::Mutex;
 use redis::{
     Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
-    aio::{ConnectionLike, MultiplexedConnection},
+    aio::ConnectionLike,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -21,7 +15,12 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{delivery::Delivery, errors, wanted::Wanted};
+use super::{
+    connected::{Asked, Connected},
+    delivery::{Delivery, Epoch},
+    errors,
+    wanted::Wanted,
+};
 use crate::broker::BrokerError;
 
 /// How often Redis is asked for a sign of life. One that is not given within
@@ -56,16 +55,24 @@ pub(super) struct NodeLink {
     wanted: Mutex<Wanted>,
     /// Tells the task that the wanted set has changed.
     changed: Notify,
-    /// The last change of the wanted set that Redis has confirmed.
-    served: watch::Sender<u64>,
+    /// The last change of the wanted set that Redis has confirmed; `None` when the link has ended.
+    served: watch::Sender<Option<u64>>,
     state: Mutex<LinkState>,
     /// The probe's channel: a name that lies on this server.
     probe: Mutex<String>,
     current: Mutex<Option<Connected>>,
     /// Channels that the server has given up by itself, since their slots are another's now.
-    moved: Mutex<Vec<Channel>>,
+    moved: Mutex<Moved>,
     /// Rung when the state changes or channels have moved.
     turned: Arc<Notify>,
+}
+
+/// What a server has given up by itself.
+#[derive(Default)]
+pub(super) struct Moved {
+    pub(super) channels: Vec<Channel>,
+    /// The probe, too: the next look at who serves finds another name for it.
+    pub(super) probe: bool,
 }
 
 /// How a link stands.
@@ -74,35 +81,6 @@ pub(super) enum LinkState {
     Starting,
     Up,
     Down(BrokerError),
-}
-
-#[derive(Clone)]
-struct Connected {
-    connection: MultiplexedConnection,
-    epoch: u64,
-    asked: Asked,
-    is_sharded: bool,
-    /// The name of the probe that is subscribed.
-    probe: String,
-    lost: Arc<Notify>,
-}
-
-/// How many requests wait for their answers. A channel that the server gives up by itself is told in the form of an
-/// answer, which the client library would take for one.
-#[derive(Clone, Default)]
-struct Asked(Arc<AtomicUsize>);
-
-impl Asked {
-    async fn count<T>(&self, request: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
-        self.0.fetch_add(1, Ordering::AcqRel);
-        let answer = request.await;
-        self.0.fetch_sub(1, Ordering::AcqRel);
-        answer
-    }
-
-    fn is_idle(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 0
-    }
 }
 
 impl NodeLink {
@@ -122,7 +100,7 @@ impl NodeLink {
             delivery,
             wanted: Mutex::default(),
             changed: Notify::new(),
-            served: watch::Sender::new(0),
+            served: watch::Sender::new(Some(0)),
             state: Mutex::new(LinkState::Starting),
             current: Mutex::new(None),
             moved: Mutex::default(),
@@ -130,7 +108,7 @@ impl NodeLink {
         })
     }
 
-    /// Connects, serves, and connects again, until the future is dropped; then call [`NodeLink::close`].
+    /// Connects, serves, and connects again, until the future is dropped; then call [`NodeLink::end`].
     pub(super) async fn run(self: Arc<Self>) {
         let mut failures = 0;
         loop {
@@ -152,10 +130,15 @@ impl NodeLink {
         }
     }
 
-    /// Nothing is delivered through this link any more.
-    pub(super) fn close(&self) {
+    /// Its task is gone: nothing is delivered through this link any more, and nobody waits for it.
+    pub(super) fn end(&self) {
+        self.close();
+        self.served.send_replace(None);
+    }
+
+    fn close(&self) {
         if let Some(connected) = self.current.lock().take() {
-            self.delivery.close_epoch(connected.epoch);
+            connected.epoch.close();
         }
     }
 
@@ -181,9 +164,11 @@ impl NodeLink {
         change
     }
 
-    /// Returns when Redis has confirmed a change.
-    pub(super) async fn served(&self, change: u64) {
-        let _ = self.served.subscribe().wait_for(|served| *served >= change).await;
+    /// Returns when Redis has confirmed a change; false when the link has ended before.
+    pub(super) async fn served(&self, change: u64) -> bool {
+        let mut served = self.served.subscribe();
+        let served = served.wait_for(|served| served.is_none_or(|served| served >= change)).await;
+        served.is_ok_and(|served| served.is_some())
     }
 
     /// The probe's channel from now on. A connection that has another one is made anew.
@@ -195,7 +180,7 @@ impl NodeLink {
     }
 
     /// Channels that the server has given up since this was last asked.
-    pub(super) fn take_moved(&self) -> Vec<Channel> {
+    pub(super) fn take_moved(&self) -> Moved {
         std::mem::take(&mut self.moved.lock())
     }
 
@@ -208,9 +193,9 @@ impl NodeLink {
     /// nothing is left of what was published there before.
     pub(super) async fn barrier(&self) -> Result<(), BrokerError> {
         let Some(now) = self.current.lock().clone() else { return Err(self.why_away()) };
-        ping(&now).await.map_err(|error| errors::of_redis(&error))?;
+        now.ping().await.map_err(|error| errors::of_redis(&error))?;
         // A connection that was given up meanwhile has delivered nothing since.
-        let same = self.current.lock().as_ref().is_some_and(|current| current.epoch == now.epoch);
+        let same = self.current.lock().as_ref().is_some_and(|current| Arc::ptr_eq(&current.epoch, &now.epoch));
         if same { Ok(()) } else { Err(self.why_away()) }
     }
 
@@ -228,15 +213,8 @@ impl NodeLink {
 
     /// A connection with everything subscribed that is wanted.
     async fn connect(self: &Arc<Self>) -> RedisResult<Connected> {
-        let epoch = self.delivery.open_epoch();
-        let connecting = self.connect_as(epoch).await;
-        if connecting.is_err() {
-            self.delivery.close_epoch(epoch);
-        }
-        connecting
-    }
-
-    async fn connect_as(self: &Arc<Self>, epoch: u64) -> RedisResult<Connected> {
+        let epoch = Arc::new(Epoch::open(&self.delivery));
+        let number = epoch.number();
         let (lost, asked) = (Arc::new(Notify::new()), Asked::default());
         let (link, ended, waiting) = (Arc::downgrade(self), lost.clone(), asked.clone());
         let delivery = self.delivery.clone();
@@ -244,13 +222,15 @@ impl NodeLink {
             match push.kind {
                 PushKind::Disconnection => ended.notify_one(),
                 PushKind::SUnsubscribe => {
+                    // Before it is known: what it causes has not been asked yet.
+                    let is_idle = waiting.is_idle();
                     let unasked = link.upgrade().is_some_and(|link| link.gave_up(&push.data));
-                    if unasked && !waiting.is_idle() {
+                    if unasked && !is_idle {
                         // One of the waiting requests has got this as its answer.
                         ended.notify_one();
                     }
                 }
-                _ => delivery.push(epoch, push),
+                _ => delivery.push(number, push),
             }
             Ok(())
         };
@@ -264,10 +244,10 @@ impl NodeLink {
         if self.duties.masters_only {
             be_master(&mut connection).await?;
         }
-        let is_sharded = self.duties.may_shard && self.server.is_sharded().await;
+        let is_sharded = self.duties.may_shard && knows_sharded(&mut connection).await?;
         let mut connected = Connected { connection, epoch, asked, is_sharded, probe: self.probe.lock().clone(), lost };
         // While Redis loads its data it greets and subscribes, but serves nothing else: that is no link yet.
-        ping(&connected).await?;
+        connected.ping().await?;
         self.listen(&mut connected).await?;
         self.wanted.lock().restart();
         self.reconcile(&connected).await?;
@@ -297,6 +277,9 @@ impl NodeLink {
     async fn reconcile(&self, connected: &Connected) -> RedisResult<()> {
         let work = self.wanted.lock().take();
         let mut connection = connected.connection.clone();
+        for chunk in work.leftover.chunks(CHUNK) {
+            connected.asked.count(connection.unsubscribe(self.names_of(chunk))).await?;
+        }
         for chunk in work.unsubscribe.chunks(CHUNK) {
             let names = self.names_of(chunk);
             if connected.is_sharded {
@@ -305,16 +288,16 @@ impl NodeLink {
             connected.asked.count(connection.unsubscribe(names)).await?;
         }
         for chunk in work.subscribe.chunks(CHUNK) {
-            let names = self.names_of(chunk);
+            let mut names = self.names_of(chunk);
             if connected.is_sharded {
                 let subscribe = each("SSUBSCRIBE", &names);
                 let all = connection.req_packed_commands(&subscribe, 0, names.len());
-                self.turn_away(chunk, connected.asked.count(all).await?)?;
+                names = self.taken(chunk, names, connected.asked.count(all).await?)?;
             }
             // Returns when every channel of it is confirmed (redis 1.8.0 and later).
             connected.asked.count(connection.subscribe(names)).await?;
         }
-        self.served.send_replace(work.upto);
+        self.served.send_modify(|served| *served = served.map(|_| work.upto));
         Ok(())
     }
 
@@ -332,7 +315,7 @@ impl NodeLink {
                 () = connected.lost.notified() => {
                     return RedisError::from(std::io::Error::from(std::io::ErrorKind::BrokenPipe));
                 }
-                _ = heartbeat.tick() => ping(connected).await,
+                _ = heartbeat.tick() => connected.ping().await,
                 () = self.changed.notified() => self.reconcile(connected).await,
             };
             if let Err(error) = served {
@@ -341,22 +324,23 @@ impl NodeLink {
         }
     }
 
-    /// What the server answered for each of these channels. Those that it does not hold are placed anew: who serves
-    /// is known better by now, or will be soon.
-    fn turn_away(&self, channels: &[Channel], answers: Vec<Value>) -> RedisResult<()> {
-        for (channel, answer) in channels.iter().zip(answers) {
+    /// The names that the server has taken. Channels that it does not hold are placed anew: who serves is known
+    /// better by now, or will be soon.
+    fn taken(&self, channels: &[Channel], names: Vec<String>, answers: Vec<Value>) -> RedisResult<Vec<String>> {
+        let mut taken = Vec::with_capacity(names.len());
+        for ((channel, name), answer) in channels.iter().zip(names).zip(answers) {
             match answer.extract_error() {
-                Ok(_) => {}
+                Ok(_) => taken.push(name),
                 Err(error) if is_elsewhere(&error) => {
-                    if self.wanted.lock().lost(channel) {
-                        self.moved.lock().push(channel.clone());
+                    if self.wanted.lock().refused(channel) {
+                        self.moved.lock().channels.push(channel.clone());
                         self.turned.notify_one();
                     }
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
     /// The server says that a sharded channel is given up: as it was asked, or by itself, which is answered.
@@ -364,13 +348,20 @@ impl NodeLink {
         let Some(Value::BulkString(name)) = data.first() else { return false };
         let name = String::from_utf8_lossy(name);
         let channel = name.strip_prefix(&self.delivery.names.prefix).and_then(|name| name.parse::<Channel>().ok());
-        // The probe moves with the next look at who serves.
-        let given_up = channel.is_none_or(|channel| {
-            let was_ours = self.wanted.lock().lost(&channel);
-            self.moved.lock().extend(was_ours.then_some(channel));
-            was_ours
-        });
+        let given_up = match channel {
+            None => {
+                self.moved.lock().probe = true;
+                true
+            }
+            Some(channel) => {
+                let lost = self.wanted.lock().lost(&channel);
+                self.moved.lock().channels.extend((lost == Some(true)).then_some(channel));
+                lost.is_some()
+            }
+        };
         if given_up {
+            // A plain PUBLISH would still come from here.
+            self.changed.notify_one();
             self.turned.notify_one();
         }
         given_up
@@ -390,11 +381,6 @@ fn each(command: &str, names: &[String]) -> redis::Pipeline {
         pipeline.cmd(command).arg(name);
     }
     pipeline
-}
-
-async fn ping(connected: &Connected) -> RedisResult<()> {
-    let mut connection = connected.connection.clone();
-    connected.asked.count(redis::cmd("PING").exec_async(&mut connection)).await
 }
 
 /// A random wait before attempt number `failures` + 1, so that replicas do not come back in step.

@@ -5,12 +5,14 @@
 //! producers share one script and one idea of who serves.
 
 mod capture;
+mod connected;
 mod delivery;
 mod errors;
 mod history;
 mod link;
 mod probe;
 mod registry;
+mod routes;
 mod state;
 mod subscriber;
 #[cfg(test)]
@@ -145,7 +147,7 @@ impl Broker for RedisBroker {
         let (subscriber, ending) = (self.subscriber.clone(), self.ending.clone());
         self.tasks.spawn(async move {
             ending.run_until_cancelled(subscriber.run()).await;
-            subscriber.close();
+            subscriber.close().await;
         });
         if let Some(capture) = self.capture.clone() {
             let ending = self.ending.clone();

@@ -1,18 +1,13 @@
 //! The subscribing side of a replica: one link to each server, each channel on the link of the server that holds it.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
 use crewcast_publisher::{Redis, Server, Sharded, Topology};
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
-    task::JoinHandle,
     time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 use tokio_util::task::TaskTracker;
@@ -20,9 +15,10 @@ use tracing::{debug, info, warn};
 
 use super::{
     away,
-    delivery::{Delivery, Names},
+    delivery::Delivery,
     errors,
     link::{Duties, LinkState, NodeLink, backoff},
+    routes::{Changes, Routes, Running, all_served},
 };
 use crate::{
     broker::BrokerError,
@@ -37,6 +33,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LOOK_FOR_MASTER_EVERY: Duration = Duration::from_secs(1);
 /// … and how soon again when something does.
 const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
+/// After so many looks that mended nothing each waits as long as the one before: some 200 ms.
+const LOOKS_RARER: u32 = 3;
 
 /// The links to all servers, and what is wanted of them.
 pub(super) struct Subscriber {
@@ -49,103 +47,6 @@ pub(super) struct Subscriber {
     state: watch::Sender<State>,
     turned: Arc<Notify>,
     tasks: TaskTracker,
-}
-
-/// Where each channel is.
-#[derive(Default)]
-struct Routes {
-    channels: HashSet<Channel>,
-    /// Wanted, but on no link: their server gave them up, or nobody held their slots.
-    unplaced: Vec<Channel>,
-    topology: Option<Arc<Topology>>,
-    links: BTreeMap<String, Running>,
-}
-
-/// A link and its task, which ends with it.
-struct Running {
-    link: Arc<NodeLink>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.task.abort();
-        self.link.close();
-    }
-}
-
-/// Changes of the links' wanted sets that wait to be confirmed.
-type Changes = Vec<(Arc<NodeLink>, u64)>;
-
-impl Routes {
-    /// Wants channels on the links where they belong; `None` while that is not known of all.
-    fn add(&mut self, channels: &[Channel], names: &Names) -> Option<Changes> {
-        self.channels.extend(channels.iter().cloned());
-        let (placed, unplaced) = self.by_link(channels.iter().cloned(), names);
-        let complete = unplaced.is_empty();
-        self.unplaced.extend(unplaced);
-        let changes = placed.into_iter().map(|(link, channels)| {
-            let change = link.add(&channels);
-            (link, change)
-        });
-        let changes = changes.collect();
-        complete.then_some(changes)
-    }
-
-    fn remove(&mut self, channels: &[Channel], names: &Names) -> Changes {
-        for channel in channels {
-            self.channels.remove(channel);
-        }
-        let (placed, _) = self.by_link(channels.iter().cloned(), names);
-        let changes = placed.into_iter().map(|(link, channels)| {
-            let change = link.remove(&channels);
-            (link, change)
-        });
-        changes.collect()
-    }
-
-    /// Channels by the link of the server that holds them, and those that nobody holds.
-    fn by_link(
-        &self,
-        channels: impl Iterator<Item = Channel>,
-        names: &Names,
-    ) -> (Vec<(Arc<NodeLink>, Vec<Channel>)>, Vec<Channel>) {
-        let mut placed: BTreeMap<&str, Vec<Channel>> = BTreeMap::new();
-        let mut unplaced = Vec::new();
-        for channel in channels {
-            let holder = self.topology.as_ref().and_then(|topology| topology.holder(names.slot_of(&channel)));
-            match holder {
-                Some(server) => placed.entry(server.name()).or_default().push(channel),
-                None => unplaced.push(channel),
-            }
-        }
-        let mut by_link = Vec::with_capacity(placed.len());
-        for (name, channels) in placed {
-            match self.links.get(name) {
-                Some(running) => by_link.push((running.link.clone(), channels)),
-                None => unplaced.extend(channels),
-            }
-        }
-        (by_link, unplaced)
-    }
-
-    /// Takes channels from links where they no longer belong; answers them. `self.topology` is the old one.
-    fn displace(&mut self, topology: &Topology, names: &Names) -> Vec<Channel> {
-        let Some(old) = self.topology.clone() else { return self.channels.iter().cloned().collect() };
-        let name = |topology: &Topology, slot| topology.holder(slot).map(|server| server.name().to_owned());
-        // By slot, since many channels share few holders.
-        let mut stays: HashMap<u16, bool> = HashMap::new();
-        let mut is_displaced = |channel: &&Channel| {
-            let slot = names.slot_of(channel);
-            !*stays.entry(slot).or_insert_with(|| name(&old, slot) == name(topology, slot))
-        };
-        let displaced: Vec<Channel> = self.channels.iter().filter(|channel| is_displaced(channel)).cloned().collect();
-        let (placed, _) = self.by_link(displaced.iter().cloned(), names);
-        placed.into_iter().for_each(|(link, channels)| {
-            link.remove(&channels);
-        });
-        displaced
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -180,7 +81,7 @@ impl Subscriber {
 
     /// Keeps the links, until the future is dropped; then call [`Subscriber::close`].
     pub(super) async fn run(&self) {
-        let mut failures = 0;
+        let mut looks = 0;
         let mut look_at = Instant::now();
         let mut look_again = interval(if self.redis.masters_only() { LOOK_FOR_MASTER_EVERY } else { LOOK_EVERY });
         look_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,10 +90,13 @@ impl Subscriber {
             must_look |= self.gather_moved();
             if must_look && Instant::now() >= look_at {
                 must_look = !self.look().await;
-                failures = if must_look { failures + 1 } else { 0 };
-                look_at = Instant::now() + LOOK_AT_MOST_EVERY + backoff(failures);
+                look_at = Instant::now() + LOOK_AT_MOST_EVERY + backoff(looks);
+                looks = (looks + 1).min(LOOKS_RARER);
             }
             must_look |= !self.judge();
+            if !must_look {
+                looks = 0;
+            }
             tokio::select! {
                 () = self.turned.notified() => {}
                 () = sleep_until(look_at), if must_look => {}
@@ -202,10 +106,13 @@ impl Subscriber {
     }
 
     /// The end: nothing is delivered any more, and every call fails.
-    pub(super) fn close(&self) {
+    pub(super) async fn close(&self) {
         self.delivery.close();
         self.routes.lock().links.clear();
         self.state.send_replace(State::Down(BrokerError::Unavailable("the broker is closed".to_owned())));
+        // With the links ends what waits for them.
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Waits for the first attempt to connect.
@@ -220,12 +127,15 @@ impl Subscriber {
     }
 
     pub(super) async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
-        let changes = self.routes.lock().add(channels, &self.delivery.names);
         let served = async {
-            match changes {
-                Some(changes) => all_served(&changes).await,
+            loop {
+                let changes = self.routes.lock().add(channels, &self.delivery.names);
                 // Nobody knows yet where they belong.
-                None => std::future::pending().await,
+                let Some(changes) = changes else { return std::future::pending().await };
+                if all_served(&changes).await {
+                    return;
+                }
+                // Another link has taken the place of one of them.
             }
         };
         let mut state = self.state.subscribe();
@@ -249,7 +159,7 @@ impl Subscriber {
         };
         tokio::select! {
             biased;
-            () = all_served(&changes) => {}
+            _ = all_served(&changes) => {}
             () = lost => {}
         }
     }
@@ -284,9 +194,11 @@ impl Subscriber {
 
     /// Whether servers have given channels up, which are then to be placed again.
     fn gather_moved(&self) -> bool {
-        let moved: Vec<Channel> = self.links().iter().flat_map(|link| link.take_moved()).collect();
-        let any = !moved.is_empty();
-        self.routes.lock().unplaced.extend(moved);
+        let mut any = false;
+        for moved in self.links().iter().map(|link| link.take_moved()) {
+            any |= moved.probe || !moved.channels.is_empty();
+            self.routes.lock().unplaced.extend(moved.channels);
+        }
         any
     }
 
@@ -309,8 +221,9 @@ impl Subscriber {
             // Some of their messages may have been missed on the way.
             let delivery = self.delivery.clone();
             self.tasks.spawn(async move {
+                // Of a link that has ended meanwhile they have moved once more.
                 all_served(&changes).await;
-                delivery.missed(&moved);
+                delivery.missed(&moved.into_iter().collect::<Vec<_>>());
             });
         }
         is_whole
@@ -318,11 +231,11 @@ impl Subscriber {
 
     /// One link to each server, each channel on the link where it belongs. Answers the channels that have come to
     /// another link, and what is to be confirmed of it.
-    fn place(&self, topology: Arc<Topology>) -> (Vec<Channel>, Changes) {
+    fn place(&self, topology: Arc<Topology>) -> (HashSet<Channel>, Changes) {
         let mut routes = self.routes.lock();
         let routes = &mut *routes;
         let mut moved = routes.displace(&topology, &self.delivery.names);
-        moved.append(&mut routes.unplaced);
+        moved.extend(routes.unplaced.drain());
         moved.retain(|channel| routes.channels.contains(channel));
         let mut before = std::mem::take(&mut routes.links);
         for (n, node) in topology.nodes().iter().enumerate() {
@@ -348,7 +261,7 @@ impl Subscriber {
         }
         routes.topology = Some(topology);
         let (placed, unplaced) = routes.by_link(moved.iter().cloned(), &self.delivery.names);
-        routes.unplaced = unplaced;
+        routes.unplaced.extend(unplaced);
         let changes = placed.into_iter().map(|(link, channels)| {
             let change = link.add(&channels);
             (link, change)
@@ -360,7 +273,7 @@ impl Subscriber {
     fn start_link(&self, server: &Arc<Server>, duties: Duties, probe: String) -> Running {
         let link =
             NodeLink::new(server.clone(), duties, &self.replica, probe, self.delivery.clone(), self.turned.clone());
-        Running { task: tokio::spawn(link.clone().run()), link }
+        Running::start(link)
     }
 
     fn duties(&self, is_lead: bool) -> Duties {
@@ -413,8 +326,4 @@ impl Subscriber {
         }
         self.state.send_replace(State::Down(error));
     }
-}
-
-async fn all_served(changes: &[(Arc<NodeLink>, u64)]) {
-    join_all(changes.iter().map(|(link, change)| link.served(*change))).await;
 }

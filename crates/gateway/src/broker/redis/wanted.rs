@@ -12,6 +12,8 @@ pub(super) struct Wanted {
     confirmed: HashSet<Channel>,
     /// What was changed since the last [`Wanted::take`].
     touched: HashSet<Channel>,
+    /// What the server has given up by itself of its sharded side: the classic subscription still stands.
+    leftover: HashSet<Channel>,
     changes: u64,
 }
 
@@ -20,6 +22,8 @@ pub(super) struct Wanted {
 pub(super) struct Work {
     pub(super) subscribe: Vec<Channel>,
     pub(super) unsubscribe: Vec<Channel>,
+    /// Subscribed in the classic way only, and no longer here.
+    pub(super) leftover: Vec<Channel>,
     /// The last change that is served by it.
     pub(super) upto: u64,
 }
@@ -50,17 +54,29 @@ impl Wanted {
     /// A new connection has confirmed nothing.
     pub(super) fn restart(&mut self) {
         self.confirmed.clear();
+        self.leftover.clear();
         self.touched = self.channels.clone();
     }
 
-    /// Redis has given a channel up by itself. Answers whether it was subscribed; then it is no longer wanted here.
-    pub(super) fn lost(&mut self, channel: &Channel) -> bool {
-        self.confirmed.remove(channel) && self.channels.remove(channel)
+    /// Redis has given a channel up by itself. `None` when it was not subscribed; else whether it was wanted, which
+    /// it no longer is here.
+    pub(super) fn lost(&mut self, channel: &Channel) -> Option<bool> {
+        self.confirmed.remove(channel).then(|| {
+            self.leftover.insert(channel.clone());
+            self.channels.remove(channel)
+        })
+    }
+
+    /// Redis has not taken a channel. Answers whether it is still wanted, which it no longer is here.
+    pub(super) fn refused(&mut self, channel: &Channel) -> bool {
+        self.confirmed.remove(channel);
+        self.channels.remove(channel)
     }
 
     /// What is to be done now. It is taken as done: whoever fails at it ends the connection.
     pub(super) fn take(&mut self) -> Work {
-        let mut work = Work { subscribe: Vec::new(), unsubscribe: Vec::new(), upto: self.changes };
+        let leftover = self.leftover.drain().collect();
+        let mut work = Work { subscribe: Vec::new(), unsubscribe: Vec::new(), leftover, upto: self.changes };
         for channel in std::mem::take(&mut self.touched) {
             match (self.channels.contains(&channel), self.confirmed.contains(&channel)) {
                 (true, false) => {
@@ -82,25 +98,45 @@ impl Wanted {
 mod tests {
     use super::*;
 
+    fn work(subscribe: &[&Channel], unsubscribe: &[&Channel], upto: u64) -> Work {
+        let all = |channels: &[&Channel]| channels.iter().map(|&channel| channel.clone()).collect();
+        Work { subscribe: all(subscribe), unsubscribe: all(unsubscribe), leftover: vec![], upto }
+    }
+
     #[test]
     fn only_the_difference_is_said() {
         let [a, b, c] = ["run:a", "run:b", "run:c"].map(|name| name.parse::<Channel>().unwrap());
         let mut wanted = Wanted::default();
         wanted.add(&[a.clone(), b.clone()]);
         wanted.remove(std::slice::from_ref(&b));
-        assert_eq!(wanted.take(), Work { subscribe: vec![a.clone()], unsubscribe: vec![], upto: 2 });
+        assert_eq!(wanted.take(), work(&[&a], &[], 2));
         wanted.remove(std::slice::from_ref(&a));
         wanted.add(&[a.clone(), a.clone()]);
-        assert_eq!(wanted.take(), Work { subscribe: vec![], unsubscribe: vec![], upto: 4 });
+        assert_eq!(wanted.take(), work(&[], &[], 4));
         wanted.remove(&[a.clone(), c.clone()]);
-        assert_eq!(wanted.take(), Work { subscribe: vec![], unsubscribe: vec![a.clone()], upto: 5 });
+        assert_eq!(wanted.take(), work(&[], &[&a], 5));
         wanted.add(std::slice::from_ref(&c));
         wanted.take();
         wanted.restart();
         wanted.add(&[]);
-        assert_eq!(wanted.take(), Work { subscribe: vec![c.clone()], unsubscribe: vec![], upto: 7 });
-        assert!(wanted.lost(&c) && !wanted.lost(&c), "what is not subscribed cannot be lost");
-        wanted.remove(std::slice::from_ref(&c));
-        assert_eq!(wanted.take(), Work { subscribe: vec![], unsubscribe: vec![], upto: 8 });
+        assert_eq!(wanted.take(), work(&[&c], &[], 7));
+    }
+
+    #[test]
+    fn what_redis_gives_up_by_itself_leaves_the_classic_side() {
+        let [a, b] = ["run:a", "run:b"].map(|name| name.parse::<Channel>().unwrap());
+        let mut wanted = Wanted::default();
+        wanted.add(&[a.clone(), b.clone()]);
+        wanted.take();
+        wanted.remove(std::slice::from_ref(&b));
+        assert_eq!((wanted.lost(&a), wanted.lost(&b)), (Some(true), Some(false)));
+        assert_eq!(wanted.lost(&a), None, "what is not subscribed cannot be lost");
+        let mut next = wanted.take();
+        next.leftover.sort_by(|x, y| x.as_str().cmp(y.as_str()));
+        assert_eq!(next, Work { leftover: vec![a.clone(), b], ..work(&[], &[], 2) });
+        wanted.add(std::slice::from_ref(&a));
+        wanted.take();
+        assert!(wanted.refused(&a) && !wanted.refused(&a));
+        assert_eq!(wanted.take(), work(&[], &[], 3), "it is nowhere subscribed");
     }
 }

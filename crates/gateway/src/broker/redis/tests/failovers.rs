@@ -1,13 +1,15 @@
 //! Another server takes over: a Sentinel's choice, a Cluster's, a slot that moves.
 
+use std::time::Duration;
+
 use crewcast_publisher::slot_of;
-use crewcast_test_servers::{Cluster, SentinelGroup};
+use crewcast_test_servers::{Cluster, Program, SentinelGroup};
 
 use super::{
     outages::{all_deliver, channels, link_became},
     *,
 };
-use crate::broker::conformance::{append, channel};
+use crate::broker::conformance::{append, channel, eventually};
 
 fn at(url: String) -> BrokerConfig {
     BrokerConfig { url: Secret::new(url), ..BrokerConfig::default() }
@@ -104,4 +106,103 @@ async fn a_slot_that_moves_takes_its_channels_along() {
     all_deliver(&broker, &sink, &channels).await;
     let more = append(&*broker, &moving, &[4]).await;
     assert!(more[0].continues(ids.last().copied()), "its log has come along");
+}
+
+/// A plain PUBLISH goes to every server of the Cluster. The old one no longer forwards it, or it would come twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_publish_comes_once_after_its_slot_has_moved() {
+    let cluster = Cluster::start();
+    let (broker, sink) = started(&at(cluster.url()), "r").await;
+    let (moving, last) = (channel("graph:c7"), channel("graph:last"));
+    broker.subscribe(&[moving.clone(), last.clone()]).await.unwrap();
+    let slot = slot_of(moving.as_str().as_bytes());
+    let from = cluster.holder(slot).unwrap();
+    let to = (0..3).find(|index| *index != from).unwrap();
+    cluster.move_slot(slot, to);
+    sink.until("the channel is told", |sink| sink.missed_channels().contains(&moving)).await;
+    let names = || cluster.servers[from].run::<Vec<String>>(&[b"PUBSUB", b"CHANNELS", moving.as_str().as_bytes()]);
+    eventually("the old server is left", async || names().is_empty()).await;
+    for n in 0..10 {
+        cluster.servers[n % 3].publish(moving.as_str(), format!(r#"{{"type":"n","n":{n}}}"#).as_bytes());
+    }
+    sink.messages(moving.as_str(), 10).await;
+    assert!(broker.probe().await.is_ok());
+    assert_eq!(sink.of(moving.as_str()).len(), 10, "each once");
+}
+
+/// Nobody takes the place of a master that has no replica: the others are not asked in a circle who serves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_part_of_a_cluster_that_stays_away_is_waited_for_in_peace() {
+    let options = ["--cluster-require-full-coverage", "no"];
+    let mut cluster = Cluster::start_program(Program::Redis, &options).expect("redis-server");
+    let (_broker, sink) = started(&at(cluster.url()), "r").await;
+    [5, 2].into_iter().for_each(|server| cluster.servers[server].kill());
+    link_became(&sink, &[Link::Up, Link::Down]).await;
+    let looks = || {
+        let count = |server: &RedisServer| {
+            let stats: String = server.try_run(&[b"INFO", b"commandstats"]).unwrap_or_default();
+            let calls = stats.lines().find_map(|line| line.strip_prefix("cmdstat_cluster|slots:calls="));
+            calls.and_then(|calls| calls.split(',').next()?.parse::<usize>().ok()).unwrap_or(0)
+        };
+        cluster.servers.iter().map(count).sum::<usize>()
+    };
+    let before = looks();
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let asked = looks() - before;
+    // Each 20 ms, and on the average 200 ms more: 18. At the first pace it would be 90.
+    assert!((2..=45).contains(&asked), "asked {asked} times in 4 s");
+}
+
+/// A planned failover, as before an upgrade: the old master lives on as a replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clusters_master_that_steps_down_is_left() {
+    let cluster = Cluster::start();
+    let (broker, sink) = started(&at(cluster.url()), "r").await;
+    let channels = channels(300);
+    broker.subscribe(&channels).await.unwrap();
+    let slot = slot_of(channels[0].as_str().as_bytes());
+    let old = cluster.holder(slot).unwrap();
+    cluster.fail_over(slot);
+    cluster.failed_over(slot, old);
+    let probe = async || broker.probe().await.is_ok();
+    eventually("the new master is followed", probe).await;
+    let left = || !cluster.servers[old].clients().iter().any(|client| client.contains("crewcast-sub"));
+    eventually("the old master is left", async || left()).await;
+    all_deliver(&broker, &sink, &channels).await;
+}
+
+/// Servers of before sharded pub/sub are upgraded in place: publishers shard from then on, and are heard.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_come_back_newer_are_heard_both_ways() {
+    let Some(mut cluster) = Cluster::start_program(Program::Redis62, &[]) else { return };
+    let (broker, sink) = started(&at(cluster.url()), "r").await;
+    let channels = channels(30);
+    broker.subscribe(&channels).await.unwrap();
+    all_deliver(&broker, &sink, &channels).await;
+    cluster.servers.iter_mut().for_each(|server| server.kill());
+    link_became(&sink, &[Link::Up, Link::Down]).await;
+    cluster.servers.iter_mut().for_each(|server| server.restart_as(Program::Redis));
+    let probe = async || broker.probe().await.is_ok();
+    eventually("the servers are back", probe).await;
+    all_deliver(&broker, &sink, &channels).await;
+    let is_sharded = async || {
+        let redis = super::super::connect(&at(cluster.url()), 1).unwrap();
+        let channels: Vec<String> =
+            redis::cmd("PUBSUB").arg("SHARDCHANNELS").query_async(&mut redis.shared()).await.unwrap();
+        !channels.is_empty()
+    };
+    assert!(is_sharded().await);
+}
+
+/// One who may not ask whether a server knows sharded pub/sub would hear half of what is published.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_cannot_learn_how_messages_come_is_none() {
+    let cluster = Cluster::start();
+    for server in &cluster.servers {
+        let _: () = server.command(&["ACL", "SETUSER", "blind", "on", ">secret", "~*", "&*", "+@all", "-info"]).await;
+    }
+    let url = cluster.url().replace("redis+cluster://", "redis+cluster://blind:secret@");
+    let broker = RedisBroker::new(&at(url), conformance::namespaces(), "r".to_owned()).unwrap();
+    let error = broker.start(Arc::new(TestSink::default())).await.unwrap_err();
+    assert!(error.to_string().contains("NOPERM"), "{error}");
 }
