@@ -3,10 +3,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crewcast_events::Keys;
-use crewcast_publisher::{MAX_LEASE_TTL, Outcome, Publisher, RunOutcome};
+use crewcast_publisher::{LeaseStep, MAX_LEASE_TTL, Outcome, Publisher, RunOutcome};
 use serde_json::{Value, json};
 
-use crate::support::{Fake, RedisServer, channel, eyes, until};
+use crate::support::{Fake, Meddling, RedisServer, channel, eyes, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -95,6 +95,27 @@ async fn all_leases_are_renewed_together_every_third_of_the_ttl() {
     drop(clone);
     tokio::time::sleep(100 * SECOND).await;
     assert_eq!(renewals(&fake).len(), 8, "who has dropped the run's emitter will not end it either");
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_hold_the_lease_no_more_often_than_it_is_renewed() {
+    let recording = Arc::new(Meddling::recording(Fake::default()));
+    let publisher = Publisher::builder().leases(30 * SECOND).with_transport(recording.clone());
+    let call = publisher.tools("abc", "r1", "a1").start("search", &());
+    for _ in 0..60 {
+        tokio::time::sleep(SECOND / 2).await;
+        call.progress("on", None);
+    }
+    call.end(0, Outcome::Success);
+    sent(&publisher).await;
+    let appends = recording.appends.lock();
+    let steps: Vec<Option<bool>> = appends
+        .iter()
+        .flat_map(|append| &append.entries)
+        .map(|entry| entry.lease.as_ref().map(|step| matches!(step, LeaseStep::Hold { .. })))
+        .collect();
+    let held: Vec<usize> = (0..steps.len()).filter(|&n| steps[n] == Some(true)).collect();
+    assert_eq!((held, steps[61]), (vec![0, 20, 40, 60], Some(false)), "{steps:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,7 +15,10 @@ use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{LinkState, Relay};
-use crate::broker::{BrokerError, Silent};
+use crate::{
+    broker::{BrokerError, Silent},
+    telemetry::metrics::{Metric, counter},
+};
 
 /// How often the schedule is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -161,9 +164,11 @@ impl Relay {
         }
         let append = Append { channel: channel.clone(), entries, once: Once::No };
         let told = self.broker.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
-        let count = told.iter().flatten().count();
-        if count > 0 {
-            tracing::info!(%channel, count, "told of leases that ran out or are renewed again");
+        for (entry, _) in append.entries.iter().zip(told).filter(|(_, id)| id.is_some()) {
+            if let Some(LeaseStep::Tell { name, silence, .. }) = &entry.lease {
+                counter(Metric::SilencesTold, &[("silence", silence.as_str())]).increment(1);
+                tracing::info!(%channel, lease = &**name, silence = silence.as_str(), "told the channel");
+            }
         }
         Ok(())
     }

@@ -194,3 +194,29 @@ async fn a_producer_that_comes_back_is_told_recovered() {
     assert_eq!(bench.types().await, expected, "an event of its own says it");
     bench.relay.stop().await;
 }
+
+/// The list of active sessions, as the dialect reads it.
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_producer_died_leaves_the_list() {
+    let mut bench = Bench::new(Namespaces::default()).await;
+    bench.channel = "tracking:acme".parse().expect("a channel");
+    let _reader = bench.reader().await;
+    let producer = || Publisher::builder().org("acme").with_transport(bench.broker.clone());
+    let (dies, lives) = (producer(), producer());
+    let session = dies.session("s1").open("one");
+    let _other = lives.session("s2").open("two");
+    bench.count(2).await;
+    dies.close(SECOND).await;
+    std::mem::forget(session);
+    let listed = async || {
+        let state = bench.broker.state(&bench.channel, Some(60 * SECOND)).await.expect("read");
+        state.documents.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    sleep(58 * SECOND).await;
+    assert_eq!(listed().await, ["s1", "s2"]);
+    sleep(4 * SECOND).await;
+    assert_eq!(listed().await, ["s2"]);
+    bench.count(4).await;
+    assert_eq!(bench.types().await, ["session_changed", "session_changed", "stalled", "lost"], "readers learn of it");
+    bench.relay.stop().await;
+}

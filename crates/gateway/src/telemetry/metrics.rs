@@ -23,6 +23,7 @@ pub enum Metric {
     GapsRepaired,
     Resets,
     EventsMissed,
+    SilencesTold,
     BrokerUp,
     BrokerReconnects,
     BrokerProbeAge,
@@ -103,6 +104,7 @@ impl Metric {
         Metric::GapsRepaired,
         Metric::Resets,
         Metric::EventsMissed,
+        Metric::SilencesTold,
         Metric::BrokerUp,
         Metric::BrokerReconnects,
         Metric::BrokerProbeAge,
@@ -177,6 +179,11 @@ impl Metric {
                 "crewcast_events_missed_total",
                 &["namespace"],
                 "Events that a reader was told it has missed.",
+            ),
+            Metric::SilencesTold => counter_of(
+                "crewcast_silences_told_total",
+                &["silence"],
+                "Leases of which this replica told their channel that nobody renews them, or does again.",
             ),
             Metric::BrokerUp => gauge_of("crewcast_broker_up", &[], "1 while the link to the broker delivers, else 0."),
             Metric::BrokerReconnects => {

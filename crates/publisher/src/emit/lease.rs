@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crewcast_events::Channel;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
+use tokio::time::Instant;
 
 use crate::{
     lease::{LeaseStep, MAX_ABOUT},
@@ -17,6 +19,8 @@ use crate::{
 pub(super) struct Held {
     guard: Guard,
     about: Option<Arc<RawValue>>,
+    /// When the last event said that it is held.
+    said: Mutex<Option<Instant>>,
 }
 
 impl Held {
@@ -24,7 +28,7 @@ impl Held {
     pub(super) fn always(publisher: &Publisher, channel: &Channel, name: &str, about: &impl Serialize) -> Self {
         let guard = publisher.inner().leases.hold(channel, &name.into());
         let about = to_raw_value(about).ok().filter(|about| about.get().len() <= MAX_ABOUT);
-        Self { guard, about: about.map(Arc::from) }
+        Self { guard, about: about.map(Arc::from), said: Mutex::default() }
     }
 
     /// Holds a lease where the publisher was set up to ([`crate::Builder::leases`]).
@@ -37,10 +41,16 @@ impl Held {
         publisher.inner().leases.of_all.then(|| Self::always(publisher, channel, name, about))
     }
 
-    /// For an event of what goes on.
-    pub(super) fn step(&self) -> LeaseStep {
-        let name = self.guard.name.clone();
-        LeaseStep::Hold { name, ttl: self.guard.ttl(), about: self.about.clone() }
+    /// For an event of what goes on. Not every event needs one: what was said in the last third of the ttl stands, and
+    /// after a silence that could be told there is no such.
+    pub(super) fn step(&self) -> Option<LeaseStep> {
+        let (name, ttl, now) = (self.guard.name.clone(), self.guard.ttl(), Instant::now());
+        let mut said = self.said.lock();
+        if said.is_some_and(|said| now.duration_since(said) < ttl / 3) {
+            return None;
+        }
+        *said = Some(now);
+        Some(LeaseStep::Hold { name, ttl, about: self.about.clone() })
     }
 
     /// For the event that ends it.

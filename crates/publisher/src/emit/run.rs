@@ -99,7 +99,7 @@ impl RunEmitter {
     }
 
     fn emit(&self, kind: RunKind) {
-        let lease = self.lease.lock().as_ref().map(Held::step);
+        let lease = self.lease.lock().as_ref().and_then(Held::step);
         self.emit_with(kind, lease);
     }
 

@@ -133,7 +133,7 @@ impl Session {
     }
 
     fn emit(&self, kind: SessionKind, state: Option<State>) {
-        let lease = self.leases.lock().session.as_ref().map(Held::step);
+        let lease = self.leases.lock().session.as_ref().and_then(Held::step);
         self.emitter.session.emit_with(&self.event(kind), state, lease);
     }
 
@@ -153,7 +153,7 @@ impl Session {
             agents_active: now.agents_listed,
         };
         let (state, lease) = if active {
-            (document(&self.emitter.id, &summary), self.leases.lock().list.as_ref().map(Held::step))
+            (document(&self.emitter.id, &summary), self.leases.lock().list.as_ref().and_then(Held::step))
         } else {
             let gone = State { key: self.emitter.id.clone(), value: None };
             (Some(gone), self.leases.lock().list.take().map(Held::release))

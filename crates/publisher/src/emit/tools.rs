@@ -97,7 +97,7 @@ impl ToolCall {
     }
 
     fn emit(&self, kind: ToolKind) {
-        self.emit_with(kind, self.lease.as_ref().map(Held::step));
+        self.emit_with(kind, self.lease.as_ref().and_then(Held::step));
     }
 
     fn emit_with(&self, kind: ToolKind, lease: Option<LeaseStep>) {
