@@ -7,7 +7,7 @@ use crewcast_events::{Keys, Namespaces};
 use crate::{
     append::{AppendError, MAX_EVENT_BYTES, Transport},
     lease::{MAX_LEASE_TTL, MIN_LEASE_TTL},
-    publisher::Publisher,
+    publisher::{Publisher, Setup},
     queue::Queue,
     rank::DropPolicy,
     redis::{Redis, RedisSetupError, RedisTransport, Sharded, Tls, WaitReplicas},
@@ -257,7 +257,8 @@ impl Builder {
     }
 
     fn start(self, transport: Arc<dyn Transport>, queue: Queue, tally: Arc<Tally>) -> Publisher {
+        let Self { org, namespaces, max_event_bytes, .. } = self;
         let (window, leases) = (Window::new(self.resend), Leases::new(self.leases));
-        Publisher::start(transport, queue, tally, window, self.org, leases, self.namespaces, self.max_event_bytes)
+        Publisher::start(transport, queue, tally, Setup { window, leases, org, namespaces, max_event_bytes })
     }
 }

@@ -84,6 +84,15 @@ pub(crate) struct Inner {
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What a [`Builder`] decides besides where events go.
+pub(crate) struct Setup {
+    pub(crate) window: Window,
+    pub(crate) leases: Leases,
+    pub(crate) org: Option<String>,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) max_event_bytes: usize,
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         if let Some(task) = self.task.get_mut().take() {
@@ -107,16 +116,8 @@ impl Publisher {
         Builder::default()
     }
 
-    pub(crate) fn start(
-        transport: Arc<dyn Transport>,
-        queue: Queue,
-        tally: Arc<Tally>,
-        window: Window,
-        org: Option<String>,
-        leases: Leases,
-        namespaces: Namespaces,
-        max_event_bytes: usize,
-    ) -> Self {
+    pub(crate) fn start(transport: Arc<dyn Transport>, queue: Queue, tally: Arc<Tally>, setup: Setup) -> Self {
+        let Setup { window, leases, org, namespaces, max_event_bytes } = setup;
         let queue = Arc::new(queue);
         let worker = Worker {
             queue: queue.clone(),
