@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     auth::{Auth, AuthSetupError},
+    boards::Boards,
     broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
     connection::{Crowd, Shared},
@@ -23,6 +24,7 @@ use crate::{
     relay::{LinkState, Relay},
     replay::History,
     routes::{self, cors},
+    state::States,
     telemetry::{
         Recorder,
         metrics::{Metric, gauge},
@@ -186,9 +188,12 @@ pub(crate) fn assemble(
         Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + ID_MARGIN);
     let drain = Drain::new(&config.drain);
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
+    let states = States::new(broker.clone());
     let shared = Arc::new(Shared {
         hub: hub.clone(),
         history: History::new(broker.clone(), hub.clone()),
+        boards: Boards::new(states.clone(), broker.clone(), config.forge.clone()),
+        states,
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
         connection_limits: connection_limits.clone(),

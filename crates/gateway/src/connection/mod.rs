@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     auth::{Auth, AuthError, Identity},
+    boards::{Board, Boards, Watching},
     config::Limits,
     dialect::{Action, Actions, Asked as Wanted, Dialect, control},
     drain::Drain,
@@ -34,6 +35,7 @@ use crate::{
     publishing::Publishing,
     relay::LinkState,
     replay::{History, Start},
+    state::States,
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
         close::CloseCode,
@@ -63,6 +65,10 @@ pub struct Shared {
     pub hub: Arc<Hub>,
     /// The log.
     pub history: Arc<History>,
+    /// State documents.
+    pub states: Arc<States>,
+    /// Documents that are read at intervals.
+    pub boards: Arc<Boards>,
     /// Who may read what.
     pub auth: Arc<Auth>,
     /// What clients publish.
@@ -280,6 +286,16 @@ impl Connection {
                 let event = entry.and_then(|entry| entry.event()).cloned();
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
+            Done::State { channel, state } => self.dialect.on_state(&channel, &state, &mut self.actions),
+            Done::Board { board, seen: Some((watching, frame)) } => {
+                // For who does not read there will be a newer one.
+                if self.socket.queued_bytes() < HIGH_WATER {
+                    self.dialect.on_board(&frame, &mut self.actions);
+                }
+                self.watch(board, Some(watching));
+            }
+            Done::Board { seen: None, .. } => self.close(CloseCode::Internal, "internal error"),
+            Done::NotGranted(channel) => self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions),
             Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
@@ -403,6 +419,8 @@ impl Connection {
             Action::ReadOn => self.subscriptions.read_on(),
             Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
             Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
+            Action::ReadState { channel } => self.jobs.state(&self.shared, &self.who, channel),
+            Action::Watch(board) => self.watch(board, None),
             Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
             Action::Publish { channel, event, reference } => {
                 self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
@@ -428,6 +446,15 @@ impl Connection {
         };
         let key = self.subscriptions.ask(channel.clone(), start);
         self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
+    }
+
+    /// Goes on watching a board, or begins to.
+    fn watch(&mut self, board: Board, watching: Option<Watching>) {
+        let Some(org) = self.org() else {
+            return self.dialect.on_refused(Wanted::Own(board.namespaces()[0]), &mut self.actions);
+        };
+        let watching = watching.unwrap_or_else(|| self.shared.boards.watch(board, org.clone()));
+        self.jobs.board(&self.shared, &self.who, board, org, watching);
     }
 
     fn close(&mut self, code: CloseCode, reason: impl Into<Cow<'static, str>>) {

@@ -248,7 +248,13 @@ impl Stream {
                 self.jobs.ask(&self.shared, &self.who, Asked::again(key, channel));
             }
             // An event stream never asks for these.
-            Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) | Done::Published { .. } => {}
+            Done::Fetched { .. }
+            | Done::State { .. }
+            | Done::Board { .. }
+            | Done::NotGranted(_)
+            | Done::Listed { .. }
+            | Done::Refreshed(_)
+            | Done::Published { .. } => {}
         }
     }
 
@@ -305,6 +311,8 @@ impl Stream {
                 | Action::ReadOn
                 | Action::UnsubscribeAll { .. }
                 | Action::Fetch { .. }
+                | Action::ReadState { .. }
+                | Action::Watch(_)
                 | Action::Authenticate(_)
                 | Action::Publish { .. } => {}
             }
