@@ -22,6 +22,7 @@ pub mod replay;
 pub mod routes;
 pub mod server;
 pub mod state;
+pub mod stats;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -25,6 +25,7 @@ use crate::{
     replay::History,
     routes::{self, cors},
     state::States,
+    stats::{Figures, Stats},
     telemetry::{
         Recorder,
         metrics::{Metric, gauge},
@@ -136,6 +137,7 @@ impl Server {
         self.stop.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(LAST_REQUESTS, self.app.stats.leave()).await;
         self.relay.stop().await;
         self.app.broker.close().await;
     }
@@ -155,6 +157,7 @@ impl Server {
         let (app, stop) = (self.app.clone(), &self.stop);
         let crowd = app.shared.crowd.clone();
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(crowd)));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.stats.clone().tell()));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_drain(app.clone())));
@@ -188,6 +191,8 @@ pub(crate) fn assemble(
         Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + ID_MARGIN);
     let drain = Drain::new(&config.drain);
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
+    let figures = Figures::new(config.namespaces.clone());
+    relay.set_figures(figures.clone());
     let states = States::new(broker.clone());
     let shared = Arc::new(Shared {
         hub: hub.clone(),
@@ -197,6 +202,7 @@ pub(crate) fn assemble(
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
         connection_limits: connection_limits.clone(),
+        figures: figures.clone(),
         link: relay.link_state(),
         crowd: Arc::new(Crowd::default()),
         drain: drain.clone(),
@@ -205,6 +211,7 @@ pub(crate) fn assemble(
         patience: config.broker.patience,
     });
     let app = Arc::new(App {
+        stats: Stats::new(figures, hub.clone(), config.namespaces.clone(), registry.clone()),
         readiness: Arc::new(Readiness::new(config.ready.window, drain.clone())),
         drain,
         limits: connection_limits,

@@ -36,6 +36,7 @@ use crate::{
     relay::LinkState,
     replay::{History, Start},
     state::States,
+    stats::{Counted, Figures},
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
         close::CloseCode,
@@ -73,6 +74,8 @@ pub struct Shared {
     pub auth: Arc<Auth>,
     /// What clients publish.
     pub publishing: Arc<Publishing>,
+    /// What is counted of each org.
+    pub figures: Arc<Figures>,
     /// The link to the broker.
     pub link: watch::Receiver<LinkState>,
     /// Every connection.
@@ -114,6 +117,7 @@ struct Connection {
     seat: Seat,
     /// In the crowd, while it is open.
     place: Option<Place>,
+    counted: Option<Counted>,
     actions: Actions,
     told_link_down: bool,
     peer_is_gone: bool,
@@ -139,15 +143,14 @@ async fn live(mut connection: Box<Connection>) {
     let label = connection.dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    connection.place = Some(connection.shared.crowd.enter(connection.wake.clone(), connection.org()));
-
+    connection.enter();
     connection.open();
     while connection.end.is_none() {
         let cause = connection.next_cause().await;
         connection.handle(cause);
     }
 
-    connection.place = None;
+    (connection.place, connection.counted) = (None, None);
     connection.last_words();
     if connection.ends_well() {
         connection.flush_rest().await;
@@ -170,6 +173,7 @@ impl Connection {
             peer_is_gone: false,
             end: None,
             place: None,
+            counted: None,
             shared,
             who,
             dialect,
@@ -177,6 +181,14 @@ impl Connection {
             wake,
             seat,
         }
+    }
+
+    /// Control messages concern it from now on by its org, and its org's figures count it.
+    fn enter(&mut self) {
+        self.place = Some(self.shared.crowd.enter(self.wake.clone(), self.org()));
+        let counted = self.shared.figures.enter(self.org(), self.seat.endpoint.clone());
+        self.subscriptions.delivered.of(counted.of().clone());
+        self.counted = Some(counted);
     }
 
     fn open(&mut self) {
@@ -343,8 +355,7 @@ impl Connection {
         self.deadlines.expires_at(fresh.expires_at);
         self.who = Who::Known(fresh.clone());
         if was_nobody {
-            // Control messages concern it from now on by its org.
-            self.place = Some(self.shared.crowd.enter(self.wake.clone(), self.org()));
+            self.enter();
         }
         self.review_grants();
         self.dialect.on_identity(&fresh, &mut self.actions);

@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Path, Request, State, rejection::PathRejection},
+    extract::{MatchedPath, Path, Request, State, rejection::PathRejection},
     http::request::Parts,
     response::{IntoResponse, Response},
     routing::get,
@@ -289,8 +289,11 @@ async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked
         return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
     };
     let place = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
+    let endpoint = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str).into();
     match introduce(app, parts, presented, asked.without_token).await {
-        Ok((who, user)) => Ok(Admitted { who, dialect: asked.dialect, seat: Seat { leave, _place: place, user } }),
+        Ok((who, user)) => {
+            Ok(Admitted { who, dialect: asked.dialect, seat: Seat { leave, _place: place, endpoint, user } })
+        }
         Err(refusal) => Err(Refused { refusal, place: Some(place) }),
     }
 }
