@@ -2,6 +2,14 @@
 
 use std::{path::PathBuf, process::Stdio};
 
+use crewcast_publisher::{
+    Publisher,
+    catalog::forge::{
+        agents::{Agent, AgentState},
+        knowledge::Counts,
+        tasks::Task,
+    },
+};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
@@ -11,7 +19,7 @@ use tokio::{
 use crate::support::{
     PATIENCE, eventually,
     gateway::{self, Gateway},
-    http::post,
+    http::{get, post, problem},
     redis::RedisServer,
     socket::{Socket, connect},
     token::token,
@@ -136,6 +144,72 @@ async fn a_snapshot_waits_for_a_broker_that_is_away() {
     }
 }
 
+/// The answer of `/ws/stats`.
+async fn stats(gateway: &Gateway, claims: Value) -> Value {
+    let answer = get(gateway, "/ws/stats", &token(claims)).await;
+    assert_eq!(answer.status(), 200);
+    answer.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn figures_are_of_the_org_of_this_replica_and_summed_over_those_that_live() {
+    let redis = RedisServer::start();
+    let mut replicas = vec![gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
+    let zeta = token(json!({ "org": "zeta", "crews": ["abc"] }));
+    let mut sockets = [open(&replicas[0], "/ws/agents").await, open(&replicas[1], "/ws/agents").await];
+    let others = [open(&replicas[1], "/ws").await, connect(&replicas[1].ws("/ws/graph/abc"), Some(&zeta)).await];
+    for socket in &mut sockets {
+        assert_eq!(socket.json().await["type"], "snapshot");
+    }
+    set(&replicas[0], "agents", json!({ "type": "agent_created" }), "a1", json!({})).await;
+    for socket in &mut sockets {
+        socket.event().await;
+    }
+    let here = stats(&replicas[0], json!({})).await;
+    assert_eq!((&here["scope"], &here["org"]), (&json!("org"), &json!("acme")));
+    assert_eq!(here["replica"]["connections"], json!({ "/ws/agents": 1 }));
+    assert_eq!(here["replica"]["events"], json!({ "in": 1, "out": 1 }));
+    assert_eq!(here["replica"]["ring"]["channels"], 1);
+    eventually("both are summed", || async {
+        let total = stats(&replicas[0], json!({})).await["total"].take();
+        total["replicas"] == 2
+            && total["connections"] == json!({ "/ws": 1, "/ws/agents": 2 })
+            && total["events"] == json!({ "in": 2, "out": 2 })
+    })
+    .await;
+    let foreign = stats(&replicas[0], json!({ "org": "zeta" })).await["total"].take();
+    assert_eq!((&foreign["connections"], &foreign["events"]["in"]), (&json!({ "/ws/graph/{crew}": 1 }), &json!(0)));
+    let all = stats(&replicas[0], json!({ "admin": true })).await;
+    assert_eq!(all["total"]["connections"], json!({ "/ws": 1, "/ws/agents": 2, "/ws/graph/{crew}": 1 }));
+
+    // One that goes says so; one that is killed is counted until its figures are too old.
+    drop((sockets, others));
+    let mut gone = replicas.remove(1);
+    gone.terminate();
+    assert!(gone.exit().await.success());
+    assert_eq!(stats(&replicas[0], json!({})).await["total"]["replicas"], 1);
+    let open = json!({ "admin": true });
+    eventually("nobody is left", || async {
+        stats(&replicas[0], open.clone()).await["total"]["connections"] == json!({})
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn figures_are_there_on_the_memory_broker_and_not_without_redis() {
+    let gateway = gateway::memory(&[]).await;
+    let _socket = open(&gateway, "/ws/knowledge").await;
+    eventually("it is counted", || async {
+        stats(&gateway, json!({})).await["total"]["connections"] == json!({ "/ws/knowledge": 1 })
+    })
+    .await;
+    let mut redis = RedisServer::start();
+    let gateway = gateway::on(&redis, &[]).await;
+    redis.kill();
+    let answer = get(&gateway, "/ws/stats", &token(json!({}))).await;
+    problem(answer, 503, "unavailable").await;
+}
+
 /// A client as users write it, in a process of its own that ends with its owner.
 struct Client {
     _process: Child,
@@ -146,6 +220,10 @@ impl Client {
     fn start(mut command: Command, script: &str, gateway: &Gateway) -> Self {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/forge").join(script);
         command.arg(script).arg(token(json!({}))).arg(gateway.ws(""));
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("run `make test`, which sees to Node and the Python environment");
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
@@ -167,6 +245,58 @@ impl Client {
         let in_time = tokio::time::timeout(PATIENCE, reading).await;
         assert!(in_time.is_ok(), "{expected:?} was not said, but {said:?}");
     }
+}
+
+#[tokio::test]
+async fn the_documents_example_follows_the_agents() {
+    const DOCUMENT: &str = include_str!("../../docs/protocols/forge.md");
+    let gateway = gateway::memory(&[]).await;
+    let agent = json!({ "agent_id": "a1", "name": "Researcher", "status": "idle" });
+    set(&gateway, "agents", json!({ "type": "agent_created", "data": agent }), "a1", agent).await;
+    let example = DOCUMENT.split("```js\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let call = format!(
+        "follow({:?}, {:?}, (agents) => console.log(JSON.stringify([...agents])));",
+        gateway.ws("/ws/agents"),
+        token(json!({}))
+    );
+    let mut node = Command::new("node");
+    node.args(["--experimental-websocket", "--eval", &format!("{example}{call}")]);
+    let mut client = Client::of(node);
+    client.says(r#"[["a1","idle"]]"#).await;
+    let changed = json!({ "type": "status_changed", "data": { "agent_id": "a1", "new_status": "busy" } });
+    set(&gateway, "agents", changed, "a1", Value::Null).await;
+    client.says(r#"[["a1","busy"]]"#).await;
+}
+
+#[tokio::test]
+async fn what_the_emitters_tell_is_in_the_snapshots_and_on_the_dashboard() {
+    let redis = RedisServer::start();
+    let publisher = Publisher::connect(&redis.url()).await.unwrap();
+    let researcher = Agent::new("a1", "Researcher", "busy");
+    publisher.agents("acme").created(&researcher);
+    publisher.agents("acme").created(&Agent::new("a2", "Writer", "idle"));
+    let tasks = publisher.tasks("acme");
+    let task = Task::new("t1", "Read").of_agent("a1");
+    tasks.started(&task);
+    tasks.progress(&task, 40.0, "page 2 of 5");
+    publisher.knowledge("acme").updated(Counts { nodes: 120, edges: 300 }, &json!({}));
+    publisher.metrics("acme").system(&json!({ "cpu": 1.5 }));
+    assert_eq!(publisher.close(PATIENCE).await.events, 0);
+
+    let gateway = gateway::on(&redis, &[]).await;
+    let snapshot = open(&gateway, "/ws/agents").await.json().await;
+    let told: AgentState = serde_json::from_value(snapshot["data"]["a1"].clone()).unwrap();
+    assert_eq!((told.data, offset(&snapshot["position"])), (researcher, 2));
+    let snapshot = open(&gateway, "/ws/tasks").await.json().await;
+    assert_eq!(snapshot["data"]["t1"]["percentage"], 40.0, "{snapshot}");
+    let dashboard = open(&gateway, "/ws/dashboard").await.json().await["data"].take();
+    assert_eq!(dashboard["agents"]["by_status"], json!({ "busy": 1, "idle": 1 }));
+    assert_eq!(dashboard["tasks"]["progress"], json!({ "t1": 40.0 }));
+    assert_eq!(dashboard["knowledge"], json!({ "nodes": 120, "edges": 300 }));
+    assert_eq!(
+        (&dashboard["metrics"]["system"]["cpu"], dashboard["events"].as_array().unwrap().len()),
+        (&json!(1.5), 6)
+    );
 }
 
 #[tokio::test]
