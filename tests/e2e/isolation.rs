@@ -1,5 +1,6 @@
 //! An org never sees another org's events: on every endpoint, in both directions.
 
+mod forge;
 mod stream;
 
 use std::time::Instant;

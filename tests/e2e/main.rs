@@ -11,6 +11,7 @@ mod crew;
 mod dev;
 mod directory;
 mod drain;
+mod forge;
 mod golden;
 mod handshake;
 mod health;

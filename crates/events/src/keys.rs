@@ -111,6 +111,11 @@ impl Keys {
         format!("{}:ticket:{ticket}", self.prefix)
     }
 
+    /// Hash of the replicas that live: each one's figures and until when they count.
+    pub fn replicas(&self) -> String {
+        format!("{}:replicas", self.prefix)
+    }
+
     /// Held by the one replica that stores live retained values.
     pub fn capture_lease(&self) -> String {
         format!("{}:capture", self.prefix)

@@ -16,6 +16,7 @@ use crate::{
     drain::Drain,
     limits::ConnectionLimits,
     ready::Readiness,
+    stats::Stats,
     telemetry::Recorder,
     transport::listener::ClientAddress,
 };
@@ -38,6 +39,8 @@ pub struct App {
     pub recorder: Option<Recorder>,
     /// What sockets and event streams use.
     pub shared: Arc<Shared>,
+    /// What this replica and the others do.
+    pub stats: Arc<Stats>,
     /// Room for connections.
     pub limits: ConnectionLimits,
     /// The task of each socket and event stream.

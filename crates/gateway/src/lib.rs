@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod boards;
 pub mod broker;
 pub mod config;
 pub mod connection;
@@ -20,6 +21,8 @@ pub mod relay;
 pub mod replay;
 pub mod routes;
 pub mod server;
+pub mod state;
+pub mod stats;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     auth::{Auth, AuthSetupError},
+    boards::Boards,
     broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
     connection::{Crowd, Shared},
@@ -23,6 +24,8 @@ use crate::{
     relay::{LinkState, Relay},
     replay::History,
     routes::{self, cors},
+    state::States,
+    stats::{Figures, Stats},
     telemetry::{
         Recorder,
         metrics::{Metric, gauge},
@@ -134,6 +137,7 @@ impl Server {
         self.stop.cancel();
         self.tasks.close();
         let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(LAST_REQUESTS, self.app.stats.leave()).await;
         self.relay.stop().await;
         self.app.broker.close().await;
     }
@@ -153,6 +157,7 @@ impl Server {
         let (app, stop) = (self.app.clone(), &self.stop);
         let crowd = app.shared.crowd.clone();
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(crowd)));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.stats.clone().tell()));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_drain(app.clone())));
@@ -186,12 +191,18 @@ pub(crate) fn assemble(
         Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + ID_MARGIN);
     let drain = Drain::new(&config.drain);
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
+    let figures = Figures::new(config.namespaces.clone());
+    relay.set_figures(figures.clone());
+    let states = States::new(broker.clone());
     let shared = Arc::new(Shared {
         hub: hub.clone(),
         history: History::new(broker.clone(), hub.clone()),
+        boards: Boards::new(states.clone(), broker.clone(), config.forge.clone()),
+        states,
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
         connection_limits: connection_limits.clone(),
+        figures: figures.clone(),
         link: relay.link_state(),
         crowd: Arc::new(Crowd::default()),
         drain: drain.clone(),
@@ -200,6 +211,7 @@ pub(crate) fn assemble(
         patience: config.broker.patience,
     });
     let app = Arc::new(App {
+        stats: Stats::new(figures, hub.clone(), config.namespaces.clone(), registry.clone()),
         readiness: Arc::new(Readiness::new(config.ready.window, drain.clone())),
         drain,
         limits: connection_limits,

@@ -12,9 +12,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crewcast_events::{Channel, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
+use crewcast_events::{Body, Channel, EventId, Namespaces};
+use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Entry, Once, Renewal, State, Transport};
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::sync::RwLock;
 
 use crate::broker::{Broker, BrokerError, ChannelState, Page, Silent, Sink, Snapshot, memory::MemoryBroker};
@@ -38,7 +39,9 @@ pub struct FaultyBroker {
     pub probes: Mutex<VecDeque<Probe>>,
     /// Reads of logs so far.
     pub reads: AtomicUsize,
-    /// While it is held, logs are read but nobody is answered.
+    /// Reads of states so far.
+    pub state_reads: AtomicUsize,
+    /// While it is held, logs and states are read but nobody is answered.
     pub answers: RwLock<()>,
 }
 
@@ -50,6 +53,7 @@ impl FaultyBroker {
             appends: Mutex::default(),
             probes: Mutex::new(VecDeque::from([Probe::Returns])),
             reads: AtomicUsize::new(0),
+            state_reads: AtomicUsize::new(0),
             answers: RwLock::new(()),
         }
     }
@@ -115,7 +119,11 @@ impl Broker for FaultyBroker {
     }
 
     async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
-        self.inner.state(channel, within).await
+        self.call().map_err(BrokerError::Unavailable)?;
+        let state = self.inner.state(channel, within).await;
+        self.state_reads.fetch_add(1, Ordering::Relaxed);
+        let _answer = self.answers.read().await;
+        state
     }
 
     async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
@@ -141,4 +149,14 @@ impl Broker for FaultyBroker {
     async fn close(&self) {
         self.inner.close().await;
     }
+}
+
+/// Appends an event that sets a state document.
+pub async fn append_state(broker: &dyn Broker, channel: &str, event: &str, key: &str, document: &str) {
+    let value = RawValue::from_string(document.to_owned()).expect("JSON");
+    let state = State { key: key.to_owned(), value: Some(value.into()) };
+    let body = Body::parse(event.to_owned()).expect("an event");
+    let entry = Entry { state: Some(state), ..Entry::new(body) };
+    let append = Append { channel: channel.parse().expect("a channel"), entries: vec![entry], once: Once::No };
+    broker.append(&append).await.expect("a broker that is there");
 }

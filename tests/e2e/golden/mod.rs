@@ -6,6 +6,7 @@ mod transcript;
 use std::{
     fmt,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use futures_util::{StreamExt, stream};
@@ -14,6 +15,7 @@ use template::Names;
 use transcript::{Line, Step, Transcript};
 
 use crate::support::{
+    PATIENCE,
     gateway::{self, Gateway},
     http::post,
     redis::RedisServer,
@@ -119,7 +121,14 @@ impl Replay {
                 Ok(got) => self.names.compare(text, &got)?,
                 Err(Ended(code, reason)) => return Err(format!("close {code} {reason}")),
             },
-            Step::Publish { channel, event, live } => self.publish(channel, event, *live).await?,
+            Step::Until(text) => self.read_until(text).await?,
+            Step::Publish { channel, event, live } => {
+                self.publish(channel, &format!(r#""live":{live},"event":{event}"#)).await?;
+            }
+            Step::State { channel, key, document, event } => {
+                let state = format!(r#""state":{{"key":"{key}","value":{document}}}"#);
+                self.publish(channel, &format!(r#"{state},"event":{event}"#)).await?;
+            }
             Step::Quiet => {
                 if !self.socket().is_quiet().await {
                     return Err("something came".to_owned());
@@ -148,10 +157,24 @@ impl Replay {
         self.post("/api/v1/directory", &owner, body).await
     }
 
-    async fn publish(&self, channel: &str, event: &str, live: bool) -> Result<(), String> {
+    async fn read_until(&mut self, text: &str) -> Result<(), String> {
+        let began = Instant::now();
+        loop {
+            match self.socket().text_or_end().await {
+                Ok(got) => match self.names.compare(text, &got) {
+                    Err(differs) if began.elapsed() > PATIENCE => return Err(differs),
+                    Err(_) => {}
+                    Ok(()) => return Ok(()),
+                },
+                Err(Ended(code, reason)) => return Err(format!("close {code} {reason}")),
+            }
+        }
+    }
+
+    async fn publish(&self, channel: &str, what: &str) -> Result<(), String> {
         // Of no org: what is published makes nobody the owner of an id.
         let publisher = token(json!({ "org": null, "publish": [channel] }));
-        let body = format!(r#"{{"channel":"{channel}","live":{live},"event":{event}}}"#);
+        let body = format!(r#"{{"channel":"{channel}",{what}}}"#);
         let request = gateway::client().post(self.gateway.url("/api/v1/publish")).bearer_auth(publisher);
         let answer = request.header("content-type", "application/json").body(body).send().await;
         told(answer.map_err(|error| error.to_string())?).await

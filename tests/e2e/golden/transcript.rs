@@ -1,6 +1,6 @@
 //! A transcript's lines. `tests/golden/README.md` describes them.
 
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 /// One file.
 pub struct Transcript {
@@ -22,7 +22,9 @@ pub enum Step {
     Get(String),
     Send(String),
     Receive(String),
+    Until(String),
     Publish { channel: String, event: String, live: bool },
+    State { channel: String, key: String, document: String, event: String },
     Quiet,
     Close { code: u16, reason: String },
 }
@@ -61,9 +63,17 @@ impl Step {
             "GET" => Step::Get(text),
             ">" => Step::Send(text),
             "<" => Step::Receive(text),
+            "until" => Step::Until(text),
             "publish" | "live" => {
                 let (channel, event) = rest.split_once(' ')?;
                 Step::Publish { channel: channel.to_owned(), event: event.to_owned(), live: word == "live" }
+            }
+            "state" => {
+                let (channel, rest) = rest.split_once(' ')?;
+                let (key, rest) = rest.split_once(' ')?;
+                let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
+                let (document, event) = (values.next()?.ok()?.get().to_owned(), values.next()?.ok()?.get().to_owned());
+                Step::State { channel: channel.to_owned(), key: key.to_owned(), document, event }
             }
             "quiet" => Step::Quiet,
             "close" => {

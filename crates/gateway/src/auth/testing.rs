@@ -165,4 +165,12 @@ impl Registry for FakeRegistry {
         let taken = self.tickets.lock().remove(ticket).map(|(content, _)| content);
         self.answer(taken).await
     }
+
+    async fn tell_figures(&self, _replica: &str, _figures: Option<Bytes>) -> Result<(), BrokerError> {
+        self.alive()
+    }
+
+    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+        self.answer(Vec::new()).await
+    }
 }

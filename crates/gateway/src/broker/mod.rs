@@ -179,7 +179,10 @@ pub enum RevocationTarget {
     Sub(String),
 }
 
-/// What a broker's side keeps that is no event: the directory, revocations, tickets.
+/// How long a replica's figures count after it has told them.
+pub const FIGURES_AGE: Duration = Duration::from_secs(15);
+
+/// What a broker's side keeps that is no event: the directory, revocations, tickets, figures.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
     /// To whom each id belongs; an id that nobody claimed is missing in the answer.
@@ -199,6 +202,12 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Takes what stands behind a ticket: at most one caller ever gets it.
     async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError>;
+
+    /// Keeps a replica's figures for [`FIGURES_AGE`]; `None` forgets them.
+    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError>;
+
+    /// The figures of every replica that has told some, and is not older than that.
+    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError>;
 }
 
 /// A message on the control channel.

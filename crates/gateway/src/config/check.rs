@@ -207,6 +207,8 @@ fn going_away(config: &Config, rules: &mut Rules<'_>) {
     let in_time = config.drain.spread < config.drain.grace;
     rules.hold("drain.spread", in_time, "must be shorter than drain.grace: the last sockets need time to close");
     rules.positive("tracking.session_ttl", config.tracking.session_ttl);
+    rules.positive("forge.metrics_every", config.forge.metrics_every);
+    rules.positive("forge.dashboard_every", config.forge.dashboard_every);
     if let Some(after) = config.mission.offline_after {
         rules.positive("mission.offline_after", after);
     }

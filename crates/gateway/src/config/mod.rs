@@ -47,6 +47,8 @@ pub struct Config {
     pub mission: Mission,
     /// The `agent-tracking` endpoint.
     pub tracking: Tracking,
+    /// The `agents`, `tasks`, `knowledge`, `metrics` and `dashboard` endpoints.
+    pub forge: Forge,
     /// When `/readyz` turns.
     pub ready: Ready,
     /// How this replica goes away.
@@ -241,6 +243,21 @@ pub struct Tracking {
 impl Default for Tracking {
     fn default() -> Self {
         Self { session_ttl: Duration::from_secs(60) }
+    }
+}
+
+/// What is sent at intervals on the endpoints of the dialect `forge`.
+#[derive(Clone, Debug)]
+pub struct Forge {
+    /// Between two messages of `/ws/metrics`.
+    pub metrics_every: Duration,
+    /// Between two messages of `/ws/dashboard`.
+    pub dashboard_every: Duration,
+}
+
+impl Default for Forge {
+    fn default() -> Self {
+        Self { metrics_every: Duration::from_secs(5), dashboard_every: Duration::from_secs(10) }
     }
 }
 

@@ -29,6 +29,7 @@ pub struct Raw {
     pub auth: RawAuth,
     pub mission: RawMission,
     pub tracking: RawTracking,
+    pub forge: RawForge,
     pub ready: RawReady,
     pub drain: RawDrain,
     pub otel: RawOtel,
@@ -132,6 +133,13 @@ pub struct RawTracking {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct RawForge {
+    pub metrics_every: Given<Duration>,
+    pub dashboard_every: Given<Duration>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RawReady {
     pub window: Given<Duration>,
 }
@@ -224,7 +232,20 @@ impl From<&Namespace> for RawNamespace {
 impl Default for Raw {
     fn default() -> Self {
         let Config {
-            listen, admin, broker, namespaces, mission, tracking, ready, drain, otel, log, limits, auth, ..
+            listen,
+            admin,
+            broker,
+            namespaces,
+            mission,
+            tracking,
+            forge,
+            ready,
+            drain,
+            otel,
+            log,
+            limits,
+            auth,
+            ..
         } = Config::default();
         Self {
             listen: Given(listen.0),
@@ -248,6 +269,10 @@ impl Default for Raw {
             auth: auth.into(),
             mission: RawMission { offline_after: mission.offline_after.map(Given) },
             tracking: RawTracking { session_ttl: Given(tracking.session_ttl) },
+            forge: RawForge {
+                metrics_every: Given(forge.metrics_every),
+                dashboard_every: Given(forge.dashboard_every),
+            },
             ready: RawReady { window: Given(ready.window) },
             drain: RawDrain { grace: Given(drain.grace), spread: Given(drain.spread) },
             otel: RawOtel { endpoint: otel.endpoint.map(Given) },

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use crewcast_events::{LogPolicy, Namespace, Namespaces};
 
 use super::{
-    Admin, AuthConfig, BrokerConfig, Config, Drain, Limits, Listen, Log, Mission, Otel, Ready, Secret, Tls, Tracking,
+    Admin, AuthConfig, BrokerConfig, Config, Drain, Forge, Limits, Listen, Log, Mission, Otel, Ready, Secret, Tls,
+    Tracking,
     error::{ConfigError, Source},
     form::Given,
     load::Sources,
@@ -25,6 +26,7 @@ pub(super) fn resolve(raw: &Raw, sources: &Sources) -> Result<Config, ConfigErro
         auth: auth(raw.auth, sources)?,
         mission: Mission { offline_after: given(raw.mission.offline_after) },
         tracking: Tracking { session_ttl: raw.tracking.session_ttl.0 },
+        forge: Forge { metrics_every: raw.forge.metrics_every.0, dashboard_every: raw.forge.dashboard_every.0 },
         ready: Ready { window: raw.ready.window.0 },
         drain: Drain { grace: raw.drain.grace.0, spread: raw.drain.spread.0 },
         otel: Otel { endpoint: given(raw.otel.endpoint) },

@@ -203,6 +203,8 @@ fn broken_rules_say_what_to_write_instead() {
         ("[log]\nlevel = 'a=b=c'", "must be a level or a filter"),
         ("[mission]\noffline_after = 0", "must be longer than 0"),
         ("[tracking]\nsession_ttl = 0", "must be longer than 0"),
+        ("[forge]\nmetrics_every = 0", "must be longer than 0"),
+        ("[forge]\ndashboard_every = 0", "must be longer than 0"),
     ] {
         let text = refusal(of_text(toml));
         assert!(text.contains(expected), "{toml}\ngives: {text}\nnot: {expected}");

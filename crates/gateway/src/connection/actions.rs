@@ -4,6 +4,7 @@ use crewcast_events::Channel;
 
 use super::{Connection, jobs::Asked};
 use crate::{
+    boards::{Board, Watching},
     dialect::{Action, Asked as Wanted},
     replay::Start,
 };
@@ -48,6 +49,8 @@ impl Connection {
             Action::ReadOn => self.subscriptions.read_on(),
             Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
             Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
+            Action::ReadState { channel } => self.jobs.state(&self.shared, &self.who, channel),
+            Action::Watch(board) => self.watch(board, None),
             Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
             Action::Publish { channel, event, reference } => {
                 self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
@@ -73,5 +76,14 @@ impl Connection {
         };
         let key = self.subscriptions.ask(channel.clone(), start);
         self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
+    }
+
+    /// Goes on watching a board, or begins to.
+    pub(super) fn watch(&mut self, board: Board, watching: Option<Watching>) {
+        let Some(org) = self.org() else {
+            return self.dialect.on_refused(Wanted::Own(board.namespaces()[0]), &mut self.actions);
+        };
+        let watching = watching.unwrap_or_else(|| self.shared.boards.watch(board, org.clone()));
+        self.jobs.board(&self.shared, &self.who, board, org, watching);
     }
 }

@@ -11,7 +11,8 @@ use dashmap::DashMap;
 use metrics::{Counter, Histogram};
 
 use crate::{
-    hub::Entry,
+    hub::{Entry, Item},
+    stats::OfOrg,
     telemetry::metrics::{Metric, counter, histogram},
 };
 
@@ -30,6 +31,8 @@ static LATENCY: LazyLock<DashMap<String, Histogram>> = LazyLock::new(DashMap::ne
 pub(super) struct Delivered {
     events: u64,
     bytes: u64,
+    /// Where the org's figures are counted, once it is known whose the connection is.
+    org: Option<Arc<OfOrg>>,
     /// Whose latency is measured.
     channel: Option<Channel>,
     /// The oldest entry: the step's latency is told by its worst.
@@ -37,6 +40,18 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
+    /// What follows is of this org.
+    pub(super) fn of(&mut self, org: Arc<OfOrg>) {
+        self.org = Some(org);
+    }
+
+    /// Counts what an entry says to be missing.
+    pub(super) fn look_at(&mut self, entry: &Entry) {
+        if let (Item::Gap { missed }, Some(org)) = (entry.item(), &self.org) {
+            org.missed(missed.unwrap_or(1));
+        }
+    }
+
     /// The entries that follow are of this channel; `None`: their latency is not to be measured.
     pub(super) fn begin(&mut self, channel: Option<&Channel>) {
         self.channel = channel.cloned();
@@ -60,6 +75,9 @@ impl Delivered {
         let channel = self.channel.take();
         if self.events == 0 {
             return;
+        }
+        if let Some(org) = &self.org {
+            org.delivered(self.events);
         }
         let counters = counters_of(dialect);
         counters.events.increment(std::mem::take(&mut self.events));

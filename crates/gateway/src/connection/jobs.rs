@@ -12,10 +12,12 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::{Shared, Who, subscriptions::Turn};
 use crate::{
-    auth::{AuthError, Identity},
+    auth::{Auth, AuthError, Identity},
+    boards::{Board, Watching},
     broker::BrokerError,
     dialect::NotPublished,
     replay::{LogPage, Stretch},
+    state::State,
 };
 
 /// How long a job that the broker did not serve waits for its next try.
@@ -24,6 +26,9 @@ const RETRY: Duration = Duration::from_millis(500);
 pub(super) enum Done {
     Page { turn: Turn, page: Option<Arc<LogPage>> },
     Fetched { channel: Channel, offset: u64, page: Arc<LogPage> },
+    State { channel: Channel, state: Arc<State> },
+    Board { board: Board, seen: Option<(Watching, Bytes)> },
+    NotGranted(Channel),
     Granted { key: u32, channel: Channel, result: Result<bool, BrokerError> },
     Listed { namespace: &'static str, result: Result<Vec<Channel>, BrokerError> },
     Refreshed(Result<Box<Identity>, AuthError>),
@@ -109,11 +114,7 @@ impl Jobs {
         let (auth, who) = (shared.auth.clone(), who.clone());
         self.push(async move {
             asked.wait().await;
-            let result = match who {
-                Who::Known(identity) => auth.may_read(&identity, &asked.what).await,
-                Who::Anybody => Ok(true),
-                Who::Stranger => Ok(false),
-            };
+            let result = granted(&auth, &who, &asked.what).await;
             Done::Granted { key: asked.key, channel: asked.what, result }
         });
     }
@@ -128,6 +129,31 @@ impl Jobs {
                 None => Ok(Vec::new()),
             };
             Done::Listed { namespace: asked.what, result }
+        });
+    }
+
+    /// Reads a channel's state for somebody who may read the channel.
+    pub(super) fn state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel) {
+        let (shared, who) = (shared.clone(), who.clone());
+        self.push(async move {
+            if !may_read(&shared, &who, &channel).await {
+                return Done::NotGranted(channel);
+            }
+            let state = retrying(|| shared.states.clone().read(channel.clone())).await;
+            Done::State { channel, state }
+        });
+    }
+
+    /// Waits for the next document of a board, for somebody who may read all that it shows.
+    pub(super) fn board(&mut self, shared: &Arc<Shared>, who: &Who, board: Board, org: Arc<str>, watching: Watching) {
+        let (shared, who) = (shared.clone(), who.clone());
+        self.push(async move {
+            for channel in board.channels(&org) {
+                if !may_read(&shared, &who, &channel).await {
+                    return Done::NotGranted(channel);
+                }
+            }
+            Done::Board { board, seen: watching.next().await }
         });
     }
 
@@ -165,6 +191,18 @@ impl Jobs {
             Done::Published { reference, published }
         });
     }
+}
+
+async fn granted(auth: &Auth, who: &Who, channel: &Channel) -> Result<bool, BrokerError> {
+    match who {
+        Who::Known(identity) => auth.may_read(identity, channel).await,
+        Who::Anybody => Ok(true),
+        Who::Stranger => Ok(false),
+    }
+}
+
+async fn may_read(shared: &Shared, who: &Who, channel: &Channel) -> bool {
+    retrying(|| granted(&shared.auth, who, channel)).await
 }
 
 /// Tries until the log can be read: the socket waits for the broker as long as its patience lasts.

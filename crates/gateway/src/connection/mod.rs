@@ -26,6 +26,7 @@ use tokio::{
 
 use crate::{
     auth::{Auth, AuthError, Identity},
+    boards::Boards,
     config::Limits,
     dialect::{Actions, Asked as Wanted, Dialect, control},
     drain::Drain,
@@ -34,6 +35,8 @@ use crate::{
     publishing::Publishing,
     relay::LinkState,
     replay::History,
+    state::States,
+    stats::{Counted, Figures},
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
         close::CloseCode,
@@ -63,10 +66,16 @@ pub struct Shared {
     pub hub: Arc<Hub>,
     /// The log.
     pub history: Arc<History>,
+    /// State documents.
+    pub states: Arc<States>,
+    /// Documents that are read at intervals.
+    pub boards: Arc<Boards>,
     /// Who may read what.
     pub auth: Arc<Auth>,
     /// What clients publish.
     pub publishing: Arc<Publishing>,
+    /// What is counted of each org.
+    pub figures: Arc<Figures>,
     /// The link to the broker.
     pub link: watch::Receiver<LinkState>,
     /// Every connection.
@@ -108,6 +117,7 @@ struct Connection {
     seat: Seat,
     /// In the crowd, while it is open.
     place: Option<Place>,
+    counted: Option<Counted>,
     actions: Actions,
     told_link_down: bool,
     peer_is_gone: bool,
@@ -133,15 +143,14 @@ async fn live(mut connection: Box<Connection>) {
     let label = connection.dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    connection.place = Some(connection.shared.crowd.enter(connection.wake.clone(), connection.org()));
-
+    connection.enter();
     connection.open();
     while connection.end.is_none() {
         let cause = connection.next_cause().await;
         connection.handle(cause);
     }
 
-    connection.place = None;
+    (connection.place, connection.counted) = (None, None);
     connection.last_words();
     if connection.ends_well() {
         connection.flush_rest().await;
@@ -164,6 +173,7 @@ impl Connection {
             peer_is_gone: false,
             end: None,
             place: None,
+            counted: None,
             shared,
             who,
             dialect,
@@ -171,6 +181,14 @@ impl Connection {
             wake,
             seat,
         }
+    }
+
+    /// Control messages concern it from now on by its org, and its org's figures count it.
+    fn enter(&mut self) {
+        self.place = Some(self.shared.crowd.enter(self.wake.clone(), self.org()));
+        let counted = self.shared.figures.enter(self.org(), self.seat.endpoint.clone());
+        self.subscriptions.delivered.of(counted.of().clone());
+        self.counted = Some(counted);
     }
 
     fn open(&mut self) {
@@ -280,6 +298,16 @@ impl Connection {
                 let event = entry.and_then(|entry| entry.event()).cloned();
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
+            Done::State { channel, state } => self.dialect.on_state(&channel, &state, &mut self.actions),
+            Done::Board { board, seen: Some((watching, frame)) } => {
+                // For who does not read there will be a newer one.
+                if self.socket.queued_bytes() < HIGH_WATER {
+                    self.dialect.on_board(&frame, &mut self.actions);
+                }
+                self.watch(board, Some(watching));
+            }
+            Done::Board { seen: None, .. } => self.close(CloseCode::Internal, "internal error"),
+            Done::NotGranted(channel) => self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions),
             Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
@@ -327,8 +355,7 @@ impl Connection {
         self.deadlines.expires_at(fresh.expires_at);
         self.who = Who::Known(fresh.clone());
         if was_nobody {
-            // Control messages concern it from now on by its org.
-            self.place = Some(self.shared.crowd.enter(self.wake.clone(), self.org()));
+            self.enter();
         }
         self.review_grants();
         self.dialect.on_identity(&fresh, &mut self.actions);

@@ -1,5 +1,7 @@
 //! What a connection holds on to.
 
+use std::sync::Arc;
+
 use crate::{
     drain,
     limits::{Place, UserPlace},
@@ -11,6 +13,8 @@ pub struct Seat {
     pub leave: drain::Connection,
     /// Its place on the replica and of its address.
     pub _place: Place,
+    /// By which endpoint it came, as the figures name it.
+    pub endpoint: Arc<str>,
     /// Its place among its user's.
     pub user: Option<UserPlace>,
 }

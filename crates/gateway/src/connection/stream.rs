@@ -83,6 +83,8 @@ pub async fn run_stream(
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
     let mut stream = Stream::new(shared, body, identity, dialect, seat);
     let place = stream.shared.crowd.enter(stream.wake.clone(), stream.identity.org.clone());
+    let counted = stream.shared.figures.enter(stream.identity.org.clone(), stream.seat.endpoint.clone());
+    stream.subscriptions.delivered.of(counted.of().clone());
     stream.open();
     while !stream.is_over {
         let cause = stream.next_cause().await;
@@ -90,7 +92,7 @@ pub async fn run_stream(
     }
     stream.flush_rest().await;
     let code = stream.code.label();
-    drop((stream, place));
+    drop((stream, place, counted));
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
     counter(Metric::ConnectionsClosed, &[("dialect", label), ("code", code)]).increment(1);
 }
@@ -248,7 +250,13 @@ impl Stream {
                 self.jobs.ask(&self.shared, &self.who, Asked::again(key, channel));
             }
             // An event stream never asks for these.
-            Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) | Done::Published { .. } => {}
+            Done::Fetched { .. }
+            | Done::State { .. }
+            | Done::Board { .. }
+            | Done::NotGranted(_)
+            | Done::Listed { .. }
+            | Done::Refreshed(_)
+            | Done::Published { .. } => {}
         }
     }
 
@@ -305,6 +313,8 @@ impl Stream {
                 | Action::ReadOn
                 | Action::UnsubscribeAll { .. }
                 | Action::Fetch { .. }
+                | Action::ReadState { .. }
+                | Action::Watch(_)
                 | Action::Authenticate(_)
                 | Action::Publish { .. } => {}
             }

@@ -267,7 +267,10 @@ impl Subscriptions {
             Read::Idle if reader.is_in_ring() => dialect.on_caught_up(channel, reader.position(), out),
             Read::Idle => {}
         }
-        buffer.drain(..).for_each(|entry| dialect.on_entry(channel, &entry, out));
+        for entry in buffer.drain(..) {
+            self.delivered.look_at(&entry);
+            dialect.on_entry(channel, &entry, out);
+        }
         buffer.shrink_to(0);
         self.buffer = buffer;
         true

@@ -68,7 +68,8 @@ impl Bench {
         let stream = TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(ours))).unwrap();
         let socket = Socket::new(stream, app.config.limits.message, Bytes::new());
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let seat = Seat { leave: app.drain.enter().unwrap(), _place: app.limits.connect(address).unwrap(), user: None };
+        let (leave, place) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
+        let seat = Seat { leave, _place: place, endpoint: "/ws/graph".into(), user: None };
         let dialect = Box::new(Crew::new(endpoint, None, Vec::new()));
         let server = tokio::spawn(run(app.shared.clone(), socket, Who::Known(identity(expires_at)), dialect, seat));
         Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }

@@ -11,9 +11,16 @@ use crate::transport::close::CloseCode;
 const MAX_MISUNDERSTOOD: u32 = 10;
 
 /// A client that has nothing to ask for.
-#[derive(Default)]
 pub struct Listener {
     misunderstood: u32,
+    /// What it is told that it may send.
+    may_send: &'static str,
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self::new(r#"a client may send {"type":"pong"} or {"action":"auth","token":…}"#)
+    }
 }
 
 /// What became of a client's message.
@@ -36,6 +43,11 @@ struct ClientMessage {
 }
 
 impl Listener {
+    /// One that is told this when it is not understood.
+    pub fn new(may_send: &'static str) -> Self {
+        Self { misunderstood: 0, may_send }
+    }
+
     /// Reads a client's text message.
     pub fn hear(&mut self, text: &str) -> Said {
         match serde_json::from_str(text) {
@@ -49,11 +61,10 @@ impl Listener {
 
     fn misunderstand(&mut self) -> Said {
         self.misunderstood += 1;
-        let text = r#"a client may send {"type":"pong"} or {"action":"auth","token":…}"#;
         let close = (self.misunderstood >= MAX_MISUNDERSTOOD).then(|| {
             let reason = "too many messages that are not understood: a client may send pong or auth";
             Action::Close(CloseCode::BadMessage, Cow::Borrowed(reason))
         });
-        Said::Nonsense(control::error("unknown_action", text), close)
+        Said::Nonsense(control::error("unknown_action", self.may_send), close)
     }
 }

@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod control;
 pub mod crew;
+pub mod forge;
 pub mod hub;
 pub mod listener;
 pub mod sse;
@@ -20,8 +21,10 @@ use tokio::time::Instant;
 
 use crate::{
     auth::{AuthError, Identity},
+    boards::Board,
     hub::Entry,
     replay::{Opening, Start},
+    state::State,
     transport::close::CloseCode,
 };
 
@@ -83,6 +86,15 @@ pub enum Action {
         /// Which entry.
         offset: u64,
     },
+    /// Read a channel's state documents as they are now. The connection asks for the grant first: `on_state`, or
+    /// `on_refused` where there is none.
+    ReadState {
+        /// Whose state.
+        channel: Channel,
+    },
+    /// Watch a document of the identity's org: `on_board` with what was read last, and whenever it is read. Without an
+    /// org, or the grant for a channel that is shown: `on_refused`.
+    Watch(Board),
     /// Take a token, the first or a fresh one: answered with `on_identity`, or with `on_bad_token` when it was the
     /// first. A fresh one that is refused closes the socket.
     Authenticate(String),
@@ -196,6 +208,12 @@ pub trait Dialect: Send {
 
     /// The answer to [`Action::Fetch`].
     fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
+
+    /// The answer to [`Action::ReadState`].
+    fn on_state(&mut self, _channel: &Channel, _state: &Arc<State>, _out: &mut Actions) {}
+
+    /// The newest document of [`Action::Watch`], as a frame that all who watch it share.
+    fn on_board(&mut self, _frame: &Bytes, _out: &mut Actions) {}
 
     /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);

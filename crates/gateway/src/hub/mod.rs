@@ -19,7 +19,7 @@ use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::mpsc;
 
 pub use entry::{Encoding, Entry, Item};
-pub use room::{Caught, Member, Opened, Room};
+pub use room::{Caught, Member, Opened, Room, RoomFigures};
 pub use wake::{Flag, Wake};
 
 /// How much the rings may hold.
@@ -145,6 +145,11 @@ impl Hub {
 
     pub(crate) fn became_idle(&self, channel: &Channel) {
         let _ = self.demand.send(Demand::Idle(channel.clone()));
+    }
+
+    /// Shows each channel that somebody reads, with its figures.
+    pub fn each_room(&self, mut show: impl FnMut(&Channel, RoomFigures)) {
+        self.rooms.iter().for_each(|room| show(room.key(), room.figures()));
     }
 
     /// Bytes that all rings hold now.

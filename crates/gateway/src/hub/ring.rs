@@ -119,6 +119,10 @@ impl Ring {
         true
     }
 
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     pub(crate) fn first(&self) -> i64 {
         self.first
     }

@@ -34,8 +34,22 @@ struct State {
 struct Bell {
     wake: Arc<Wake>,
     key: u32,
+    /// The next entry that it reads.
+    next: i64,
     /// Rung and not yet answered: ringing again would cost and say nothing.
     rung: bool,
+}
+
+/// What a room holds at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoomFigures {
+    /// Entries of the ring.
+    pub events: usize,
+    /// What they weigh.
+    pub bytes: usize,
+    /// Entries by which the slowest member is behind. One that reads the log has all of the ring before it that came
+    /// since it was there last.
+    pub lag: u64,
 }
 
 /// Where a member begins, read in one step.
@@ -87,6 +101,15 @@ impl Room {
     /// The channel's name.
     pub fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// What the room holds now.
+    pub fn figures(&self) -> RoomFigures {
+        let state = self.state.lock();
+        let (first, next) = (state.ring.first(), state.ring.next());
+        let slowest = state.members.iter().flatten().map(|bell| bell.next).min();
+        let lag = slowest.map_or(0, |slowest| u64::try_from(next - slowest).unwrap_or(0));
+        RoomFigures { events: (next - first) as usize, bytes: state.ring.bytes(), lag }
     }
 
     /// Opens the room: the channel is subscribed and stands at `position`.
@@ -202,7 +225,7 @@ impl Member {
     pub(crate) fn enter(hub: Arc<Hub>, room: Arc<Room>, wake: Arc<Wake>, key: u32) -> Self {
         let mut state = room.state.lock();
         let joined = state.ring.next();
-        let mut bell = Bell { wake, key, rung: false };
+        let mut bell = Bell { wake, key, next: joined, rung: false };
         if state.open {
             // A room that is open already will not ring for the opening.
             bell.rung = true;
@@ -259,17 +282,21 @@ impl Member {
         let end = state.ring.next().min(sequence + limit as i64);
         if sequence >= end {
             if let Some(bell) = &mut state.members[self.slot as usize] {
-                bell.rung = false;
+                (bell.rung, bell.next) = (false, sequence);
             }
             return Caught::UpToDate;
         }
-        let mut bytes = 0;
+        let (mut bytes, mut next) = (0, sequence);
         for entry in (sequence..end).map_while(|sequence| state.ring.get(sequence)) {
             buffer.push(entry.clone());
+            next += 1;
             bytes += entry.weight();
             if bytes > READ_BYTES {
                 break;
             }
+        }
+        if let Some(bell) = &mut state.members[self.slot as usize] {
+            bell.next = next;
         }
         Caught::Entries
     }

@@ -75,6 +75,40 @@ fn a_bell_is_rung_once_until_it_is_answered() {
 }
 
 #[test]
+fn the_figures_tell_what_the_ring_holds_and_how_far_the_slowest_is_behind() {
+    let (hub, mut demands) = Hub::new(limits());
+    let members = [0, 1].map(|key| hub.join(&channel(), &Arc::new(Wake::default()), key));
+    let room = room_of(demands.try_recv().unwrap());
+    room.open(None, None);
+    let figures = || {
+        let mut seen = Vec::new();
+        hub.each_room(|channel, figures| seen.push((channel.clone(), figures)));
+        assert_eq!((seen.len(), &seen[0].0), (1, &channel()));
+        (seen[0].1.events, seen[0].1.bytes == hub.held_bytes(), seen[0].1.lag)
+    };
+    assert_eq!(figures(), (0, true, 0));
+    for _ in 0..3 {
+        room.append(live(), None, false);
+    }
+    let mut entries = Vec::new();
+    members[0].read(0, 16, &mut entries);
+    assert_eq!(figures(), (3, true, 3), "the other has read nothing");
+    members[1].read(0, 2, &mut entries);
+    assert_eq!(figures(), (3, true, 1));
+    members[1].read(2, 16, &mut entries);
+    members[1].read(3, 16, &mut entries);
+    assert_eq!(figures(), (3, true, 0));
+    for _ in 0..6 {
+        room.append(live(), None, false);
+    }
+    assert_eq!(figures(), (4, true, 6), "behind what the ring still holds");
+    // One that comes back from the log stands where it enters.
+    members[0].read(9, 16, &mut entries);
+    members[1].read(9, 16, &mut entries);
+    assert_eq!(figures(), (4, true, 0));
+}
+
+#[test]
 fn a_place_that_left_the_ring_is_told_with_what_was_missed() {
     let (hub, mut demands) = Hub::new(limits());
     let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);

@@ -33,6 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     broker::{Broker, Control, Link, Sink},
     hub::{Demand, Hub},
+    stats::Figures,
     telemetry::metrics::{Metric, counter},
 };
 use line::{Accepted, Line, Retain};
@@ -68,6 +69,7 @@ pub struct Relay {
     message_limit: usize,
     link: state::Sender<LinkState>,
     control: OnceLock<Arc<dyn ControlSink>>,
+    figures: OnceLock<Arc<Figures>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -91,6 +93,7 @@ impl Relay {
             message_limit,
             link: state::Sender::new(LinkState::Down(Instant::now())),
             control: OnceLock::new(),
+            figures: OnceLock::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -103,6 +106,11 @@ impl Relay {
     /// Who is told of control messages. Set once, before the broker starts.
     pub fn set_control(&self, control: Arc<dyn ControlSink>) {
         let _ = self.control.set(control);
+    }
+
+    /// What counts events. Set once, before the broker starts.
+    pub fn set_figures(&self, figures: Arc<Figures>) {
+        let _ = self.figures.set(figures);
     }
 
     /// The link, now and as it changes.
@@ -134,6 +142,9 @@ impl Relay {
 
     fn reject(&self, channel: &str, reason: &'static str) {
         counter(Metric::EventsRejected, &[("reason", reason)]).increment(1);
+        if let Some(figures) = self.figures.get() {
+            figures.rejected();
+        }
         // Once a minute, with the channel as the only detail: what was published may be anything.
         crate::telemetry::throttle::once_a_minute(reason, || {
             tracing::warn!(channel, reason, "a message that is no event was dropped");
@@ -152,6 +163,9 @@ impl Sink for Relay {
         };
         let Some(mut line) = self.lines.get_mut(channel) else { return };
         line.count_received();
+        if let Some(figures) = self.figures.get() {
+            figures.received(line.channel());
+        }
         if event.id().is_some() {
             line.look.heard();
         }

@@ -12,6 +12,7 @@ pub mod problem;
 mod publish;
 mod sockets;
 mod sse;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod tickets;
@@ -43,6 +44,7 @@ fn public() -> Vec<Route> {
         ("GET", "/api/v1/channels/{channel}/events", get(history::history)),
         ("GET", "/api/openapi.json", get(openapi::openapi)),
         ("GET", "/sse", get(sse::sse)),
+        ("GET", "/ws/stats", get(stats::stats)),
         ("GET", "/health", get(health::health)),
     ]
 }

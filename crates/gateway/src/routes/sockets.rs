@@ -8,7 +8,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Path, Request, State, rejection::PathRejection},
+    extract::{MatchedPath, Path, Request, State, rejection::PathRejection},
     http::request::Parts,
     response::{IntoResponse, Response},
     routing::get,
@@ -24,11 +24,13 @@ use super::{
 use crate::{
     app::App,
     auth::{AuthError, Credential, Presented},
+    boards::Board,
     connection::{self, Seat, Who},
     dialect::{
         Dialect,
         batch::BATCH_MS,
         crew::{Crew, Endpoint},
+        forge::{self, Forge},
         hub::Hub,
         stream::Stream,
     },
@@ -49,6 +51,11 @@ pub fn socket_routes() -> Router<Arc<App>> {
         .route("/ws/graph", get(graphs))
         .route("/ws/graph/{crew}", get(graph))
         .route("/ws", get(hub))
+        .route("/ws/agents", get(agents))
+        .route("/ws/tasks", get(tasks))
+        .route("/ws/knowledge", get(knowledge))
+        .route("/ws/metrics", get(metrics))
+        .route("/ws/dashboard", get(dashboard))
         .route("/ws/stream", get(stream))
         .route("/stream", get(stream))
         .route("/", get(root))
@@ -142,6 +149,35 @@ async fn hub(State(app): State<Arc<App>>, request: Request) -> Response {
         let batch = query.batch_ms.as_deref().map(batch).transpose()?;
         let dialect = Box::new(Hub::new(query.since, query.types, batch));
         Ok(Asked { dialect, without_token: WithoutToken::Refused })
+    });
+    open(app, parts, asked).await
+}
+
+async fn agents(State(app): State<Arc<App>>, request: Request) -> Response {
+    open_forge(app, request, forge::Endpoint::WithSnapshot("agents")).await
+}
+
+async fn tasks(State(app): State<Arc<App>>, request: Request) -> Response {
+    open_forge(app, request, forge::Endpoint::WithSnapshot("tasks")).await
+}
+
+async fn knowledge(State(app): State<Arc<App>>, request: Request) -> Response {
+    open_forge(app, request, forge::Endpoint::Events("knowledge")).await
+}
+
+async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+    open_forge(app, request, forge::Endpoint::Board(Board::Metrics)).await
+}
+
+async fn dashboard(State(app): State<Arc<App>>, request: Request) -> Response {
+    open_forge(app, request, forge::Endpoint::Board(Board::Dashboard)).await
+}
+
+async fn open_forge(app: Arc<App>, request: Request, endpoint: forge::Endpoint) -> Response {
+    let (parts, _) = request.into_parts();
+    let asked = SocketQuery::of(&parts).map(|query| {
+        let dialect = Box::new(Forge::new(endpoint, query.since));
+        Asked { dialect, without_token: WithoutToken::Refused }
     });
     open(app, parts, asked).await
 }
@@ -253,8 +289,11 @@ async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked
         return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
     };
     let place = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
+    let endpoint = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str).into();
     match introduce(app, parts, presented, asked.without_token).await {
-        Ok((who, user)) => Ok(Admitted { who, dialect: asked.dialect, seat: Seat { leave, _place: place, user } }),
+        Ok((who, user)) => {
+            Ok(Admitted { who, dialect: asked.dialect, seat: Seat { leave, _place: place, endpoint, user } })
+        }
         Err(refusal) => Err(Refused { refusal, place: Some(place) }),
     }
 }

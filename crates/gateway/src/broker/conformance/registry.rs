@@ -142,3 +142,22 @@ pub(in crate::broker) async fn a_ticket_is_taken_once(subject: Subject) {
     tokio::time::sleep(Duration::from_millis(400)).await;
     assert_eq!(registry.take_ticket("t2").await.unwrap(), None, "its time is over");
 }
+
+pub(in crate::broker) async fn figures_are_told_to_all_and_forgotten(subject: Subject) {
+    let registry = &subject.registry;
+    let told = async || {
+        let mut told = registry.figures().await.unwrap();
+        told.sort();
+        told
+    };
+    assert!(told().await.is_empty());
+    let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+    registry.tell_figures("b", text("{\"n\":\"1:2\\n\"}")).await.unwrap();
+    registry.tell_figures("a", text("old")).await.unwrap();
+    registry.tell_figures("a", text("line\nline")).await.unwrap();
+    let pair = |replica: &str, text: &'static str| (replica.to_owned(), Bytes::from_static(text.as_bytes()));
+    assert_eq!(told().await, [pair("a", "line\nline"), pair("b", "{\"n\":\"1:2\\n\"}")]);
+    registry.tell_figures("b", None).await.unwrap();
+    registry.tell_figures("never", None).await.unwrap();
+    assert_eq!(told().await, [pair("a", "line\nline")]);
+}

@@ -286,6 +286,15 @@ impl Registry for MemoryBroker {
     async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
         Ok(self.inner.lock().directory.take_ticket(ticket, Instant::now()))
     }
+
+    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError> {
+        self.inner.lock().directory.tell_figures(replica, figures, Instant::now());
+        Ok(())
+    }
+
+    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+        Ok(self.inner.lock().directory.figures(Instant::now()))
+    }
 }
 
 #[cfg(test)]

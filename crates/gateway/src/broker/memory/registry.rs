@@ -1,4 +1,4 @@
-//! What the memory broker keeps that is no event: directory, revocations, tickets.
+//! What the memory broker keeps that is no event: directory, revocations, tickets, figures.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,14 @@ use crewcast_events::Kind;
 use crewcast_publisher::{Claim, ClaimMode, Claimed};
 use tokio::time::Instant;
 
-use crate::broker::{Control, Revocation, RevocationTarget, unix_now};
+use crate::broker::{Control, FIGURES_AGE, Revocation, RevocationTarget, unix_now};
 
 #[derive(Default)]
 pub(super) struct Directory {
     claims: HashMap<(Kind, String), Claim>,
     revocations: HashMap<RevocationTarget, Revocation>,
     tickets: HashMap<String, (Instant, Bytes)>,
+    figures: HashMap<String, (Instant, Bytes)>,
 }
 
 /// What a claim did.
@@ -85,6 +86,18 @@ impl Directory {
 
     pub(super) fn take_ticket(&mut self, ticket: &str, now: Instant) -> Option<Bytes> {
         self.tickets.remove(ticket).filter(|(until, _)| now < *until).map(|(_, content)| content)
+    }
+
+    pub(super) fn tell_figures(&mut self, replica: &str, figures: Option<Bytes>, now: Instant) {
+        self.figures.retain(|known, (until, _)| now < *until && known != replica);
+        if let Some(figures) = figures {
+            self.figures.insert(replica.to_owned(), (now + FIGURES_AGE, figures));
+        }
+    }
+
+    pub(super) fn figures(&self, now: Instant) -> Vec<(String, Bytes)> {
+        let alive = self.figures.iter().filter(|(_, (until, _))| now < *until);
+        alive.map(|(replica, (_, figures))| (replica.clone(), figures.clone())).collect()
     }
 
     pub(super) fn expire(&mut self, now: Instant) {

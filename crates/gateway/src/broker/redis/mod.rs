@@ -243,4 +243,12 @@ impl Registry for RedisBroker {
     async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
         self.registry.take_ticket(ticket).await
     }
+
+    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError> {
+        self.registry.tell_figures(replica, figures).await
+    }
+
+    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+        self.registry.figures().await
+    }
 }

@@ -1,4 +1,4 @@
-//! Directory, revocations and tickets in Redis.
+//! Directory, revocations, tickets and figures in Redis.
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -10,13 +10,29 @@ use redis::{AsyncCommands, Script, from_redis_value};
 
 use super::{connect, errors};
 use crate::{
-    broker::{BrokerError, Control, Registry, Revocation, RevocationTarget, unix_now},
+    broker::{BrokerError, Control, FIGURES_AGE, Registry, Revocation, RevocationTarget, unix_now},
     config::BrokerConfig,
 };
 
 /// Ids in one pipeline.
 const OWNERS: usize = 1000;
 
+/// The replicas whose figures have not outlived their age, each with its figures behind it.
+const FIGURES_LUA: &str = "
+local time, told = redis.call('TIME'), {}
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local all = redis.call('HGETALL', KEYS[1])
+for i = 1, #all, 2 do
+  local till, figures = string.match(all[i + 1], '^(%d+):(.*)$')
+  if till and tonumber(till) > now then
+    told[#told + 1] = all[i]
+    told[#told + 1] = figures
+  end
+end
+return told";
+
+static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("figures.lua")));
+static FIGURES: LazyLock<Script> = LazyLock::new(|| Script::new(FIGURES_LUA));
 static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revoke.lua")));
 
 /// The registry in Redis. Needs no subscription, so that the command line uses it on its own.
@@ -105,6 +121,22 @@ impl Registry for RedisRegistry {
         let mut connection = self.redis.pooled();
         let taken: Result<Option<Vec<u8>>, _> = connection.get_del(self.keys.ticket(ticket)).await;
         taken.map(|content| content.map(Bytes::from)).map_err(|error| errors::of_redis(&error))
+    }
+
+    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError> {
+        let mut call = TELL.key(self.keys.replicas());
+        call.arg(replica).arg(FIGURES_AGE.as_secs() * 1000).arg(&figures.unwrap_or_default()[..]);
+        let mut connection = self.redis.pooled();
+        call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
+    }
+
+    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+        let call = FIGURES.key(self.keys.replicas());
+        let mut connection = self.redis.pooled();
+        let told: Result<Vec<Vec<u8>>, _> = call.invoke_async(&mut connection).await;
+        let told = told.map_err(|error| errors::of_redis(&error))?;
+        let pairs = told.chunks_exact(2);
+        Ok(pairs.map(|pair| (String::from_utf8_lossy(&pair[0]).into_owned(), pair[1].clone().into())).collect())
     }
 }
 

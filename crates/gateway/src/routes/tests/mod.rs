@@ -7,6 +7,7 @@ mod openapi;
 mod operator;
 mod publish;
 mod refusals;
+mod stats;
 
 use std::sync::Arc;
 

@@ -66,6 +66,12 @@ async fn answers_have_the_documented_fields() {
         ("Registered", bench.post("/api/v1/directory", &producer(), r#"{"kind":"crew","id":"a"}"#).await.ok()),
         ("Ticket", bench.post("/api/v1/tickets", &producer(), "").await.ok()),
         ("History", bench.get("/api/v1/channels/graph:a/events", &producer()).await.ok()),
+        ("Stats", bench.get("/ws/stats", &token(json!({"admin": true}))).await.ok()),
+        ("Numbers", {
+            let mut all = bench.get("/ws/stats", &token(json!({"admin": true}))).await.ok();
+            all["total"].as_object_mut().unwrap().remove("replicas");
+            all["total"].take()
+        }),
         ("Problem", bench.get("/api/v1/nothing", "").await.json()),
     ];
     let document = document();

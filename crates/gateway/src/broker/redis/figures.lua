@@ -1,0 +1,18 @@
+-- Tells a replica's figures to the others, or forgets them, and drops those that have outlived their age.
+--
+-- KEYS  replicas: hash of replica to '<until, ms>:<figures>'
+-- ARGV  1 replica   2 age, ms   3 figures; '': forget them
+local key, time = KEYS[1], redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[3] == '' then
+  redis.call('HDEL', key, ARGV[1])
+else
+  redis.call('HSET', key, ARGV[1], string.format('%d', now + ARGV[2]) .. ':' .. ARGV[3])
+  redis.call('PEXPIRE', key, ARGV[2])
+end
+local all = redis.call('HGETALL', key)
+for i = 1, #all, 2 do
+  if tonumber(string.match(all[i + 1], '^(%d+):') or 0) <= now then
+    redis.call('HDEL', key, all[i])
+  end
+end

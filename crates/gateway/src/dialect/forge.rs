@@ -1,0 +1,182 @@
+//! Dialect `forge`: an org's agents, tasks and knowledge as they change, its metrics and its dashboard at intervals.
+//!
+//! Each event is the producer's own object. Agents and tasks begin with what there is: the channel's state documents, and
+//! then every event behind the id at which they stood, as for a client that resumes there.
+
+use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, EventId, Since, timestamp};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Action, Actions, Asked, Dialect, Positions, control,
+    listener::{Listener, Said},
+};
+use crate::{
+    auth::Identity,
+    boards::Board,
+    hub::{Encoding, Entry, Item},
+    replay::{Opening, Start},
+    state::State,
+    transport::{close::CloseCode, frame::text_frame},
+};
+
+/// How often a socket that follows a channel is told its position.
+const HEARTBEAT: Duration = Duration::from_secs(45);
+
+/// What the socket was opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    /// The org's channel of this namespace: its state first, then its events.
+    WithSnapshot(&'static str),
+    /// The org's channel of this namespace: its events.
+    Events(&'static str),
+    /// One document at each interval.
+    Board(Board),
+}
+
+/// One socket of the forge dialect.
+pub struct Forge {
+    endpoint: Endpoint,
+    since: Option<Since>,
+    /// Goes out when the channel is open behind it: from then on nothing is missed, live events included.
+    snapshot: Option<Bytes>,
+    client: Listener,
+}
+
+impl Forge {
+    /// A socket with the query's `since`: one that resumes gets no snapshot.
+    pub fn new(endpoint: Endpoint, since: Option<Since>) -> Self {
+        let client =
+            Listener::new(r#"a client may send {"type":"ping"}, {"type":"pong"} or {"action":"auth","token":…}"#);
+        Self { endpoint, since, snapshot: None, client }
+    }
+
+    fn begin_with_snapshot(&mut self, namespace: &'static str, identity: Option<&Identity>, out: &mut Actions) {
+        let org = identity.and_then(|identity| identity.org.as_deref());
+        match org.and_then(|org| Channel::new(namespace, org).ok()) {
+            Some(channel) => out.push(Action::ReadState { channel }),
+            None => self.on_refused(Asked::Own(namespace), out),
+        }
+    }
+}
+
+impl Dialect for Forge {
+    fn label(&self) -> &'static str {
+        "forge"
+    }
+
+    fn heartbeat(&self) -> Option<Duration> {
+        match self.endpoint {
+            Endpoint::WithSnapshot(_) | Endpoint::Events(_) => Some(HEARTBEAT),
+            Endpoint::Board(_) => None,
+        }
+    }
+
+    fn on_open(&mut self, identity: Option<&Identity>, out: &mut Actions) {
+        match (self.endpoint, self.since) {
+            (Endpoint::WithSnapshot(namespace), None) => self.begin_with_snapshot(namespace, identity, out),
+            (Endpoint::WithSnapshot(namespace) | Endpoint::Events(namespace), since) => {
+                let start = since.map_or(Start::Live, Start::Since);
+                out.push(Action::SubscribeOwn { namespace, start });
+            }
+            (Endpoint::Board(board), _) => out.push(Action::Watch(board)),
+        }
+    }
+
+    fn on_refused(&mut self, asked: Asked<'_>, out: &mut Actions) {
+        let reason = match asked {
+            Asked::Own(_) => "the token names no org: this socket brings what is of its claim \"org\"",
+            Asked::Channel(_) => "the token does not grant this channel of its org: ask for access",
+        };
+        out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
+    }
+
+    fn on_state(&mut self, channel: &Channel, state: &Arc<State>, out: &mut Actions) {
+        self.snapshot = Some(state.encoded(|| text_frame(snapshot(state).as_bytes())));
+        let since = state.head.map_or(Since::Beginning, Since::After);
+        out.push(Action::Subscribe { channel: channel.clone(), start: Start::Since(since) });
+    }
+
+    fn on_board(&mut self, frame: &Bytes, out: &mut Actions) {
+        out.push(Action::Send(frame.clone()));
+    }
+
+    fn on_channel(&mut self, _channel: &Channel, _opening: &Opening, out: &mut Actions) {
+        out.extend(self.snapshot.take().map(Action::Send));
+    }
+
+    fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
+        match entry.item() {
+            Item::Event(event) => {
+                let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
+                out.push(Action::Deliver(frame, entry.clone()));
+            }
+            mark @ (Item::Reset { .. } | Item::Gap { .. }) => {
+                out.extend(control::mark(channel, mark).map(|text| Action::Send(control::frame(&text))));
+            }
+        }
+    }
+
+    fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
+
+    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
+
+    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
+
+    fn on_client(&mut self, text: &str, out: &mut Actions) {
+        if is_ping(text) {
+            return out.push(Action::Send(control::frame(&pong())));
+        }
+        match self.client.hear(text) {
+            Said::Nothing => {}
+            Said::Token(token) => out.push(Action::Authenticate(token)),
+            Said::Nonsense(answer, close) => {
+                out.push(Action::Send(control::frame(&answer)));
+                out.extend(close);
+            }
+        }
+    }
+
+    fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
+        out.push(Action::Send(control::frame(&control::ping(positions))));
+    }
+
+    fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
+}
+
+/// `ping` as a word, as a JSON string, or as a message of this type.
+fn is_ping(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+    }
+
+    matches!(text.trim(), "ping" | r#""ping""#)
+        || serde_json::from_str(text).is_ok_and(|Message { kind }| kind == "ping")
+}
+
+fn pong() -> String {
+    format!(r#"{{"type":"pong","timestamp":"{}"}}"#, timestamp::now())
+}
+
+/// The documents by key, as their producers wrote them, and the id behind which they stand.
+fn snapshot(state: &State) -> String {
+    let mut text = String::from(r#"{"type":"snapshot","data":{"#);
+    for (n, (key, document)) in state.documents.iter().enumerate() {
+        let comma = if n > 0 { "," } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}{}:{document}", json!(key));
+    }
+    let truncated = if state.truncated { r#","truncated":true"# } else { "" };
+    let _ = write!(text, r#"}},"position":{}{truncated}}}"#, json!(state.head));
+    text
+}
+
+#[cfg(test)]
+#[path = "forge_tests.rs"]
+mod tests;

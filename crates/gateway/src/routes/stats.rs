@@ -1,0 +1,30 @@
+//! `GET /ws/stats`: what this replica does, and all together.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+
+use super::{
+    caller::Caller,
+    problem::{Problem, ProblemType},
+};
+use crate::{
+    app::App,
+    stats::{Answer, Scope},
+};
+
+/// The figures of the token's org, or of everybody with the claim `admin`.
+///
+/// # Errors
+/// 403 for a token with neither.
+pub async fn stats(State(app): State<Arc<App>>, Caller(identity): Caller) -> Result<Json<Answer>, Problem> {
+    let scope = match &identity.org {
+        _ if identity.admin => Scope::All,
+        Some(org) => Scope::Org(org),
+        None => {
+            let detail = "figures are an org's: the token names none, nor has it the claim \"admin\"";
+            return Err(Problem::new(ProblemType::Forbidden, detail));
+        }
+    };
+    Ok(Json(app.stats.answer(scope).await?))
+}

@@ -1,0 +1,129 @@
+//! Counting, org by org. What counts keeps its org's figures at hand, so that counting an event looks nothing up.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crewcast_events::{Channel, Namespaces};
+use dashmap::DashMap;
+use parking_lot::Mutex;
+
+use super::{Numbers, org_of};
+
+/// What this replica has counted. An org that was here once stays: the keys to its tokens are the operator's, and so
+/// is the number of orgs.
+pub struct Figures {
+    namespaces: Namespaces,
+    /// `None`: connections of no org.
+    orgs: DashMap<Option<Arc<str>>, Arc<OfOrg>>,
+    received: AtomicU64,
+    rejected: AtomicU64,
+}
+
+/// What was counted for one org.
+#[derive(Debug, Default)]
+pub struct OfOrg {
+    connections: Mutex<BTreeMap<Arc<str>, u64>>,
+    received: AtomicU64,
+    delivered: AtomicU64,
+    missed: AtomicU64,
+}
+
+impl OfOrg {
+    /// Events were written to a connection.
+    pub fn delivered(&self, events: u64) {
+        self.delivered.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// A connection was told that it has missed so many events.
+    pub fn missed(&self, events: u64) {
+        self.missed.fetch_add(events, Ordering::Relaxed);
+    }
+
+    fn numbers(&self) -> Numbers {
+        let connections = self.connections.lock();
+        let mut numbers = Numbers {
+            connections: connections.iter().map(|(endpoint, open)| (endpoint.to_string(), *open)).collect(),
+            ..Numbers::default()
+        };
+        numbers.events.received = self.received.load(Ordering::Relaxed);
+        numbers.events.delivered = self.delivered.load(Ordering::Relaxed);
+        numbers.dropped.missed = self.missed.load(Ordering::Relaxed);
+        numbers
+    }
+}
+
+/// A connection as it is counted; dropping it ends that.
+pub struct Counted {
+    of: Arc<OfOrg>,
+    endpoint: Arc<str>,
+}
+
+impl Counted {
+    /// The figures of the connection's org.
+    pub fn of(&self) -> &Arc<OfOrg> {
+        &self.of
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut connections = self.of.connections.lock();
+        if let Some(open) = connections.get_mut(&self.endpoint) {
+            *open -= 1;
+            if *open == 0 {
+                connections.remove(&self.endpoint);
+            }
+        }
+    }
+}
+
+impl Figures {
+    /// Nothing counted yet; `namespaces` say which channels are an org's.
+    pub fn new(namespaces: Namespaces) -> Arc<Self> {
+        let (received, rejected) = Default::default();
+        Arc::new(Self { namespaces, orgs: DashMap::new(), received, rejected })
+    }
+
+    /// Counts an open connection of somebody of this org.
+    pub fn enter(&self, org: Option<Arc<str>>, endpoint: Arc<str>) -> Counted {
+        let of = self.orgs.entry(org).or_default().clone();
+        *of.connections.lock().entry(endpoint.clone()).or_default() += 1;
+        Counted { of, endpoint }
+    }
+
+    /// Counts an event that arrived.
+    pub fn received(&self, channel: &Channel) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        if let Some(org) = org_of(&self.namespaces, channel) {
+            // A channel is only heard while somebody reads it, and that is somebody of its org.
+            if let Some(of) = self.orgs.get(&Some(Arc::from(org))) {
+                of.received.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Counts a message that is no event.
+    pub fn rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything, and each org's own.
+    pub(super) fn counted(&self) -> (Numbers, BTreeMap<String, Numbers>) {
+        let (mut whole, mut orgs) = (Numbers::default(), BTreeMap::new());
+        for entry in &self.orgs {
+            let numbers = entry.value().numbers();
+            whole.add(&numbers);
+            if let Some(org) = entry.key() {
+                orgs.insert(org.to_string(), numbers);
+            }
+        }
+        whole.events.received = self.received.load(Ordering::Relaxed);
+        whole.dropped.rejected = self.rejected.load(Ordering::Relaxed);
+        (whole, orgs)
+    }
+}

@@ -1,0 +1,220 @@
+//! What this replica does, in figures, for each org: `GET /ws/stats`.
+//!
+//! Every replica tells its figures to the others through the broker, at an interval and with an age, so that whoever is
+//! asked can sum those of all that live. Metrics (`telemetry`) are the operator's and never name an org.
+
+mod figures;
+mod numbers;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use crewcast_events::{Channel, Namespaces, Owner};
+use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::{
+    broker::{BrokerError, Registry},
+    hub::Hub,
+};
+pub use figures::{Counted, Figures, OfOrg};
+pub use numbers::Numbers;
+
+/// How often a replica tells its figures.
+const TELL_EVERY: Duration = Duration::from_secs(5);
+
+/// The figures of this replica, and where those of all are told.
+pub struct Stats {
+    /// What tells this replica from the others.
+    replica: String,
+    began: Instant,
+    figures: Arc<Figures>,
+    hub: Arc<Hub>,
+    namespaces: Namespaces,
+    registry: Arc<dyn Registry>,
+}
+
+/// The figures of one replica.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct OfReplica {
+    whole: Numbers,
+    orgs: BTreeMap<String, Numbers>,
+}
+
+/// What somebody may see of the figures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scope<'a> {
+    /// Everything.
+    All,
+    /// What is an org's.
+    Org(&'a str),
+}
+
+/// The answer to somebody who asks.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    scope: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    org: Option<String>,
+    replica: Named,
+    total: Total,
+}
+
+#[derive(Debug, Serialize)]
+struct Named {
+    id: String,
+    #[serde(flatten)]
+    numbers: Numbers,
+}
+
+#[derive(Debug, Serialize)]
+struct Total {
+    replicas: usize,
+    #[serde(flatten)]
+    numbers: Numbers,
+}
+
+impl OfReplica {
+    fn seen(&self, scope: Scope<'_>) -> Numbers {
+        match scope {
+            Scope::All => self.whole.clone(),
+            Scope::Org(org) => {
+                let uptime_seconds = self.whole.uptime_seconds;
+                Numbers { uptime_seconds, ..self.orgs.get(org).cloned().unwrap_or_default() }
+            }
+        }
+    }
+}
+
+impl Stats {
+    /// Figures of a replica that begins now.
+    pub fn new(figures: Arc<Figures>, hub: Arc<Hub>, namespaces: Namespaces, registry: Arc<dyn Registry>) -> Arc<Self> {
+        let replica = format!("{:08x}", fastrand::u32(..));
+        Arc::new(Self { replica, began: Instant::now(), figures, hub, namespaces, registry })
+    }
+
+    /// This replica's figures as they are now.
+    fn now(&self) -> OfReplica {
+        let (whole, orgs) = self.figures.counted();
+        let mut now = OfReplica { whole, orgs };
+        now.whole.uptime_seconds = self.began.elapsed().as_secs();
+        self.hub.each_room(|channel, room| {
+            now.whole.add_room(&room);
+            if let Some(org) = self.org_of(channel) {
+                now.orgs.entry(org.to_owned()).or_default().add_room(&room);
+            }
+        });
+        now
+    }
+
+    fn org_of<'a>(&self, channel: &'a Channel) -> Option<&'a str> {
+        org_of(&self.namespaces, channel)
+    }
+
+    /// The figures of this replica and of all that live.
+    ///
+    /// # Errors
+    /// What the broker answers.
+    pub async fn answer(&self, scope: Scope<'_>) -> Result<Answer, BrokerError> {
+        let told = self.registry.figures().await?;
+        let mine = self.now().seen(scope);
+        let mut total = Total { replicas: 1, numbers: mine.clone() };
+        for (replica, text) in told {
+            // One of another release may tell something else; it lives all the same.
+            if replica != self.replica {
+                let others: OfReplica = serde_json::from_slice(&text).unwrap_or_default();
+                total.replicas += 1;
+                total.numbers.add(&others.seen(scope));
+            }
+        }
+        let (scope, org) = match scope {
+            Scope::All => ("all", None),
+            Scope::Org(org) => ("org", Some(org.to_owned())),
+        };
+        Ok(Answer { scope, org, replica: Named { id: self.replica.clone(), numbers: mine }, total })
+    }
+
+    /// Tells this replica's figures at an interval, for ever.
+    pub async fn tell(self: Arc<Self>) {
+        let mut ticks = interval(TELL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let text = serde_json::to_vec(&self.now()).unwrap_or_default();
+            // A broker that is away hears it next time.
+            let _ = self.registry.tell_figures(&self.replica, Some(Bytes::from(text))).await;
+        }
+    }
+
+    /// This replica is gone: the others count it no longer.
+    pub async fn leave(&self) {
+        // Where the broker does not hear it, the figures' age ends them.
+        let _ = self.registry.tell_figures(&self.replica, None).await;
+    }
+}
+
+/// The org whose channel it is by its name; those of crews, runs, streams and sessions are nobody's here.
+fn org_of<'a>(namespaces: &Namespaces, channel: &'a Channel) -> Option<&'a str> {
+    let rules = namespaces.of(channel)?;
+    (rules.owner == Some(Owner::Org)).then(|| channel.id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{broker::memory::MemoryBroker, hub::RingLimits};
+
+    fn replica(registry: &Arc<MemoryBroker>) -> (Arc<Figures>, Arc<Stats>) {
+        let namespaces = Namespaces::default();
+        let limits = RingLimits { events: 10, bytes: 1 << 20, total_bytes: 1 << 20 };
+        let figures = Figures::new(namespaces.clone());
+        let stats = Stats::new(figures.clone(), Hub::new(limits).0, namespaces, registry.clone());
+        (figures, stats)
+    }
+
+    async fn told(stats: &Stats) {
+        let text = serde_json::to_vec(&stats.now()).unwrap();
+        stats.registry.tell_figures(&stats.replica, Some(text.into())).await.unwrap();
+    }
+
+    async fn asked(stats: &Stats, scope: Scope<'_>) -> serde_json::Value {
+        serde_json::to_value(stats.answer(scope).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn figures_of_all_that_live_are_summed_and_each_org_sees_its_own() {
+        let registry = Arc::new(MemoryBroker::new(Namespaces::default()));
+        let ((ours, here), (theirs, there)) = (replica(&registry), replica(&registry));
+        let _open = [
+            ours.enter(Some("acme".into()), "/ws/agents".into()),
+            ours.enter(Some("zeta".into()), "/ws/agents".into()),
+            theirs.enter(Some("acme".into()), "/ws/agents".into()),
+            theirs.enter(Some("acme".into()), "/ws".into()),
+            theirs.enter(None, "/sse".into()),
+        ];
+        for (figures, channel) in [(&ours, "hub:acme"), (&theirs, "hub:acme"), (&theirs, "graph:abc")] {
+            figures.received(&channel.parse().unwrap());
+        }
+        told(&there).await;
+        let acme = asked(&here, Scope::Org("acme")).await;
+        assert_eq!((&acme["scope"], &acme["org"]), (&"org".into(), &"acme".into()));
+        assert_eq!(acme["replica"]["connections"], serde_json::json!({ "/ws/agents": 1 }));
+        assert_eq!(acme["total"]["connections"], serde_json::json!({ "/ws": 1, "/ws/agents": 2 }));
+        assert_eq!((&acme["total"]["replicas"], &acme["total"]["events"]["in"]), (&2.into(), &2.into()));
+        let all = asked(&here, Scope::All).await;
+        assert_eq!(all["total"]["connections"], serde_json::json!({ "/sse": 1, "/ws": 1, "/ws/agents": 3 }));
+        assert_eq!((&all["total"]["events"]["in"], &all["replica"]["events"]["in"]), (&3.into(), &1.into()));
+        let nobody = asked(&here, Scope::Org("nobody")).await;
+        assert_eq!(nobody["total"]["connections"], serde_json::json!({}));
+
+        there.leave().await;
+        assert_eq!(asked(&here, Scope::All).await["total"]["replicas"], 1);
+        told(&there).await;
+        tokio::time::sleep(Duration::from_secs(16)).await;
+        assert_eq!(asked(&here, Scope::All).await["total"]["replicas"], 1, "it has died");
+    }
+}
