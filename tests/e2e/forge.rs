@@ -214,6 +214,8 @@ async fn figures_are_there_on_the_memory_broker_and_not_without_redis() {
 struct Client {
     _process: Child,
     lines: Lines<BufReader<ChildStdout>>,
+    /// Said and not asked for yet: its sockets speak in no order.
+    said: Vec<String>,
 }
 
 impl Client {
@@ -227,23 +229,23 @@ impl Client {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut process = command.spawn().expect("run `make test`, which sees to Node and the Python environment");
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        Self { _process: process, lines }
+        Self { _process: process, lines, said: Vec::new() }
     }
 
-    /// Reads on until this is said.
+    /// Waits until this is said, or finds that it has been.
     async fn says(&mut self, expected: &str) {
-        let mut said = Vec::new();
         let reading = async {
-            while let Some(line) = self.lines.next_line().await.unwrap() {
-                if line == expected {
+            loop {
+                if let Some(at) = self.said.iter().position(|line| line == expected) {
+                    self.said.remove(at);
                     return;
                 }
-                said.push(line);
+                let line = self.lines.next_line().await.unwrap().expect("the client goes on");
+                self.said.push(line);
             }
-            panic!("the client has ended");
         };
         let in_time = tokio::time::timeout(PATIENCE, reading).await;
-        assert!(in_time.is_ok(), "{expected:?} was not said, but {said:?}");
+        assert!(in_time.is_ok(), "{expected:?} was not said, but {:?}", self.said);
     }
 }
 
