@@ -12,7 +12,7 @@ use crate::{
     auth::{Auth, AuthSetupError},
     broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
-    connection::{Crowd, Shared},
+    connection::{Clients, Crowd, Shared},
     control::{Controls, Reviews},
     drain::{Drain, Outcome, Signals},
     hub::{Flag, Hub, RingLimits},
@@ -21,7 +21,7 @@ use crate::{
     publishing::Publishing,
     ready::Readiness,
     relay::{LinkState, Relay},
-    replay::History,
+    replay::{Beside, History},
     routes::{self, cors},
     telemetry::{
         Recorder,
@@ -189,6 +189,8 @@ pub(crate) fn assemble(
     let shared = Arc::new(Shared {
         hub: hub.clone(),
         history: History::new(broker.clone(), hub.clone()),
+        beside: Beside::new(broker.clone()),
+        clients: Clients::new(registry.clone()),
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
         connection_limits: connection_limits.clone(),

@@ -165,4 +165,9 @@ impl Registry for FakeRegistry {
         let taken = self.tickets.lock().remove(ticket).map(|(content, _)| content);
         self.answer(taken).await
     }
+
+    async fn announce(&self, _client: &str) -> Result<u64, BrokerError> {
+        self.alive()?;
+        Ok(1)
+    }
 }

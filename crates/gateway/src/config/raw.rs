@@ -128,6 +128,7 @@ pub struct RawMission {
 #[serde(deny_unknown_fields)]
 pub struct RawTracking {
     pub session_ttl: Given<Duration>,
+    pub strict_client_id: Given<bool>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -247,7 +248,10 @@ impl Default for Raw {
             limits: limits.into(),
             auth: auth.into(),
             mission: RawMission { offline_after: mission.offline_after.map(Given) },
-            tracking: RawTracking { session_ttl: Given(tracking.session_ttl) },
+            tracking: RawTracking {
+                session_ttl: Given(tracking.session_ttl),
+                strict_client_id: Given(tracking.strict_client_id),
+            },
             ready: RawReady { window: Given(ready.window) },
             drain: RawDrain { grace: Given(drain.grace), spread: Given(drain.spread) },
             otel: RawOtel { endpoint: otel.endpoint.map(Given) },

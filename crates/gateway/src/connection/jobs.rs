@@ -12,22 +12,50 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::{Shared, Who, subscriptions::Turn};
 use crate::{
-    auth::{AuthError, Identity},
+    auth::{Auth, AuthError, Identity},
     broker::BrokerError,
     dialect::NotPublished,
-    replay::{LogPage, Stretch},
+    replay::{ChannelState, Last, LogPage, Stretch},
 };
 
 /// How long a job that the broker did not serve waits for its next try.
 const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) enum Done {
-    Page { turn: Turn, page: Option<Arc<LogPage>> },
-    Fetched { channel: Channel, offset: u64, page: Arc<LogPage> },
-    Granted { key: u32, channel: Channel, result: Result<bool, BrokerError> },
-    Listed { namespace: &'static str, result: Result<Vec<Channel>, BrokerError> },
+    Page {
+        turn: Turn,
+        page: Option<Arc<LogPage>>,
+    },
+    Fetched {
+        channel: Channel,
+        offset: u64,
+        page: Arc<LogPage>,
+    },
+    /// `None`: not granted.
+    State {
+        channel: Channel,
+        state: Option<Arc<ChannelState>>,
+    },
+    /// `None`: not granted.
+    Last {
+        channel: Channel,
+        last: Option<Arc<Last>>,
+    },
+    Announced(u64),
+    Granted {
+        key: u32,
+        channel: Channel,
+        result: Result<bool, BrokerError>,
+    },
+    Listed {
+        namespace: &'static str,
+        result: Result<Vec<Channel>, BrokerError>,
+    },
     Refreshed(Result<Box<Identity>, AuthError>),
-    Published { reference: u64, published: Result<Option<EventId>, NotPublished> },
+    Published {
+        reference: u64,
+        published: Result<Option<EventId>, NotPublished>,
+    },
 }
 
 /// A question to the auth side.
@@ -109,13 +137,39 @@ impl Jobs {
         let (auth, who) = (shared.auth.clone(), who.clone());
         self.push(async move {
             asked.wait().await;
-            let result = match who {
-                Who::Known(identity) => auth.may_read(&identity, &asked.what).await,
-                Who::Anybody => Ok(true),
-                Who::Stranger => Ok(false),
-            };
+            let result = may_read(&auth, &who, &asked.what).await;
             Done::Granted { key: asked.key, channel: asked.what, result }
         });
+    }
+
+    /// Reads a channel's state for somebody who may read the channel.
+    pub(super) fn read_state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, within: Option<Duration>) {
+        let (shared, who) = (shared.clone(), who.clone());
+        self.push(async move {
+            let state = match retrying(|| may_read(&shared.auth, &who, &channel)).await {
+                true => Some(retrying(|| shared.beside.state(channel.clone(), within)).await),
+                false => None,
+            };
+            Done::State { channel, state }
+        });
+    }
+
+    /// Reads a channel's last events of a type for somebody who may read the channel.
+    pub(super) fn read_last(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, kind: &'static str) {
+        let (shared, who) = (shared.clone(), who.clone());
+        self.push(async move {
+            let last = match retrying(|| may_read(&shared.auth, &who, &channel)).await {
+                true => Some(retrying(|| shared.beside.last(channel.clone(), kind)).await),
+                false => None,
+            };
+            Done::Last { channel, last }
+        });
+    }
+
+    /// Tells all replicas that a client's newest socket is this one.
+    pub(super) fn announce(&mut self, shared: &Shared, client: Arc<str>) {
+        let clients = shared.clients.clone();
+        self.push(async move { Done::Announced(retrying(|| clients.announce(&client)).await) });
     }
 
     /// Lists the channels of a namespace that somebody may read.
@@ -167,7 +221,15 @@ impl Jobs {
     }
 }
 
-/// Tries until the log can be read: the socket waits for the broker as long as its patience lasts.
+async fn may_read(auth: &Auth, who: &Who, channel: &Channel) -> Result<bool, BrokerError> {
+    match who {
+        Who::Known(identity) => auth.may_read(identity, channel).await,
+        Who::Anybody => Ok(true),
+        Who::Stranger => Ok(false),
+    }
+}
+
+/// Tries until the broker answers: the socket waits for the broker as long as its patience lasts.
 async fn retrying<T, F: Future<Output = Result<T, BrokerError>>>(read: impl Fn() -> F) -> T {
     loop {
         match read().await {

@@ -5,6 +5,7 @@
 //! else in a socket's life does I/O.
 
 mod cause;
+mod clients;
 mod crowd;
 mod deadlines;
 mod delivered;
@@ -33,7 +34,7 @@ use crate::{
     limits::{Bucket, ConnectionLimits, Rate},
     publishing::Publishing,
     relay::LinkState,
-    replay::{History, Start},
+    replay::{Beside, History, Start},
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
         close::CloseCode,
@@ -43,6 +44,8 @@ use crate::{
     },
 };
 use cause::Cause;
+use clients::ClientPlace;
+pub use clients::Clients;
 pub use crowd::{Crowd, Place};
 use deadlines::Deadlines;
 use jobs::{Asked, Done, Jobs};
@@ -63,6 +66,10 @@ pub struct Shared {
     pub hub: Arc<Hub>,
     /// The log.
     pub history: Arc<History>,
+    /// What stands beside the channels' events.
+    pub beside: Arc<Beside>,
+    /// Sockets that replace each other.
+    pub clients: Arc<Clients>,
     /// Who may read what.
     pub auth: Arc<Auth>,
     /// What clients publish.
@@ -108,6 +115,8 @@ struct Connection {
     seat: Seat,
     /// In the crowd, while it is open.
     place: Option<Place>,
+    /// Among the sockets of its client, where it is the one of a client.
+    client: Option<ClientPlace>,
     actions: Actions,
     told_link_down: bool,
     peer_is_gone: bool,
@@ -141,7 +150,7 @@ async fn live(mut connection: Box<Connection>) {
         connection.handle(cause);
     }
 
-    connection.place = None;
+    (connection.place, connection.client) = (None, None);
     connection.last_words();
     if connection.ends_well() {
         connection.flush_rest().await;
@@ -164,6 +173,7 @@ impl Connection {
             peer_is_gone: false,
             end: None,
             place: None,
+            client: None,
             shared,
             who,
             dialect,
@@ -235,6 +245,9 @@ impl Connection {
         if self.wake.take(Flag::Grants) {
             self.review_grants();
         }
+        if self.wake.take(Flag::Replaced) {
+            return self.close(CloseCode::Replaced, CloseCode::Replaced.reason());
+        }
         if self.wake.take(Flag::Link) {
             self.look_at_link();
         }
@@ -280,6 +293,11 @@ impl Connection {
                 let event = entry.and_then(|entry| entry.event()).cloned();
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
+            Done::State { channel, state } => {
+                self.dialect.on_state(&channel, state.as_deref(), &mut self.actions);
+            }
+            Done::Last { channel, last } => self.dialect.on_last(&channel, last.as_deref(), &mut self.actions),
+            Done::Announced(number) => self.client.iter().for_each(|place| place.numbered(number)),
             Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
@@ -403,6 +421,15 @@ impl Connection {
             Action::ReadOn => self.subscriptions.read_on(),
             Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
             Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
+            Action::ReadState { channel, within } => {
+                self.jobs.read_state(&self.shared, &self.who, channel, within);
+            }
+            Action::ReadLast { channel, kind } => self.jobs.read_last(&self.shared, &self.who, channel, kind),
+            Action::Replace { client } => {
+                let place = self.shared.clients.enter(&client, self.who.identity(), self.wake.clone());
+                self.jobs.announce(&self.shared, place.client());
+                self.client = Some(place);
+            }
             Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
             Action::Publish { channel, event, reference } => {
                 self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);

@@ -248,7 +248,13 @@ impl Stream {
                 self.jobs.ask(&self.shared, &self.who, Asked::again(key, channel));
             }
             // An event stream never asks for these.
-            Done::Fetched { .. } | Done::Listed { .. } | Done::Refreshed(_) | Done::Published { .. } => {}
+            Done::Fetched { .. }
+            | Done::State { .. }
+            | Done::Last { .. }
+            | Done::Announced(_)
+            | Done::Listed { .. }
+            | Done::Refreshed(_)
+            | Done::Published { .. } => {}
         }
     }
 
@@ -305,6 +311,9 @@ impl Stream {
                 | Action::ReadOn
                 | Action::UnsubscribeAll { .. }
                 | Action::Fetch { .. }
+                | Action::ReadState { .. }
+                | Action::ReadLast { .. }
+                | Action::Replace { .. }
                 | Action::Authenticate(_)
                 | Action::Publish { .. } => {}
             }

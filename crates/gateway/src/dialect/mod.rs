@@ -11,6 +11,7 @@ pub mod hub;
 pub mod listener;
 pub mod sse;
 pub mod stream;
+pub mod tracking;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 use crate::{
     auth::{AuthError, Identity},
     hub::Entry,
-    replay::{Opening, Start},
+    replay::{ChannelState, Last, Opening, Start},
     transport::close::CloseCode,
 };
 
@@ -82,6 +83,26 @@ pub enum Action {
         channel: Channel,
         /// Which entry.
         offset: u64,
+    },
+    /// Read a channel's state: answered with `on_state`. Sockets that ask at the same moment share one read, which began
+    /// after each of them asked.
+    ReadState {
+        /// Whose.
+        channel: Channel,
+        /// Only documents beside a lease of the same name that was renewed so recently.
+        within: Option<Duration>,
+    },
+    /// Read the last events of a type that a channel's log holds: answered with `on_last`. Shared likewise.
+    ReadLast {
+        /// Whose.
+        channel: Channel,
+        /// Which type.
+        kind: &'static str,
+    },
+    /// This socket is the one of a client of the user's: older ones, on whichever replica, are closed with 4409.
+    Replace {
+        /// The id that the client gave itself.
+        client: String,
     },
     /// Take a token, the first or a fresh one: answered with `on_identity`, or with `on_bad_token` when it was the
     /// first. A fresh one that is refused closes the socket.
@@ -196,6 +217,12 @@ pub trait Dialect: Send {
 
     /// The answer to [`Action::Fetch`].
     fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
+
+    /// The answer to [`Action::ReadState`]; `None`: the token does not grant the channel.
+    fn on_state(&mut self, _channel: &Channel, _state: Option<&ChannelState>, _out: &mut Actions) {}
+
+    /// The answer to [`Action::ReadLast`]; `None`: the token does not grant the channel.
+    fn on_last(&mut self, _channel: &Channel, _last: Option<&Last>, _out: &mut Actions) {}
 
     /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);

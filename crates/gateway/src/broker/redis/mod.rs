@@ -243,4 +243,8 @@ impl Registry for RedisBroker {
     async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
         self.registry.take_ticket(ticket).await
     }
+
+    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
+        self.registry.announce(client).await
+    }
 }
