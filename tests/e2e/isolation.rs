@@ -1,6 +1,7 @@
 //! An org never sees another org's events: on every endpoint, in both directions.
 
 mod stream;
+mod tracking;
 
 use std::time::Instant;
 

@@ -119,7 +119,10 @@ impl Replay {
                 Ok(got) => self.names.compare(text, &got)?,
                 Err(Ended(code, reason)) => return Err(format!("close {code} {reason}")),
             },
-            Step::Publish { channel, event, live } => self.publish(channel, event, *live).await?,
+            Step::Publish { channel, event, live, state } => {
+                let state = state.as_ref().map(|(key, value)| format!(r#","state":{{"key":"{key}","value":{value}}}"#));
+                self.publish(channel, event, *live, &state.unwrap_or_default()).await?;
+            }
             Step::Quiet => {
                 if !self.socket().is_quiet().await {
                     return Err("something came".to_owned());
@@ -148,10 +151,10 @@ impl Replay {
         self.post("/api/v1/directory", &owner, body).await
     }
 
-    async fn publish(&self, channel: &str, event: &str, live: bool) -> Result<(), String> {
+    async fn publish(&self, channel: &str, event: &str, live: bool, state: &str) -> Result<(), String> {
         // Of no org: what is published makes nobody the owner of an id.
         let publisher = token(json!({ "org": null, "publish": [channel] }));
-        let body = format!(r#"{{"channel":"{channel}","live":{live},"event":{event}}}"#);
+        let body = format!(r#"{{"channel":"{channel}","live":{live},"event":{event}{state}}}"#);
         let request = gateway::client().post(self.gateway.url("/api/v1/publish")).bearer_auth(publisher);
         let answer = request.header("content-type", "application/json").body(body).send().await;
         told(answer.map_err(|error| error.to_string())?).await

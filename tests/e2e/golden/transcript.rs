@@ -18,13 +18,27 @@ pub struct Line {
 
 pub enum Step {
     Token(Value),
-    Register { kind: String, id: String, org: String, crew: Option<String> },
+    Register {
+        kind: String,
+        id: String,
+        org: String,
+        crew: Option<String>,
+    },
     Get(String),
     Send(String),
     Receive(String),
-    Publish { channel: String, event: String, live: bool },
+    /// `state`: a document's key, and the document.
+    Publish {
+        channel: String,
+        event: String,
+        live: bool,
+        state: Option<(String, String)>,
+    },
     Quiet,
-    Close { code: u16, reason: String },
+    Close {
+        code: u16,
+        reason: String,
+    },
 }
 
 impl Transcript {
@@ -61,9 +75,15 @@ impl Step {
             "GET" => Step::Get(text),
             ">" => Step::Send(text),
             "<" => Step::Receive(text),
+            "state" => {
+                let mut words = rest.splitn(4, ' ').map(str::to_owned);
+                let (channel, key, document) = (words.next()?, words.next()?, words.next()?);
+                Step::Publish { channel, event: words.next()?, live: false, state: Some((key, document)) }
+            }
             "publish" | "live" => {
                 let (channel, event) = rest.split_once(' ')?;
-                Step::Publish { channel: channel.to_owned(), event: event.to_owned(), live: word == "live" }
+                let (channel, event) = (channel.to_owned(), event.to_owned());
+                Step::Publish { channel, event, live: word == "live", state: None }
             }
             "quiet" => Step::Quiet,
             "close" => {

@@ -99,10 +99,11 @@ async fn stretch(
         let limit = usize::try_from(end - at).unwrap_or(usize::MAX);
         let page = LogPage::new(broker.history(channel, at, limit).await?, at);
         is_first |= page.first.is_none_or(|first| first.offset() > begin);
-        let ids = page.entries.iter().filter_map(|entry| entry.id().map(|id| id.offset()));
-        let Some(last) = ids.max() else { break };
-        entries.extend(page.entries);
-        at = last;
+        let Some(last) = page.entries.iter().filter_map(|entry| entry.id()).next_back() else { break };
+        // Where the log begins later than was asked for, the page gets beyond the end.
+        let is_of_stretch = |entry: &Arc<Entry>| entry.id().is_some_and(|id| id.offset() <= end);
+        entries.extend(page.entries.into_iter().filter(is_of_stretch));
+        at = last.offset();
     }
     Ok((entries, is_first))
 }

@@ -26,7 +26,7 @@ repeat
     local left = oldest and renewed(key) - oldest
     if not seen[key] and (not left or left > 0) then
       seen[key] = true
-      first_end = left and math.min(first_end or left, left)
+      if left then first_end = math.min(first_end or left, left) end
       used = used + #key + #document
       if #documents > 0 and (#documents >= 2 * most or used > bytes) then
         return { head, 1, documents, first_end }

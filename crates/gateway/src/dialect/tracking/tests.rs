@@ -36,13 +36,15 @@ fn state(documents: &[(&str, &str)], first_end: Option<Duration>) -> ChannelStat
 fn text(frame: &Bytes) -> String {
     let text = String::from_utf8(payload_of(frame).to_vec()).unwrap();
     let message: Value = serde_json::from_str(&text).expect("frames are JSON");
-    match message["timestamp"].as_f64() {
-        Some(seconds) => {
-            assert!(seconds > 1e9, "{text}");
-            text.replace(&format!(r#""timestamp":{}"#, message["timestamp"]), r#""timestamp":T"#)
-        }
-        None => text,
-    }
+    let Some(seconds) = message["timestamp"].as_f64() else { return text };
+    assert!(seconds > 1e9, "{text}");
+    // The gateway's own is the last in `text`, or the first; those of producers are texts.
+    let (before, after) = text
+        .match_indices(r#""timestamp":"#)
+        .map(|(at, key)| text.split_at(at + key.len()))
+        .find(|(_, after)| after.starts_with(|c: char| c.is_ascii_digit()))
+        .unwrap();
+    format!("{before}T{}", after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.'))
 }
 
 /// A socket with its clock.
@@ -113,7 +115,7 @@ impl Bench {
     /// Lets time go by, and wakes the socket whenever it wanted.
     async fn waits(&mut self, time: Duration) -> Vec<String> {
         let until = Instant::now() + time;
-        let mut said = Vec::new();
+        let mut said = self.said();
         while let Some(at) = self.wake.take_if(|at| *at <= until) {
             advance(at.duration_since(Instant::now())).await;
             self.socket.on_timer(Instant::now(), &mut self.out);
