@@ -14,14 +14,18 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child as Process, ChildStdout, Command as AsyncCommand},
+    sync::watch,
 };
 
-use crate::support::{
-    PATIENCE, eventually,
-    gateway::{self, Gateway},
-    redis::RedisServer,
-    socket::{Socket, connect},
-    token::token,
+use crate::{
+    storm::commandstat,
+    support::{
+        PATIENCE, eventually,
+        gateway::{self, Gateway},
+        redis::RedisServer,
+        socket::{Socket, connect},
+        token::token,
+    },
 };
 
 const URL: &str = "TRACKING_TEST_URL";
@@ -141,12 +145,14 @@ async fn a_log_is_streamed_without_a_hole_or_a_repeat_wherever_one_begins() {
     let replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
     let publisher = publisher(&redis).await;
     let session = publisher.session("s1").open("q");
+    let said = watch::Sender::new(0);
     let readers: Vec<_> = (0..8)
         .map(|n| {
             let url = replicas[n % 2].ws(&format!("/ws/agent-tracking/client_{n}"));
+            let mut lines = said.subscribe();
             tokio::spawn(async move {
                 let mut socket = connect(&url, Some(&token(json!({ "sessions": ["s1"] })))).await;
-                tokio::time::sleep(Duration::from_millis(30 * n as u64)).await;
+                lines.wait_for(|lines| *lines >= n * LINES / 8).await.unwrap();
                 socket.send(&ask("start_log_streaming", "s1")).await;
                 let (mut seen, mut phase) = (Vec::new(), Value::Null);
                 while seen.len() < LINES || phase != "over" {
@@ -164,7 +170,10 @@ async fn a_log_is_streamed_without_a_hole_or_a_repeat_wherever_one_begins() {
         .collect();
     for n in 0..LINES {
         session.log(LogLevel::Info, "a", &n.to_string(), None);
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        said.send_replace(n);
+        if n % 5 == 0 {
+            sent(&publisher).await;
+        }
     }
     session.update(|state| state.current_phase = "over".to_owned());
     for reader in readers {
@@ -238,6 +247,30 @@ async fn a_newer_socket_of_the_same_client_replaces_the_older_on_whichever_repli
         open
     };
     eventually("one is left", || async { open().await == 4.0 }).await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_list_is_read_once_for_all_sockets() {
+    const SOCKETS: usize = 100;
+    let redis = RedisServer::start();
+    let gateway = gateway::on(&redis, &[]).await;
+    let publisher = publisher(&redis).await;
+    let mut sockets = Vec::new();
+    for n in 0..SOCKETS {
+        sockets.push(open(&gateway, &format!("client_{n}")).await);
+        lists(&mut sockets[n], &[]).await;
+    }
+    // Each read of a channel's state scans its documents once.
+    let before = commandstat(&redis, "hscan", "calls");
+    assert!(before >= 1, "what is counted is there");
+    let session = publisher.session("s1").open("q");
+    for socket in &mut sockets {
+        lists(socket, &[("s1", "running")]).await;
+    }
+    let reads = commandstat(&redis, "hscan", "calls") - before;
+    println!("{reads} reads for {SOCKETS} sockets");
+    assert!((1..=10).contains(&reads), "{reads}");
+    session.end("completed");
 }
 
 #[tokio::test]

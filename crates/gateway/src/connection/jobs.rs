@@ -1,8 +1,9 @@
 //! What a connection has asked for and waits to be told: pages of the log, grants, fresh tokens.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -88,6 +89,8 @@ pub(super) struct Jobs {
     under_way: Option<Box<FuturesUnordered<BoxFuture<'static, Done>>>>,
     /// Tokens and events of the client's that are under way.
     of_client: u32,
+    /// What is to be read besides events. One read at a time, the next one not begun: answers may be large.
+    reads: VecDeque<BoxFuture<'static, Done>>,
 }
 
 impl Jobs {
@@ -108,6 +111,17 @@ impl Jobs {
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// The next thing read. Only to be asked for while the socket has room.
+    pub(super) fn poll_reads(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        let Some(first) = self.reads.front_mut() else { return Poll::Pending };
+        let done = ready!(first.as_mut().poll(cx));
+        self.reads.pop_front();
+        if self.reads.is_empty() {
+            self.reads = VecDeque::new();
+        }
+        Poll::Ready(done)
     }
 
     /// Whether the client's next message waits: what it asks for behind a token is judged by that token, and what it
@@ -145,25 +159,25 @@ impl Jobs {
     /// Reads a channel's state for somebody who may read the channel.
     pub(super) fn read_state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, within: Option<Duration>) {
         let (shared, who) = (shared.clone(), who.clone());
-        self.push(async move {
+        self.reads.push_back(Box::pin(async move {
             let state = match retrying(|| may_read(&shared.auth, &who, &channel)).await {
                 true => Some(retrying(|| shared.beside.state(channel.clone(), within)).await),
                 false => None,
             };
             Done::State { channel, state }
-        });
+        }));
     }
 
     /// Reads a channel's last events of a type for somebody who may read the channel.
     pub(super) fn read_last(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, kind: &'static str) {
         let (shared, who) = (shared.clone(), who.clone());
-        self.push(async move {
+        self.reads.push_back(Box::pin(async move {
             let last = match retrying(|| may_read(&shared.auth, &who, &channel)).await {
                 true => Some(retrying(|| shared.beside.last(channel.clone(), kind)).await),
                 false => None,
             };
             Done::Last { channel, last }
-        });
+        }));
     }
 
     /// Tells all replicas that a client's newest socket is this one.

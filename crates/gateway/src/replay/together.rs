@@ -1,21 +1,28 @@
 //! One read for all who ask at the same moment.
 
-use std::{collections::HashMap, hash::Hash, sync::Arc};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared},
 };
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 
 use crate::broker::BrokerError;
+
+/// Reads of one key begin at most so often: sockets that hear the same event ask one after another, and a read takes less
+/// time than all of them do.
+const PACE: Duration = Duration::from_millis(50);
 
 type Answer<V> = Result<Arc<V>, BrokerError>;
 type Waiting<V> = Shared<oneshot::Receiver<Answer<V>>>;
 
 /// Reads that are shared. Nobody is given one that began before he asked: who asks because of an event gets what
-/// includes it. So of one key at most one read is under way and one is to follow it.
+/// includes it. So of one key at most one read is under way and one is to follow it, after a pause.
 pub(super) struct Together<K, V> {
     under_way: Mutex<HashMap<K, Option<Following<V>>>>,
     read: Box<dyn Fn(K) -> BoxFuture<'static, Answer<V>> + Send + Sync>,
@@ -61,8 +68,10 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Together<K
     async fn serve(self: Arc<Self>, key: K, first: oneshot::Sender<Answer<V>>) {
         let mut next = Some(first);
         while let Some(answer) = next {
+            let follow_at = Instant::now() + PACE;
             let read = (self.read)(key.clone()).await;
             let _ = answer.send(read);
+            sleep_until(follow_at).await;
             let mut under_way = self.under_way.lock();
             next = under_way.get_mut(&key).and_then(Option::take).map(|following| following.answer);
             if next.is_none() {
