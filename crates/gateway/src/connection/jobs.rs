@@ -160,10 +160,8 @@ impl Jobs {
     pub(super) fn read_state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, within: Option<Duration>) {
         let (shared, who) = (shared.clone(), who.clone());
         self.reads.push_back(Box::pin(async move {
-            let state = match retrying(|| may_read(&shared.auth, &who, &channel)).await {
-                true => Some(retrying(|| shared.beside.state(channel.clone(), within)).await),
-                false => None,
-            };
+            let read = || shared.beside.state(channel.clone(), within);
+            let state = if_granted(&shared.auth, &who, &channel, read).await;
             Done::State { channel, state }
         }));
     }
@@ -172,10 +170,8 @@ impl Jobs {
     pub(super) fn read_last(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, kind: &'static str) {
         let (shared, who) = (shared.clone(), who.clone());
         self.reads.push_back(Box::pin(async move {
-            let last = match retrying(|| may_read(&shared.auth, &who, &channel)).await {
-                true => Some(retrying(|| shared.beside.last(channel.clone(), kind)).await),
-                false => None,
-            };
+            let read = || shared.beside.last(channel.clone(), kind);
+            let last = if_granted(&shared.auth, &who, &channel, read).await;
             Done::Last { channel, last }
         }));
     }
@@ -241,6 +237,20 @@ async fn may_read(auth: &Auth, who: &Who, channel: &Channel) -> Result<bool, Bro
         Who::Anybody => Ok(true),
         Who::Stranger => Ok(false),
     }
+}
+
+/// What is read of a channel, for somebody who may read it before, so that nothing is read for anybody else, and behind:
+/// the channel may have come to be another org's meanwhile, and what was read, written by that.
+async fn if_granted<T, F>(auth: &Auth, who: &Who, channel: &Channel, read: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, BrokerError>>,
+{
+    let granted = || may_read(auth, who, channel);
+    if !retrying(granted).await {
+        return None;
+    }
+    let answer = retrying(read).await;
+    retrying(granted).await.then_some(answer)
 }
 
 /// Tries until the broker answers: the socket waits for the broker as long as its patience lasts.

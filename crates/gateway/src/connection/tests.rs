@@ -8,8 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use crewcast_events::{Body, Channel, timestamp};
-use crewcast_publisher::{Append, Entry, Once, Transport};
+use crewcast_events::{Body, Channel, Kind, timestamp};
+use crewcast_publisher::{Append, Claim, Entry, Once, Transport};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -291,6 +291,24 @@ async fn what_a_client_asks_for_is_read_one_by_one_as_it_takes_it() {
     for n in 0..20 {
         assert_eq!(client.text().await.1["logs"][0]["n"], n);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_a_session_that_moved_meanwhile_is_not_told() {
+    let bench = Bench::new().await;
+    bench.publish("session:s1", &json!({ "type": "session_log", "message": "of acme" })).await;
+    let mut client = bench.tracking();
+    assert_eq!(client.text().await.1["type"], "active_sessions");
+    let ask = json!({ "type": "get_session_logs", "session_id": "s1" });
+    client.say(&ask).await;
+    assert_eq!(client.text().await.1["logs"][0]["message"], "of acme");
+    let held = bench.broker.answers.write().await;
+    client.say(&ask).await;
+    tokio::time::sleep(seconds(1)).await;
+    let claim = Claim { kind: Kind::Session, id: "s1".to_owned(), org: "zeta".to_owned(), crew: None };
+    bench.parts.app.auth.on_control(&Control::Directory { claim, from: None, removed: false });
+    drop(held);
+    assert_eq!(client.text().await.1["code"], "unknown_session");
 }
 
 #[tokio::test(start_paused = true)]
