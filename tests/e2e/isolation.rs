@@ -2,6 +2,7 @@
 
 mod forge;
 mod stream;
+mod tracking;
 
 use std::time::Instant;
 

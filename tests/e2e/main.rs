@@ -40,3 +40,4 @@ mod support;
 mod too_many;
 mod topologies;
 mod traces;
+mod tracking;

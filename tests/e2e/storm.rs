@@ -68,7 +68,7 @@ async fn append(transport: &RedisTransport, channel: Channel, events: usize) -> 
 }
 
 /// What Redis tells of one command: `calls` or another field.
-fn commandstat(redis: &RedisServer, command: &str, field: &str) -> usize {
+pub(crate) fn commandstat(redis: &RedisServer, command: &str, field: &str) -> usize {
     let stats: String = redis.run(&[b"INFO", b"commandstats"]);
     let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(':'));
     let mut fields = line.unwrap_or_default().split(',');

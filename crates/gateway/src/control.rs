@@ -1,4 +1,4 @@
-//! What every replica is told: revocations and changes of the directory, and whom they concern.
+//! What every replica is told: revocations, changes of the directory, clients that come, and whom they concern.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -72,6 +72,7 @@ impl ControlSink for Controls {
                     self.reviews.ask(std::iter::once(&claim.org).chain(from));
                 }
             }
+            Control::Client { client, number } => self.app.shared.clients.announced(client, *number),
             Control::Revoked(_) => {
                 let crowd = self.app.shared.crowd.clone();
                 self.app.sockets.spawn(async move { crowd.raise(Flag::Grants, |_| true).await });

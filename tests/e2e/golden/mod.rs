@@ -122,12 +122,9 @@ impl Replay {
                 Err(Ended(code, reason)) => return Err(format!("close {code} {reason}")),
             },
             Step::Until(text) => self.read_until(text).await?,
-            Step::Publish { channel, event, live } => {
-                self.publish(channel, &format!(r#""live":{live},"event":{event}"#)).await?;
-            }
-            Step::State { channel, key, document, event } => {
-                let state = format!(r#""state":{{"key":"{key}","value":{document}}}"#);
-                self.publish(channel, &format!(r#"{state},"event":{event}"#)).await?;
+            Step::Publish { channel, event, live, state } => {
+                let state = state.as_ref().map(|(key, value)| format!(r#","state":{{"key":"{key}","value":{value}}}"#));
+                self.publish(channel, event, *live, &state.unwrap_or_default()).await?;
             }
             Step::Quiet => {
                 if !self.socket().is_quiet().await {
@@ -171,10 +168,10 @@ impl Replay {
         }
     }
 
-    async fn publish(&self, channel: &str, what: &str) -> Result<(), String> {
+    async fn publish(&self, channel: &str, event: &str, live: bool, state: &str) -> Result<(), String> {
         // Of no org: what is published makes nobody the owner of an id.
         let publisher = token(json!({ "org": null, "publish": [channel] }));
-        let body = format!(r#"{{"channel":"{channel}",{what}}}"#);
+        let body = format!(r#"{{"channel":"{channel}","live":{live},"event":{event}{state}}}"#);
         let request = gateway::client().post(self.gateway.url("/api/v1/publish")).bearer_auth(publisher);
         let answer = request.header("content-type", "application/json").body(body).send().await;
         told(answer.map_err(|error| error.to_string())?).await

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Default)]
 pub struct Names(BTreeMap<String, String>);
 
-const KINDS: [&str; 5] = ["id", "offset", "number", "timestamp", "string"];
+const KINDS: [&str; 6] = ["id", "offset", "number", "timestamp", "seconds", "string"];
 
 /// A piece of an expected line.
 enum Piece<'a> {
@@ -82,6 +82,10 @@ fn length(kind: &str, text: &str) -> usize {
             let end = while_true(text, |c| c.is_ascii_digit() || "TZ:.+-".contains(c));
             if crewcast_events::timestamp::parse(&text[..end]).is_some() { end } else { 0 }
         }
+        "seconds" => {
+            let fraction = text[digits..].strip_prefix('.').map_or(0, |rest| while_true(rest, |c| c.is_ascii_digit()));
+            if digits > 0 && fraction == 3 { digits + 1 + fraction } else { 0 }
+        }
         "string" => while_true(text, |c| c != '"'),
         _ => digits,
     }
@@ -99,6 +103,10 @@ fn expected_text_is_compared_as_it_stands_but_for_its_placeholders() {
     assert!(names.compare(pattern, &message.replace("42-", "43-")).is_err(), "a name stands for one thing");
     for bad in ["", "42", "42-8f3a", "-8f3a01b2c3d4", "42-8f3a01b2c3d4e", "42-8F3A01B2C3D4"] {
         assert!(names.compare("<id>", bad).is_err(), "{bad}");
+    }
+    assert!(names.compare("<seconds>,", "1772366402.250,").is_ok());
+    for bad in ["1772366402", "1772366402.25", ".250", "1772366402.2501"] {
+        assert!(names.compare("<seconds>", bad).is_err(), "{bad}");
     }
     assert!(names.compare("<timestamp>", "yesterday").is_err() && names.compare("<offset>", "x").is_err());
 }

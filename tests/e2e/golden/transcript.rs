@@ -18,15 +18,28 @@ pub struct Line {
 
 pub enum Step {
     Token(Value),
-    Register { kind: String, id: String, org: String, crew: Option<String> },
+    Register {
+        kind: String,
+        id: String,
+        org: String,
+        crew: Option<String>,
+    },
     Get(String),
     Send(String),
     Receive(String),
     Until(String),
-    Publish { channel: String, event: String, live: bool },
-    State { channel: String, key: String, document: String, event: String },
+    /// `state`: a document's key, and the document.
+    Publish {
+        channel: String,
+        event: String,
+        live: bool,
+        state: Option<(String, String)>,
+    },
     Quiet,
-    Close { code: u16, reason: String },
+    Close {
+        code: u16,
+        reason: String,
+    },
 }
 
 impl Transcript {
@@ -66,14 +79,20 @@ impl Step {
             "until" => Step::Until(text),
             "publish" | "live" => {
                 let (channel, event) = rest.split_once(' ')?;
-                Step::Publish { channel: channel.to_owned(), event: event.to_owned(), live: word == "live" }
+                let (channel, event) = (channel.to_owned(), event.to_owned());
+                Step::Publish { channel, event, live: word == "live", state: None }
             }
             "state" => {
                 let (channel, rest) = rest.split_once(' ')?;
                 let (key, rest) = rest.split_once(' ')?;
                 let mut values = serde_json::Deserializer::from_str(rest).into_iter::<&RawValue>();
                 let (document, event) = (values.next()?.ok()?.get().to_owned(), values.next()?.ok()?.get().to_owned());
-                Step::State { channel: channel.to_owned(), key: key.to_owned(), document, event }
+                Step::Publish {
+                    channel: channel.to_owned(),
+                    event,
+                    live: false,
+                    state: Some((key.to_owned(), document)),
+                }
             }
             "quiet" => Step::Quiet,
             "close" => {

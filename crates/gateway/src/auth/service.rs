@@ -260,6 +260,7 @@ impl Auth {
                 }
             }
             Control::Directory { claim, from, removed } => self.directory.told(claim, from.as_deref(), *removed),
+            Control::Client { .. } => {}
         }
     }
 

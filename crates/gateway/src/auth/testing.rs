@@ -173,4 +173,9 @@ impl Registry for FakeRegistry {
     async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
         self.answer(Vec::new()).await
     }
+
+    async fn announce(&self, _client: &str) -> Result<u64, BrokerError> {
+        self.alive()?;
+        Ok(1)
+    }
 }

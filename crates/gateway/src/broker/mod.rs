@@ -208,6 +208,10 @@ pub trait Registry: Send + Sync + 'static {
 
     /// The figures of every replica that has told some, and is not older than that.
     async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError>;
+
+    /// Tells every replica through the control channel that a client has come, with a number that is higher than
+    /// those of all who came before, and answers that number.
+    async fn announce(&self, client: &str) -> Result<u64, BrokerError>;
 }
 
 /// A message on the control channel.
@@ -226,6 +230,13 @@ pub enum Control {
         /// Whether the entry is gone.
         #[serde(default)]
         removed: bool,
+    },
+    /// A client has opened a socket: older ones of the same client are to be closed.
+    Client {
+        /// Which.
+        client: String,
+        /// Higher than those of all who came before.
+        number: u64,
     },
 }
 

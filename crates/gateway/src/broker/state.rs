@@ -21,6 +21,8 @@ pub struct ChannelState {
     pub documents: Vec<(String, Bytes)>,
     /// Whether there are more documents than are told.
     pub truncated: bool,
+    /// Of a read `within`: how long until the first of the documents is none of them any more, unless its lease is renewed.
+    pub first_end: Option<Duration>,
 }
 
 /// A lease of which something is to be told.

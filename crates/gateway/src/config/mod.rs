@@ -238,11 +238,13 @@ pub struct Mission {
 pub struct Tracking {
     /// A session whose producer has been silent for this long leaves the list of active ones.
     pub session_ttl: Duration,
+    /// Whether client ids must be `client_<digits>_<lower-case letters and digits>`.
+    pub strict_client_id: bool,
 }
 
 impl Default for Tracking {
     fn default() -> Self {
-        Self { session_ttl: Duration::from_secs(60) }
+        Self { session_ttl: Duration::from_secs(60), strict_client_id: false }
     }
 }
 

@@ -129,6 +129,7 @@ pub struct RawMission {
 #[serde(deny_unknown_fields)]
 pub struct RawTracking {
     pub session_ttl: Given<Duration>,
+    pub strict_client_id: Given<bool>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -268,7 +269,10 @@ impl Default for Raw {
             limits: limits.into(),
             auth: auth.into(),
             mission: RawMission { offline_after: mission.offline_after.map(Given) },
-            tracking: RawTracking { session_ttl: Given(tracking.session_ttl) },
+            tracking: RawTracking {
+                session_ttl: Given(tracking.session_ttl),
+                strict_client_id: Given(tracking.strict_client_id),
+            },
             forge: RawForge {
                 metrics_every: Given(forge.metrics_every),
                 dashboard_every: Given(forge.dashboard_every),

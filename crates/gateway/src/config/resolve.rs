@@ -25,7 +25,10 @@ pub(super) fn resolve(raw: &Raw, sources: &Sources) -> Result<Config, ConfigErro
         limits: limits(&raw.limits),
         auth: auth(raw.auth, sources)?,
         mission: Mission { offline_after: given(raw.mission.offline_after) },
-        tracking: Tracking { session_ttl: raw.tracking.session_ttl.0 },
+        tracking: Tracking {
+            session_ttl: raw.tracking.session_ttl.0,
+            strict_client_id: raw.tracking.strict_client_id.0,
+        },
         forge: Forge { metrics_every: raw.forge.metrics_every.0, dashboard_every: raw.forge.dashboard_every.0 },
         ready: Ready { window: raw.ready.window.0 },
         drain: Drain { grace: raw.drain.grace.0, spread: raw.drain.spread.0 },

@@ -49,7 +49,16 @@ impl Connection {
             Action::ReadOn => self.subscriptions.read_on(),
             Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
             Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
-            Action::ReadState { channel } => self.jobs.state(&self.shared, &self.who, channel),
+            Action::ReadSnapshot { channel } => self.jobs.snapshot(&self.shared, &self.who, channel),
+            Action::ReadState { channel, within } => {
+                self.jobs.read_state(&self.shared, &self.who, channel, within);
+            }
+            Action::ReadLast { channel, kind } => self.jobs.read_last(&self.shared, &self.who, channel, kind),
+            Action::Replace { client } => {
+                let place = self.shared.clients.enter(&client, self.who.identity(), self.wake.clone());
+                self.jobs.announce(&self.shared, place.client());
+                self.client = Some(place);
+            }
             Action::Watch(board) => self.watch(board, None),
             Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
             Action::Publish { channel, event, reference } => {

@@ -58,6 +58,9 @@ impl Connection {
         if let Poll::Ready(done) = self.jobs.poll(cx) {
             return Poll::Ready(Cause::Done(done));
         }
+        if has_room && let Poll::Ready(done) = self.jobs.poll_reads(cx) {
+            return Poll::Ready(Cause::Done(done));
+        }
         if has_room && self.subscriptions.have_entries() {
             return Poll::Ready(Cause::Entries);
         }

@@ -1,8 +1,9 @@
 //! What a connection has asked for and waits to be told: pages of the log, grants, fresh tokens.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use crate::{
     boards::{Board, Watching},
     broker::BrokerError,
     dialect::NotPublished,
-    replay::{LogPage, Stretch},
+    replay::{ChannelState, Last, LogPage, Stretch},
     state::State,
 };
 
@@ -24,15 +25,50 @@ use crate::{
 const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) enum Done {
-    Page { turn: Turn, page: Option<Arc<LogPage>> },
-    Fetched { channel: Channel, offset: u64, page: Arc<LogPage> },
-    State { channel: Channel, state: Arc<State> },
-    Board { board: Board, seen: Option<(Watching, Bytes)> },
+    Page {
+        turn: Turn,
+        page: Option<Arc<LogPage>>,
+    },
+    Fetched {
+        channel: Channel,
+        offset: u64,
+        page: Arc<LogPage>,
+    },
+    /// `None`: not granted.
+    State {
+        channel: Channel,
+        state: Option<Arc<ChannelState>>,
+    },
+    /// `None`: not granted.
+    Last {
+        channel: Channel,
+        last: Option<Arc<Last>>,
+    },
+    Announced(u64),
+    /// `None`: not granted.
+    Snapshot {
+        channel: Channel,
+        state: Option<Arc<State>>,
+    },
+    Board {
+        board: Board,
+        seen: Option<(Watching, Bytes)>,
+    },
     NotGranted(Channel),
-    Granted { key: u32, channel: Channel, result: Result<bool, BrokerError> },
-    Listed { namespace: &'static str, result: Result<Vec<Channel>, BrokerError> },
+    Granted {
+        key: u32,
+        channel: Channel,
+        result: Result<bool, BrokerError>,
+    },
+    Listed {
+        namespace: &'static str,
+        result: Result<Vec<Channel>, BrokerError>,
+    },
     Refreshed(Result<Box<Identity>, AuthError>),
-    Published { reference: u64, published: Result<Option<EventId>, NotPublished> },
+    Published {
+        reference: u64,
+        published: Result<Option<EventId>, NotPublished>,
+    },
 }
 
 /// A question to the auth side.
@@ -65,6 +101,8 @@ pub(super) struct Jobs {
     under_way: Option<Box<FuturesUnordered<BoxFuture<'static, Done>>>>,
     /// Tokens and events of the client's that are under way.
     of_client: u32,
+    /// What is to be read besides events. One read at a time, the next one not begun: answers may be large.
+    reads: VecDeque<BoxFuture<'static, Done>>,
 }
 
 impl Jobs {
@@ -85,6 +123,17 @@ impl Jobs {
             }
             Poll::Pending => Poll::Pending,
         }
+    }
+
+    /// The next thing read. Only to be asked for while the socket has room.
+    pub(super) fn poll_reads(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        let Some(first) = self.reads.front_mut() else { return Poll::Pending };
+        let done = ready!(first.as_mut().poll(cx));
+        self.reads.pop_front();
+        if self.reads.is_empty() {
+            self.reads = VecDeque::new();
+        }
+        Poll::Ready(done)
     }
 
     /// Whether the client's next message waits: what it asks for behind a token is judged by that token, and what it
@@ -114,9 +163,35 @@ impl Jobs {
         let (auth, who) = (shared.auth.clone(), who.clone());
         self.push(async move {
             asked.wait().await;
-            let result = granted(&auth, &who, &asked.what).await;
+            let result = may_read(&auth, &who, &asked.what).await;
             Done::Granted { key: asked.key, channel: asked.what, result }
         });
+    }
+
+    /// Reads a channel's state for somebody who may read the channel.
+    pub(super) fn read_state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, within: Option<Duration>) {
+        let (shared, who) = (shared.clone(), who.clone());
+        self.reads.push_back(Box::pin(async move {
+            let read = || shared.beside.state(channel.clone(), within);
+            let state = if_granted(&shared.auth, &who, &channel, read).await;
+            Done::State { channel, state }
+        }));
+    }
+
+    /// Reads a channel's last events of a type for somebody who may read the channel.
+    pub(super) fn read_last(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, kind: &'static str) {
+        let (shared, who) = (shared.clone(), who.clone());
+        self.reads.push_back(Box::pin(async move {
+            let read = || shared.beside.last(channel.clone(), kind);
+            let last = if_granted(&shared.auth, &who, &channel, read).await;
+            Done::Last { channel, last }
+        }));
+    }
+
+    /// Tells all replicas that a client's newest socket is this one.
+    pub(super) fn announce(&mut self, shared: &Shared, client: Arc<str>) {
+        let clients = shared.clients.clone();
+        self.push(async move { Done::Announced(retrying(|| clients.announce(&client)).await) });
     }
 
     /// Lists the channels of a namespace that somebody may read.
@@ -132,15 +207,13 @@ impl Jobs {
         });
     }
 
-    /// Reads a channel's state for somebody who may read the channel.
-    pub(super) fn state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel) {
+    /// Reads a channel's whole state, and the id behind which it stands, for somebody who may read the channel.
+    pub(super) fn snapshot(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel) {
         let (shared, who) = (shared.clone(), who.clone());
         self.push(async move {
-            if !may_read(&shared, &who, &channel).await {
-                return Done::NotGranted(channel);
-            }
-            let state = retrying(|| shared.states.clone().read(channel.clone())).await;
-            Done::State { channel, state }
+            let read = || shared.states.clone().read(channel.clone());
+            let state = if_granted(&shared.auth, &who, &channel, read).await;
+            Done::Snapshot { channel, state }
         });
     }
 
@@ -149,7 +222,7 @@ impl Jobs {
         let (shared, who) = (shared.clone(), who.clone());
         self.push(async move {
             for channel in board.channels(&org) {
-                if !may_read(&shared, &who, &channel).await {
+                if !retrying(|| may_read(&shared.auth, &who, &channel)).await {
                     return Done::NotGranted(channel);
                 }
             }
@@ -193,7 +266,7 @@ impl Jobs {
     }
 }
 
-async fn granted(auth: &Auth, who: &Who, channel: &Channel) -> Result<bool, BrokerError> {
+async fn may_read(auth: &Auth, who: &Who, channel: &Channel) -> Result<bool, BrokerError> {
     match who {
         Who::Known(identity) => auth.may_read(identity, channel).await,
         Who::Anybody => Ok(true),
@@ -201,11 +274,21 @@ async fn granted(auth: &Auth, who: &Who, channel: &Channel) -> Result<bool, Brok
     }
 }
 
-async fn may_read(shared: &Shared, who: &Who, channel: &Channel) -> bool {
-    retrying(|| granted(&shared.auth, who, channel)).await
+/// What is read of a channel, for somebody who may read it before, so that nothing is read for anybody else, and behind:
+/// the channel may have come to be another org's meanwhile, and what was read, written by that.
+async fn if_granted<T, F>(auth: &Auth, who: &Who, channel: &Channel, read: impl Fn() -> F) -> Option<T>
+where
+    F: Future<Output = Result<T, BrokerError>>,
+{
+    let granted = || may_read(auth, who, channel);
+    if !retrying(granted).await {
+        return None;
+    }
+    let answer = retrying(read).await;
+    retrying(granted).await.then_some(answer)
 }
 
-/// Tries until the log can be read: the socket waits for the broker as long as its patience lasts.
+/// Tries until the broker answers: the socket waits for the broker as long as its patience lasts.
 async fn retrying<T, F: Future<Output = Result<T, BrokerError>>>(read: impl Fn() -> F) -> T {
     loop {
         match read().await {

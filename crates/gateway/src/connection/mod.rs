@@ -6,6 +6,7 @@
 
 mod actions;
 mod cause;
+mod clients;
 mod crowd;
 mod deadlines;
 mod delivered;
@@ -34,7 +35,7 @@ use crate::{
     limits::{Bucket, ConnectionLimits, Rate},
     publishing::Publishing,
     relay::LinkState,
-    replay::History,
+    replay::{Beside, History},
     state::States,
     stats::{Counted, Figures},
     telemetry::metrics::{Metric, counter, gauge},
@@ -46,6 +47,8 @@ use crate::{
     },
 };
 use cause::Cause;
+use clients::ClientPlace;
+pub use clients::Clients;
 pub use crowd::{Crowd, Place};
 use deadlines::Deadlines;
 use jobs::{Asked, Done, Jobs};
@@ -70,6 +73,10 @@ pub struct Shared {
     pub states: Arc<States>,
     /// Documents that are read at intervals.
     pub boards: Arc<Boards>,
+    /// What stands beside the channels' events.
+    pub beside: Arc<Beside>,
+    /// Sockets that replace each other.
+    pub clients: Arc<Clients>,
     /// Who may read what.
     pub auth: Arc<Auth>,
     /// What clients publish.
@@ -118,6 +125,8 @@ struct Connection {
     /// In the crowd, while it is open.
     place: Option<Place>,
     counted: Option<Counted>,
+    /// Among the sockets of its client, where it is the one of a client.
+    client: Option<ClientPlace>,
     actions: Actions,
     told_link_down: bool,
     peer_is_gone: bool,
@@ -150,7 +159,7 @@ async fn live(mut connection: Box<Connection>) {
         connection.handle(cause);
     }
 
-    (connection.place, connection.counted) = (None, None);
+    (connection.place, connection.client, connection.counted) = (None, None, None);
     connection.last_words();
     if connection.ends_well() {
         connection.flush_rest().await;
@@ -174,6 +183,7 @@ impl Connection {
             end: None,
             place: None,
             counted: None,
+            client: None,
             shared,
             who,
             dialect,
@@ -253,6 +263,9 @@ impl Connection {
         if self.wake.take(Flag::Grants) {
             self.review_grants();
         }
+        if self.wake.take(Flag::Replaced) {
+            return self.close(CloseCode::Replaced, CloseCode::Replaced.reason());
+        }
         if self.wake.take(Flag::Link) {
             self.look_at_link();
         }
@@ -298,7 +311,12 @@ impl Connection {
                 let event = entry.and_then(|entry| entry.event()).cloned();
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
-            Done::State { channel, state } => self.dialect.on_state(&channel, &state, &mut self.actions),
+            Done::Snapshot { channel, state: Some(state) } => {
+                self.dialect.on_snapshot(&channel, &state, &mut self.actions);
+            }
+            Done::Snapshot { channel, state: None } => {
+                self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions);
+            }
             Done::Board { board, seen: Some((watching, frame)) } => {
                 // For who does not read there will be a newer one.
                 if self.socket.queued_bytes() < HIGH_WATER {
@@ -308,6 +326,11 @@ impl Connection {
             }
             Done::Board { seen: None, .. } => self.close(CloseCode::Internal, "internal error"),
             Done::NotGranted(channel) => self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions),
+            Done::State { channel, state } => {
+                self.dialect.on_state(&channel, state.as_deref(), &mut self.actions);
+            }
+            Done::Last { channel, last } => self.dialect.on_last(&channel, last.as_deref(), &mut self.actions),
+            Done::Announced(number) => self.client.iter().for_each(|place| place.numbered(number)),
             Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),

@@ -252,8 +252,11 @@ impl Stream {
             // An event stream never asks for these.
             Done::Fetched { .. }
             | Done::State { .. }
+            | Done::Snapshot { .. }
             | Done::Board { .. }
             | Done::NotGranted(_)
+            | Done::Last { .. }
+            | Done::Announced(_)
             | Done::Listed { .. }
             | Done::Refreshed(_)
             | Done::Published { .. } => {}
@@ -314,7 +317,10 @@ impl Stream {
                 | Action::UnsubscribeAll { .. }
                 | Action::Fetch { .. }
                 | Action::ReadState { .. }
+                | Action::ReadSnapshot { .. }
                 | Action::Watch(_)
+                | Action::ReadLast { .. }
+                | Action::Replace { .. }
                 | Action::Authenticate(_)
                 | Action::Publish { .. } => {}
             }

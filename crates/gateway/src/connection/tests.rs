@@ -8,8 +8,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use crewcast_events::{Body, Channel, timestamp};
-use crewcast_publisher::{Append, Entry, Once, Transport};
+use crewcast_events::{Body, Channel, Kind, timestamp};
+use crewcast_publisher::{Append, Claim, Entry, Once, Transport};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -22,7 +22,10 @@ use crate::{
     auth::{Grants, Ids, mint},
     broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
     config::{Algorithm, Config, Secret},
-    dialect::crew::{Crew, Endpoint},
+    dialect::{
+        crew::{Crew, Endpoint},
+        tracking::Tracking,
+    },
     server::{Parts, assemble},
     testing::FaultyBroker,
 };
@@ -61,6 +64,10 @@ impl Bench {
 
     /// A socket that is open, and its client.
     fn open(&self, endpoint: Endpoint, expires_at: Option<u64>) -> Client {
+        self.open_dialect(Box::new(Crew::new(endpoint, None, Vec::new())), expires_at)
+    }
+
+    fn open_dialect(&self, dialect: Box<dyn Dialect>, expires_at: Option<u64>) -> Client {
         let app = &self.parts.app;
         let (ours, theirs) = StdUnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
@@ -70,13 +77,16 @@ impl Bench {
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (leave, place) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
         let seat = Seat { leave, _place: place, endpoint: "/ws/graph".into(), user: None };
-        let dialect = Box::new(Crew::new(endpoint, None, Vec::new()));
         let server = tokio::spawn(run(app.shared.clone(), socket, Who::Known(identity(expires_at)), dialect, seat));
         Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }
     }
 
     fn graph(&self) -> Client {
         self.open(Endpoint::Graph(channel("graph:abc")), None)
+    }
+
+    fn tracking(&self) -> Client {
+        self.open_dialect(Box::new(Tracking::new("client_1".to_owned(), seconds(60))), None)
     }
 
     fn mission(&self, offline_after: Option<Duration>) -> Client {
@@ -94,11 +104,12 @@ impl Bench {
     }
 }
 
-/// A user of acme who may read the crew `abc` and the run `r1`.
+/// A user of acme who may read the crew `abc`, the run `r1` and the sessions `s0` to `s19`.
 fn identity(expires_at: Option<u64>) -> Identity {
     let grants = Grants {
         crews: Ids::Listed(vec!["abc".to_owned()]),
         runs: Ids::Listed(vec!["r1".to_owned()]),
+        sessions: Ids::Listed((0..20).map(|n| format!("s{n}")).collect()),
         ..Grants::default()
     };
     Identity {
@@ -245,6 +256,60 @@ async fn a_peer_is_pinged_every_30_s_and_told_so_every_45_s() {
         "180 ping",
     ];
     assert_eq!(heard, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_hangs_is_asked_although_its_browser_answers() {
+    let bench = Bench::new().await;
+    let mut client = bench.tracking();
+    assert_eq!(client.text().await.1["type"], "active_sessions");
+    for due in [30, 60] {
+        let (at, ping) = client.text().await;
+        assert_at(at, seconds(due));
+        assert_eq!(ping["type"], "ping");
+    }
+    let (at, end) = client.beyond_pings().await;
+    assert_at(at, seconds(90));
+    assert_eq!(end, Heard::Close(4408, "no pong: reconnect".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_asks_for_is_read_one_by_one_as_it_takes_it() {
+    let bench = Bench::new().await;
+    for n in 0..20 {
+        let line = json!({ "type": "session_log", "n": n, "message": "x".repeat(400_000) });
+        bench.publish(&format!("session:s{n}"), &line).await;
+    }
+    let mut client = bench.tracking();
+    assert_eq!(client.text().await.1["type"], "active_sessions");
+    for n in 0..20 {
+        client.say(&json!({ "type": "get_session_logs", "session_id": format!("s{n}") })).await;
+    }
+    // The clock goes on only when nobody has anything to do.
+    tokio::time::sleep(seconds(5)).await;
+    let read = bench.broker.reads.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(read <= 3, "{read} logs were read for a client that takes nothing");
+    for n in 0..20 {
+        assert_eq!(client.text().await.1["logs"][0]["n"], n);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_a_session_that_moved_meanwhile_is_not_told() {
+    let bench = Bench::new().await;
+    bench.publish("session:s1", &json!({ "type": "session_log", "message": "of acme" })).await;
+    let mut client = bench.tracking();
+    assert_eq!(client.text().await.1["type"], "active_sessions");
+    let ask = json!({ "type": "get_session_logs", "session_id": "s1" });
+    client.say(&ask).await;
+    assert_eq!(client.text().await.1["logs"][0]["message"], "of acme");
+    let held = bench.broker.answers.write().await;
+    client.say(&ask).await;
+    tokio::time::sleep(seconds(1)).await;
+    let claim = Claim { kind: Kind::Session, id: "s1".to_owned(), org: "zeta".to_owned(), crew: None };
+    bench.parts.app.auth.on_control(&Control::Directory { claim, from: None, removed: false });
+    drop(held);
+    assert_eq!(client.text().await.1["code"], "unknown_session");
 }
 
 #[tokio::test(start_paused = true)]

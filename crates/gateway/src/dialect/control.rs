@@ -57,7 +57,7 @@ pub fn frame(text: &str) -> Bytes {
 }
 
 /// Keys in this order: a person who reads frames sees first what they are.
-fn message(kind: &str, fields: &[(&str, Value)]) -> String {
+pub fn message(kind: &str, fields: &[(&str, Value)]) -> String {
     let mut text = format!(r#"{{"type":"{kind}","source":"gateway""#);
     for (key, value) in fields {
         // Writing to a String cannot fail.

@@ -58,7 +58,7 @@ impl Forge {
     fn begin_with_snapshot(&mut self, namespace: &'static str, identity: Option<&Identity>, out: &mut Actions) {
         let org = identity.and_then(|identity| identity.org.as_deref());
         match org.and_then(|org| Channel::new(namespace, org).ok()) {
-            Some(channel) => out.push(Action::ReadState { channel }),
+            Some(channel) => out.push(Action::ReadSnapshot { channel }),
             None => self.on_refused(Asked::Own(namespace), out),
         }
     }
@@ -95,7 +95,7 @@ impl Dialect for Forge {
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
 
-    fn on_state(&mut self, channel: &Channel, state: &Arc<State>, out: &mut Actions) {
+    fn on_snapshot(&mut self, channel: &Channel, state: &Arc<State>, out: &mut Actions) {
         self.snapshot = Some(state.encoded(|| text_frame(snapshot(state).as_bytes())));
         let since = state.head.map_or(Since::Beginning, Since::After);
         out.push(Action::Subscribe { channel: channel.clone(), start: Start::Since(since) });

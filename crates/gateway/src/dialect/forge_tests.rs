@@ -59,16 +59,16 @@ fn said(forge: &mut Forge, text: &str) -> Vec<String> {
 fn state(head: Option<&str>, documents: &[(&str, &str)], truncated: bool) -> Arc<State> {
     let document = |&(key, raw): &(&str, &str)| (key.to_owned(), Bytes::from(raw.to_owned()));
     let documents = documents.iter().map(document).collect();
-    Arc::new(ChannelState { head: head.map(|id| id.parse().unwrap()), documents, truncated }.into())
+    Arc::new(ChannelState { head: head.map(|id| id.parse().unwrap()), documents, truncated, first_end: None }.into())
 }
 
 #[test]
 fn agents_begin_with_the_state_and_go_on_behind_its_head() {
     let mut forge = agents(None);
-    assert_eq!(opened(&mut forge, Some("acme")), [format!("ReadState {{ channel: {:?} }}", channel())]);
+    assert_eq!(opened(&mut forge, Some("acme")), [format!("ReadSnapshot {{ channel: {:?} }}", channel())]);
     let mut out = Actions::new();
     let documents = [("a1", r#"{ "status":"busy","n":1.50,"e":"\u00e9" }"#), ("a\"2", "[]")];
-    forge.on_state(&channel(), &state(Some("7-abcdefghijkl"), &documents, false), &mut out);
+    forge.on_snapshot(&channel(), &state(Some("7-abcdefghijkl"), &documents, false), &mut out);
     // Nothing is told before the channel is open: what is published from the telling on is not missed.
     match &out[..] {
         [Action::Subscribe { channel: asked, start: Start::Since(Since::After(id)) }] => {
@@ -89,7 +89,7 @@ fn agents_begin_with_the_state_and_go_on_behind_its_head() {
 fn where_there_is_nothing_the_snapshot_is_empty_and_everything_follows() {
     let mut forge = agents(None);
     let mut out = Actions::new();
-    forge.on_state(&channel(), &state(None, &[], false), &mut out);
+    forge.on_snapshot(&channel(), &state(None, &[], false), &mut out);
     assert!(matches!(&out[..], [Action::Subscribe { start: Start::Since(Since::Beginning), .. }]), "{out:?}");
     out.clear();
     forge.on_channel(&channel(), &Opening { position: None, retained: None }, &mut out);
@@ -101,7 +101,7 @@ fn a_snapshot_that_is_not_whole_says_so_and_is_encoded_once_for_all_sockets() {
     let shared = state(None, &[("a", "1")], true);
     let frames = [(), ()].map(|()| {
         let (mut forge, mut out) = (agents(None), Actions::new());
-        forge.on_state(&channel(), &shared, &mut out);
+        forge.on_snapshot(&channel(), &shared, &mut out);
         forge.snapshot.take().unwrap()
     });
     assert_eq!(text(&frames[0]), r#"{"type":"snapshot","data":{"a":1},"position":null,"truncated":true}"#);

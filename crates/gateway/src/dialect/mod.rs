@@ -12,6 +12,7 @@ pub mod hub;
 pub mod listener;
 pub mod sse;
 pub mod stream;
+pub mod tracking;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -23,7 +24,7 @@ use crate::{
     auth::{AuthError, Identity},
     boards::Board,
     hub::Entry,
-    replay::{Opening, Start},
+    replay::{ChannelState, Last, Opening, Start},
     state::State,
     transport::close::CloseCode,
 };
@@ -86,15 +87,35 @@ pub enum Action {
         /// Which entry.
         offset: u64,
     },
-    /// Read a channel's state documents as they are now. The connection asks for the grant first: `on_state`, or
+    /// Read a channel's state documents as they are now, whole, with the id behind which they stand. The connection asks for the grant first: `on_snapshot`, or
     /// `on_refused` where there is none.
-    ReadState {
+    ReadSnapshot {
         /// Whose state.
         channel: Channel,
     },
     /// Watch a document of the identity's org: `on_board` with what was read last, and whenever it is read. Without an
     /// org, or the grant for a channel that is shown: `on_refused`.
     Watch(Board),
+    /// Read a channel's state: answered with `on_state`. Sockets that ask at the same moment share one read, which began
+    /// after each of them asked.
+    ReadState {
+        /// Whose.
+        channel: Channel,
+        /// Only documents beside a lease of the same name that was renewed so recently.
+        within: Option<Duration>,
+    },
+    /// Read the last events of a type that a channel's log holds: answered with `on_last`. Shared likewise.
+    ReadLast {
+        /// Whose.
+        channel: Channel,
+        /// Which type.
+        kind: &'static str,
+    },
+    /// This socket is the one of a client of the user's: older ones, on whichever replica, are closed with 4409.
+    Replace {
+        /// The id that the client gave itself.
+        client: String,
+    },
     /// Take a token, the first or a fresh one: answered with `on_identity`, or with `on_bad_token` when it was the
     /// first. A fresh one that is refused closes the socket.
     Authenticate(String),
@@ -209,11 +230,17 @@ pub trait Dialect: Send {
     /// The answer to [`Action::Fetch`].
     fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
 
-    /// The answer to [`Action::ReadState`].
-    fn on_state(&mut self, _channel: &Channel, _state: &Arc<State>, _out: &mut Actions) {}
+    /// The answer to [`Action::ReadSnapshot`].
+    fn on_snapshot(&mut self, _channel: &Channel, _state: &Arc<State>, _out: &mut Actions) {}
 
     /// The newest document of [`Action::Watch`], as a frame that all who watch it share.
     fn on_board(&mut self, _frame: &Bytes, _out: &mut Actions) {}
+
+    /// The answer to [`Action::ReadState`]; `None`: the token does not grant the channel.
+    fn on_state(&mut self, _channel: &Channel, _state: Option<&ChannelState>, _out: &mut Actions) {}
+
+    /// The answer to [`Action::ReadLast`]; `None`: the token does not grant the channel.
+    fn on_last(&mut self, _channel: &Channel, _last: Option<&Last>, _out: &mut Actions) {}
 
     /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);

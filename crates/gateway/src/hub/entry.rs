@@ -17,9 +17,11 @@ pub enum Encoding {
     Hub,
     /// One text frame with the event in an envelope (dialect `stream`).
     Stream,
+    /// One text frame with the event as the message that it is in the dialect `tracking`.
+    Tracking,
 }
 
-const ENCODINGS: usize = 4;
+const ENCODINGS: usize = 5;
 
 /// What happened in a channel.
 #[derive(Clone, Debug)]

@@ -16,6 +16,8 @@ pub enum Flag {
     Drain = 2,
     /// The link to the broker changed.
     Link = 4,
+    /// A newer socket of the same client has come.
+    Replaced = 8,
 }
 
 /// One connection's bell, shared by all its memberships: which of them have more, and flags.

@@ -7,9 +7,13 @@
 //! everybody who comes is served. The ring knows what became of the channel: a stretch that was read before the history
 //! was rewritten, or before the channel went to another owner, does not get into it.
 
+mod beside;
 mod history;
 mod reader;
+mod together;
 
+pub use crate::broker::ChannelState;
+pub use beside::{Beside, Last};
 pub use history::{History, LogPage, Stretch};
 pub use reader::{Opening, Read, Reader, Start};
 

@@ -33,6 +33,7 @@ use crate::{
         forge::{self, Forge},
         hub::Hub,
         stream::Stream,
+        tracking::{Tracking, is_client_id},
     },
     limits::{LimitReached, Place, UserPlace},
     telemetry::metrics::{Metric, counter},
@@ -58,6 +59,7 @@ pub fn socket_routes() -> Router<Arc<App>> {
         .route("/ws/dashboard", get(dashboard))
         .route("/ws/stream", get(stream))
         .route("/stream", get(stream))
+        .route("/ws/agent-tracking/{client_id}", get(tracking))
         .route("/", get(root))
 }
 
@@ -186,6 +188,18 @@ async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let dialect = Box::new(Stream::new(app.config.limits.subscriptions));
     open(app, parts, Ok(Asked { dialect, without_token: WithoutToken::Introduces })).await
+}
+
+async fn tracking(State(app): State<Arc<App>>, client_id: PathId, request: Request) -> Response {
+    let (parts, _) = request.into_parts();
+    let (client, config) = (text(client_id), &app.config.tracking);
+    let asked = if is_client_id(&client, config.strict_client_id) {
+        let dialect = Box::new(Tracking::new(client, config.session_ttl));
+        Ok(Asked { dialect, without_token: WithoutToken::Refused })
+    } else {
+        Err((CloseCode::Policy, "invalid client id".into()))
+    };
+    open(app, parts, asked).await
 }
 
 /// `/` is a socket only where one is asked for.

@@ -108,6 +108,7 @@ macro_rules! suite {
             revocations_are_told_and_remembered,
             a_ticket_is_taken_once,
             figures_are_told_to_all_and_forgotten,
+            a_client_is_announced_to_all_and_each_later_than_the_last,
             a_lease_comes_and_goes_with_its_events,
             a_silence_is_told_once_whoever_tells,
             a_real_event_takes_back_what_was_told,

@@ -124,6 +124,28 @@ pub(in crate::broker) async fn revocations_are_told_and_remembered(subject: Subj
     .await;
 }
 
+pub(in crate::broker) async fn a_client_is_announced_to_all_and_each_later_than_the_last(subject: Subject) {
+    let Subject { registry, sink, .. } = &subject;
+    let mut announced = Vec::new();
+    for client in ["acme\nclient_1\nu1", "\"{}0}\u{1}é", "acme\nclient_1\nu1"] {
+        let number = registry.announce(client).await.unwrap();
+        announced.push(Control::Client { client: client.to_owned(), number });
+    }
+    let numbers: Vec<u64> = announced
+        .iter()
+        .map(|told| match told {
+            Control::Client { number, .. } => *number,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+    sink.until("each is told", |_| {
+        let told = controls(&subject);
+        announced.iter().all(|announced| told.contains(announced))
+    })
+    .await;
+}
+
 pub(in crate::broker) async fn a_ticket_is_taken_once(subject: Subject) {
     let Subject { registry, .. } = &subject;
     let content = Bytes::from_static(b"\x00who\xff");

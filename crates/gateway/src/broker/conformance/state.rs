@@ -89,7 +89,10 @@ pub(in crate::broker) async fn state_of_those_that_live(subject: Subject) {
         state.documents.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
     };
     assert_eq!(keys(MINUTE).await, ["s1", "s2"], "what has no lease does not live");
-    assert_eq!(broker.state(&tracking, None).await.unwrap().documents.len(), 3);
+    let all = broker.state(&tracking, None).await.unwrap();
+    assert_eq!((all.documents.len(), all.first_end), (3, None));
+    let first_end = broker.state(&tracking, Some(MINUTE)).await.unwrap().first_end.expect("two will end");
+    assert!(first_end <= MINUTE && first_end > MINUTE / 2, "{first_end:?}");
     let renewal = Renewal { channel: tracking.clone(), ttl: MINUTE, names: vec![Arc::from("s2")] };
     eventually("the one that nobody renews is gone", async || {
         broker.renew(std::slice::from_ref(&renewal)).await.unwrap();
@@ -101,7 +104,8 @@ pub(in crate::broker) async fn state_of_those_that_live(subject: Subject) {
     let end = Entry { lease: Some(LeaseStep::Release { name: "s2".into() }), ..setting("s2", None) };
     append_once(&**broker, &tracking, vec![end], Once::No).await;
     assert_eq!(broker.state(&tracking, None).await.unwrap().documents.len(), 2);
-    assert!(keys(2 * MIN_LEASE_TTL).await.is_empty());
+    let none = broker.state(&tracking, Some(2 * MIN_LEASE_TTL)).await.unwrap();
+    assert_eq!((none.documents.len(), none.first_end), (0, None));
 }
 
 pub(in crate::broker) async fn a_moved_id_loses_state_and_leases(subject: Subject) {

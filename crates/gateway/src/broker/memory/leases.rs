@@ -111,9 +111,10 @@ impl Leases {
         silent.take(SILENT_AT_ONCE).collect()
     }
 
-    /// Whether a lease of this name was renewed so recently.
-    pub(super) fn was_renewed_within(&self, name: &str, within: Duration, now: Instant) -> bool {
-        self.by_name.get(name).is_some_and(|lease| now.duration_since(lease.renewed) < within)
+    /// For how long a lease of this name will have been renewed so recently; `None` if it was not.
+    pub(super) fn renewed_within(&self, name: &str, within: Duration, now: Instant) -> Option<Duration> {
+        let left = within.checked_sub(now.duration_since(self.by_name.get(name)?.renewed))?;
+        (!left.is_zero()).then_some(left)
     }
 
     /// Forgets what has outlived its age.

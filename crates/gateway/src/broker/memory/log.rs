@@ -211,18 +211,22 @@ impl ChannelLog {
 
     pub(super) fn state(&mut self, within: Option<Duration>, now: Instant) -> ChannelState {
         self.expire(now);
-        let listed = |key: &str| within.is_none_or(|within| self.leases.was_renewed_within(key, within, now));
-        let mut all: Vec<_> = self.state.iter().filter(|(key, _)| listed(key)).collect();
-        all.sort_unstable_by_key(|(key, _)| *key);
+        // With the time that is left to each, where that is asked for.
+        let listed = self.state.iter().filter_map(|(key, value)| match within {
+            Some(within) => Some((key, value, Some(self.leases.renewed_within(key, within, now)?))),
+            None => Some((key, value, None)),
+        });
+        let mut all: Vec<_> = listed.collect();
+        all.sort_unstable_by_key(|(key, ..)| *key);
         let (mut documents, mut bytes) = (Vec::new(), 0);
-        let count = all.len();
-        for (key, value) in all.into_iter().take(MAX_DOCUMENTS) {
+        let (count, first_end) = (all.len(), all.iter().filter_map(|(.., left)| *left).min());
+        for (key, value, _) in all.into_iter().take(MAX_DOCUMENTS) {
             bytes += key.len() + value.get().len();
             if !documents.is_empty() && bytes > STATE_BYTES {
                 break;
             }
             documents.push((key.clone(), Bytes::copy_from_slice(value.get().as_bytes())));
         }
-        ChannelState { head: self.head, truncated: documents.len() < count, documents }
+        ChannelState { head: self.head, truncated: documents.len() < count, documents, first_end }
     }
 }

@@ -271,6 +271,13 @@ impl Registry for MemoryBroker {
         Ok(())
     }
 
+    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
+        let mut inner = self.inner.lock();
+        let number = inner.directory.next_client();
+        inner.tell(&super::Control::Client { client: client.to_owned(), number });
+        Ok(number)
+    }
+
     async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
         Ok(self.inner.lock().directory.revocations())
     }

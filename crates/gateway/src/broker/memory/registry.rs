@@ -15,6 +15,7 @@ pub(super) struct Directory {
     revocations: HashMap<RevocationTarget, Revocation>,
     tickets: HashMap<String, (Instant, Bytes)>,
     figures: HashMap<String, (Instant, Bytes)>,
+    clients: u64,
 }
 
 /// What a claim did.
@@ -48,6 +49,12 @@ impl Directory {
         let lost = foreign.is_some() || (removed && changed);
         let control = changed.then_some(Control::Directory { claim: told, from: foreign, removed });
         Outcome { claimed: Claimed::Done, control, lost }
+    }
+
+    /// The number of a client that comes.
+    pub(super) fn next_client(&mut self) -> u64 {
+        self.clients += 1;
+        self.clients
     }
 
     pub(super) fn owners(&self, kind: Kind, ids: &[String]) -> HashMap<String, Claim> {

@@ -251,4 +251,8 @@ impl Registry for RedisBroker {
     async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
         self.registry.figures().await
     }
+
+    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
+        self.registry.announce(client).await
+    }
 }

@@ -33,6 +33,7 @@ return told";
 
 static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("figures.lua")));
 static FIGURES: LazyLock<Script> = LazyLock::new(|| Script::new(FIGURES_LUA));
+static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("announce.lua")));
 static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revoke.lua")));
 
 /// The registry in Redis. Needs no subscription, so that the command line uses it on its own.
@@ -98,6 +99,16 @@ impl Registry for RedisRegistry {
         let mut call = REVOKE.key(self.keys.revocations());
         call.arg(field(&revocation.target)).arg(revocation.issued_until).arg(revocation.remember_until);
         call.arg(unix_now()).arg(self.keys.control()).arg(message);
+        let mut connection = self.redis.pooled();
+        call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
+    }
+
+    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
+        // The script puts the number in the place of the zero at the end.
+        let message = serde_json::to_string(&Control::Client { client: client.to_owned(), number: 0 })
+            .map_err(|error| BrokerError::Protocol(error.to_string()))?;
+        let mut call = ANNOUNCE.key(self.keys.revocations());
+        call.arg(self.keys.control()).arg(message.trim_end_matches("0}"));
         let mut connection = self.redis.pooled();
         call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
     }

@@ -37,7 +37,7 @@ pub(super) async fn state(
 
 fn read_state(answer: Value) -> Option<ChannelState> {
     let Value::Array(parts) = answer else { return None };
-    let [head, truncated, documents] = <[Value; 3]>::try_from(parts).ok()?;
+    let [head, truncated, documents, first_end] = <[Value; 4]>::try_from(parts).ok()?;
     let texts: Vec<Vec<u8>> = from_redis_value(documents).ok()?;
     let mut documents = Vec::with_capacity(texts.len() / 2);
     let mut texts = texts.into_iter();
@@ -45,7 +45,9 @@ fn read_state(answer: Value) -> Option<ChannelState> {
         documents.push((String::from_utf8(key).ok()?, Bytes::from(document)));
     }
     documents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    Some(ChannelState { head: id(head)?, documents, truncated: truncated == Value::Int(1) })
+    let first_end: Option<u64> = from_redis_value(first_end).ok()?;
+    let first_end = first_end.map(Duration::from_millis);
+    Some(ChannelState { head: id(head)?, documents, truncated: truncated == Value::Int(1), first_end })
 }
 
 pub(super) async fn due(

@@ -1,0 +1,243 @@
+//! Dialect `tracking`: what an org's agents do, which sessions are active, and the state and the log of one on request.
+//!
+//! - `request.rs`: what a client says
+//! - `answers.rs`: what it is told
+//! - `list.rs`: the active sessions, told when they change
+//! - `streaming.rs`: one session's log
+//! - `patience.rs`: a client that is silent, and one that says too much
+
+mod answers;
+mod list;
+mod patience;
+mod request;
+mod streaming;
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use crewcast_events::{Channel, Event, EventId, Since, catalog::session::STATE_KEY};
+use tokio::time::Instant;
+
+use super::{Action, Actions, Asked, Dialect, Positions, control};
+use crate::{
+    auth::Identity,
+    hub::Entry,
+    replay::{ChannelState, Last, Opening, Start},
+    transport::close::CloseCode,
+};
+use list::List;
+use patience::{Due, Pace, Silence};
+pub use request::is_client_id;
+use request::{Refusal, Request};
+use streaming::Streaming;
+
+/// The namespace of an org's agents and of its list of sessions.
+const ORG: &str = "tracking";
+/// The type of a line of a session's log.
+const LINE: &str = "session_log";
+/// After how many messages that are not understood a socket is closed.
+const MAX_MISUNDERSTOOD: u32 = 10;
+
+/// One socket of this dialect.
+pub struct Tracking {
+    client: String,
+    /// `tracking:<org>`, once it is open.
+    org: Option<Channel>,
+    list: List,
+    streaming: Option<Streaming>,
+    silence: Silence,
+    pace: Pace,
+    misunderstood: u32,
+}
+
+impl Tracking {
+    /// A socket of the client with this id. A session whose producer has been silent for `session_ttl` is not active.
+    pub fn new(client: String, session_ttl: Duration) -> Self {
+        let now = Instant::now();
+        Self {
+            client,
+            org: None,
+            list: List::new(session_ttl),
+            streaming: None,
+            silence: Silence::new(now),
+            pace: Pace::new(now),
+            misunderstood: 0,
+        }
+    }
+
+    fn act(&mut self, request: Request, out: &mut Actions) {
+        match request {
+            Request::Pong => {}
+            Request::Logs(channel) => out.push(Action::ReadLast { channel, kind: LINE }),
+            Request::State(channel) => out.push(Action::ReadState { channel, within: None }),
+            Request::Start(channel) => {
+                self.stop(out);
+                self.streaming = Some(Streaming::new(channel.clone()));
+                out.push(Action::Subscribe { channel, start: Start::Since(Since::Beginning) });
+            }
+            Request::Stop => self.stop(out),
+            Request::Token(token) => out.push(Action::Authenticate(token)),
+        }
+    }
+
+    fn stop(&mut self, out: &mut Actions) {
+        if let Some(mut streaming) = self.streaming.take() {
+            streaming.flush(out);
+            out.push(Action::Unsubscribe(streaming.channel));
+        }
+    }
+
+    fn refuse(&mut self, refusal: &Refusal, out: &mut Actions) {
+        match refusal {
+            Refusal::UnknownSession => out.push(answers::unknown_session()),
+            Refusal::BadMessage(why) => {
+                self.misunderstood += 1;
+                out.push(answers::error("bad_message", why));
+                if self.misunderstood >= MAX_MISUNDERSTOOD {
+                    let reason = "too many messages that are not understood: see the documentation";
+                    out.push(Action::Close(CloseCode::BadMessage, Cow::Borrowed(reason)));
+                }
+            }
+        }
+    }
+
+    /// An event of the org's channel.
+    fn of_org(&mut self, event: &Event, entry: &Arc<Entry>, out: &mut Actions) {
+        match &*event.kind() {
+            "agent_status" | "agent_collaboration" => out.push(answers::event(event, entry)),
+            "session_changed" | "stalled" | "lost" | "recovered" => self.list.changed(Instant::now()),
+            _ => {}
+        }
+    }
+
+    fn streams(&mut self, channel: &Channel) -> Option<&mut Streaming> {
+        self.streaming.as_mut().filter(|streaming| streaming.channel == *channel)
+    }
+
+    /// Looks at the list if that is due, and comes back when something else is.
+    fn go_on(&mut self, now: Instant, out: &mut Actions) {
+        if let Some(org) = &self.org {
+            self.list.look(org, now, out);
+        }
+        let next = self.silence.next();
+        out.push(Action::WakeAt(self.list.next().map_or(next, |look| look.min(next))));
+    }
+}
+
+impl Dialect for Tracking {
+    fn label(&self) -> &'static str {
+        "tracking"
+    }
+
+    fn heartbeat(&self) -> Option<Duration> {
+        None
+    }
+
+    fn on_open(&mut self, _identity: Option<&Identity>, out: &mut Actions) {
+        out.push(Action::Replace { client: std::mem::take(&mut self.client) });
+        out.push(Action::SubscribeOwn { namespace: ORG, start: Start::Live });
+        self.go_on(Instant::now(), out);
+    }
+
+    fn on_refused(&mut self, asked: Asked<'_>, out: &mut Actions) {
+        let reason = match asked {
+            Asked::Channel(channel) if self.streams(channel).is_some() => {
+                self.streaming = None;
+                return out.push(answers::unknown_session());
+            }
+            Asked::Channel(_) => "the token does not grant what its org's agents do: ask for access",
+            Asked::Own(_) => "the token names no org: this socket brings what the agents of its claim \"org\" do",
+        };
+        out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
+    }
+
+    fn on_too_often(&mut self, out: &mut Actions) {
+        out.push(answers::error("rate_limited", "too many messages: this one was not looked at; send fewer"));
+        if self.pace.refuse(Instant::now()) {
+            out.push(Action::Close(CloseCode::TooMany, Cow::Borrowed("too many messages")));
+        }
+    }
+
+    fn on_channel(&mut self, channel: &Channel, _opening: &Opening, out: &mut Actions) {
+        // The list is looked at only now: what changes from here on is heard of.
+        if channel.namespace() == ORG {
+            let now = Instant::now();
+            self.org = Some(channel.clone());
+            self.list.changed(now);
+            self.go_on(now, out);
+        }
+    }
+
+    fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
+        match entry.event() {
+            Some(event) if channel.namespace() == ORG => self.of_org(event, entry, out),
+            Some(_) => self.streams(channel).into_iter().for_each(|streaming| streaming.take(entry, out)),
+            None => {
+                self.streams(channel).into_iter().for_each(|streaming| streaming.flush(out));
+                out.extend(control::mark(channel, entry.item()).map(|text| Action::Send(control::frame(&text))));
+                // What is missing may have been a change.
+                self.list.changed(Instant::now());
+            }
+        }
+    }
+
+    fn on_caught_up(&mut self, channel: &Channel, _position: Option<EventId>, out: &mut Actions) {
+        self.streams(channel).into_iter().for_each(|streaming| streaming.caught_up(out));
+        self.go_on(Instant::now(), out);
+    }
+
+    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
+
+    fn on_state(&mut self, channel: &Channel, state: Option<&ChannelState>, out: &mut Actions) {
+        if channel.namespace() == ORG {
+            // One that is not granted is refused as a channel.
+            if let Some(state) = state {
+                let now = Instant::now();
+                self.list.seen(state, now, out);
+                self.go_on(now, out);
+            }
+            return;
+        }
+        let documents = state.map_or(&[][..], |state| &state.documents);
+        let document = documents.iter().find(|(key, _)| key == STATE_KEY);
+        let answer = document.and_then(|(_, document)| answers::session_state(channel.id(), document));
+        out.push(answer.unwrap_or_else(answers::unknown_session));
+    }
+
+    fn on_last(&mut self, channel: &Channel, last: Option<&Last>, out: &mut Actions) {
+        out.push(match last.filter(|last| last.head.is_some()) {
+            Some(last) => answers::session_logs(channel.id(), &last.entries),
+            None => answers::unknown_session(),
+        });
+    }
+
+    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
+
+    fn on_client(&mut self, text: &str, out: &mut Actions) {
+        let now = Instant::now();
+        self.silence.heard(now);
+        let request = Request::read(text);
+        if request != Ok(Request::Pong) && !self.pace.allows(now) {
+            return self.on_too_often(out);
+        }
+        match request {
+            Ok(request) => self.act(request, out),
+            Err(refusal) => self.refuse(&refusal, out),
+        }
+    }
+
+    fn on_heartbeat(&mut self, _positions: Positions<'_, '_>, _out: &mut Actions) {}
+
+    fn on_timer(&mut self, now: Instant, out: &mut Actions) {
+        match self.silence.due(now) {
+            Due::Nothing => {}
+            Due::Ping => out.push(answers::ping()),
+            Due::Close => {
+                let reason = "no pong: reconnect";
+                return out.push(Action::Close(CloseCode::Stalled, Cow::Borrowed(reason)));
+            }
+        }
+        self.go_on(now, out);
+    }
+}

@@ -1,0 +1,84 @@
+//! What a client of this dialect says: its id, and its messages.
+
+use crewcast_events::Channel;
+use serde::Deserialize;
+
+/// Most characters of a client id behind its prefix.
+const MAX_ID: usize = 64;
+
+/// Whether a client may call itself so: `^client[_-][A-Za-z0-9_-]{1,64}$`, strictly `^client_[0-9]+_[a-z0-9]+$`.
+pub fn is_client_id(id: &str, strict: bool) -> bool {
+    let Some(rest) = id.strip_prefix("client_").or_else(|| id.strip_prefix("client-").filter(|_| !strict)) else {
+        return false;
+    };
+    let is_sound = (1..=MAX_ID).contains(&rest.len())
+        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let is_strict = || {
+        let (number, name) = rest.split_once('_').unwrap_or_default();
+        let all = |text: &str, is: fn(u8) -> bool| !text.is_empty() && text.bytes().all(is);
+        all(number, |byte| byte.is_ascii_digit())
+            && all(name, |byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
+    };
+    is_sound && (!strict || is_strict())
+}
+
+/// A client's message.
+#[derive(Debug, PartialEq)]
+pub enum Request {
+    /// The answer to `ping`.
+    Pong,
+    /// A session's log.
+    Logs(Channel),
+    /// A session's state.
+    State(Channel),
+    /// A session's log, from now on.
+    Start(Channel),
+    /// No log any more.
+    Stop,
+    /// A fresh token.
+    Token(String),
+}
+
+/// Why there is nothing to do.
+#[derive(Debug, PartialEq)]
+pub enum Refusal {
+    /// What is wrong with the message.
+    BadMessage(&'static str),
+    /// There cannot be such a session.
+    UnknownSession,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    session_id: Option<String>,
+    action: Option<String>,
+    token: Option<String>,
+}
+
+impl Request {
+    /// Reads a text message.
+    pub fn read(text: &str) -> Result<Self, Refusal> {
+        let bad = Refusal::BadMessage;
+        let message: Message =
+            serde_json::from_str(text).map_err(|_| bad("not a JSON object with a text \"type\" and \"session_id\""))?;
+        if let (Some("auth"), Some(token)) = (message.action.as_deref(), message.token) {
+            return Ok(Request::Token(token));
+        }
+        let session = || {
+            let id = message.session_id.as_deref().ok_or(bad("\"session_id\" is missing"))?;
+            Channel::new("session", id).map_err(|_| Refusal::UnknownSession)
+        };
+        match message.kind.as_deref() {
+            Some("pong") => Ok(Request::Pong),
+            Some("get_session_logs") => session().map(Request::Logs),
+            Some("get_session_state") => session().map(Request::State),
+            Some("start_log_streaming") => session().map(Request::Start),
+            Some("stop_log_streaming") => Ok(Request::Stop),
+            _ => Err(bad(
+                "\"type\" is get_session_logs, get_session_state, start_log_streaming, stop_log_streaming or pong",
+            )),
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! One read for all who ask at the same moment.
+
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
+
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
+use parking_lot::Mutex;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+
+use crate::broker::BrokerError;
+
+/// Reads of one key begin at most so often: sockets that hear the same event ask one after another, and a read takes less
+/// time than all of them do.
+const PACE: Duration = Duration::from_millis(50);
+
+type Answer<V> = Result<Arc<V>, BrokerError>;
+type Waiting<V> = Shared<oneshot::Receiver<Answer<V>>>;
+
+/// Reads that are shared. Nobody is given one that began before he asked: who asks because of an event gets what
+/// includes it. So of one key at most one read is under way and one is to follow it, after a pause.
+pub(super) struct Together<K, V> {
+    under_way: Mutex<HashMap<K, Option<Following<V>>>>,
+    read: Box<dyn Fn(K) -> BoxFuture<'static, Answer<V>> + Send + Sync>,
+}
+
+/// The read that follows the one under way.
+struct Following<V> {
+    answer: oneshot::Sender<Answer<V>>,
+    waiting: Waiting<V>,
+}
+
+impl<V> Following<V> {
+    fn new() -> Self {
+        let (answer, waiting) = oneshot::channel();
+        Self { answer, waiting: waiting.shared() }
+    }
+}
+
+impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Together<K, V> {
+    pub(super) fn new(read: impl Fn(K) -> BoxFuture<'static, Answer<V>> + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self { under_way: Mutex::default(), read: Box::new(read) })
+    }
+
+    /// What a read answers that begins now or later.
+    pub(super) async fn ask(self: &Arc<Self>, key: K) -> Answer<V> {
+        let waiting = self.join(key);
+        waiting.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
+    }
+
+    fn join(self: &Arc<Self>, key: K) -> Waiting<V> {
+        let mut under_way = self.under_way.lock();
+        if let Some(following) = under_way.get_mut(&key) {
+            return following.get_or_insert_with(Following::new).waiting.clone();
+        }
+        let first = Following::new();
+        let waiting = first.waiting.clone();
+        under_way.insert(key.clone(), None);
+        // A task of its own: a read whose reader has gone away serves the others all the same.
+        tokio::spawn(self.clone().serve(key, first.answer));
+        waiting
+    }
+
+    async fn serve(self: Arc<Self>, key: K, first: oneshot::Sender<Answer<V>>) {
+        let mut next = Some(first);
+        while let Some(answer) = next {
+            let follow_at = Instant::now() + PACE;
+            let read = (self.read)(key.clone()).await;
+            let _ = answer.send(read);
+            sleep_until(follow_at).await;
+            let mut under_way = self.under_way.lock();
+            next = under_way.get_mut(&key).and_then(Option::take).map(|following| following.answer);
+            if next.is_none() {
+                under_way.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_asks_while_a_read_is_under_way_shares_the_one_that_follows() {
+        let (begun, may_end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let reads = Together::new({
+            let (begun, may_end) = (begun.clone(), may_end.clone());
+            move |_key: &str| {
+                let n = begun.fetch_add(1, Ordering::Relaxed) + 1;
+                let may_end = may_end.clone();
+                async move {
+                    may_end.acquire().await.expect("open").forget();
+                    Ok(Arc::new(n))
+                }
+                .boxed()
+            }
+        });
+        let first = reads.join("a");
+        while begun.load(Ordering::Relaxed) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let later = [reads.join("a"), reads.join("a"), reads.join("a")];
+        may_end.add_permits(2);
+        assert_eq!(*first.await.unwrap().unwrap(), 1);
+        for waiting in later {
+            assert_eq!(*waiting.await.unwrap().unwrap(), 2, "begun after he asked, and once for all");
+        }
+        while !reads.under_way.lock().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        may_end.add_permits(1);
+        assert_eq!(*reads.ask("a").await.unwrap(), 3);
+    }
+}
