@@ -182,6 +182,14 @@ async fn figures_are_of_the_org_of_this_replica_and_summed_over_those_that_live(
     let all = stats(&replicas[0], json!({ "admin": true })).await;
     assert_eq!(all["total"]["connections"], json!({ "/ws": 1, "/ws/agents": 2, "/ws/graph/{crew}": 1 }));
 
+    assert_eq!(all["replica"]["dropped"], json!({ "missed": 0, "rejected": 0 }));
+    redis.publish("agents:acme", b"no event");
+    eventually("it is counted, for who runs the place", || async {
+        let [all, org] = [json!({ "admin": true }), json!({})].map(|claims| stats(&replicas[0], claims));
+        all.await["replica"]["dropped"]["rejected"] == 1 && org.await["replica"]["dropped"]["rejected"] == 0
+    })
+    .await;
+
     // One that goes says so; one that is killed is counted until its figures are too old.
     drop((sockets, others));
     let mut gone = replicas.remove(1);

@@ -112,3 +112,25 @@ fn record(namespace: &str, seconds: f64) {
     latency.record(seconds);
     LATENCY.insert(namespace.to_owned(), latency);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::Figures;
+
+    #[test]
+    fn what_is_told_to_be_missing_and_what_is_delivered_is_counted_for_the_org() {
+        let counted = Figures::new(crewcast_events::Namespaces::default()).enter(Some("acme".into()), "/ws".into());
+        let mut delivered = Delivered::default();
+        delivered.of(counted.of().clone());
+        let event = crewcast_events::Event::parse(Bytes::from_static(br#"{"type":"x"}"#)).unwrap();
+        for item in [Item::Gap { missed: Some(3) }, Item::Gap { missed: None }, Item::Event(event)] {
+            delivered.look_at(&Entry::new(item, None));
+        }
+        delivered.count_batch(&Bytes::from_static(b"[]"), 2);
+        delivered.flush("forge");
+        delivered.flush("forge");
+        let numbers = counted.of().numbers();
+        assert_eq!((numbers.dropped.missed, numbers.events.delivered), (4, 2));
+    }
+}

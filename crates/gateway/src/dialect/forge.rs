@@ -44,6 +44,8 @@ pub struct Forge {
     since: Option<Since>,
     /// Goes out when the channel is open behind it: from then on nothing is missed, live events included.
     snapshot: Option<Bytes>,
+    /// While the snapshot is to come, which is the first message: how many pings wait for their answer behind it.
+    waiting: Option<u32>,
     client: Listener,
 }
 
@@ -52,13 +54,16 @@ impl Forge {
     pub fn new(endpoint: Endpoint, since: Option<Since>) -> Self {
         let client =
             Listener::new(r#"a client may send {"type":"ping"}, {"type":"pong"} or {"action":"auth","token":…}"#);
-        Self { endpoint, since, snapshot: None, client }
+        Self { endpoint, since, snapshot: None, waiting: None, client }
     }
 
     fn begin_with_snapshot(&mut self, namespace: &'static str, identity: Option<&Identity>, out: &mut Actions) {
         let org = identity.and_then(|identity| identity.org.as_deref());
         match org.and_then(|org| Channel::new(namespace, org).ok()) {
-            Some(channel) => out.push(Action::ReadSnapshot { channel }),
+            Some(channel) => {
+                self.waiting = Some(0);
+                out.push(Action::ReadSnapshot { channel });
+            }
             None => self.on_refused(Asked::Own(namespace), out),
         }
     }
@@ -106,7 +111,11 @@ impl Dialect for Forge {
     }
 
     fn on_channel(&mut self, _channel: &Channel, _opening: &Opening, out: &mut Actions) {
-        out.extend(self.snapshot.take().map(Action::Send));
+        let Some(snapshot) = self.snapshot.take() else { return };
+        out.push(Action::Send(snapshot));
+        for _ in 0..self.waiting.take().unwrap_or(0) {
+            out.push(pong());
+        }
     }
 
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
@@ -129,7 +138,11 @@ impl Dialect for Forge {
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
         if is_ping(text) {
-            return out.push(Action::Send(control::frame(&pong())));
+            match &mut self.waiting {
+                Some(pings) => *pings += 1,
+                None => out.push(pong()),
+            }
+            return;
         }
         match self.client.hear(text) {
             Said::Nothing => {}
@@ -160,8 +173,9 @@ fn is_ping(text: &str) -> bool {
         || serde_json::from_str(text).is_ok_and(|Message { kind }| kind == "ping")
 }
 
-fn pong() -> String {
-    format!(r#"{{"type":"pong","timestamp":"{}"}}"#, timestamp::now())
+fn pong() -> Action {
+    let text = format!(r#"{{"type":"pong","timestamp":"{}"}}"#, timestamp::now());
+    Action::Send(control::frame(&text))
 }
 
 /// The documents by key, as their producers wrote them, and the id behind which they stand.

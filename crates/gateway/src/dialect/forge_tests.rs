@@ -86,6 +86,22 @@ fn agents_begin_with_the_state_and_go_on_behind_its_head() {
 }
 
 #[test]
+fn a_ping_that_comes_before_the_snapshot_is_answered_behind_it() {
+    let mut forge = agents(None);
+    opened(&mut forge, Some("acme"));
+    assert!(said(&mut forge, "ping").is_empty() && said(&mut forge, r#"{"type":"ping"}"#).is_empty());
+    let mut out = Actions::new();
+    forge.on_snapshot(&channel(), &state(None, &[], false), &mut out);
+    assert!(said(&mut forge, "ping").is_empty(), "it is not out yet");
+    out.clear();
+    forge.on_channel(&channel(), &Opening { position: None, retained: None }, &mut out);
+    let told = lines(&mut out);
+    assert!(told.len() == 4 && told[0].contains("snapshot"), "{told:?}");
+    assert!(told[1..].iter().all(|line| line.contains("pong")), "{told:?}");
+    assert_eq!(said(&mut forge, "ping").len(), 1);
+}
+
+#[test]
 fn where_there_is_nothing_the_snapshot_is_empty_and_everything_follows() {
     let mut forge = agents(None);
     let mut out = Actions::new();

@@ -44,7 +44,8 @@ impl OfOrg {
         self.missed.fetch_add(events, Ordering::Relaxed);
     }
 
-    fn numbers(&self) -> Numbers {
+    /// Everything that was counted.
+    pub fn numbers(&self) -> Numbers {
         let connections = self.connections.lock();
         let mut numbers = Numbers {
             connections: connections.iter().map(|(endpoint, open)| (endpoint.to_string(), *open)).collect(),
