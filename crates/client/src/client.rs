@@ -145,8 +145,16 @@ impl Client {
         self.request(Ok(Endpoint::Mission))
     }
 
+    /// Any channels over one socket, and where each starts: live with [`Start::Default`]. Each is resumed behind its own
+    /// position. At most as many as the gateway's `limits.subscriptions`, 256 by default; one that is named twice
+    /// starts as it was named last. A channel that is refused is told with [`crate::Delivery::Refused`], and the
+    /// others go on.
+    pub fn stream(&self, channels: impl IntoIterator<Item = (Channel, Start)>) -> Request {
+        Request { channels: channels.into_iter().collect(), ..self.request(Ok(Endpoint::Stream)) }
+    }
+
     fn request(&self, endpoint: Result<Endpoint, BadChannel>) -> Request {
-        Request { client: self.clone(), endpoint, start: Start::Default, types: Vec::new() }
+        Request { client: self.clone(), endpoint, start: Start::Default, types: Vec::new(), channels: Vec::new() }
     }
 }
 
@@ -158,11 +166,13 @@ pub struct Request {
     pub(crate) endpoint: Result<Endpoint, BadChannel>,
     pub(crate) start: Start,
     pub(crate) types: Vec<String>,
+    /// Of [`Client::stream`].
+    pub(crate) channels: Vec<(Channel, Start)>,
 }
 
 impl Request {
     /// Where to start: an [`crewcast_events::EventId`] that was seen last, or [`Start::Beginning`]. Without effect
-    /// on sockets that carry several channels.
+    /// on sockets that carry several channels; those of [`Client::stream`] have each their own start.
     pub fn since(mut self, start: impl Into<Start>) -> Self {
         self.start = start.into();
         self
@@ -177,6 +187,15 @@ impl Request {
     /// The channel, where it is one.
     pub fn channel(&self) -> Option<&Channel> {
         self.endpoint.as_ref().ok().and_then(Endpoint::channel)
+    }
+
+    /// Every channel whose positions are kept, and where it starts.
+    pub(crate) fn starts(&self) -> Vec<(Channel, Start)> {
+        match &self.endpoint {
+            Ok(Endpoint::Stream) => self.channels.clone(),
+            Ok(endpoint) => endpoint.channel().map(|channel| (channel.clone(), self.start)).into_iter().collect(),
+            Err(_) => Vec::new(),
+        }
     }
 
     /// Begins to connect in a task of its own, which ends with the subscription. Needs a tokio runtime.

@@ -1,4 +1,4 @@
-//! The sockets of the crew dialect: their addresses and the channels that they carry.
+//! The sockets that a client opens: their addresses and the channels that they carry.
 
 use crewcast_events::{BadChannel, Channel, Event, EventId, Field};
 use serde::Deserialize;
@@ -30,7 +30,7 @@ impl From<Option<EventId>> for Start {
     }
 }
 
-/// A socket of the crew dialect.
+/// A socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Endpoint {
     /// `/ws/runs/<run>`
@@ -41,6 +41,8 @@ pub(crate) enum Endpoint {
     Graphs,
     /// `/ws/mission`: every crew granted.
     Mission,
+    /// `/ws/stream`: these channels, each asked for by a message.
+    Stream,
 }
 
 impl Endpoint {
@@ -56,7 +58,7 @@ impl Endpoint {
     pub(crate) fn channel(&self) -> Option<&Channel> {
         match self {
             Endpoint::Run(channel) | Endpoint::Graph(channel) => Some(channel),
-            Endpoint::Graphs | Endpoint::Mission => None,
+            Endpoint::Graphs | Endpoint::Mission | Endpoint::Stream => None,
         }
     }
 
@@ -74,6 +76,8 @@ impl Endpoint {
                 let signal: Signal = serde_json::from_slice(event.raw()).ok()?;
                 Channel::new("mission", &signal.payload.crew_id).ok()
             }
+            // The envelope says it.
+            Endpoint::Stream => None,
         }
     }
 
@@ -87,6 +91,7 @@ impl Endpoint {
                 Endpoint::Graph(channel) => path.push("graph").push(channel.id()),
                 Endpoint::Graphs => path.push("graph"),
                 Endpoint::Mission => path.push("mission"),
+                Endpoint::Stream => path.push("stream"),
             };
         }
         let since = match start {
@@ -97,7 +102,7 @@ impl Endpoint {
         if let Some(since) = since.filter(|_| self.channel().is_some()) {
             url.query_pairs_mut().append_pair("since", &since);
         }
-        if !types.is_empty() {
+        if !types.is_empty() && *self != Endpoint::Stream {
             url.query_pairs_mut().append_pair("types", &types.join(","));
         }
         url

@@ -18,8 +18,8 @@
 //! ```
 //!
 //! A socket that carries one channel (a run, the graph of one crew) is resumed behind the last event that
-//! was delivered: every logged event once and in order, or a [`Delivery::Reset`]. A socket that carries the
-//! channels of many crews ([`Client::graphs`], [`Client::missions`]) cannot name a position: after a cut it
+//! was delivered: every logged event once and in order, or a [`Delivery::Reset`]. So is each channel of
+//! [`Client::stream`], which carries any that are named. A socket that carries the channels of many crews ([`Client::graphs`], [`Client::missions`]) cannot name a position: after a cut it
 //! goes on live, and [`Delivery::Connected`] says `resumed: false`. Use one subscription per crew where no
 //! event may be missed.
 //!
@@ -36,6 +36,7 @@ mod message;
 mod outcome;
 mod position;
 mod session;
+mod stream;
 mod subscription;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,12 @@ use serde::Deserialize;
 pub(crate) enum Message {
     /// A producer's event.
     Event(Event),
+    /// A producer's event that came in an envelope.
+    Enveloped { channel: Channel, event: Event },
+    /// `error` about a channel that was asked for.
+    Refused { channel: Channel, code: String, reason: String },
+    /// An answer that says nothing more.
+    Answer,
     /// `ping`: the gateway lives, and may say where the socket stands.
     Ping { positions: Positions },
     /// `reset`: the history before does not lead on to what follows.
@@ -55,7 +61,9 @@ impl Positions {
 }
 
 /// A value that is not what it should be is as good as absent.
-fn lenient<'de, D: serde::Deserializer<'de>, T: std::str::FromStr>(deserializer: D) -> Result<Option<T>, D::Error> {
+pub(crate) fn lenient<'de, D: serde::Deserializer<'de>, T: std::str::FromStr>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(value.as_str().and_then(|text| text.parse().ok()))
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use crewcast_events::{Channel, Event};
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderValue, header::SEC_WEBSOCKET_PROTOCOL};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -17,9 +18,11 @@ use tokio_tungstenite::{
 
 use crate::{
     client::Io,
-    endpoint::Start,
+    endpoint::{Endpoint, Start},
     error::{ClientError, Cut},
     message::Message,
+    position::Position,
+    stream,
     subscription::Delivery,
     worker::{Ended, Why, Worker},
 };
@@ -55,9 +58,9 @@ pub(crate) async fn run(worker: &mut Worker) -> Ended {
     };
     let now = Instant::now();
     let mut session = Session { worker, socket, opened: now, heard: now, proven: false, back_at: None };
-    let why = match session.worker.deliver(Ok(Delivery::Connected { resumed })).await {
+    let why = match session.begin(resumed).await {
         Ok(()) => session.deliver().await,
-        Err(gone) => gone,
+        Err(why) => why,
     };
     let proven = session.proven || session.opened.elapsed() >= PROVEN_BY_TIME;
     let back_at = session.back_at;
@@ -68,10 +71,11 @@ pub(crate) async fn run(worker: &mut Worker) -> Ended {
 /// Opens a socket. Also answers whether the gateway knows where to go on.
 async fn connect(worker: &mut Worker) -> Result<(Socket, bool), Why> {
     let settings = worker.settings.clone();
-    let start = worker.position.since();
+    let single = worker.endpoint.channel().and_then(|channel| worker.positions.get(channel));
+    let start = single.map_or(Start::Default, Position::since);
     let url = worker.endpoint.address(&settings.gateway, start, &worker.types);
-    let resumed =
-        worker.endpoint.starts_at_the_beginning() || (start != Start::Default && worker.endpoint.channel().is_some());
+    let all_say_where = worker.positions.values().all(|position| position.since() != Start::Default);
+    let resumed = worker.endpoint.starts_at_the_beginning() || (all_say_where && !worker.positions.is_empty());
     let token = worker.tokens.for_handshake().await.map_err(Why::Cut)?;
 
     let mut request = url.as_str().into_client_request().map_err(|error| Why::Cut(Cut::Io(error.to_string())))?;
@@ -122,6 +126,21 @@ enum Step {
 }
 
 impl Session<'_> {
+    /// Says that the socket is open, and asks for what a message has to ask for.
+    async fn begin(&mut self, resumed: bool) -> Result<(), Why> {
+        self.worker.deliver(Ok(Delivery::Connected { resumed })).await?;
+        if self.worker.endpoint != Endpoint::Stream {
+            return Ok(());
+        }
+        let types = &self.worker.types;
+        let asks: Vec<String> =
+            self.worker.positions.iter().map(|(channel, at)| stream::subscribe(channel, at.since(), types)).collect();
+        for ask in asks {
+            self.send(ask).await?;
+        }
+        Ok(())
+    }
+
     async fn deliver(&mut self) -> Why {
         loop {
             let step = tokio::select! {
@@ -148,7 +167,10 @@ impl Session<'_> {
 
     /// Sends a fresh token over the open socket.
     async fn present(&mut self, token: &str) -> Result<(), Why> {
-        let message = serde_json::json!({ "action": "auth", "token": token }).to_string();
+        self.send(serde_json::json!({ "action": "auth", "token": token }).to_string()).await
+    }
+
+    async fn send(&mut self, message: String) -> Result<(), Why> {
         match timeout(SENDING, self.socket.send(tungstenite::Message::text(message))).await {
             Ok(sent) => sent.map_err(why),
             Err(_) => Err(Why::Cut(Cut::Io("the gateway does not read".to_owned()))),
@@ -177,25 +199,36 @@ impl Session<'_> {
     }
 
     async fn text(&mut self, raw: Bytes) -> Result<(), Why> {
-        let single = self.worker.endpoint.channel().is_some();
-        let delivery = match Message::read(raw) {
-            Ok(Message::Event(event)) => {
-                // Positions are kept where the socket's one channel makes them certain.
-                if single && event.id().is_some_and(|id| !self.worker.position.admit(id)) {
-                    return Ok(());
-                }
-                Delivery::Event { channel: self.worker.endpoint.channel_of(&event), event }
-            }
+        let message = match self.worker.endpoint {
+            Endpoint::Stream => stream::read(raw),
+            _ => Message::read(raw),
+        };
+        let delivery = match message {
+            Ok(Message::Event(event)) => match self.event(self.worker.endpoint.channel_of(&event), event) {
+                Some(delivery) => delivery,
+                None => return Ok(()),
+            },
+            Ok(Message::Enveloped { channel, event }) => match self.event(Some(channel), event) {
+                Some(delivery) => delivery,
+                None => return Ok(()),
+            },
             Ok(Message::Ping { positions }) => {
-                if let Some(position) = self.worker.endpoint.channel().and_then(|channel| positions.of(channel)) {
-                    self.worker.position.told(position);
+                for (channel, at) in &mut self.worker.positions {
+                    if let Some(position) = positions.of(channel) {
+                        at.told(position);
+                    }
                 }
                 return Ok(());
             }
             Ok(Message::Reset { channel, reason, from }) => {
-                self.worker.position.reset();
-                Delivery::Reset { channel: channel.or_else(|| self.worker.endpoint.channel().cloned()), reason, from }
+                let channel = channel.or_else(|| self.worker.endpoint.channel().cloned());
+                if let Some(at) = channel.as_ref().and_then(|channel| self.worker.positions.get_mut(channel)) {
+                    at.reset();
+                }
+                Delivery::Reset { channel, reason, from }
             }
+            Ok(Message::Refused { channel, code, reason }) => return self.refused(channel, code, reason).await,
+            Ok(Message::Answer) => return Ok(()),
             Ok(Message::Gap { channel, missed }) => Delivery::Gap { channel, missed },
             Ok(Message::Reconnect { after }) => {
                 self.back_at = Instant::now().checked_add(after);
@@ -208,6 +241,27 @@ impl Session<'_> {
             }
         };
         self.worker.deliver(Ok(delivery)).await
+    }
+
+    /// An event to deliver; `None`: it has been delivered before. Positions are kept where the channel is certain.
+    fn event(&mut self, channel: Option<Channel>, event: Event) -> Option<Delivery> {
+        let at = channel.as_ref().and_then(|channel| self.worker.positions.get_mut(channel));
+        if let (Some(at), Some(id)) = (at, event.id())
+            && !at.admit(id)
+        {
+            return None;
+        }
+        Some(Delivery::Event { channel, event })
+    }
+
+    /// A channel is refused: the rest goes on, if there is any.
+    async fn refused(&mut self, channel: Channel, code: String, reason: String) -> Result<(), Why> {
+        if self.worker.positions.remove(&channel).is_none() {
+            return Ok(());
+        }
+        let last = self.worker.positions.is_empty();
+        self.worker.deliver(Ok(Delivery::Refused { channel, code, reason: reason.clone() })).await?;
+        if last { Err(Why::Fatal(ClientError::Forbidden { reason })) } else { Ok(()) }
     }
 
     /// Lets the other side know. It may be long gone, so that failing is no matter.

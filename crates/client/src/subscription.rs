@@ -1,6 +1,7 @@
 //! What a subscriber holds: a stream of deliveries, and a handle beside it.
 
 use std::{
+    collections::BTreeMap,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -32,7 +33,8 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub enum Delivery {
     /// A producer's event, its bytes as they were published. [`Event::id`] is there when it is logged.
     Event {
-        /// Its channel; on a socket of many crews as the event itself says, `None` when it does not.
+        /// Its channel; on a socket of many crews as the event itself says, `None` when it does not. Always there on one
+        /// of [`crate::Client::stream`].
         channel: Option<Channel>,
         /// The event.
         event: Event,
@@ -53,6 +55,16 @@ pub enum Delivery {
         channel: Option<Channel>,
         /// How many, where the gateway knows.
         missed: Option<u64>,
+    },
+    /// The gateway refuses a channel of [`crate::Client::stream`], or grants it no longer. It is not asked for again; the
+    /// others go on.
+    Refused {
+        /// Which.
+        channel: Channel,
+        /// `forbidden`, `bad_channel`, `too_many_subscriptions`.
+        code: String,
+        /// The gateway's words.
+        reason: String,
     },
     /// A word of the gateway: `broker` (it is away or back) or `error` (it did not understand this client).
     Notice {
@@ -83,7 +95,10 @@ pub enum Delivery {
 #[derive(Debug)]
 pub struct Subscription {
     deliveries: mpsc::Receiver<Sent>,
+    positions: BTreeMap<Channel, EventId>,
+    /// The position where the channel is one.
     last: Option<EventId>,
+    is_one_channel: bool,
     retry: Arc<Notify>,
     worker: JoinHandle<()>,
 }
@@ -106,12 +121,17 @@ impl Subscription {
     pub(crate) fn begin(request: Request) -> Self {
         let (sender, deliveries) = mpsc::channel(WAITING);
         let retry = Arc::new(Notify::new());
+        let positions = request.starts().into_iter().filter_map(|(channel, start)| match start {
+            crate::Start::After(id) => Some((channel, id)),
+            crate::Start::Default | crate::Start::Beginning => None,
+        });
+        let (positions, is_one_channel) = (positions.collect(), request.channel().is_some());
         let last = match request.start {
             crate::Start::After(id) => Some(id),
             crate::Start::Default | crate::Start::Beginning => None,
         };
         let worker = tokio::spawn(Worker::run(request, sender, retry.clone()));
-        Self { deliveries, last, retry, worker }
+        Self { deliveries, positions, last, is_one_channel, retry, worker }
     }
 
     /// The next delivery; `None` after [`Delivery::End`] or an error. Cancel safe.
@@ -123,9 +143,15 @@ impl Subscription {
     }
 
     /// Where this reader stands in the channel's log, after what it has taken from this subscription: for a
-    /// later [`Request::since`]. `None` on a socket of many crews.
+    /// later [`Request::since`]. `None` on a socket of several channels.
     pub fn last_id(&self) -> Option<EventId> {
         self.last
+    }
+
+    /// Where this reader stands in each channel's log, likewise, for a later [`crate::Client::stream`]. Channels whose
+    /// position is not known yet are missing.
+    pub fn positions(&self) -> &BTreeMap<Channel, EventId> {
+        &self.positions
     }
 
     /// See [`Handle::retry_now`].
@@ -153,7 +179,10 @@ impl Stream for Subscription {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.deliveries.poll_recv(cx).map(|next| {
             let (delivery, position) = next?;
-            self.last = position.or(self.last);
+            if let Some((channel, id)) = position {
+                self.last = if self.is_one_channel { Some(id) } else { self.last };
+                self.positions.insert(channel, id);
+            }
             Some(delivery)
         })
     }

@@ -1,8 +1,8 @@
 //! One subscription's task: socket after socket, until it is over.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use crewcast_events::EventId;
+use crewcast_events::{Channel, EventId};
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep},
@@ -20,8 +20,8 @@ use crate::{
     token::Tokens,
 };
 
-/// A delivery, and where its reader stands in the channel's log once it has taken it.
-pub(crate) type Sent = (Result<Delivery, ClientError>, Option<EventId>);
+/// A delivery, and where its reader stands in a channel's log once it has taken it.
+pub(crate) type Sent = (Result<Delivery, ClientError>, Option<(Channel, EventId)>);
 /// Where deliveries go. Its closing is the reader's goodbye.
 pub(crate) type Out = mpsc::Sender<Sent>;
 
@@ -30,7 +30,9 @@ pub(crate) struct Worker {
     pub(crate) settings: Arc<Settings>,
     pub(crate) endpoint: Endpoint,
     pub(crate) types: Vec<String>,
-    pub(crate) position: Position,
+    /// Where it stands in each channel, where that is certain: an event of a socket of many crews does not say for sure
+    /// whose it is.
+    pub(crate) positions: BTreeMap<Channel, Position>,
     pub(crate) tokens: Tokens,
     pub(crate) out: Out,
 }
@@ -55,6 +57,7 @@ pub(crate) enum Why {
 
 impl Worker {
     pub(crate) async fn run(request: Request, out: Out, retry: Arc<Notify>) {
+        let starts = request.starts();
         let endpoint = match request.endpoint {
             Ok(endpoint) => endpoint,
             Err(bad) => {
@@ -64,7 +67,10 @@ impl Worker {
             }
         };
         let worker = Worker {
-            position: Position::new(request.start, !request.types.is_empty()),
+            positions: starts
+                .into_iter()
+                .map(|(channel, start)| (channel, Position::new(start, !request.types.is_empty())))
+                .collect(),
             tokens: Tokens::new(request.client.settings.source.clone()),
             settings: request.client.settings.clone(),
             endpoint,
@@ -125,7 +131,11 @@ impl Worker {
 
     /// Hands a delivery over, waiting for the reader; the error: it is gone.
     pub(crate) async fn deliver(&mut self, delivery: Result<Delivery, ClientError>) -> Result<(), Why> {
-        let position = self.endpoint.channel().and(self.position.last());
+        let channel = match &delivery {
+            Ok(Delivery::Event { channel, .. } | Delivery::Reset { channel, .. }) => channel.as_ref(),
+            _ => self.endpoint.channel(),
+        };
+        let position = channel.and_then(|channel| Some((channel.clone(), self.positions.get(channel)?.last()?)));
         self.out.send((delivery, position)).await.map_err(|_| Why::Goodbye)
     }
 

@@ -2,6 +2,7 @@
 
 mod fake;
 mod reconnect;
+mod stream;
 mod tokens;
 
 use std::time::Duration;
