@@ -179,14 +179,18 @@ async fn a_refused_event_stops_it_or_is_passed_over() {
 
 #[tokio::test]
 async fn events_that_are_gone_are_told_by_a_post_of_their_own() {
-    let gateway = gateway::memory(&[("CREWCAST_NAMESPACES__STREAM__LOG__LENGTH", "5")]).await;
+    let redis = RedisServer::start();
+    let short = [("CREWCAST_NAMESPACES__STREAM__LOG__LENGTH", "5")];
+    let gateway = gateway::on(&redis, &short).await;
     let webhook = Webhook::start(|n| Answer::Status(if n == 1 { 400 } else { 204 })).await;
     let folder = tempfile::tempdir().unwrap();
     publish_steps(&gateway, 0..1).await;
     let child = forward(&gateway.url(""), &webhook, folder.path(), &[]).spawn().unwrap();
-    webhook.until_accepted(1).await;
+    eventually("the position is kept", || async { folder.path().join("position").exists() }).await;
     kill(child).await;
     let published = publish_steps(&gateway, 1..21).await;
+    // One that has nothing in memory that the log no longer holds.
+    let gateway = gateway::on(&redis, &short).await;
     let _child = forward(&gateway.url(""), &webhook, folder.path(), &[]).spawn().unwrap();
     let accepted = webhook.until_accepted(6).await;
     assert_eq!(ids(&accepted[1..]), published[15..], "a refusal of the news stops nothing");
