@@ -11,6 +11,7 @@ mod crew;
 mod dev;
 mod directory;
 mod drain;
+mod examples;
 mod forward;
 mod golden;
 mod handshake;
