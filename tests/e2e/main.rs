@@ -33,6 +33,7 @@ mod replicas;
 mod revocation;
 mod secrets;
 mod slow;
+mod skipping;
 mod sse;
 mod storm;
 mod stream;

@@ -191,6 +191,7 @@ pub(crate) fn assemble(
         history: History::new(broker.clone(), hub.clone()),
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
+        namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
         link: relay.link_state(),
         crowd: Arc::new(Crowd::default()),

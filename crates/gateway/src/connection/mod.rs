@@ -8,6 +8,7 @@ mod cause;
 mod crowd;
 mod deadlines;
 mod delivered;
+mod giving_way;
 mod jobs;
 mod seat;
 mod stream;
@@ -18,7 +19,7 @@ mod who;
 
 use std::{borrow::Cow, sync::Arc};
 
-use crewcast_events::Channel;
+use crewcast_events::{Channel, Namespaces};
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -67,6 +68,8 @@ pub struct Shared {
     pub auth: Arc<Auth>,
     /// What clients publish.
     pub publishing: Arc<Publishing>,
+    /// The rules of the channels.
+    pub namespaces: Namespaces,
     /// The link to the broker.
     pub link: watch::Receiver<LinkState>,
     /// Every connection.

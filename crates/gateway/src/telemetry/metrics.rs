@@ -23,6 +23,7 @@ pub enum Metric {
     GapsRepaired,
     Resets,
     EventsMissed,
+    EventsSkipped,
     BrokerUp,
     BrokerReconnects,
     BrokerProbeAge,
@@ -103,6 +104,7 @@ impl Metric {
         Metric::GapsRepaired,
         Metric::Resets,
         Metric::EventsMissed,
+        Metric::EventsSkipped,
         Metric::BrokerUp,
         Metric::BrokerReconnects,
         Metric::BrokerProbeAge,
@@ -177,6 +179,11 @@ impl Metric {
                 "crewcast_events_missed_total",
                 &["namespace"],
                 "Events that a reader was told it has missed.",
+            ),
+            Metric::EventsSkipped => counter_of(
+                "crewcast_events_skipped_total",
+                &["namespace"],
+                "Progress that a lagging reader was spared, since newer progress of the same thing follows.",
             ),
             Metric::BrokerUp => gauge_of("crewcast_broker_up", &[], "1 while the link to the broker delivers, else 0."),
             Metric::BrokerReconnects => {
