@@ -88,7 +88,10 @@ impl PositionFile {
         file.write_all(b"\n")?;
         // On the disk before it takes the old one's place, or a crash of the machine could leave an empty file.
         file.sync_data()?;
-        std::fs::rename(&self.beside, &self.path)
+        std::fs::rename(&self.beside, &self.path)?;
+        // The new name too, or a power cut could bring the old position back, and many events with it.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
 }
 
