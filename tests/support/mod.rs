@@ -8,6 +8,7 @@ pub mod publish;
 pub mod socket;
 pub mod sse;
 pub mod token;
+pub mod webhook;
 
 pub use crewcast_test_servers as redis;
 

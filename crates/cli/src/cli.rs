@@ -31,6 +31,8 @@ pub enum Command {
     Publish(commands::publish::Args),
     /// Watch channels through a gateway, resuming for ever.
     Tail(commands::tail::Args),
+    /// POST each event of a channel to a webhook, in order, until it is accepted.
+    Forward(Box<commands::forward::Args>),
     /// Try out the configuration and Redis, and say what is wrong and how to mend it.
     Check(commands::check::Args),
     /// Print the effective configuration, secrets masked, with each key's source.

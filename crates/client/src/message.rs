@@ -23,6 +23,8 @@ pub(crate) enum Message {
     Reset { channel: Option<Channel>, reason: String, from: Option<EventId> },
     /// `gap`: live events were missed.
     Gap { channel: Option<Channel>, missed: Option<u64> },
+    /// `skipped`: old progress was left out, and the socket stands there now.
+    Skipped { channel: Option<Channel>, events: u64, position: Option<EventId> },
     /// `reconnect`: this replica goes away.
     Reconnect { after: Duration },
     /// `broker`, `error`: for the user to know.
@@ -41,6 +43,8 @@ struct Control {
     #[serde(default)]
     position: Positions,
     missed: Option<u64>,
+    #[serde(default)]
+    events: u64,
     in_ms: Option<u64>,
 }
 
@@ -57,6 +61,11 @@ impl Positions {
             serde_json::Value::Null => Some(None),
             id => id.as_str()?.parse().ok().map(Some),
         }
+    }
+
+    /// The id of a message that is about one channel.
+    fn only(&self) -> Option<EventId> {
+        self.0.as_str()?.parse().ok()
     }
 }
 
@@ -75,7 +84,7 @@ impl Message {
         let event = Event::parse(raw)?;
         let kind = event.kind();
         if event.id().is_some()
-            || !matches!(&*kind, "ping" | "reset" | "gap" | "reconnect" | "broker" | "error" | "subscribed")
+            || !matches!(&*kind, "ping" | "reset" | "gap" | "skipped" | "reconnect" | "broker" | "error" | "subscribed")
         {
             drop(kind);
             return Ok(Message::Event(event));
@@ -93,6 +102,9 @@ impl Message {
                 from: control.from,
             },
             "gap" => Message::Gap { channel: control.channel, missed: control.missed },
+            "skipped" => {
+                Message::Skipped { channel: control.channel, events: control.events, position: control.position.only() }
+            }
             "reconnect" => Message::Reconnect { after: Duration::from_millis(control.in_ms.unwrap_or(0)) },
             _ => {
                 drop(kind);
@@ -146,6 +158,10 @@ mod tests {
         assert_eq!((of("graph:a"), of("graph:b")), (Some(Some(id)), Some(None)));
         assert_eq!((of("graph:c"), of("graph:d")), (None, None));
         assert!(matches!(read(r#"{"type":"ping","source":"gateway"}"#), Message::Ping { .. }));
+        let skipped =
+            r#"{"type":"skipped","source":"gateway","channel":"graph:a","events":3,"position":"7-abcdefghijkl"}"#;
+        let Message::Skipped { channel, events, position } = read(skipped) else { panic!() };
+        assert_eq!((channel.unwrap().as_str(), events, position), ("graph:a", 3, Some(id)));
         let reconnect = r#"{"type":"reconnect","source":"gateway","in_ms":250}"#;
         assert!(matches!(read(reconnect), Message::Reconnect { after } if after.as_millis() == 250));
     }

@@ -74,6 +74,11 @@ impl Position {
         self.stray = None;
     }
 
+    /// The gateway has left out events up to this one.
+    pub(crate) fn skipped_to(&mut self, id: EventId) {
+        self.stand_at(id);
+    }
+
     /// The gateway said where this socket stands, events that are filtered out included; `None`: the channel has
     /// had no event yet. A reader that gets every event knows it better by itself, once it has had one.
     pub(crate) fn told(&mut self, position: Option<EventId>) {

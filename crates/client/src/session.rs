@@ -230,6 +230,14 @@ impl Session<'_> {
             Ok(Message::Refused { channel, code, reason }) => return self.refused(channel, code, reason).await,
             Ok(Message::Answer) => return Ok(()),
             Ok(Message::Gap { channel, missed }) => Delivery::Gap { channel, missed },
+            Ok(Message::Skipped { channel, events, position }) => {
+                let channel = channel.or_else(|| self.worker.endpoint.channel().cloned());
+                let at = channel.as_ref().and_then(|channel| self.worker.positions.get_mut(channel));
+                if let (Some(at), Some(id)) = (at, position) {
+                    at.skipped_to(id);
+                }
+                Delivery::Skipped { channel, events }
+            }
             Ok(Message::Reconnect { after }) => {
                 self.back_at = Instant::now().checked_add(after);
                 return Ok(());

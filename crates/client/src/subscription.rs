@@ -56,6 +56,14 @@ pub enum Delivery {
         /// How many, where the gateway knows.
         missed: Option<u64>,
     },
+    /// The reader lags, and the gateway has left out progress that newer progress of the same thing, which follows, has
+    /// made old. Only where its operator allows it (`skip_progress`); all else is delivered.
+    Skipped {
+        /// Of this channel.
+        channel: Option<Channel>,
+        /// How many events.
+        events: u64,
+    },
     /// The gateway refuses a channel of [`crate::Client::stream`], or grants it no longer. It is not asked for again; the
     /// others go on.
     Refused {

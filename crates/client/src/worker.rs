@@ -132,7 +132,9 @@ impl Worker {
     /// Hands a delivery over, waiting for the reader; the error: it is gone.
     pub(crate) async fn deliver(&mut self, delivery: Result<Delivery, ClientError>) -> Result<(), Why> {
         let channel = match &delivery {
-            Ok(Delivery::Event { channel, .. } | Delivery::Reset { channel, .. }) => channel.as_ref(),
+            Ok(
+                Delivery::Event { channel, .. } | Delivery::Reset { channel, .. } | Delivery::Skipped { channel, .. },
+            ) => channel.as_ref(),
             _ => self.endpoint.channel(),
         };
         let position = channel.and_then(|channel| Some((channel.clone(), self.positions.get(channel)?.last()?)));

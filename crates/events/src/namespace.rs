@@ -51,6 +51,8 @@ pub struct Namespace {
     pub owner: Option<Owner>,
     /// How long after `stalled` something whose producer is silent is told `lost`; zero: nobody looks at leases.
     pub lost_after: Duration,
+    /// A reader that lags is spared progress that newer progress of the same thing has made old.
+    pub skip_progress: bool,
 }
 
 /// [`Namespace::lost_after`] of the built-in namespaces whose emitters hold leases.
@@ -65,6 +67,7 @@ impl Default for Namespace {
             terminal: Vec::new(),
             owner: None,
             lost_after: Duration::ZERO,
+            skip_progress: false,
         }
     }
 }

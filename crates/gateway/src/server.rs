@@ -203,6 +203,7 @@ pub(crate) fn assemble(
         clients: Clients::new(registry.clone()),
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
+        namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
         figures: figures.clone(),
         link: relay.link_state(),

@@ -10,6 +10,7 @@ use crate::{
 pub mod check;
 pub mod config;
 pub mod dev;
+pub mod forward;
 pub mod publish;
 pub mod register;
 pub mod serve;
@@ -28,6 +29,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Register(args) => register::run(args, &cli.config).await,
         Command::Publish(args) => publish::run(args, &cli.config).await,
         Command::Tail(args) => tail::run(args).await,
+        Command::Forward(args) => forward::run(*args).await,
         Command::Check(args) => check::run(args, &cli.config).await,
         Command::Config(args) => config::run(&args, &cli.config),
     }

@@ -73,6 +73,7 @@ pub struct RawNamespace {
     pub terminal: Option<List<String>>,
     pub owner: Option<Given<OwnerOrNone>>,
     pub lost_after: Option<Given<Duration>>,
+    pub skip_progress: Option<Given<bool>>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -210,6 +211,7 @@ impl RawNamespace {
             terminal: self.terminal.or(defaults.terminal),
             owner: self.owner.or(defaults.owner),
             lost_after: self.lost_after.or(defaults.lost_after),
+            skip_progress: self.skip_progress.or(defaults.skip_progress),
         }
     }
 }
@@ -224,6 +226,7 @@ impl From<&Namespace> for RawNamespace {
             terminal: Some(List(namespace.terminal.clone())),
             owner: Some(Given(OwnerOrNone(namespace.owner))),
             lost_after: Some(Given(namespace.lost_after)),
+            skip_progress: Some(Given(namespace.skip_progress)),
         }
     }
 }

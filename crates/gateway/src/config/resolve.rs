@@ -109,6 +109,7 @@ fn namespace(raw: RawNamespace) -> Namespace {
         terminal: raw.terminal.map_or(defaults.terminal, |terminal| terminal.0),
         owner: given(raw.owner).map_or(defaults.owner, |owner| owner.0),
         lost_after: given(raw.lost_after).unwrap_or(defaults.lost_after),
+        skip_progress: given(raw.skip_progress).unwrap_or(defaults.skip_progress),
     }
 }
 

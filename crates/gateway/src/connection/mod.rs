@@ -10,6 +10,7 @@ mod clients;
 mod crowd;
 mod deadlines;
 mod delivered;
+mod giving_way;
 mod jobs;
 mod seat;
 mod stream;
@@ -20,6 +21,7 @@ mod who;
 
 use std::{borrow::Cow, sync::Arc};
 
+use crewcast_events::Namespaces;
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -83,6 +85,8 @@ pub struct Shared {
     pub publishing: Arc<Publishing>,
     /// What is counted of each org.
     pub figures: Arc<Figures>,
+    /// The rules of the channels.
+    pub namespaces: Namespaces,
     /// The link to the broker.
     pub link: watch::Receiver<LinkState>,
     /// Every connection.

@@ -10,12 +10,14 @@ use crewcast_events::{Channel, EventId};
 use super::{
     Shared, Who,
     delivered::Delivered,
+    giving_way::giving_way,
     jobs::{Asked, Jobs},
 };
 use crate::{
-    dialect::{Actions, Dialect},
+    dialect::{Actions, Dialect, Skipped},
     hub::{Entry, Wake},
     replay::{LogPage, Read, Reader, Start, Stretch},
+    telemetry::metrics::{Metric, counter},
 };
 
 /// Entries read from one channel before the next one has its turn.
@@ -50,11 +52,13 @@ struct Subscription {
     is_named: bool,
     /// Of a `SubscribeAll`.
     is_listed: bool,
+    /// Its namespace lets old progress give way.
+    skips: bool,
 }
 
 impl Subscription {
     fn new(channel: Channel, start: Start) -> Self {
-        Self { channel, start, reader: None, number: 0, is_named: false, is_listed: false }
+        Self { channel, start, reader: None, number: 0, is_named: false, is_listed: false, skips: false }
     }
 }
 
@@ -175,6 +179,7 @@ impl Subscriptions {
             let member = shared.hub.join(&subscription.channel, &self.wake, key);
             self.readers = self.readers.wrapping_add(1);
             subscription.number = self.readers;
+            subscription.skips = shared.namespaces.of(&subscription.channel).is_some_and(|rules| rules.skip_progress);
             subscription.reader = Some(Reader::new(member, subscription.start));
         }
     }
@@ -267,6 +272,9 @@ impl Subscriptions {
             Read::Idle if reader.is_in_ring() => dialect.on_caught_up(channel, reader.position(), out),
             Read::Idle => {}
         }
+        if subscription.skips && buffer.len() == TURN {
+            give_way(channel, &mut buffer, dialect, out);
+        }
         for entry in buffer.drain(..) {
             self.delivered.look_at(&entry);
             dialect.on_entry(channel, &entry, out);
@@ -329,5 +337,25 @@ impl Subscriptions {
     pub(super) fn positions(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
         let open = self.channels.iter().flatten().filter_map(|s| s.reader.as_ref().filter(|reader| reader.is_open()));
         open.map(|reader| (reader.channel(), reader.position()))
+    }
+}
+
+/// Hands a whole turn to the dialect, old progress left out. Before each event that follows on such, it is told what was.
+fn give_way(channel: &Channel, turn: &mut Vec<Arc<Entry>>, dialect: &mut dyn Dialect, out: &mut Actions) {
+    let gives_way = giving_way(turn, |event| dialect.may_skip(channel, event));
+    let (mut all, mut skipped) = (0, Skipped::default());
+    for (entry, gives_way) in turn.drain(..).zip(gives_way) {
+        if gives_way {
+            skipped = Skipped { events: skipped.events + 1, position: entry.position() };
+            all += 1;
+            continue;
+        }
+        if skipped.events > 0 {
+            dialect.on_skipped(channel, std::mem::take(&mut skipped), out);
+        }
+        dialect.on_entry(channel, &entry, out);
+    }
+    if all > 0 {
+        counter(Metric::EventsSkipped, &[("namespace", channel.namespace())]).increment(all);
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, timestamp};
 use serde_json::{Map, Value, json};
 
-use super::Positions;
+use super::{Positions, Skipped};
 use crate::{hub::Item, transport::frame::text_frame};
 
 /// A position map in a `ping` stays readable and small: sockets with more channels than this go without.
@@ -23,6 +23,12 @@ pub fn mark(channel: &Channel, item: &Item) -> Option<String> {
         }
         Item::Gap { missed } => Some(message("gap", &[channel, ("missed", json!(missed))])),
     }
+}
+
+/// `skipped`: old progress was left out, and where that leaves the reader.
+pub fn skipped(channel: &Channel, Skipped { events, position }: Skipped) -> String {
+    let (channel, events) = (("channel", json!(channel)), ("events", json!(events)));
+    message("skipped", &[channel, events, ("position", json!(position))])
 }
 
 /// `ping`: the socket lives, and a reader whose filter hides most events learns where it stands.

@@ -152,6 +152,10 @@ impl Dialect for Crew {
         self.may_be_over = false;
     }
 
+    fn may_skip(&self, _channel: &Channel, event: &Event) -> bool {
+        self.is_wanted(event) && !self.ends(event)
+    }
+
     fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, out: &mut Actions) {
         // A client that comes back behind a run's last event would wait for ever: look what it saw last.
         if std::mem::take(&mut self.may_be_over)

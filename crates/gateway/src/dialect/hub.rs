@@ -91,6 +91,10 @@ impl Dialect for Hub {
         }
     }
 
+    fn may_skip(&self, _channel: &Channel, event: &Event) -> bool {
+        self.is_wanted(event)
+    }
+
     fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
 
     fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}

@@ -154,6 +154,15 @@ pub enum NotPublished {
     Unavailable,
 }
 
+/// Progress in a row that a lagging reader is spared.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Skipped {
+    /// How many events.
+    pub events: u64,
+    /// The channel's position behind them.
+    pub position: Option<EventId>,
+}
+
 /// The actions of one step, in order.
 pub type Actions = Vec<Action>;
 
@@ -223,6 +232,17 @@ pub trait Dialect: Send {
 
     /// The next entry of a channel.
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions);
+
+    /// Whether progress that newer progress has made old may be left out. What a filter hides is no loss, and not told as
+    /// one.
+    fn may_skip(&self, _channel: &Channel, _event: &Event) -> bool {
+        true
+    }
+
+    /// Progress was left out before the entry that comes next.
+    fn on_skipped(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+        self.on_notice(&control::skipped(channel, skipped), out);
+    }
 
     /// Every entry that there was has been handed over; the reader stands at `position`.
     fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, out: &mut Actions);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Since};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Dialect, Positions, control};
+use super::{Action, Actions, Dialect, Positions, Skipped, control};
 use crate::{
     auth::Identity,
     hub::{Encoding, Entry},
@@ -177,6 +177,16 @@ impl Dialect for Sse {
             out.push(Action::Send(self.id_line(once((channel, Some(id)))).into()));
         }
         self.deliver(entry, event, out);
+    }
+
+    fn may_skip(&self, _channel: &Channel, event: &Event) -> bool {
+        self.is_wanted(event)
+    }
+
+    fn on_skipped(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+        let line = self.id_line(once((channel, skipped.position)));
+        out.push(Action::Send(line.into()));
+        out.push(Action::Send(control_event(&control::skipped(channel, skipped))));
     }
 
     fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}

@@ -24,6 +24,7 @@ pub enum Metric {
     Resets,
     EventsMissed,
     SilencesTold,
+    EventsSkipped,
     BrokerUp,
     BrokerReconnects,
     BrokerProbeAge,
@@ -105,6 +106,7 @@ impl Metric {
         Metric::Resets,
         Metric::EventsMissed,
         Metric::SilencesTold,
+        Metric::EventsSkipped,
         Metric::BrokerUp,
         Metric::BrokerReconnects,
         Metric::BrokerProbeAge,
@@ -184,6 +186,11 @@ impl Metric {
                 "crewcast_silences_told_total",
                 &["silence"],
                 "Leases of which this replica told their channel that nobody renews them, or does again.",
+            ),
+            Metric::EventsSkipped => counter_of(
+                "crewcast_events_skipped_total",
+                &["namespace"],
+                "Progress that a lagging reader was spared, since newer progress of the same thing follows.",
             ),
             Metric::BrokerUp => gauge_of("crewcast_broker_up", &[], "1 while the link to the broker delivers, else 0."),
             Metric::BrokerReconnects => {

@@ -16,7 +16,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Asked as Wanted, Dialect, INTRODUCTION, NotPublished, Positions, control};
+use super::{Action, Actions, Asked as Wanted, Dialect, INTRODUCTION, NotPublished, Positions, Skipped, control};
 use crate::{
     auth::{AuthError, Identity},
     hub::{Encoding, Entry},
@@ -300,6 +300,15 @@ impl Dialect for Stream {
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
         self.channels.stand_at(channel, entry.position());
         self.deliver(channel, entry, out);
+    }
+
+    fn may_skip(&self, channel: &Channel, event: &Event) -> bool {
+        self.active(channel).any(|subscription| subscription.keys.let_through(event))
+    }
+
+    fn on_skipped(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+        self.channels.stand_at(channel, skipped.position);
+        self.on_notice(&control::skipped(channel, skipped), out);
     }
 
     fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, _out: &mut Actions) {
