@@ -24,7 +24,6 @@ use crate::{
     relay::{LinkState, Relay},
     replay::{Beside, History},
     routes::{self, cors},
-    state::States,
     stats::{Figures, Stats},
     telemetry::{
         Recorder,
@@ -193,13 +192,12 @@ pub(crate) fn assemble(
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
     let figures = Figures::new(config.namespaces.clone());
     relay.set_figures(figures.clone());
-    let states = States::new(broker.clone());
+    let beside = Beside::new(broker.clone());
     let shared = Arc::new(Shared {
         hub: hub.clone(),
         history: History::new(broker.clone(), hub.clone()),
-        boards: Boards::new(states.clone(), broker.clone(), config.forge.clone()),
-        states,
-        beside: Beside::new(broker.clone()),
+        boards: Boards::new(beside.clone(), broker.clone(), config.forge.clone()),
+        beside,
         clients: Clients::new(registry.clone()),
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),

@@ -1,15 +1,12 @@
-//! What stands beside a channel's log, read once for all who ask at the same time.
+//! A channel's state documents as they are told to sockets.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
-use crewcast_events::{Channel, EventId};
-use dashmap::{DashMap, Entry};
+use crewcast_events::EventId;
 use serde_json::value::RawValue;
-use tokio::sync::oneshot;
-use tokio_util::task::TaskTracker;
 
-use crate::broker::{Broker, BrokerError, ChannelState};
+use crate::broker::ChannelState;
 
 /// A channel's state documents and the id behind which they stand.
 #[derive(Debug, Default)]
@@ -44,109 +41,9 @@ impl From<ChannelState> for State {
     }
 }
 
-type Answer = Result<Arc<State>, BrokerError>;
-
-/// Reads states: of each channel one read at a time. Who asks while one is under way is answered by the next, which
-/// all who wait share: what was published before one asked is in the answer.
-pub struct States {
-    broker: Arc<dyn Broker>,
-    /// Who waits for the next read of a channel. An entry stands as long as its task reads.
-    waiting: DashMap<Channel, Vec<oneshot::Sender<Answer>>>,
-    tasks: TaskTracker,
-}
-
-impl States {
-    /// Reads from this broker.
-    pub fn new(broker: Arc<dyn Broker>) -> Arc<Self> {
-        Arc::new(Self { broker, waiting: DashMap::new(), tasks: TaskTracker::new() })
-    }
-
-    /// The state of a channel as it is now.
-    ///
-    /// # Errors
-    /// What the broker answers.
-    pub async fn read(self: Arc<Self>, channel: Channel) -> Answer {
-        let (asked, answer) = oneshot::channel();
-        match self.waiting.entry(channel.clone()) {
-            Entry::Occupied(mut waiting) => waiting.get_mut().push(asked),
-            Entry::Vacant(vacant) => {
-                vacant.insert(vec![asked]);
-                // A task of its own: it ends also when who asked has gone away.
-                self.tasks.spawn(self.clone().serve(channel));
-            }
-        }
-        answer.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
-    }
-
-    async fn serve(self: Arc<Self>, channel: Channel) {
-        while let Some(waiting) = self.next(&channel) {
-            let state = self.broker.state(&channel, None).await.map(|state| Arc::new(State::from(state)));
-            for asked in waiting {
-                let _ = asked.send(state.clone());
-            }
-        }
-    }
-
-    /// Who is answered by the read that begins now; when there is nobody, the channel is done with.
-    fn next(&self, channel: &Channel) -> Option<Vec<oneshot::Sender<Answer>>> {
-        match self.waiting.entry(channel.clone()) {
-            Entry::Occupied(mut waiting) if !waiting.get().is_empty() => Some(std::mem::take(waiting.get_mut())),
-            Entry::Occupied(done) => {
-                done.remove();
-                None
-            }
-            Entry::Vacant(_) => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
-    use crewcast_events::Namespaces;
-
     use super::*;
-    use crate::testing::{FaultyBroker, append_state};
-
-    const CHANNEL: &str = "agents:acme";
-
-    #[tokio::test]
-    async fn who_asks_while_a_read_is_under_way_shares_the_next_and_sees_what_was_published_before() {
-        let broker = Arc::new(FaultyBroker::new(Namespaces::default()));
-        let (states, channel) = (States::new(broker.clone()), CHANNEL.parse::<Channel>().unwrap());
-        let held = broker.answers.write().await;
-        let first = tokio::spawn(states.clone().read(channel.clone()));
-        while broker.state_reads.load(Ordering::Relaxed) == 0 {
-            tokio::task::yield_now().await;
-        }
-        append_state(&*broker, CHANNEL, r#"{"type":"x"}"#, "a1", r#"{"n":1}"#).await;
-        let later: Vec<_> = (0..50).map(|_| tokio::spawn(states.clone().read(channel.clone()))).collect();
-        while states.waiting.get(&channel).is_none_or(|waiting| waiting.len() < 50) {
-            tokio::task::yield_now().await;
-        }
-        drop(held);
-        assert!(first.await.unwrap().unwrap().documents.is_empty(), "it was read before");
-        for answer in later {
-            let state = answer.await.unwrap().unwrap();
-            assert_eq!(state.document("a1").unwrap().get(), r#"{"n":1}"#);
-            assert!(state.head.is_some() && state.document("a").is_none());
-        }
-        assert_eq!(broker.state_reads.load(Ordering::Relaxed), 2);
-        while !states.waiting.is_empty() {
-            tokio::task::yield_now().await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_broker_that_is_away_is_told_to_everybody_and_asked_again_by_the_next() {
-        let broker = Arc::new(FaultyBroker::new(Namespaces::default()));
-        let (states, channel) = (States::new(broker.clone()), CHANNEL.parse::<Channel>().unwrap());
-        broker.calls_left.store(0, Ordering::Relaxed);
-        assert!(states.clone().read(channel.clone()).await.is_err());
-        broker.calls_left.store(usize::MAX, Ordering::Relaxed);
-        assert!(states.clone().read(channel).await.is_ok());
-    }
 
     #[test]
     fn what_is_no_json_is_left_out() {

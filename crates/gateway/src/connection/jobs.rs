@@ -211,7 +211,7 @@ impl Jobs {
     pub(super) fn snapshot(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel) {
         let (shared, who) = (shared.clone(), who.clone());
         self.push(async move {
-            let read = || shared.states.clone().read(channel.clone());
+            let read = || shared.beside.snapshot(channel.clone());
             let state = if_granted(&shared.auth, &who, &channel, read).await;
             Done::Snapshot { channel, state }
         });

@@ -38,7 +38,6 @@ use crate::{
     publishing::Publishing,
     relay::LinkState,
     replay::{Beside, History},
-    state::States,
     stats::{Counted, Figures},
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
@@ -71,8 +70,6 @@ pub struct Shared {
     pub hub: Arc<Hub>,
     /// The log.
     pub history: Arc<History>,
-    /// State documents.
-    pub states: Arc<States>,
     /// Documents that are read at intervals.
     pub boards: Arc<Boards>,
     /// What stands beside the channels' events.

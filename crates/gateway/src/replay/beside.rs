@@ -9,6 +9,7 @@ use super::{LogPage, together::Together};
 use crate::{
     broker::{Broker, BrokerError, ChannelState},
     hub::Entry,
+    state::State,
     telemetry::metrics::{Metric, counter},
 };
 
@@ -31,22 +32,27 @@ pub struct Last {
 /// Reads what stands beside the events of channels: once for all who ask at the same moment.
 pub struct Beside {
     states: Arc<Together<(Channel, Option<Duration>), ChannelState>>,
+    snapshots: Arc<Together<Channel, State>>,
     last: Arc<Together<(Channel, &'static str), Last>>,
 }
 
 impl Beside {
     /// Reads from this broker.
     pub fn new(broker: Arc<dyn Broker>) -> Arc<Self> {
-        let (of_states, of_last) = (broker.clone(), broker);
+        let (of_states, of_snapshots, of_last) = (broker.clone(), broker.clone(), broker);
         let states = Together::new(move |(channel, within): (Channel, Option<Duration>)| {
             let broker = of_states.clone();
             async move { broker.state(&channel, within).await.map(Arc::new) }.boxed()
+        });
+        let snapshots = Together::new(move |channel: Channel| {
+            let broker = of_snapshots.clone();
+            async move { Ok(Arc::new(broker.state(&channel, None).await?.into())) }.boxed()
         });
         let last = Together::new(move |(channel, kind): (Channel, &'static str)| {
             let broker = of_last.clone();
             async move { read_last(&*broker, &channel, kind).await.map(Arc::new) }.boxed()
         });
-        Arc::new(Self { states, last })
+        Arc::new(Self { states, snapshots, last })
     }
 
     /// A channel's state documents, as [`Broker::state`].
@@ -55,6 +61,14 @@ impl Beside {
     /// What the broker answers.
     pub async fn state(&self, channel: Channel, within: Option<Duration>) -> Result<Arc<ChannelState>, BrokerError> {
         self.states.ask((channel, within)).await
+    }
+
+    /// A channel's whole state, with a place for the message that tells it to all who share it.
+    ///
+    /// # Errors
+    /// What the broker answers.
+    pub async fn snapshot(&self, channel: Channel) -> Result<Arc<State>, BrokerError> {
+        self.snapshots.ask(channel).await
     }
 
     /// The last events of one type that a channel's log holds.
