@@ -127,12 +127,12 @@ impl Drop for Producer {
 #[tokio::test]
 async fn a_session_whose_producer_is_killed_leaves_the_list() {
     let redis = RedisServer::start();
-    let gateway = gateway::on(&redis, &[("CREWCAST_TRACKING__SESSION_TTL", "4s")]).await;
+    let gateway = gateway::on(&redis, &[("CREWCAST_TRACKING__SESSION_TTL", "6s")]).await;
     let mut socket = open(&gateway, "client_1").await;
     let producer = Producer::start(&redis);
     lists(&mut socket, &[("s1", "running")]).await;
     // It is renewed as long as its producer lives.
-    let renewed = tokio::time::timeout(Duration::from_secs(5), next(&mut socket, "active_sessions")).await;
+    let renewed = tokio::time::timeout(Duration::from_secs(7), next(&mut socket, "active_sessions")).await;
     assert!(renewed.is_err(), "{renewed:?}");
     drop(producer);
     lists(&mut socket, &[]).await;
