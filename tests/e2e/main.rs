@@ -1,6 +1,7 @@
 //! End to end: the real binary, a real Redis, real sockets. A file per feature.
 
 mod algorithms;
+mod all_endpoints;
 mod broker_away;
 mod browser;
 mod bytes;

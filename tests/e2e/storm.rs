@@ -50,7 +50,7 @@ fn crew(n: usize) -> Channel {
     Channel::new("graph", &format!("c{n}")).unwrap()
 }
 
-fn transport(redis: &RedisServer) -> RedisTransport {
+pub(crate) fn transport(redis: &RedisServer) -> RedisTransport {
     RedisTransport::new(
         Redis::new(&redis.url(), &Default::default(), 2, "test").unwrap(),
         Keys::default(),
