@@ -110,13 +110,14 @@ if ! cmp -s "$others" target/servers/installed.txt; then
   fi
 fi
 
-browser=tests/browser
-if ! cmp -s "$browser/package-lock.json" "$browser/node_modules/installed.json"; then
-  say "installing what drives the browser into $browser/node_modules"
-  if (cd "$browser" && npm ci --no-progress --ignore-scripts >&2); then
-    cp "$browser/package-lock.json" "$browser/node_modules/installed.json"
+# What drives the browser, and what reads the documents.
+for packages in tests/browser tests/documents; do
+  cmp -s "$packages/package-lock.json" "$packages/node_modules/installed.json" && continue
+  say "installing what $packages needs into $packages/node_modules"
+  if (cd "$packages" && npm ci --no-progress --ignore-scripts >&2); then
+    cp "$packages/package-lock.json" "$packages/node_modules/installed.json"
   else
-    say "it could not be installed. Please see why this fails: cd $browser && npm ci"
+    say "it could not be installed. Please see why this fails: cd $packages && npm ci"
     exit 1
   fi
-fi
+done

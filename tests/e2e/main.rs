@@ -11,6 +11,7 @@ mod crash;
 mod crew;
 mod dev;
 mod directory;
+mod documents;
 mod drain;
 mod examples;
 mod forge;
