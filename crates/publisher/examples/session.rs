@@ -10,7 +10,12 @@ use serde_json::json;
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "redis://127.0.0.1:6379".to_owned());
-    let publisher = Publisher::builder().org("acme").connect(&url).await?;
+    produce(&url).await
+}
+
+/// Everything that this example emits, to the Redis at `url`.
+pub async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let publisher = Publisher::builder().org("acme").connect(url).await?;
 
     let session = publisher.session("s1").open("How high is the tide?");
     session.log(LogLevel::Info, "planner", "two agents will do", None);

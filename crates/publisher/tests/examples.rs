@@ -27,6 +27,9 @@ mod forge;
 #[path = "../examples/hub.rs"]
 #[allow(dead_code)]
 mod hub;
+#[path = "../examples/session.rs"]
+#[allow(dead_code)]
+mod session;
 #[path = "../examples/stream.rs"]
 #[allow(dead_code)]
 mod stream;
@@ -127,6 +130,21 @@ async fn tracking_tells_of_agents_and_who_works_with_whom() {
     assert_eq!((&events[1]["status"], &events[1]["progress"]), (&json!("PROCESSING"), &json!(50.0)));
     assert_eq!(events[1]["metadata"], json!({"task_id": "t1"}));
     assert_eq!((&events[2]["primary_agent"], &events[2]["secondary_agent"]), (&json!("Researcher"), &json!("Writer")));
+}
+
+#[tokio::test]
+async fn a_session_tells_its_log_and_its_state_and_leaves_the_list_when_it_ends() {
+    let server = RedisServer::start();
+    session::produce(&server.url()).await.unwrap();
+    let told = events(&server, "session:s1").await;
+    let logs: Vec<&Value> = told.iter().filter(|event| event["type"] == "session_log").collect();
+    assert_eq!(logs.len(), 2);
+    assert_eq!((&logs[1]["agent"], &logs[1]["details"]), (&json!("researcher"), &json!({"pages": 3})));
+    assert_eq!(told.last().unwrap()["type"], "session_ended");
+    let now = &state(&server, "session:s1").await["state"];
+    assert_eq!((&now["query"], &now["overall_progress"]), (&json!("How high is the tide?"), &json!(100.0)));
+    assert_eq!(now["crew_output"], json!(["4.2 m at noon"]));
+    assert!(state(&server, "tracking:acme").await.is_empty(), "nobody is at work any more");
 }
 
 #[tokio::test]
