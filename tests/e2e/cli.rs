@@ -278,6 +278,12 @@ async fn check_says_whether_a_gateway_would_work() {
         let finding = said.out.lines().find(|line| line.starts_with("WRONG")).unwrap_or_default();
         assert!(finding.contains(told) && !format!("{said:?}").contains("hunter2"), "{said:?}");
     }
+    // All rights but one that only the scripts need.
+    let _: String = redis.run(&[b"ACL", b"SETUSER", b"timeless", b"on", b">p", b"~*", b"&*", b"+@all", b"-time"]);
+    let url = redis.url().replace("://", "://timeless:p@");
+    let said = run(crewcast_on(&redis, &["check"]).env("CREWCAST_REDIS_URL", url)).await;
+    assert!(said.code == Some(1) && said.out.contains("TIME within them"), "{said:?}");
+
     let _: String = redis.run(&[b"CONFIG", b"SET", b"maxmemory-policy", b"allkeys-lru"]);
     let said = run(&mut crewcast_on(&redis, &["check"])).await;
     assert_eq!(said.code, Some(1), "{said:?}");

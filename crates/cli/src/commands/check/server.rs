@@ -10,6 +10,9 @@ use crate::link;
 /// RESP3 came with 6.0, GETDEL with 6.2.
 const OLDEST: (u32, u32) = (6, 2);
 
+/// As those that publish, it asks for the time.
+const SCRIPT: &str = "return redis.call('TIME')";
+
 /// What `INFO` says, and whether scripts may run.
 #[derive(Clone, Debug, Default)]
 pub struct Server {
@@ -37,7 +40,7 @@ impl Server {
             }
             // Without a right to INFO there is still something to find out.
             let info = info.map(|text| read_info(&text)).unwrap_or_default();
-            let script: Result<redis::Value, _> = node.server.query(redis::cmd("EVAL").arg("return 1").arg(0)).await;
+            let script: Result<redis::Value, _> = node.server.query(redis::cmd("EVAL").arg(SCRIPT).arg(0)).await;
             let name = (topology.nodes().len() > 1).then(|| node.server.name().to_owned());
             let is_of_a_cluster = redis.is_cluster();
             servers.push(Self { name, info, scripts: script.err().map(|error| error.to_string()), is_of_a_cluster });
@@ -63,7 +66,8 @@ impl Server {
         findings.extend(self.cluster());
         findings.extend(self.scripts.as_ref().map(|error| {
             Err(format!(
-                "scripts may not run: {error}\nLogged events need EVAL and EVALSHA: give them to the user of broker.url"
+                "scripts may not run: {error}\nLogged events need EVAL, EVALSHA, and TIME within them: give \
+                 them to the user of broker.url"
             ))
         }));
         findings
