@@ -55,7 +55,18 @@ pub(crate) struct Spool {
     bytes: u64,
     pending: usize,
     /// Held until the spool is dropped: one process, one publisher.
-    _lock: File,
+    _lock: Lock,
+}
+
+/// The locked file. A process that another thread is about to start holds a copy of the descriptor for a moment, and with it a lock
+/// that is only let go by closing: so it is given back in so many words.
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where this fails, closing it does the same, later.
+        let _ = self.0.unlock();
+    }
 }
 
 impl Spool {

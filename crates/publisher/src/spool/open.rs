@@ -11,7 +11,7 @@ use std::{
 use crewcast_events::Channel;
 
 use super::{
-    Place, Position, Spool,
+    Lock, Place, Position, Spool,
     record::{self, Found, HEADER, Meta},
     segment::{self, Segment},
 };
@@ -82,7 +82,7 @@ impl Spool {
             active: None,
             next_segment: scan.segments.last_key_value().map_or(1, |(id, _)| id + 1),
             pending: 0,
-            _lock: lock,
+            _lock: Lock(lock),
             segments: scan.segments,
             noted: scan.noted,
         };

@@ -182,6 +182,16 @@ fn one_publisher_has_a_spool_at_a_time() {
 }
 
 #[test]
+fn a_spool_is_free_when_its_publisher_is_gone_whoever_still_holds_a_copy_of_the_descriptor() {
+    let directory = tempfile::tempdir().unwrap();
+    let (spool, _) = open(directory.path());
+    // What a process holds that is being started meanwhile.
+    let _copy = spool._lock.0.try_clone().unwrap();
+    drop(spool);
+    open(directory.path());
+}
+
+#[test]
 fn what_is_no_directory_or_of_another_version_is_an_error_that_names_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("file");
