@@ -11,6 +11,7 @@ mod commands;
 mod dev;
 mod duration;
 mod error;
+mod gateway;
 mod link;
 mod output;
 mod render;

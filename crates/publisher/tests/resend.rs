@@ -299,12 +299,8 @@ async fn events_from_the_spool_stand_again_too_and_go_on_in_order() {
     let stages = Stages::start(1).await;
     let directory = tempfile::tempdir().unwrap();
     let away = Arc::new(AtomicBool::new(false));
-    let hook = {
-        let away = away.clone();
-        move |_: &_| away.load(Ordering::SeqCst).then(|| AppendError::Unavailable("away".to_owned()))
-    };
     let small = builder().queue_events(20).spool(directory.path());
-    let publisher = small.with_transport(Arc::new(Meddling::recording(stages.switch.clone()).before(hook)));
+    let publisher = small.with_transport(Arc::new(Meddling::recording(stages.switch.clone()).while_away(&away)));
     emit(&publisher, 1..=20);
     let settled = async || publisher.queued() + publisher.spooled() == 0;
     until("the first are confirmed", settled).await;

@@ -92,11 +92,7 @@ async fn while_it_runs_the_backlog_is_sent_before_what_is_newer() {
     let server = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
     let away = Arc::new(AtomicBool::new(true));
-    let hook = {
-        let away = away.clone();
-        move |_: &_| away.load(Ordering::SeqCst).then(|| AppendError::Unavailable("away".to_owned()))
-    };
-    let transport = Arc::new(Meddling::recording(with_namespaces(&server, roomy())).before(hook));
+    let transport = Arc::new(Meddling::recording(with_namespaces(&server, roomy())).while_away(&away));
     let publisher = small(directory.path()).try_with_transport(transport).unwrap();
     for name in CHANNELS {
         emit(&publisher, name, 1..=500);

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crewcast_publisher::{AppendError, ConnectError, Unsent};
+use crewcast_publisher::{ConnectError, Unsent};
 
 use crate::{
     spool::{CLOSE, emit, numbers, roomy, small, to},
@@ -22,11 +22,7 @@ async fn files_that_are_removed_under_a_publisher_cost_their_events_and_no_other
     let server = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
     let away = Arc::new(AtomicBool::new(true));
-    let hook = {
-        let away = away.clone();
-        move |_: &_| away.load(Ordering::SeqCst).then(|| AppendError::Unavailable("away".to_owned()))
-    };
-    let transport = Arc::new(Meddling::recording(with_namespaces(&server, roomy())).before(hook));
+    let transport = Arc::new(Meddling::recording(with_namespaces(&server, roomy())).while_away(&away));
     let publisher = small(directory.path()).try_with_transport(transport).unwrap();
     emit(&publisher, "graph:a", 1..=300);
     std::fs::remove_file(directory.path().join("0000000001.spool")).unwrap();

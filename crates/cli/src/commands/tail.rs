@@ -1,6 +1,6 @@
 //! `crewcast tail`: watches channels through a gateway, resuming for ever.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, rc::Rc};
+use std::{collections::BTreeMap, process::ExitCode, rc::Rc};
 
 use crewcast_client::{Client, ClientError, Delivery, Request, Start};
 use crewcast_events::{Channel, EventId};
@@ -8,6 +8,7 @@ use futures_util::{StreamExt, stream::select_all};
 
 use crate::{
     error::CliError,
+    gateway::Gateway,
     output::{self, Reader},
     render,
 };
@@ -22,15 +23,9 @@ pub struct Args {
     /// the token grants
     #[arg(required = true, value_parser = target)]
     pub channels: Vec<Target>,
-    /// The gateway
-    #[arg(long, value_name = "URL", env = "CREWCAST_URL", default_value = "http://127.0.0.1:8000")]
-    pub gateway: String,
-    /// The token
-    #[arg(long, value_name = "JWT", env = "CREWCAST_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// A file that holds the token; read again whenever a fresh one is needed. Counts before --token
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    /// The gateway, and the token for it
+    #[command(flatten)]
+    pub gateway: Gateway,
     /// Go on behind this event of the one channel that is named, or of CHANNEL; 0: from the first that the log holds
     #[arg(long, value_delimiter = ',', value_name = "ID or CHANNEL=ID", value_parser = since)]
     pub since: Vec<Since>,
@@ -91,7 +86,7 @@ fn since(text: &str) -> Result<Since, String> {
 /// [`CliError`] when the gateway's address makes no sense, or when it refuses everything that is watched.
 pub async fn run(args: Args) -> Result<ExitCode, CliError> {
     check_since(&args)?;
-    let client = client(&args)?;
+    let client = args.gateway.client()?;
     let mut heard = select_all(watches(&client, &args));
     let mut watch = Watch { json: args.json, last: BTreeMap::new(), failed: false };
     let interrupted = tokio::signal::ctrl_c();
@@ -164,25 +159,6 @@ fn check_since(args: &Args) -> Result<(), CliError> {
         }
     }
     Ok(())
-}
-
-fn client(args: &Args) -> Result<Client, CliError> {
-    let builder = Client::builder(&args.gateway);
-    let builder = match (&args.token_file, &args.token) {
-        (None, Some(token)) => builder.token(token),
-        (Some(file), _) => {
-            let file = file.clone();
-            builder.token_source(move || {
-                let file = file.clone();
-                async move {
-                    let read = tokio::fs::read_to_string(&file).await;
-                    read.map_err(|error| format!("{}: {error}", file.display()))
-                }
-            })
-        }
-        (None, None) => builder,
-    };
-    builder.build().map_err(|error| CliError::Usage(error.to_string()))
 }
 
 impl Target {

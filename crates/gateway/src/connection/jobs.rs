@@ -45,10 +45,9 @@ pub(super) enum Done {
         last: Option<Arc<Last>>,
     },
     Announced(u64),
-    /// `None`: not granted.
     Snapshot {
         channel: Channel,
-        state: Option<Arc<State>>,
+        state: Arc<State>,
     },
     Board {
         board: Board,
@@ -212,8 +211,10 @@ impl Jobs {
         let (shared, who) = (shared.clone(), who.clone());
         self.push(async move {
             let read = || shared.beside.snapshot(channel.clone());
-            let state = if_granted(&shared.auth, &who, &channel, read).await;
-            Done::Snapshot { channel, state }
+            match if_granted(&shared.auth, &who, &channel, read).await {
+                Some(state) => Done::Snapshot { channel, state },
+                None => Done::NotGranted(channel),
+            }
         });
     }
 
@@ -242,9 +243,7 @@ impl Jobs {
             Done::Refreshed(fresh.map(Box::new))
         });
     }
-}
 
-impl Jobs {
     /// Publishes what a client asks for. A stranger may nothing.
     pub(super) fn publish(
         &mut self,

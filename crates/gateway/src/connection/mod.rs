@@ -312,12 +312,7 @@ impl Connection {
                 let event = entry.and_then(|entry| entry.event()).cloned();
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
-            Done::Snapshot { channel, state: Some(state) } => {
-                self.dialect.on_snapshot(&channel, &state, &mut self.actions);
-            }
-            Done::Snapshot { channel, state: None } => {
-                self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions);
-            }
+            Done::Snapshot { channel, state } => self.dialect.on_snapshot(&channel, &state, &mut self.actions),
             Done::Board { board, seen: Some((watching, frame)) } => {
                 // For who does not read there will be a newer one.
                 if self.socket.queued_bytes() < HIGH_WATER {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{
     Action, Actions, Dialect, Positions, control,
-    listener::{Listener, Said},
+    listener::{self, Listener},
 };
 use crate::{
     auth::Identity,
@@ -176,14 +176,8 @@ impl Dialect for Crew {
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
-        match self.client.hear(text) {
-            Said::Nothing => {}
-            Said::Token(token) => out.push(Action::Authenticate(token)),
-            Said::Nonsense(answer, close) => {
-                out.push(Action::Send(control::frame(&answer)));
-                out.extend(close);
-            }
-        }
+        let said = self.client.hear(text);
+        listener::answer(self, said, out);
     }
 
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {

@@ -11,7 +11,7 @@ use super::{
     Action, Actions, Asked, Dialect, Positions,
     batch::Batch,
     control,
-    listener::{Listener, Said},
+    listener::{self, Listener},
 };
 use crate::{
     auth::Identity,
@@ -109,14 +109,8 @@ impl Dialect for Hub {
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
-        match self.client.hear(text) {
-            Said::Nothing => {}
-            Said::Token(token) => out.push(Action::Authenticate(token)),
-            Said::Nonsense(answer, close) => {
-                self.on_notice(&answer, out);
-                out.extend(close);
-            }
-        }
+        let said = self.client.hear(text);
+        listener::answer(self, said, out);
     }
 
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {

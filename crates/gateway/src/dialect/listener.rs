@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{Action, control};
+use super::{Action, Actions, Dialect, control};
 use crate::transport::close::CloseCode;
 
 /// After how many messages that are not understood a socket is closed.
-const MAX_MISUNDERSTOOD: u32 = 10;
+pub(super) const MAX_MISUNDERSTOOD: u32 = 10;
 
 /// A client that has nothing to ask for.
 pub struct Listener {
@@ -66,5 +66,17 @@ impl Listener {
             Action::Close(CloseCode::BadMessage, Cow::Borrowed(reason))
         });
         Said::Nonsense(control::error("unknown_action", self.may_send), close)
+    }
+}
+
+/// Does what a client's message is answered with, in the form that the dialect gives to what the gateway says.
+pub fn answer(dialect: &mut impl Dialect, said: Said, out: &mut Actions) {
+    match said {
+        Said::Nothing => {}
+        Said::Token(token) => out.push(Action::Authenticate(token)),
+        Said::Nonsense(answer, close) => {
+            dialect.on_notice(&answer, out);
+            out.extend(close);
+        }
     }
 }

@@ -34,6 +34,12 @@ impl Meddling {
         Self { before: Box::new(hook), ..self }
     }
 
+    /// Nobody answers as long as `away` is set.
+    pub fn while_away(self, away: &Arc<AtomicBool>) -> Self {
+        let away = away.clone();
+        self.before(move |_| away.load(Ordering::SeqCst).then(|| AppendError::Unavailable("away".to_owned())))
+    }
+
     pub fn after(self, hook: impl Fn(&Append) -> Option<AppendError> + Send + Sync + 'static) -> Self {
         Self { after: Box::new(hook), ..self }
     }

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use crewcast_client::{Client, Delivery, Start, Subscription};
+use crewcast_client::{Delivery, Start, Subscription};
 use crewcast_events::{Channel, Event};
 use crewcast_gateway::drain::{Signals, shutdown_signal};
 use serde_json::json;
@@ -12,7 +12,7 @@ use self::{
     position::PositionFile,
     webhook::{Outcome, Post, Webhook},
 };
-use crate::{duration, error::CliError, render};
+use crate::{duration, error::CliError, gateway::Gateway, render};
 
 mod position;
 mod retry;
@@ -47,15 +47,9 @@ pub struct Args {
     /// How long one POST may take
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = "30s")]
     pub timeout: Duration,
-    /// The gateway
-    #[arg(long, value_name = "URL", env = "CREWCAST_URL", default_value = "http://127.0.0.1:8000")]
-    pub gateway: String,
-    /// The token
-    #[arg(long, value_name = "JWT", env = "CREWCAST_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// A file that holds the token; read again whenever a fresh one is needed. Counts before --token
-    #[arg(long, value_name = "FILE")]
-    pub token_file: Option<PathBuf>,
+    /// The gateway, and the token for it
+    #[command(flatten)]
+    pub gateway: Gateway,
 }
 
 /// What to do with an event that the webhook refuses.
@@ -84,7 +78,7 @@ pub async fn run(args: Args) -> Result<ExitCode, CliError> {
     let webhook = Webhook::new(&args.to, args.secret_file.as_deref(), args.timeout)?;
     let positions = args.position_file.as_deref().map(|path| PositionFile::open(path, &args.channel)).transpose()?;
     let start = begin_at(args.since, positions.as_ref());
-    let events = client(&args)?.stream([(args.channel.clone(), start)]).connect();
+    let events = args.gateway.client()?.stream([(args.channel.clone(), start)]).connect();
     let mut forward = Forward::new(args, webhook, positions);
     let ended = until_told(&mut forward, events, &mut signals).await;
     forward.farewell();
@@ -113,25 +107,6 @@ fn begin_at(since: Option<Start>, positions: Option<&PositionFile>) -> Start {
         (None, None) if positions.is_some() => Start::Beginning,
         (None, None) => Start::Default,
     }
-}
-
-fn client(args: &Args) -> Result<Client, CliError> {
-    let builder = Client::builder(&args.gateway);
-    let builder = match (&args.token_file, &args.token) {
-        (Some(file), _) => {
-            let file = file.clone();
-            builder.token_source(move || {
-                let file = file.clone();
-                async move {
-                    let read = tokio::fs::read_to_string(&file).await;
-                    read.map_err(|error| format!("{}: {error}", file.display()))
-                }
-            })
-        }
-        (None, Some(token)) => builder.token(token),
-        (None, None) => builder,
-    };
-    builder.build().map_err(|error| CliError::Usage(error.to_string()))
 }
 
 /// One channel on its way to one webhook.

@@ -19,7 +19,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since, catalog::session::STATE_KEY};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Asked, Dialect, Positions, control};
+use super::{Action, Actions, Asked, Dialect, Positions, control, listener::MAX_MISUNDERSTOOD};
 use crate::{
     auth::Identity,
     hub::Entry,
@@ -36,8 +36,6 @@ use streaming::Streaming;
 const ORG: &str = "tracking";
 /// The type of a line of a session's log.
 const LINE: &str = "session_log";
-/// After how many messages that are not understood a socket is closed.
-const MAX_MISUNDERSTOOD: u32 = 10;
 
 /// One socket of this dialect.
 pub struct Tracking {
