@@ -12,14 +12,17 @@ use crate::{
 impl Connection {
     /// Does what the dialect said.
     pub(super) fn perform(&mut self) {
-        // What is carried out may be answered by the dialect at once.
         while self.end.is_none() && !self.actions.is_empty() {
-            // The buffer goes with its actions: an idle socket keeps none.
-            for action in std::mem::take(&mut self.actions) {
+            let mut actions = std::mem::take(&mut self.actions);
+            for action in actions.drain(..) {
+                self.carry_out(action);
                 if self.end.is_some() {
                     break;
                 }
-                self.carry_out(action);
+            }
+            // What is carried out may be answered by the dialect at once.
+            if self.actions.is_empty() {
+                self.actions = actions;
             }
         }
         self.subscriptions.delivered.flush(self.dialect.label());

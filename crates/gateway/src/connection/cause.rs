@@ -27,11 +27,7 @@ pub(super) enum Cause {
 }
 
 impl Connection {
-    pub(super) async fn next_cause(&mut self) -> Cause {
-        poll_fn(|cx| self.poll_cause(cx)).await
-    }
-
-    fn poll_cause(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
+    pub(super) fn poll_cause(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
         // First the waker, then the looking: what is rung in between is not lost.
         self.wake.register(cx.waker());
         if let Poll::Ready(Err(_)) = self.socket.poll_flush(cx) {

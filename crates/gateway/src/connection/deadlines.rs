@@ -23,6 +23,8 @@ pub(super) struct Deadlines {
     expiry: Option<(u64, Instant)>,
     patience: Option<Instant>,
     dialect: Option<Instant>,
+    /// The dialect's moment is nearer than what the timer was set for last.
+    is_nearer: bool,
     /// When a draining replica sends this connection away.
     leave: Option<Instant>,
     stall: Duration,
@@ -42,6 +44,7 @@ impl Deadlines {
             expiry: None,
             patience: None,
             dialect: None,
+            is_nearer: false,
             leave: None,
             stall,
             progress: None,
@@ -78,6 +81,12 @@ impl Deadlines {
 
     pub(super) fn wake_dialect_at(&mut self, at: Instant) {
         self.dialect = Some(self.dialect.map_or(at, |earlier| earlier.min(at)));
+        self.is_nearer |= at < self.timer.deadline();
+    }
+
+    /// Whether a poll is due because of a moment that is nearer than the timer's.
+    pub(super) fn have_come_nearer(&self) -> bool {
+        self.is_nearer
     }
 
     /// The replica drains: this connection goes at its own moment, counted from the first time that it is told.
@@ -144,6 +153,7 @@ impl Deadlines {
 
     /// Ready when some deadline has passed.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.is_nearer = false;
         let next = self.next();
         // A deadline that moved away is noticed when the timer fires too early: that is cheaper than
         // moving the timer with every message.

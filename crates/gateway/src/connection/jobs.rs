@@ -102,14 +102,28 @@ pub(super) struct Jobs {
     of_client: u32,
     /// What is to be read besides events. One read at a time, the next one not begun: answers may be large.
     reads: VecDeque<BoxFuture<'static, Done>>,
+    /// Some job has not been polled yet.
+    has_begun: bool,
 }
 
 impl Jobs {
     fn push(&mut self, job: impl Future<Output = Done> + Send + 'static) {
         self.under_way.get_or_insert_default().push(Box::pin(job));
+        self.has_begun = true;
+    }
+
+    fn push_read(&mut self, read: impl Future<Output = Done> + Send + 'static) {
+        self.reads.push_back(Box::pin(read));
+        self.has_begun = true;
+    }
+
+    /// Whether there is a job that waits for its first poll.
+    pub(super) fn have_begun(&self) -> bool {
+        self.has_begun
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        self.has_begun = false;
         let Some(jobs) = &mut self.under_way else { return Poll::Pending };
         match jobs.poll_next_unpin(cx) {
             Poll::Ready(Some(done)) => {
@@ -170,21 +184,21 @@ impl Jobs {
     /// Reads a channel's state for somebody who may read the channel.
     pub(super) fn read_state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, within: Option<Duration>) {
         let (shared, who) = (shared.clone(), who.clone());
-        self.reads.push_back(Box::pin(async move {
+        self.push_read(async move {
             let read = || shared.beside.state(channel.clone(), within);
             let state = if_granted(&shared.auth, &who, &channel, read).await;
             Done::State { channel, state }
-        }));
+        });
     }
 
     /// Reads a channel's last events of a type for somebody who may read the channel.
     pub(super) fn read_last(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, kind: &'static str) {
         let (shared, who) = (shared.clone(), who.clone());
-        self.reads.push_back(Box::pin(async move {
+        self.push_read(async move {
             let read = || shared.beside.last(channel.clone(), kind);
             let last = if_granted(&shared.auth, &who, &channel, read).await;
             Done::Last { channel, last }
-        }));
+        });
     }
 
     /// Tells all replicas that a client's newest socket is this one.

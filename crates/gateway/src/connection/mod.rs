@@ -1,10 +1,11 @@
 //! One socket, from the open handshake to the last byte.
 //!
-//! [`run`] reads from top to bottom: open, loop, clean up. The loop waits for one cause at a time (a client's
-//! message, entries, a finished job, a deadline), lets the dialect say what to do, and does it. Nothing
-//! else in a socket's life does I/O.
+//! [`run`] reads from top to bottom: open, loop, clean up. The loop (`attended.rs`) waits for one cause at a time (a
+//! client's message, entries, a finished job, a deadline), lets the dialect say what to do, and does it. Entries mostly
+//! come by a sweep of the hub instead, which does the same without waking the task.
 
 mod actions;
+mod attended;
 mod cause;
 mod clients;
 mod crowd;
@@ -18,6 +19,7 @@ mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod who;
+mod workbench;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -47,6 +49,7 @@ use crate::{
         socket::Socket,
     },
 };
+use attended::{Attended, OfTask};
 use cause::Cause;
 use clients::ClientPlace;
 pub use clients::Clients;
@@ -145,21 +148,19 @@ pub fn run(
     dialect: Box<dyn Dialect>,
     seat: Seat,
 ) -> impl Future<Output = ()> + Send + 'static {
-    let connection = Box::new(Connection::new(shared, socket, who, dialect, seat));
-    live(connection)
+    live(OfTask(Attended::new(Box::new(Connection::new(shared, socket, who, dialect, seat)))))
 }
 
-async fn live(mut connection: Box<Connection>) {
+async fn live(attended: OfTask) {
+    attended.0.begin(|connection| {
+        let label = connection.dialect.label();
+        gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
+        counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
+        connection.enter();
+        connection.open();
+    });
+    let Some(mut connection) = attended.0.ended().await else { return };
     let label = connection.dialect.label();
-    gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
-    counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    connection.enter();
-    connection.open();
-    while connection.end.is_none() {
-        let cause = connection.next_cause().await;
-        connection.handle(cause);
-    }
-
     (connection.place, connection.client, connection.counted) = (None, None, None);
     connection.last_words();
     if connection.ends_well() {
@@ -251,7 +252,7 @@ impl Connection {
     /// Moves entries from the rings to the socket, until there are no more or enough is waiting.
     fn pull(&mut self) {
         while self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
-            let is_done = !self.subscriptions.read_one(&mut *self.dialect, &mut self.actions);
+            let is_done = !self.subscriptions.read_next(&mut *self.dialect, &mut self.actions);
             self.perform();
             self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
             if is_done {

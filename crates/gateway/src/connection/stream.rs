@@ -196,7 +196,8 @@ impl Stream {
     fn handle(&mut self, cause: Cause) {
         match cause {
             Cause::Entries => {
-                while self.pending.len() < CHUNK && self.subscriptions.read_one(&mut *self.dialect, &mut self.actions) {
+                while self.pending.len() < CHUNK && self.subscriptions.read_next(&mut *self.dialect, &mut self.actions)
+                {
                     self.perform();
                 }
                 self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);

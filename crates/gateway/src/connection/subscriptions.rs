@@ -37,7 +37,8 @@ pub(super) struct Subscriptions {
     page_under_way: bool,
     /// The last number that a reader was given.
     readers: u32,
-    buffer: Vec<Arc<Entry>>,
+    /// Lent by whoever works on the connection.
+    pub(super) buffer: Vec<Arc<Entry>>,
     pub(super) delivered: Delivered,
 }
 
@@ -67,6 +68,17 @@ impl Subscription {
 pub(super) struct Turn {
     key: u32,
     number: u32,
+}
+
+/// What a turn has brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Turned {
+    /// The channel has opened; what it holds comes next.
+    Opened,
+    /// Entries, and perhaps not all.
+    MayHaveMore,
+    /// All that there was. The wake is rung when there is more.
+    HasNoMore,
 }
 
 /// Every granted channel of one namespace.
@@ -241,8 +253,8 @@ impl Subscriptions {
         !self.ready.is_empty() || self.wake.has_ready() || (!self.page_under_way && !self.waiting.is_empty())
     }
 
-    /// Reads one turn of one channel and hands it to the dialect. Says whether there may be more.
-    pub(super) fn read_one(&mut self, dialect: &mut dyn Dialect, out: &mut Actions) -> bool {
+    /// Reads one turn of the next channel that has entries, and hands it to the dialect. Says whether there was one.
+    pub(super) fn read_next(&mut self, dialect: &mut dyn Dialect, out: &mut Actions) -> bool {
         if self.ready.is_empty() {
             let mut rung = Vec::new();
             self.wake.take_ready(&mut rung);
@@ -252,36 +264,46 @@ impl Subscriptions {
             self.ready = VecDeque::new();
             return false;
         };
-        let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return true };
-        let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else { return true };
+        match self.read(key, dialect, out) {
+            Turned::Opened => self.ready.push_front(key),
+            Turned::MayHaveMore => self.ready.push_back(key),
+            Turned::HasNoMore => {}
+        }
+        true
+    }
+
+    /// Reads one turn of one channel and hands it to the dialect.
+    pub(super) fn read(&mut self, key: u32, dialect: &mut dyn Dialect, out: &mut Actions) -> Turned {
+        let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return Turned::HasNoMore };
+        let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else {
+            return Turned::HasNoMore;
+        };
         // A reader that is held stays where it is: `read_on` comes back to it.
         if reader.is_open() && dialect.is_held(channel) {
-            return true;
+            return Turned::HasNoMore;
         }
-        let mut buffer = std::mem::take(&mut self.buffer);
         self.delivered.begin(Some(channel));
-        match reader.read(TURN, &mut buffer) {
-            Read::Opened(opening) => {
-                dialect.on_channel(channel, &opening, out);
-                self.ready.push_front(key);
-            }
-            Read::Entries => self.ready.push_back(key),
-            Read::NeedsPage(stretch) => {
-                self.waiting.push_back((Turn { key, number: subscription.number }, stretch));
-            }
-            Read::Idle if reader.is_in_ring() => dialect.on_caught_up(channel, reader.position(), out),
-            Read::Idle => {}
+        let read = reader.read(TURN, &mut self.buffer);
+        if subscription.skips && self.buffer.len() == TURN {
+            give_way(channel, &mut self.buffer, dialect, out);
         }
-        if subscription.skips && buffer.len() == TURN {
-            give_way(channel, &mut buffer, dialect, out);
-        }
-        for entry in buffer.drain(..) {
+        for entry in self.buffer.drain(..) {
             self.delivered.look_at(&entry);
             dialect.on_entry(channel, &entry, out);
         }
-        buffer.shrink_to(0);
-        self.buffer = buffer;
-        true
+        match read {
+            Read::Opened(opening) => {
+                dialect.on_channel(channel, &opening, out);
+                return Turned::Opened;
+            }
+            Read::Entries => return Turned::MayHaveMore,
+            Read::NeedsPage(stretch) => {
+                self.waiting.push_back((Turn { key, number: subscription.number }, stretch));
+            }
+            Read::CaughtUp => dialect.on_caught_up(channel, reader.position(), out),
+            Read::Idle => {}
+        }
+        Turned::HasNoMore
     }
 
     /// What was held may be read.

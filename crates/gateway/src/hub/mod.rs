@@ -7,6 +7,7 @@
 mod entry;
 mod ring;
 mod room;
+mod sweep;
 mod wake;
 
 use std::sync::{
@@ -20,7 +21,8 @@ use tokio::sync::mpsc;
 
 pub use entry::{Encoding, Entry, Item};
 pub use room::{Caught, Member, Opened, Room, RoomFigures};
-pub use wake::{Flag, Wake};
+pub use sweep::Sweeps;
+pub use wake::{Attend, Flag, Wake};
 
 /// How much the rings may hold.
 #[derive(Clone, Debug)]
@@ -46,6 +48,7 @@ pub enum Demand {
 pub struct Hub {
     rooms: DashMap<Channel, Arc<Room>>,
     budget: Arc<Budget>,
+    sweeps: Arc<Sweeps>,
     demand: mpsc::UnboundedSender<Demand>,
 }
 
@@ -81,7 +84,8 @@ impl Hub {
         #[allow(clippy::disallowed_methods)]
         let (demand, demands) = mpsc::unbounded_channel();
         let budget = Arc::new(Budget { limits, held: AtomicUsize::new(0) });
-        (Arc::new(Self { rooms: DashMap::new(), budget, demand }), demands)
+        let sweeps = Arc::new(Sweeps::default());
+        (Arc::new(Self { rooms: DashMap::new(), budget, sweeps, demand }), demands)
     }
 
     /// Makes `wake` a member of a channel; `key` is what the member will find in its wake's list. The
@@ -92,7 +96,7 @@ impl Hub {
         let (room, is_new) = match entry {
             MapEntry::Occupied(ref found) => (found.get().clone(), false),
             MapEntry::Vacant(vacant) => {
-                let room = Arc::new(Room::new(channel.clone(), self.budget.clone()));
+                let room = Arc::new(Room::new(channel.clone(), self.budget.clone(), self.sweeps.clone()));
                 vacant.insert(room.clone());
                 (room, true)
             }
@@ -103,6 +107,11 @@ impl Hub {
             let _ = self.demand.send(Demand::Wanted(room));
         }
         member
+    }
+
+    /// What hands out what has come: to be served by as many tasks as there are threads.
+    pub fn sweeps(&self) -> &Arc<Sweeps> {
+        &self.sweeps
     }
 
     /// Raises a flag for every member of one channel.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crewcast_events::{Channel, EventId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use super::{Budget, Entry, Flag, Hub, Item, Wake, ring::Ring};
+use super::{Budget, Entry, Flag, Hub, Item, Sweeps, Wake, ring::Ring, sweep::Call};
 use crate::telemetry::metrics::{Metric, gauge};
 
 /// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
@@ -15,6 +15,7 @@ const READ_BYTES: usize = 256 << 10;
 pub struct Room {
     channel: Channel,
     state: Mutex<State>,
+    sweeps: Arc<Sweeps>,
     /// Of the whole namespace.
     subscriptions: metrics::Gauge,
 }
@@ -29,6 +30,10 @@ struct State {
     forgotten: bool,
     members: Vec<Option<Bell>>,
     vacant: Vec<u32>,
+    /// Members that are rung at once, since no sweep can attend to them.
+    rung_at_once: usize,
+    /// A sweep is to come that begins with the first member.
+    is_to_be_swept: bool,
 }
 
 struct Bell {
@@ -38,6 +43,14 @@ struct Bell {
     next: i64,
     /// Rung and not yet answered: ringing again would cost and say nothing.
     rung: bool,
+}
+
+impl Bell {
+    fn ring(&mut self) {
+        if !std::mem::replace(&mut self.rung, true) {
+            self.wake.ring(self.key);
+        }
+    }
 }
 
 /// What a room holds at one moment.
@@ -69,7 +82,10 @@ pub struct Opened {
 #[derive(Debug)]
 pub enum Caught {
     /// Entries were put into the buffer.
-    Entries,
+    Entries {
+        /// There are no more; the member will be rung.
+        at_end: bool,
+    },
     /// There is nothing more; the member will be rung.
     UpToDate,
     /// Its place has left the ring; it goes on at `first`, if it can.
@@ -84,7 +100,7 @@ pub enum Caught {
 }
 
 impl Room {
-    pub(crate) fn new(channel: Channel, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(channel: Channel, budget: Arc<Budget>, sweeps: Arc<Sweeps>) -> Self {
         let state = State {
             ring: Ring::new(budget),
             open: false,
@@ -93,9 +109,11 @@ impl Room {
             forgotten: false,
             members: Vec::new(),
             vacant: Vec::new(),
+            rung_at_once: 0,
+            is_to_be_swept: false,
         };
         let subscriptions = gauge(Metric::Subscriptions, &[("namespace", channel.namespace())]);
-        Self { channel, state: Mutex::new(state), subscriptions }
+        Self { channel, state: Mutex::new(state), sweeps, subscriptions }
     }
 
     /// The channel's name.
@@ -123,21 +141,54 @@ impl Room {
     }
 
     /// Adds an item that leaves the channel at `position`; with `retain` it becomes the retained event.
-    pub fn append(&self, item: Item, position: Option<EventId>, retain: bool) {
+    pub fn append(self: &Arc<Self>, item: Item, position: Option<EventId>, retain: bool) {
         let entry = Arc::new(Entry::new(item, position));
         let mut state = self.state.lock();
         state.push(entry, retain);
-        state.ring_all();
+        self.tell(state);
     }
 
     /// Adds a reset together with the event that it announces. Whoever began between the two would take the
     /// channel for one that begins with that event.
-    pub fn append_announced(&self, reset: Item, event: Item, position: Option<EventId>, retain: bool) {
+    pub fn append_announced(self: &Arc<Self>, reset: Item, event: Item, position: Option<EventId>, retain: bool) {
         let (reset, event) = (Arc::new(Entry::new(reset, None)), Arc::new(Entry::new(event, position)));
         let mut state = self.state.lock();
         state.push(reset, false);
         state.push(event, retain);
-        state.ring_all();
+        self.tell(state);
+    }
+
+    /// Tells the members that there is more.
+    fn tell(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if !state.open {
+            return;
+        }
+        if state.rung_at_once > 0 {
+            state.ring_at_once();
+        }
+        let is_swept = state.members.len() - state.vacant.len() > state.rung_at_once;
+        if is_swept && !std::mem::replace(&mut state.is_to_be_swept, true) {
+            drop(state);
+            self.sweeps.add(self.clone());
+        }
+    }
+
+    /// Of the members from one place on, the next `most` places: who of them waits for more. Answers where the rest begins.
+    pub(super) fn take_calls(&self, from: usize, most: usize, calls: &mut Vec<Call>) -> Option<usize> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if from == 0 {
+            state.is_to_be_swept = false;
+        }
+        let (next, end) = (state.ring.next(), state.members.len().min(from + most));
+        for bell in state.members.get_mut(from..end).into_iter().flatten().flatten() {
+            // One that has been at the end already was attended to by a later sweep, which has overtaken this one.
+            if !bell.rung && bell.next != next && bell.wake.is_attended() {
+                bell.rung = true;
+                calls.push(Call { wake: bell.wake.clone(), key: bell.key });
+            }
+        }
+        (end < state.members.len()).then_some(end)
     }
 
     /// Lets the ring begin earlier; see [`Hub::prepend`].
@@ -200,15 +251,11 @@ impl State {
     }
 
     fn ring_all(&mut self) {
-        if !self.open {
-            return;
-        }
-        for bell in self.members.iter_mut().flatten() {
-            if !bell.rung {
-                bell.rung = true;
-                bell.wake.ring(bell.key);
-            }
-        }
+        self.members.iter_mut().flatten().for_each(Bell::ring);
+    }
+
+    fn ring_at_once(&mut self) {
+        self.members.iter_mut().flatten().filter(|bell| !bell.wake.is_attended()).for_each(Bell::ring);
     }
 }
 
@@ -225,6 +272,7 @@ impl Member {
     pub(crate) fn enter(hub: Arc<Hub>, room: Arc<Room>, wake: Arc<Wake>, key: u32) -> Self {
         let mut state = room.state.lock();
         let joined = state.ring.next();
+        state.rung_at_once += usize::from(!wake.is_attended());
         let mut bell = Bell { wake, key, next: joined, rung: false };
         if state.open {
             // A room that is open already will not ring for the opening.
@@ -271,7 +319,7 @@ impl Member {
         self.room.behind(id)
     }
 
-    /// Copies at most `limit` entries from `sequence` on into `buffer`. `UpToDate` arms the bell again.
+    /// Copies at most `limit` entries from `sequence` on into `buffer`. At the end the bell is armed again.
     pub fn read(&self, sequence: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Caught {
         let mut state = self.room.state.lock();
         let first = state.ring.first();
@@ -295,10 +343,12 @@ impl Member {
                 break;
             }
         }
+        let at_end = next == state.ring.next();
         if let Some(bell) = &mut state.members[self.slot as usize] {
             bell.next = next;
+            bell.rung &= !at_end;
         }
-        Caught::Entries
+        Caught::Entries { at_end }
     }
 }
 
@@ -313,7 +363,8 @@ impl Drop for Member {
     fn drop(&mut self) {
         self.room.subscriptions.decrement(1.0);
         let mut state = self.room.state.lock();
-        state.members[self.slot as usize] = None;
+        let bell = state.members[self.slot as usize].take();
+        state.rung_at_once -= usize::from(bell.is_some_and(|bell| !bell.wake.is_attended()));
         state.vacant.push(self.slot);
         let idle = state.members.len() == state.vacant.len();
         if idle {

@@ -1,6 +1,9 @@
 //! How a connection learns that there is something for it.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{
+    Arc, OnceLock, Weak,
+    atomic::{AtomicU8, Ordering},
+};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
@@ -20,18 +23,43 @@ pub enum Flag {
     Replaced = 8,
 }
 
+/// Who can be handed what there is without being woken: waking a task costs as much as the rest of a delivery.
+pub trait Attend: Send + Sync {
+    /// The membership `key` has more. False when the task is to be woken for it.
+    fn attend(&self, key: u32) -> bool;
+}
+
 /// One connection's bell, shared by all its memberships: which of them have more, and flags.
 #[derive(Default)]
 pub struct Wake {
     waker: AtomicWaker,
     flags: AtomicU8,
     ready: Mutex<Vec<u32>>,
+    attendant: OnceLock<Weak<dyn Attend>>,
 }
 
 impl Wake {
     /// The task to wake from now on.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
+    }
+
+    /// From now on a sweep hands over what there is. Said once, before there is any membership.
+    pub fn attended_by(&self, attendant: Weak<dyn Attend>) {
+        let _ = self.attendant.set(attendant);
+    }
+
+    /// Whether it is attended to by sweeps, rather than rung at once.
+    pub(super) fn is_attended(&self) -> bool {
+        self.attendant.get().is_some()
+    }
+
+    /// Hands over what the membership `key` has, or wakes the task for it.
+    pub(super) fn call(&self, key: u32) {
+        let attendant: Option<Arc<dyn Attend>> = self.attendant.get().and_then(Weak::upgrade);
+        if !attendant.is_some_and(|attendant| attendant.attend(key)) {
+            self.ring(key);
+        }
     }
 
     /// Raises a flag.

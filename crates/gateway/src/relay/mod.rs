@@ -27,7 +27,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, Event, Namespaces};
 use dashmap::DashMap;
 use tokio::sync::{mpsc, watch as state};
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -100,6 +100,9 @@ impl Relay {
         relay.spawn(demand::serve(relay.clone(), demands));
         relay.spawn(watch::compare_on_schedule(relay.clone()));
         relay.spawn(silence::tell_on_schedule(relay.clone()));
+        for _ in 0..Handle::current().metrics().num_workers() {
+            relay.spawn(relay.hub.sweeps().clone().serve());
+        }
         relay
     }
 

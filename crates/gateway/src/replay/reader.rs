@@ -38,8 +38,10 @@ pub struct Opening {
 pub enum Read {
     /// The channel has just opened; read on.
     Opened(Opening),
-    /// Entries were put into the buffer.
+    /// Entries were put into the buffer; there may be more.
     Entries,
+    /// So were all that there are in the ring, which the reader follows; its wake is rung when there are more.
+    CaughtUp,
     /// Nothing now; the reader's wake is rung when there is.
     Idle,
     /// The log is needed: give this stretch of it to [`Reader::take_page`].
@@ -269,20 +271,21 @@ impl Reader {
 
     fn read_ring(&mut self, next: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
         let begin = buffer.len();
-        match self.member.read(next, limit, buffer) {
-            Caught::UpToDate => Read::Idle,
+        let at_end = match self.member.read(next, limit, buffer) {
+            Caught::UpToDate => true,
             Caught::FellOff { first, position, live } => {
                 self.fall_off(Target { next: first, position }, live, buffer);
-                Read::Entries
+                false
             }
-            Caught::Entries => {
+            Caught::Entries { at_end } => {
                 let read = buffer.len() - begin;
                 CURSOR_LAG.record(read as f64);
                 self.place = Place::Ring { next: next + read as i64 };
                 self.pass(next, begin, buffer);
-                Read::Entries
+                at_end
             }
-        }
+        };
+        if at_end && self.is_in_ring() { Read::CaughtUp } else { Read::Entries }
     }
 
     /// Moves the position over the entries from `begin` on and takes out what this reader is not to see.

@@ -79,7 +79,7 @@ impl Following {
                 true
             }
             Read::Entries => true,
-            Read::Idle => false,
+            Read::CaughtUp | Read::Idle => false,
             Read::NeedsPage(stretch) => {
                 self.page = Some(history.clone().page(self.reader.channel().clone(), stretch).await.unwrap());
                 true

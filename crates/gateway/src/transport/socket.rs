@@ -28,9 +28,6 @@ const SCRATCH: usize = 16 * 1024;
 /// Frames that one write gathers at most.
 const MAX_SLICES: usize = 64;
 
-/// Frames that an emptied queue keeps room for: a burst's memory is given back.
-const KEPT_CAPACITY: usize = 8;
-
 /// How long a closing server waits for the peer (the spec), so that the close frame is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(5);
 
@@ -150,6 +147,25 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
+    /// Writes what the kernel takes now. Whether that was all: otherwise [`Socket::poll_flush`] goes on, or says what is
+    /// wrong.
+    pub fn write(&mut self) -> bool {
+        while !self.queue.is_empty() {
+            match self.write_gathered() {
+                Ok(written) if written > 0 => self.wrote(written),
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    /// Exchanges the queue's room for another's while nothing waits in it: an idle socket has none.
+    pub fn swap_empty_queue(&mut self, other: &mut VecDeque<Bytes>) {
+        if self.queue.is_empty() {
+            std::mem::swap(&mut self.queue, other);
+        }
+    }
+
     fn write_gathered(&self) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let count = self.queue.len().min(MAX_SLICES);
@@ -169,9 +185,6 @@ impl Socket {
             }
             written -= frame.len();
             self.queue.pop_front();
-        }
-        if self.queue.capacity() > KEPT_CAPACITY {
-            self.queue = VecDeque::new();
         }
     }
 

@@ -86,7 +86,7 @@ impl Bench {
         loop {
             match reader.read(100, &mut entries) {
                 Read::Opened(_) | Read::Entries => {}
-                Read::Idle if reader.is_in_ring() => break,
+                Read::CaughtUp => break,
                 Read::Idle => sleep(Duration::from_millis(1)).await,
                 Read::NeedsPage(stretch) => {
                     let page = history.clone().page(self.channel.clone(), stretch).await.expect("read");

@@ -267,6 +267,7 @@ impl World {
                 true
             }
             Read::Entries => true,
+            Read::CaughtUp => false,
             Read::Idle => return self.ready = false,
             Read::NeedsPage(stretch) => {
                 // Who comes back is read for from somewhat before its place on.

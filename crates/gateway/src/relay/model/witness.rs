@@ -35,7 +35,7 @@ impl Witness {
         let Some(opened) = self.member.opened_at_join() else { return };
         self.position.get_or_insert(opened.position);
         let mut entries: Vec<Arc<Entry>> = Vec::new();
-        while matches!(self.member.read(self.next, 1000, &mut entries), Caught::Entries) {
+        while matches!(self.member.read(self.next, 1000, &mut entries), Caught::Entries { .. }) {
             self.next += entries.len() as i64;
             entries.drain(..).for_each(|entry| self.see(&entry, server));
         }

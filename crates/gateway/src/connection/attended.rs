@@ -1,0 +1,129 @@
+//! A connection between its task and the sweeps, which both work on it: one at a time.
+//!
+//! Its task does everything that takes waiting. A sweep that comes along with entries does all that takes none: it
+//! reads, lets the dialect speak, and writes, and wakes the task only for what is left.
+
+use std::{
+    cell::Cell,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use parking_lot::Mutex;
+
+use super::{Connection, HIGH_WATER, subscriptions::Turned, workbench::Workbench};
+use crate::{hub::Attend, transport::close::CloseCode};
+
+/// Rounds of reading and writing in one visit: a reader of very many is left to its task, and the next one has its turn.
+const ROUNDS: usize = 4;
+
+/// A connection that is open; nothing when it has ended.
+pub(super) struct Attended(Mutex<Option<Box<Connection>>>);
+
+/// Ends the connection with its task, however that ends: its memberships would hold each other for ever.
+pub(super) struct OfTask(pub(super) Arc<Attended>);
+
+impl Drop for OfTask {
+    fn drop(&mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Attended {
+    pub(super) fn new(connection: Box<Connection>) -> Arc<Self> {
+        let wake = connection.wake.clone();
+        let attended = Arc::new(Self(Mutex::new(Some(connection))));
+        let attendant: Arc<dyn Attend> = attended.clone();
+        wake.attended_by(Arc::downgrade(&attendant));
+        attended
+    }
+
+    /// Lets the task begin with the connection.
+    pub(super) fn begin(&self, work: impl FnOnce(&mut Connection)) {
+        if let Some(connection) = &mut *self.0.lock() {
+            connection.work(work);
+        }
+    }
+
+    /// Handles whatever happens until the connection ends; `None` when it was taken away.
+    pub(super) async fn ended(&self) -> Option<Box<Connection>> {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Box<Connection>>> {
+        let mut held = self.0.lock();
+        let Some(connection) = &mut *held else { return Poll::Ready(None) };
+        connection.work(|connection| {
+            while connection.end.is_none()
+                && let Poll::Ready(cause) = connection.poll_cause(cx)
+            {
+                connection.handle(cause);
+            }
+        });
+        match held.take_if(|connection| connection.end.is_some()) {
+            Some(connection) => Poll::Ready(Some(connection)),
+            None => Poll::Pending,
+        }
+    }
+
+    fn take(&self) -> Option<Box<Connection>> {
+        self.0.lock().take()
+    }
+}
+
+impl Attend for Attended {
+    fn attend(&self, key: u32) -> bool {
+        // Whoever works on it now may have looked already.
+        let Some(mut held) = self.0.try_lock() else { return false };
+        let Some(connection) = &mut *held else { return true };
+        // A dialect that panics ends its own connection, not the sweep of all others.
+        let attended = catch_unwind(AssertUnwindSafe(|| connection.work(|connection| connection.attend(key))));
+        attended.unwrap_or_else(|_| {
+            connection.close(CloseCode::Internal, "internal error");
+            false
+        })
+    }
+}
+
+impl Connection {
+    /// Works on the connection with the thread's buffers: between times it has none of its own.
+    fn work<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        thread_local!(static WORKBENCH: Cell<Option<Box<Workbench>>> = const { Cell::new(None) });
+        let mut workbench = WORKBENCH.take().unwrap_or_default();
+        workbench.lend(self);
+        let done = work(self);
+        workbench.take_back(self);
+        WORKBENCH.set(Some(workbench));
+        done
+    }
+
+    /// Reads a channel and writes what it gave. False when something is left to the task.
+    fn attend(&mut self, key: u32) -> bool {
+        if self.end.is_some() || self.socket.queued_frames() > 0 || self.subscriptions.have_entries() {
+            return false;
+        }
+        for _ in 0..ROUNDS {
+            let mut turned = Turned::MayHaveMore;
+            while turned != Turned::HasNoMore && self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
+                turned = self.subscriptions.read(key, &mut *self.dialect, &mut self.actions);
+                self.perform();
+            }
+            self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
+            let is_written = self.socket.write();
+            if !is_written || self.needs_its_task() {
+                return false;
+            }
+            if turned == Turned::HasNoMore {
+                return true;
+            }
+        }
+        // What the key still has is left to the task, which is told by it.
+        false
+    }
+
+    fn needs_its_task(&self) -> bool {
+        self.end.is_some() || self.jobs.have_begun() || self.deadlines.have_come_nearer()
+    }
+}

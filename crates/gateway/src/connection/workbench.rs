@@ -1,0 +1,43 @@
+//! The buffers that working on a connection needs, one set for each thread: an idle socket owns none.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+
+use super::Connection;
+use crate::{dialect::Actions, hub::Entry};
+
+/// Room that a buffer keeps between two connections: a burst's memory is given back.
+const KEPT: usize = 1024;
+
+/// Empty buffers with room in them.
+#[derive(Default)]
+pub(super) struct Workbench {
+    entries: Vec<Arc<Entry>>,
+    actions: Actions,
+    frames: VecDeque<Bytes>,
+}
+
+impl Workbench {
+    pub(super) fn lend(&mut self, connection: &mut Connection) {
+        self.swap(connection);
+    }
+
+    pub(super) fn take_back(&mut self, connection: &mut Connection) {
+        self.swap(connection);
+        self.entries.shrink_to(KEPT);
+        self.actions.shrink_to(KEPT);
+        self.frames.shrink_to(KEPT);
+    }
+
+    /// What holds something stays where it is.
+    fn swap(&mut self, connection: &mut Connection) {
+        if connection.subscriptions.buffer.is_empty() {
+            std::mem::swap(&mut self.entries, &mut connection.subscriptions.buffer);
+        }
+        if connection.actions.is_empty() {
+            std::mem::swap(&mut self.actions, &mut connection.actions);
+        }
+        connection.socket.swap_empty_queue(&mut self.frames);
+    }
+}
