@@ -75,8 +75,11 @@ impl ConnectionLimits {
     /// [`LimitReached::Replica`] or [`LimitReached::Address`].
     pub fn connect(&self, address: IpAddr) -> Result<Place, LimitReached> {
         let total = TotalPlace::take(&self.total).ok_or(LimitReached::Replica)?;
-        let address = KeyPlace::take(&self.addresses, subscriber_of(address)).ok_or(LimitReached::Address)?;
-        Ok(Place { _total: total, _address: address })
+        let address = match self.addresses.bound {
+            0 => None,
+            _ => Some(KeyPlace::take(&self.addresses, subscriber_of(address)).ok_or(LimitReached::Address)?),
+        };
+        Ok(Place { _total: total, _address: address.map(Box::new) })
     }
 
     /// A place among the connections of one `sub`.
@@ -103,7 +106,8 @@ impl ConnectionLimits {
 #[must_use = "dropping it gives the place back"]
 pub struct Place {
     _total: TotalPlace,
-    _address: KeyPlace<IpAddr>,
+    /// Mostly there is no bound.
+    _address: Option<Box<KeyPlace<IpAddr>>>,
 }
 
 /// Holds a place of a user until dropped.

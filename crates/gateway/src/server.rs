@@ -13,7 +13,7 @@ use crate::{
     boards::Boards,
     broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
-    connection::{Clients, Crowd, Shared},
+    connection::{Alarms, Clients, Crowd, Shared},
     control::{Controls, Reviews},
     drain::{Drain, Outcome, Signals},
     hub::{Flag, Hub, RingLimits},
@@ -156,6 +156,7 @@ impl Server {
         let (app, stop) = (self.app.clone(), &self.stop);
         let crowd = app.shared.crowd.clone();
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(crowd)));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.shared.alarms.clone().ring()));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.stats.clone().tell()));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
@@ -206,6 +207,7 @@ pub(crate) fn assemble(
         figures: figures.clone(),
         link: relay.link_state(),
         crowd: Arc::new(Crowd::default()),
+        alarms: Alarms::new(),
         drain: drain.clone(),
         limits: config.limits.clone(),
         message_rate: Rate::per_minute(config.limits.messages_per_minute),

@@ -60,7 +60,7 @@ impl Connection {
             Action::Replace { client } => {
                 let place = self.shared.clients.enter(&client, self.who.identity(), self.wake.clone());
                 self.jobs.announce(&self.shared, place.client());
-                self.client = Some(place);
+                self.client = Some(Box::new(place));
             }
             Action::Watch(board) => self.watch(board, None),
             Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
@@ -68,7 +68,7 @@ impl Connection {
                 self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
             }
             Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
-            Action::Close(code, reason) => self.end = Some((code, reason)),
+            Action::Close(code, reason) => self.end = Some(Box::new((code, reason))),
         }
     }
 

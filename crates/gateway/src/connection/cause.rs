@@ -35,7 +35,7 @@ impl Connection {
         }
         self.deadlines.watch_progress(self.socket.written_bytes(), self.socket.queued_frames() > 0);
         // Before what a client can cause without end.
-        if self.deadlines.poll(cx).is_ready() {
+        if self.deadlines.poll(cx, &self.shared.alarms, &self.wake).is_ready() {
             return Poll::Ready(Cause::Deadline);
         }
         if self.wake.is_raised() {

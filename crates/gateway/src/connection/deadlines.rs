@@ -1,53 +1,104 @@
-//! Everything that a connection must do or give up by some moment, on one timer.
+//! Everything that a connection must do or give up by some moment.
 
 use std::{
     pin::Pin,
+    sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
+use super::alarms::{Alarms, GRAIN};
+use crate::hub::Wake;
+
 /// How often the peer is pinged at protocol level (spec: dialect `crew`).
 const PING: Duration = Duration::from_secs(30);
 /// How long a peer may be silent.
 const SILENCE: Duration = Duration::from_secs(75);
 
+/// Nearer than this the connection waits by a timer of its own.
+const NEAR: Duration = GRAIN.saturating_mul(2);
+
+/// A moment in nanoseconds of the process's life: half the size of an `Instant`, of which each socket keeps many.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Moment(u64);
+
+impl Moment {
+    const NEVER: Self = Self(u64::MAX);
+
+    fn at(instant: Instant) -> Self {
+        Self(u64::try_from(instant.saturating_duration_since(beginning()).as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn after(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    fn has_come(self, now: Instant) -> bool {
+        self <= Self::at(now)
+    }
+
+    fn instant(self) -> Instant {
+        beginning() + Duration::from_nanos(self.0)
+    }
+}
+
+/// Before any moment that there is, also for clocks of tests, which begin when they like.
+fn beginning() -> Instant {
+    static BEGINNING: OnceLock<Instant> = OnceLock::new();
+    *BEGINNING.get_or_init(|| {
+        let now = Instant::now();
+        now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
+    })
+}
+
 pub(super) struct Deadlines {
-    timer: Pin<Box<Sleep>>,
-    ping: Instant,
-    /// When the peer last showed that it lives; `None`: nobody expects it to.
-    heard: Option<Instant>,
-    heartbeat: Option<(Instant, Duration)>,
-    /// When the token expires: the Unix second, and that moment as it looked on the wall clock so far.
-    expiry: Option<(u64, Instant)>,
-    patience: Option<Instant>,
-    dialect: Option<Instant>,
-    /// The dialect's moment is nearer than what the timer was set for last.
+    /// Only while some deadline is near.
+    timer: Option<Pin<Box<Sleep>>>,
+    /// For when an alarm is set that has not rung.
+    alarm: Moment,
+    ping: Moment,
+    /// When the peer has been silent for too long; never, where nobody expects it to speak.
+    silence: Moment,
+    heartbeat: Moment,
+    heartbeat_every: Duration,
+    /// When the token expires, as it looked on the wall clock so far …
+    expiry: Moment,
+    /// … and the Unix second of it.
+    expiry_second: u64,
+    patience: Moment,
+    dialect: Moment,
+    /// The dialect's moment is nearer than what was waited for.
     is_nearer: bool,
     /// When a draining replica sends this connection away.
-    leave: Option<Instant>,
+    leave: Moment,
     stall: Duration,
-    /// Bytes written when progress was last seen, and when; `None` while nothing waits.
-    progress: Option<(u64, Instant)>,
+    /// When what waits has waited too long, unless more is written than was then; never while nothing waits.
+    stalled: Moment,
+    written: u64,
 }
 
 impl Deadlines {
     /// Deadlines of a connection that opens now. `expires_at`: Unix second.
     pub(super) fn new(heartbeat: Option<Duration>, stall: Duration, expires_at: Option<u64>) -> Self {
-        let now = Instant::now();
+        let now = Moment::at(Instant::now());
         let mut deadlines = Self {
-            timer: Box::pin(sleep_until(now + PING)),
-            ping: now + PING,
-            heard: Some(now),
-            heartbeat: heartbeat.map(|every| (now + every, every)),
-            expiry: None,
-            patience: None,
-            dialect: None,
+            timer: None,
+            alarm: Moment::NEVER,
+            ping: now.after(PING),
+            silence: now.after(SILENCE),
+            heartbeat: heartbeat.map_or(Moment::NEVER, |every| now.after(every)),
+            heartbeat_every: heartbeat.unwrap_or_default(),
+            expiry: Moment::NEVER,
+            expiry_second: u64::MAX,
+            patience: Moment::NEVER,
+            dialect: Moment::NEVER,
             is_nearer: false,
-            leave: None,
+            leave: Moment::NEVER,
             stall,
-            progress: None,
+            stalled: Moment::NEVER,
+            written: 0,
         };
         deadlines.expires_at(expires_at);
         deadlines
@@ -55,138 +106,141 @@ impl Deadlines {
 
     /// Of an event stream: nobody answers there, a broken one is noticed by writing.
     pub(super) fn without_answers(mut self) -> Self {
-        self.heard = None;
+        self.silence = Moment::NEVER;
         self
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
-        self.heard = self.heard.map(|_| now);
+        if self.silence != Moment::NEVER {
+            self.silence = Moment::at(now).after(SILENCE);
+        }
     }
 
     pub(super) fn expires_at(&mut self, unix_second: Option<u64>) {
-        self.expiry = unix_second.map(|second| (second, moment_of(second, since_epoch())));
+        self.expiry_second = unix_second.unwrap_or(u64::MAX);
+        self.expiry = unix_second.map_or(Moment::NEVER, |second| moment_of(second, since_epoch()));
     }
 
     /// The wall clock may have been set forward, or the machine have slept: then the token expires earlier than
     /// it seemed. One that was set back moves nothing.
     fn look_at_wall_clock(&mut self, since_epoch: Duration) {
-        if let Some((second, at)) = &mut self.expiry {
-            *at = (*at).min(moment_of(*second, since_epoch));
+        if self.expiry != Moment::NEVER {
+            self.expiry = self.expiry.min(moment_of(self.expiry_second, since_epoch));
         }
     }
 
     pub(super) fn lose_patience_at(&mut self, at: Option<Instant>) {
-        self.patience = at;
+        self.patience = at.map_or(Moment::NEVER, Moment::at);
     }
 
     pub(super) fn wake_dialect_at(&mut self, at: Instant) {
-        self.dialect = Some(self.dialect.map_or(at, |earlier| earlier.min(at)));
-        self.is_nearer |= at < self.timer.deadline();
+        let at = Moment::at(at);
+        self.is_nearer |= at < self.next();
+        self.dialect = self.dialect.min(at);
     }
 
-    /// Whether a poll is due because of a moment that is nearer than the timer's.
+    /// Whether a poll is due because of a moment that is nearer than what was waited for.
     pub(super) fn have_come_nearer(&self) -> bool {
         self.is_nearer
     }
 
     /// The replica drains: this connection goes at its own moment, counted from the first time that it is told.
     pub(super) fn leave_in(&mut self, moment: Duration) {
-        self.leave.get_or_insert_with(|| Instant::now() + moment);
+        if self.leave == Moment::NEVER {
+            self.leave = Moment::at(Instant::now()).after(moment);
+        }
     }
 
     pub(super) fn leaves(&self, now: Instant) -> bool {
-        self.leave.is_some_and(|at| at <= now)
+        self.leave.has_come(now)
     }
 
     /// Notes how far writing has come.
     pub(super) fn watch_progress(&mut self, written: u64, waits: bool) {
-        self.progress = match self.progress {
-            _ if !waits => None,
-            Some((before, since)) if before == written => Some((before, since)),
-            _ => {
-                // A peer that takes what is written lives, even if its own messages wait to be read.
-                let now = Instant::now();
-                self.heard(now);
-                Some((written, now))
-            }
-        };
+        if !waits {
+            self.stalled = Moment::NEVER;
+        } else if self.stalled == Moment::NEVER || self.written != written {
+            // A peer that takes what is written lives, even if its own messages wait to be read.
+            let now = Instant::now();
+            self.heard(now);
+            (self.stalled, self.written) = (Moment::at(now).after(self.stall), written);
+        }
     }
 
     pub(super) fn has_expired(&self, now: Instant) -> bool {
-        self.expiry.is_some_and(|(_, at)| at <= now)
+        self.expiry.has_come(now)
     }
 
     pub(super) fn is_silent(&self, now: Instant) -> bool {
-        self.heard.is_some_and(|heard| heard + SILENCE <= now)
+        self.silence.has_come(now)
     }
 
     pub(super) fn has_stalled(&self, now: Instant, written: u64, waits: bool) -> bool {
-        waits && self.progress.is_some_and(|(before, since)| before == written && since + self.stall <= now)
+        waits && self.written == written && self.stalled.has_come(now)
     }
 
     pub(super) fn has_lost_patience(&self, now: Instant) -> bool {
-        self.patience.is_some_and(|at| at <= now)
+        self.patience.has_come(now)
     }
 
     pub(super) fn pings(&mut self, now: Instant) -> bool {
-        let is_due = self.ping <= now;
+        let is_due = self.ping.has_come(now);
         if is_due {
-            self.ping = now + PING;
+            self.ping = Moment::at(now).after(PING);
             self.look_at_wall_clock(since_epoch());
         }
         is_due
     }
 
     pub(super) fn beats(&mut self, now: Instant) -> bool {
-        match &mut self.heartbeat {
-            Some((at, every)) if *at <= now => {
-                *at = now + *every;
-                true
-            }
-            _ => false,
+        let is_due = self.heartbeat.has_come(now);
+        if is_due {
+            self.heartbeat = Moment::at(now).after(self.heartbeat_every);
         }
+        is_due
     }
 
     pub(super) fn wakes_dialect(&mut self, now: Instant) -> bool {
-        self.dialect.take_if(|at| *at <= now).is_some()
+        let is_due = self.dialect.has_come(now);
+        if is_due {
+            self.dialect = Moment::NEVER;
+        }
+        is_due
     }
 
-    /// Ready when some deadline has passed.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The alarm that was set has rung.
+    pub(super) fn alarm_rang(&mut self) {
+        self.alarm = Moment::NEVER;
+    }
+
+    /// Ready when some deadline has passed. `wake` is what an alarm wakes.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, alarms: &Alarms, wake: &Arc<Wake>) -> Poll<()> {
         self.is_nearer = false;
-        let next = self.next();
-        // A deadline that moved away is noticed when the timer fires too early: that is cheaper than
-        // moving the timer with every message.
-        if next < self.timer.deadline() {
-            self.timer.as_mut().reset(next);
+        let (next, now) = (self.next(), Instant::now());
+        if next.has_come(now) {
+            self.timer = None;
+            return Poll::Ready(());
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            let next = self.next();
-            if next <= Instant::now() {
-                return Poll::Ready(());
+        if next > Moment::at(now).after(NEAR) {
+            self.timer = None;
+            // A deadline that moved away is noticed when the alarm rings too early.
+            if next < self.alarm {
+                self.alarm = next;
+                alarms.set(next.instant(), wake);
             }
-            self.timer.as_mut().reset(next);
+            return Poll::Pending;
         }
-        Poll::Pending
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next.instant())));
+        if timer.deadline() != next.instant() {
+            timer.as_mut().reset(next.instant());
+        }
+        timer.as_mut().poll(cx)
     }
 
-    fn next(&self) -> Instant {
-        let stall = self.progress.map(|(_, since)| since + self.stall);
-        let heartbeat = self.heartbeat.map(|(at, _)| at);
-        [
-            Some(self.ping),
-            self.heard.map(|heard| heard + SILENCE),
-            heartbeat,
-            self.expiry.map(|(_, at)| at),
-            self.patience,
-            self.dialect,
-            self.leave,
-            stall,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-        .unwrap_or(self.ping)
+    fn next(&self) -> Moment {
+        [self.ping, self.silence, self.heartbeat, self.expiry, self.patience, self.dialect, self.leave, self.stalled]
+            .into_iter()
+            .fold(Moment::NEVER, Moment::min)
     }
 }
 
@@ -195,10 +249,10 @@ fn since_epoch() -> Duration {
 }
 
 /// When it will be `unix_second`, by a wall clock that shows `since_epoch` now.
-fn moment_of(unix_second: u64, since_epoch: Duration) -> Instant {
+fn moment_of(unix_second: u64, since_epoch: Duration) -> Moment {
     // An expiry in the far future must not overflow the clock.
     let left = Duration::from_secs(unix_second).saturating_sub(since_epoch).min(Duration::from_secs(86_400 * 365));
-    Instant::now() + left
+    Moment::at(Instant::now()).after(left)
 }
 
 #[cfg(test)]
@@ -210,7 +264,7 @@ mod tests {
         let start = since_epoch();
         let mut deadlines = Deadlines::new(None, PING, Some(start.as_secs() + 3600));
         deadlines.look_at_wall_clock(start - Duration::from_secs(7200));
-        assert!(deadlines.next() <= Instant::now() + Duration::from_secs(3600));
+        assert!(deadlines.next().instant() <= Instant::now() + Duration::from_secs(3600));
         deadlines.look_at_wall_clock(start + Duration::from_secs(3590));
         assert!(!deadlines.has_expired(Instant::now()), "ten seconds are left");
         assert!(deadlines.has_expired(Instant::now() + Duration::from_secs(11)));

@@ -1,7 +1,6 @@
 //! What a connection has asked for and waits to be told: pages of the log, grants, fresh tokens.
 
 use std::{
-    collections::VecDeque,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::{Shared, Who, subscriptions::Turn};
+use super::{Shared, Who, queue::Queue, subscriptions::Turn};
 use crate::{
     auth::{Auth, AuthError, Identity},
     boards::{Board, Watching},
@@ -101,7 +100,7 @@ pub(super) struct Jobs {
     /// Tokens and events of the client's that are under way.
     of_client: u32,
     /// What is to be read besides events. One read at a time, the next one not begun: answers may be large.
-    reads: VecDeque<BoxFuture<'static, Done>>,
+    reads: Queue<BoxFuture<'static, Done>>,
     /// Some job has not been polled yet.
     has_begun: bool,
 }
@@ -143,9 +142,6 @@ impl Jobs {
         let Some(first) = self.reads.front_mut() else { return Poll::Pending };
         let done = ready!(first.as_mut().poll(cx));
         self.reads.pop_front();
-        if self.reads.is_empty() {
-            self.reads = VecDeque::new();
-        }
         Poll::Ready(done)
     }
 

@@ -5,6 +5,7 @@
 //! come by a sweep of the hub instead, which does the same without waking the task.
 
 mod actions;
+mod alarms;
 mod attended;
 mod cause;
 mod clients;
@@ -13,6 +14,7 @@ mod deadlines;
 mod delivered;
 mod giving_way;
 mod jobs;
+mod queue;
 mod seat;
 mod stream;
 mod subscriptions;
@@ -49,6 +51,7 @@ use crate::{
         socket::Socket,
     },
 };
+pub use alarms::Alarms;
 use attended::{Attended, OfTask};
 use cause::Cause;
 use clients::ClientPlace;
@@ -91,6 +94,8 @@ pub struct Shared {
     pub link: watch::Receiver<LinkState>,
     /// Every connection.
     pub crowd: Arc<Crowd>,
+    /// What wakes them for their deadlines.
+    pub alarms: Arc<Alarms>,
     /// How this replica goes away.
     pub drain: Drain,
     /// Bounds.
@@ -130,11 +135,11 @@ struct Connection {
     place: Option<Place>,
     counted: Option<Counted>,
     /// Among the sockets of its client, where it is the one of a client.
-    client: Option<ClientPlace>,
+    client: Option<Box<ClientPlace>>,
     actions: Actions,
     told_link_down: bool,
     peer_is_gone: bool,
-    end: Option<End>,
+    end: Option<Box<End>>,
 }
 
 /// Serves one socket until it ends.
@@ -164,7 +169,8 @@ async fn live(attended: OfTask) {
     (connection.place, connection.client, connection.counted) = (None, None, None);
     connection.last_words();
     if connection.ends_well() {
-        connection.flush_rest().await;
+        // In a box: an idle connection does not carry the room that it needs.
+        Box::pin(connection.flush_rest()).await;
     }
     connection.clean_up().await;
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
@@ -262,6 +268,9 @@ impl Connection {
     }
 
     fn on_flags(&mut self) {
+        if self.wake.take(Flag::Alarm) {
+            self.deadlines.alarm_rang();
+        }
         if self.wake.take(Flag::Grants) {
             self.review_grants();
         }
@@ -413,18 +422,19 @@ impl Connection {
 
     fn close(&mut self, code: CloseCode, reason: impl Into<Cow<'static, str>>) {
         if self.end.is_none() {
-            self.end = Some((code, reason.into()));
+            self.end = Some(Box::new((code, reason.into())));
         }
     }
 
     /// Whether the end is none that a client has to be cut for: then it gets everything first.
     fn ends_well(&self) -> bool {
-        !self.peer_is_gone && matches!(self.end, Some((CloseCode::RunCompleted | CloseCode::GoingAway, _)))
+        !self.peer_is_gone
+            && self.end.as_ref().is_some_and(|end| matches!(end.0, CloseCode::RunCompleted | CloseCode::GoingAway))
     }
 
     /// Gives everything back, then says goodbye.
     fn clean_up(self: Box<Self>) -> impl Future<Output = ()> + Send + 'static {
-        let (code, reason) = self.end.unwrap_or((CloseCode::Internal, Cow::Borrowed("internal error")));
+        let (code, reason) = self.end.map_or((CloseCode::Internal, Cow::Borrowed("internal error")), |end| *end);
         // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
         let counted = if self.peer_is_gone { LOST } else { code.label() };
         counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", counted)]).increment(1);

@@ -152,7 +152,7 @@ impl Stream {
                 return Poll::Ready(Cause::ClientGone);
             }
             self.deadlines.watch_progress(self.written, !self.pending.is_empty());
-            if self.deadlines.poll(cx).is_ready() {
+            if self.deadlines.poll(cx, &self.shared.alarms, &self.wake).is_ready() {
                 return Poll::Ready(Cause::Deadline);
             }
             if self.wake.is_raised() {
@@ -211,6 +211,9 @@ impl Stream {
     }
 
     fn on_flags(&mut self) {
+        if self.wake.take(Flag::Alarm) {
+            self.deadlines.alarm_rang();
+        }
         if self.wake.take(Flag::Grants) {
             if let Err(error) = self.shared.auth.still_good(&self.identity) {
                 return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());

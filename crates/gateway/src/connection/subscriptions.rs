@@ -1,9 +1,6 @@
 //! The channels of one connection: which it asked for, which it may read, and its cursors in them.
 
-use std::{
-    collections::{HashSet, VecDeque},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
 
 use crewcast_events::{Channel, EventId};
 
@@ -12,6 +9,7 @@ use super::{
     delivered::Delivered,
     giving_way::giving_way,
     jobs::{Asked, Jobs},
+    queue::Queue,
 };
 use crate::{
     dialect::{Actions, Dialect, Skipped},
@@ -30,10 +28,10 @@ pub(super) struct Subscriptions {
     vacant: Vec<u32>,
     all: Option<Box<AllOf>>,
     /// Channels that have entries, in the order in which they were rung.
-    ready: VecDeque<u32>,
+    ready: Queue<u32>,
     /// Readers that wait for a page of the log, and what of it. One page at a time is under
     /// way: more would wait in memory for a reader that may be slow.
-    waiting: VecDeque<(Turn, Stretch)>,
+    waiting: Queue<(Turn, Stretch)>,
     page_under_way: bool,
     /// The last number that a reader was given.
     readers: u32,
@@ -44,7 +42,8 @@ pub(super) struct Subscriptions {
 
 struct Subscription {
     channel: Channel,
-    start: Start,
+    /// Where the reader is to begin; `None` when it has.
+    start: Option<Box<Start>>,
     /// `None` until the grant is known.
     reader: Option<Reader>,
     /// The reader's number: what was asked for another one is none of its business.
@@ -59,7 +58,15 @@ struct Subscription {
 
 impl Subscription {
     fn new(channel: Channel, start: Start) -> Self {
-        Self { channel, start, reader: None, number: 0, is_named: false, is_listed: false, skips: false }
+        Self {
+            channel,
+            start: Some(Box::new(start)),
+            reader: None,
+            number: 0,
+            is_named: false,
+            is_listed: false,
+            skips: false,
+        }
     }
 }
 
@@ -99,8 +106,8 @@ impl Subscriptions {
             channels: Vec::new(),
             vacant: Vec::new(),
             all: None,
-            ready: VecDeque::new(),
-            waiting: VecDeque::new(),
+            ready: Queue::default(),
+            waiting: Queue::default(),
             page_under_way: false,
             readers: 0,
             buffer: Vec::new(),
@@ -118,7 +125,7 @@ impl Subscriptions {
         if let Some((key, subscription)) = known {
             subscription.is_named = true;
             if matches!(start, Start::Since(_)) {
-                (subscription.start, subscription.reader) = (start, None);
+                (subscription.start, subscription.reader) = (Some(Box::new(start)), None);
             }
             return key;
         }
@@ -187,12 +194,12 @@ impl Subscriptions {
     /// The channel may be read: begin.
     pub(super) fn grant(&mut self, key: u32, shared: &Shared) {
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
-        if subscription.reader.is_none() {
+        if let Some(start) = subscription.start.take() {
             let member = shared.hub.join(&subscription.channel, &self.wake, key);
             self.readers = self.readers.wrapping_add(1);
             subscription.number = self.readers;
             subscription.skips = shared.namespaces.of(&subscription.channel).is_some_and(|rules| rules.skip_progress);
-            subscription.reader = Some(Reader::new(member, subscription.start));
+            subscription.reader = Some(Reader::new(member, *start));
         }
     }
 
@@ -260,10 +267,7 @@ impl Subscriptions {
             self.wake.take_ready(&mut rung);
             self.ready.extend(rung);
         }
-        let Some(key) = self.ready.pop_front() else {
-            self.ready = VecDeque::new();
-            return false;
-        };
+        let Some(key) = self.ready.pop_front() else { return false };
         match self.read(key, dialect, out) {
             Turned::Opened => self.ready.push_front(key),
             Turned::MayHaveMore => self.ready.push_back(key),
@@ -324,10 +328,7 @@ impl Subscriptions {
     /// Asks for the next page that some reader waits for, unless one is under way.
     pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &Shared) {
         while !self.page_under_way {
-            let Some((turn, stretch)) = self.waiting.pop_front() else {
-                self.waiting = VecDeque::new();
-                return;
-            };
+            let Some((turn, stretch)) = self.waiting.pop_front() else { return };
             if let Some(subscription) = self.whose(turn) {
                 jobs.page(shared, turn, subscription.channel.clone(), stretch);
                 self.page_under_way = true;

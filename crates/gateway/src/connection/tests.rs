@@ -59,6 +59,7 @@ impl Bench {
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
         let parts = assemble(config, broker.clone(), broker.inner.clone(), None).unwrap();
         broker.start(parts.relay.clone()).await.unwrap();
+        tokio::spawn(parts.app.shared.alarms.clone().ring());
         Self { parts, broker }
     }
 

@@ -21,6 +21,8 @@ pub enum Flag {
     Link = 4,
     /// A newer socket of the same client has come.
     Replaced = 8,
+    /// A deadline may have come near.
+    Alarm = 16,
 }
 
 /// Who can be handed what there is without being woken: waking a task costs as much as the rest of a delivery.

@@ -50,11 +50,24 @@ pub enum Read {
 
 enum Place {
     /// The channel is not open yet.
-    Opening(Start),
-    /// Reading the log behind the position, until the ring can be entered.
-    Log { since: Since, target: Target, page: Page },
+    Opening(Box<Start>),
+    /// Reading the log behind the position, until the ring can be entered. In a box: most readers are in the ring.
+    Log(Box<InLog>),
     /// Reading the ring.
     Ring { next: i64 },
+}
+
+#[derive(Clone, Copy)]
+struct InLog {
+    since: Since,
+    target: Target,
+    page: Page,
+}
+
+impl Place {
+    fn log(since: Since, target: Target, page: Page) -> Self {
+        Self::Log(Box::new(InLog { since, target, page }))
+    }
 }
 
 /// The next page of a reader in the log.
@@ -107,7 +120,7 @@ impl Reader {
     pub fn new(member: Member, start: Start) -> Self {
         Self {
             member,
-            place: Place::Opening(start),
+            place: Place::Opening(Box::new(start)),
             position: None,
             live_from: 0,
             live_seen: 0,
@@ -140,12 +153,12 @@ impl Reader {
     pub fn read(&mut self, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
         match &mut self.place {
             Place::Opening(start) => {
-                let start = *start;
+                let start = **start;
                 self.open(start)
             }
-            Place::Log { page: Page::Asked, .. } => Read::Idle,
-            Place::Log { since, target, page } => {
-                let (since, target, page) = (*since, *target, *page);
+            Place::Log(log) if log.page == Page::Asked => Read::Idle,
+            Place::Log(log) => {
+                let InLog { since, target, page } = **log;
                 self.read_log(since, target, page)
             }
             Place::Ring { next } => {
@@ -157,12 +170,13 @@ impl Reader {
 
     /// Takes what [`Read::NeedsPage`] asked for, `None` if the ring has come to hold it; entries go into `buffer`.
     pub fn take_page(&mut self, page: Option<&LogPage>, buffer: &mut Vec<Arc<Entry>>) {
-        let Place::Log { since, target, .. } = self.place else { return };
+        let Place::Log(log) = &self.place else { return };
+        let InLog { since, target, .. } = **log;
         if self.enter_ring_early(since, target) {
             return;
         }
         let Some(page) = page else {
-            self.place = Place::Log { since, target, page: Page::Next };
+            self.place = Place::log(since, target, Page::Next);
             return;
         };
         let seen = offset_of(since);
@@ -172,7 +186,7 @@ impl Reader {
             let from = entries.first().and_then(|entry| entry.id());
             if from != page.first && since != Since::Unknown {
                 // Another history: everything that the log holds of it is news.
-                self.place = Place::Log { since: Since::Unknown, target, page: Page::Next };
+                self.place = Place::log(Since::Unknown, target, Page::Next);
                 return;
             }
             self.position = if from.is_some() { None } else { page.head };
@@ -243,7 +257,7 @@ impl Reader {
             self.place = Place::Ring { next: target.next };
             return;
         }
-        self.place = Place::Log { since, target, page: Page::First };
+        self.place = Place::log(since, target, Page::First);
     }
 
     fn read_log(&mut self, since: Since, target: Target, page: Page) -> Read {
@@ -251,7 +265,7 @@ impl Reader {
             counter(Metric::HistoryReads, &[("source", "ring")]).increment(1);
             return Read::Entries;
         }
-        self.place = Place::Log { since, target, page: Page::Asked };
+        self.place = Place::log(since, target, Page::Asked);
         Read::NeedsPage(match since {
             Since::After(id) if page == Page::First => Stretch::Resume(id),
             since => Stretch::Behind(offset_of(since)),
@@ -345,7 +359,7 @@ impl Reader {
     fn go_on_in_log(&mut self, target: Target) {
         self.begins_anew = false;
         let since = self.position.map_or(Since::Beginning, Since::After);
-        self.place = Place::Log { since, target, page: Page::Next };
+        self.place = Place::log(since, target, Page::Next);
     }
 
     fn enter_ring(&mut self, target: Target, buffer: &mut Vec<Arc<Entry>>) {

@@ -303,7 +303,8 @@ async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked
         return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
     };
     let place = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
-    let endpoint = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str).into();
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let endpoint = app.shared.figures.endpoint(path);
     match introduce(app, parts, presented, asked.without_token).await {
         Ok((who, user)) => {
             Ok(Admitted { who, dialect: asked.dialect, seat: Seat { leave, _place: place, endpoint, user } })

@@ -54,7 +54,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
         }
     }
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(limit_reached)?) };
-    let seat = Seat { leave, _place: place, endpoint: "/sse".into(), user };
+    let seat = Seat { leave, _place: place, endpoint: app.shared.figures.endpoint("/sse"), user };
     // What EventSource repeats is newer than what stands in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last = header.or_else(|| asked.since.take());

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crewcast_events::{Channel, Namespaces};
-use dashmap::DashMap;
+use dashmap::{DashMap, DashSet};
 use parking_lot::Mutex;
 
 use super::{Numbers, org_of};
@@ -20,6 +20,8 @@ pub struct Figures {
     namespaces: Namespaces,
     /// `None`: connections of no org.
     orgs: DashMap<Option<Arc<str>>, Arc<OfOrg>>,
+    /// The endpoints' names: each once, whatever the number of connections.
+    endpoints: DashSet<Arc<str>>,
     received: AtomicU64,
     rejected: AtomicU64,
 }
@@ -87,7 +89,17 @@ impl Figures {
     /// Nothing counted yet; `namespaces` say which channels are an org's.
     pub fn new(namespaces: Namespaces) -> Arc<Self> {
         let (received, rejected) = Default::default();
-        Arc::new(Self { namespaces, orgs: DashMap::new(), received, rejected })
+        Arc::new(Self { namespaces, orgs: DashMap::new(), endpoints: DashSet::new(), received, rejected })
+    }
+
+    /// An endpoint's name, shared by all its connections.
+    pub fn endpoint(&self, path: &str) -> Arc<str> {
+        if let Some(known) = self.endpoints.get(path) {
+            return known.clone();
+        }
+        let path: Arc<str> = path.into();
+        self.endpoints.insert(path.clone());
+        path
     }
 
     /// Counts an open connection of somebody of this org.

@@ -1,0 +1,90 @@
+//! One clock for all connections: an idle socket has deadlines, but no timer of its own.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::Notify,
+    time::{Duration, Instant, sleep_until},
+};
+
+use crate::hub::{Flag, Wake};
+
+/// How coarse the clock is: an alarm rings up to so much too early, and whoever needs a nearer moment waits for it by himself.
+pub(super) const GRAIN: Duration = Duration::from_secs(1);
+
+/// The alarms of all connections.
+pub struct Alarms {
+    began: Instant,
+    /// By the number of grains since the beginning.
+    waiting: Mutex<BTreeMap<u64, Vec<Weak<Wake>>>>,
+    earlier: Notify,
+}
+
+impl Alarms {
+    /// None yet.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { began: Instant::now(), waiting: Mutex::default(), earlier: Notify::new() })
+    }
+
+    /// Raises [`Flag::Alarm`] at that moment, or up to a grain earlier.
+    pub(super) fn set(&self, at: Instant, wake: &Arc<Wake>) {
+        let grains = at.saturating_duration_since(self.began).as_secs() / GRAIN.as_secs();
+        let mut waiting = self.waiting.lock();
+        let is_first = waiting.first_key_value().is_none_or(|(first, _)| grains < *first);
+        waiting.entry(grains).or_default().push(Arc::downgrade(wake));
+        if is_first {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Rings for ever.
+    pub async fn ring(self: Arc<Self>) {
+        loop {
+            let first = self.waiting.lock().first_key_value().map(|(grains, _)| *grains);
+            let due = first.map(|grains| self.began + GRAIN.saturating_mul(u32::try_from(grains).unwrap_or(u32::MAX)));
+            match due {
+                None => self.earlier.notified().await,
+                Some(due) => tokio::select! {
+                    () = self.earlier.notified() => {}
+                    () = sleep_until(due) => self.ring_first(),
+                },
+            }
+        }
+    }
+
+    fn ring_first(&self) {
+        let first = self.waiting.lock().pop_first();
+        for wake in first.into_iter().flat_map(|(_, wakes)| wakes).filter_map(|wake| wake.upgrade()) {
+            wake.raise(Flag::Alarm);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_within_the_grain_before_its_moment_and_once() {
+        let alarms = Alarms::new();
+        let clock = tokio::spawn(alarms.clone().ring());
+        let began = Instant::now();
+        let wakes = [5500, 2300, 2900].map(|ms| {
+            let wake = Arc::new(Wake::default());
+            alarms.set(began + Duration::from_millis(ms), &wake);
+            (Duration::from_millis(ms), wake)
+        });
+        for (at, wake) in &wakes {
+            tokio::time::sleep_until(began + at.saturating_sub(GRAIN) - Duration::from_millis(1)).await;
+            assert!(wake.take(Flag::Alarm) || !wake.is_raised());
+            tokio::time::sleep_until(began + *at + Duration::from_millis(1)).await;
+        }
+        assert!(wakes.iter().all(|(_, wake)| !wake.is_raised() || wake.take(Flag::Alarm)));
+        assert!(alarms.waiting.lock().is_empty());
+        clock.abort();
+    }
+}

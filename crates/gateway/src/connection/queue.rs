@@ -1,0 +1,63 @@
+//! A queue that is mostly empty and then costs a pointer.
+
+use std::collections::VecDeque;
+
+/// First in, first out; no memory of its own while empty.
+#[derive(Debug)]
+pub(super) struct Queue<T>(Option<Box<VecDeque<T>>>);
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Queue<T> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn push_back(&mut self, item: T) {
+        self.0.get_or_insert_default().push_back(item);
+    }
+
+    pub(super) fn push_front(&mut self, item: T) {
+        self.0.get_or_insert_default().push_front(item);
+    }
+
+    pub(super) fn front_mut(&mut self) -> Option<&mut T> {
+        self.0.as_mut()?.front_mut()
+    }
+
+    pub(super) fn pop_front(&mut self) -> Option<T> {
+        let items = self.0.as_mut()?;
+        let item = items.pop_front();
+        if items.is_empty() {
+            self.0 = None;
+        }
+        item
+    }
+}
+
+impl<T> Extend<T> for Queue<T> {
+    fn extend<I: IntoIterator<Item = T>>(&mut self, items: I) {
+        items.into_iter().for_each(|item| self.push_back(item));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn in_order_and_nothing_when_empty() {
+        let mut queue = Queue::default();
+        queue.extend([2, 3]);
+        queue.push_front(1);
+        *queue.front_mut().unwrap() *= 10;
+        assert!(!queue.is_empty());
+        assert_eq!([queue.pop_front(), queue.pop_front(), queue.pop_front()], [Some(10), Some(2), Some(3)]);
+        assert!(queue.is_empty() && queue.pop_front().is_none() && queue.front_mut().is_none());
+        assert_eq!(size_of::<Queue<u32>>(), size_of::<usize>());
+    }
+}
