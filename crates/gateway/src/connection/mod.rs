@@ -7,6 +7,7 @@
 mod actions;
 mod cause;
 mod clients;
+mod compressed;
 mod crowd;
 mod deadlines;
 mod delivered;
@@ -43,6 +44,7 @@ use crate::{
     transport::{
         close::CloseCode,
         decode::Message,
+        deflate::Compression,
         frame::{ping_frame, pong_frame},
         socket::Socket,
     },
@@ -98,6 +100,8 @@ pub struct Shared {
     pub message_rate: Rate,
     /// How long sockets wait for a broker that is away.
     pub patience: Duration,
+    /// How events are compressed, if at all.
+    pub compression: Option<Compression>,
 }
 
 /// Why and how a connection ends.
