@@ -1,4 +1,7 @@
 //! Compressing what is sent, once for all sockets that agreed.
+//!
+//! The library is zlib-rs. Measured against miniz_oxide, the other one in Rust alone, at level 5: 200 bytes 5.6 us against 22,
+//! 4 KB 17 against 39, 64 KB 0.28 ms against 0.51, the sizes within two per cent of each other (`figures` below prints ours).
 
 use std::{
     cell::RefCell,
@@ -12,9 +15,8 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::TAIL;
 use crate::transport::frame::{deflated_text_frame, payload_of};
 
-/// From so many bytes on a worker's other tasks do not wait for the compressor. Measured with zlib-rs on JSON of which a
-/// fifth is random: 64 KiB take 0.28 ms at level 5 and 1 ms at level 8, 1 MiB takes 4.9 ms at level 5. Giving the worker's
-/// tasks to another thread takes about 0.02 ms.
+/// From so many bytes on a worker's other tasks do not wait for the compressor. Measured on JSON: 64 KiB take 0.17 to 0.28 ms
+/// at level 5 and up to 1 ms at level 8, 1 MiB takes 3 to 5 ms at level 5. Below it an event takes 6 to 60 us.
 const LARGE: usize = 64 << 10;
 
 /// Threads that compress something large, or wait for one that does, while others do their work. Beyond it workers do so
@@ -24,8 +26,8 @@ const MAX_ASIDE: usize = 8;
 static ASIDE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// What a compressor works in, 300 KB, is made once for a thread and not for each event: that costs a third of the
-    /// time that an event takes.
+    /// What a compressor works in, 300 KB, is made once for a thread and not for each event: with one of its own an event of
+    /// 200 bytes takes 9.0 us instead of 5.5.
     static COMPRESSOR: RefCell<Option<(u32, Compress)>> = const { RefCell::new(None) };
 }
 
@@ -179,6 +181,72 @@ mod tests {
             assert!(places.len() <= MAX_ASIDE);
             assert_eq!(Compression::aside(LARGE, || 7), 7);
         });
+    }
+
+    /// The events of the typed catalog as their emitters write them, logged.
+    fn catalog() -> Vec<(String, String)> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/catalog");
+        let mut events = Vec::new();
+        for dialect in ["crew", "stream", "hub", "tracking", "forge"] {
+            for line in std::fs::read_to_string(format!("{folder}/{dialect}.jsonl")).unwrap().lines() {
+                let Some((_, event)) = line.split_once(r#""event":{"#) else { continue };
+                let event = format!(r#"{{"id":"4711-k3x9q0b7m2za",{}"#, event.strip_suffix('}').unwrap());
+                let kind = serde_json::from_str::<serde_json::Value>(&event).unwrap()["type"].to_string();
+                events.push((format!("{dialect} {kind}"), event));
+            }
+        }
+        events
+    }
+
+    /// Prints sizes and times: `cargo test --release -p crewcast-gateway figures -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "prints figures"]
+    fn figures() {
+        let output = |length: usize| {
+            let mut random = fastrand::Rng::with_seed(1);
+            let head = r#"{"id":"4711-k3x9q0b7m2za","type":"tool_end","crew_id":"atlas","run_id":"r-81f2","agent_id":"coder","call_id":"c17","output":""#;
+            let mut text = head.to_owned();
+            while text.len() < length {
+                let (case, time) = (random.u32(..1000), random.f32() * 100.0);
+                text.push_str(&format!("test relay::tests::case_{case} ... ok in {time:.1} ms\\n"));
+            }
+            text.push_str("\"}");
+            text
+        };
+        let mut events = catalog();
+        events.extend(
+            [400, 1000, 4096, 65_536, 1 << 20].map(|length| (format!("a tool's output of {length}"), output(length))),
+        );
+        let mut sums = [0; 10];
+        for (name, event) in &events {
+            let plain = text_frame(event.as_bytes());
+            print!("{name:45} {:>7}", plain.len());
+            sums[0] += plain.len() * usize::from(event.len() < 1000);
+            for level in [1, 3, 5, 6, 9] {
+                let compression = Compression { threshold: 0, level };
+                let times = 1 + 2_000_000 / (event.len() + 1000);
+                let began = std::time::Instant::now();
+                let length =
+                    (0..times).map(|_| compression.compressed(&plain).map_or(plain.len(), |it| it.len())).max();
+                let (length, took) = (length.unwrap_or_default(), began.elapsed() / times as u32);
+                sums[level as usize] += length * usize::from(event.len() < 1000);
+                print!(
+                    " | {level}: {length:>6} {:.2} {:>7.1} us",
+                    length as f64 / plain.len() as f64,
+                    took.as_secs_f64() * 1e6
+                );
+            }
+            println!();
+        }
+        println!("those under 1000 bytes together, by level: {sums:?}");
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        let aside = || (0..1000).for_each(|_| Compression::aside(LARGE, || ()));
+        let took = runtime.block_on(runtime.spawn(async move {
+            let began = std::time::Instant::now();
+            aside();
+            began.elapsed() / 1000
+        }));
+        println!("giving a worker's tasks to another thread: {:?}", took.unwrap());
     }
 
     proptest! {
