@@ -194,7 +194,7 @@ async function socket(page, url, protocols) {
   return page.evaluate(([url, protocols]) => new Promise((resolve) => {
     const seen = { opened: false, protocol: null };
     const ws = protocols === undefined ? new WebSocket(url) : new WebSocket(url, protocols);
-    ws.onopen = () => Object.assign(seen, { opened: true, protocol: ws.protocol });
+    ws.onopen = () => Object.assign(seen, { opened: true, protocol: ws.protocol, extensions: ws.extensions });
     ws.onmessage = (message) => {
       resolve({ ...seen, message: message.data });
       ws.close();
@@ -211,6 +211,7 @@ export async function own_websocket(browser, { gateway, token }) {
 
   const good = await socket(page, mission, ["token", token]);
   assert.equal(good.protocol, "token", "the answer selects `token`, never the JWT");
+  assert.match(good.extensions, /^permessage-deflate;/, "browsers offer compression by themselves");
   assert.equal(JSON.parse(good.message).type, "signal");
 
   const refusals = [

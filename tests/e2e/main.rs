@@ -9,6 +9,7 @@ mod cli;
 mod close_codes;
 mod crash;
 mod crew;
+mod deflate;
 mod dev;
 mod directory;
 mod documents;

@@ -59,9 +59,13 @@ async fn the_handshake_selects_token_and_a_run_comes_to_its_end() {
 async fn pings_are_answered_and_fragments_understood() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"], "publish": ["graph:*"] }));
-    publish(&gateway, &jwt, "graph:abc", json!({ "type": "x" })).await;
+    let text = "é🙂 and more ".repeat(40);
+    publish(&gateway, &jwt, "graph:abc", json!({ "type": "x", "text": text })).await;
     let url = gateway.ws("/ws/graph/abc?since=0");
     let seen = watch(&url, "header", &jwt, 2, &[r#"{"type":"pong"}"#, "{\"é🙂\":1}"]).await;
+    // The library offers compression by itself, and compresses what it sends.
+    assert!(seen["headers"].as_str().unwrap().contains("permessage-deflate"), "{seen}");
+    assert!(gateway.metric("crewcast_delivery_bytes_total", r#"encoding="deflate""#).await > 0.0);
     assert_eq!(seen["pong"], true);
     let messages: Vec<Value> = seen["messages"]
         .as_array()
@@ -69,7 +73,7 @@ async fn pings_are_answered_and_fragments_understood() {
         .iter()
         .map(|text| serde_json::from_str(text.as_str().unwrap()).unwrap())
         .collect();
-    assert!(messages.iter().any(|message| message["type"] == "x"), "{seen}");
+    assert!(messages.iter().any(|message| message["type"] == "x" && message["text"] == text), "{seen}");
     assert!(messages.iter().any(|message| message["code"] == "unknown_action"), "{seen}");
     assert_eq!(seen["close"][0], 1000, "its own goodbye is answered");
 }

@@ -2,6 +2,7 @@
 
 pub mod balancer;
 pub mod command;
+pub mod deflating;
 pub mod gateway;
 pub mod http;
 pub mod publish;

@@ -212,6 +212,7 @@ pub(crate) fn assemble(
         limits: config.limits.clone(),
         message_rate: Rate::per_minute(config.limits.messages_per_minute),
         patience: config.broker.patience,
+        compression: config.compression.wanted(),
     });
     let app = Arc::new(App {
         stats: Stats::new(figures, hub.clone(), config.namespaces.clone(), registry.clone()),

@@ -145,6 +145,12 @@ fn limits(config: &Config, rules: &mut Rules<'_>) {
     rules.hold("limits.ring_bytes", ring, "must be at least limits.message, or one event would not fit into a ring");
     let total = limits.total_ring_bytes >= limits.ring_bytes;
     rules.hold("limits.total_ring_bytes", total, "must be at least limits.ring_bytes");
+    let level = (1..=9).contains(&config.compression.level);
+    rules.hold(
+        "compression.level",
+        level,
+        "must be 1 (fast) to 9 (small); compression.enabled = false switches it off",
+    );
 }
 
 fn keys(config: &Config, rules: &mut Rules<'_>) {

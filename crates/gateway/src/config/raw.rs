@@ -26,6 +26,7 @@ pub struct Raw {
     pub cors: RawCors,
     pub namespaces: BTreeMap<String, RawNamespace>,
     pub limits: RawLimits,
+    pub compression: RawCompression,
     pub auth: RawAuth,
     pub mission: RawMission,
     pub tracking: RawTracking,
@@ -97,6 +98,14 @@ pub struct RawLimits {
     pub ring_events: Given<usize>,
     pub ring_bytes: Given<Size>,
     pub total_ring_bytes: Given<Size>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCompression {
+    pub enabled: Given<bool>,
+    pub threshold: Given<Size>,
+    pub level: Given<u32>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -248,6 +257,7 @@ impl Default for Raw {
             otel,
             log,
             limits,
+            compression,
             auth,
             ..
         } = Config::default();
@@ -270,6 +280,11 @@ impl Default for Raw {
             cors: RawCors { allowed_origins: List(Vec::new()) },
             namespaces: namespaces.0.iter().map(|(name, rules)| (name.clone(), rules.into())).collect(),
             limits: limits.into(),
+            compression: RawCompression {
+                enabled: Given(compression.enabled),
+                threshold: Given(Size(compression.threshold)),
+                level: Given(compression.level),
+            },
             auth: auth.into(),
             mission: RawMission { offline_after: mission.offline_after.map(Given) },
             tracking: RawTracking {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use crewcast_events::{LogPolicy, Namespace, Namespaces};
 
 use super::{
-    Admin, AuthConfig, BrokerConfig, Config, Drain, Forge, Limits, Listen, Log, Mission, Otel, Ready, Secret, Tls,
-    Tracking,
+    Admin, AuthConfig, BrokerConfig, Compression, Config, Drain, Forge, Limits, Listen, Log, Mission, Otel, Ready,
+    Secret, Tls, Tracking,
     error::{ConfigError, Source},
     form::Given,
     load::Sources,
@@ -23,6 +23,11 @@ pub(super) fn resolve(raw: &Raw, sources: &Sources) -> Result<Config, ConfigErro
         cors_allowed_origins: raw.cors.allowed_origins.0,
         namespaces: Namespaces(raw.namespaces.into_iter().map(|(name, rules)| (name, namespace(rules))).collect()),
         limits: limits(&raw.limits),
+        compression: Compression {
+            enabled: raw.compression.enabled.0,
+            threshold: raw.compression.threshold.0.0,
+            level: raw.compression.level.0,
+        },
         auth: auth(raw.auth, sources)?,
         mission: Mission { offline_after: given(raw.mission.offline_after) },
         tracking: Tracking {

@@ -175,6 +175,8 @@ fn broken_rules_say_what_to_write_instead() {
         ("[limits]\nmessage = '1MB'", "a number with KiB, MiB or GiB"),
         ("[limits]\nconnections = 0", "leave it unset"),
         ("[limits]\nmessage = '8MiB'", "limits.ring_bytes (default): must be at least limits.message"),
+        ("[compression]\nlevel = 0", "compression.level (file crewcast.toml): must be 1 (fast) to 9 (small)"),
+        ("[compression]\nlevel = 10", "compression.enabled = false"),
         ("[drain]\nspread = '30s'", "must be shorter than drain.grace"),
         ("listen = 'localhost:8000'", "is not an address with port such as 0.0.0.0:8000"),
         ("listen = '127.0.0.1:9090'", "admin.listen (default): must differ from listen"),

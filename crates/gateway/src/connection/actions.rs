@@ -31,7 +31,8 @@ impl Connection {
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Send(frame) => self.socket.queue(frame),
-            Action::Deliver(frame, entry) => {
+            Action::Deliver(frame, encoding, entry) => {
+                let frame = self.fitting(frame, encoding, &entry);
                 self.subscriptions.delivered.count(&frame, &entry);
                 self.socket.queue(frame);
             }

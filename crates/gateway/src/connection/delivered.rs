@@ -14,12 +14,14 @@ use crate::{
     hub::{Entry, Item},
     stats::OfOrg,
     telemetry::metrics::{Metric, counter, histogram},
+    transport::frame::is_deflated,
 };
 
 #[derive(Clone)]
 struct Counters {
     events: Counter,
     bytes: Counter,
+    deflated_bytes: Counter,
 }
 
 // Looking a handle up by its labels costs more than a delivery.
@@ -31,6 +33,8 @@ static LATENCY: LazyLock<DashMap<String, Histogram>> = LazyLock::new(DashMap::ne
 pub(super) struct Delivered {
     events: u64,
     bytes: u64,
+    /// Of compressed frames.
+    deflated_bytes: u64,
     /// Where the org's figures are counted, once it is known whose the connection is.
     org: Option<Arc<OfOrg>>,
     /// Whose latency is measured.
@@ -59,7 +63,8 @@ impl Delivered {
 
     pub(super) fn count(&mut self, frame: &Bytes, entry: &Arc<Entry>) {
         self.events += 1;
-        self.bytes += frame.len() as u64;
+        let bytes = if is_deflated(frame) { &mut self.deflated_bytes } else { &mut self.bytes };
+        *bytes += frame.len() as u64;
         if self.oldest.is_none() && self.channel.is_some() {
             self.oldest = Some(entry.clone());
         }
@@ -82,6 +87,7 @@ impl Delivered {
         let counters = counters_of(dialect);
         counters.events.increment(std::mem::take(&mut self.events));
         counters.bytes.increment(std::mem::take(&mut self.bytes));
+        counters.deflated_bytes.increment(std::mem::take(&mut self.deflated_bytes));
         let published_at = self.oldest.take().and_then(|entry| entry.published_at());
         if let (Some(channel), Some(published_at)) = (channel, published_at) {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -96,9 +102,11 @@ fn counters_of(dialect: &'static str) -> Counters {
     if let Some(counters) = BY_DIALECT.get(dialect) {
         return counters.clone();
     }
+    let bytes = |encoding| counter(Metric::DeliveryBytes, &[("dialect", dialect), ("encoding", encoding)]);
     let counters = Counters {
         events: counter(Metric::Deliveries, &[("dialect", dialect)]),
-        bytes: counter(Metric::DeliveryBytes, &[("dialect", dialect), ("encoding", "plain")]),
+        bytes: bytes("plain"),
+        deflated_bytes: bytes("deflate"),
     };
     BY_DIALECT.insert(dialect, counters.clone());
     counters

@@ -9,6 +9,7 @@ mod alarms;
 mod attended;
 mod cause;
 mod clients;
+mod compressed;
 mod crowd;
 mod deadlines;
 mod delivered;
@@ -47,6 +48,7 @@ use crate::{
     transport::{
         close::CloseCode,
         decode::Message,
+        deflate::Compression,
         frame::{ping_frame, pong_frame},
         socket::Socket,
     },
@@ -106,6 +108,8 @@ pub struct Shared {
     pub message_rate: Rate,
     /// How long sockets wait for a broker that is away.
     pub patience: Duration,
+    /// How events are compressed, if at all.
+    pub compression: Option<Compression>,
 }
 
 /// Why and how a connection ends.

@@ -299,7 +299,7 @@ impl Stream {
         for action in std::mem::take(&mut self.actions) {
             match action {
                 Action::Send(text) => self.pending.extend_from_slice(&text),
-                Action::Deliver(text, entry) => {
+                Action::Deliver(text, _, entry) => {
                     self.subscriptions.delivered.count(&text, &entry);
                     self.pending.extend_from_slice(&text);
                 }

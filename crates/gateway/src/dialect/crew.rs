@@ -83,7 +83,7 @@ impl Crew {
         let Some(event) = entry.event() else { return };
         if self.is_wanted(event) {
             let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
-            out.push(Action::Deliver(frame, entry.clone()));
+            out.push(Action::Deliver(frame, Encoding::RawFrame, entry.clone()));
         }
         if self.ends(event) {
             out.push(run_completed());

@@ -36,7 +36,7 @@ fn lines(actions: &mut Actions) -> Vec<String> {
     };
     let line = |action| match action {
         Action::Send(frame) => format!("send {}", text(&frame)),
-        Action::Deliver(frame, _) => format!("deliver {}", text(&frame)),
+        Action::Deliver(frame, ..) => format!("deliver {}", text(&frame)),
         Action::Subscribe { channel, start } => format!("subscribe {channel} {start:?}"),
         Action::SubscribeAll { namespace, start, appearing } => format!("all {namespace} {start:?} then {appearing:?}"),
         Action::Fetch { channel, offset } => format!("fetch {channel} {offset}"),
@@ -180,7 +180,7 @@ fn an_event_is_encoded_once_for_all_sockets() {
             let mut out = Actions::new();
             run(None, &[]).on_entry(&channel("run:r1"), &shared, &mut out);
             match out.remove(0) {
-                Action::Deliver(frame, _) => frame,
+                Action::Deliver(frame, ..) => frame,
                 other => panic!("{other:?}"),
             }
         })

@@ -122,7 +122,7 @@ impl Dialect for Forge {
         match entry.item() {
             Item::Event(event) => {
                 let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
-                out.push(Action::Deliver(frame, entry.clone()));
+                out.push(Action::Deliver(frame, Encoding::RawFrame, entry.clone()));
             }
             mark @ (Item::Reset { .. } | Item::Gap { .. }) => {
                 out.extend(control::mark(channel, mark).map(|text| Action::Send(control::frame(&text))));

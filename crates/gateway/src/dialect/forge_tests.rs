@@ -36,7 +36,7 @@ fn text(frame: &Bytes) -> String {
 fn lines(actions: &mut Actions) -> Vec<String> {
     let line = |action| match action {
         Action::Send(frame) => format!("send {}", text(&frame)),
-        Action::Deliver(frame, _) => format!("deliver {}", text(&frame)),
+        Action::Deliver(frame, ..) => format!("deliver {}", text(&frame)),
         Action::Authenticate(_) => "authenticate".to_owned(),
         Action::Close(code, reason) => format!("close {} {reason}", code.number()),
         other => format!("{other:?}"),

@@ -50,7 +50,7 @@ impl Hub {
         let frame = entry.encoded(Encoding::Hub, || text_frame(&envelope(event)));
         match &mut self.batch {
             Some(batch) => batch.add_event(payload_of(&frame), out),
-            None => out.push(Action::Deliver(frame, entry.clone())),
+            None => out.push(Action::Deliver(frame, Encoding::Hub, entry.clone())),
         }
     }
 }

@@ -36,7 +36,7 @@ fn text(frame: &Bytes) -> String {
 fn lines(actions: &mut Actions) -> Vec<String> {
     let line = |action| match action {
         Action::Send(frame) => format!("send {}", text(&frame)),
-        Action::Deliver(frame, _) => format!("deliver {}", text(&frame)),
+        Action::Deliver(frame, ..) => format!("deliver {}", text(&frame)),
         Action::DeliverBatch { frame, events } => format!("deliver {events} {}", text(&frame)),
         Action::Authenticate(_) => "authenticate".to_owned(),
         Action::WakeAt(_) => "wake".to_owned(),
@@ -98,7 +98,7 @@ fn an_event_is_encoded_once_for_all_sockets() {
         let mut out = Actions::new();
         hub(&[], None).on_entry(&channel(), &shared, &mut out);
         match out.remove(0) {
-            Action::Deliver(frame, _) => frame,
+            Action::Deliver(frame, ..) => frame,
             other => panic!("{other:?}"),
         }
     });

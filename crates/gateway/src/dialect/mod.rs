@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use crate::{
     auth::{AuthError, Identity},
     boards::Board,
-    hub::Entry,
+    hub::{Encoding, Entry},
     replay::{ChannelState, Last, Opening, Start},
     state::State,
     transport::close::CloseCode,
@@ -37,8 +37,8 @@ pub const INTRODUCTION: Duration = Duration::from_secs(5);
 pub enum Action {
     /// Send an encoded frame.
     Send(Bytes),
-    /// Send an entry's shared frame: it counts as a delivery.
-    Deliver(Bytes, Arc<Entry>),
+    /// Send an entry's shared frame, which is the entry's in this encoding: it counts as a delivery.
+    Deliver(Bytes, Encoding, Arc<Entry>),
     /// Send a frame that holds so many events. How long they took is not measured: they waited because the client wants
     /// them collected.
     DeliverBatch {

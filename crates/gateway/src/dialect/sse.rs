@@ -88,7 +88,8 @@ impl Sse {
     }
 
     fn deliver(&self, entry: &Arc<Entry>, event: &Event, out: &mut Actions) {
-        out.push(Action::Deliver(entry.encoded(Encoding::Sse, || encode(event)), entry.clone()));
+        let text = entry.encoded(Encoding::Sse, || encode(event));
+        out.push(Action::Deliver(text, Encoding::Sse, entry.clone()));
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
@@ -249,7 +250,7 @@ mod tests {
     /// What is sent, as one text.
     fn sent(out: &mut Actions) -> String {
         let text = |action| match action {
-            Action::Send(text) | Action::Deliver(text, _) => String::from_utf8(text.to_vec()).unwrap(),
+            Action::Send(text) | Action::Deliver(text, ..) => String::from_utf8(text.to_vec()).unwrap(),
             other => panic!("{other:?}"),
         };
         out.drain(..).map(text).collect()

@@ -49,8 +49,12 @@ pub struct Entry {
     /// The channel's position behind this entry.
     position: Option<EventId>,
     published_at: Option<Duration>,
-    frames: [OnceLock<Bytes>; ENCODINGS],
+    frames: Frames,
+    /// The same compressed, where somebody takes it so. Apart, since an entry that nobody does is not to be twice as large.
+    compressed: OnceLock<Box<Frames>>,
 }
+
+type Frames = [OnceLock<Bytes>; ENCODINGS];
 
 impl Entry {
     /// An item that leaves its channel at `position`.
@@ -59,7 +63,7 @@ impl Entry {
             Item::Event(event) => event.field(Field::Timestamp).and_then(|text| timestamp::parse(&text)),
             Item::Reset { .. } | Item::Gap { .. } => None,
         };
-        Self { item, position, published_at, frames: Default::default() }
+        Self { item, position, published_at, frames: Default::default(), compressed: OnceLock::new() }
     }
 
     /// What happened.
@@ -100,7 +104,19 @@ impl Entry {
         self.frames[encoding as usize].get_or_init(encode).clone()
     }
 
-    /// What the entry weighs in a ring: its text, once more for an encoded copy, and the bookkeeping.
+    /// The compressed form of the entry's bytes in one encoding, if it was made.
+    pub fn compressed(&self, encoding: Encoding) -> Option<Bytes> {
+        self.compressed.get().and_then(|frames| frames[encoding as usize].get().cloned())
+    }
+
+    /// The same, made by `compress` when nobody needed it before. Who comes meanwhile waits.
+    pub fn compress(&self, encoding: Encoding, compress: impl FnOnce() -> Bytes) -> Bytes {
+        let frames = self.compressed.get_or_init(Box::default);
+        frames[encoding as usize].get_or_init(compress).clone()
+    }
+
+    /// What the entry weighs in a ring: its text, once more for an encoded copy (compressed ones are small beside it), and
+    /// the bookkeeping.
     pub(crate) fn weight(&self) -> usize {
         self.event().map_or(0, |event| 2 * event.raw().len()) + size_of::<Self>()
     }

@@ -39,6 +39,7 @@ use crate::{
     telemetry::metrics::{Metric, counter},
     transport::{
         close::CloseCode,
+        deflate::{self, Agreed},
         socket::Socket,
         upgrade::{self, take_stream},
     },
@@ -287,8 +288,12 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) ->
             Err(refusal.into())
         }
     };
-    app.sockets.clone().spawn(serve(app, on_upgrade, admitted));
-    handshake.accept(select_token)
+    // One that is refused only gets a close frame.
+    let is_compressed = app.config.compression.enabled && admitted.is_ok();
+    let extensions = is_compressed.then(|| deflate::agree(&parts.headers)).flatten();
+    let (agreed, extensions) = extensions.map(|answer| (answer.agreed, answer.header)).unzip();
+    app.sockets.clone().spawn(serve(app, on_upgrade, admitted, agreed));
+    handshake.accept(select_token, extensions)
 }
 
 struct Admitted {
@@ -353,12 +358,12 @@ fn refused_by_limit(limit: LimitReached) -> Refusal {
     (CloseCode::TooMany, limit.to_string().into())
 }
 
-async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refused>) {
+async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refused>, agreed: Option<Agreed>) {
     let Ok(Ok((stream, leftover))) = tokio::time::timeout(app.config.limits.handshake, take_stream(on_upgrade)).await
     else {
         return refused("lost");
     };
-    let socket = Socket::new(stream, app.config.limits.message, leftover);
+    let socket = Socket::new(stream, app.config.limits.message, leftover).with_deflate(agreed);
     match admitted {
         Ok(Admitted { who, dialect, seat }) => {
             // A task of its own: this one's room for the handshake would stay as long as the socket.

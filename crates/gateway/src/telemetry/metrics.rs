@@ -18,6 +18,7 @@ pub enum Metric {
     EventsRejected,
     Deliveries,
     DeliveryBytes,
+    Compressions,
     DeliveryLatency,
     CursorLag,
     GapsRepaired,
@@ -100,6 +101,7 @@ impl Metric {
         Metric::EventsRejected,
         Metric::Deliveries,
         Metric::DeliveryBytes,
+        Metric::Compressions,
         Metric::DeliveryLatency,
         Metric::CursorLag,
         Metric::GapsRepaired,
@@ -155,6 +157,11 @@ impl Metric {
                 "crewcast_delivery_bytes_total",
                 &["dialect", "encoding"],
                 "Bytes of events written to connections, framing included.",
+            ),
+            Metric::Compressions => counter_of(
+                "crewcast_compressions_total",
+                &[],
+                "Events that were compressed, each once per dialect for all sockets that take it so.",
             ),
             Metric::DeliveryLatency => seconds_of(
                 "crewcast_delivery_latency_seconds",

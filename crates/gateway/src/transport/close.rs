@@ -11,7 +11,7 @@ pub enum CloseCode {
     Protocol,
     /// 1003: a binary frame.
     Binary,
-    /// 1007: text that is not UTF-8.
+    /// 1007: text that is not UTF-8, or was compressed and cannot be inflated.
     InvalidText,
     /// 1008: first-message authentication missing or wrong; an invalid client id.
     Policy,

@@ -1,7 +1,8 @@
 //! Incremental decoding of client frames (RFC 6455 section 5).
 //!
 //! Bytes come as the network cuts them. Between messages a decoder holds no heap memory; inside one it holds
-//! what has arrived of it and never more than the limit, whatever length a header declares.
+//! what has arrived of it and never more than the limit, whatever length a header declares. A compressed message is inflated
+//! when it is whole, into no more than the limit again.
 
 use std::fmt;
 
@@ -9,11 +10,15 @@ use bytes::Bytes;
 
 use super::{
     close::CloseCode,
-    frame::{MAX_CONTROL, opcode},
+    deflate::{Agreed, InflateError, inflate},
+    frame::{MAX_CONTROL, RSV1, opcode},
 };
 
 /// Longest header of a client frame: two bytes, a 64-bit length, the mask.
 const MAX_HEADER: usize = 14;
+
+/// RSV1 to RSV3.
+const RESERVED: u8 = 0x70;
 
 /// What a client has sent: one whole text message, or one control frame.
 #[derive(Clone, PartialEq, Eq)]
@@ -43,7 +48,7 @@ impl fmt::Debug for Message {
 /// How a client broke the rules. The socket can only be closed: framing is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProtocolError {
-    /// RSV1 to RSV3 belong to extensions, and none was agreed.
+    /// RSV1 to RSV3 belong to extensions. RSV1 says that a message is compressed: on its first frame, where that was agreed.
     #[error("reserved bits are set")]
     ReservedBits,
     /// An opcode that RFC 6455 does not define.
@@ -67,7 +72,10 @@ pub enum ProtocolError {
     /// A text message or close reason that is not UTF-8.
     #[error("text is not valid UTF-8")]
     InvalidText,
-    /// A message over the limit, in bytes.
+    /// A compressed message that cannot be inflated.
+    #[error("compressed text is not valid deflate data")]
+    InvalidDeflate,
+    /// A message over the limit, in bytes, also of what is inflated.
     #[error("message is over the limit of {0} bytes")]
     TooBig(usize),
 }
@@ -77,7 +85,9 @@ impl ProtocolError {
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::Binary => CloseCode::Binary,
-            Self::InvalidText => CloseCode::InvalidText,
+            // RFC 7692 leaves the code open. The framing is whole, and it is what the message holds that is not consistent
+            // with its type, as where it is not UTF-8 (RFC 6455 section 7.4.1).
+            Self::InvalidText | Self::InvalidDeflate => CloseCode::InvalidText,
             Self::TooBig(_) => CloseCode::TooBig,
             _ => CloseCode::Protocol,
         }
@@ -90,12 +100,13 @@ pub struct Decoder {
     state: State,
     header: [u8; MAX_HEADER],
     header_len: u8,
-    /// Whether a text message has begun and not ended.
-    in_message: bool,
-    /// What has arrived of the text message, unmasked.
+    /// The text message that has begun and not ended.
+    inside: Inside,
+    deflate: Option<Agreed>,
+    /// What has arrived of the text message, unmasked and still compressed.
     message: Vec<u8>,
-    /// How much of `message` is known to be UTF-8.
-    checked: usize,
+    /// How much of `message` is known to be UTF-8. Half as wide as a length, so that `deflate` costs no memory.
+    checked: u32,
     /// What has arrived of a control frame: these may stand between the fragments of a message.
     control: Vec<u8>,
 }
@@ -106,6 +117,14 @@ enum State {
     Payload(Frame),
     /// After a close frame or an error.
     Ended,
+}
+
+/// The kind of the message that is arriving.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Nothing,
+    Text,
+    Deflated,
 }
 
 /// The frame whose payload is arriving.
@@ -125,18 +144,29 @@ impl Frame {
 }
 
 impl Decoder {
-    /// A decoder that refuses messages of more than `limit` bytes, all fragments together.
+    /// A decoder that refuses messages of more than `limit` bytes (and more than 4 GiB), all fragments together.
     pub fn new(limit: usize) -> Self {
         Self {
-            limit,
+            limit: limit.min(u32::MAX as usize),
             state: State::Header,
             header: [0; MAX_HEADER],
             header_len: 0,
-            in_message: false,
+            inside: Inside::Nothing,
+            deflate: None,
             message: Vec::new(),
             checked: 0,
             control: Vec::new(),
         }
+    }
+
+    /// What was agreed with the client; `None`: compressed messages are refused.
+    pub fn agreed(&self) -> Option<Agreed> {
+        self.deflate
+    }
+
+    /// Sets [`Self::agreed`].
+    pub fn agree(&mut self, agreed: Option<Agreed>) {
+        self.deflate = agreed;
     }
 
     /// Takes bytes off the front of `input` until a message is whole or `input` is empty (`Ok(None)`).
@@ -212,7 +242,9 @@ impl Decoder {
             Ok(length) if is_control(opcode) || length <= room => length,
             _ => return Err(ProtocolError::TooBig(self.limit)),
         };
-        self.in_message |= !is_control(opcode);
+        if opcode == opcode::TEXT {
+            self.inside = if first & RSV1 != 0 { Inside::Deflated } else { Inside::Text };
+        }
         Ok(Some(Frame { opcode, fin, mask, remaining }))
     }
 
@@ -228,12 +260,15 @@ impl Decoder {
 
     fn check_start(&self, first: u8, second: u8) -> Result<(), ProtocolError> {
         let (opcode, fin) = (first & 0x0F, first & 0x80 != 0);
-        if first & 0x70 != 0 {
+        let may_be_deflated = self.deflate.is_some() && matches!(opcode, opcode::TEXT | opcode::BINARY);
+        let allowed = if may_be_deflated { RSV1 } else { 0 };
+        if first & RESERVED & !allowed != 0 {
             return Err(ProtocolError::ReservedBits);
         }
+        let in_message = self.inside != Inside::Nothing;
         match opcode {
-            opcode::CONTINUATION if !self.in_message => return Err(ProtocolError::Fragment),
-            opcode::TEXT | opcode::BINARY if self.in_message => return Err(ProtocolError::Fragment),
+            opcode::CONTINUATION if !in_message => return Err(ProtocolError::Fragment),
+            opcode::TEXT | opcode::BINARY if in_message => return Err(ProtocolError::Fragment),
             opcode::BINARY => return Err(ProtocolError::Binary),
             opcode::CONTINUATION | opcode::TEXT => {}
             opcode::CLOSE | opcode::PING | opcode::PONG => {
@@ -263,13 +298,18 @@ impl Decoder {
         }
     }
 
-    /// Refuses a message that can no longer become UTF-8, without waiting for its end.
+    /// Refuses a message that can no longer become UTF-8, without waiting for its end. What is compressed can only be
+    /// waited for.
     fn check_text_so_far(&mut self) -> Result<(), ProtocolError> {
-        match std::str::from_utf8(&self.message[self.checked..]) {
-            Ok(text) => self.checked += text.len(),
-            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
-            Err(_) => return Err(ProtocolError::InvalidText),
+        if self.inside == Inside::Deflated {
+            return Ok(());
         }
+        let valid = match std::str::from_utf8(&self.message[self.checked as usize..]) {
+            Ok(text) => text.len(),
+            Err(error) if error.error_len().is_none() => error.valid_up_to(),
+            Err(_) => return Err(ProtocolError::InvalidText),
+        };
+        self.checked += valid as u32;
         Ok(())
     }
 
@@ -280,10 +320,16 @@ impl Decoder {
             opcode::PONG => Message::Pong(std::mem::take(&mut self.control).into()),
             opcode::CLOSE => Message::Close(close_code(&self.control)?),
             _ if frame.fin => {
-                self.in_message = false;
+                let message = std::mem::take(&mut self.message);
+                let text = match std::mem::replace(&mut self.inside, Inside::Nothing) {
+                    Inside::Deflated => inflate(&message, self.limit).map_err(|error| match error {
+                        InflateError::Invalid => ProtocolError::InvalidDeflate,
+                        InflateError::TooBig => ProtocolError::TooBig(self.limit),
+                    })?,
+                    Inside::Text | Inside::Nothing => message,
+                };
                 self.checked = 0;
-                let text = String::from_utf8(std::mem::take(&mut self.message));
-                Message::Text(text.map_err(|_| ProtocolError::InvalidText)?)
+                Message::Text(String::from_utf8(text).map_err(|_| ProtocolError::InvalidText)?)
             }
             _ => {
                 self.check_text_so_far()?;

@@ -20,12 +20,25 @@ pub(super) mod opcode {
 
 const FIN: u8 = 0x80;
 
+/// Of the first frame of a message: it is compressed (RFC 7692 section 6).
+pub(super) const RSV1: u8 = 0x40;
+
 /// A whole text message. `payload` must be UTF-8, which every event and every message of ours is.
 pub fn text_frame(payload: &[u8]) -> Bytes {
     frame(opcode::TEXT, payload)
 }
 
-/// The payload of a whole frame that [`text_frame`] made.
+/// A whole text message that was compressed.
+pub fn deflated_text_frame(compressed: &[u8]) -> Bytes {
+    frame(RSV1 | opcode::TEXT, compressed)
+}
+
+/// Whether the message that this frame begins is compressed.
+pub fn is_deflated(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|first| first & RSV1 != 0)
+}
+
+/// The payload of a whole frame that [`text_frame`] or [`deflated_text_frame`] made.
 pub fn payload_of(frame: &[u8]) -> &[u8] {
     let header = match frame.get(1) {
         Some(0..=125) => 2,
@@ -57,11 +70,12 @@ pub fn close_frame(code: u16, reason: &str) -> Bytes {
     frame(opcode::CLOSE, &payload[..2 + cut])
 }
 
-fn frame(opcode: u8, payload: &[u8]) -> Bytes {
+/// `first` but for the bit that says that nothing follows.
+fn frame(first: u8, payload: &[u8]) -> Bytes {
     let length = payload.len();
     // With no spare capacity the vector becomes `Bytes` without being copied.
     let mut frame = Vec::with_capacity(length + header_len(length));
-    frame.push(FIN | opcode);
+    frame.push(FIN | first);
     match length {
         0..=125 => frame.push(length as u8),
         126..=0xFFFF => {
@@ -104,6 +118,7 @@ mod tests {
             let text = "x".repeat(length);
             let frame = text_frame(text.as_bytes());
             assert_eq!(payload_of(&frame), text.as_bytes());
+            assert!(!is_deflated(&frame) && is_deflated(&deflated_text_frame(text.as_bytes())));
             assert_eq!(read_as_client(&frame), Message::text(text));
         }
     }

@@ -19,6 +19,7 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 
 use super::{
     decode::{Decoder, Message, ProtocolError},
+    deflate::Agreed,
     frame::close_frame,
 };
 
@@ -61,6 +62,17 @@ impl Socket {
             queued_bytes: 0,
             written_bytes: 0,
         }
+    }
+
+    /// The same stream, with compression where the handshake agreed on it.
+    pub fn with_deflate(mut self, agreed: Option<Agreed>) -> Self {
+        self.decoder.agree(agreed);
+        self
+    }
+
+    /// What the handshake agreed on.
+    pub fn agreed(&self) -> Option<Agreed> {
+        self.decoder.agreed()
     }
 
     /// Polls for the next client message. `Ready(None)`: the peer is gone. After [`Message::Close`] and after an

@@ -122,8 +122,9 @@ pub fn check(headers: &HeaderMap, method: &Method) -> Result<Handshake, Handshak
 
 impl Handshake {
     /// The answer that completes the handshake. `select_token`: the client offered the subprotocol `token` beside its
-    /// token; the answer selects that name, and never repeats the token.
-    pub fn accept(self, select_token: bool) -> Response {
+    /// token; the answer selects that name, and never repeats the token. `extensions`: what is agreed on, see
+    /// [`super::deflate::agree`].
+    pub fn accept(self, select_token: bool, extensions: Option<HeaderValue>) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -132,6 +133,9 @@ impl Handshake {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
         if select_token {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, TOKEN_PROTOCOL);
+        }
+        if let Some(extensions) = extensions {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
         }
         response
     }

@@ -209,7 +209,7 @@ impl Stream {
             Some(event) => {
                 if self.active(channel).any(|subscription| subscription.keys.let_through(event)) {
                     let frame = entry.encoded(Encoding::Stream, || answers::event(channel, event));
-                    out.push(Action::Deliver(frame, entry.clone()));
+                    out.push(Action::Deliver(frame, Encoding::Stream, entry.clone()));
                 }
             }
             None => out.extend(control::mark(channel, entry.item()).map(|text| Action::Send(control::frame(&text)))),

@@ -53,7 +53,7 @@ impl Bench {
 fn line(action: Action) -> String {
     match action {
         Action::Send(frame) => format!("send {}", text(&frame)),
-        Action::Deliver(frame, _) => format!("deliver {}", text(&frame)),
+        Action::Deliver(frame, ..) => format!("deliver {}", text(&frame)),
         Action::Subscribe { channel, start } => format!("subscribe {channel} {start:?}"),
         Action::SubscribeAll { namespace, start, appearing } => format!("all {namespace} {start:?} then {appearing:?}"),
         Action::Unsubscribe(channel) => format!("unsubscribe {channel}"),
@@ -398,7 +398,7 @@ fn an_event_is_encoded_once_for_all_sockets() {
             bench.open("stream:w", None);
             bench.stream.on_entry(&channel("stream:w"), &shared, &mut bench.out);
             match bench.out.remove(0) {
-                Action::Deliver(frame, _) => frame,
+                Action::Deliver(frame, ..) => frame,
                 other => panic!("{other:?}"),
             }
         })

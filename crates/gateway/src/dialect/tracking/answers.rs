@@ -46,7 +46,7 @@ pub fn state_changed(session: &str, entry: &Arc<Entry>) -> Option<Action> {
     let change: Change<'_> = serde_json::from_str(entry.event()?.text()).ok()?;
     let frame =
         entry.encoded(Encoding::Tracking, || control::frame(&state_text(session, change.state.get(), &time_of(entry))));
-    Some(Action::Deliver(frame, entry.clone()))
+    Some(Action::Deliver(frame, Encoding::Tracking, entry.clone()))
 }
 
 /// `session_logs` as they were asked for.
@@ -58,14 +58,15 @@ pub fn session_logs(session: &str, lines: &[Arc<Entry>]) -> Action {
 pub fn streamed(session: &str, lines: &[Arc<Entry>]) -> Action {
     if let [line] = lines {
         let frame = line.encoded(Encoding::Tracking, || control::frame(&logs_text(session, lines, &time_of(line))));
-        return Action::Deliver(frame, line.clone());
+        return Action::Deliver(frame, Encoding::Tracking, line.clone());
     }
     Action::DeliverBatch { frame: control::frame(&logs_text(session, lines, &now())), events: lines.len() }
 }
 
 /// An event as it is.
 pub fn event(event: &Event, entry: &Arc<Entry>) -> Action {
-    Action::Deliver(entry.encoded(Encoding::RawFrame, || text_frame(event.raw())), entry.clone())
+    let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
+    Action::Deliver(frame, Encoding::RawFrame, entry.clone())
 }
 
 /// `ping`.

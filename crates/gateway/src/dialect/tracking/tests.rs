@@ -100,7 +100,7 @@ impl Bench {
         let mut said = Vec::new();
         for action in std::mem::take(&mut self.out) {
             said.push(match action {
-                Action::Send(frame) | Action::Deliver(frame, _) | Action::DeliverBatch { frame, .. } => text(&frame),
+                Action::Send(frame) | Action::Deliver(frame, ..) | Action::DeliverBatch { frame, .. } => text(&frame),
                 Action::Close(code, reason) => format!("close {} {reason}", code.number()),
                 Action::WakeAt(at) => {
                     self.wake = Some(at);
@@ -268,7 +268,7 @@ async fn a_long_backlog_comes_in_pieces_and_a_line_is_encoded_once_for_all() {
     let frames = [(), ()].map(|()| {
         bench.hears("session:s1", &wide);
         match bench.out.remove(0) {
-            Action::Deliver(frame, _) => frame,
+            Action::Deliver(frame, ..) => frame,
             other => panic!("at once, since it is long: {other:?}"),
         }
     });

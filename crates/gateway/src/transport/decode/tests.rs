@@ -297,3 +297,159 @@ proptest! {
         prop_assert_eq!(decode_with_tungstenite(&bytes), expected);
     }
 }
+
+const RSV1: u8 = 0x40;
+
+fn agreed() -> Option<Agreed> {
+    let mut headers = http::HeaderMap::new();
+    headers.insert("sec-websocket-extensions", http::HeaderValue::from_static("permessage-deflate"));
+    crate::transport::deflate::agree(&headers).map(|answer| answer.agreed)
+}
+
+fn inflating(limit: usize) -> Decoder {
+    let mut decoder = Decoder::new(limit);
+    decoder.agree(agreed());
+    decoder
+}
+
+/// As another library compresses (RFC 7692 section 7.2.3.4).
+fn deflated(text: &[u8], level: u8) -> Vec<u8> {
+    let mut compressed = miniz_oxide::deflate::compress_to_vec(text, level);
+    compressed.push(0);
+    compressed
+}
+
+#[test]
+fn compression_costs_a_decoder_no_memory() {
+    assert_eq!(size_of::<Decoder>(), 96);
+}
+
+#[test]
+fn compressed_and_plain_messages_are_read_where_compression_was_agreed() {
+    let compressed = deflated("grüße, grüße und grüße".as_bytes(), 6);
+    let (one, rest) = compressed.split_at(5);
+    let bytes = [
+        frame(FIN | RSV1 | opcode::TEXT, &compressed),
+        frame(FIN | opcode::TEXT, b"plain"),
+        frame(RSV1 | opcode::TEXT, one),
+        frame(FIN | opcode::PING, b"still there?"),
+        frame(opcode::CONTINUATION, b""),
+        frame(FIN | opcode::CONTINUATION, rest),
+        frame(FIN | RSV1 | opcode::TEXT, &[0]),
+        frame(RSV1 | opcode::TEXT, b""),
+        frame(FIN | opcode::CONTINUATION, &compressed),
+        frame(opcode::TEXT, b"pla"),
+        frame(FIN | opcode::CONTINUATION, b"in"),
+    ]
+    .concat();
+    let greeting = || text("grüße, grüße und grüße");
+    let ping = Message::Ping(Bytes::from_static(b"still there?"));
+    let expected = vec![greeting(), text("plain"), ping, greeting(), text(""), greeting(), text("plain")];
+    for size in 1..=bytes.len() {
+        assert_eq!(
+            decode_pieces(&mut inflating(LIMIT), bytes.chunks(size)),
+            Ok(expected.clone()),
+            "in pieces of {size}"
+        );
+    }
+}
+
+#[test]
+fn every_broken_rule_of_compression_has_its_close_code() {
+    let good = deflated(b"a text, a text, a text", 6);
+    let cases: Vec<(&str, Vec<u8>, ProtocolError, u16)> = vec![
+        ("RSV1 on a ping", frame(FIN | RSV1 | opcode::PING, b"x"), ProtocolError::ReservedBits, 1002),
+        ("RSV1 on a close frame", frame(FIN | RSV1 | opcode::CLOSE, b""), ProtocolError::ReservedBits, 1002),
+        ("RSV2", frame(FIN | 0x20 | opcode::TEXT, &good), ProtocolError::ReservedBits, 1002),
+        ("RSV1 and RSV3", frame(FIN | 0x50 | opcode::TEXT, &good), ProtocolError::ReservedBits, 1002),
+        (
+            "RSV1 on a later fragment",
+            [frame(RSV1 | opcode::TEXT, &good), frame(FIN | RSV1, b"")].concat(),
+            ProtocolError::ReservedBits,
+            1002,
+        ),
+        (
+            "RSV1 on a later fragment of a plain message",
+            [frame(opcode::TEXT, b"x"), frame(FIN | RSV1, b"")].concat(),
+            ProtocolError::ReservedBits,
+            1002,
+        ),
+        ("compressed binary", frame(FIN | RSV1 | opcode::BINARY, &good), ProtocolError::Binary, 1003),
+        ("no deflate data", frame(FIN | RSV1 | opcode::TEXT, b"plain text"), ProtocolError::InvalidDeflate, 1007),
+        ("cut off", frame(FIN | RSV1 | opcode::TEXT, &good[..9]), ProtocolError::InvalidDeflate, 1007),
+        ("nothing at all", frame(FIN | RSV1 | opcode::TEXT, b""), ProtocolError::InvalidDeflate, 1007),
+        ("bad UTF-8", frame(FIN | RSV1 | opcode::TEXT, &deflated(b"a\xC3\x28", 6)), ProtocolError::InvalidText, 1007),
+        (
+            "a bomb",
+            frame(FIN | RSV1 | opcode::TEXT, &deflated(&vec![b'x'; LIMIT + 1], 9)),
+            ProtocolError::TooBig(LIMIT),
+            1009,
+        ),
+        (
+            "too big as it comes",
+            frame(FIN | RSV1 | opcode::TEXT, &vec![0; LIMIT + 1]),
+            ProtocolError::TooBig(LIMIT),
+            1009,
+        ),
+    ];
+    for (name, bytes, error, code) in cases {
+        assert_eq!(decode_pieces(&mut inflating(LIMIT), [&bytes[..]]), Err(error), "{name}");
+        assert_eq!(decode_pieces(&mut inflating(LIMIT), bytes.chunks(1)), Err(error), "{name}, byte by byte");
+        assert_eq!(error.close_code().number(), code, "{name}");
+    }
+}
+
+#[test]
+fn a_compressed_message_takes_what_has_arrived_and_then_what_it_says() {
+    let limit = 100_000;
+    let mut decoder = inflating(limit);
+    let bytes = frame(FIN | RSV1 | opcode::TEXT, &deflated(&vec![b'x'; limit], 9));
+    let mut messages = Vec::new();
+    for piece in bytes.chunks(7) {
+        messages.extend(decode_pieces(&mut decoder, [piece]).unwrap());
+        assert!(decoder.message.capacity() < 1000, "{}", decoder.message.capacity());
+    }
+    let [Message::Text(text)] = &messages[..] else { panic!("{messages:?}") };
+    assert_eq!((text.len(), text.capacity(), decoder.message.capacity()), (limit, limit, 0));
+}
+
+#[test]
+fn random_bytes_on_a_compressed_socket_end_in_an_error_or_in_waiting() {
+    let good = deflated(r#"{"action":"ping"}"#.repeat(9).as_bytes(), 6);
+    for seed in 0..1000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut payload = good.clone();
+        for _ in 0..random.usize(..4) {
+            let at = random.usize(..payload.len());
+            payload[at] = random.u8(..);
+        }
+        let bytes = [frame(RSV1 | opcode::TEXT, &payload[..20]), frame(FIN, &payload[20..])].concat();
+        let whole = decode_pieces(&mut inflating(1000), [&bytes[..]]);
+        let pieces = decode_pieces(&mut inflating(1000), bytes.chunks(random.usize(1..64)));
+        assert_eq!(whole, pieces, "seed {seed}: cutting must not matter");
+        if let Ok([Message::Text(text)]) = whole.as_deref() {
+            assert!(text.capacity() <= 1000, "seed {seed}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_another_library_compresses_is_read_in_any_fragments(
+        words in "\\PC{0,200}",
+        times in 0..9usize,
+        level in 0..=9u8,
+        fragment in 1..300usize,
+        size in 1..200usize,
+    ) {
+        let words = words.repeat(times);
+        let compressed = deflated(words.as_bytes(), level);
+        let mut fragments = compressed.chunks(fragment).peekable();
+        let (mut bytes, mut first) = (Vec::new(), RSV1 | opcode::TEXT);
+        while let Some(payload) = fragments.next() {
+            bytes.extend(frame(first | if fragments.peek().is_none() { FIN } else { 0 }, payload));
+            first = opcode::CONTINUATION;
+        }
+        prop_assert_eq!(decode_pieces(&mut inflating(LIMIT), bytes.chunks(size)), Ok(vec![text(&words)]));
+    }
+}

@@ -40,14 +40,18 @@ fn headers(changes: &[(&'static str, &'static str)]) -> HeaderMap {
 
 #[test]
 fn the_example_of_the_rfc_is_accepted() {
-    let response = check(&headers(&[]), &Method::GET).unwrap().accept(false);
+    let response = check(&headers(&[]), &Method::GET).unwrap().accept(false, None);
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     assert_eq!(response.headers()["upgrade"], "websocket");
     assert_eq!(response.headers()["connection"], "upgrade");
     assert!(!response.headers().contains_key("sec-websocket-protocol"));
-    let response = check(&headers(&[]), &Method::GET).unwrap().accept(true);
+    let response = check(&headers(&[]), &Method::GET).unwrap().accept(true, None);
     assert_eq!(response.headers()["sec-websocket-protocol"], "token");
+    assert!(!response.headers().contains_key("sec-websocket-extensions"));
+    let extensions = Some(HeaderValue::from_static("permessage-deflate"));
+    let response = check(&headers(&[]), &Method::GET).unwrap().accept(false, extensions);
+    assert_eq!(response.headers()["sec-websocket-extensions"], "permessage-deflate");
 }
 
 #[tokio::test]
@@ -106,7 +110,7 @@ async fn echo(mut request: Request) -> Response {
             std::future::poll_fn(|cx| socket.poll_flush(cx)).await.unwrap();
         }
     });
-    handshake.accept(select_token)
+    handshake.accept(select_token, None)
 }
 
 /// A server of [`echo`], by our listener or by axum's.

@@ -1,0 +1,17 @@
+//! permessage-deflate (RFC 7692): text messages compressed, each by itself.
+//!
+//! Neither side keeps a window from one message to the next (`…_no_context_takeover`, both ways). So a socket that agreed
+//! costs no memory while it waits, and a message is compressed once for all sockets that agreed: [`agree`] in the
+//! handshake, [`Compression`] for what is sent, [`inflate`] for what a client sends.
+
+mod agreed;
+mod compress;
+mod inflated;
+
+pub use agreed::{Agreed, Answer, agree};
+pub use compress::Compression;
+pub use inflated::{InflateError, inflate};
+
+/// With what each compressed message ends before it is put into frames, and what the receiver puts back (RFC 7692 sections
+/// 7.2.1 and 7.2.2): the length and its complement of an empty stored block.
+const TAIL: [u8; 4] = [0, 0, 0xFF, 0xFF];
