@@ -96,12 +96,11 @@ mod tests {
     #[test]
     fn what_does_not_become_smaller_is_shared_plain_and_tried_once() {
         let mut random = fastrand::Rng::with_seed(3);
-        let noise: String = (0..150).map(|_| random.char('!'..='~')).filter(|c| !matches!(c, '"' | '\\')).collect();
+        let noise: String = (0..100).map(|_| random.char('!'..='~')).filter(|c| !matches!(c, '"' | '\\')).collect();
         let (entry, plain) = entry(&noise);
         let all = agreed("permessage-deflate");
         let frame = compressed(COMPRESSION, all, plain.clone(), Encoding::RawFrame, &entry);
-        if !is_deflated(&frame) {
-            assert_eq!((frame.as_ptr(), entry.compressed(Encoding::RawFrame)), (plain.as_ptr(), Some(plain)));
-        }
+        assert!(!is_deflated(&frame));
+        assert_eq!((frame.as_ptr(), entry.compressed(Encoding::RawFrame)), (plain.as_ptr(), Some(plain)));
     }
 }
