@@ -188,7 +188,7 @@ fn ids(claims: &Claims, claim: &'static str) -> Result<Ids, AuthError> {
         Some(Value::Array(list)) if matches!(list.as_slice(), [Value::String(all)] if all == "*") => Ok(Ids::All),
         Some(Value::Array(list)) => {
             let id = |value: &Value| value.as_str().filter(|id| is_id(id)).map(str::to_owned);
-            list.iter().map(id).collect::<Option<Vec<_>>>().map(Ids::Listed).ok_or_else(malformed)
+            list.iter().map(id).collect::<Option<Box<[_]>>>().map(Ids::Listed).ok_or_else(malformed)
         }
         Some(_) => Err(malformed()),
     }
@@ -202,7 +202,7 @@ fn patterns(claims: &Claims, claim: &'static str) -> Result<Patterns, AuthError>
         None => Ok(Patterns::default()),
         Some(Value::Array(list)) => {
             let pattern = |value: &Value| value.as_str().filter(is_pattern).map(str::to_owned);
-            list.iter().map(pattern).collect::<Option<Vec<_>>>().map(Patterns).ok_or_else(malformed)
+            list.iter().map(pattern).collect::<Option<Box<[_]>>>().map(Patterns).ok_or_else(malformed)
         }
         Some(_) => Err(malformed()),
     }
@@ -251,11 +251,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!((&*identity.sub, identity.org.as_deref()), ("u1", Some("acme")));
-        assert_eq!(identity.grants.crews, Ids::Listed(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(identity.grants.crews, Ids::Listed(["a".to_owned(), "b".to_owned()].into()));
         assert_eq!((&identity.grants.runs, &identity.grants.streams), (&Ids::All, &Ids::All));
-        assert_eq!(identity.grants.sessions, Ids::Listed(Vec::new()));
-        assert_eq!(identity.grants.channels.0, ["x:1", "y:*"]);
-        assert_eq!(identity.grants.publish.0, ["graph:a"]);
+        assert_eq!(identity.grants.sessions, Ids::default());
+        assert_eq!(*identity.grants.channels.0, ["x:1", "y:*"]);
+        assert_eq!(*identity.grants.publish.0, ["graph:a"]);
         assert_eq!((identity.expires_at, identity.issued_at), (Some(NOW + 3600), Some(NOW - 5)));
         assert_eq!((identity.jti.as_deref(), identity.admin, identity.anonymous), (Some("j"), true, false));
     }
@@ -365,7 +365,7 @@ mod tests {
         let claims = json!({ "crews": ["a"] });
         let identity = anonymous(claims.as_object().unwrap()).unwrap();
         assert_eq!((&*identity.sub, identity.anonymous), ("anonymous", true));
-        assert_eq!(identity.grants.crews, Ids::Listed(vec!["a".to_owned()]));
+        assert_eq!(identity.grants.crews, Ids::Listed(["a".to_owned()].into()));
         for wrong in [json!({ "crew": ["a"] }), json!({ "exp": 1 }), json!({ "crews": "a" })] {
             assert!(matches!(anonymous(wrong.as_object().unwrap()), Err(AuthSetupError::Anonymous(_))));
         }

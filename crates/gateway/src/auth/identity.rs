@@ -57,20 +57,20 @@ pub struct Grants {
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Ids {
     /// These.
-    Listed(Vec<String>),
+    Listed(Box<[String]>),
     /// Every one of the org, as the directory says.
     All,
 }
 
 impl Default for Ids {
     fn default() -> Self {
-        Ids::Listed(Vec::new())
+        Ids::Listed(Box::default())
     }
 }
 
 /// Channel names, or `namespace:*`.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
-pub struct Patterns(pub Vec<String>);
+pub struct Patterns(pub Box<[String]>);
 
 impl Patterns {
     /// Whether a channel is among them.

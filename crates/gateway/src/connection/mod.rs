@@ -176,7 +176,7 @@ async fn live(attended: OfTask) {
         // In a box: an idle connection does not carry the room that it needs.
         Box::pin(connection.flush_rest()).await;
     }
-    connection.clean_up().await;
+    Box::pin(connection.clean_up()).await;
     gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
 }
 

@@ -108,8 +108,8 @@ impl Bench {
 /// A user of acme who may read the crew `abc`, the run `r1` and the sessions `s0` to `s19`.
 fn identity(expires_at: Option<u64>) -> Identity {
     let grants = Grants {
-        crews: Ids::Listed(vec!["abc".to_owned()]),
-        runs: Ids::Listed(vec!["r1".to_owned()]),
+        crews: Ids::Listed(["abc".to_owned()].into()),
+        runs: Ids::Listed(["r1".to_owned()].into()),
         sessions: Ids::Listed((0..20).map(|n| format!("s{n}")).collect()),
         ..Grants::default()
     };

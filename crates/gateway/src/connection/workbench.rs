@@ -1,11 +1,9 @@
 //! The buffers that working on a connection needs, one set for each thread: an idle socket owns none.
 
-use std::{collections::VecDeque, sync::Arc};
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::Connection;
-use crate::{dialect::Actions, hub::Entry};
+use crate::{dialect::Actions, hub::Entry, transport::socket::FrameQueue};
 
 /// Room that a buffer keeps between two connections: a burst's memory is given back.
 const KEPT: usize = 1024;
@@ -15,7 +13,7 @@ const KEPT: usize = 1024;
 pub(super) struct Workbench {
     entries: Vec<Arc<Entry>>,
     actions: Actions,
-    frames: VecDeque<Bytes>,
+    frames: FrameQueue,
 }
 
 impl Workbench {
@@ -27,7 +25,7 @@ impl Workbench {
         self.swap(connection);
         self.entries.shrink_to(KEPT);
         self.actions.shrink_to(KEPT);
-        self.frames.shrink_to(KEPT);
+        self.frames.iter_mut().for_each(|frames| frames.shrink_to(KEPT));
     }
 
     /// What holds something stays where it is.

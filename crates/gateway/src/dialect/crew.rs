@@ -46,12 +46,13 @@ pub enum Endpoint {
 /// One socket of the crew dialect.
 pub struct Crew {
     endpoint: Endpoint,
-    since: Option<Since>,
+    /// Boxed: most sockets begin live.
+    since: Option<Box<Since>>,
     /// Only these event types; empty: all.
     types: Box<[String]>,
     client: Listener,
     /// Mission with `offline_after`: when each crew was last heard.
-    heard: HashMap<Channel, Heard>,
+    heard: Option<Box<HashMap<Channel, Heard>>>,
     /// Run: whether it is still to be seen whether the client came back behind the end.
     may_be_over: bool,
 }
@@ -65,7 +66,8 @@ impl Crew {
     /// A socket of `endpoint` with the query's `since` and `types`.
     pub fn new(endpoint: Endpoint, since: Option<Since>, types: Vec<String>) -> Self {
         let may_be_over = matches!((&endpoint, since), (Endpoint::Run { .. }, Some(Since::After(_))));
-        Self { endpoint, since, types: types.into(), client: Listener::default(), heard: HashMap::new(), may_be_over }
+        let since = since.map(Box::new);
+        Self { endpoint, since, types: types.into(), client: Listener::default(), heard: None, may_be_over }
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
@@ -94,7 +96,7 @@ impl Crew {
     fn note_heard(&mut self, channel: &Channel, out: &mut Actions) {
         if let Endpoint::Mission { offline_after: Some(after) } = self.endpoint {
             let at = Instant::now();
-            self.heard.insert(channel.clone(), Heard { at, told_offline: false });
+            self.heard.get_or_insert_default().insert(channel.clone(), Heard { at, told_offline: false });
             out.push(Action::WakeAt(at + after));
         }
     }
@@ -116,11 +118,11 @@ impl Dialect for Crew {
         let from_first = Start::Since(Since::Beginning);
         out.push(match &self.endpoint {
             Endpoint::Run { channel, .. } => {
-                let start = self.since.map_or(from_first, Start::Since);
+                let start = self.since.as_deref().map_or(from_first, |since| Start::Since(*since));
                 Action::Subscribe { channel: channel.clone(), start }
             }
             Endpoint::Graph(channel) => {
-                let start = self.since.map_or(Start::Live, Start::Since);
+                let start = self.since.as_deref().map_or(Start::Live, |since| Start::Since(*since));
                 Action::Subscribe { channel: channel.clone(), start }
             }
             Endpoint::AllGraphs => {
@@ -172,7 +174,7 @@ impl Dialect for Crew {
     }
 
     fn on_channel_gone(&mut self, channel: &Channel, _out: &mut Actions) {
-        self.heard.remove(channel);
+        self.heard.iter_mut().for_each(|heard| drop(heard.remove(channel)));
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
@@ -187,7 +189,7 @@ impl Dialect for Crew {
     fn on_timer(&mut self, now: Instant, out: &mut Actions) {
         let Endpoint::Mission { offline_after: Some(after) } = self.endpoint else { return };
         let mut next: Option<Instant> = None;
-        for (channel, heard) in &mut self.heard {
+        for (channel, heard) in self.heard.iter_mut().flat_map(|heard| heard.iter_mut()) {
             let due = heard.at + after;
             if heard.told_offline {
                 continue;

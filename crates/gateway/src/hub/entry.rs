@@ -101,7 +101,8 @@ impl Entry {
 
     /// The entry's bytes in one encoding, made by `encode` when nobody needed them before.
     pub fn encoded(&self, encoding: Encoding, encode: impl FnOnce() -> Bytes) -> Bytes {
-        self.frames[encoding as usize].get_or_init(encode).clone()
+        // A clone's clones cost a count and no more; the first one's look whether they are the first.
+        self.frames[encoding as usize].get_or_init(|| encode().clone()).clone()
     }
 
     /// The compressed form of the entry's bytes in one encoding, if it was made.

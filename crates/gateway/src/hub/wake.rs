@@ -88,7 +88,8 @@ impl Wake {
 
     /// Moves the keys of memberships that have more into `keys`.
     pub fn take_ready(&self, keys: &mut Vec<u32>) {
-        keys.append(&mut self.ready.lock());
+        let rung = std::mem::take(&mut *self.ready.lock());
+        keys.extend(rung);
     }
 
     /// Says that the membership `key` has more.

@@ -182,6 +182,12 @@ impl Decoder {
         result
     }
 
+    /// Whether it holds nothing: a new one would go on as well.
+    pub fn is_at_rest(&self) -> bool {
+        let is_between_frames = matches!(self.state, State::Header) && self.header_len == 0;
+        is_between_frames && self.inside == Inside::Nothing && self.control.is_empty()
+    }
+
     /// Whether a close frame or an error has ended the stream of messages.
     pub fn has_ended(&self) -> bool {
         matches!(self.state, State::Ended)

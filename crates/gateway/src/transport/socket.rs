@@ -39,13 +39,24 @@ thread_local! {
 /// One client. Not cancelled by dropping futures: every operation is a poll whose state is kept here.
 pub struct Socket {
     stream: TcpStream,
+    message_limit: usize,
+    agreed: Option<Agreed>,
+    /// What has been read of a message that is not whole, or behind one that is.
+    arriving: Option<Box<Arriving>>,
+    /// The first may have been written in part: its written bytes are cut off.
+    queue: FrameQueue,
+    queued_bytes: usize,
+    written_bytes: u64,
+}
+
+/// Frames that wait to be written, with room for more; `None` is as good as an empty one and takes no memory.
+pub type FrameQueue = Option<Box<VecDeque<Bytes>>>;
+
+/// A decoder in the middle of something, or at the end of everything.
+struct Arriving {
     decoder: Decoder,
     /// Bytes that were read together with a message and not decoded yet.
     unread: Bytes,
-    /// The first may have been written in part: its written bytes are cut off.
-    queue: VecDeque<Bytes>,
-    queued_bytes: usize,
-    written_bytes: u64,
 }
 
 impl Socket {
@@ -56,9 +67,11 @@ impl Socket {
         let _ = stream.set_nodelay(true);
         Self {
             stream,
-            decoder: Decoder::new(message_limit),
-            unread: copy_of(&leftover),
-            queue: VecDeque::new(),
+            message_limit,
+            agreed: None,
+            arriving: (!leftover.is_empty())
+                .then(|| Box::new(Arriving { decoder: Decoder::new(message_limit), unread: copy_of(&leftover) })),
+            queue: None,
             queued_bytes: 0,
             written_bytes: 0,
         }
@@ -66,13 +79,16 @@ impl Socket {
 
     /// The same stream, with compression where the handshake agreed on it.
     pub fn with_deflate(mut self, agreed: Option<Agreed>) -> Self {
-        self.decoder.agree(agreed);
+        self.agreed = agreed;
+        if let Some(arriving) = &mut self.arriving {
+            arriving.decoder.agree(agreed);
+        }
         self
     }
 
     /// What the handshake agreed on.
     pub fn agreed(&self) -> Option<Agreed> {
-        self.decoder.agreed()
+        self.agreed
     }
 
     /// Polls for the next client message. `Ready(None)`: the peer is gone. After [`Message::Close`] and after an
@@ -96,16 +112,12 @@ impl Socket {
     }
 
     fn decode_unread(&mut self) -> Option<Result<Message, ProtocolError>> {
-        if self.unread.is_empty() {
-            return None;
-        }
-        let mut input = &self.unread[..];
-        let message = self.decoder.decode(&mut input).transpose();
-        let taken = self.unread.len() - input.len();
-        self.unread.advance(taken);
-        if self.unread.is_empty() {
-            self.unread = Bytes::new();
-        }
+        let mut arriving = self.arriving.take()?;
+        let mut input = &arriving.unread[..];
+        let message = arriving.decoder.decode(&mut input).transpose();
+        let taken = arriving.unread.len() - input.len();
+        arriving.unread.advance(taken);
+        self.keep(arriving);
         message
     }
 
@@ -115,16 +127,29 @@ impl Socket {
         if read == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
+        let mut arriving = self.arriving.take().unwrap_or_else(|| {
+            let mut decoder = Decoder::new(self.message_limit);
+            decoder.agree(self.agreed);
+            Box::new(Arriving { decoder, unread: Bytes::new() })
+        });
         let mut input = &buffer[..read];
-        let message = self.decoder.decode(&mut input).transpose();
-        self.unread = copy_of(input);
+        let message = arriving.decoder.decode(&mut input).transpose();
+        arriving.unread = copy_of(input);
+        self.keep(arriving);
         Ok(message)
+    }
+
+    /// Between messages nothing is kept.
+    fn keep(&mut self, arriving: Box<Arriving>) {
+        if !arriving.unread.is_empty() || !arriving.decoder.is_at_rest() {
+            self.arriving = Some(arriving);
+        }
     }
 
     /// Queues an encoded frame; [`Socket::poll_flush`] sends it.
     pub fn queue(&mut self, frame: Bytes) {
         self.queued_bytes += frame.len();
-        self.queue.push_back(frame);
+        self.queue.get_or_insert_default().push_back(frame);
     }
 
     /// Bytes queued and not yet taken by the kernel.
@@ -134,7 +159,7 @@ impl Socket {
 
     /// Frames queued and not yet wholly taken by the kernel.
     pub fn queued_frames(&self) -> usize {
-        self.queue.len()
+        self.queue.as_ref().map_or(0, |queue| queue.len())
     }
 
     /// Bytes that the kernel has taken since the beginning: grows while the peer reads.
@@ -148,7 +173,7 @@ impl Socket {
     /// # Errors
     /// The peer is gone.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.queue.is_empty() {
+        while self.queued_bytes > 0 {
             match self.write_gathered() {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(written) => self.wrote(written),
@@ -162,7 +187,7 @@ impl Socket {
     /// Writes what the kernel takes now. Whether that was all: otherwise [`Socket::poll_flush`] goes on, or says what is
     /// wrong.
     pub fn write(&mut self) -> bool {
-        while !self.queue.is_empty() {
+        while self.queued_bytes > 0 {
             match self.write_gathered() {
                 Ok(written) if written > 0 => self.wrote(written),
                 _ => return false,
@@ -172,16 +197,21 @@ impl Socket {
     }
 
     /// Exchanges the queue's room for another's while nothing waits in it: an idle socket has none.
-    pub fn swap_empty_queue(&mut self, other: &mut VecDeque<Bytes>) {
-        if self.queue.is_empty() {
+    pub fn swap_empty_queue(&mut self, other: &mut FrameQueue) {
+        if self.queued_bytes == 0 {
             std::mem::swap(&mut self.queue, other);
         }
     }
 
     fn write_gathered(&self) -> io::Result<usize> {
+        let Some(queue) = &self.queue else { return Ok(0) };
+        if let (1, Some(frame)) = (queue.len(), queue.front()) {
+            // The kernel does less for one buffer than for a list of one.
+            return self.stream.try_write(frame);
+        }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-        let count = self.queue.len().min(MAX_SLICES);
-        for (slice, frame) in slices.iter_mut().zip(&self.queue) {
+        let count = queue.len().min(MAX_SLICES);
+        for (slice, frame) in slices.iter_mut().zip(queue.iter()) {
             *slice = IoSlice::new(frame);
         }
         self.stream.try_write_vectored(&slices[..count])
@@ -190,13 +220,14 @@ impl Socket {
     fn wrote(&mut self, mut written: usize) {
         self.written_bytes += written as u64;
         self.queued_bytes -= written;
-        while let Some(frame) = self.queue.front_mut() {
+        let Some(queue) = &mut self.queue else { return };
+        while let Some(frame) = queue.front_mut() {
             if written < frame.len() {
                 frame.advance(written);
                 return;
             }
             written -= frame.len();
-            self.queue.pop_front();
+            queue.pop_front();
         }
     }
 
@@ -214,6 +245,11 @@ impl Socket {
         })
     }
 
+    /// Whether a close frame or an error has ended what the peer says.
+    fn has_ended(&self) -> bool {
+        self.arriving.as_ref().is_some_and(|arriving| arriving.decoder.has_ended())
+    }
+
     /// Ready when the peer is gone. `shut`: whether the write side is shut.
     fn poll_linger(&mut self, shut: &mut bool, cx: &mut Context<'_>) -> Poll<()> {
         let flushed = match self.poll_flush(cx) {
@@ -229,7 +265,7 @@ impl Socket {
                 Poll::Pending => break false,
             }
         };
-        if flushed && !*shut && (gone || self.decoder.has_ended()) {
+        if flushed && !*shut && (gone || self.has_ended()) {
             *shut = Pin::new(&mut self.stream).poll_shutdown(cx).is_ready();
         }
         if flushed && gone { Poll::Ready(()) } else { Poll::Pending }
