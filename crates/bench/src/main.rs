@@ -1,0 +1,3 @@
+//! The command `crewcast-bench`.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! Bytes: WebSocket frames, marks in events, Redis' protocol. No I/O.
+
+pub mod http;
+pub mod resp;
