@@ -3,7 +3,13 @@
 //! One thread drives many sockets, publishes, and checks every event that arrives for loss, doubles and order while it
 //! measures ([`load`]). What differs between systems is a [`protocol::Protocol`]; how they are started stands in [`servers`].
 
+pub mod commands;
+pub mod load;
 pub mod measure;
+pub mod parts;
 pub mod protocol;
+pub mod raw_server;
+pub mod record;
+pub mod runner;
 pub mod servers;
 pub mod wire;

@@ -1,12 +1,22 @@
 //! The servers that are measured: started on free ports, stopped when dropped.
 
+mod crewcast;
 mod process;
+mod raw;
+mod redis;
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Result;
 
+pub use crewcast::{CrewcastServer, SECRET};
 pub use process::{Process, free_port, wait_until_listening};
+pub use raw::RawServer;
+pub use redis::Redis;
 
 use crate::protocol::Protocol;
 
@@ -60,4 +70,9 @@ pub trait Server {
     /// # Errors
     /// When it is not installed or does not start: it is skipped with this message.
     fn start(&self, setup: &Setup) -> Result<Running>;
+}
+
+/// Every kind of server there is, in the order of reports. `crewcast` and `bench` are the binaries of both.
+pub fn all(crewcast: &Path, bench: &Path) -> Vec<Box<dyn Server>> {
+    vec![Box::new(RawServer { program: bench.to_owned() }), Box::new(CrewcastServer { program: crewcast.to_owned() })]
 }

@@ -1,6 +1,7 @@
 use std::{
     ffi::OsStr,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -37,8 +38,21 @@ impl Process {
     /// # Errors
     /// When the program cannot be started.
     pub fn start(mut command: Command) -> Result<Self> {
-        use std::os::unix::process::CommandExt;
-        command.process_group(0).stdin(Stdio::null());
+        command.stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    /// Like [`Process::start`], with a pipe to write to.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start_with_input(mut command: Command) -> Result<Self> {
+        command.stdin(Stdio::piped());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self> {
+        command.process_group(0);
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
         Ok(Self { child })
     }
