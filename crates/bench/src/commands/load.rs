@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use crate::{
     load::{self, Body, Load, Outcome, Pace, Target, Watched},
     measure::process::Group,
-    protocol::{Crewcast, Protocol, Raw},
+    protocol::{AnyCable, Centrifugo, Crewcast, FastApi, Nats, Nchan, Protocol, Raw, SocketIo},
     servers::SECRET,
 };
 
@@ -15,13 +15,13 @@ pub(super) struct Args {
     /// Addresses of the server's replicas, with commas between
     #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:8000")]
     url: Vec<SocketAddr>,
-    /// Where Redis is
+    /// Where Redis is, or where else events are published: nchan's, NATS' TCP or Centrifugo's address
     #[arg(long, default_value = "127.0.0.1:6379")]
     redis: SocketAddr,
-    /// How it is spoken to: crewcast, raw
+    /// How it is spoken to: crewcast, raw, fastapi, socketio, nchan, nats, centrifugo, anycable
     #[arg(long, default_value = "crewcast")]
     protocol: String,
-    /// Key that signs tokens (HS256)
+    /// Key that signs tokens (HS256), and Centrifugo's API key
     #[arg(long, env = "CREWCAST_AUTH__HS256_SECRET", default_value = SECRET, hide_env_values = true)]
     secret: String,
     /// Processes of the server, with commas between, to measure their CPU time and memory
@@ -108,6 +108,12 @@ impl Args {
         Ok(match self.protocol.as_str() {
             "crewcast" => Arc::new(Crewcast::new(self.channels, &self.secret)?),
             "raw" => Arc::new(Raw),
+            "fastapi" => Arc::new(FastApi::new(&self.secret)?),
+            "socketio" => Arc::new(SocketIo),
+            "nchan" => Arc::new(Nchan),
+            "nats" => Arc::new(Nats),
+            "centrifugo" => Arc::new(Centrifugo::new(&self.secret, &self.secret)?),
+            "anycable" => Arc::new(AnyCable),
             other => bail!("no protocol is called {other}"),
         })
     }

@@ -1,11 +1,23 @@
 //! What differs between the systems that are measured: how a socket is opened and subscribed, and how an event
 //! is published. A protocol does no I/O; the generator asks it and does what it answers.
 
+mod anycable;
+mod centrifugo;
 mod crewcast;
+mod fastapi;
+mod nats;
+mod nchan;
 mod raw;
+mod socketio;
 
+pub use anycable::AnyCable;
+pub use centrifugo::Centrifugo;
 pub use crewcast::Crewcast;
+pub use fastapi::FastApi;
+pub use nats::Nats;
+pub use nchan::Nchan;
 pub use raw::Raw;
+pub use socketio::SocketIo;
 
 /// One socket as the generator plans it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,9 +1,14 @@
 //! The servers that are measured: started on free ports, stopped when dropped.
 
 mod crewcast;
+mod fastapi;
+mod nats;
+mod nchan;
+mod peers;
 mod process;
 mod raw;
 mod redis;
+mod socketio;
 
 use std::{
     net::SocketAddr,
@@ -14,9 +19,13 @@ use std::{
 use anyhow::Result;
 
 pub use crewcast::{CrewcastServer, SECRET};
+pub use fastapi::FastApiServer;
+pub use nats::NatsServer;
+pub use nchan::NchanServer;
 pub use process::{Process, free_port, wait_until_listening};
 pub use raw::RawServer;
 pub use redis::Redis;
+pub use socketio::SocketIoServer;
 
 use crate::protocol::Protocol;
 
@@ -74,5 +83,12 @@ pub trait Server {
 
 /// Every kind of server there is, in the order of reports. `crewcast` and `bench` are the binaries of both.
 pub fn all(crewcast: &Path, bench: &Path) -> Vec<Box<dyn Server>> {
-    vec![Box::new(RawServer { program: bench.to_owned() }), Box::new(CrewcastServer { program: crewcast.to_owned() })]
+    vec![
+        Box::new(RawServer { program: bench.to_owned() }),
+        Box::new(CrewcastServer { program: crewcast.to_owned() }),
+        Box::new(FastApiServer),
+        Box::new(SocketIoServer),
+        Box::new(NchanServer),
+        Box::new(NatsServer),
+    ]
 }
