@@ -10,6 +10,7 @@ pub mod parts;
 pub mod protocol;
 pub mod raw_server;
 pub mod record;
+pub mod report;
 pub mod runner;
 pub mod servers;
 pub mod wire;

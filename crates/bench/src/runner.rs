@@ -79,19 +79,19 @@ impl Runner {
         Ok(chosen)
     }
 
-    /// Starts a server and a Redis for it, with room for this load.
+    /// Starts a server and a Redis for it, with room for each of these loads.
     ///
     /// # Errors
     /// When one does not start.
-    pub fn stage(&self, server: &dyn Server, load: &Load, replicas: usize) -> Result<Stage> {
+    pub fn stage(&self, server: &dyn Server, loads: &[Load], replicas: usize) -> Result<Stage> {
         let redis = Redis::start(self.pinned.then_some(OTHER_CORE))?;
         let setup = Setup {
             redis: redis.address(),
             core: self.pinned.then_some(SERVER_CORE),
             replicas,
-            channels: load.channels,
-            sockets: load.sockets(),
-            deflate: load.deflate,
+            channels: loads.iter().map(|load| load.channels).max().unwrap_or(1),
+            sockets: loads.iter().map(Load::sockets).max().unwrap_or(1),
+            deflate: loads.iter().any(|load| load.deflate),
             peers: self.options.peers.clone(),
         };
         let running = server.start(&setup)?;
@@ -211,8 +211,8 @@ pub fn print_line(record: &Record) {
         100.0 * outcome.redis_cpu.total() / outcome.seconds,
         100.0 * outcome.generator_share(),
     );
-    if outcome.generator_share() > 0.9 {
-        line += "  THE GENERATOR WAS THE BOTTLENECK";
+    if outcome.deliveries > 0 && outcome.generator_share() > 0.9 {
+        line += "  GENERATOR OVER 90%";
     }
     if !outcome.is_clean() {
         line += &format!(

@@ -31,8 +31,8 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
 /// All cases with one server.
 fn one(runner: &mut Runner, server: &dyn Server, round: usize) -> Result<Vec<Record>> {
     let cases: Vec<_> = cases().into_iter().map(|(case, load)| (case, runner.shortened(load))).collect();
-    let widest = cases.iter().map(|(_, load)| load).max_by_key(|load| load.channels).cloned().unwrap_or_default();
-    let stage = runner.stage(server, &widest, 1)?;
+    let loads: Vec<Load> = cases.iter().map(|(_, load)| load.clone()).collect();
+    let stage = runner.stage(server, &loads, 1)?;
     let mut records = Vec::new();
     for (case, load) in &cases {
         match runner.measure(&stage, case, round, load) {

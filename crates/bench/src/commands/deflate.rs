@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use anyhow::Result;
 
 use super::Options;
@@ -18,7 +20,7 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
         for round in 1..=runner.rounds(ROUNDS) {
             for deflate in [false, true] {
                 let load = runner.shortened(Load { deflate, ..load() });
-                let stage = runner.stage(&**server, &load, 1)?;
+                let stage = runner.stage(&**server, from_ref(&load), 1)?;
                 let case = if deflate { "deflate" } else { "plain" };
                 records.push(runner.measure(&stage, case, round, &load)?);
             }

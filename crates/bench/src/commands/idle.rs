@@ -1,4 +1,7 @@
-use std::{thread, time::Duration};
+use std::{
+    slice::from_ref,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 
@@ -6,8 +9,9 @@ use super::Options;
 use crate::{
     load::{Generator, Load, Outcome, Pace},
     measure::process::own_cpu,
-    parts::Parts,
+    parts::{Job, Parts},
     runner::{Runner, Stage},
+    servers::SECRET,
 };
 
 /// Channels over which the sockets are spread.
@@ -42,16 +46,21 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
         ..Load::default()
     };
     for server in runner.servers(&[])? {
-        let measured = runner.stage(&*server, &load, args.replicas).and_then(|stage| {
+        let measured = runner.stage(&*server, from_ref(&load), args.replicas).and_then(|stage| {
             let outcome = measure(&stage, &load, processes)?;
             let case = format!("{} sockets", load.sockets() * processes);
             Ok((stage.record(&runner, &case, 1, &load, outcome.clone()), outcome))
         });
         match measured {
             Ok((record, outcome)) => {
-                let each = outcome.rss_per_socket;
-                println!("{:<10} {each:.0} bytes of resident memory per socket", server.name());
-                runner.keep(record)?;
+                println!(
+                    "{:<10} {:>6.0} bytes of resident memory per socket at {}, {:.0} handshakes per second of CPU time",
+                    server.name(),
+                    outcome.rss_per_socket,
+                    record.case,
+                    outcome.handshakes_per_server_cpu_second
+                );
+                runner.keep_silently(record)?;
             }
             Err(error) => println!("{:<10} skipped: {error:#}", server.name()),
         }
@@ -65,17 +74,22 @@ fn measure(stage: &Stage, load: &Load, processes: usize) -> Result<Outcome> {
     generator.open(0..1)?;
     let watched = stage.watched();
     let (rss_before, cpu_before, own_before) = (watched.server.resident(), watched.server.cpu(), own_cpu());
-    let began = std::time::Instant::now();
-    let mut parts = Parts::start(load, stage, processes - 1)?;
+    let began = Instant::now();
+    let job = Job {
+        protocol: stage.protocol().name().to_owned(),
+        secret: SECRET.to_owned(),
+        sockets: stage.target().sockets,
+        load: load.clone(),
+    };
+    let parts = Parts::start(&job, processes - 1)?;
     generator.open(1..load.sockets())?;
     parts.wait_until_open().context("another process could not open its sockets")?;
     let seconds = began.elapsed().as_secs_f64();
     let server_cpu = watched.server.cpu() - cpu_before;
-    let pause = std::time::Instant::now() + SETTLE;
-    while std::time::Instant::now() < pause {
+    let pause = Instant::now() + SETTLE;
+    while Instant::now() < pause {
         generator.turn(Duration::from_millis(50))?;
     }
-    thread::yield_now();
     ensure!(generator.closed() == 0, "the server closed sockets");
     let rss_open = watched.server.resident();
     let opened = (load.sockets() * processes - 1) as f64;

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use anyhow::Result;
 
 use super::Options;
@@ -16,7 +18,7 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
         for (case, load) in cases() {
             let load = runner.shortened(load);
             for server in &servers {
-                let stage = runner.stage(&**server, &load, 1)?;
+                let stage = runner.stage(&**server, from_ref(&load), 1)?;
                 runner.measure(&stage, case, round, &load)?;
             }
         }

@@ -1,11 +1,12 @@
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, ensure};
 
 use crate::{
     load::{self, Body, Load, Outcome, Pace, Target, Watched},
     measure::process::Group,
-    protocol::{AnyCable, Centrifugo, Crewcast, FastApi, Nats, Nchan, Protocol, Raw, SocketIo},
+    parts::{Job, Parts},
+    protocol,
     servers::SECRET,
 };
 
@@ -36,6 +37,9 @@ pub(super) struct Args {
     /// Sockets over all channels
     #[arg(long, default_value_t = 1000)]
     sockets: usize,
+    /// Processes that share the sockets; one of them publishes
+    #[arg(long, default_value_t = 1)]
+    processes: usize,
     /// Closed loop: events of each channel on their way
     #[arg(long, conflicts_with_all = ["total", "rate"])]
     in_flight: Option<usize>,
@@ -73,7 +77,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
     /// Handshakes under way at a time
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 100)]
     opening: usize,
     /// Print JSON
     #[arg(long)]
@@ -89,7 +93,7 @@ impl Args {
         };
         Load {
             channels: self.channels,
-            sockets_per_channel: self.sockets / self.channels.max(1),
+            sockets_per_channel: self.sockets / self.channels.max(1) / self.processes,
             pace,
             body: if self.typical { Body::Typical } else { Body::Padded(self.size) },
             types: self.types.clone(),
@@ -103,27 +107,26 @@ impl Args {
             source: 1,
         }
     }
-
-    fn protocol(&self) -> Result<Arc<dyn Protocol>> {
-        Ok(match self.protocol.as_str() {
-            "crewcast" => Arc::new(Crewcast::new(self.channels, &self.secret)?),
-            "raw" => Arc::new(Raw),
-            "fastapi" => Arc::new(FastApi::new(&self.secret)?),
-            "socketio" => Arc::new(SocketIo),
-            "nchan" => Arc::new(Nchan),
-            "nats" => Arc::new(Nats),
-            "centrifugo" => Arc::new(Centrifugo::new(&self.secret, &self.secret)?),
-            "anycable" => Arc::new(AnyCable),
-            other => bail!("no protocol is called {other}"),
-        })
-    }
 }
 
 pub(super) fn execute(args: &Args) -> Result<bool> {
     let target = Target { sockets: args.url.clone(), publish: Some(args.redis) };
     let watched = Watched { server: Group::of(args.pid.iter().copied()), redis: Group::of(args.redis_pid) };
+    ensure!(
+        args.processes == 1 || args.processes > 1 && args.rate.is_some() && args.slow + args.churn == 0.0,
+        "several processes share only an open loop (--rate), without --slow and --churn"
+    );
     let load = args.load();
-    let outcome = load::run(&load, target, args.protocol()?, &watched)?;
+    let protocol = protocol::named(&args.protocol, args.channels, &args.secret)?;
+    let job = Job {
+        protocol: args.protocol.clone(),
+        secret: args.secret.clone(),
+        sockets: args.url.clone(),
+        load: load.clone(),
+    };
+    let mut parts = Parts::start(&job, args.processes - 1)?;
+    parts.wait_until_open()?;
+    let outcome = load::run_with(&load, target, protocol, &watched, &mut parts)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "load": load, "outcome": outcome }))?);
     } else {

@@ -47,7 +47,7 @@ enum Command {
     Report(report::Args),
     /// Runs the raw write loop: the machine's limit
     RawServer(raw_server::Args),
-    /// Holds sockets for another generator
+    /// Listens for another generator
     #[command(hide = true)]
     Part,
 }
@@ -67,7 +67,7 @@ pub fn execute(cli: Cli) -> Result<bool> {
         Command::Deflate(options) => deflate::execute(&options),
         Command::Publish(options) => publish::execute(&options),
         Command::Report(args) => report::execute(&args).map(|()| true),
-        Command::Part => crate::parts::hold().map(|()| true),
+        Command::Part => crate::parts::listen().map(|()| true),
         Command::RawServer(args) => raw_server::execute(&args).map(|()| true),
     }
 }

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    slice::from_ref,
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 
@@ -48,7 +51,7 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
                 logged: !matches!(way, Way::Plain),
                 ..Load::default()
             });
-            let stage = runner.stage(&*server, &load, 1)?;
+            let stage = runner.stage(&*server, from_ref(&load), 1)?;
             let outcome = measure(&stage, &load, way)?;
             println!(
                 "{case:<28} {:>8.0} events/s, {:.2} us of Redis' CPU time each, publisher {:.0}%",

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{slice::from_ref, time::Duration};
 
 use anyhow::Result;
 
@@ -27,7 +27,7 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
                 let slow = (turn + round) % 2;
                 let (case, share) = if slow == 1 { (WITH, SHARE) } else { (WITHOUT, 0.0) };
                 let load = runner.shortened(Load { slow: share, ..load() });
-                let stage = runner.stage(&**server, &load, 1)?;
+                let stage = runner.stage(&**server, from_ref(&load), 1)?;
                 p99[slow] = runner.measure(&stage, case, round, &load)?.outcome.latency.p99;
             }
             ratios.push(p99[1] / p99[0]);

@@ -1,4 +1,7 @@
-use std::time::{Duration, Instant};
+use std::{
+    slice::from_ref,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
 
@@ -42,7 +45,7 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
     let servers = runner.servers(&["crewcast"])?;
     for round in 1..=runner.rounds(ROUNDS) {
         for server in &servers {
-            let stage = runner.stage(&**server, &load, 1)?;
+            let stage = runner.stage(&**server, from_ref(&load), 1)?;
             let (storm, outcome) = measure(&stage, &load, args.missed)?;
             println!(
                 "{}: {} sockets open again after {:.2} s, each with {} missed events after {:.2} s; lost {}, doubled {}",
@@ -56,7 +59,7 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
             );
             let case = format!("{} sockets, {} missed events", storm.sockets, storm.missed);
             let record = stage.record(&runner, &case, round, &load, outcome);
-            runner.keep(crate::record::Record { storm: Some(storm), ..record })?;
+            runner.keep_silently(crate::record::Record { storm: Some(storm), ..record })?;
         }
     }
     Ok(runner.is_clean())
@@ -67,7 +70,7 @@ fn measure(stage: &Stage, load: &Load, missed: u64) -> Result<(Storm, Outcome)> 
     let mut generator = Generator::new(load.clone(), stage.target(), stage.protocol())?;
     generator.remember_positions();
     generator.open(0..load.sockets())?;
-    generator.wake()?;
+    generator.wake(&mut ())?;
     ensure!(generator.closed() == 0, "the server closed sockets before the storm");
     generator.cut_all();
     for _ in 0..missed {

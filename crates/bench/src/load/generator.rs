@@ -65,6 +65,8 @@ pub struct Generator {
     churn_next: usize,
     churned: Instant,
     progress: (u64, Instant),
+    /// How many events each channel has had, where another generator publishes and tells.
+    pub(crate) ends: Vec<u64>,
     pub(crate) reopened: u64,
     pub(crate) stalls: u64,
     pub(crate) closed: u64,
@@ -119,6 +121,7 @@ impl Generator {
             slow_read: None,
             churn_debt: 0.0,
             churn_next: 0,
+            ends: Vec::new(),
             reopened: 0,
             stalls: 0,
             closed: 0,

@@ -131,8 +131,10 @@ pub struct Outcome {
     pub server_cpu: Cpu,
     /// Redis' CPU time in the window.
     pub redis_cpu: Cpu,
-    /// The generator's own.
+    /// The generators' own.
     pub generator_cpu: Cpu,
+    /// How many generators there were.
+    pub generators: u32,
     /// The server's resident memory before the first socket.
     pub rss_before: u64,
     /// When all sockets were open.
@@ -177,9 +179,9 @@ impl Outcome {
         self.lost + self.doubled + self.disordered + self.undelivered == 0
     }
 
-    /// The generator's share of a core.
+    /// The generator's share of a core; of several their mean.
     pub fn generator_share(&self) -> f64 {
-        self.generator_cpu.total() / self.seconds
+        self.generator_cpu.total() / self.seconds / f64::from(self.generators.max(1))
     }
 
     /// The server's share of a core.

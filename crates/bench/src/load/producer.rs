@@ -105,6 +105,14 @@ impl Producer {
         }
     }
 
+    /// Events that were sent, as far as is known.
+    pub(crate) fn sent(&self) -> u64 {
+        match &self.route {
+            Route::Pipes(_) => self.published,
+            Route::Logged { publisher, .. } => publisher.stats().published,
+        }
+    }
+
     /// What is known about why nothing arrives.
     pub(crate) fn last_answer(&self) -> String {
         match &self.route {

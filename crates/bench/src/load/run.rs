@@ -8,7 +8,8 @@ use anyhow::{Result, bail, ensure};
 use super::{
     Generator, Latency, Load, Outcome, Pace, Target,
     outcome::{Tally, histogram},
-    socket::State,
+    share::Listeners,
+    socket::{Socket, State},
     timer::now,
 };
 use crate::{
@@ -44,47 +45,66 @@ pub(crate) struct Usage {
     published: u64,
 }
 
+impl Usage {
+    /// This process' CPU time since then.
+    pub(crate) fn own_since(&self, before: &Self) -> Cpu {
+        self.own - before.own
+    }
+}
+
 /// Puts the load on the target, and measures.
 ///
 /// # Errors
 /// When sockets do not open or see no event, or publishing fails.
 pub fn run(load: &Load, target: Target, protocol: Arc<dyn Protocol>, watched: &Watched) -> Result<Outcome> {
+    run_with(load, target, protocol, watched, &mut ())
+}
+
+/// The same, with generators that listen in other processes. Their sockets are open already, and part of `load` are
+/// only this one's.
+///
+/// # Errors
+/// As [`run`], and when one of them fails.
+pub fn run_with(
+    load: &Load,
+    target: Target,
+    protocol: Arc<dyn Protocol>,
+    watched: &Watched,
+    others: &mut dyn Listeners,
+) -> Result<Outcome> {
     let rss_before = watched.server.resident();
     let mut generator = Generator::new(load.clone(), target, protocol)?;
     generator.open(0..load.sockets())?;
     if load.pace != Pace::Idle {
-        generator.wake()?;
+        generator.wake(others)?;
     }
     let rss_open = watched.server.resident();
     generator.begin_slowness()?;
     generator.begin_pace()?;
     generator.run_for(load.warm_up)?;
+    others.begin()?;
     let before = generator.begin_window(watched);
     generator.run_for(load.window)?;
     let after = generator.end_window(watched);
+    others.end()?;
     let rss_loaded = watched.server.resident();
     generator.end_pace();
     generator.end_slowness()?;
     generator.drain()?;
-    let outcome = Outcome { rss_before, rss_open, rss_loaded, ..generator.outcome(&before, &after) };
-    Ok(Outcome { rss_per_socket: rss_open.saturating_sub(rss_before) as f64 / load.sockets() as f64, ..outcome })
+    let shares = others.finish(&generator.ends())?;
+    let outcome = generator.outcome(&before, &after).with(shares, &mut generator.receiver.checker.tally);
+    let rss_per_socket = rss_open.saturating_sub(rss_before) as f64 / load.sockets() as f64;
+    Ok(Outcome { rss_before, rss_open, rss_loaded, rss_per_socket, ..outcome })
 }
 
 impl Generator {
     /// Publishes until each socket has seen an event, and until all have seen the last one.
-    pub(crate) fn wake(&mut self) -> Result<()> {
+    pub(crate) fn wake(&mut self, others: &mut dyn Listeners) -> Result<()> {
         let began = Instant::now();
-        while self.receiver.checker.awake < self.sockets.len() {
-            let mut asleep: Vec<usize> = self
-                .sockets
-                .iter()
-                .filter(|socket| socket.sequence.next().is_none())
-                .map(|socket| socket.plan.channel)
-                .collect();
-            asleep.dedup();
-            self.publish_on(asleep)?;
+        while !self.is_awake() || !others.are_awake()? {
+            self.publish_on(self.to_call())?;
             let pause = Instant::now() + CALL_EVERY;
-            while Instant::now() < pause && self.receiver.checker.awake < self.sockets.len() {
+            while Instant::now() < pause && !(self.is_awake() && others.are_awake()?) {
                 self.turn(TURN)?;
             }
             if began.elapsed() > WAKE {
@@ -95,6 +115,27 @@ impl Generator {
         }
         ensure!(self.closed == 0, "the server closed: {}", self.close_reason.as_deref().unwrap_or_default());
         self.drain()
+    }
+
+    /// Whether all sockets have seen an event.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.receiver.checker.awake >= self.sockets.len()
+    }
+
+    /// Channels with sockets that have seen no event; all, when those are another generator's.
+    fn to_call(&self) -> Vec<usize> {
+        let asleep = self.sockets.iter().filter(|socket| socket.sequence.next().is_none());
+        let mut channels: Vec<usize> = asleep.map(|socket| socket.plan.channel).collect();
+        channels.dedup();
+        if channels.is_empty() { (0..self.load.channels).collect() } else { channels }
+    }
+
+    /// How many events each channel has had.
+    pub(crate) fn ends(&self) -> Vec<u64> {
+        match &self.producer {
+            Some(producer) => (0..self.load.channels).map(|channel| producer.next(channel)).collect(),
+            None => self.ends.clone(),
+        }
     }
 
     /// Turns until every socket has every event, or nothing more comes.
@@ -131,7 +172,7 @@ impl Generator {
 
     /// Cuts all connections, hard.
     pub(crate) fn cut_all(&mut self) {
-        self.sockets.iter_mut().for_each(super::socket::Socket::cut);
+        self.sockets.iter_mut().for_each(Socket::cut);
     }
 
     /// Turns until the publisher has nothing left to send.
@@ -151,7 +192,7 @@ impl Generator {
 
     /// Events that were sent.
     pub(crate) fn sent(&self) -> u64 {
-        self.producer.as_ref().map_or(0, |producer| producer.published - producer.queued() as u64)
+        self.producer.as_ref().map_or(0, |producer| producer.sent())
     }
 
     /// How many sockets the server has closed.
@@ -161,17 +202,15 @@ impl Generator {
 
     /// How many events have not come yet, over all open sockets, with those that still wait to be published.
     fn behind(&self) -> u64 {
-        let Some(producer) = &self.producer else { return 0 };
-        let open = self.sockets.iter().filter(|socket| socket.state == State::Open);
-        open.map(|socket| socket.sequence.behind(producer.next(socket.plan.channel))).sum::<u64>()
-            + producer.queued() as u64
+        let (ends, open) = (self.ends(), self.sockets.iter().filter(|socket| socket.state == State::Open));
+        let behind = |socket: &Socket| ends.get(socket.plan.channel).map_or(0, |end| socket.sequence.behind(*end));
+        open.map(behind).sum::<u64>() + self.queued() as u64
     }
 
     /// Of sockets that read at their pace, those too that were closed.
-    fn undelivered(&self) -> u64 {
-        let Some(producer) = &self.producer else { return 0 };
-        let fast = self.sockets.iter().filter(|socket| !socket.slow);
-        fast.map(|socket| socket.sequence.behind(producer.next(socket.plan.channel))).sum()
+    pub(crate) fn undelivered(&self) -> u64 {
+        let (ends, fast) = (self.ends(), self.sockets.iter().filter(|socket| !socket.slow));
+        fast.map(|socket| ends.get(socket.plan.channel).map_or(0, |end| socket.sequence.behind(*end))).sum()
     }
 
     pub(crate) fn begin_window(&mut self, watched: &Watched) -> Usage {
@@ -211,6 +250,7 @@ impl Generator {
             server_cpu,
             redis_cpu: after.redis - before.redis,
             generator_cpu: after.own - before.own,
+            generators: 1,
             latency: Latency::from(&tally.latency),
             schedule_late: Latency::from(&self.late),
             lost: tally.lost,

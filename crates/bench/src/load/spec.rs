@@ -29,6 +29,9 @@ impl Pace {
     }
 }
 
+/// Handshakes under way by default: below 128, what many servers let wait for being accepted.
+const OPENING: usize = 100;
+
 /// What load is put on a server, and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
@@ -74,7 +77,7 @@ impl Default for Load {
             churn: 0.0,
             warm_up: Duration::from_secs(1),
             window: Duration::from_secs(3),
-            opening: 128,
+            opening: OPENING,
             source: 1,
         }
     }

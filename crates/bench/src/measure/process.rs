@@ -1,11 +1,17 @@
 //! CPU time and resident memory from `/proc` (proc(5)).
 
-use std::{collections::HashMap, fs, ops::Sub};
+use std::{
+    collections::HashMap,
+    fs,
+    ops::{Add, Sub},
+};
 
 use serde::{Deserialize, Serialize};
 
 /// Clock ticks of `/proc/<pid>/stat` in a second: `USER_HZ`, 100 on every Linux of today.
 const TICKS: f64 = 100.0;
+/// By how much they may be ahead of the scheduler's count.
+const COARSE: f64 = 2.0 / TICKS;
 
 /// CPU time of some processes together, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +26,14 @@ impl Cpu {
     /// Both.
     pub fn total(self) -> f64 {
         self.user + self.system
+    }
+}
+
+impl Add for Cpu {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { user: self.user + other.user, system: self.system + other.system }
     }
 }
 
@@ -72,10 +86,11 @@ pub fn own_cpu() -> Cpu {
 
 fn cpu(pid: u32) -> Cpu {
     let Some(ticks) = ticks(pid) else { return Cpu::default() };
-    let Some(exact) = scheduled(pid).filter(|_| ticks.total() > 0.0) else { return ticks };
-    // Threads that have ended are in the ticks alone.
-    let total = exact.max(ticks.total() - 0.02);
-    Cpu { user: total * ticks.user / ticks.total(), system: total * ticks.system / ticks.total() }
+    let Some(exact) = scheduled(pid) else { return ticks };
+    // Threads that have ended are in the ticks alone; ticks are coarse.
+    let total = exact.max(ticks.total() - COARSE);
+    let user = if ticks.total() > 0.0 { ticks.user / ticks.total() } else { 0.5 };
+    Cpu { user: total * user, system: total * (1.0 - user) }
 }
 
 fn ticks(pid: u32) -> Option<Cpu> {

@@ -10,6 +10,10 @@ mod nchan;
 mod raw;
 mod socketio;
 
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
 pub use anycable::AnyCable;
 pub use centrifugo::Centrifugo;
 pub use crewcast::Crewcast;
@@ -127,4 +131,22 @@ pub trait Protocol: Send + Sync {
     fn logged_channel(&self, _channel: usize) -> Option<String> {
         None
     }
+}
+
+/// The protocol of this name. `secret` signs tokens where it has them.
+///
+/// # Errors
+/// When there is none.
+pub fn named(name: &str, channels: usize, secret: &str) -> Result<Arc<dyn Protocol>> {
+    Ok(match name {
+        "crewcast" => Arc::new(Crewcast::new(channels, secret)?),
+        "raw" => Arc::new(Raw),
+        "fastapi" => Arc::new(FastApi::new(secret)?),
+        "socketio" => Arc::new(SocketIo),
+        "nchan" => Arc::new(Nchan),
+        "nats" => Arc::new(Nats),
+        "centrifugo" => Arc::new(Centrifugo::new(secret, secret)?),
+        "anycable" => Arc::new(AnyCable),
+        other => bail!("no protocol is called {other}"),
+    })
 }

@@ -12,6 +12,8 @@ use std::{collections::HashMap, io::ErrorKind, net::SocketAddr, time::Duration};
 use anyhow::Result;
 use mio::{Events, Interest, Poll, Token, net::TcpListener};
 
+use socket2::{Domain, Type};
+
 use client::Client;
 use feed::Feed;
 
@@ -19,6 +21,9 @@ const LISTENER: Token = Token(usize::MAX);
 const FEED: Token = Token(usize::MAX - 1);
 /// How often sockets are tried again whose buffers were full.
 const RETRY: Duration = Duration::from_millis(1);
+
+/// Connections that may wait for being accepted; the system caps it at its own limit.
+const BACKLOG: i32 = 65_535;
 
 /// A channel: its sockets, and the frames that the batch at hand holds for them.
 #[derive(Default)]
@@ -46,7 +51,7 @@ struct Server {
 /// When Redis is not reached or goes away.
 pub fn serve(address: SocketAddr, redis: SocketAddr) -> Result<()> {
     let poll = Poll::new()?;
-    let mut listener = TcpListener::bind(address)?;
+    let mut listener = listen(address)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let feed = Feed::connect(redis, poll.registry(), FEED)?;
     let mut server = Server {
@@ -65,6 +70,15 @@ pub fn serve(address: SocketAddr, redis: SocketAddr) -> Result<()> {
     loop {
         server.turn(&mut events)?;
     }
+}
+
+/// A listener before which a storm of newcomers may wait.
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(TcpListener::from_std(socket.into()))
 }
 
 impl Server {
