@@ -59,6 +59,18 @@ fn closed_and_open_loops_deliver_every_event_once_and_in_order() {
 }
 
 #[test]
+fn processes_share_the_sockets_and_one_publishes() {
+    let redis = Redis::start(None).unwrap();
+    let server = raw(&redis);
+    let shape = ["--channels", "2", "--sockets", "40", "--rate", "200", "--processes", "2"];
+    let outcome = load_of(&server, &redis, &shape);
+    let (published, deliveries) = (outcome["published"].as_u64().unwrap(), outcome["deliveries"].as_u64().unwrap());
+    assert_eq!((outcome["generators"].as_u64(), outcome["undelivered"].as_u64()), (Some(2), Some(0)), "{outcome}");
+    // Each event goes to twenty sockets, ten in each process; their windows begin a moment apart.
+    assert!(deliveries > published * 16 && deliveries < published * 24, "{deliveries} of {published}");
+}
+
+#[test]
 fn sockets_that_come_and_go_or_read_slowly_are_no_loss() {
     let redis = Redis::start(None).unwrap();
     let server = raw(&redis);

@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Sockets, over 100 channels
     #[arg(long, default_value_t = 10_000)]
     sockets: usize,
+    /// Handshakes under way at a time
+    #[arg(long, default_value_t = 100)]
+    opening: usize,
     /// Replicas of the server
     #[arg(long, default_value_t = 1)]
     replicas: usize,
@@ -43,6 +46,7 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
         channels: CHANNELS,
         sockets_per_channel: sockets / CHANNELS / processes,
         pace: Pace::Idle,
+        opening: args.opening,
         ..Load::default()
     };
     for server in runner.servers(&[])? {

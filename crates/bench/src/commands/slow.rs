@@ -41,8 +41,9 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
 fn load() -> Load {
     Load {
         sockets_per_channel: 1000,
-        pace: Pace::Open(200.0),
+        pace: Pace::Open(100.0),
         body: crate::load::Body::Padded(2000),
+        warm_up: Duration::from_secs(2),
         window: Duration::from_secs(3),
         ..Load::default()
     }

@@ -123,7 +123,7 @@ impl Report<'_> {
             }
         }
         let text = format!(
-            "## Slow readers\n\n1000 sockets on one channel, 200 events of 2000 bytes a second; a slow socket has a receive buffer of 4 KiB and \
+            "## Slow readers\n\n1000 sockets on one channel, 100 events of 2000 bytes a second; a slow socket has a receive buffer of 4 KiB and \
              reads 4 KiB ten times a second. Latency of the others, ms:\n\n{}",
             table.finish()
         );
