@@ -47,8 +47,7 @@ impl Options {
         if !self.quick {
             return load;
         }
-        let sockets_per_channel = load.sockets_per_channel.min(500);
         let (warm_up, window) = (Duration::from_millis(200), Duration::from_millis(700));
-        Load { sockets_per_channel, warm_up, window, ..load }
+        Load { warm_up, window, ..load }
     }
 }

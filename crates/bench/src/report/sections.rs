@@ -50,7 +50,10 @@ impl Report<'_> {
             rates.row(&row(server, cases.iter().map(rate)));
             costs.row(&row(server, cases.iter().map(cost)));
         }
-        let panels: Vec<Panel> = cases.iter().map(|case| panel(&records, &servers, case, rate, thousands)).collect();
+        let panels: Vec<Panel> = cases
+            .iter()
+            .map(|case| panel(&records, &servers, (case, "thousand deliveries per CPU second"), rate, thousands))
+            .collect();
         let text = format!(
             "## Deliveries per second of CPU time\n\n![Deliveries per CPU second](plots/deliveries.svg)\n\nEvents of 200 bytes; channels × sockets, \
              and events on their way (closed loop). Server bound to one core, generator and Redis to another. Thousand deliveries per \
@@ -82,9 +85,10 @@ impl Report<'_> {
             table.row(&row(&format!("{server}: {case}"), figures));
         }
         text += &table.finish();
-        let title = |panel: Panel| Panel { title: format!("{}: p99, ms", panel.title), ..panel };
-        let panels: Vec<Panel> =
-            cases.iter().map(|case| title(panel(&records, &servers, case, p99, |value| figure(value, 2)))).collect();
+        let panels: Vec<Panel> = cases
+            .iter()
+            .map(|case| panel(&records, &servers, (case, "p99, ms"), p99, |value| figure(value, 2)))
+            .collect();
         some_of(&records, text, Some(("latency.svg", bars(&panels))))
     }
 
@@ -100,8 +104,10 @@ impl Report<'_> {
             ];
             table.row(&row(&format!("{server}: {case}"), figures));
         }
-        let panels: Vec<Panel> =
-            cases.iter().map(|case| panel(&records, &servers, case, per_socket, |value| figure(value, 0))).collect();
+        let panels: Vec<Panel> = cases
+            .iter()
+            .map(|case| panel(&records, &servers, (case, "bytes per socket"), per_socket, |value| figure(value, 0)))
+            .collect();
         let text = format!(
             "## Memory per idle socket\n\n![Memory per idle socket](plots/memory.svg)\n\nResident memory that a socket adds which is open, \
              subscribed and hears nothing; of `crewcast` authenticated as well. The kernel keeps about 5 KB a socket besides, which is in no process's resident \
@@ -247,7 +253,7 @@ fn row(first: &str, more: impl IntoIterator<Item = String>) -> Vec<String> {
 fn panel(
     records: &[&Record],
     servers: &[&str],
-    case: &str,
+    (case, unit): (&str, &str),
     value: fn(&Record) -> f64,
     text: fn(f64) -> String,
 ) -> Panel {
@@ -255,7 +261,7 @@ fn panel(
         let value = median_of(records, server, case, value);
         Bar { label: (*server).to_owned(), value, figure: text(value) }
     };
-    Panel { title: case.to_owned(), bars: servers.iter().map(bar).collect() }
+    Panel { title: format!("{case}: {unit}"), bars: servers.iter().map(bar).collect() }
 }
 
 fn rate(record: &Record) -> f64 {
