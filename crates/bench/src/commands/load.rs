@@ -1,6 +1,9 @@
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::{
     load::{self, Body, Load, Outcome, Pace, Target, Watched},
@@ -14,10 +17,10 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Addresses of the server's replicas, with commas between
-    #[arg(long, value_delimiter = ',', default_value = "127.0.0.1:8000")]
+    #[arg(long, value_delimiter = ',', default_value = "ws://127.0.0.1:8000", value_parser = address)]
     url: Vec<SocketAddr>,
     /// Where Redis is, or where else events are published: nchan's, NATS' TCP or Centrifugo's address
-    #[arg(long, default_value = "127.0.0.1:6379")]
+    #[arg(long, default_value = "redis://127.0.0.1:6379", value_parser = address)]
     redis: SocketAddr,
     /// How it is spoken to: crewcast, raw, fastapi, socketio, nchan, nats, centrifugo, anycable
     #[arg(long, default_value = "crewcast")]
@@ -82,6 +85,14 @@ pub(super) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Host and port of a URL, or alone.
+fn address(text: &str) -> Result<SocketAddr> {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = rest.split('/').next().unwrap_or_default();
+    let mut found = authority.to_socket_addrs().with_context(|| format!("{text} names no host and port"))?;
+    found.find(SocketAddr::is_ipv4).with_context(|| format!("{text} has no IPv4 address"))
 }
 
 impl Args {
@@ -165,4 +176,17 @@ fn print(outcome: &Outcome) {
     row("never delivered", format!("{}", outcome.undelivered));
     let reason = outcome.close_reason.as_deref().unwrap_or_default();
     row("closed by the server", format!("{} {reason}", outcome.closed));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_may_be_urls() {
+        for text in ["ws://127.0.0.1:8000/ws", "127.0.0.1:8000", "redis://localhost:8000"] {
+            assert_eq!(address(text).unwrap(), "127.0.0.1:8000".parse().unwrap(), "{text}");
+        }
+        assert!(address("ws://127.0.0.1").is_err());
+    }
 }
