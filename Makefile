@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON_ENV := $(CURDIR)/target/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt doc measure release image clean
+.PHONY: help run test soak lint fmt doc bench release image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,9 +33,14 @@ fmt: ## Format the code
 doc: ## Build and open the API documentation
 	$(CARGO) doc --workspace --no-deps --open
 
-measure: ## Measure memory per idle socket and latency on this machine (needs redis-server)
-	$(CARGO) build --release -p crewcast --bin crewcast --example measure
-	target/release/examples/measure target/release/crewcast
+BENCH_FLAGS ?=
+
+bench: ## Measure what it costs and how fast it is, beside other systems, and write docs/performance.md (25 minutes)
+	$(CARGO) build --release -p crewcast -p crewcast-bench
+	crates/bench/peers/setup.sh
+	@status=0; for part in compare latency idle slow storm deflate publish; do \
+	  echo "== $$part"; target/release/crewcast-bench $$part $(BENCH_FLAGS) || status=1; \
+	done; target/release/crewcast-bench report && exit $$status
 
 release: ## Build the binary as it is deployed: target/release/crewcast
 	$(CARGO) build --release -p crewcast

@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod all_endpoints;
+mod bench;
 mod broker_away;
 mod browser;
 mod bytes;

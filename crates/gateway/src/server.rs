@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use crewcast_publisher::Transport;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -37,6 +37,10 @@ const REVIEW_EVERY: Duration = Duration::from_secs(5);
 
 /// How long requests in flight may hold up the end.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
+
+/// Handshakes that wait to be accepted, as far as the system lets them (`net.core.somaxconn`): beyond it a whole crowd that
+/// comes back at once would have to ask again after a second.
+const BACKLOG: u32 = 4096;
 
 /// A logged message is the producer's event with an id of at most 41 bytes spliced in.
 const ID_MARGIN: usize = 64;
@@ -244,7 +248,14 @@ fn public_router(app: &Arc<App>) -> Router {
 }
 
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Bind { key, address, error })
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // As `TcpListener::bind` does: a restart need not wait for the old connections' ends.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error| StartError::Bind { key, address, error })
 }
 
 fn no_address(key: &'static str, error: std::io::Error) -> StartError {

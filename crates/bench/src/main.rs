@@ -1,0 +1,20 @@
+//! The command `crewcast-bench`.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use crewcast_bench::commands::{Cli, execute};
+
+fn main() -> ExitCode {
+    match execute(Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            eprintln!("events were lost, doubled or out of order: see above");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

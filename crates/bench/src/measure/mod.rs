@@ -1,0 +1,4 @@
+//! What the operating system says about processes and the machine.
+
+pub mod machine;
+pub mod process;
