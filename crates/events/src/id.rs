@@ -1,6 +1,6 @@
 //! Event ids: `<offset>-<tag>`, each naming its predecessor.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU64, str::FromStr};
 
 /// How many characters of a tag are new with each event; the others repeat the predecessor's.
 pub const RANDOM_LEN: usize = 6;
@@ -17,7 +17,8 @@ pub struct Tag([u8; TAG_LEN]);
 /// a rewritten history visible.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId {
-    offset: u64,
+    // Not zero, so that `Option<EventId>`, of which every reader and entry has some, is no larger.
+    offset: NonZeroU64,
     tag: Tag,
 }
 
@@ -52,12 +53,13 @@ impl EventId {
             tag[..RANDOM_LEN].copy_from_slice(previous.tag.own());
         }
         tag[RANDOM_LEN..].copy_from_slice(&random);
-        Self { offset: previous.map_or(0, |p| p.offset) + 1, tag: Tag(tag) }
+        let offset = previous.map_or(NonZeroU64::MIN, |previous| previous.offset.saturating_add(1));
+        Self { offset, tag: Tag(tag) }
     }
 
     /// Counts from 1 inside the channel.
     pub fn offset(&self) -> u64 {
-        self.offset
+        self.offset.get()
     }
 
     /// The chain's tag.
@@ -68,8 +70,8 @@ impl EventId {
     /// Whether this is the event right behind `previous` (`None`: right at a channel's beginning).
     pub fn continues(&self, previous: Option<EventId>) -> bool {
         match previous {
-            Some(previous) => self.offset == previous.offset + 1 && self.tag.predecessor() == previous.tag.own(),
-            None => self.offset == 1 && self.tag.predecessor() == b"000000",
+            Some(previous) => self.offset() == previous.offset() + 1 && self.tag.predecessor() == previous.tag.own(),
+            None => self.offset() == 1 && self.tag.predecessor() == b"000000",
         }
     }
 
@@ -100,7 +102,7 @@ impl EventId {
         if offset > MAX_OFFSET || !tag.iter().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()) {
             return None;
         }
-        Some(Self { offset, tag: Tag(tag.try_into().ok()?) })
+        Some(Self { offset: NonZeroU64::new(offset)?, tag: Tag(tag.try_into().ok()?) })
     }
 }
 

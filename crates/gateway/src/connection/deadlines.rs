@@ -44,6 +44,20 @@ impl Moment {
     }
 }
 
+/// Milliseconds, up to 49 days: half the size of a `Duration`.
+#[derive(Clone, Copy)]
+struct Millis(u32);
+
+impl Millis {
+    fn of(duration: Duration) -> Self {
+        Self(u32::try_from(duration.as_millis()).unwrap_or(u32::MAX))
+    }
+
+    fn duration(self) -> Duration {
+        Duration::from_millis(self.0.into())
+    }
+}
+
 /// Before any moment that there is, also for clocks of tests, which begin when they like.
 fn beginning() -> Instant {
     static BEGINNING: OnceLock<Instant> = OnceLock::new();
@@ -62,7 +76,7 @@ pub(super) struct Deadlines {
     /// When the peer has been silent for too long; never, where nobody expects it to speak.
     silence: Moment,
     heartbeat: Moment,
-    heartbeat_every: Duration,
+    heartbeat_every: Millis,
     /// When the token expires, as it looked on the wall clock so far …
     expiry: Moment,
     /// … and the Unix second of it.
@@ -73,7 +87,7 @@ pub(super) struct Deadlines {
     is_nearer: bool,
     /// When a draining replica sends this connection away.
     leave: Moment,
-    stall: Duration,
+    stall: Millis,
     /// When what waits has waited too long, unless more is written than was then; never while nothing waits.
     stalled: Moment,
     written: u64,
@@ -89,14 +103,14 @@ impl Deadlines {
             ping: now.after(PING),
             silence: now.after(SILENCE),
             heartbeat: heartbeat.map_or(Moment::NEVER, |every| now.after(every)),
-            heartbeat_every: heartbeat.unwrap_or_default(),
+            heartbeat_every: Millis::of(heartbeat.unwrap_or_default()),
             expiry: Moment::NEVER,
             expiry_second: u64::MAX,
             patience: Moment::NEVER,
             dialect: Moment::NEVER,
             is_nearer: false,
             leave: Moment::NEVER,
-            stall,
+            stall: Millis::of(stall),
             stalled: Moment::NEVER,
             written: 0,
         };
@@ -163,7 +177,7 @@ impl Deadlines {
             // A peer that takes what is written lives, even if its own messages wait to be read.
             let now = Instant::now();
             self.heard(now);
-            (self.stalled, self.written) = (Moment::at(now).after(self.stall), written);
+            (self.stalled, self.written) = (Moment::at(now).after(self.stall.duration()), written);
         }
     }
 
@@ -195,7 +209,7 @@ impl Deadlines {
     pub(super) fn beats(&mut self, now: Instant) -> bool {
         let is_due = self.heartbeat.has_come(now);
         if is_due {
-            self.heartbeat = Moment::at(now).after(self.heartbeat_every);
+            self.heartbeat = Moment::at(now).after(self.heartbeat_every.duration());
         }
         is_due
     }

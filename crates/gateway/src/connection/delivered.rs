@@ -17,26 +17,42 @@ use crate::{
     transport::frame::is_deflated,
 };
 
-#[derive(Clone)]
 struct Counters {
     events: Counter,
     bytes: Counter,
     deflated_bytes: Counter,
 }
 
+impl Counters {
+    fn count(&self, events: u64, bytes: u64, deflated_bytes: u64) {
+        self.events.increment(events);
+        self.bytes.increment(bytes);
+        if deflated_bytes > 0 {
+            self.deflated_bytes.increment(deflated_bytes);
+        }
+    }
+}
+
 // Looking a handle up by its labels costs more than a delivery.
 static BY_DIALECT: LazyLock<DashMap<&'static str, Counters>> = LazyLock::new(DashMap::new);
 static LATENCY: LazyLock<DashMap<String, Histogram>> = LazyLock::new(DashMap::new);
 
-/// The deliveries of one step of a connection: entries of one channel.
+/// What a connection has delivered.
 #[derive(Default)]
 pub(super) struct Delivered {
+    /// Where the org's figures are counted, once it is known whose the connection is.
+    org: Option<Arc<OfOrg>>,
+    /// The step that is being made: lent by whoever makes it, so that an idle socket has none.
+    pub(super) step: Option<Box<Step>>,
+}
+
+/// The deliveries of one step of a connection: entries of one channel.
+#[derive(Default)]
+pub(super) struct Step {
     events: u64,
     bytes: u64,
     /// Of compressed frames.
     deflated_bytes: u64,
-    /// Where the org's figures are counted, once it is known whose the connection is.
-    org: Option<Arc<OfOrg>>,
     /// Whose latency is measured.
     channel: Option<Channel>,
     /// The oldest entry: the step's latency is told by its worst.
@@ -49,6 +65,10 @@ impl Delivered {
         self.org = Some(org);
     }
 
+    fn step(&mut self) -> &mut Step {
+        self.step.get_or_insert_default()
+    }
+
     /// Counts what an entry says to be missing.
     pub(super) fn look_at(&mut self, entry: &Entry) {
         if let (Item::Gap { missed }, Some(org)) = (entry.item(), &self.org) {
@@ -58,38 +78,37 @@ impl Delivered {
 
     /// The entries that follow are of this channel; `None`: their latency is not to be measured.
     pub(super) fn begin(&mut self, channel: Option<&Channel>) {
-        self.channel = channel.cloned();
+        self.step().channel = channel.cloned();
     }
 
     pub(super) fn count(&mut self, frame: &Bytes, entry: &Arc<Entry>) {
-        self.events += 1;
-        let bytes = if is_deflated(frame) { &mut self.deflated_bytes } else { &mut self.bytes };
+        let step = self.step();
+        step.events += 1;
+        let bytes = if is_deflated(frame) { &mut step.deflated_bytes } else { &mut step.bytes };
         *bytes += frame.len() as u64;
-        if self.oldest.is_none() && self.channel.is_some() {
-            self.oldest = Some(entry.clone());
+        if step.oldest.is_none() && step.channel.is_some() {
+            step.oldest = Some(entry.clone());
         }
     }
 
     /// The same for a frame of several events, whose latency is not to be measured.
     pub(super) fn count_batch(&mut self, frame: &Bytes, events: usize) {
-        self.events += events as u64;
-        self.bytes += frame.len() as u64;
+        let step = self.step();
+        step.events += events as u64;
+        step.bytes += frame.len() as u64;
     }
 
     pub(super) fn flush(&mut self, dialect: &'static str) {
-        let channel = self.channel.take();
-        if self.events == 0 {
+        let Some(step) = &mut self.step else { return };
+        let Step { events, bytes, deflated_bytes, channel, oldest } = std::mem::take(&mut **step);
+        if events == 0 {
             return;
         }
         if let Some(org) = &self.org {
-            org.delivered(self.events);
+            org.delivered(events);
         }
-        let counters = counters_of(dialect);
-        counters.events.increment(std::mem::take(&mut self.events));
-        counters.bytes.increment(std::mem::take(&mut self.bytes));
-        counters.deflated_bytes.increment(std::mem::take(&mut self.deflated_bytes));
-        let published_at = self.oldest.take().and_then(|entry| entry.published_at());
-        if let (Some(channel), Some(published_at)) = (channel, published_at) {
+        count_by_dialect(dialect, events, bytes, deflated_bytes);
+        if let (Some(channel), Some(published_at)) = (channel, oldest.and_then(|entry| entry.published_at())) {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             // Producers' clocks may be ahead of ours.
             let latency = now.saturating_sub(published_at);
@@ -98,18 +117,18 @@ impl Delivered {
     }
 }
 
-fn counters_of(dialect: &'static str) -> Counters {
+fn count_by_dialect(dialect: &'static str, events: u64, bytes: u64, deflated_bytes: u64) {
     if let Some(counters) = BY_DIALECT.get(dialect) {
-        return counters.clone();
+        return counters.count(events, bytes, deflated_bytes);
     }
-    let bytes = |encoding| counter(Metric::DeliveryBytes, &[("dialect", dialect), ("encoding", encoding)]);
+    let of_encoding = |encoding| counter(Metric::DeliveryBytes, &[("dialect", dialect), ("encoding", encoding)]);
     let counters = Counters {
         events: counter(Metric::Deliveries, &[("dialect", dialect)]),
-        bytes: bytes("plain"),
-        deflated_bytes: bytes("deflate"),
+        bytes: of_encoding("plain"),
+        deflated_bytes: of_encoding("deflate"),
     };
-    BY_DIALECT.insert(dialect, counters.clone());
-    counters
+    counters.count(events, bytes, deflated_bytes);
+    BY_DIALECT.insert(dialect, counters);
 }
 
 fn record(namespace: &str, seconds: f64) {

@@ -169,7 +169,6 @@ async fn live(attended: OfTask) {
         connection.open();
     });
     let Some(mut connection) = attended.0.ended().await else { return };
-    let label = connection.dialect.label();
     (connection.place, connection.client, connection.counted) = (None, None, None);
     connection.last_words();
     if connection.ends_well() {
@@ -177,7 +176,6 @@ async fn live(attended: OfTask) {
         Box::pin(connection.flush_rest()).await;
     }
     Box::pin(connection.clean_up()).await;
-    gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
 }
 
 impl Connection {
@@ -442,10 +440,11 @@ impl Connection {
         // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
         let counted = if self.peer_is_gone { LOST } else { code.label() };
         counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", counted)]).increment(1);
-        let (goodbye, seat) = (self.socket.close(code, &reason), self.seat);
+        let (goodbye, seat, label) = (self.socket.close(code, &reason), self.seat, self.dialect.label());
         async move {
             goodbye.await;
             drop(seat);
+            gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
         }
     }
 }

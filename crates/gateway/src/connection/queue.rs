@@ -17,6 +17,10 @@ impl<T> Queue<T> {
         self.0.is_none()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |items| items.len())
+    }
+
     pub(super) fn push_back(&mut self, item: T) {
         self.0.get_or_insert_default().push_back(item);
     }
@@ -55,7 +59,7 @@ mod tests {
         queue.extend([2, 3]);
         queue.push_front(1);
         *queue.front_mut().unwrap() *= 10;
-        assert!(!queue.is_empty());
+        assert!(!queue.is_empty() && queue.len() == 3);
         assert_eq!([queue.pop_front(), queue.pop_front(), queue.pop_front()], [Some(10), Some(2), Some(3)]);
         assert!(queue.is_empty() && queue.pop_front().is_none() && queue.front_mut().is_none());
         assert_eq!(size_of::<Queue<u32>>(), size_of::<usize>());

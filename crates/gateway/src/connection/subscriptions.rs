@@ -25,7 +25,7 @@ pub(super) struct Subscriptions {
     wake: Arc<Wake>,
     channels: Vec<Option<Subscription>>,
     /// Places of channels that went.
-    vacant: Vec<u32>,
+    vacant: Queue<u32>,
     all: Option<Box<AllOf>>,
     /// Channels that have entries, in the order in which they were rung.
     ready: Queue<u32>,
@@ -104,7 +104,7 @@ impl Subscriptions {
         Self {
             wake,
             channels: Vec::new(),
-            vacant: Vec::new(),
+            vacant: Queue::default(),
             all: None,
             ready: Queue::default(),
             waiting: Queue::default(),
@@ -139,7 +139,7 @@ impl Subscriptions {
     }
 
     fn add(&mut self, subscription: Subscription) -> u32 {
-        if let Some(key) = self.vacant.pop() {
+        if let Some(key) = self.vacant.pop_front() {
             self.channels[key as usize] = Some(subscription);
             return key;
         }
@@ -181,7 +181,7 @@ impl Subscriptions {
             review(subscription);
             if !subscription.is_named && !subscription.is_listed {
                 *place = None;
-                self.vacant.push(key);
+                self.vacant.push_back(key);
             }
         }
     }
@@ -225,7 +225,7 @@ impl Subscriptions {
             if was_listed && !subscription.is_listed && !subscription.is_named {
                 dialect.on_channel_gone(&subscription.channel, out);
                 *place = None;
-                self.vacant.push(key);
+                self.vacant.push_back(key);
             }
         }
         self.channels.reserve_exact(appeared.len().saturating_sub(self.vacant.len()));

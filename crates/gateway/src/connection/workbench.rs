@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Connection;
+use super::{Connection, delivered::Step};
 use crate::{dialect::Actions, hub::Entry, transport::socket::FrameQueue};
 
 /// Room that a buffer keeps between two connections: a burst's memory is given back.
@@ -14,6 +14,7 @@ pub(super) struct Workbench {
     entries: Vec<Arc<Entry>>,
     actions: Actions,
     frames: FrameQueue,
+    step: Option<Box<Step>>,
 }
 
 impl Workbench {
@@ -37,5 +38,6 @@ impl Workbench {
             std::mem::swap(&mut self.actions, &mut connection.actions);
         }
         connection.socket.swap_empty_queue(&mut self.frames);
+        std::mem::swap(&mut self.step, &mut connection.subscriptions.delivered.step);
     }
 }
