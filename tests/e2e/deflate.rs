@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 const OFFER: &str = "permessage-deflate; client_max_window_bits";
-const AGREED: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+const AGREED: &str = "permessage-deflate; client_no_context_takeover";
 const GRAPH: &str = "/ws/graph/abc?since=0";
 
 /// First bytes and payloads.
@@ -99,6 +99,53 @@ async fn an_event_is_compressed_once_and_reaches_everybody_byte_for_byte() {
     let bytes = |encoding: &'static str| gateway.metric("crewcast_delivery_bytes_total", encoding);
     let (plain, deflated) = (bytes(r#"encoding="plain""#).await, bytes(r#"encoding="deflate""#).await);
     assert!(deflated > 0.0 && deflated < plain / 3.0, "{deflated} of {plain}");
+}
+
+/// Events as a crew's tools make them.
+fn typical(n: usize) -> String {
+    let (call, tool) = (format!("c{:04x}", n * 40_503 % 65_536), ["search", "bash", "edit"][n % 3]);
+    let head = format!(r#""crew_id":"abc","run_id":"r1","agent_id":"coder","tool":"{tool}","call_id":"{call}""#);
+    let time = format!("2026-01-02T03:{:02}:{:02}.{:03}Z", n % 60, n * 7 % 60, n * 389 % 1000);
+    match n % 2 {
+        0 => format!(r#"{{"type":"tool_start","params":{{"q":"case {n}"}},"timestamp":"{time}",{head}}}"#),
+        _ => format!(
+            r#"{{"type":"tool_end","duration_s":1.{n},"exit_code":0,"status":"completed","timestamp":"{time}",{head}}}"#
+        ),
+    }
+}
+
+#[tokio::test]
+async fn typical_events_are_a_third_on_the_wire_and_whoever_keeps_no_window_reads_them_too() {
+    let gateway = gateway::memory(&[]).await;
+    let forgets = "permessage-deflate; server_no_context_takeover";
+    let mut forgetful = Deflating::connect(&gateway, GRAPH, &reader(), forgets).await;
+    let forgets = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    assert_eq!(forgetful.agreed.as_deref(), Some(forgets));
+    let mut sockets = [deflating(&gateway).await, deflating(&gateway).await];
+    // Whoever has the first event reads what follows from the ring.
+    let first = logged(&gateway, "graph:abc", r#"{"type":"first"}"#).await;
+    for socket in sockets.iter_mut().chain([&mut forgetful]) {
+        assert!(socket.event().await.contains(&first.to_string()));
+    }
+    let (mut bytes, mut plain_bytes, mut bytes_alone) = (0, 0, 0);
+    for n in 0..20 {
+        let event = typical(n);
+        let id = logged(&gateway, "graph:abc", &event).await;
+        let expected = event.replacen('{', &format!(r#"{{"id":"{id}","#), 1);
+        for socket in &mut sockets {
+            let frame = socket.frame().await;
+            assert_eq!(frame.text(), expected);
+            bytes += frame.length();
+            plain_bytes += frame.plain_length();
+        }
+        let frame = forgetful.frame().await;
+        assert_eq!(frame.text(), expected);
+        bytes_alone += frame.length();
+    }
+    assert!(bytes * 5 <= plain_bytes * 2, "{bytes} of {plain_bytes}");
+    assert!(bytes_alone * 2 > bytes && bytes_alone < plain_bytes / 2, "{bytes_alone} of {}", plain_bytes / 2);
+    let compressions = gateway.metric("crewcast_compressions_total", "").await;
+    assert!(compressions <= 40.0, "{compressions}");
 }
 
 #[tokio::test]

@@ -56,6 +56,30 @@ async fn the_handshake_selects_token_and_a_run_comes_to_its_end() {
 }
 
 #[tokio::test]
+async fn what_is_compressed_against_what_came_before_is_read() {
+    let gateway = gateway::memory(&[]).await;
+    let jwt = token(json!({ "crews": ["abc"], "publish": ["graph:*"] }));
+    let text = |n: usize| {
+        format!("agent coder called run_tests, which took {} ms: é🙂 {n}", n * 7919 % 1000).repeat(1 + n % 4)
+    };
+    for n in 0..40 {
+        publish(&gateway, &jwt, "graph:abc", json!({ "type": "x", "crew_id": "abc", "text": text(n) })).await;
+    }
+    let seen = watch(&gateway.ws("/ws/graph/abc?since=0"), "header", &jwt, 40, &[]).await;
+    let texts: Vec<Value> = seen["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|text| serde_json::from_str::<Value>(text.as_str().unwrap()).unwrap()["text"].clone())
+        .filter(|text| !text.is_null())
+        .collect();
+    assert!((39..=40).contains(&texts.len()), "{seen}");
+    assert!(texts.iter().enumerate().all(|(n, read)| *read == text(n)), "{seen}");
+    let bytes = |encoding: &'static str| gateway.metric("crewcast_delivery_bytes_total", encoding);
+    assert!(bytes(r#"encoding="deflate""#).await < 40.0 * 100.0);
+}
+
+#[tokio::test]
 async fn pings_are_answered_and_fragments_understood() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"], "publish": ["graph:*"] }));

@@ -1,5 +1,9 @@
 //! A WebSocket client that offers compression, frame by frame: what is written is what goes over the wire.
 
+use miniz_oxide::inflate::{
+    TINFLStatus,
+    core::{DecompressorOxide, decompress, inflate_flags},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufStream},
     net::TcpStream,
@@ -12,6 +16,8 @@ pub struct Deflating {
     stream: BufStream<TcpStream>,
     /// The gateway's `Sec-WebSocket-Extensions`.
     pub agreed: Option<String>,
+    /// What its last compressed messages said.
+    window: Vec<u8>,
 }
 
 /// One frame of the gateway.
@@ -20,6 +26,8 @@ pub struct Frame {
     /// FIN, RSV1 and the opcode.
     pub first: u8,
     pub payload: Vec<u8>,
+    /// The payload, inflated where it was compressed.
+    plain: Vec<u8>,
 }
 
 pub const TEXT: u8 = 0x81;
@@ -44,7 +52,7 @@ impl Deflating {
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
         let named = |line: &str| line.strip_prefix("sec-websocket-extensions: ").map(str::to_owned);
-        Self { stream, agreed: answer.lines().find_map(named) }
+        Self { stream, agreed: answer.lines().find_map(named), window: Vec::new() }
     }
 
     /// The next frame that is no ping.
@@ -66,7 +74,24 @@ impl Deflating {
         };
         let mut payload = vec![0; length as usize];
         self.stream.read_exact(&mut payload).await.unwrap();
-        Frame { first, payload }
+        let plain = if first == DEFLATED_TEXT { self.inflate(&payload) } else { payload.clone() };
+        Frame { first, payload, plain }
+    }
+
+    /// A compressed message's text, inflated by a library that is not the gateway's, behind the client's window.
+    fn inflate(&mut self, payload: &[u8]) -> Vec<u8> {
+        let stream = [payload, &[0, 0, 0xFF, 0xFF], &[1, 0, 0, 0xFF, 0xFF]].concat();
+        let agreed = self.agreed.as_deref().unwrap_or_default();
+        let span = if agreed.contains("server_no_context_takeover") { 0 } else { 32 << 10 };
+        self.window.drain(..self.window.len().saturating_sub(span));
+        let before = self.window.len();
+        self.window.resize(before + (2 << 20), 0);
+        let flags = inflate_flags::TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF;
+        let mut inflater = DecompressorOxide::new();
+        let (status, _, length) = decompress(&mut inflater, &stream, &mut self.window, before, flags);
+        assert_eq!(status, TINFLStatus::Done);
+        self.window.truncate(before + length);
+        self.window[before..].to_vec()
     }
 
     /// The text of the next frame that the gateway did not make itself.
@@ -103,18 +128,30 @@ impl Deflating {
 }
 
 impl Frame {
-    /// What a whole text message says, inflated by a library that is not the gateway's.
+    /// What a whole text message says.
     pub fn text(&self) -> String {
-        let bytes = match self.first {
-            TEXT => self.payload.clone(),
-            DEFLATED_TEXT => {
-                let stream = [&self.payload[..], &[0, 0, 0xFF, 0xFF], &[1, 0, 0, 0xFF, 0xFF]].concat();
-                miniz_oxide::inflate::decompress_to_vec(&stream).unwrap()
-            }
-            first => panic!("no text but a frame that begins with {first:#x}"),
-        };
-        String::from_utf8(bytes).unwrap()
+        assert!(matches!(self.first, TEXT | DEFLATED_TEXT), "no text but a frame that begins with {:#x}", self.first);
+        String::from_utf8(self.plain.clone()).unwrap()
     }
+
+    /// Bytes on the wire.
+    pub fn length(&self) -> usize {
+        length_on_wire(self.payload.len())
+    }
+
+    /// Bytes that it would be on the wire if it were not compressed.
+    pub fn plain_length(&self) -> usize {
+        length_on_wire(self.plain.len())
+    }
+}
+
+fn length_on_wire(payload: usize) -> usize {
+    payload
+        + match payload {
+            0..126 => 2,
+            126..65_536 => 4,
+            _ => 10,
+        }
 }
 
 /// A text as a compressing client sends it (RFC 7692 section 7.2.3.4).

@@ -1,9 +1,18 @@
 //! What a ring holds: events, and the marks that say what is missing between them.
 
-use std::{sync::OnceLock, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use crewcast_events::{Event, EventId, Field, ResetReason, timestamp};
+
+use super::chain::{Chains, Link, Run, WINDOW};
+
+/// From so many bytes a message is compressed by itself, and its channel's chain not held meanwhile: what it finds in
+/// itself leaves little to find before it.
+const LONG: usize = 16 << 10;
 
 /// A way in which an event is put on the wire. Each entry is encoded at most once in each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,12 +58,44 @@ pub struct Entry {
     /// The channel's position behind this entry.
     position: Option<EventId>,
     published_at: Option<Duration>,
-    frames: Frames,
+    frames: [OnceLock<Bytes>; ENCODINGS],
     /// The same compressed, where somebody takes it so. Apart, since an entry that nobody does is not to be twice as large.
-    compressed: OnceLock<Box<Frames>>,
+    compressed: OnceLock<Box<[OnceLock<Box<Compressed>>; ENCODINGS]>>,
+    /// The chains of the channel, and where in it the entry stands.
+    place: Option<(Arc<Chains>, i64)>,
 }
 
-type Frames = [OnceLock<Bytes>; ENCODINGS];
+/// An entry compressed in one encoding.
+#[derive(Debug, Default)]
+struct Compressed {
+    /// What the first who took it so was given; `None`: it did not become smaller, and nobody tries again.
+    first: OnceLock<Option<First>>,
+    /// Of its two frames, by itself and against its chain, the one that the first did not take.
+    other: OnceLock<Option<Bytes>>,
+}
+
+#[derive(Debug)]
+struct First {
+    frame: Bytes,
+    /// Whether the frame is compressed against the link's window.
+    is_chained: bool,
+    link: Option<Link>,
+}
+
+/// How a socket takes what is compressed.
+#[derive(Debug)]
+pub struct Taker<'a> {
+    /// What it took before.
+    pub run: &'a mut Run,
+    /// Bytes that its window spans, what is taken included; 0: it keeps none from one message to the next.
+    pub span: usize,
+}
+
+impl Taker<'_> {
+    fn takes_chained(&self, link: Link, length: usize) -> bool {
+        length < LONG && WINDOW + length <= self.span && self.run.leads_to(link)
+    }
+}
 
 impl Entry {
     /// An item that leaves its channel at `position`.
@@ -63,7 +104,13 @@ impl Entry {
             Item::Event(event) => event.field(Field::Timestamp).and_then(|text| timestamp::parse(&text)),
             Item::Reset { .. } | Item::Gap { .. } => None,
         };
-        Self { item, position, published_at, frames: Default::default(), compressed: OnceLock::new() }
+        let (frames, compressed) = (Default::default(), OnceLock::new());
+        Self { item, position, published_at, frames, compressed, place: None }
+    }
+
+    /// The same, at a place of a channel whose readers share what they were sent before.
+    pub(crate) fn at(self, chains: &Arc<Chains>, place: i64) -> Self {
+        Self { place: Some((chains.clone(), place)), ..self }
     }
 
     /// What happened.
@@ -105,15 +152,74 @@ impl Entry {
         self.frames[encoding as usize].get_or_init(|| encode().clone()).clone()
     }
 
-    /// The compressed form of the entry's bytes in one encoding, if it was made.
-    pub fn compressed(&self, encoding: Encoding) -> Option<Bytes> {
-        self.compressed.get().and_then(|frames| frames[encoding as usize].get().cloned())
+    /// Whether the entry was compressed in one encoding, or that was tried.
+    pub fn is_compressed(&self, encoding: Encoding) -> bool {
+        self.in_encoding(encoding).is_some_and(|compressed| compressed.first.get().is_some())
     }
 
-    /// The same, made by `compress` when nobody needed it before. Who comes meanwhile waits.
-    pub fn compress(&self, encoding: Encoding, compress: impl FnOnce() -> Bytes) -> Bytes {
-        let frames = self.compressed.get_or_init(Box::default);
-        frames[encoding as usize].get_or_init(compress).clone()
+    /// The entry's compressed frame as a socket takes it; `None`: it takes the plain one. `text` is the message in this
+    /// encoding, `compress` makes the frame of it behind a window; `None` where that would not be smaller. Each entry is
+    /// compressed at most twice in each encoding, by itself and against its chain. Who comes meanwhile waits.
+    pub fn compressed(
+        &self,
+        encoding: Encoding,
+        text: &Bytes,
+        taker: Taker<'_>,
+        compress: impl Fn(&[u8]) -> Option<Bytes>,
+    ) -> Option<Bytes> {
+        let compressed = self.compressed.get_or_init(Box::default)[encoding as usize].get_or_init(Box::default);
+        let first = compressed.first.get_or_init(|| self.compress_first(encoding, text, &taker, &compress)).as_ref()?;
+        let chained_to = first.link.filter(|link| taker.takes_chained(*link, text.len()));
+        let frame = match chained_to {
+            _ if chained_to.is_some() == first.is_chained => first.frame.clone(),
+            None => compressed.other.get_or_init(|| compress(&[])).clone()?,
+            Some(link) => {
+                let chained = || {
+                    let (chains, _) = self.place.as_ref()?;
+                    let window = chains.of(encoding).window(link)?;
+                    compress(&window).filter(|frame| frame.len() < first.frame.len())
+                };
+                compressed.other.get_or_init(chained).as_ref().unwrap_or(&first.frame).clone()
+            }
+        };
+        taker.run.took(first.link);
+        Some(frame)
+    }
+
+    /// Compresses the entry as the first taker can read it. What becomes smaller is the chain's next link, which is decided
+    /// here, once, while the chain is held.
+    fn compress_first(
+        &self,
+        encoding: Encoding,
+        text: &Bytes,
+        taker: &Taker<'_>,
+        compress: impl Fn(&[u8]) -> Option<Bytes>,
+    ) -> Option<First> {
+        let alone = |frame| First { frame, is_chained: false, link: None };
+        let Some((chains, place)) = &self.place else { return compress(&[]).map(alone) };
+        // Before the chain is held.
+        let long = if text.len() >= LONG { Some(compress(&[])?) } else { None };
+        let mut chain = chains.of(encoding);
+        let link = chain.link(*place);
+        let (frame, is_chained) = match (long, link) {
+            (Some(frame), _) => (frame, false),
+            (None, None) => {
+                drop(chain);
+                return compress(&[]).map(alone);
+            }
+            (None, Some(link)) => {
+                let window = if taker.takes_chained(link, text.len()) { chain.window(link) } else { None };
+                (compress(window.as_deref().unwrap_or_default())?, window.is_some())
+            }
+        };
+        if link.is_some() {
+            chain.push(*place, text);
+        }
+        Some(First { frame, is_chained, link })
+    }
+
+    fn in_encoding(&self, encoding: Encoding) -> Option<&Compressed> {
+        self.compressed.get().and_then(|all| all[encoding as usize].get()).map(Box::as_ref)
     }
 
     /// What the entry weighs in a ring: its text, once more for an encoded copy (compressed ones are small beside it), and

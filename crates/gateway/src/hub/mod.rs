@@ -4,6 +4,7 @@
 //! when there is more. A member is no queue, it only has a place in the ring. The hub knows no dialect, no
 //! transport and no broker; the relay fills it, readers (`replay`) empty it.
 
+mod chain;
 mod entry;
 mod ring;
 mod room;
@@ -19,7 +20,9 @@ use crewcast_events::{Channel, EventId};
 use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::mpsc;
 
-pub use entry::{Encoding, Entry, Item};
+pub(crate) use chain::Chains;
+pub use chain::Run;
+pub use entry::{Encoding, Entry, Item, Taker};
 pub use room::{Caught, Member, Opened, Room, RoomFigures};
 pub use sweep::Sweeps;
 pub use wake::{Attend, Flag, Wake};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crewcast_events::{Channel, EventId};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Budget, Entry, Flag, Hub, Item, Sweeps, Wake, ring::Ring, sweep::Call};
+use super::{Budget, Chains, Entry, Flag, Hub, Item, Sweeps, Wake, ring::Ring, sweep::Call};
 use crate::telemetry::metrics::{Metric, gauge};
 
 /// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
@@ -22,6 +22,8 @@ pub struct Room {
 
 struct State {
     ring: Ring,
+    /// What of the channel is compressed.
+    chains: Arc<Chains>,
     /// Whether the channel is subscribed and its position known.
     open: bool,
     position: Option<EventId>,
@@ -103,6 +105,7 @@ impl Room {
     pub(crate) fn new(channel: Channel, budget: Arc<Budget>, sweeps: Arc<Sweeps>) -> Self {
         let state = State {
             ring: Ring::new(budget),
+            chains: Arc::default(),
             open: false,
             position: None,
             retained: None,
@@ -142,7 +145,7 @@ impl Room {
 
     /// Adds an item that leaves the channel at `position`; with `retain` it becomes the retained event.
     pub fn append(self: &Arc<Self>, item: Item, position: Option<EventId>, retain: bool) {
-        let entry = Arc::new(Entry::new(item, position));
+        let entry = Entry::new(item, position);
         let mut state = self.state.lock();
         state.push(entry, retain);
         self.tell(state);
@@ -151,7 +154,7 @@ impl Room {
     /// Adds a reset together with the event that it announces. Whoever began between the two would take the
     /// channel for one that begins with that event.
     pub fn append_announced(self: &Arc<Self>, reset: Item, event: Item, position: Option<EventId>, retain: bool) {
-        let (reset, event) = (Arc::new(Entry::new(reset, None)), Arc::new(Entry::new(event, position)));
+        let (reset, event) = (Entry::new(reset, None), Entry::new(event, position));
         let mut state = self.state.lock();
         state.push(reset, false);
         state.push(event, retain);
@@ -207,7 +210,9 @@ impl Room {
 
     /// Keeps only the newest entry.
     pub fn trim(&self) {
-        self.state.lock().ring.trim_to(1);
+        let mut state = self.state.lock();
+        state.ring.trim_to(1);
+        state.chains.clear();
     }
 
     /// Forgets every entry and the retained event, which were of another owner. The position stands, and who
@@ -215,6 +220,7 @@ impl Room {
     pub fn forget_past(&self) {
         let mut state = self.state.lock();
         state.ring.trim_to(0);
+        state.chains.clear();
         state.retained = None;
         state.forgotten = !state.open;
     }
@@ -242,7 +248,8 @@ impl Room {
 }
 
 impl State {
-    fn push(&mut self, entry: Arc<Entry>, retain: bool) {
+    fn push(&mut self, entry: Entry, retain: bool) {
+        let entry = Arc::new(entry.at(&self.chains, self.ring.next()));
         self.position = entry.position();
         if retain && entry.event().is_some() {
             self.retained = Some(entry.clone());

@@ -1,8 +1,8 @@
-//! permessage-deflate (RFC 7692): text messages compressed, each by itself.
+//! permessage-deflate (RFC 7692): text messages compressed.
 //!
-//! Neither side keeps a window from one message to the next (`…_no_context_takeover`, both ways). So a socket that agreed
-//! costs no memory while it waits, and a message is compressed once for all sockets that agreed: [`agree`] in the
-//! handshake, [`Compression`] for what is sent, [`inflate`] for what a client sends.
+//! No window is kept here from one message to the next. A client's messages come without one (`client_no_context_takeover`),
+//! and what is sent refers at most to what many sockets were sent alike (`hub/chain.rs`). So a socket that agreed costs no
+//! memory while it waits, and a message is compressed once for all sockets that agreed: [`agree`] in the handshake, [`Compression`] for what is sent, [`inflate`] for what a client sends.
 
 mod agreed;
 mod compress;

@@ -12,16 +12,28 @@ const LARGEST_WINDOW: NonZeroU8 = NonZeroU8::new(15).unwrap();
 /// What holds on a socket on which compression was agreed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Agreed {
-    /// Bits of the window in which the client inflates.
+    /// Bits of the window in which the client inflates, with [`FORGETS`] where it keeps none between messages.
     window: NonZeroU8,
 }
+
+const FORGETS: u8 = 0x80;
 
 impl Agreed {
     /// Whether a message of so many bytes may be sent compressed. No distance in it is larger than it is itself, so that
     /// a client with a window smaller than ours takes what was compressed for all as long as the whole message fits into
     /// it; what is larger goes to it as it is.
     pub fn takes(self, length: usize) -> bool {
-        self.window == LARGEST_WINDOW || length <= 1 << self.window.get()
+        length <= self.reach()
+    }
+
+    /// Bytes that may lie between the end of a message and what it refers to in those before it; 0: it may not.
+    pub fn span(self) -> usize {
+        if self.window.get() & FORGETS == 0 { self.reach() } else { 0 }
+    }
+
+    fn reach(self) -> usize {
+        let bits = self.window.get() & !FORGETS;
+        if bits == LARGEST_WINDOW.get() { usize::MAX } else { 1 << bits }
     }
 }
 
@@ -71,11 +83,18 @@ impl Offer<'_> {
                 return None;
             }
         }
-        let mut header = format!("{NAME}; server_no_context_takeover; client_no_context_takeover");
+        // Ours would have to be kept for each socket; the client's is its own, unless it says that it keeps none.
+        let forgets = self.parameters.iter().any(|(name, _)| *name == "server_no_context_takeover");
+        let mut header = NAME.to_owned();
+        if forgets {
+            header.push_str("; server_no_context_takeover");
+        }
+        header.push_str("; client_no_context_takeover");
         if let Some(window) = window {
             header.push_str(&format!("; server_max_window_bits={window}"));
         }
-        let agreed = Agreed { window: window.unwrap_or(LARGEST_WINDOW) };
+        let window = window.unwrap_or(LARGEST_WINDOW);
+        let agreed = Agreed { window: if forgets { window | FORGETS } else { window } };
         Some(Answer { agreed, header: HeaderValue::try_from(header).ok()? })
     }
 }
@@ -168,7 +187,7 @@ fn is_of_token(c: char) -> bool {
 mod tests {
     use super::*;
 
-    const PLAIN: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    const PLAIN: &str = "permessage-deflate; client_no_context_takeover";
 
     fn answer(values: &[&str]) -> Option<String> {
         let mut headers = HeaderMap::new();
@@ -179,12 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_offer_is_answered_without_context_takeover() {
+    fn what_clients_offer_is_answered() {
         for offer in [
             // Chromium and Firefox, the Python library websockets, Node's ws.
             "permessage-deflate",
             "permessage-deflate; client_max_window_bits",
-            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; client_max_window_bits",
+            "permessage-deflate; client_no_context_takeover; client_max_window_bits",
             "permessage-deflate; client_max_window_bits=12",
             "permessage-deflate;client_max_window_bits=\"8\"",
             "permessage-deflate ;\tclient_max_window_bits = \"1\\5\" ; client_no_context_takeover",
@@ -195,6 +214,20 @@ mod tests {
             assert_eq!(answer(&[offer]).as_deref(), Some(PLAIN), "{offer}");
         }
         assert_eq!(answer(&["x-unknown", "permessage-deflate"]).as_deref(), Some(PLAIN), "on lines of their own");
+    }
+
+    #[test]
+    fn a_client_that_keeps_no_window_is_sent_nothing_that_needs_one() {
+        let offer = "permessage-deflate; client_max_window_bits; server_no_context_takeover; server_max_window_bits=12";
+        let forgetful = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+        assert_eq!(answer(&[offer]), Some(format!("{forgetful}; server_max_window_bits=12")));
+        let spans = ["", "; server_max_window_bits=12", "; server_no_context_takeover"].map(|parameters| {
+            let mut headers = HeaderMap::new();
+            let offer = HeaderValue::try_from(format!("{NAME}{parameters}")).unwrap();
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, offer);
+            agree(&headers).unwrap().agreed.span()
+        });
+        assert_eq!(spans, [usize::MAX, 4096, 0]);
     }
 
     #[test]

@@ -43,7 +43,9 @@ pub struct Compression {
 impl Compression {
     /// The frame of a whole text message, compressed; `None` where that would not be smaller. An empty message never is,
     /// so that the rule for compressed empty ones (RFC 7692 section 7.2.3.6) has nothing to say here.
-    pub fn compressed(self, plain: &[u8]) -> Option<Bytes> {
+    ///
+    /// It is compressed against `window`, which is what the receiver's ends with.
+    pub fn compressed(self, plain: &[u8], window: &[u8]) -> Option<Bytes> {
         let text = payload_of(plain);
         if text.len() < self.threshold {
             return None;
@@ -53,7 +55,7 @@ impl Compression {
                 Some(kept) if kept.0 == self.level => kept,
                 _ => compressor.insert((self.level, Compress::new(flate2::Compression::new(self.level), false))),
             };
-            compress(state, text).map(|compressed| deflated_text_frame(&compressed))
+            compress(state, window, text).map(|compressed| deflated_text_frame(&compressed))
         })
     }
 
@@ -88,8 +90,11 @@ impl Drop for Aside {
 }
 
 /// The message compressed, without the tail that the receiver knows; `None`: it does not become smaller.
-fn compress(state: &mut Compress, text: &[u8]) -> Option<Vec<u8>> {
+fn compress(state: &mut Compress, window: &[u8], text: &[u8]) -> Option<Vec<u8>> {
     state.reset();
+    if !window.is_empty() {
+        state.set_dictionary(window).ok()?;
+    }
     // What does not fit is not smaller: it is not even written to its end.
     let mut compressed = Vec::with_capacity(text.len() + TAIL.len());
     state.compress_vec(text, &mut compressed, FlushCompress::Sync).ok()?;
@@ -123,7 +128,7 @@ mod tests {
         for length in [40, 100, 300, 1000, 100_000, 1 << 20] {
             let text = r#"{"type":"tool_start","tool":"bash"},"#.repeat(length / 36 + 1);
             let plain = text_frame(text.as_bytes());
-            let frame = ALL.compressed(&plain).unwrap();
+            let frame = ALL.compressed(&plain, &[]).unwrap();
             assert!(frame.len() < plain.len());
             assert_eq!(read(&frame), text.as_bytes());
         }
@@ -134,23 +139,23 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(7);
         for length in 0..200 {
             let noise: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
-            assert_eq!(ALL.compressed(&text_frame(&noise)), None, "{length}");
+            assert_eq!(ALL.compressed(&text_frame(&noise), &[]), None, "{length}");
         }
-        assert_eq!(ALL.compressed(&text_frame(b"{\"a\":1}")), None);
+        assert_eq!(ALL.compressed(&text_frame(b"{\"a\":1}"), &[]), None);
     }
 
     #[test]
     fn the_threshold_binds() {
         let compression = Compression { threshold: 128, level: 5 };
-        assert_eq!(compression.compressed(&text_frame(&[b'a'; 127])), None);
-        assert!(compression.compressed(&text_frame(&[b'a'; 128])).is_some());
+        assert_eq!(compression.compressed(&text_frame(&[b'a'; 127]), &[]), None);
+        assert!(compression.compressed(&text_frame(&[b'a'; 128]), &[]).is_some());
     }
 
     #[test]
     fn a_thread_takes_up_another_level() {
         let text = include_str!("../../../../../CHANGELOG.md");
         let sizes = [1, 9, 1].map(|level| {
-            let frame = Compression { threshold: 0, level }.compressed(&text_frame(text.as_bytes())).unwrap();
+            let frame = Compression { threshold: 0, level }.compressed(&text_frame(text.as_bytes()), &[]).unwrap();
             assert_eq!(read(&frame), text.as_bytes());
             frame.len()
         });
@@ -160,8 +165,8 @@ mod tests {
     #[test]
     fn large_ones_are_made_aside_in_any_runtime_and_without_one() {
         let text = text_frame("abc ".repeat(LARGE).as_bytes());
-        let expected = ALL.compressed(&text);
-        let make = || Compression::aside(text.len(), || ALL.compressed(&text));
+        let expected = ALL.compressed(&text, &[]);
+        let make = || Compression::aside(text.len(), || ALL.compressed(&text, &[]));
         assert_eq!(make(), expected);
         let one = tokio::runtime::Builder::new_current_thread().build().unwrap();
         assert_eq!(one.block_on(async { make() }), expected);
@@ -227,7 +232,7 @@ mod tests {
                 let times = 1 + 2_000_000 / (event.len() + 1000);
                 let began = std::time::Instant::now();
                 let length =
-                    (0..times).map(|_| compression.compressed(&plain).map_or(plain.len(), |it| it.len())).max();
+                    (0..times).map(|_| compression.compressed(&plain, &[]).map_or(plain.len(), |it| it.len())).max();
                 let (length, took) = (length.unwrap_or_default(), began.elapsed() / times as u32);
                 sums[level as usize] += length * usize::from(event.len() < 1000);
                 print!(
@@ -249,12 +254,68 @@ mod tests {
         println!("giving a worker's tasks to another thread: {:?}", took.unwrap());
     }
 
+    /// Prints what windows are worth: as above. Events are drawn at random, every trace of them and every digit but
+    /// the day's and the hour's changed.
+    #[test]
+    #[ignore = "prints figures"]
+    fn figures_of_windows() {
+        let mut random = fastrand::Rng::with_seed(1);
+        let events = catalog();
+        for dialect in ["crew", "stream", "hub", "tracking", "forge"] {
+            let mut drawn = Vec::new();
+            for _ in 0..500 {
+                let of_dialect: Vec<_> = events.iter().filter(|(name, _)| name.starts_with(dialect)).collect();
+                let (_, event) = random.choice(of_dialect).unwrap();
+                let (mut text, mut in_trace, mut in_day) = (String::new(), 0, 0);
+                for (index, c) in event.char_indices() {
+                    in_trace = if text.ends_with(r#""traceparent":"00-"#) { 49 } else { 0.max(in_trace - 1) };
+                    in_day = if event[index..].starts_with("2026-") { 14 } else { 0.max(in_day - 1) };
+                    text.push(match c {
+                        '0'..='9' | 'a'..='f' if in_trace > 0 => random.digit(16),
+                        '0'..='9' if in_day == 0 => random.digit(10),
+                        _ => c,
+                    });
+                }
+                drawn.push(text_frame(text.as_bytes()));
+            }
+            let bytes: usize = drawn.iter().map(Bytes::len).sum();
+            print!("{dialect:10} {:>4}", bytes / drawn.len());
+            for size in [0, 1024, 2048, 4096, 8192] {
+                let (mut before, mut length, mut took) = (Vec::new(), 0, std::time::Duration::ZERO);
+                for plain in &drawn {
+                    let window = &before[before.len().saturating_sub(size)..];
+                    let began = std::time::Instant::now();
+                    let frame = ALL.compressed(plain, window);
+                    took += began.elapsed();
+                    length += frame.map_or(plain.len(), |frame| frame.len());
+                    before.extend_from_slice(payload_of(plain));
+                }
+                let (left, took) = (length as f64 / bytes as f64, took / drawn.len() as u32);
+                print!(" | {size:>4}: {left:.3} {:.1} us", took.as_secs_f64() * 1e6);
+            }
+            println!();
+        }
+    }
+
+    #[test]
+    fn what_is_compressed_against_a_window_is_read_behind_it_and_not_without() {
+        let text = r#"{"type":"tool_end","tool":"bash","output":"all is well"}"#;
+        let plain = text_frame(text.as_bytes());
+        let behind = ALL.compressed(&plain, text.as_bytes()).unwrap();
+        assert!(behind.len() < 15 && behind.len() < ALL.compressed(&plain, &[]).unwrap().len());
+        let stream = [payload_of(&behind), &[0, 0, 0xFF, 0xFF], &[1, 0, 0, 0xFF, 0xFF]].concat();
+        assert!(miniz_oxide::inflate::decompress_to_vec(&stream).is_err(), "it refers to what stands before it");
+        let again = ALL.compressed(&plain, text.as_bytes()).unwrap();
+        assert_eq!(again, behind, "the compressor that is kept forgets");
+        assert_eq!(read(&ALL.compressed(&plain, &[]).unwrap()), text.as_bytes());
+    }
+
     proptest! {
         #[test]
         fn any_text_is_sent_smaller_or_as_it_is(text in "\\PC{0,400}", times in 1..20usize, level in 1..=9u32) {
             let text = text.repeat(times);
             let plain = text_frame(text.as_bytes());
-            if let Some(frame) = (Compression { threshold: 0, level }).compressed(&plain) {
+            if let Some(frame) = (Compression { threshold: 0, level }).compressed(&plain, &[]) {
                 prop_assert!(frame.len() < plain.len());
                 prop_assert_eq!(read(&frame), text.as_bytes());
             }
