@@ -19,7 +19,8 @@ impl Connection {
     pub(super) fn fitting(&mut self, plain: Bytes, encoding: Encoding, entry: &Entry) -> Bytes {
         match (self.socket.agreed(), self.shared.compression) {
             (Some(agreed), Some(compression)) => {
-                compressed(compression, agreed, &mut self.run, &plain, encoding, entry).unwrap_or(plain)
+                compressed(compression, agreed, self.run.get_or_insert_default(), &plain, encoding, entry)
+                    .unwrap_or(plain)
             }
             _ => plain,
         }

@@ -57,6 +57,8 @@ pub(super) struct Step {
     channel: Option<Channel>,
     /// The oldest entry: the step's latency is told by its worst.
     oldest: Option<Arc<Entry>>,
+    /// What is read and handed to the dialect.
+    pub(super) entries: Vec<Arc<Entry>>,
 }
 
 impl Delivered {
@@ -65,7 +67,7 @@ impl Delivered {
         self.org = Some(org);
     }
 
-    fn step(&mut self) -> &mut Step {
+    pub(super) fn step(&mut self) -> &mut Step {
         self.step.get_or_insert_default()
     }
 
@@ -100,7 +102,9 @@ impl Delivered {
 
     pub(super) fn flush(&mut self, dialect: &'static str) {
         let Some(step) = &mut self.step else { return };
-        let Step { events, bytes, deflated_bytes, channel, oldest } = std::mem::take(&mut **step);
+        let (channel, oldest) = (step.channel.take(), step.oldest.take());
+        let [events, bytes, deflated_bytes] =
+            [&mut step.events, &mut step.bytes, &mut step.deflated_bytes].map(std::mem::take);
         if events == 0 {
             return;
         }
@@ -147,7 +151,8 @@ mod tests {
 
     #[test]
     fn what_is_told_to_be_missing_and_what_is_delivered_is_counted_for_the_org() {
-        let counted = Figures::new(crewcast_events::Namespaces::default()).enter(Some("acme".into()), "/ws".into());
+        let counted =
+            Figures::new(crewcast_events::Namespaces::default()).enter(Some("acme".into()), "/ws".to_owned().into());
         let mut delivered = Delivered::default();
         delivered.of(counted.of().clone());
         let event = crewcast_events::Event::parse(Bytes::from_static(br#"{"type":"x"}"#)).unwrap();

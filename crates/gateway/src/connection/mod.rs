@@ -130,7 +130,7 @@ struct Connection {
     dialect: Box<dyn Dialect>,
     socket: Socket,
     /// The compressed events that it was sent last.
-    run: Run,
+    run: Option<Box<Run>>,
     wake: Arc<Wake>,
     subscriptions: Subscriptions,
     jobs: Jobs,
@@ -196,7 +196,7 @@ impl Connection {
             place: None,
             counted: None,
             client: None,
-            run: Run::default(),
+            run: None,
             shared,
             who,
             dialect,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 /// First in, first out; no memory of its own while empty.
 #[derive(Debug)]
+#[expect(clippy::box_collection, reason = "a socket has several, and mostly they are empty")]
 pub(super) struct Queue<T>(Option<Box<VecDeque<T>>>);
 
 impl<T> Default for Queue<T> {

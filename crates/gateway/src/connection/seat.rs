@@ -1,10 +1,9 @@
 //! What a connection holds on to.
 
-use std::sync::Arc;
-
 use crate::{
     drain,
     limits::{Place, UserPlace},
+    stats::Endpoint,
 };
 
 /// What a connection holds on to as long as it is open.
@@ -14,7 +13,7 @@ pub struct Seat {
     /// Its place on the replica and of its address.
     pub _place: Place,
     /// By which endpoint it came, as the figures name it.
-    pub endpoint: Arc<str>,
+    pub endpoint: Endpoint,
     /// Its place among its user's.
     pub user: Option<UserPlace>,
 }

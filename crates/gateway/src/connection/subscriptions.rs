@@ -35,8 +35,6 @@ pub(super) struct Subscriptions {
     page_under_way: bool,
     /// The last number that a reader was given.
     readers: u32,
-    /// Lent by whoever works on the connection.
-    pub(super) buffer: Vec<Arc<Entry>>,
     pub(super) delivered: Delivered,
 }
 
@@ -110,7 +108,6 @@ impl Subscriptions {
             waiting: Queue::default(),
             page_under_way: false,
             readers: 0,
-            buffer: Vec::new(),
             delivered: Delivered::default(),
         }
     }
@@ -287,14 +284,16 @@ impl Subscriptions {
             return Turned::HasNoMore;
         }
         self.delivered.begin(Some(channel));
-        let read = reader.read(TURN, &mut self.buffer);
-        if subscription.skips && self.buffer.len() == TURN {
-            give_way(channel, &mut self.buffer, dialect, out);
+        let mut entries = std::mem::take(&mut self.delivered.step().entries);
+        let read = reader.read(TURN, &mut entries);
+        if subscription.skips && entries.len() == TURN {
+            give_way(channel, &mut entries, dialect, out);
         }
-        for entry in self.buffer.drain(..) {
+        for entry in entries.drain(..) {
             self.delivered.look_at(&entry);
             dialect.on_entry(channel, &entry, out);
         }
+        self.delivered.step().entries = entries;
         match read {
             Read::Opened(opening) => {
                 dialect.on_channel(channel, &opening, out);

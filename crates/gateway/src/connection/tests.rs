@@ -77,7 +77,7 @@ impl Bench {
         let socket = Socket::new(stream, app.config.limits.message, Bytes::new());
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (leave, place) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
-        let seat = Seat { leave, _place: place, endpoint: "/ws/graph".into(), user: None };
+        let seat = Seat { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None };
         let server = tokio::spawn(run(app.shared.clone(), socket, Who::Known(identity(expires_at)), dialect, seat));
         Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }
     }

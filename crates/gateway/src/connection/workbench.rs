@@ -1,9 +1,7 @@
 //! The buffers that working on a connection needs, one set for each thread: an idle socket owns none.
 
-use std::sync::Arc;
-
 use super::{Connection, delivered::Step};
-use crate::{dialect::Actions, hub::Entry, transport::socket::FrameQueue};
+use crate::{dialect::Actions, transport::socket::FrameQueue};
 
 /// Room that a buffer keeps between two connections: a burst's memory is given back.
 const KEPT: usize = 1024;
@@ -11,7 +9,6 @@ const KEPT: usize = 1024;
 /// Empty buffers with room in them.
 #[derive(Default)]
 pub(super) struct Workbench {
-    entries: Vec<Arc<Entry>>,
     actions: Actions,
     frames: FrameQueue,
     step: Option<Box<Step>>,
@@ -24,16 +21,13 @@ impl Workbench {
 
     pub(super) fn take_back(&mut self, connection: &mut Connection) {
         self.swap(connection);
-        self.entries.shrink_to(KEPT);
+        self.step.iter_mut().for_each(|step| step.entries.shrink_to(KEPT));
         self.actions.shrink_to(KEPT);
         self.frames.iter_mut().for_each(|frames| frames.shrink_to(KEPT));
     }
 
     /// What holds something stays where it is.
     fn swap(&mut self, connection: &mut Connection) {
-        if connection.subscriptions.buffer.is_empty() {
-            std::mem::swap(&mut self.entries, &mut connection.subscriptions.buffer);
-        }
         if connection.actions.is_empty() {
             std::mem::swap(&mut self.actions, &mut connection.actions);
         }

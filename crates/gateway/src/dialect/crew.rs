@@ -52,6 +52,7 @@ pub struct Crew {
     types: Box<[String]>,
     client: Listener,
     /// Mission with `offline_after`: when each crew was last heard.
+    #[expect(clippy::box_collection, reason = "most sockets have none")]
     heard: Option<Box<HashMap<Channel, Heard>>>,
     /// Run: whether it is still to be seen whether the client came back behind the end.
     may_be_over: bool,
@@ -174,7 +175,9 @@ impl Dialect for Crew {
     }
 
     fn on_channel_gone(&mut self, channel: &Channel, _out: &mut Actions) {
-        self.heard.iter_mut().for_each(|heard| drop(heard.remove(channel)));
+        if let Some(heard) = &mut self.heard {
+            heard.remove(channel);
+        }
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {

@@ -14,6 +14,9 @@ use parking_lot::Mutex;
 
 use super::{Numbers, org_of};
 
+/// An endpoint's name. A pointer to a text rather than the text's own, since that is half as large: each connection has two.
+pub type Endpoint = Arc<String>;
+
 /// What this replica has counted. An org that was here once stays: the keys to its tokens are the operator's, and so
 /// is the number of orgs.
 pub struct Figures {
@@ -21,7 +24,7 @@ pub struct Figures {
     /// `None`: connections of no org.
     orgs: DashMap<Option<Arc<str>>, Arc<OfOrg>>,
     /// The endpoints' names: each once, whatever the number of connections.
-    endpoints: DashSet<Arc<str>>,
+    endpoints: DashSet<Endpoint>,
     received: AtomicU64,
     rejected: AtomicU64,
 }
@@ -29,7 +32,7 @@ pub struct Figures {
 /// What was counted for one org.
 #[derive(Debug, Default)]
 pub struct OfOrg {
-    connections: Mutex<BTreeMap<Arc<str>, u64>>,
+    connections: Mutex<BTreeMap<Endpoint, u64>>,
     received: AtomicU64,
     delivered: AtomicU64,
     missed: AtomicU64,
@@ -63,7 +66,7 @@ impl OfOrg {
 /// A connection as it is counted; dropping it ends that.
 pub struct Counted {
     of: Arc<OfOrg>,
-    endpoint: Arc<str>,
+    endpoint: Endpoint,
 }
 
 impl Counted {
@@ -93,17 +96,18 @@ impl Figures {
     }
 
     /// An endpoint's name, shared by all its connections.
-    pub fn endpoint(&self, path: &str) -> Arc<str> {
-        if let Some(known) = self.endpoints.get(path) {
+    pub fn endpoint(&self, path: &str) -> Endpoint {
+        let path = path.to_owned();
+        if let Some(known) = self.endpoints.get(&path) {
             return known.clone();
         }
-        let path: Arc<str> = path.into();
+        let path: Endpoint = path.into();
         self.endpoints.insert(path.clone());
         path
     }
 
     /// Counts an open connection of somebody of this org.
-    pub fn enter(&self, org: Option<Arc<str>>, endpoint: Arc<str>) -> Counted {
+    pub fn enter(&self, org: Option<Arc<str>>, endpoint: Endpoint) -> Counted {
         let of = self.orgs.entry(org).or_default().clone();
         *of.connections.lock().entry(endpoint.clone()).or_default() += 1;
         Counted { of, endpoint }

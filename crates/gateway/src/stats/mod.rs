@@ -21,7 +21,7 @@ use crate::{
     broker::{BrokerError, Registry},
     hub::Hub,
 };
-pub use figures::{Counted, Figures, OfOrg};
+pub use figures::{Counted, Endpoint, Figures, OfOrg};
 pub use numbers::Numbers;
 
 /// How often a replica tells its figures.
@@ -190,11 +190,11 @@ mod tests {
         let registry = Arc::new(MemoryBroker::new(Namespaces::default()));
         let ((ours, here), (theirs, there)) = (replica(&registry), replica(&registry));
         let _open = [
-            ours.enter(Some("acme".into()), "/ws/agents".into()),
-            ours.enter(Some("zeta".into()), "/ws/agents".into()),
-            theirs.enter(Some("acme".into()), "/ws/agents".into()),
-            theirs.enter(Some("acme".into()), "/ws".into()),
-            theirs.enter(None, "/sse".into()),
+            ours.enter(Some("acme".into()), "/ws/agents".to_owned().into()),
+            ours.enter(Some("zeta".into()), "/ws/agents".to_owned().into()),
+            theirs.enter(Some("acme".into()), "/ws/agents".to_owned().into()),
+            theirs.enter(Some("acme".into()), "/ws".to_owned().into()),
+            theirs.enter(None, "/sse".to_owned().into()),
         ];
         for (figures, channel) in [(&ours, "hub:acme"), (&theirs, "hub:acme"), (&theirs, "graph:abc")] {
             figures.received(&channel.parse().unwrap());
