@@ -75,7 +75,7 @@ if first then
     local length = call('LLEN', log)
     skipped = math.min(last - first + 1, count)
     for n = first, first + skipped - 1 do
-      local at, id = batch_offset + n - batch, nil
+      local at, id = batch_offset + (n - batch), nil
       local index = at - (offset - length + 1)
       if n >= tonumber(batch) and index >= 0 and index < length then
         id = match(call('LINDEX', log, whole(index)), '^{"id":"([^"]+)",')
