@@ -32,6 +32,7 @@ pub enum Field {
 
 impl Field {
     pub(crate) const COUNT: usize = 9;
+    #[cfg(test)]
     pub(crate) const ALL: [Field; Self::COUNT] = [
         Field::Type,
         Field::CrewId,
@@ -43,6 +44,22 @@ impl Field {
         Field::Timestamp,
         Field::Traceparent,
     ];
+
+    /// The field with this key. Written out, since each key of each event is looked at.
+    pub(crate) fn of(key: &[u8]) -> Option<Self> {
+        Some(match key {
+            b"type" => Field::Type,
+            b"crew_id" => Field::CrewId,
+            b"run_id" => Field::RunId,
+            b"stream_id" => Field::StreamId,
+            b"execution_id" => Field::ExecutionId,
+            b"session_id" => Field::SessionId,
+            b"agent_id" => Field::AgentId,
+            b"timestamp" => Field::Timestamp,
+            b"traceparent" => Field::Traceparent,
+            _ => return None,
+        })
+    }
 
     /// The key in the JSON object.
     pub fn name(self) -> &'static str {
@@ -109,7 +126,9 @@ impl Event {
         let id = EventId::of_message(&raw);
         let event = Self { raw, id, scanned };
         let kind = event.field(Field::Type).ok_or(Rejected::NoType)?;
-        if kind.is_empty() || kind.chars().count() > MAX_TYPE_LEN || kind.chars().any(char::is_control) {
+        let is_plain = kind.len() <= MAX_TYPE_LEN && kind.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        let is_too_long = || kind.chars().count() > MAX_TYPE_LEN;
+        if kind.is_empty() || (!is_plain && (is_too_long() || kind.chars().any(char::is_control))) {
             return Err(Rejected::BadType);
         }
         drop(kind);
@@ -158,7 +177,8 @@ impl Event {
 
     /// A field's value, unescaped; `None` when it is absent or no string.
     pub fn field(&self, field: Field) -> Option<Cow<'_, str>> {
-        let quoted = &self.text()[self.scanned.spans[field as usize].range()?];
+        // Only what is asked for, not the whole text, is told to be UTF-8 once more.
+        let quoted = std::str::from_utf8(self.raw.get(self.scanned.spans[field as usize].range()?)?).ok()?;
         let inner = &quoted[1..quoted.len() - 1];
         if inner.contains('\\') {
             // A lone surrogate is valid JSON and no text: it is then as good as absent.
@@ -257,6 +277,14 @@ mod tests {
             assert_eq!(event.has_key(key), has, "{key}");
         }
         assert!(parse(r#"{"\ud800":1,"type":"x","me":1}"#).unwrap().has_key("me"));
+    }
+
+    #[test]
+    fn each_field_is_found_by_its_name() {
+        for field in Field::ALL {
+            assert_eq!(Field::of(field.name().as_bytes()), Some(field));
+        }
+        assert_eq!(Field::of(b"types"), None);
     }
 
     #[test]

@@ -136,7 +136,7 @@ impl<'de> serde::Deserialize<'de> for Key {
             fn visit_bytes<E>(self, key: &[u8]) -> Result<Key, E> {
                 Ok(match key {
                     b"id" => Key::Id,
-                    key => Field::ALL.into_iter().find(|f| f.name().as_bytes() == key).map_or(Key::Other, Key::Read),
+                    key => Field::of(key).map_or(Key::Other, Key::Read),
                 })
             }
         }

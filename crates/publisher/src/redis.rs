@@ -189,24 +189,31 @@ impl RedisTransport {
     fn append_call(&self, append: &Append, namespace: &Namespace, publish: &'static str) -> ScriptInvocation<'static> {
         let Append { channel, entries, once } = append;
         let age = namespace.log.age.as_secs().max(1);
-        let (kind, first, key) = match once {
-            Once::No => ("no", 0, None),
-            Once::Sequence { producer, first } => ("sequence", *first, Some(self.keys.producer(channel, producer))),
-            Once::Key { sub, key } => ("key", 0, Some(self.keys.idempotency(channel, sub, key))),
+        let (seen, key) = match once {
+            Once::No => ("no".to_owned(), None),
+            Once::Sequence { producer, first } => (first.to_string(), Some(self.keys.producer(channel, producer))),
+            Once::Key { sub, key } => ("key".to_owned(), Some(self.keys.idempotency(channel, sub, key))),
         };
+        // Most appends need no more than three keys and one argument per entry: what is not sent costs nothing.
+        let is_wide = namespace.retain || entries.iter().any(|entry| entry.state.is_some() || entry.lease.is_some());
         let mut call = PUBLISH.prepare_invoke();
         call.key(self.keys.log(channel)).key(self.keys.head(channel));
-        call.key(self.keys.retained(channel)).key(self.keys.state(channel));
-        call.key(self.keys.leases(channel)).key(self.keys.due(channel)).key(key);
+        if is_wide {
+            call.key(self.keys.retained(channel)).key(self.keys.state(channel));
+            call.key(self.keys.leases(channel)).key(self.keys.due(channel));
+        }
+        call.key(key);
         call.arg(self.published_name(channel)).arg(publish);
-        call.arg(namespace.log.length).arg(age).arg(HEAD_BEYOND_LOG.as_secs());
-        call.arg(u8::from(namespace.retain)).arg(kind).arg(first).arg(age.max(ONCE_AGE.as_secs()));
-        for Entry { body, random, state, lease } in entries {
-            call.arg(&random[..]).arg(body.tail());
-            let (key, value) = state
-                .as_ref()
-                .map_or(("", ""), |state| (state.key.as_str(), state.value.as_ref().map_or("", |value| value.get())));
-            call.arg(key).arg(value).arg(lease.as_ref().map(LeaseStep::wire).unwrap_or_default());
+        call.arg(namespace.log.length).arg(age).arg(age + HEAD_BEYOND_LOG.as_secs());
+        call.arg(u8::from(namespace.retain)).arg(seen).arg(age.max(ONCE_AGE.as_secs()));
+        call.arg(entries.iter().flat_map(|entry| entry.random).collect::<Vec<u8>>());
+        for Entry { body, state, lease, .. } in entries {
+            call.arg(body.tail());
+            if is_wide {
+                let key = state.as_ref().map_or("", |state| state.key.as_str());
+                let value = state.as_ref().and_then(|state| state.value.as_ref()).map_or("", |value| value.get());
+                call.arg(key).arg(value).arg(lease.as_ref().map(LeaseStep::wire).unwrap_or_default());
+            }
         }
         call
     }

@@ -111,6 +111,28 @@ async fn the_chain_goes_on_behind_a_log_that_is_gone_and_a_head_that_is_gone() {
 }
 
 #[tokio::test]
+async fn offsets_and_numbers_count_on_beyond_32_bits() {
+    let server = RedisServer::start();
+    let transport = transport(&server);
+    let (keys, a) = (Keys::default(), channel("graph:a"));
+    for last in [(1_u64 << 31) - 3, (1 << 31) - 1, (1 << 32) - 2, (1 << 53) - 20] {
+        let (head, once) = (format!("{last}-abcdefghijkl"), format!("{last}:{last}:{last}"));
+        for (key, value) in [(keys.head(&a), &head), (keys.producer(&a, "p"), &once)] {
+            redis::cmd("SET").arg(key).arg(value).exec_async(&mut eyes(&server).await).await.unwrap();
+        }
+        let batch = numbered("graph:a", "p", last + 1, 3);
+        let answer = ids(&transport.append(&batch).await.unwrap());
+        assert_eq!(answer.iter().map(EventId::offset).collect::<Vec<_>>(), [last + 1, last + 2, last + 3]);
+        assert!(answer[0].continues(Some(head.parse().unwrap())) && answer[2].continues(Some(answer[1])));
+        assert_eq!(ids(&transport.append(&batch).await.unwrap()), answer);
+        let next = transport.append(&numbered("graph:a", "p", last + 4, 1)).await.unwrap();
+        assert!(ids(&next)[0].continues(Some(answer[2])));
+        let gap = transport.append(&numbered("graph:a", "p", last + 9, 1)).await;
+        assert_eq!(gap, Err(AppendError::Gap { expected: last + 5 }));
+    }
+}
+
+#[tokio::test]
 async fn the_log_is_trimmed_and_everything_has_an_age() {
     let server = RedisServer::start();
     let namespaces = one_namespace("n", Namespace { retain: true, ..log_of(5, 60) });

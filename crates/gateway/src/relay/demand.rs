@@ -103,6 +103,7 @@ impl Relay {
         let is_watched = self.namespaces.of(&channel).is_some_and(|rules| !rules.lost_after.is_zero());
         let mut line = Line::new(room, retain, serial);
         line.look = Look::new(is_watched);
+        line.org = self.figures.get().and_then(|figures| figures.org_of(&channel));
         self.lines.insert(channel.clone(), line);
         channel
     }

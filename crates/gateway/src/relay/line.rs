@@ -81,6 +81,8 @@ pub(super) struct Line {
     /// Whether live events were heard here: then a lost link may have cost some.
     heard_live: bool,
     received: metrics::Counter,
+    /// Whose events they are, where the channel's name says it.
+    pub(super) org: Option<Arc<str>>,
     /// When a comparison with the head is due, and the wait after it.
     pub(super) check: Check,
     /// When its leases are looked at.
@@ -101,6 +103,7 @@ impl Line {
         let namespace = room.channel().namespace().to_owned();
         Self {
             received: counter(Metric::EventsReceived, &[("namespace", &namespace)]),
+            org: None,
             room,
             serial,
             phase: Phase::Joining,

@@ -167,7 +167,7 @@ impl Sink for Relay {
         let Some(mut line) = self.lines.get_mut(channel) else { return };
         line.count_received();
         if let Some(figures) = self.figures.get() {
-            figures.received(line.channel());
+            figures.received(&line.org);
         }
         if event.id().is_some() {
             line.look.heard();

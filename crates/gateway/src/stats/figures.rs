@@ -113,14 +113,19 @@ impl Figures {
         Counted { of, endpoint }
     }
 
-    /// Counts an event that arrived.
-    pub fn received(&self, channel: &Channel) {
+    /// Whose events a channel's are, for [`Figures::received`].
+    pub fn org_of(&self, channel: &Channel) -> Option<Arc<str>> {
+        org_of(&self.namespaces, channel).map(Arc::from)
+    }
+
+    /// Counts an event that arrived in a channel of this org.
+    pub fn received(&self, org: &Option<Arc<str>>) {
         self.received.fetch_add(1, Ordering::Relaxed);
-        if let Some(org) = org_of(&self.namespaces, channel) {
-            // A channel is only heard while somebody reads it, and that is somebody of its org.
-            if let Some(of) = self.orgs.get(&Some(Arc::from(org))) {
-                of.received.fetch_add(1, Ordering::Relaxed);
-            }
+        // A channel is only heard while somebody reads it, and that is somebody of its org.
+        if org.is_some()
+            && let Some(of) = self.orgs.get(org)
+        {
+            of.received.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -197,7 +197,7 @@ mod tests {
             theirs.enter(None, "/sse".to_owned().into()),
         ];
         for (figures, channel) in [(&ours, "hub:acme"), (&theirs, "hub:acme"), (&theirs, "graph:abc")] {
-            figures.received(&channel.parse().unwrap());
+            figures.received(&figures.org_of(&channel.parse().unwrap()));
         }
         told(&there).await;
         let acme = asked(&here, Scope::Org("acme")).await;
