@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, error::Error, time::Duration};
 use crewcast_test_servers::{Program, RedisServer};
 use load::{Kind, Load, median};
 
-const HELP: &str = "cost [listeners] [rates] [top] [--seconds 3] [--rounds 5] [--rate 20000] [--batch 64] [--channels 64] [--bytes 200] [--server redis|redis6|valkey]
+const HELP: &str = "cost [listeners] [top] [--only Single|Batched] [--seconds 3] [--rounds 5] [--rate 20000] [--batch 64] [--channels 64] [--bytes 200] [--server redis|redis6|valkey]
   (nothing)  plain PUBLISH, logged singly and logged in batches, interleaved
   listeners  the same with 0, 1, 2, 4 and 8 connections that listen
   top        the most logged events a second of one publisher";
