@@ -130,7 +130,7 @@ async fn reader(hub: Arc<Hub>, channel: Channel, read: Arc<AtomicU64>, fell: Arc
         loop {
             entries.clear();
             match member.read(next, 256, &mut entries) {
-                Caught::Entries => next += entries.len() as i64,
+                Caught::Entries { .. } => next += entries.len() as i64,
                 Caught::FellOff { first, .. } => {
                     fell.fetch_add((first - next) as u64, Ordering::Relaxed);
                     next = first;

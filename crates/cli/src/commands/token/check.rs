@@ -101,8 +101,8 @@ mod tests {
             org: Some("acme".into()),
             grants: Arc::new(Grants {
                 crews: Ids::All,
-                runs: Ids::Listed(vec!["r1".into(), "r2".into()]),
-                publish: Patterns(vec!["graph:*".into()]),
+                runs: Ids::Listed(["r1".into(), "r2".into()].into()),
+                publish: Patterns(["graph:*".into()].into()),
                 ..Grants::default()
             }),
             expires_at: Some(1_700_003_600),

@@ -147,7 +147,7 @@ mod tests {
         let token = sign(&auth, &claims(&args, &auth, unix_now())).await.unwrap();
         let identity = Verifier::new(&auth).unwrap().verify(&token).await.unwrap();
         assert_eq!((&*identity.sub, identity.org.as_deref(), identity.jti.as_deref()), ("u1", Some("acme"), Some("j")));
-        assert_eq!(identity.grants.crews, Ids::Listed(vec!["a".into(), "b".into()]));
+        assert_eq!(identity.grants.crews, Ids::Listed(["a".into(), "b".into()].into()));
         assert_eq!(identity.grants.runs, Ids::All);
         assert!(identity.admin && identity.grants.publish.contain(&"graph:z".parse().unwrap()));
         let left = identity.expires_at.unwrap() - identity.issued_at.unwrap();
