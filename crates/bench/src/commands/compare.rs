@@ -57,6 +57,7 @@ pub(super) fn cases() -> Vec<(&'static str, Load)> {
         ("1 x 1000, 1 in flight", load(1, 1000, Pace::PerChannel(1))),
         ("1 x 1000, 64 in flight", load(1, 1000, Pace::PerChannel(64))),
         ("1000 x 1, 256 over all", load(1000, 1, Pace::Total(256))),
+        ("100 x 100, 16 over all", load(100, 100, Pace::Total(16))),
         ("100 x 100, 16 per channel", load(100, 100, Pace::PerChannel(16))),
     ]
 }

@@ -27,11 +27,11 @@ pub(super) struct Args {
     #[command(flatten)]
     options: Options,
     /// Sockets, over 100 channels
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, default_value_t = 15_000)]
     sockets: usize,
     /// Handshakes under way at a time
-    #[arg(long, default_value_t = 100)]
-    opening: usize,
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 100])]
+    opening: Vec<usize>,
     /// Replicas of the server
     #[arg(long, default_value_t = 1)]
     replicas: usize,
@@ -42,17 +42,20 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
     let mut runner = Runner::new("idle", &args.options, false)?;
     let sockets = if args.options.quick { args.sockets.min(1000) } else { args.sockets };
     let processes = sockets.div_ceil(PER_PROCESS);
-    let load = Load {
+    let load = |opening| Load {
         channels: CHANNELS,
         sockets_per_channel: sockets / CHANNELS / processes,
         pace: Pace::Idle,
-        opening: args.opening,
+        opening,
         ..Load::default()
     };
-    for server in runner.servers(&[])? {
-        let measured = runner.stage(&*server, from_ref(&load), args.replicas).and_then(|stage| {
+    for (server, &opening) in
+        runner.servers(&[])?.iter().flat_map(|server| args.opening.iter().map(move |o| (server, o)))
+    {
+        let load = load(opening);
+        let measured = runner.stage(&**server, from_ref(&load), args.replicas).and_then(|stage| {
             let outcome = measure(&stage, &load, processes)?;
-            let case = format!("{} sockets", load.sockets() * processes);
+            let case = format!("{} sockets, {opening} handshakes at a time", load.sockets() * processes);
             Ok((stage.record(&runner, &case, 1, &load, outcome.clone()), outcome))
         });
         match measured {
