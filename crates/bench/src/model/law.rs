@@ -29,9 +29,12 @@ pub const GATEWAY_CPU: Law = Law {
         "event taken in by a replica",
         "delivery",
         "delivered byte",
-        "heartbeat and ping of a socket",
+        "ping of a socket",
+        "probe of a replica through a Redis",
     ],
-    features: |all| vec![all.replica_seconds, all.copies, all.deliveries, all.deliveries * all.bytes, all.turns],
+    features: |all| {
+        vec![all.replica_seconds, all.copies, all.deliveries, all.deliveries * all.bytes, all.turns, all.probes]
+    },
     measured: |point| 1e6 * point.gateway_cpu.iter().sum::<f64>(),
 };
 
@@ -39,8 +42,14 @@ pub const GATEWAY_CPU: Law = Law {
 pub const REDIS_CPU: Law = Law {
     name: "Redis CPU",
     unit: "µs",
-    terms: &["second of a node", "event published", "copy sent to a replica", "byte of a copy"],
-    features: |all| vec![all.node_seconds, all.published, all.copies, all.copies * all.bytes],
+    terms: &[
+        "second of a Redis",
+        "event published",
+        "copy sent to a replica",
+        "byte of a copy",
+        "probe of a replica through a Redis",
+    ],
+    features: |all| vec![all.node_seconds, all.published, all.copies, all.copies * all.bytes, all.probes],
     measured: |point| 1e6 * point.redis_cpu.iter().sum::<f64>(),
 };
 
@@ -48,8 +57,8 @@ pub const REDIS_CPU: Law = Law {
 pub const REDIS_OUTPUT: Law = Law {
     name: "Redis output",
     unit: "bytes",
-    terms: &["copy sent to a replica", "byte of a copy", "second of a replica"],
-    features: |all| vec![all.copies, all.copies * all.bytes, all.replica_seconds],
+    terms: &["copy sent to a replica", "byte of a copy", "probe of a replica through a Redis"],
+    features: |all| vec![all.copies, all.copies * all.bytes, all.probes],
     measured: |point| point.redis_output as f64,
 };
 
@@ -57,7 +66,7 @@ pub const REDIS_OUTPUT: Law = Law {
 pub const WIRE: Law = Law {
     name: "bytes to sockets",
     unit: "bytes",
-    terms: &["delivery", "delivered byte", "heartbeat and ping of a socket"],
+    terms: &["delivery", "delivered byte", "ping of a socket"],
     features: |all| vec![all.deliveries, all.deliveries * all.bytes, all.turns],
     measured: |point| point.wire_bytes as f64,
 };

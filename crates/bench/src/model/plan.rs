@@ -79,6 +79,9 @@ pub struct Assumptions {
     /// Cores that are paid for with each Redis; it computes on one
     #[arg(long, default_value_t = 2.0)]
     pub redis_cores: f64,
+    /// Seconds of `ready.window`: a replica sends itself five probes in it through each Redis
+    #[arg(long, default_value_t = 15.0)]
+    pub ready_window: f64,
     /// Price of a core for an hour, an example
     #[arg(long, default_value_t = 0.04)]
     pub price: f64,
@@ -93,6 +96,7 @@ impl Default for Assumptions {
             per_replica: 250_000.0,
             network: 10.0,
             redis_cores: 2.0,
+            ready_window: 15.0,
             price: 0.04,
         }
     }

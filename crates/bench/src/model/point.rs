@@ -1,7 +1,10 @@
 use serde::{Deserialize, Serialize};
 
-/// A socket is told a heartbeat and a ping so often, in seconds, whatever else happens.
+/// A socket is pinged so often, in seconds, whatever else happens.
 pub const TURN: f64 = 30.0;
+
+/// Probes of a replica's link to a Redis in a second, while points are measured: `ready.window` is 1 s then, and holds five.
+const PROBES: f64 = 5.0;
 
 /// One run, with each process' share.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -57,6 +60,8 @@ pub struct Quantities {
     pub replica_seconds: f64,
     /// Seconds, over all Redis.
     pub node_seconds: f64,
+    /// Probes that replicas send to themselves through each Redis.
+    pub probes: f64,
     /// Events published.
     pub published: f64,
     /// Bytes of an event.
@@ -65,7 +70,7 @@ pub struct Quantities {
     pub copies: f64,
     /// Events written to sockets.
     pub deliveries: f64,
-    /// Heartbeats with their pings.
+    /// Pings of sockets.
     pub turns: f64,
     /// Replicas.
     pub replicas: f64,
@@ -101,11 +106,12 @@ impl Point {
         Quantities {
             replica_seconds: replicas * self.seconds,
             node_seconds: self.nodes as f64 * self.seconds,
+            probes: replicas * self.nodes as f64 * self.seconds * PROBES,
             published: self.published as f64,
             bytes: self.bytes as f64,
             copies: self.published as f64 * copies,
             deliveries: self.deliveries as f64,
-            // A shorter window ends before the first heartbeat: see `commands::scale`.
+            // A shorter window ends before the first ping: see `commands::scale`.
             turns: if self.seconds >= TURN { sockets * self.seconds / TURN } else { 0.0 },
             replicas,
             sockets,

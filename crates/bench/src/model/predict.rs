@@ -7,8 +7,10 @@ use super::{
     point::TURN,
 };
 
-/// More replicas than this are none.
-const MOST: f64 = 1e7;
+/// More than this of anything is none.
+pub const MOST: f64 = 1e7;
+/// See `ready.window`.
+const PROBES_IN_WINDOW: f64 = 5.0;
 const GIB: f64 = 1_073_741_824.0;
 
 /// How many of something one bound asks for.
@@ -90,12 +92,9 @@ pub struct Question<'a> {
 impl Question<'_> {
     /// The answer for so many sockets.
     pub fn answer(&self, sockets: f64) -> Prediction {
-        let replica_bounds = self.replica_bounds(sockets);
-        let replicas = largest(&replica_bounds);
-        let second = self.second(sockets, replicas, 0.0);
-        let node_bounds = self.node_bounds(&second);
-        let nodes = largest(&node_bounds);
-        let second = Quantities { node_seconds: nodes, ..second };
+        let (replica_bounds, node_bounds) = self.settled(sockets);
+        let (replicas, nodes) = (largest(&replica_bounds), largest(&node_bounds));
+        let second = self.second(sockets, replicas, nodes);
         let paid_cores = replicas * self.assumptions.cores + nodes * self.assumptions.redis_cores;
         Prediction {
             sockets,
@@ -117,6 +116,21 @@ impl Question<'_> {
         }
     }
 
+    /// Replicas ask for more Redis, and Redis, through which each replica probes, for more replicas: until both are
+    /// content.
+    fn settled(&self, sockets: f64) -> (Vec<Bound>, Vec<Bound>) {
+        let mut nodes = 1.0;
+        loop {
+            let replica_bounds = self.replica_bounds(sockets, nodes);
+            let node_bounds = self.node_bounds(sockets, largest(&replica_bounds));
+            let asked = largest(&node_bounds);
+            if asked <= nodes {
+                return (replica_bounds, node_bounds);
+            }
+            nodes = asked;
+        }
+    }
+
     /// What happens in a second, over all replicas.
     fn second(&self, sockets: f64, replicas: f64, nodes: f64) -> Quantities {
         let (readers, channels) = (self.scenario.readers(sockets), self.scenario.channels(sockets));
@@ -125,6 +139,7 @@ impl Question<'_> {
         Quantities {
             replica_seconds: replicas,
             node_seconds: nodes,
+            probes: replicas * nodes * PROBES_IN_WINDOW / self.assumptions.ready_window,
             published,
             bytes: self.scenario.bytes,
             copies: published * copies,
@@ -136,48 +151,33 @@ impl Question<'_> {
         }
     }
 
-    fn replica_bounds(&self, sockets: f64) -> Vec<Bound> {
-        let least = |fits: &dyn Fn(&Quantities, f64) -> bool| {
-            least(|replicas| fits(&self.second(sockets, replicas, 1.0), replicas))
-        };
+    fn replica_bounds(&self, sockets: f64, nodes: f64) -> Vec<Bound> {
         let limits = self.assumptions;
+        let bound = |name, fits: &dyn Fn(&Quantities, f64) -> bool| Bound {
+            name,
+            needed: least(|replicas| fits(&self.second(sockets, replicas, nodes), replicas)),
+        };
+        let cores = |all: &Quantities| self.model.cost(&GATEWAY_CPU, all) / 1e6;
+        let bits = |all: &Quantities| 8.0 * self.model.cost(&WIRE, all);
         vec![
-            Bound {
-                name: "cores",
-                needed: least(&|second, replicas| {
-                    self.model.cost(&GATEWAY_CPU, second) / 1e6 <= replicas * limits.cores * limits.load
-                }),
-            },
-            Bound { name: "sockets", needed: least(&|_, replicas| sockets <= replicas * limits.per_replica) },
-            Bound {
-                name: "memory",
-                needed: least(&|second, replicas| self.memory(second) <= replicas * limits.memory * GIB),
-            },
-            Bound {
-                name: "network",
-                needed: least(&|second, replicas| {
-                    let bits = 8.0 * self.model.cost(&WIRE, second);
-                    bits <= replicas * limits.network * 1e9 * limits.load
-                }),
-            },
+            bound("cores", &|all, replicas| cores(all) <= replicas * limits.cores * limits.load),
+            bound("sockets", &|_, replicas| sockets <= replicas * limits.per_replica),
+            bound("memory", &|all, replicas| self.memory(all) <= replicas * limits.memory * GIB),
+            bound("network", &|all, replicas| bits(all) <= replicas * limits.network * 1e9 * limits.load),
         ]
     }
 
-    fn node_bounds(&self, second: &Quantities) -> Vec<Bound> {
+    fn node_bounds(&self, sockets: f64, replicas: f64) -> Vec<Bound> {
         let limits = self.assumptions;
-        let least = |fits: &dyn Fn(f64) -> bool| least(fits);
-        let with = |nodes| Quantities { node_seconds: nodes, ..*second };
+        let bound = |name, fits: &dyn Fn(&Quantities, f64) -> bool| Bound {
+            name,
+            needed: least(|nodes| fits(&self.second(sockets, replicas, nodes), nodes)),
+        };
+        let cores = |all: &Quantities| self.model.cost(&REDIS_CPU, all) / 1e6;
+        let bits = |all: &Quantities| 8.0 * self.model.cost(&REDIS_OUTPUT, all);
         vec![
-            Bound {
-                name: "CPU",
-                needed: least(&|nodes| self.model.cost(&REDIS_CPU, &with(nodes)) / 1e6 <= nodes * limits.load),
-            },
-            Bound {
-                name: "output",
-                needed: least(&|nodes| {
-                    8.0 * self.model.cost(&REDIS_OUTPUT, second) <= nodes * limits.network * 1e9 * limits.load
-                }),
-            },
+            bound("CPU", &|all, nodes| cores(all) <= nodes * limits.load),
+            bound("output", &|all, nodes| bits(all) <= nodes * limits.network * 1e9 * limits.load),
         ]
     }
 

@@ -26,12 +26,12 @@ const MANY: [(usize, usize, usize, usize, f64, usize); 5] = [
     (4, 1, 100, 125, 10.0, 4),
     (4, 3, 100, 125, 20.0, 4),
 ];
-/// Sockets that hear next to nothing, for longer than a heartbeat takes: replicas, sockets of each of 100 channels.
+/// Sockets that hear next to nothing, for so long that each is pinged: replicas, sockets of each of 100 channels.
 const QUIET: [(usize, usize); 3] = [(1, 50), (1, 120), (2, 80)];
 
 const WARM_UP: Duration = Duration::from_millis(700);
 const WINDOW: Duration = Duration::from_secs(3);
-/// Heartbeats come every 30 s.
+/// Pings come every 30 s.
 const QUIET_WINDOW: Duration = Duration::from_secs(30);
 
 /// One point that is to be measured.

@@ -88,7 +88,7 @@ pub fn measure(crewcast: PathBuf, case: &Case) -> Result<Measured> {
     let outcome = load::run_with(&case.load, target, site.running.protocol.clone(), &watched, &mut probe)?;
     ensure!(
         case.load.window.as_secs_f64() >= TURN || began.elapsed().as_secs_f64() < TURN,
-        "it took so long that heartbeats were measured as well"
+        "it took so long that pings were measured as well"
     );
     check(&outcome)?;
     Ok(Measured {

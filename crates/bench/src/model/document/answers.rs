@@ -1,10 +1,10 @@
-use super::figures::{about, number, percent, whole};
+use super::figures::{about, number, plain, whole};
 use crate::{
     model::{
         Assumptions, Model, Placement, Scenario, Study,
         breaks::{Break, of_channel, of_node, of_replica},
         copies,
-        predict::{Bound, Prediction, Question},
+        predict::{Bound, MOST, Prediction, Question},
     },
     report::table::Table,
 };
@@ -21,28 +21,28 @@ fn questions<'a>(study: &'a Study, model: &'a Model) -> Vec<Question<'a>> {
 }
 
 fn described(scenario: &Scenario) -> String {
-    let readers = scenario
-        .per_channel
-        .map_or("all sockets on one channel".to_owned(), |f| format!("{} sockets a channel", number(f)));
+    let readers = |readers| format!("{} sockets a channel", plain(readers));
     format!(
-        "**{}**: {readers}, {} event/s each, of {} bytes",
+        "**{}**: {}, {} event/s each, of {} bytes",
         scenario.name,
-        number(scenario.rate),
-        number(scenario.bytes)
+        scenario.per_channel.map_or("all sockets on one channel".to_owned(), readers),
+        plain(scenario.rate),
+        plain(scenario.bytes)
     )
 }
 
 fn assumed(assumptions: &Assumptions) -> String {
     format!(
-        "A replica has {} cores and {} GiB, a Redis computes on one of {} cores; both have {} Gbit/s. Cores and networks are used to {} at most, \
-         a replica holds {} sockets at most. A core costs {} an hour: an example.",
-        number(assumptions.cores),
-        number(assumptions.memory),
-        number(assumptions.redis_cores),
-        number(assumptions.network),
-        percent(assumptions.load),
-        whole(assumptions.per_replica),
-        number(assumptions.price),
+        "A replica has {} cores and {} GiB, a Redis computes on one of {} cores; both have {} Gbit/s. Cores and networks are used to \
+         {:.0} % at most, a replica holds {} sockets at most, `ready.window` is {} s. A core costs {} an hour: an example.",
+        plain(assumptions.cores),
+        plain(assumptions.memory),
+        plain(assumptions.redis_cores),
+        plain(assumptions.network),
+        100.0 * assumptions.load,
+        plain(assumptions.per_replica),
+        plain(assumptions.ready_window),
+        plain(assumptions.price),
     )
 }
 
@@ -66,22 +66,28 @@ pub(super) fn summary(study: &Study, model: &Model) -> String {
 }
 
 fn sentence(answer: &Prediction) -> String {
+    let why = |count: f64, bound: &str| {
+        if count > 1.0 { format!("{} for their {bound}", self::count(count)) } else { whole(count) }
+    };
     format!(
-        "{} replicas ({} is what asks for most of them), {} Redis ({}), {} Gbit/s to sockets, {} an hour",
-        whole(answer.replicas),
-        answer.tightest_replica_bound(),
-        whole(answer.nodes),
-        answer.tightest_node_bound(),
+        "replicas {}, Redis {}, {} Gbit/s to sockets, {} an hour",
+        why(answer.replicas, answer.tightest_replica_bound()),
+        why(answer.nodes, answer.tightest_node_bound()),
         number(answer.egress / 1e9),
         number(answer.price)
     )
 }
 
+/// How many, if any number is enough.
+fn count(value: f64) -> String {
+    if value < MOST { whole(value) } else { "no number is enough".into() }
+}
+
 fn short(answer: &Prediction) -> String {
     format!(
-        "with channels kept together {} replicas and {} Redis, {} an hour",
-        whole(answer.replicas),
-        whole(answer.nodes),
+        "with channels kept together replicas {}, Redis {}, {} an hour",
+        count(answer.replicas),
+        count(answer.nodes),
         number(answer.price)
     )
 }
@@ -132,9 +138,9 @@ fn sizes(study: &Study, model: &Model, sockets: f64) -> String {
             whole(answer.deliveries),
             number(answer.copies),
             number(answer.gateway_cores),
-            whole(answer.replicas),
+            count(answer.replicas),
             number(answer.redis_cores),
-            whole(answer.nodes),
+            count(answer.nodes),
             number(answer.egress / 1e9),
             number(answer.redis_egress / 1e9),
             number(answer.memory / GIB),
@@ -148,8 +154,9 @@ fn sizes(study: &Study, model: &Model, sockets: f64) -> String {
 
 /// How many each bound asks for: the largest decides.
 fn bounds(study: &Study, model: &Model, sockets: f64) -> String {
-    let count = |bound: &Bound| format!("{}: {}", bound.name, bound.needed.map_or("no number is enough".into(), whole));
-    let listed = |bounds: &[Bound]| bounds.iter().map(count).collect::<Vec<_>>().join(", ");
+    let needed =
+        |bound: &Bound| format!("{}: {}", bound.name, bound.needed.map_or("no number is enough".into(), whole));
+    let listed = |bounds: &[Bound]| bounds.iter().map(needed).collect::<Vec<_>>().join(", ");
     let mut table =
         Table::new(&["how many each bound asks for", "replicas", "Redis", "of a Redis' share, one channel takes"]);
     for question in questions(study, model) {
@@ -169,22 +176,18 @@ pub(super) fn breaks(study: &Study, model: &Model) -> String {
     let mut table = Table::new(&[
         "",
         "one replica is enough up to",
-        "then full",
         "one Redis is enough up to",
-        "then full",
         "one channel fits a Redis up to",
-        "first",
+        "what breaks, in this order",
     ]);
     for question in questions(study, model) {
         let (replica, node, channel) = (of_replica(&question), of_node(&question), of_channel(&question));
         table.row(&[
             format!("{}, {}", question.scenario.name, question.placement.name()),
             reach(replica),
-            format!("a replica's {}", replica.bound),
             reach(node),
-            if node.sockets.is_some() { format!("its {}", node.bound) } else { "–".into() },
             reach(channel),
-            first(replica, node, channel).into(),
+            order(replica, node, channel),
         ]);
     }
     format!(
@@ -198,27 +201,27 @@ fn reach(at: Break) -> String {
     at.sockets.map_or("more than 1,000 million".into(), about)
 }
 
-fn first(replica: Break, node: Break, channel: Break) -> &'static str {
-    let far = |at: Break| at.sockets.unwrap_or(f64::INFINITY);
-    let least = far(replica).min(far(node)).min(far(channel));
-    match least {
-        least if least == far(replica) => "replicas: add some",
-        least if least == far(channel) => "one channel: nothing helps but fewer events",
-        _ => "Redis: divide it by channel",
-    }
+/// What is full, the first one first.
+fn order(replica: Break, node: Break, channel: Break) -> String {
+    let mut all: Vec<(f64, String)> = [("a replica's ", replica), ("a Redis' ", node), ("", channel)]
+        .into_iter()
+        .filter_map(|(whose, at)| Some((at.sockets?, format!("{whose}{}", at.bound))))
+        .collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    all.into_iter().map(|(_, what)| what).collect::<Vec<_>>().join(", then ")
 }
 
 /// How copies grow.
 pub(super) fn copies(study: &Study) -> String {
     const REPLICAS: [f64; 6] = [1.0, 4.0, 10.0, 40.0, 100.0, 400.0];
-    let head: Vec<String> = REPLICAS.iter().map(|replicas| format!("{} replicas", whole(*replicas))).collect();
-    let mut table = Table::new(&[&["sockets a channel".to_owned()][..], &head].concat());
+    let head: Vec<String> = REPLICAS.iter().map(|replicas| format!("R = {}", whole(*replicas))).collect();
+    let mut table = Table::new(&[&["sockets a channel, f".to_owned()][..], &head].concat());
     let mut readers = vec![1.0, 4.0];
     readers.extend(study.scenarios.iter().filter_map(|scenario| scenario.per_channel));
     readers.push(1000.0);
     for readers in readers {
         let of = |replicas: &f64| number(copies::copies(Placement::Scattered, *replicas, readers, f64::INFINITY));
-        let mut row = vec![number(readers)];
+        let mut row = vec![plain(readers)];
         row.extend(REPLICAS.iter().map(of));
         table.row(&row);
     }

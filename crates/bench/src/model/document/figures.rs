@@ -16,6 +16,12 @@ pub(super) fn number(value: f64) -> String {
     rest.map_or_else(|| grouped(whole), |rest| format!("{}.{rest}", grouped(whole)))
 }
 
+/// As it was given.
+pub(super) fn plain(value: f64) -> String {
+    let text = value.to_string();
+    if value.fract() == 0.0 { grouped(&text) } else { text }
+}
+
 /// A count.
 pub(super) fn whole(value: f64) -> String {
     if value.is_finite() { grouped(&format!("{value:.0}")) } else { "–".into() }

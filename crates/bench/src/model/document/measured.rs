@@ -58,7 +58,9 @@ pub(super) fn laws(study: &Study, model: &Model) -> String {
          that are not negative. A zero says that the term cannot be told from the others, or costs nothing.\n\n{}\
          A copy is an event on its way from Redis to one replica; it is sent to each replica that has a reader of the channel. A delivery \
          is an event on one socket: at these rates a write of its own, with the receiving side of the loopback in it. Under more load \
-         several events share a write and each costs less, so that the model is on the careful side.\n\n",
+         several events share a write and each costs less, so that the model is on the careful side. \
+         Probes are what `/readyz` rests on: each replica sends itself five in a `ready.window` through each Redis. With many of both \
+         they are the product of the two; the window was 1 s while this was measured, and can be longer.\n\n",
         table.finish()
     )
 }
@@ -148,13 +150,15 @@ pub(super) fn limits(study: &Study) -> String {
     let replicas = study.points.iter().map(|point| point.replicas).max().unwrap_or(0);
     format!(
         "## What the model does not know\n\n\
-         - It is a straight line beyond {most} sockets, {replicas} replicas and {nodes} Redis. What grows faster than the number of \
+         - It is a straight line beyond {} sockets, {replicas} replicas and {nodes} Redis. What grows faster than the number of \
          sockets at sizes that were not measured is not in it.\n\
          - Loopback: no network card, its interrupts, or TLS. Half of what a write costs here is the receiving side of the same machine.\n\
          - Live events. What a logged one costs Redis besides stands in [performance.md](performance.md#publishing).\n\
          - Handshakes, resumes and replicas that go away: [performance.md](performance.md#reconnect-storm) has a storm measured. That is why a replica is \
          bounded in sockets and not used beyond a share of its cores.\n\
-         - Compression, which costs CPU time once for all readers of a channel and saves network.\n\n"
+         - Heartbeats, a message to each socket every 45 s: no window was long enough for them. Each is about a delivery.\n\
+         - Compression, which costs CPU time once for all readers of a channel and saves network.\n\n",
+        whole(most as f64)
     )
 }
 
