@@ -112,7 +112,6 @@ fn coefficients(model: &Model) -> Value {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::model::law::LAWS;
 
     const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scaling.json");
 

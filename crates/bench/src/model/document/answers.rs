@@ -23,7 +23,7 @@ fn questions<'a>(study: &'a Study, model: &'a Model) -> Vec<Question<'a>> {
 fn described(scenario: &Scenario) -> String {
     let readers = |readers| format!("{} sockets a channel", plain(readers));
     format!(
-        "**{}**: {}, {} event/s each, of {} bytes",
+        "**{}**: {}, {} events/s each, of {} bytes",
         scenario.name,
         scenario.per_channel.map_or("all sockets on one channel".to_owned(), readers),
         plain(scenario.rate),

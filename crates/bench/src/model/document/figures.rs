@@ -51,7 +51,7 @@ pub(super) fn percent(share: f64) -> String {
 fn grouped(digits: &str) -> String {
     let mut out = String::new();
     for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n) % 3 == 0 && !out.ends_with('-') {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) && !out.ends_with('-') {
             out.push(',');
         }
         out.push(digit);
