@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON_ENV := $(CURDIR)/target/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt doc bench release image clean
+.PHONY: help run test soak lint fmt doc bench scale release image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ bench: ## Measure what it costs and how fast it is, beside other systems, and wr
 	@status=0; for part in compare latency idle slow storm deflate publish; do \
 	  echo "== $$part"; target/release/crewcast-bench $$part $(BENCH_FLAGS) || status=1; \
 	done; target/release/crewcast-bench report && exit $$status
+
+scale: ## Measure what deployments are made of, and write docs/scaling.md: what a million sockets take (six minutes)
+	$(CARGO) build --release -p crewcast -p crewcast-bench
+	target/release/crewcast-bench scale
 
 release: ## Build the binary as it is deployed: target/release/crewcast
 	$(CARGO) build --release -p crewcast

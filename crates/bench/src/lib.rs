@@ -6,11 +6,13 @@
 pub mod commands;
 pub mod load;
 pub mod measure;
+pub mod model;
 pub mod parts;
 pub mod protocol;
 pub mod raw_server;
 pub mod record;
 pub mod report;
 pub mod runner;
+pub mod scale;
 pub mod servers;
 pub mod wire;

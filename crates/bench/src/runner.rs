@@ -147,7 +147,7 @@ impl Stage {
     pub fn target(&self) -> Target {
         let endpoints = &self.running.endpoints;
         let publish = match self.running.protocol.publish_over() {
-            Via::Redis => Some(self.redis.address()),
+            Via::Redis | Via::Cluster(_) => Some(self.redis.address()),
             Via::Tcp { .. } => endpoints.publish,
         };
         Target { sockets: endpoints.sockets.clone(), publish }

@@ -9,6 +9,7 @@ mod options;
 mod publish;
 mod raw_server;
 mod report;
+mod scale;
 mod slow;
 mod storm;
 
@@ -43,6 +44,8 @@ enum Command {
     Deflate(Options),
     /// What publishing costs Redis
     Publish(Options),
+    /// Measures what deployments are made of, and writes docs/scaling.md: what a million sockets need
+    Scale(Box<scale::Args>),
     /// Writes docs/performance.md and its plots from what was measured
     Report(report::Args),
     /// Runs the raw write loop: the machine's limit
@@ -66,6 +69,7 @@ pub fn execute(cli: Cli) -> Result<bool> {
         Command::Storm(args) => storm::execute(&args),
         Command::Deflate(options) => deflate::execute(&options),
         Command::Publish(options) => publish::execute(&options),
+        Command::Scale(args) => scale::execute(&args),
         Command::Report(args) => report::execute(&args).map(|()| true),
         Command::Part => crate::parts::listen().map(|()| true),
         Command::RawServer(args) => raw_server::execute(&args).map(|()| true),

@@ -28,7 +28,8 @@ pub(super) fn execute(args: &Args) -> Result<()> {
 fn found() -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir("target/bench").context("nothing was measured yet")?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    files.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl"));
+    // The points of `scale` are of another form, for another page.
+    files.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl") && !path.ends_with("scale.jsonl"));
     files.sort();
     Ok(files)
 }

@@ -73,7 +73,7 @@ impl Producer {
         let event = source.templates[turn].marked(Mark { number, time });
         match &mut self.route {
             Route::Pipes(pipes) => {
-                let pipe = channel % pipes.len();
+                let pipe = self.protocol.connection(channel, pipes.len());
                 self.protocol.publish(channel, event, pipes[pipe].out());
             }
             Route::Logged { publisher, .. } => publisher.publish_raw(&source.logged, event.to_vec())?,
@@ -123,12 +123,13 @@ impl Producer {
 }
 
 fn pipes(protocol: &dyn Protocol, address: SocketAddr, registry: &Registry, first: usize) -> Result<Route> {
-    let (connections, preamble) = match protocol.publish_over() {
-        Via::Redis => (1, Vec::new()),
-        Via::Tcp { connections, preamble } => (connections, preamble),
+    let (addresses, preamble) = match protocol.publish_over() {
+        Via::Redis => (vec![address], Vec::new()),
+        Via::Cluster(masters) => (masters, Vec::new()),
+        Via::Tcp { connections, preamble } => (vec![address; connections], preamble),
     };
-    let open = |n| Pipe::open(registry, Token(first + n), address, &preamble);
-    Ok(Route::Pipes((0..connections).map(open).collect::<Result<_>>()?))
+    let open = |(n, address)| Pipe::open(registry, Token(first + n), address, &preamble);
+    Ok(Route::Pipes(addresses.into_iter().enumerate().map(open).collect::<Result<_>>()?))
 }
 
 fn logged(redis: SocketAddr) -> Result<Route> {

@@ -1,11 +1,15 @@
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    net::SocketAddr,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::Result;
+use crewcast_publisher::slot_of;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
-use super::{Plan, Protocol, Request};
-use crate::wire::resp;
+use super::{Plan, Protocol, Request, Via};
+use crate::{servers::holder, wire::resp};
 
 /// How long the tokens hold: longer than any run.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -13,6 +17,7 @@ const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Crewcast: a socket on `/ws/graph/<crew>` for each channel, its events published with a plain `PUBLISH`, or logged.
 pub struct Crewcast {
     tokens: Vec<String>,
+    cluster: Vec<SocketAddr>,
 }
 
 impl Crewcast {
@@ -28,7 +33,12 @@ impl Crewcast {
             let claims = json!({ "sub": crew, "org": "bench", "crews": [crew], "exp": expires });
             jsonwebtoken::encode(&Header::default(), &claims, &key)
         };
-        Ok(Self { tokens: (0..channels).map(token).collect::<Result<_, _>>()? })
+        Ok(Self { tokens: (0..channels).map(token).collect::<Result<_, _>>()?, cluster: Vec::new() })
+    }
+
+    /// The same on a Cluster of these masters: events are published with `SPUBLISH`, each on the one that holds its channel.
+    pub fn on_cluster(self, masters: Vec<SocketAddr>) -> Self {
+        Self { cluster: masters, ..self }
     }
 }
 
@@ -50,12 +60,29 @@ impl Protocol for Crewcast {
     }
 
     fn publish(&self, channel: usize, event: &[u8], out: &mut Vec<u8>) {
-        resp::command(out, &[b"PUBLISH", format!("graph:{}", crew(channel)).as_bytes(), event]);
+        let publish: &[u8] = if self.cluster.is_empty() { b"PUBLISH" } else { b"SPUBLISH" };
+        resp::command(out, &[publish, name(channel).as_bytes(), event]);
+    }
+
+    fn publish_over(&self) -> Via {
+        if self.cluster.is_empty() { Via::Redis } else { Via::Cluster(self.cluster.clone()) }
+    }
+
+    fn connection(&self, channel: usize, connections: usize) -> usize {
+        if self.cluster.is_empty() {
+            channel % connections
+        } else {
+            holder(slot_of(name(channel).as_bytes()), connections)
+        }
     }
 
     fn logged_channel(&self, channel: usize) -> Option<String> {
-        Some(format!("graph:{}", crew(channel)))
+        Some(name(channel))
     }
+}
+
+fn name(channel: usize) -> String {
+    format!("graph:{}", crew(channel))
 }
 
 fn crew(channel: usize) -> String {

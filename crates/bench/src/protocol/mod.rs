@@ -10,7 +10,7 @@ mod nchan;
 mod raw;
 mod socketio;
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Result, bail};
 
@@ -80,6 +80,8 @@ pub enum Framing {
 pub enum Via {
     /// The run's Redis: one connection.
     Redis,
+    /// A Redis Cluster: a connection to each of these masters; [`Protocol::connection`] says which one a channel takes.
+    Cluster(Vec<SocketAddr>),
     /// TCP connections to the publishing address of the server ([`crate::servers::Endpoints::publish`]), each of which
     /// writes events one behind the other without waiting for answers. A channel's events all take the same one.
     Tcp {
@@ -125,6 +127,11 @@ pub trait Protocol: Send + Sync {
     /// Where that is written.
     fn publish_over(&self) -> Via {
         Via::Redis
+    }
+
+    /// Which of so many connections takes the channel's events.
+    fn connection(&self, channel: usize, connections: usize) -> usize {
+        channel % connections
     }
 
     /// The channel's name where events are published through `crewcast-publisher`; only Crewcast has one.

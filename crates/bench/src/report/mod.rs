@@ -2,7 +2,7 @@
 
 mod plot;
 mod sections;
-mod table;
+pub(crate) mod table;
 
 use std::{fs, path::Path};
 

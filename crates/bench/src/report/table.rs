@@ -1,10 +1,10 @@
 /// A table in Markdown. The first column is text, the others are figures.
-pub(super) struct Table {
+pub(crate) struct Table {
     text: String,
 }
 
 impl Table {
-    pub(super) fn new<S: AsRef<str>>(head: &[S]) -> Self {
+    pub(crate) fn new<S: AsRef<str>>(head: &[S]) -> Self {
         let mut table = Self { text: String::new() };
         table.row(head);
         table.text += "|---|";
@@ -13,24 +13,24 @@ impl Table {
         table
     }
 
-    pub(super) fn row<S: AsRef<str>>(&mut self, cells: &[S]) {
+    pub(crate) fn row<S: AsRef<str>>(&mut self, cells: &[S]) {
         let cells: Vec<&str> = cells.iter().map(AsRef::as_ref).collect();
         self.text += &format!("| {} |\n", cells.join(" | "));
     }
 
     /// The table, with an empty line behind it.
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.text + "\n"
     }
 }
 
 /// A figure, or a dash where there is none.
-pub(super) fn figure(value: f64, decimals: usize) -> String {
+pub(crate) fn figure(value: f64, decimals: usize) -> String {
     if value.is_finite() { format!("{value:.decimals$}") } else { "–".into() }
 }
 
 /// Thousands, with as many decimals as say something.
-pub(super) fn thousands(value: f64) -> String {
+pub(crate) fn thousands(value: f64) -> String {
     let value = value / 1000.0;
     figure(value, if value < 10.0 { 1 } else { 0 })
 }

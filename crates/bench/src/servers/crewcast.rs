@@ -1,7 +1,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct CrewcastServer {
     /// The binary.
     pub program: PathBuf,
+    /// Masters of a Cluster; empty: the run's one Redis.
+    pub cluster: Vec<SocketAddr>,
 }
 
 impl Server for CrewcastServer {
@@ -35,8 +37,13 @@ impl Server for CrewcastServer {
             processes.push(process);
             sockets.push(address);
         }
-        let protocol = Arc::new(Crewcast::new(setup.channels, SECRET)?);
-        Ok(Running { processes, endpoints: Endpoints { sockets, publish: None }, protocol, version: self.version()? })
+        let protocol = Arc::new(Crewcast::new(setup.channels, SECRET)?.on_cluster(self.cluster.clone()));
+        Ok(Running {
+            processes,
+            endpoints: Endpoints { sockets, publish: None },
+            protocol,
+            version: version(&self.program)?,
+        })
     }
 }
 
@@ -51,7 +58,7 @@ impl CrewcastServer {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CREWCAST_LISTEN", address.to_string())
             .env("CREWCAST_ADMIN__LISTEN", admin.to_string())
-            .env("CREWCAST_BROKER__URL", format!("redis://{}", setup.redis))
+            .env("CREWCAST_BROKER__URL", self.broker(setup))
             .env("CREWCAST_AUTH__HS256_SECRET", SECRET)
             .env("CREWCAST_LIMITS__PER_USER", "0")
             .env("CREWCAST_READY__WINDOW", "1s")
@@ -66,11 +73,19 @@ impl CrewcastServer {
         Ok((process, address))
     }
 
-    fn version(&self) -> Result<String> {
-        let output = Command::new(&self.program).arg("--version").output().context("no version")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text.split_whitespace().last().unwrap_or_default().to_owned())
+    fn broker(&self, setup: &Setup) -> String {
+        if self.cluster.is_empty() {
+            return format!("redis://{}", setup.redis);
+        }
+        let masters: Vec<String> = self.cluster.iter().map(SocketAddr::to_string).collect();
+        format!("redis+cluster://{}", masters.join(","))
     }
+}
+
+fn version(program: &Path) -> Result<String> {
+    let output = Command::new(program).arg("--version").output().context("no version")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text.split_whitespace().last().unwrap_or_default().to_owned())
 }
 
 fn is_ready(admin: SocketAddr) -> bool {

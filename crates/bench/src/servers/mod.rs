@@ -24,7 +24,7 @@ pub use nats::NatsServer;
 pub use nchan::NchanServer;
 pub use process::{Process, free_port, wait_until_listening};
 pub use raw::RawServer;
-pub use redis::Redis;
+pub use redis::{Redis, holder, join, net_output};
 pub use socketio::SocketIoServer;
 
 use crate::protocol::Protocol;
@@ -85,7 +85,7 @@ pub trait Server {
 pub fn all(crewcast: &Path, bench: &Path) -> Vec<Box<dyn Server>> {
     vec![
         Box::new(RawServer { program: bench.to_owned() }),
-        Box::new(CrewcastServer { program: crewcast.to_owned() }),
+        Box::new(CrewcastServer { program: crewcast.to_owned(), cluster: Vec::new() }),
         Box::new(FastApiServer),
         Box::new(SocketIoServer),
         Box::new(NchanServer),

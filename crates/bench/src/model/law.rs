@@ -1,0 +1,90 @@
+//! What costs what.
+
+use super::{Point, Quantities};
+
+/// A cost as a sum of terms.
+#[derive(Clone, Copy)]
+pub struct Law {
+    /// What it is the cost of.
+    pub name: &'static str,
+    /// In what it is counted.
+    pub unit: &'static str,
+    /// What its terms are counted by.
+    pub terms: &'static [&'static str],
+    /// How much of each there was.
+    pub features: fn(&Quantities) -> Vec<f64>,
+    /// What was measured.
+    pub measured: fn(&Point) -> f64,
+}
+
+/// All of them.
+pub const LAWS: [&Law; 6] = [&GATEWAY_CPU, &REDIS_CPU, &REDIS_OUTPUT, &WIRE, &RESIDENT, &KERNEL];
+
+/// CPU time of all replicas.
+pub const GATEWAY_CPU: Law = Law {
+    name: "gateway CPU",
+    unit: "µs",
+    terms: &[
+        "second of a replica",
+        "event taken in by a replica",
+        "delivery",
+        "delivered byte",
+        "ping of a socket",
+        "probe of a replica through a Redis",
+    ],
+    features: |all| {
+        vec![all.replica_seconds, all.copies, all.deliveries, all.deliveries * all.bytes, all.turns, all.probes]
+    },
+    measured: |point| 1e6 * point.gateway_cpu.iter().sum::<f64>(),
+};
+
+/// CPU time of all Redis.
+pub const REDIS_CPU: Law = Law {
+    name: "Redis CPU",
+    unit: "µs",
+    terms: &[
+        "second of a Redis",
+        "event published",
+        "copy sent to a replica",
+        "byte of a copy",
+        "probe of a replica through a Redis",
+    ],
+    features: |all| vec![all.node_seconds, all.published, all.copies, all.copies * all.bytes, all.probes],
+    measured: |point| 1e6 * point.redis_cpu.iter().sum::<f64>(),
+};
+
+/// What all Redis send.
+pub const REDIS_OUTPUT: Law = Law {
+    name: "Redis output",
+    unit: "bytes",
+    terms: &["copy sent to a replica", "byte of a copy", "probe of a replica through a Redis"],
+    features: |all| vec![all.copies, all.copies * all.bytes, all.probes],
+    measured: |point| point.redis_output as f64,
+};
+
+/// What sockets read.
+pub const WIRE: Law = Law {
+    name: "bytes to sockets",
+    unit: "bytes",
+    terms: &["delivery", "delivered byte", "ping of a socket"],
+    features: |all| vec![all.deliveries, all.deliveries * all.bytes, all.turns],
+    measured: |point| point.wire_bytes as f64,
+};
+
+/// Memory of all replicas.
+pub const RESIDENT: Law = Law {
+    name: "gateway memory",
+    unit: "bytes",
+    terms: &["replica", "socket", "channel held by a replica"],
+    features: |all| vec![all.replicas, all.sockets, all.rooms],
+    measured: |point| point.gateway_resident.iter().sum::<u64>() as f64,
+};
+
+/// Memory of the kernel for the gateway's end of each socket.
+pub const KERNEL: Law = Law {
+    name: "kernel memory",
+    unit: "bytes",
+    terms: &["socket"],
+    features: |all| vec![all.sockets],
+    measured: |point| point.kernel_grown as f64 / 2.0,
+};
