@@ -8,6 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
+    task::yield_now,
     time::{Duration, Instant, sleep_until},
 };
 
@@ -50,16 +51,18 @@ impl Alarms {
                 None => self.earlier.notified().await,
                 Some(due) => tokio::select! {
                     () = self.earlier.notified() => {}
-                    () = sleep_until(due) => self.ring_first(),
+                    () = sleep_until(due) => self.ring_first().await,
                 },
             }
         }
     }
 
-    fn ring_first(&self) {
+    /// A thousand at a time, so that others have their turn: a crowd that came at once is pinged at once.
+    async fn ring_first(&self) {
         let first = self.waiting.lock().pop_first();
-        for wake in first.into_iter().flat_map(|(_, wakes)| wakes).filter_map(|wake| wake.upgrade()) {
-            wake.raise(Flag::Alarm);
+        for wakes in first.iter().flat_map(|(_, wakes)| wakes.chunks(1000)) {
+            wakes.iter().filter_map(Weak::upgrade).for_each(|wake| wake.raise(Flag::Alarm));
+            yield_now().await;
         }
     }
 }

@@ -101,7 +101,12 @@ impl Connection {
 
     /// Reads a channel and writes what it gave. False when something is left to the task.
     fn attend(&mut self, key: u32) -> bool {
-        if self.end.is_some() || self.socket.queued_frames() > 0 || self.subscriptions.have_entries() {
+        // A flag may say that nothing more is to be sent: that is looked at first.
+        if self.end.is_some()
+            || self.wake.is_raised()
+            || self.socket.queued_frames() > 0
+            || self.subscriptions.have_entries()
+        {
             return false;
         }
         for _ in 0..ROUNDS {
@@ -123,7 +128,10 @@ impl Connection {
         false
     }
 
-    fn needs_its_task(&self) -> bool {
-        self.end.is_some() || self.jobs.have_begun() || self.deadlines.have_come_nearer()
+    fn needs_its_task(&mut self) -> bool {
+        self.subscriptions.have_entries()
+            || self.end.is_some()
+            || self.jobs.have_begun()
+            || self.deadlines.have_come_nearer()
     }
 }

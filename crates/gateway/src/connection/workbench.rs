@@ -16,22 +16,23 @@ pub(super) struct Workbench {
 
 impl Workbench {
     pub(super) fn lend(&mut self, connection: &mut Connection) {
-        self.swap(connection);
+        std::mem::swap(&mut self.step, &mut connection.subscriptions.delivered.step);
+        // What waits to be done or written stays where it is.
+        if connection.actions.is_empty() {
+            connection.actions = std::mem::take(&mut self.actions);
+        }
+        connection.socket.lend_queue(&mut self.frames);
     }
 
+    /// What the connection has besides, since it had to keep its own meanwhile, is given up.
     pub(super) fn take_back(&mut self, connection: &mut Connection) {
-        self.swap(connection);
+        std::mem::swap(&mut self.step, &mut connection.subscriptions.delivered.step);
+        if connection.actions.is_empty() {
+            self.actions = std::mem::take(&mut connection.actions);
+        }
+        connection.socket.give_back_queue(&mut self.frames);
         self.step.iter_mut().for_each(|step| step.entries.shrink_to(KEPT));
         self.actions.shrink_to(KEPT);
         self.frames.iter_mut().for_each(|frames| frames.shrink_to(KEPT));
-    }
-
-    /// What holds something stays where it is.
-    fn swap(&mut self, connection: &mut Connection) {
-        if connection.actions.is_empty() {
-            std::mem::swap(&mut self.actions, &mut connection.actions);
-        }
-        connection.socket.swap_empty_queue(&mut self.frames);
-        std::mem::swap(&mut self.step, &mut connection.subscriptions.delivered.step);
     }
 }

@@ -196,10 +196,19 @@ impl Socket {
         true
     }
 
-    /// Exchanges the queue's room for another's while nothing waits in it: an idle socket has none.
-    pub fn swap_empty_queue(&mut self, other: &mut FrameQueue) {
-        if self.queued_bytes == 0 {
-            std::mem::swap(&mut self.queue, other);
+    /// Takes room for frames, if it has none.
+    pub fn lend_queue(&mut self, room: &mut FrameQueue) {
+        if self.queue.is_none() {
+            self.queue = room.take();
+        }
+    }
+
+    /// Gives its room for frames away once nothing waits in it: an idle socket has none.
+    pub fn give_back_queue(&mut self, room: &mut FrameQueue) {
+        if self.queued_bytes == 0
+            && let Some(queue) = self.queue.take()
+        {
+            *room = Some(queue);
         }
     }
 

@@ -127,7 +127,7 @@ async fn a_waiting_socket_owns_no_buffer() {
     server.flush().await;
     let waiting = poll_fn(|cx| Poll::Ready(server.poll_message(cx).is_pending())).await;
     assert!(waiting && server.arriving.is_none());
-    server.swap_empty_queue(&mut None);
+    server.give_back_queue(&mut None);
     assert!(server.queue.is_none());
     assert!(size_of::<Socket>() <= 96, "{}", size_of::<Socket>());
 }
@@ -177,8 +177,11 @@ async fn a_slow_reader_makes_flushing_wait_and_gets_everything_in_order() {
     server.flush().await;
     reader.await.unwrap();
     assert_eq!((server.written_bytes() as usize, server.queued_bytes(), server.queued_frames()), (total, 0, 0));
-    let mut lent = None;
-    server.swap_empty_queue(&mut lent);
+    // Another has had the thread's room meanwhile: the socket keeps none for all that.
+    let mut lent = Some(Box::default());
+    server.lend_queue(&mut lent);
+    assert!(lent.is_some(), "it has its own");
+    server.give_back_queue(&mut lent);
     assert!(server.queue.is_none() && lent.is_some(), "a burst's memory is given back");
 }
 
