@@ -106,7 +106,9 @@ impl Receiver {
             at += length;
             match frame.opcode {
                 0..=frame::BINARY if frame.compressed => {
-                    let payload = inflater.inflate(frame.payload).context("a message that cannot be inflated")?;
+                    let payload = inflater
+                        .inflate(socket.window.get_or_insert_default(), frame.payload)
+                        .context("a message that cannot be inflated")?;
                     checker.payload(socket, payload)?;
                 }
                 0..=frame::BINARY => checker.payload(socket, frame.payload)?,
@@ -119,6 +121,7 @@ impl Receiver {
 
 impl Checker {
     fn accepted(&mut self, socket: &mut Socket, deflate: bool) -> Result<()> {
+        socket.window = None;
         self.tally.deflated += u64::from(deflate);
         socket.queue(&mut self.protocol.hello(&socket.plan));
         socket.flush()?;

@@ -10,7 +10,7 @@ use socket2::{Domain, SockRef, Type};
 use super::Sequence;
 use crate::{
     protocol::{Outgoing, Plan},
-    wire::{frame, mark::Finder},
+    wire::{frame, inflate::Window, mark::Finder},
 };
 
 /// Sockets from one source address; ports are given out from some 28,000.
@@ -41,6 +41,8 @@ pub(crate) struct Socket {
     pub(crate) out: Vec<u8>,
     pub(crate) sequence: Sequence,
     pub(crate) finder: Finder,
+    /// What it remembers of compressed messages.
+    pub(crate) window: Option<Box<Window>>,
     /// Id of the last event, where it is asked for.
     pub(crate) last_id: String,
 }
@@ -57,6 +59,7 @@ impl Socket {
             out: Vec::new(),
             sequence: Sequence::default(),
             finder: Finder::default(),
+            window: None,
             last_id: String::new(),
         }
     }

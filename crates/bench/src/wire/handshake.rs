@@ -6,8 +6,8 @@ use anyhow::{Result, bail};
 
 use crate::protocol::Request;
 
-/// What is asked for where compression is: no context is kept on either side, so that a server may compress once for all.
-const OFFER: &str = "permessage-deflate; client_no_context_takeover; server_no_context_takeover";
+/// What is asked for where compression is, as browsers do: the server may compress against what it has sent before.
+const OFFER: &str = "permessage-deflate; client_no_context_takeover";
 
 /// Appends the request. The key is always the same: nothing here checks its answer.
 pub fn request(out: &mut Vec<u8>, request: &Request, deflate: bool) {

@@ -1,4 +1,4 @@
-//! Inflating messages of permessage-deflate (RFC 7692) that keep no context.
+//! Inflating messages of permessage-deflate (RFC 7692).
 
 use flate2::{Decompress, FlushDecompress};
 
@@ -6,31 +6,31 @@ use flate2::{Decompress, FlushDecompress};
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 const LARGEST: usize = 1 << 20;
 
-/// Inflates messages, and remembers the last: all sockets of a channel get the same bytes where a server compresses once.
+/// What a client remembers of the messages before.
+pub struct Window(Decompress);
+
+impl Default for Window {
+    fn default() -> Self {
+        Self(Decompress::new(false))
+    }
+}
+
+/// Inflates messages, each with its socket's window.
+#[derive(Default)]
 pub struct Inflater {
-    decompress: Decompress,
     input: Vec<u8>,
     output: Vec<u8>,
 }
 
-impl Default for Inflater {
-    fn default() -> Self {
-        Self { decompress: Decompress::new(false), input: Vec::new(), output: Vec::with_capacity(LARGEST) }
-    }
-}
-
 impl Inflater {
     /// The message; `None` where it is damaged or larger than 1 MiB.
-    pub fn inflate(&mut self, payload: &[u8]) -> Option<&[u8]> {
-        if !self.output.is_empty() && self.input.strip_suffix(&TAIL) == Some(payload) {
-            return Some(&self.output);
-        }
+    pub fn inflate(&mut self, window: &mut Window, payload: &[u8]) -> Option<&[u8]> {
         self.input.clear();
         self.input.extend_from_slice(payload);
         self.input.extend_from_slice(&TAIL);
         self.output.clear();
-        self.decompress.reset(false);
-        self.decompress.decompress_vec(&self.input, &mut self.output, FlushDecompress::Sync).ok()?;
+        self.output.reserve(LARGEST);
+        window.0.decompress_vec(&self.input, &mut self.output, FlushDecompress::Sync).ok()?;
         Some(&self.output)
     }
 }
@@ -42,15 +42,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_inflated_one_by_one() {
-        let mut inflater = Inflater::default();
-        for text in ["{\"a\":1}", "{\"a\":1}", "{\"b\":[1,2,3,1,2,3]}"] {
+    fn messages_are_inflated_against_those_before() {
+        let (mut inflater, mut window) = (Inflater::default(), Window::default());
+        let mut compress = Compress::new(Compression::fast(), false);
+        let mut lengths = Vec::new();
+        for text in [r#"{"type":"tool_end","a":1}"#, r#"{"type":"tool_end","a":1}"#, r#"{"type":"tool_end","a":2}"#] {
             let mut packed = Vec::with_capacity(200);
-            let mut compress = Compress::new(Compression::fast(), false);
             compress.compress_vec(text.as_bytes(), &mut packed, FlushCompress::Sync).unwrap();
             let message = packed.strip_suffix(&TAIL).unwrap();
-            assert_eq!(inflater.inflate(message), Some(text.as_bytes()));
+            lengths.push(message.len());
+            assert_eq!(inflater.inflate(&mut window, message), Some(text.as_bytes()));
         }
-        assert_eq!(inflater.inflate(&[0xff, 0xff, 0xff]), None);
+        assert!(lengths[1] < lengths[0] / 2, "{lengths:?}");
+        assert_eq!(inflater.inflate(&mut window, &[0xff, 0xff, 0xff]), None);
     }
 }
