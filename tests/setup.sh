@@ -13,27 +13,13 @@ requirements=tests/requirements.txt
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
-as_root() {
-  if [ "$(id -u)" -eq 0 ]; then
-    "$@"
-  elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
-    sudo "$@"
-  else
-    return 1
-  fi
-}
+# shellcheck source=tests/apt.sh
+. tests/apt.sh
 
-apt_updated=no
 # install <apt package> <brew formula, or cask: "--cask name">
 install() {
   if command -v apt-get >/dev/null; then
-    say "installing $1 with apt-get"
-    if [ "$apt_updated" = no ]; then
-      as_root apt-get update -qq >&2 || say "apt-get update failed, going on with the lists that are there"
-      apt_updated=yes
-    fi
-    # Without what is only recommended: nginx and redis-server need none of it.
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$1" >&2
+    apt_install "$1"
   elif command -v brew >/dev/null; then
     say "installing ${2#--cask } with brew"
     # shellcheck disable=SC2086 # --cask is a word of its own

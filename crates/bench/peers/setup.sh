@@ -15,27 +15,14 @@ ready=()
 
 say() { printf 'peers: %s\n' "$*" >&2; }
 
-as_root() {
-  if [ "$(id -u)" -eq 0 ]; then
-    "$@"
-  elif command -v sudo >/dev/null && { [ -t 0 ] || sudo -n true 2>/dev/null; }; then
-    sudo "$@"
-  else
-    return 1
-  fi
-}
+# shellcheck source=tests/apt.sh
+. tests/apt.sh
 
-apt_updated=no
 # install <apt package>
 install() {
   command -v apt-get >/dev/null || return 1
-  say "installing $1 with apt-get"
-  if [ "$apt_updated" = no ]; then
-    as_root apt-get update -qq >&2 || say "apt-get update failed, going on with the lists that are there"
-    apt_updated=yes
-  fi
-  # Without what is only recommended, and without starting what is only to be measured.
-  as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -y -qq --no-install-recommends "$1" >&2
+  # Without starting what is only to be measured.
+  apt_install "$1" RUNLEVEL=1
 }
 
 # need <peer> <test> <apt package>
