@@ -15,4 +15,5 @@ pub mod report;
 pub mod runner;
 pub mod scale;
 pub mod servers;
+mod svg;
 pub mod wire;

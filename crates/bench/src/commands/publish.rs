@@ -105,8 +105,10 @@ fn publish_for(generator: &mut Generator, way: Way, time: Duration) -> Result<()
             }
         }
         ticks += 1;
-        let next = if matches!(way, Way::Most) { Duration::from_millis(1) } else { TICK * ticks as u32 };
-        let next = if matches!(way, Way::Most) { Instant::now() + next } else { began + next };
+        let next = match way {
+            Way::Most => Instant::now() + Duration::from_millis(1),
+            Way::Plain | Way::Singly | Way::Batched => began + TICK * ticks as u32,
+        };
         while Instant::now() < next {
             generator.turn(next.saturating_duration_since(Instant::now()))?;
         }

@@ -1,5 +1,7 @@
 //! Bar charts as SVG.
 
+use crate::svg::{INK, picture};
+
 const WIDTH: f64 = 760.0;
 const LABEL: f64 = 130.0;
 const FIGURE: f64 = 90.0;
@@ -7,7 +9,6 @@ const ROW: f64 = 20.0;
 const HEAD: f64 = 34.0;
 const OURS: &str = "#2563eb";
 const OTHERS: &str = "#94a3b8";
-const INK: &str = "#1e293b";
 
 /// One chart of a plot, with a scale of its own.
 pub(super) struct Panel {
@@ -25,16 +26,13 @@ pub(super) struct Bar {
 /// Panels below each other; bars whose label begins with `crewcast` stand out.
 pub(super) fn bars(panels: &[Panel]) -> String {
     let height: f64 = panels.iter().map(|panel| HEAD + ROW * panel.bars.len() as f64 + 8.0).sum();
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" width=\"{WIDTH}\" height=\"{height}\" \
-         font-family=\"system-ui, sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
-    );
+    let mut out = String::new();
     let mut top = 0.0;
     for panel in panels {
         draw(&mut out, panel, top);
         top += HEAD + ROW * panel.bars.len() as f64 + 8.0;
     }
-    out + "</svg>\n"
+    picture(WIDTH, height, &out)
 }
 
 fn draw(out: &mut String, panel: &Panel, top: f64) {

@@ -1,8 +1,11 @@
 //! Predicted against measured, both on logarithmic scales.
 
-use crate::model::{
-    Model, Study,
-    law::{GATEWAY_CPU, Law, REDIS_CPU, RESIDENT},
+use crate::{
+    model::{
+        Model, Study,
+        law::{GATEWAY_CPU, Law, REDIS_CPU, RESIDENT},
+    },
+    svg::{INK, picture},
 };
 
 const SIZE: f64 = 240.0;
@@ -10,16 +13,12 @@ const GAP: f64 = 20.0;
 const HEAD: f64 = 34.0;
 const FITTED: &str = "#94a3b8";
 const HELD_OUT: &str = "#dc2626";
-const INK: &str = "#1e293b";
 
 /// One square for each of the laws that predictions rest on most.
 pub(super) fn draw(study: &Study, model: &Model) -> String {
     let laws = [&GATEWAY_CPU, &REDIS_CPU, &RESIDENT];
     let (width, height) = (laws.len() as f64 * (SIZE + GAP) + GAP, SIZE + HEAD + 2.0 * GAP);
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         font-family=\"system-ui, sans-serif\" font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n"
-    );
+    let mut out = String::new();
     for (n, law) in laws.into_iter().enumerate() {
         square(&mut out, study, model, law, GAP + n as f64 * (SIZE + GAP));
     }
@@ -27,7 +26,7 @@ pub(super) fn draw(study: &Study, model: &Model) -> String {
         "<text x=\"{GAP}\" y=\"{:.0}\" fill=\"{INK}\">measured to the right, predicted upwards, logarithmic; red: held out, grey: fitted</text>\n",
         HEAD + SIZE + 22.0
     );
-    out + "</svg>\n"
+    picture(width, height, &out)
 }
 
 fn square(out: &mut String, study: &Study, model: &Model, law: &Law, left: f64) {
