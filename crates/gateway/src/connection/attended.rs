@@ -128,8 +128,9 @@ impl Connection {
         false
     }
 
-    fn needs_its_task(&mut self) -> bool {
-        self.subscriptions.have_entries()
+    /// Who rang meanwhile has woken it already.
+    fn needs_its_task(&self) -> bool {
+        self.subscriptions.have_turns()
             || self.end.is_some()
             || self.jobs.have_begun()
             || self.deadlines.have_come_nearer()

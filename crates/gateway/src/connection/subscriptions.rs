@@ -253,8 +253,13 @@ impl Subscriptions {
     }
 
     /// Whether some channel has entries, or could ask for a page.
-    pub(super) fn have_entries(&mut self) -> bool {
-        !self.ready.is_empty() || self.wake.has_ready() || (!self.page_under_way && !self.waiting.is_empty())
+    pub(super) fn have_entries(&self) -> bool {
+        self.have_turns() || self.wake.has_ready()
+    }
+
+    /// The same of what nobody was rung for.
+    pub(super) fn have_turns(&self) -> bool {
+        !self.ready.is_empty() || (!self.page_under_way && !self.waiting.is_empty())
     }
 
     /// Reads one turn of the next channel that has entries, and hands it to the dialect. Says whether there was one.
