@@ -14,7 +14,8 @@ from websockets.exceptions import ConnectionClosed
 
 
 async def watch(url, how, token, count, sends):
-    options = {}
+    # The library reads no further while so many messages wait to be taken, and so no pong behind them: it is to take all.
+    options = {"max_queue": None}
     if how == "subprotocol":
         options["subprotocols"] = ["token", token]
     elif how == "header":
