@@ -21,7 +21,7 @@ use crewcast_events::{Body, Channel, Keys, Namespaces};
 use crewcast_gateway::{
     broker::{Broker, redis::RedisBroker},
     config::{BrokerConfig, Secret},
-    hub::{Caught, Hub, RingLimits, Wake},
+    hub::{Hub, Notifier, ReadOutcome, RingLimits},
     relay::Relay,
     stats::Figures,
 };
@@ -116,26 +116,26 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
 
 /// A member that reads whatever comes.
 async fn reader(hub: Arc<Hub>, channel: Channel, read: Arc<AtomicU64>, fell: Arc<AtomicU64>) {
-    let wake = Arc::new(Wake::default());
-    let member = hub.join(&channel, &wake, 0);
+    let notifier = Arc::new(Notifier::default());
+    let subscriber = hub.subscribe(&channel, &notifier, 0);
     let (mut next, mut keys, mut entries) = (0, Vec::new(), Vec::new());
     loop {
         poll_fn(|cx| {
-            wake.register(cx.waker());
-            if wake.has_ready() { Poll::Ready(()) } else { Poll::Pending }
+            notifier.register(cx.waker());
+            if notifier.has_ready() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         keys.clear();
-        wake.take_ready(&mut keys);
+        notifier.take_ready(&mut keys);
         loop {
             entries.clear();
-            match member.read(next, 256, &mut entries) {
-                Caught::Entries { .. } => next += entries.len() as i64,
-                Caught::FellOff { first, .. } => {
+            match subscriber.read(next, 256, &mut entries) {
+                ReadOutcome::Entries { .. } => next += entries.len() as i64,
+                ReadOutcome::FellOff { first, .. } => {
                     fell.fetch_add((first - next) as u64, Ordering::Relaxed);
                     next = first;
                 }
-                Caught::UpToDate => break,
+                ReadOutcome::UpToDate => break,
             }
             read.fetch_add(entries.len() as u64, Ordering::Relaxed);
             tokio::task::yield_now().await;

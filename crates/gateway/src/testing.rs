@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::RwLock;
 
-use crate::broker::{Broker, BrokerError, ChannelState, Page, Silent, Sink, Snapshot, memory::MemoryBroker};
+use crate::broker::{Broker, BrokerError, Page, Silent, Sink, Snapshot, StateDocuments, memory::MemoryBroker};
 
 /// What becomes of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +118,7 @@ impl Broker for FaultyBroker {
         page
     }
 
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         self.call().map_err(BrokerError::Unavailable)?;
         let state = self.inner.state(channel, within).await;
         self.state_reads.fetch_add(1, Ordering::Relaxed);

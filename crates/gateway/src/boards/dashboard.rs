@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::metrics;
 use crate::{
     broker::{Broker, BrokerError},
-    state::State,
+    state::StateSnapshot,
 };
 
 /// How many events a dashboard shows.
@@ -61,7 +61,13 @@ struct Counts {
 }
 
 /// The whole message.
-pub(super) fn message(agents: &State, tasks: &State, knowledge: &State, newest: &State, events: &[Bytes]) -> String {
+pub(super) fn message(
+    agents: &StateSnapshot,
+    tasks: &StateSnapshot,
+    knowledge: &StateSnapshot,
+    newest: &StateSnapshot,
+    events: &[Bytes],
+) -> String {
     let counts = knowledge.document(COUNTS).and_then(|counts| serde_json::from_str(counts.get()).ok());
     let dashboard = Dashboard {
         agents: counted(agents),
@@ -79,7 +85,7 @@ fn read(document: &RawValue) -> Document {
     serde_json::from_str(document.get()).unwrap_or_default()
 }
 
-fn counted(state: &State) -> Counted {
+fn counted(state: &StateSnapshot) -> Counted {
     let mut counted = Counted { total: state.documents.len(), truncated: state.truncated, ..Counted::default() };
     for (_, document) in &state.documents {
         let status = read(document).status.unwrap_or_else(|| UNKNOWN.to_owned());
@@ -88,7 +94,7 @@ fn counted(state: &State) -> Counted {
     counted
 }
 
-fn progress(tasks: &State) -> BTreeMap<&str, f64> {
+fn progress(tasks: &StateSnapshot) -> BTreeMap<&str, f64> {
     let known = tasks.documents.iter().filter_map(|(key, document)| Some((key.as_str(), read(document).percentage?)));
     known.collect()
 }
@@ -100,7 +106,7 @@ fn progress(tasks: &State) -> BTreeMap<&str, f64> {
 pub(super) async fn last_events(
     broker: &dyn Broker,
     channels: &[Channel],
-    states: &[Arc<State>],
+    states: &[Arc<StateSnapshot>],
 ) -> Result<Vec<Bytes>, BrokerError> {
     let ends = channels.iter().zip(states).filter_map(|(channel, state)| Some((channel, state.head?.offset())));
     let pages =

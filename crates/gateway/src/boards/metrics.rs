@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use crewcast_events::{catalog::forge::metrics::MetricSet, timestamp};
 
-use crate::state::State;
+use crate::state::StateSnapshot;
 
 /// `{<set>: figures}`, as their producers wrote them.
-pub(super) fn sets(state: &State) -> String {
+pub(super) fn sets(state: &StateSnapshot) -> String {
     let mut text = String::from("{");
     for set in MetricSet::ALL {
         if let Some(figures) = state.document(set.key()) {
@@ -20,6 +20,6 @@ pub(super) fn sets(state: &State) -> String {
     text
 }
 
-pub(super) fn message(state: &State) -> String {
+pub(super) fn message(state: &StateSnapshot) -> String {
     format!(r#"{{"type":"metrics","data":{},"timestamp":"{}"}}"#, sets(state), timestamp::now())
 }

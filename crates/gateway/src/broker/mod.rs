@@ -29,7 +29,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Kind};
 use crewcast_publisher::{Claim, Transport};
 
-pub use state::{ChannelState, MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent};
+pub use state::{MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent, StateDocuments};
 
 /// Why a broker did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -140,7 +140,7 @@ pub trait Broker: Transport {
 
     /// State documents and the head behind which they stand: at most [`MAX_DOCUMENTS`] of [`STATE_BYTES`]. With `within`
     /// only those beside a lease of the same name that was renewed at most so long ago.
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError>;
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError>;
 
     /// How long until something is to be told of a lease, for several channels, pipelined, in the order asked; `None`
     /// where nothing is.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crewcast_events::{EventId, catalog::silence::Silence};
 
-/// Most documents of one [`ChannelState`].
+/// Most documents of one [`StateDocuments`].
 pub const MAX_DOCUMENTS: usize = 1000;
 /// Most bytes of the documents and their keys, beyond the first.
 pub const STATE_BYTES: usize = 1 << 20;
@@ -14,7 +14,7 @@ pub const SILENT_AT_ONCE: usize = 64;
 
 /// A channel's state, read in one atomic step: what follows `head` in the log is not in it, everything else is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ChannelState {
+pub struct StateDocuments {
     /// The last id given.
     pub head: Option<EventId>,
     /// The documents by key, in the order of the keys.

@@ -59,7 +59,7 @@ impl Connection {
             }
             Action::ReadLast { channel, kind } => self.jobs.read_last(&self.shared, &self.who, channel, kind),
             Action::Replace { client } => {
-                let place = self.shared.clients.enter(&client, self.who.identity(), self.wake.clone());
+                let place = self.shared.clients.enter(&client, self.who.identity(), self.notifier.clone());
                 self.jobs.announce(&self.shared, place.client());
                 self.client = Some(Box::new(place));
             }

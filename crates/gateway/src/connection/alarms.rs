@@ -12,7 +12,7 @@ use tokio::{
     time::{Duration, Instant, sleep_until},
 };
 
-use crate::hub::{Flag, Wake};
+use crate::hub::{Flag, Notifier};
 
 /// How coarse the clock is: an alarm rings up to so much too early, and whoever needs a nearer moment waits for it by himself.
 pub(super) const GRAIN: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ pub(super) const GRAIN: Duration = Duration::from_secs(1);
 pub struct Alarms {
     began: Instant,
     /// By the number of grains since the beginning.
-    waiting: Mutex<BTreeMap<u64, Vec<Weak<Wake>>>>,
+    waiting: Mutex<BTreeMap<u64, Vec<Weak<Notifier>>>>,
     earlier: Notify,
 }
 
@@ -31,12 +31,12 @@ impl Alarms {
         Arc::new(Self { began: Instant::now(), waiting: Mutex::default(), earlier: Notify::new() })
     }
 
-    /// Raises [`Flag::Alarm`] at that moment, or up to a grain earlier.
-    pub(super) fn set(&self, at: Instant, wake: &Arc<Wake>) {
+    /// Raises [`Flag::Timer`] at that moment, or up to a grain earlier.
+    pub(super) fn set(&self, at: Instant, notifier: &Arc<Notifier>) {
         let grains = at.saturating_duration_since(self.began).as_secs() / GRAIN.as_secs();
         let mut waiting = self.waiting.lock();
         let is_first = waiting.first_key_value().is_none_or(|(first, _)| grains < *first);
-        waiting.entry(grains).or_default().push(Arc::downgrade(wake));
+        waiting.entry(grains).or_default().push(Arc::downgrade(notifier));
         if is_first {
             self.earlier.notify_one();
         }
@@ -60,8 +60,8 @@ impl Alarms {
     /// A thousand at a time, so that others have their turn: a crowd that came at once is pinged at once.
     async fn ring_first(&self) {
         let first = self.waiting.lock().pop_first();
-        for wakes in first.iter().flat_map(|(_, wakes)| wakes.chunks(1000)) {
-            wakes.iter().filter_map(Weak::upgrade).for_each(|wake| wake.raise(Flag::Alarm));
+        for notifiers in first.iter().flat_map(|(_, notifiers)| notifiers.chunks(1000)) {
+            notifiers.iter().filter_map(Weak::upgrade).for_each(|notifier| notifier.raise(Flag::Timer));
             yield_now().await;
         }
     }
@@ -76,17 +76,17 @@ mod tests {
         let alarms = Alarms::new();
         let clock = tokio::spawn(alarms.clone().ring());
         let began = Instant::now();
-        let wakes = [5500, 2300, 2900].map(|ms| {
-            let wake = Arc::new(Wake::default());
-            alarms.set(began + Duration::from_millis(ms), &wake);
-            (Duration::from_millis(ms), wake)
+        let notifiers = [5500, 2300, 2900].map(|ms| {
+            let notifier = Arc::new(Notifier::default());
+            alarms.set(began + Duration::from_millis(ms), &notifier);
+            (Duration::from_millis(ms), notifier)
         });
-        for (at, wake) in &wakes {
+        for (at, notifier) in &notifiers {
             tokio::time::sleep_until(began + at.saturating_sub(GRAIN) - Duration::from_millis(1)).await;
-            assert!(wake.take(Flag::Alarm) || !wake.is_raised());
+            assert!(notifier.take(Flag::Timer) || !notifier.is_raised());
             tokio::time::sleep_until(began + *at + Duration::from_millis(1)).await;
         }
-        assert!(wakes.iter().all(|(_, wake)| !wake.is_raised() || wake.take(Flag::Alarm)));
+        assert!(notifiers.iter().all(|(_, notifier)| !notifier.is_raised() || notifier.take(Flag::Timer)));
         assert!(alarms.waiting.lock().is_empty());
         clock.abort();
     }

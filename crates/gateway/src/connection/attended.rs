@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Connection, HIGH_WATER, subscriptions::Turned, workbench::Workbench};
-use crate::{hub::Attend, transport::close::CloseCode};
+use crate::{hub::Deliver, transport::close::CloseCode};
 
 /// Rounds of reading and writing in one visit: a reader of very many is left to its task, and the next one has its turn.
 const ROUNDS: usize = 4;
@@ -33,10 +33,10 @@ impl Drop for OfTask {
 
 impl Attended {
     pub(super) fn new(connection: Box<Connection>) -> Arc<Self> {
-        let wake = connection.wake.clone();
+        let notifier = connection.notifier.clone();
         let attended = Arc::new(Self(Mutex::new(Some(connection))));
-        let attendant: Arc<dyn Attend> = attended.clone();
-        wake.attended_by(Arc::downgrade(&attendant));
+        let delivery: Arc<dyn Deliver> = attended.clone();
+        notifier.deliver_with(Arc::downgrade(&delivery));
         attended
     }
 
@@ -73,8 +73,8 @@ impl Attended {
     }
 }
 
-impl Attend for Attended {
-    fn attend(&self, key: u32) -> bool {
+impl Deliver for Attended {
+    fn try_deliver(&self, key: u32) -> bool {
         // Whoever works on it now may have looked already.
         let Some(mut held) = self.0.try_lock() else { return false };
         let Some(connection) = &mut *held else { return true };
@@ -103,7 +103,7 @@ impl Connection {
     fn attend(&mut self, key: u32) -> bool {
         // A flag may say that nothing more is to be sent: that is looked at first.
         if self.end.is_some()
-            || self.wake.is_raised()
+            || self.notifier.is_raised()
             || self.socket.queued_frames() > 0
             || self.subscriptions.have_entries()
         {

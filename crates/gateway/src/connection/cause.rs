@@ -29,16 +29,16 @@ pub(super) enum Cause {
 impl Connection {
     pub(super) fn poll_cause(&mut self, cx: &mut Context<'_>) -> Poll<Cause> {
         // First the waker, then the looking: what is rung in between is not lost.
-        self.wake.register(cx.waker());
+        self.notifier.register(cx.waker());
         if let Poll::Ready(Err(_)) = self.socket.poll_flush(cx) {
             return Poll::Ready(Cause::PeerGone);
         }
         self.deadlines.watch_progress(self.socket.written_bytes(), self.socket.queued_frames() > 0);
         // Before what a client can cause without end.
-        if self.deadlines.poll(cx, &self.shared.alarms, &self.wake).is_ready() {
+        if self.deadlines.poll(cx, &self.shared.alarms, &self.notifier).is_ready() {
             return Poll::Ready(Cause::Deadline);
         }
-        if self.wake.is_raised() {
+        if self.notifier.is_raised() {
             return Poll::Ready(Cause::Flags);
         }
         let has_room = self.socket.queued_bytes() < HIGH_WATER;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use crate::{
     auth::Identity,
     broker::{BrokerError, Registry},
-    hub::{Flag, Wake},
+    hub::{Flag, Notifier},
 };
 
 /// The sockets of this replica that have a client's name.
@@ -39,7 +39,7 @@ struct Standing {
     serial: u64,
     /// `None` until it is announced.
     number: Option<u64>,
-    wake: Arc<Wake>,
+    notifier: Arc<Notifier>,
 }
 
 impl Known {
@@ -47,7 +47,7 @@ impl Known {
         self.newest = self.newest.max(number);
         let newest = self.newest;
         let older = self.sockets.iter().filter(|socket| socket.number.is_some_and(|number| number < newest));
-        older.for_each(|socket| socket.wake.raise(Flag::Replaced));
+        older.for_each(|socket| socket.notifier.raise(Flag::TakenOver));
     }
 }
 
@@ -65,12 +65,17 @@ impl Clients {
     }
 
     /// A socket of this client id of this user's. Users of different orgs are different ones, whatever they are called.
-    pub(super) fn enter(self: &Arc<Self>, id: &str, identity: Option<&Identity>, wake: Arc<Wake>) -> ClientPlace {
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        id: &str,
+        identity: Option<&Identity>,
+        notifier: Arc<Notifier>,
+    ) -> ClientPlace {
         let org = identity.and_then(|identity| identity.org.as_deref()).unwrap_or_default();
         let sub = identity.map_or("", |identity| &*identity.sub);
         let client: Arc<str> = format!("{org}\n{id}\n{sub}").into();
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        let standing = Standing { serial, number: None, wake };
+        let standing = Standing { serial, number: None, notifier };
         self.places.lock().entry(client.clone()).or_default().sockets.push(standing);
         ClientPlace { clients: self.clone(), client, serial }
     }
@@ -122,17 +127,17 @@ mod tests {
     use super::*;
     use crate::broker::memory::MemoryBroker;
 
-    struct Socket(Arc<Wake>, ClientPlace);
+    struct Socket(Arc<Notifier>, ClientPlace);
 
     impl Socket {
         fn is_replaced(&self) -> bool {
-            self.0.take(Flag::Replaced)
+            self.0.take(Flag::TakenOver)
         }
     }
 
     fn open(clients: &Arc<Clients>, id: &str) -> Socket {
-        let wake = Arc::new(Wake::default());
-        Socket(wake.clone(), clients.enter(id, None, wake))
+        let notifier = Arc::new(Notifier::default());
+        Socket(notifier.clone(), clients.enter(id, None, notifier))
     }
 
     fn replica() -> Arc<Clients> {

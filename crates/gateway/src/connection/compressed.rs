@@ -7,7 +7,7 @@ use metrics::Counter;
 
 use super::Connection;
 use crate::{
-    hub::{Encoding, Entry, Run, Taker},
+    hub::{DeflatePeer, Encoding, Entry, WindowPosition},
     telemetry::metrics::{Metric, counter},
     transport::{Agreed, Compression, frame::payload_of},
 };
@@ -31,7 +31,7 @@ impl Connection {
 fn compressed(
     compression: Compression,
     agreed: Agreed,
-    run: &mut Run,
+    run: &mut WindowPosition,
     plain: &Bytes,
     encoding: Encoding,
     entry: &Entry,
@@ -40,7 +40,7 @@ fn compressed(
     if text.len() < compression.threshold || !agreed.takes(text.len()) {
         return None;
     }
-    let (is_made, taker) = (entry.is_compressed(encoding), Taker { run, span: agreed.span() });
+    let (is_made, taker) = (entry.is_compressed(encoding), DeflatePeer { run, span: agreed.span() });
     let take = || {
         entry.compressed(encoding, &text, taker, |window| {
             COMPRESSIONS.increment(1);

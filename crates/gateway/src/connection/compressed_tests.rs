@@ -12,7 +12,7 @@ use miniz_oxide::inflate::{TINFLStatus, core};
 
 use super::*;
 use crate::{
-    hub::{Chains, Item},
+    hub::{Item, SharedWindows},
     transport::{deflate::agree, frame::is_deflated, text_frame},
 };
 
@@ -36,14 +36,14 @@ fn entry(text: &str) -> (Entry, Bytes) {
 /// A client with its window, whose inflater is not ours.
 struct Client {
     agreed: Agreed,
-    run: Run,
+    run: WindowPosition,
     /// What the last compressed messages said, as far as its window spans.
     window: Vec<u8>,
 }
 
 impl Client {
     fn new(agreed: Agreed) -> Self {
-        Self { agreed, run: Run::default(), window: Vec::new() }
+        Self { agreed, run: WindowPosition::default(), window: Vec::new() }
     }
 
     fn takes(&mut self, entry: &Entry, plain: &Bytes) -> Bytes {
@@ -73,7 +73,8 @@ impl Client {
 fn all_who_take_an_event_compressed_share_one_frame() {
     let (entry, plain) = entry(&"abc ".repeat(50_000));
     let all = agreed("permessage-deflate");
-    let take = |encoding| compressed(COMPRESSION, all, &mut Run::default(), &plain, encoding, &entry).unwrap();
+    let take =
+        |encoding| compressed(COMPRESSION, all, &mut WindowPosition::default(), &plain, encoding, &entry).unwrap();
     let frames: Vec<Bytes> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| take(Encoding::RawFrame))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
@@ -88,7 +89,7 @@ fn a_window_that_is_too_small_and_an_event_that_is_get_the_plain_frame() {
     let (entry, plain) = entry(&"abc ".repeat(100));
     let take = |threshold, offer| {
         let compression = Compression { threshold, level: 5 };
-        compressed(compression, agreed(offer), &mut Run::default(), &plain, Encoding::RawFrame, &entry)
+        compressed(compression, agreed(offer), &mut WindowPosition::default(), &plain, Encoding::RawFrame, &entry)
     };
     assert_eq!(take(100, "permessage-deflate; server_max_window_bits=8"), None);
     assert_eq!(take(1000, "permessage-deflate"), None);
@@ -101,7 +102,10 @@ fn what_does_not_become_smaller_is_shared_plain_and_tried_once() {
     let (entry, plain) = entry(&noise(&mut random, 100));
     let tried = AtomicUsize::new(0);
     for _ in 0..2 {
-        let (text, taker) = (plain.slice_ref(payload_of(&plain)), Taker { run: &mut Run::default(), span: usize::MAX });
+        let (text, taker) = (
+            plain.slice_ref(payload_of(&plain)),
+            DeflatePeer { run: &mut WindowPosition::default(), span: usize::MAX },
+        );
         let frame = entry.compressed(Encoding::RawFrame, &text, taker, |window| {
             tried.fetch_add(1, Ordering::Relaxed);
             COMPRESSION.compressed(&plain, window)
@@ -130,7 +134,7 @@ fn call(random: &mut fastrand::Rng) -> String {
 }
 
 fn channel(random: &mut fastrand::Rng, count: usize) -> Vec<Sent> {
-    let chains = Arc::new(Chains::default());
+    let chains = Arc::new(SharedWindows::default());
     let mut channel = Vec::new();
     for place in 0..count {
         let text = match random.u32(..20) {
@@ -152,7 +156,7 @@ impl Client {
     /// Reads an event; whether it came against a chain cannot be told from outside, so that its bytes are answered.
     fn checks(&mut self, sent: &Sent, seed: u64) -> usize {
         let text = sent.plain.slice_ref(payload_of(&sent.plain));
-        let taker = Taker { run: &mut self.run, span: self.agreed.span() };
+        let taker = DeflatePeer { run: &mut self.run, span: self.agreed.span() };
         let mut frame = None;
         if text.len() >= COMPRESSION.threshold && self.agreed.takes(text.len()) {
             frame = sent.entry.compressed(Encoding::RawFrame, &text, taker, |window| {
@@ -224,7 +228,7 @@ fn whoever_reads_whatever_reads_it_byte_for_byte() {
 #[test]
 fn a_crowd_shares_the_frames_of_its_chain_and_who_comes_late_soon_does_too() {
     let mut random = fastrand::Rng::with_seed(5);
-    let chains = Arc::new(Chains::default());
+    let chains = Arc::new(SharedWindows::default());
     let mut crowd: Vec<Client> = (0..3).map(|_| Client::new(agreed("permessage-deflate"))).collect();
     let mut forgetful = Client::new(agreed("permessage-deflate; server_no_context_takeover"));
     let (mut plain_bytes, mut bytes, mut bytes_alone) = (0, 0, 0);
@@ -257,7 +261,7 @@ fn a_crowd_shares_the_frames_of_its_chain_and_who_comes_late_soon_does_too() {
 #[test]
 fn what_does_not_become_smaller_does_not_break_the_chain() {
     let mut random = fastrand::Rng::with_seed(6);
-    let chains = Arc::new(Chains::default());
+    let chains = Arc::new(SharedWindows::default());
     let mut client = Client::new(agreed("permessage-deflate"));
     for n in 0..40 {
         let (entry, plain) = match n % 3 {
@@ -275,7 +279,7 @@ fn what_does_not_become_smaller_does_not_break_the_chain() {
 #[test]
 fn an_entry_behind_which_the_chain_has_gone_on_is_taken_by_itself() {
     let mut random = fastrand::Rng::with_seed(7);
-    let chains = Arc::new(Chains::default());
+    let chains = Arc::new(SharedWindows::default());
     let mut client = Client::new(agreed("permessage-deflate"));
     let mut late = Client::new(agreed("permessage-deflate"));
     let sent: Vec<_> = (0..20)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::hub::{Flag, Wake};
+use crate::hub::{Flag, Notifier};
 
 /// The wakes of all connections.
 #[derive(Default)]
@@ -13,13 +13,13 @@ pub struct Crowd {
 }
 
 struct Standing {
-    wake: Arc<Wake>,
+    notifier: Arc<Notifier>,
     org: Option<Arc<str>>,
 }
 
 #[derive(Default)]
 struct Places {
-    wakes: Vec<Option<Standing>>,
+    notifiers: Vec<Option<Standing>>,
     vacant: Vec<usize>,
 }
 
@@ -31,17 +31,17 @@ pub struct Place {
 
 impl Crowd {
     /// Adds a connection of somebody of this org.
-    pub fn enter(self: &Arc<Self>, wake: Arc<Wake>, org: Option<Arc<str>>) -> Place {
+    pub fn enter(self: &Arc<Self>, notifier: Arc<Notifier>, org: Option<Arc<str>>) -> Place {
         let mut places = self.places.lock();
-        let standing = Some(Standing { wake, org });
+        let standing = Some(Standing { notifier, org });
         let index = match places.vacant.pop() {
             Some(index) => {
-                places.wakes[index] = standing;
+                places.notifiers[index] = standing;
                 index
             }
             None => {
-                places.wakes.push(standing);
-                places.wakes.len() - 1
+                places.notifiers.push(standing);
+                places.notifiers.len() - 1
             }
         };
         Place { crowd: self.clone(), index }
@@ -54,12 +54,12 @@ impl Crowd {
         loop {
             {
                 let places = self.places.lock();
-                if begin >= places.wakes.len() {
+                if begin >= places.notifiers.len() {
                     return;
                 }
-                let end = (begin + 1000).min(places.wakes.len());
-                let meant = places.wakes[begin..end].iter().flatten().filter(|s| concerns(s.org.as_deref()));
-                meant.for_each(|standing| standing.wake.raise(flag));
+                let end = (begin + 1000).min(places.notifiers.len());
+                let meant = places.notifiers[begin..end].iter().flatten().filter(|s| concerns(s.org.as_deref()));
+                meant.for_each(|standing| standing.notifier.raise(flag));
                 begin = end;
             }
             tokio::task::yield_now().await;
@@ -70,7 +70,7 @@ impl Crowd {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut places = self.crowd.places.lock();
-        places.wakes[self.index] = None;
+        places.notifiers[self.index] = None;
         places.vacant.push(self.index);
     }
 }

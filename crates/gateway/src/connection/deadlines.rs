@@ -10,7 +10,7 @@ use std::{
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
 use super::alarms::{Alarms, GRAIN};
-use crate::hub::Wake;
+use crate::hub::Notifier;
 
 /// How often the peer is pinged at protocol level (spec: dialect `crew`).
 const PING: Duration = Duration::from_secs(30);
@@ -227,8 +227,8 @@ impl Deadlines {
         self.alarm = Moment::NEVER;
     }
 
-    /// Ready when some deadline has passed. `wake` is what an alarm wakes.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, alarms: &Alarms, wake: &Arc<Wake>) -> Poll<()> {
+    /// Ready when some deadline has passed. `notifier` is what an alarm wakes.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, alarms: &Alarms, notifier: &Arc<Notifier>) -> Poll<()> {
         self.is_nearer = false;
         let (next, now) = (self.next(), Instant::now());
         if next.has_come(now) {
@@ -240,7 +240,7 @@ impl Deadlines {
             // A deadline that moved away is noticed when the alarm rings too early.
             if next < self.alarm {
                 self.alarm = next;
-                alarms.set(next.instant(), wake);
+                alarms.set(next.instant(), notifier);
             }
             return Poll::Pending;
         }

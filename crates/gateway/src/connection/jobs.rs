@@ -16,8 +16,8 @@ use crate::{
     boards::{Board, Watching},
     broker::BrokerError,
     dialect::NotPublished,
-    replay::{ChannelState, Last, LogPage, Stretch},
-    state::State,
+    replay::{Last, LogPage, StateDocuments, Stretch},
+    state::StateSnapshot,
 };
 
 /// How long a job that the broker did not serve waits for its next try.
@@ -36,7 +36,7 @@ pub(super) enum Done {
     /// `None`: not granted.
     State {
         channel: Channel,
-        state: Option<Arc<ChannelState>>,
+        state: Option<Arc<StateDocuments>>,
     },
     /// `None`: not granted.
     Last {
@@ -46,7 +46,7 @@ pub(super) enum Done {
     Announced(u64),
     Snapshot {
         channel: Channel,
-        state: Arc<State>,
+        state: Arc<StateSnapshot>,
     },
     Board {
         board: Board,

@@ -38,7 +38,7 @@ use crate::{
     config::Limits,
     dialect::{Actions, Asked as Wanted, Dialect, control},
     drain::Drain,
-    hub::{Flag, Hub, Run, Wake},
+    hub::{Flag, Hub, Notifier, WindowPosition},
     limits::{Bucket, ConnectionLimits, Rate},
     publishing::Publishing,
     relay::LinkState,
@@ -130,8 +130,8 @@ struct Connection {
     dialect: Box<dyn Dialect>,
     socket: Socket,
     /// The compressed events that it was sent last.
-    run: Option<Box<Run>>,
-    wake: Arc<Wake>,
+    run: Option<Box<WindowPosition>>,
+    notifier: Arc<Notifier>,
     subscriptions: Subscriptions,
     jobs: Jobs,
     deadlines: Deadlines,
@@ -182,10 +182,10 @@ async fn live(attended: OfTask) {
 
 impl Connection {
     fn new(shared: Arc<Shared>, socket: Socket, who: Who, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
-        let wake = Arc::new(Wake::default());
+        let notifier = Arc::new(Notifier::default());
         let expires_at = who.identity().and_then(|identity| identity.expires_at);
         Self {
-            subscriptions: Subscriptions::new(wake.clone()),
+            subscriptions: Subscriptions::new(notifier.clone()),
             deadlines: Deadlines::new(dialect.heartbeat(), shared.limits.stall, expires_at),
             messages: Bucket::new(Instant::now()),
             jobs: Jobs::default(),
@@ -201,14 +201,14 @@ impl Connection {
             who,
             dialect,
             socket,
-            wake,
+            notifier,
             seat,
         }
     }
 
     /// Control messages concern it from now on by its org, and its org's figures count it.
     fn enter(&mut self) {
-        self.place = Some(self.shared.crowd.enter(self.wake.clone(), self.org()));
+        self.place = Some(self.shared.crowd.enter(self.notifier.clone(), self.org()));
         let counted = self.shared.figures.enter(self.org(), self.seat.endpoint.clone());
         self.subscriptions.delivered.of(counted.of().clone());
         self.counted = Some(counted);
@@ -225,7 +225,7 @@ impl Connection {
         self.look_at_link();
         self.perform();
         if self.shared.drain.is_draining() {
-            self.wake.raise(Flag::Drain);
+            self.notifier.raise(Flag::Drain);
         }
     }
 
@@ -273,19 +273,19 @@ impl Connection {
     }
 
     fn on_flags(&mut self) {
-        if self.wake.take(Flag::Alarm) {
+        if self.notifier.take(Flag::Timer) {
             self.deadlines.alarm_rang();
         }
-        if self.wake.take(Flag::Grants) {
+        if self.notifier.take(Flag::Grants) {
             self.review_grants();
         }
-        if self.wake.take(Flag::Replaced) {
+        if self.notifier.take(Flag::TakenOver) {
             return self.close(CloseCode::Replaced, CloseCode::Replaced.reason());
         }
-        if self.wake.take(Flag::Link) {
+        if self.notifier.take(Flag::Link) {
             self.look_at_link();
         }
-        if self.wake.take(Flag::Drain) {
+        if self.notifier.take(Flag::Drain) {
             self.deadlines.leave_in(self.seat.leave.moment());
         }
     }

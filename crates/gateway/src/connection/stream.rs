@@ -24,7 +24,7 @@ use super::{
 use crate::{
     auth::Identity,
     dialect::{Action, Actions, Dialect, control, sse::control_event},
-    hub::{Flag, Wake},
+    hub::{Flag, Notifier},
     relay::LinkState,
     telemetry::metrics::{Metric, counter, gauge},
     transport::close::CloseCode,
@@ -42,7 +42,7 @@ struct Stream {
     identity: Identity,
     who: Who,
     dialect: Box<dyn Dialect>,
-    wake: Arc<Wake>,
+    notifier: Arc<Notifier>,
     subscriptions: Subscriptions,
     jobs: Jobs,
     deadlines: Deadlines,
@@ -82,7 +82,7 @@ pub async fn run_stream(
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
     let mut stream = Stream::new(shared, body, identity, dialect, seat);
-    let place = stream.shared.crowd.enter(stream.wake.clone(), stream.identity.org.clone());
+    let place = stream.shared.crowd.enter(stream.notifier.clone(), stream.identity.org.clone());
     let counted = stream.shared.figures.enter(stream.identity.org.clone(), stream.seat.endpoint.clone());
     stream.subscriptions.delivered.of(counted.of().clone());
     stream.open();
@@ -109,10 +109,10 @@ impl Stream {
         dialect: Box<dyn Dialect>,
         seat: Seat,
     ) -> Self {
-        let wake = Arc::new(Wake::default());
+        let notifier = Arc::new(Notifier::default());
         let deadlines = Deadlines::new(dialect.heartbeat(), shared.limits.stall, identity.expires_at).without_answers();
         Self {
-            subscriptions: Subscriptions::new(wake.clone()),
+            subscriptions: Subscriptions::new(notifier.clone()),
             deadlines,
             jobs: Jobs::default(),
             actions: Vec::new(),
@@ -127,7 +127,7 @@ impl Stream {
             who: Who::Known(identity.clone()),
             identity,
             dialect,
-            wake,
+            notifier,
             seat,
         }
     }
@@ -141,21 +141,21 @@ impl Stream {
         self.perform();
         self.look_at_link();
         if self.shared.drain.is_draining() {
-            self.wake.raise(Flag::Drain);
+            self.notifier.raise(Flag::Drain);
         }
     }
 
     async fn next_cause(&mut self) -> Cause {
         poll_fn(|cx| {
-            self.wake.register(cx.waker());
+            self.notifier.register(cx.waker());
             if self.client_gone.as_mut().poll(cx).is_ready() || self.poll_flush(cx) == Poll::Ready(Err(ClientGone)) {
                 return Poll::Ready(Cause::ClientGone);
             }
             self.deadlines.watch_progress(self.written, !self.pending.is_empty());
-            if self.deadlines.poll(cx, &self.shared.alarms, &self.wake).is_ready() {
+            if self.deadlines.poll(cx, &self.shared.alarms, &self.notifier).is_ready() {
                 return Poll::Ready(Cause::Deadline);
             }
-            if self.wake.is_raised() {
+            if self.notifier.is_raised() {
                 return Poll::Ready(Cause::Flags);
             }
             if let Poll::Ready(done) = self.jobs.poll(cx) {
@@ -211,19 +211,19 @@ impl Stream {
     }
 
     fn on_flags(&mut self) {
-        if self.wake.take(Flag::Alarm) {
+        if self.notifier.take(Flag::Timer) {
             self.deadlines.alarm_rang();
         }
-        if self.wake.take(Flag::Grants) {
+        if self.notifier.take(Flag::Grants) {
             if let Err(error) = self.shared.auth.still_good(&self.identity) {
                 return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());
             }
             self.subscriptions.review(&self.who, &mut self.jobs, &self.shared);
         }
-        if self.wake.take(Flag::Link) {
+        if self.notifier.take(Flag::Link) {
             self.look_at_link();
         }
-        if self.wake.take(Flag::Drain) {
+        if self.notifier.take(Flag::Drain) {
             self.deadlines.leave_in(self.seat.leave.moment());
         }
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     dialect::{Actions, Dialect, Skipped},
-    hub::{Entry, Wake},
+    hub::{Entry, Notifier},
     replay::{LogPage, Read, Reader, Start, Stretch},
     telemetry::metrics::{Metric, counter},
 };
@@ -22,7 +22,7 @@ use crate::{
 const TURN: usize = 64;
 
 pub(super) struct Subscriptions {
-    wake: Arc<Wake>,
+    notifier: Arc<Notifier>,
     channels: Vec<Option<Subscription>>,
     /// Places of channels that went.
     vacant: Queue<u32>,
@@ -98,9 +98,9 @@ struct AllOf {
 }
 
 impl Subscriptions {
-    pub(super) fn new(wake: Arc<Wake>) -> Self {
+    pub(super) fn new(notifier: Arc<Notifier>) -> Self {
         Self {
-            wake,
+            notifier,
             channels: Vec::new(),
             vacant: Queue::default(),
             all: None,
@@ -192,11 +192,11 @@ impl Subscriptions {
     pub(super) fn grant(&mut self, key: u32, shared: &Shared) {
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
         if let Some(start) = subscription.start.take() {
-            let member = shared.hub.join(&subscription.channel, &self.wake, key);
+            let subscriber = shared.hub.subscribe(&subscription.channel, &self.notifier, key);
             self.readers = self.readers.wrapping_add(1);
             subscription.number = self.readers;
             subscription.skips = shared.namespaces.of(&subscription.channel).is_some_and(|rules| rules.skip_progress);
-            subscription.reader = Some(Reader::new(member, *start));
+            subscription.reader = Some(Reader::new(subscriber, *start));
         }
     }
 
@@ -254,7 +254,7 @@ impl Subscriptions {
 
     /// Whether some channel has entries, or could ask for a page.
     pub(super) fn have_entries(&self) -> bool {
-        self.have_turns() || self.wake.has_ready()
+        self.have_turns() || self.notifier.has_ready()
     }
 
     /// The same of what nobody was rung for.
@@ -266,7 +266,7 @@ impl Subscriptions {
     pub(super) fn read_next(&mut self, dialect: &mut dyn Dialect, out: &mut Actions) -> bool {
         if self.ready.is_empty() {
             let mut rung = Vec::new();
-            self.wake.take_ready(&mut rung);
+            self.notifier.take_ready(&mut rung);
             self.ready.extend(rung);
         }
         let Some(key) = self.ready.pop_front() else { return false };

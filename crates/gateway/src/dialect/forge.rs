@@ -20,7 +20,7 @@ use crate::{
     boards::Board,
     hub::{Encoding, Entry, Item},
     replay::{Opening, Start},
-    state::State,
+    state::StateSnapshot,
     transport::{close::CloseCode, frame::text_frame},
 };
 
@@ -100,7 +100,7 @@ impl Dialect for Forge {
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
 
-    fn on_snapshot(&mut self, channel: &Channel, state: &Arc<State>, out: &mut Actions) {
+    fn on_snapshot(&mut self, channel: &Channel, state: &Arc<StateSnapshot>, out: &mut Actions) {
         self.snapshot = Some(state.encoded(|| text_frame(snapshot(state).as_bytes())));
         let since = state.head.map_or(Since::Beginning, Since::After);
         out.push(Action::Subscribe { channel: channel.clone(), start: Start::Since(since) });
@@ -173,7 +173,7 @@ fn pong() -> Action {
 }
 
 /// The documents by key, as their producers wrote them, and the id behind which they stand.
-fn snapshot(state: &State) -> String {
+fn snapshot(state: &StateSnapshot) -> String {
     let mut text = String::from(r#"{"type":"snapshot","data":{"#);
     for (n, (key, document)) in state.documents.iter().enumerate() {
         let comma = if n > 0 { "," } else { "" };

@@ -3,7 +3,7 @@
 use crewcast_events::{Body, ResetReason};
 
 use super::*;
-use crate::{auth::Grants, broker::ChannelState, transport::frame::payload_of};
+use crate::{auth::Grants, broker::StateDocuments, transport::frame::payload_of};
 
 const AGENTS: &str = "agents:acme";
 
@@ -56,10 +56,10 @@ fn said(forge: &mut Forge, text: &str) -> Vec<String> {
     lines(&mut out)
 }
 
-fn state(head: Option<&str>, documents: &[(&str, &str)], truncated: bool) -> Arc<State> {
+fn state(head: Option<&str>, documents: &[(&str, &str)], truncated: bool) -> Arc<StateSnapshot> {
     let document = |&(key, raw): &(&str, &str)| (key.to_owned(), Bytes::from(raw.to_owned()));
     let documents = documents.iter().map(document).collect();
-    Arc::new(ChannelState { head: head.map(|id| id.parse().unwrap()), documents, truncated, first_end: None }.into())
+    Arc::new(StateDocuments { head: head.map(|id| id.parse().unwrap()), documents, truncated, first_end: None }.into())
 }
 
 #[test]

@@ -24,8 +24,8 @@ use crate::{
     auth::{AuthError, Identity},
     boards::Board,
     hub::{Encoding, Entry},
-    replay::{ChannelState, Last, Opening, Start},
-    state::State,
+    replay::{Last, Opening, Start, StateDocuments},
+    state::StateSnapshot,
     transport::close::CloseCode,
 };
 
@@ -251,13 +251,13 @@ pub trait Dialect: Send {
     fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
 
     /// The answer to [`Action::ReadSnapshot`].
-    fn on_snapshot(&mut self, _channel: &Channel, _state: &Arc<State>, _out: &mut Actions) {}
+    fn on_snapshot(&mut self, _channel: &Channel, _state: &Arc<StateSnapshot>, _out: &mut Actions) {}
 
     /// The newest document of [`Action::Watch`], as a frame that all who watch it share.
     fn on_board(&mut self, _frame: &Bytes, _out: &mut Actions) {}
 
     /// The answer to [`Action::ReadState`]; `None`: the token does not grant the channel.
-    fn on_state(&mut self, _channel: &Channel, _state: Option<&ChannelState>, _out: &mut Actions) {}
+    fn on_state(&mut self, _channel: &Channel, _state: Option<&StateDocuments>, _out: &mut Actions) {}
 
     /// The answer to [`Action::ReadLast`]; `None`: the token does not grant the channel.
     fn on_last(&mut self, _channel: &Channel, _last: Option<&Last>, _out: &mut Actions) {}

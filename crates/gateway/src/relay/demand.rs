@@ -11,7 +11,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{LINGER, Line, Relay, silence::Look};
 use crate::{
     broker::BrokerError,
-    hub::{Demand, Room},
+    hub::{ChannelState, Demand},
 };
 
 /// Most channels of one SUBSCRIBE.
@@ -34,7 +34,7 @@ pub(super) async fn serve(relay: Arc<Relay>, mut demands: mpsc::UnboundedReceive
         let mut wanted = std::mem::take(&mut retry);
         for demand in batch.drain(..) {
             match demand {
-                Demand::Wanted(room) => wanted.push(relay.add_line(room)),
+                Demand::Wanted(channel_state) => wanted.push(relay.add_line(channel_state)),
                 Demand::Idle(channel) => lingering.push_back((Instant::now() + LINGER, channel)),
             }
         }
@@ -96,12 +96,12 @@ async fn give_up_idle(relay: &Relay, lingering: &mut std::collections::VecDeque<
 }
 
 impl Relay {
-    fn add_line(&self, room: Arc<Room>) -> Channel {
-        let channel = room.channel().clone();
+    fn add_line(&self, channel_state: Arc<ChannelState>) -> Channel {
+        let channel = channel_state.channel().clone();
         let retain = self.retains(&channel);
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
         let is_watched = self.namespaces.of(&channel).is_some_and(|rules| !rules.lost_after.is_zero());
-        let mut line = Line::new(room, retain, serial);
+        let mut line = Line::new(channel_state, retain, serial);
         line.look = Look::new(is_watched);
         line.org = self.figures.get().and_then(|figures| figures.org_of(&channel));
         self.lines.insert(channel.clone(), line);

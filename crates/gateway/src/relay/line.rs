@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{held::Held, silence::Look};
 use crate::{
     broker::{Page, Snapshot},
-    hub::{Entry, Item, Room},
+    hub::{ChannelState, Entry, Item},
     telemetry::{
         metrics::{Metric, counter},
         trace,
@@ -66,7 +66,7 @@ pub(super) struct Retain {
 }
 
 pub(super) struct Line {
-    room: Arc<Room>,
+    channel_state: Arc<ChannelState>,
     serial: u64,
     phase: Phase,
     position: Option<EventId>,
@@ -99,12 +99,12 @@ pub(super) struct Check {
 
 impl Line {
     /// `serial` tells this line from earlier ones of the same channel.
-    pub(super) fn new(room: Arc<Room>, retain: Retain, serial: u64) -> Self {
-        let namespace = room.channel().namespace().to_owned();
+    pub(super) fn new(channel_state: Arc<ChannelState>, retain: Retain, serial: u64) -> Self {
+        let namespace = channel_state.channel().namespace().to_owned();
         Self {
             received: counter(Metric::EventsReceived, &[("namespace", &namespace)]),
             org: None,
-            room,
+            channel_state,
             serial,
             phase: Phase::Joining,
             position: None,
@@ -120,11 +120,11 @@ impl Line {
     }
 
     pub(super) fn channel(&self) -> &Channel {
-        self.room.channel()
+        self.channel_state.channel()
     }
 
-    pub(super) fn room(&self) -> &Room {
-        &self.room
+    pub(super) fn channel_state(&self) -> &ChannelState {
+        &self.channel_state
     }
 
     /// What is to be read; the read begins after this.
@@ -205,7 +205,7 @@ impl Line {
         }
         self.held.forget_chain_to(self.position);
         let retained = retained.map(|event| Arc::new(Entry::new(Item::Event(event), self.position)));
-        self.room.open(self.position, retained);
+        self.channel_state.open(self.position, retained);
         self.phase = Phase::Settling;
         self.release()
     }
@@ -315,7 +315,7 @@ impl Line {
     }
 
     fn holds(&self, id: EventId) -> bool {
-        self.position == Some(id) || self.room.holds(id)
+        self.position == Some(id) || self.channel_state.holds(id)
     }
 
     fn forward(&mut self, event: Event) {
@@ -334,29 +334,29 @@ impl Line {
         };
         let event = Item::Event(event);
         match self.announced.take() {
-            Some(reset) => self.room.append_announced(reset, event, self.position, retain),
-            None => self.room.append(event, self.position, retain),
+            Some(reset) => self.channel_state.append_announced(reset, event, self.position, retain),
+            None => self.channel_state.append(event, self.position, retain),
         }
     }
 
     fn reset(&mut self, reason: ResetReason, page: &Page) {
         counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
         let from = page.entries.first().and_then(|raw| EventId::of_message(raw));
-        tracing::warn!(channel = %self.room.channel(), reason = reason.label(), "the log does not continue the position");
+        tracing::warn!(channel = %self.channel_state.channel(), reason = reason.label(), "the log does not continue the position");
         let reset = Item::Reset { reason, from };
         if from.is_some() {
             self.position = None;
             self.announced = Some(reset);
         } else {
             self.position = page.head;
-            self.room.append(reset, self.position, false);
+            self.channel_state.append(reset, self.position, false);
         }
     }
 
     fn gap(&mut self, missed: Option<u64>) {
-        let namespace = self.room.channel().namespace().to_owned();
+        let namespace = self.channel_state.channel().namespace().to_owned();
         counter(Metric::EventsMissed, &[("namespace", &namespace)]).increment(missed.unwrap_or(1));
-        self.room.append(Item::Gap { missed }, self.position, false);
+        self.channel_state.append(Item::Gap { missed }, self.position, false);
     }
 
     /// Forwards what is held until something is to be settled again.

@@ -101,7 +101,7 @@ impl Relay {
         relay.spawn(watch::compare_on_schedule(relay.clone()));
         relay.spawn(silence::tell_on_schedule(relay.clone()));
         for _ in 0..Handle::current().metrics().num_workers() {
-            relay.spawn(relay.hub.sweeps().clone().serve());
+            relay.spawn(relay.hub.fanout().clone().serve());
         }
         relay
     }

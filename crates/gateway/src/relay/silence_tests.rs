@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::{Relay, clock_tests::LossyBroker};
 use crate::{
     broker::{Broker, Link},
-    hub::{Hub, Member, RingLimits, Wake},
+    hub::{Hub, Notifier, RingLimits, Subscriber},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -31,12 +31,12 @@ impl Bench {
         Self { broker, relay, hub, channel: "graph:abc".parse().expect("a channel") }
     }
 
-    async fn reader(&self) -> Member {
-        let member = self.hub.join(&self.channel, &Arc::new(Wake::default()), 0);
-        while member.opened_now().is_none() {
+    async fn reader(&self) -> Subscriber {
+        let subscriber = self.hub.subscribe(&self.channel, &Arc::new(Notifier::default()), 0);
+        while subscriber.current_start().is_none() {
             sleep(Duration::from_millis(1)).await;
         }
-        member
+        subscriber
     }
 
     fn producer(&self, ttl: Duration) -> Publisher {

@@ -6,13 +6,13 @@ use crewcast_events::{Event, EventId};
 use super::line::{Accepted, Line, Need, Retain, Unsettled};
 use crate::{
     broker::{Page, Snapshot},
-    hub::{Demand, Entry, Hub, Item, Member, RingLimits, Wake},
+    hub::{Demand, Entry, Hub, Item, Notifier, RingLimits, Subscriber},
 };
 use std::sync::Arc;
 
 struct Fixture {
     line: Line,
-    member: Member,
+    subscriber: Subscriber,
     read: i64,
     ids: Vec<EventId>,
 }
@@ -27,9 +27,14 @@ fn line_at(at: usize) -> Fixture {
 
 fn joining() -> Fixture {
     let (hub, mut demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
-    let member = hub.join(&"graph:abc".parse().unwrap(), &Arc::new(Wake::default()), 0);
-    let Ok(Demand::Wanted(room)) = demands.try_recv() else { panic!("no demand") };
-    Fixture { line: Line::new(room, Retain { logged: true, live: true }, 0), member, read: 0, ids: chain(20, "a") }
+    let subscriber = hub.subscribe(&"graph:abc".parse().unwrap(), &Arc::new(Notifier::default()), 0);
+    let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("no demand") };
+    Fixture {
+        line: Line::new(channel_state, Retain { logged: true, live: true }, 0),
+        subscriber,
+        read: 0,
+        ids: chain(20, "a"),
+    }
 }
 
 fn chain(count: usize, salt: &str) -> Vec<EventId> {
@@ -76,7 +81,7 @@ impl Fixture {
 
     fn seen(&mut self) -> Vec<String> {
         let mut entries: Vec<Arc<Entry>> = Vec::new();
-        self.member.read(self.read, 1000, &mut entries);
+        self.subscriber.read(self.read, 1000, &mut entries);
         self.read += entries.len() as i64;
         let text = |entry: &Arc<Entry>| match entry.item() {
             Item::Event(event) => match event.id() {
@@ -199,7 +204,10 @@ fn live_events_at_or_before_the_retained_one_are_not_repeated() {
     let retained = Some(live(3).raw().clone());
     assert_eq!(f.line.open(Snapshot { head: None, retained }), Need::Nothing);
     assert_eq!(f.seen(), [r#"{"type":"live","n":4}"#]);
-    assert_eq!(f.member.opened_now().unwrap().retained.unwrap().event().unwrap().text(), r#"{"type":"live","n":4}"#);
+    assert_eq!(
+        f.subscriber.current_start().unwrap().retained.unwrap().event().unwrap().text(),
+        r#"{"type":"live","n":4}"#
+    );
 }
 
 #[test]
@@ -210,7 +218,7 @@ fn what_is_held_is_bounded_and_the_loss_of_live_events_is_told() {
         f.line.accept(live(n));
     }
     assert_eq!(f.settle(&page(&f.ids[..7], 3, Some(f.ids[6]))), Need::Nothing);
-    f.read = f.member.opened_now().unwrap().next - 1;
+    f.read = f.subscriber.current_start().unwrap().next - 1;
     assert_eq!(f.seen(), ["gap Some(905)"]);
 }
 
@@ -243,14 +251,14 @@ fn a_head_that_is_found_elsewhere_while_settling_is_looked_at_again() {
 #[test]
 fn live_events_are_retained_only_where_they_are_captured() {
     let (hub, mut demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
-    let member = hub.join(&"mission:abc".parse().unwrap(), &Arc::new(Wake::default()), 0);
-    let Ok(Demand::Wanted(room)) = demands.try_recv() else { panic!("no demand") };
-    let mut line = Line::new(room, Retain { logged: true, live: false }, 0);
+    let subscriber = hub.subscribe(&"mission:abc".parse().unwrap(), &Arc::new(Notifier::default()), 0);
+    let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("no demand") };
+    let mut line = Line::new(channel_state, Retain { logged: true, live: false }, 0);
     line.open(Snapshot::default());
     line.accept(live(1));
-    assert!(member.opened_now().unwrap().retained.is_none());
+    assert!(subscriber.current_start().unwrap().retained.is_none());
     line.accept(event(chain(1, "a")[0]));
-    assert!(member.opened_now().unwrap().retained.is_some());
+    assert!(subscriber.current_start().unwrap().retained.is_some());
 }
 
 #[test]

@@ -39,7 +39,7 @@ pub(super) async fn compare_on_schedule(relay: Arc<Relay>) {
         if relay.hub.is_over_budget() {
             // Rings of quiet channels give way to those that are read.
             let quiet = relay.lines.iter().filter(|line| line.check.quiet > 0);
-            quiet.for_each(|line| line.room().trim());
+            quiet.for_each(|line| line.channel_state().trim());
         }
         relay.compare(&due).await;
     }

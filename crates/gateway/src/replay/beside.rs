@@ -7,9 +7,9 @@ use futures_util::FutureExt;
 
 use super::{LogPage, together::Together};
 use crate::{
-    broker::{Broker, BrokerError, ChannelState},
+    broker::{Broker, BrokerError, StateDocuments},
     hub::Entry,
-    state::State,
+    state::StateSnapshot,
     telemetry::metrics::{Metric, counter},
 };
 
@@ -31,8 +31,8 @@ pub struct Last {
 
 /// Reads what stands beside the events of channels: once for all who ask at the same moment.
 pub struct Beside {
-    states: Arc<Together<(Channel, Option<Duration>), ChannelState>>,
-    snapshots: Arc<Together<Channel, State>>,
+    states: Arc<Together<(Channel, Option<Duration>), StateDocuments>>,
+    snapshots: Arc<Together<Channel, StateSnapshot>>,
     last: Arc<Together<(Channel, &'static str), Last>>,
 }
 
@@ -59,7 +59,7 @@ impl Beside {
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn state(&self, channel: Channel, within: Option<Duration>) -> Result<Arc<ChannelState>, BrokerError> {
+    pub async fn state(&self, channel: Channel, within: Option<Duration>) -> Result<Arc<StateDocuments>, BrokerError> {
         self.states.ask((channel, within)).await
     }
 
@@ -67,7 +67,7 @@ impl Beside {
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn snapshot(&self, channel: Channel) -> Result<Arc<State>, BrokerError> {
+    pub async fn snapshot(&self, channel: Channel) -> Result<Arc<StateSnapshot>, BrokerError> {
         self.snapshots.ask(channel).await
     }
 

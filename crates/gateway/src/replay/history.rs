@@ -76,7 +76,7 @@ impl LogPage {
     }
 
     /// Whether a reader that has seen `id` gets on with this page.
-    fn leads_on_from(&self, id: EventId) -> bool {
+    fn continues_from(&self, id: EventId) -> bool {
         self.at(id.offset()) == Some(id) && !self.behind(id.offset()).is_empty()
     }
 
@@ -141,11 +141,11 @@ impl History {
             let (reading, is_own) = match self.resuming.entry(channel.clone()) {
                 MapEntry::Occupied(under_way) => (under_way.get().clone(), false),
                 // A read may just have ended: its page is in the ring before it is no longer under way.
-                MapEntry::Vacant(_) if self.hub.leads_on_from(&channel, id) => return Ok(None),
+                MapEntry::Vacant(_) if self.hub.continues_from(&channel, id) => return Ok(None),
                 MapEntry::Vacant(vacant) => (vacant.insert(self.begin_to_resume(channel.clone(), id)).clone(), true),
             };
             let page = answer(reading).await?;
-            if is_own || page.leads_on_from(id) {
+            if is_own || page.continues_from(id) {
                 return Ok(Some(page));
             }
         }

@@ -12,7 +12,7 @@ mod history;
 mod reader;
 mod together;
 
-pub use crate::broker::ChannelState;
+pub use crate::broker::StateDocuments;
 pub use beside::{Beside, Last};
 pub use history::{History, LogPage, Stretch};
 pub use reader::{Opening, Read, Reader, Start};

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use crewcast_events::{Channel, EventId, ResetReason, Resumed, Since, resume};
 
 use crate::{
-    hub::{Caught, Entry, Item, Member, Opened},
+    hub::{ChannelStart, Entry, Item, ReadOutcome, Subscriber},
     telemetry::metrics::{Metric, counter, histogram},
 };
 
@@ -97,7 +97,7 @@ struct Target {
 
 /// A cursor over one channel.
 pub struct Reader {
-    member: Member,
+    subscriber: Subscriber,
     place: Place,
     /// The last logged id that was read.
     position: Option<EventId>,
@@ -117,9 +117,9 @@ const IN_VAIN: u32 = 3;
 
 impl Reader {
     /// A reader of the member's channel.
-    pub fn new(member: Member, start: Start) -> Self {
+    pub fn new(subscriber: Subscriber, start: Start) -> Self {
         Self {
-            member,
+            subscriber,
             place: Place::Opening(Box::new(start)),
             position: None,
             live_from: 0,
@@ -131,7 +131,7 @@ impl Reader {
 
     /// The channel's name.
     pub fn channel(&self) -> &Channel {
-        self.member.channel()
+        self.subscriber.channel()
     }
 
     /// The last logged id that was read or, before the first, where the reader began.
@@ -216,7 +216,7 @@ impl Reader {
             return self.go_on_in_log(target);
         }
         self.in_vain = 0;
-        match self.member.opened_now() {
+        match self.subscriber.current_start() {
             // The ring has gone on meanwhile: what is there now may be in the log.
             Some(end) if end.next != target.next => {
                 self.go_on_in_log(Target { next: end.next, position: end.position });
@@ -227,10 +227,10 @@ impl Reader {
 
     fn open(&mut self, start: Start) -> Read {
         let opened = match start {
-            Start::Live => self.member.opened_at_join(),
-            Start::Retained | Start::Since(_) => self.member.opened_now(),
+            Start::Live => self.subscriber.start_at_join(),
+            Start::Retained | Start::Since(_) => self.subscriber.current_start(),
         };
-        let Some(Opened { next, position, retained, live }) = opened else { return Read::Idle };
+        let Some(ChannelStart { next, position, retained, live }) = opened else { return Read::Idle };
         self.live_seen = live;
         let opening = Opening { position, retained: retained.filter(|_| start == Start::Retained) };
         match start {
@@ -247,7 +247,7 @@ impl Reader {
         self.live_from = target.next;
         if let Since::After(id) = since {
             self.position = Some(id);
-            if let Some(next) = self.member.behind(id) {
+            if let Some(next) = self.subscriber.sequence_after(id) {
                 counter(Metric::HistoryReads, &[("source", "ring")]).increment(1);
                 self.place = Place::Ring { next };
                 return;
@@ -276,7 +276,8 @@ impl Reader {
     /// Only who has not been in the ring yet: before his target there is no live event that he is to see.
     fn enter_ring_early(&mut self, since: Since, target: Target) -> bool {
         let Since::After(id) = since else { return false };
-        let next = self.member.behind(id).filter(|next| *next < target.next && target.next == self.live_from);
+        let next =
+            self.subscriber.sequence_after(id).filter(|next| *next < target.next && target.next == self.live_from);
         if let Some(next) = next {
             self.place = Place::Ring { next };
         }
@@ -285,13 +286,13 @@ impl Reader {
 
     fn read_ring(&mut self, next: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
         let begin = buffer.len();
-        let at_end = match self.member.read(next, limit, buffer) {
-            Caught::UpToDate => true,
-            Caught::FellOff { first, position, live } => {
+        let at_end = match self.subscriber.read(next, limit, buffer) {
+            ReadOutcome::UpToDate => true,
+            ReadOutcome::FellOff { first, position, live } => {
                 self.fall_off(Target { next: first, position }, live, buffer);
                 false
             }
-            Caught::Entries { at_end } => {
+            ReadOutcome::Entries { at_end } => {
                 let read = buffer.len() - begin;
                 CURSOR_LAG.record(read as f64);
                 self.place = Place::Ring { next: next + read as i64 };
@@ -366,7 +367,7 @@ impl Reader {
         self.place = Place::Ring { next: target.next };
         // The target may have left the ring meanwhile: then there is more log to read.
         let mut probe = Vec::new();
-        if let Caught::FellOff { first, position, live } = self.member.read(target.next, 1, &mut probe) {
+        if let ReadOutcome::FellOff { first, position, live } = self.subscriber.read(target.next, 1, &mut probe) {
             self.fall_off(Target { next: first, position }, live, buffer);
         }
     }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     broker::Broker,
-    hub::{Hub, Item, RingLimits, Wake},
+    hub::{Hub, Item, Notifier, RingLimits},
     relay::Relay,
     testing::FaultyBroker,
 };
@@ -53,8 +53,12 @@ impl Fixture {
     }
 
     fn reader(&self, start: Start) -> Following {
-        let wake = Arc::new(Wake::default());
-        Following { reader: Reader::new(self.hub.join(&self.channel, &wake, 0), start), page: None, seen: Vec::new() }
+        let notifier = Arc::new(Notifier::default());
+        Following {
+            reader: Reader::new(self.hub.subscribe(&self.channel, &notifier, 0), start),
+            page: None,
+            seen: Vec::new(),
+        }
     }
 }
 

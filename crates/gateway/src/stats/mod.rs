@@ -102,10 +102,10 @@ impl Stats {
         let (whole, orgs) = self.figures.counted();
         let mut now = OfReplica { whole, orgs };
         now.whole.uptime_seconds = self.began.elapsed().as_secs();
-        self.hub.each_room(|channel, room| {
-            now.whole.add_room(&room);
+        self.hub.each_channel(|channel, channel_state| {
+            now.whole.add_room(&channel_state);
             if let Some(org) = self.org_of(channel) {
-                now.orgs.entry(org.to_owned()).or_default().add_room(&room);
+                now.orgs.entry(org.to_owned()).or_default().add_room(&channel_state);
             }
         });
         now

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::hub::RoomFigures;
+use crate::hub::RingUsage;
 
 /// Figures of a replica, or summed over several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,10 +71,10 @@ impl Numbers {
     }
 
     /// Adds a channel's ring.
-    pub(super) fn add_room(&mut self, room: &RoomFigures) {
+    pub(super) fn add_room(&mut self, channel_state: &RingUsage) {
         self.ring.channels += 1;
-        self.ring.events += room.events as u64;
-        self.ring.bytes += room.bytes as u64;
-        self.cursor_lag = self.cursor_lag.max(room.lag);
+        self.ring.events += channel_state.events as u64;
+        self.ring.bytes += channel_state.bytes as u64;
+        self.cursor_lag = self.cursor_lag.max(channel_state.lag);
     }
 }

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::{log::ChannelLog, registry::Directory};
-use super::{Broker, BrokerError, ChannelState, Link, Page, Registry, Revocation, Silent, Sink, Snapshot};
+use super::{Broker, BrokerError, Link, Page, Registry, Revocation, Silent, Sink, Snapshot, StateDocuments};
 use crate::telemetry::metrics::{Metric, gauge};
 
 /// How often everything that has outlived its age is dropped, also where nobody looks any more.
@@ -226,7 +226,7 @@ impl Broker for MemoryBroker {
         Ok(log.map(|log| log.history(offset, limit, Instant::now())).unwrap_or_default())
     }
 
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         let mut inner = self.inner.lock();
         let log = inner.channels.get_mut(channel);
         Ok(log.map(|log| log.state(within, Instant::now())).unwrap_or_default())

@@ -42,7 +42,7 @@ use self::{
     delivery::{Delivery, Names},
     subscriber::Subscriber,
 };
-use super::{Broker, BrokerError, ChannelState, Page, Registry, Revocation, Silent, Sink, Snapshot};
+use super::{Broker, BrokerError, Page, Registry, Revocation, Silent, Sink, Snapshot, StateDocuments};
 use crate::config::BrokerConfig;
 
 /// Connections for commands to each server. Each serves one operation at a time.
@@ -180,7 +180,7 @@ impl Broker for RedisBroker {
         history::history(&self.redis, &self.keys, channel, offset, limit).await
     }
 
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         state::state(&self.redis, &self.keys, channel, within).await
     }
 

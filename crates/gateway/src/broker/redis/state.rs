@@ -8,7 +8,7 @@ use crewcast_publisher::Redis;
 use redis::{Script, Value, from_redis_value};
 
 use super::{errors, history::id};
-use crate::broker::{BrokerError, ChannelState, MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent};
+use crate::broker::{BrokerError, MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent, StateDocuments};
 
 static STATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("state.lua")));
 static SILENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("silent.lua")));
@@ -27,7 +27,7 @@ pub(super) async fn state(
     keys: &Keys,
     channel: &Channel,
     within: Option<Duration>,
-) -> Result<ChannelState, BrokerError> {
+) -> Result<StateDocuments, BrokerError> {
     let mut call = STATE.key(keys.state(channel));
     call.key(keys.head(channel)).key(keys.log(channel)).key(keys.leases(channel));
     call.arg(MAX_DOCUMENTS).arg(STATE_BYTES).arg(within.map_or(String::new(), |within| within.as_millis().to_string()));
@@ -35,7 +35,7 @@ pub(super) async fn state(
     read_state(answer).ok_or_else(|| errors::not_understood("state.lua"))
 }
 
-fn read_state(answer: Value) -> Option<ChannelState> {
+fn read_state(answer: Value) -> Option<StateDocuments> {
     let Value::Array(parts) = answer else { return None };
     let [head, truncated, documents, first_end] = <[Value; 4]>::try_from(parts).ok()?;
     let texts: Vec<Vec<u8>> = from_redis_value(documents).ok()?;
@@ -47,7 +47,7 @@ fn read_state(answer: Value) -> Option<ChannelState> {
     documents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let first_end: Option<u64> = from_redis_value(first_end).ok()?;
     let first_end = first_end.map(Duration::from_millis);
-    Some(ChannelState { head: id(head)?, documents, truncated: truncated == Value::Int(1), first_end })
+    Some(StateDocuments { head: id(head)?, documents, truncated: truncated == Value::Int(1), first_end })
 }
 
 pub(super) async fn due(

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::answers;
 use crate::{
     dialect::{Action, Actions},
-    replay::ChannelState,
+    replay::StateDocuments,
 };
 
 /// At most so often the list is looked at: where sessions change all the time, each look shows many changes.
@@ -54,7 +54,7 @@ impl List {
     }
 
     /// This is what it looks like.
-    pub fn seen(&mut self, state: &ChannelState, now: Instant, out: &mut Actions) {
+    pub fn seen(&mut self, state: &StateDocuments, now: Instant, out: &mut Actions) {
         self.is_reading = false;
         let data = answers::sessions(state);
         let mut hasher = DefaultHasher::new();

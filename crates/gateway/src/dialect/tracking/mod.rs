@@ -23,7 +23,7 @@ use super::{Action, Actions, Asked, Dialect, Positions, control, listener::MAX_M
 use crate::{
     auth::Identity,
     hub::Entry,
-    replay::{ChannelState, Last, Opening, Start},
+    replay::{Last, Opening, Start, StateDocuments},
     transport::close::CloseCode,
 };
 use list::List;
@@ -187,7 +187,7 @@ impl Dialect for Tracking {
 
     fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
 
-    fn on_state(&mut self, channel: &Channel, state: Option<&ChannelState>, out: &mut Actions) {
+    fn on_state(&mut self, channel: &Channel, state: Option<&StateDocuments>, out: &mut Actions) {
         if channel.namespace() == ORG {
             // One that is not granted is refused as a channel.
             if let Some(state) = state {

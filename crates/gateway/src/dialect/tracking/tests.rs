@@ -27,9 +27,9 @@ fn logged(offset: u64, text: &str) -> Arc<Entry> {
     Arc::new(Entry::new(Item::Event(event), Some(id)))
 }
 
-fn state(documents: &[(&str, &str)], first_end: Option<Duration>) -> ChannelState {
+fn state(documents: &[(&str, &str)], first_end: Option<Duration>) -> StateDocuments {
     let document = |&(key, text): &(&str, &str)| (key.to_owned(), Bytes::copy_from_slice(text.as_bytes()));
-    ChannelState { documents: documents.iter().map(document).collect(), first_end, ..ChannelState::default() }
+    StateDocuments { documents: documents.iter().map(document).collect(), first_end, ..StateDocuments::default() }
 }
 
 /// A frame's text, without the timestamp of the gateway's.
@@ -79,7 +79,7 @@ impl Bench {
         self.socket.on_channel(&channel(name), &opening(), &mut self.out);
     }
 
-    fn sees(&mut self, state: &ChannelState) {
+    fn sees(&mut self, state: &StateDocuments) {
         self.socket.on_state(&channel("tracking:acme"), Some(state), &mut self.out);
     }
 

@@ -15,7 +15,7 @@ use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::broker::{Broker, BrokerError, ChannelState, Link, Page, Silent, Sink, Snapshot, memory::MemoryBroker};
+use crate::broker::{Broker, BrokerError, Link, Page, Silent, Sink, Snapshot, StateDocuments, memory::MemoryBroker};
 
 pub(in crate::relay) struct LossyBroker {
     inner: MemoryBroker,
@@ -151,7 +151,7 @@ impl Broker for LossyBroker {
         self.inner.history(channel, offset, limit).await
     }
 
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         self.inner.state(channel, within).await
     }
 

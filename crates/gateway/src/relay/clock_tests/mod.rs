@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::Relay;
 use crate::{
     broker::{Broker, Link},
-    hub::{Caught, Hub, Item, Member, RingLimits, Wake},
+    hub::{Hub, Item, Notifier, ReadOutcome, RingLimits, Subscriber},
     replay::{History, Read, Reader, Start},
 };
 pub(super) use broker::LossyBroker;
@@ -32,7 +32,7 @@ struct Bench {
 
 /// A member, and what it has seen: offsets, and marks by name.
 struct Watcher {
-    member: Member,
+    subscriber: Subscriber,
     next: i64,
 }
 
@@ -47,7 +47,7 @@ fn text(item: &Item) -> String {
 impl Watcher {
     fn seen(&mut self) -> Vec<String> {
         let mut entries = Vec::new();
-        assert!(!matches!(self.member.read(self.next, 1000, &mut entries), Caught::FellOff { .. }));
+        assert!(!matches!(self.subscriber.read(self.next, 1000, &mut entries), ReadOutcome::FellOff { .. }));
         self.next += entries.len() as i64;
         entries.iter().map(|entry| text(entry.item())).collect()
     }
@@ -64,11 +64,11 @@ impl Bench {
     }
 
     async fn watcher(&self) -> Watcher {
-        let member = self.hub.join(&self.channel, &Arc::new(Wake::default()), 0);
-        while member.opened_now().is_none() {
+        let subscriber = self.hub.subscribe(&self.channel, &Arc::new(Notifier::default()), 0);
+        while subscriber.current_start().is_none() {
             sleep(Duration::from_millis(1)).await;
         }
-        Watcher { member, next: 0 }
+        Watcher { subscriber, next: 0 }
     }
 
     async fn append(&self) -> EventId {
@@ -80,8 +80,8 @@ impl Bench {
     /// What a reader sees that comes back with `since` and reads until there is nothing more.
     async fn resume(&self, since: Option<EventId>) -> Vec<String> {
         let history = History::new(self.broker.clone(), self.hub.clone());
-        let member = self.hub.join(&self.channel, &Arc::new(Wake::default()), 0);
-        let mut reader = Reader::new(member, Start::Since(since.map_or(Since::Beginning, Since::After)));
+        let subscriber = self.hub.subscribe(&self.channel, &Arc::new(Notifier::default()), 0);
+        let mut reader = Reader::new(subscriber, Start::Since(since.map_or(Since::Beginning, Since::After)));
         let mut entries = Vec::new();
         loop {
             match reader.read(100, &mut entries) {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     broker::{Page, Snapshot},
-    hub::{Caught, Demand, Entry, Hub, Item, Member, RingLimits, Wake},
+    hub::{Demand, Entry, Hub, Item, Notifier, ReadOutcome, RingLimits, Subscriber},
     replay::{LogPage, Read, Reader, Start, Stretch},
 };
 
@@ -26,7 +26,7 @@ const TURN: usize = 2;
 /// What the reader has seen.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Seen {
-    Opened(Option<EventId>),
+    ChannelStart(Option<EventId>),
     Retained(EventId),
     Logged(EventId),
     Live(Bytes),
@@ -56,7 +56,7 @@ pub(super) struct World {
     plan: Plan,
     hub: Arc<Hub>,
     /// Keeps the room wanted before the reader comes, and sees all that enters it.
-    first: Member,
+    first: Subscriber,
     next: i64,
     server: Server,
     published: usize,
@@ -66,7 +66,7 @@ pub(super) struct World {
     joining: Joining,
     line: Line,
     repair: Option<Asked<Unsettled, Page>>,
-    wake: Arc<Wake>,
+    notifier: Arc<Notifier>,
     reader: Option<Reader>,
     ready: bool,
     page: Option<Asked<u64, LogPage>>,
@@ -84,8 +84,8 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(plan: &Plan) -> Self {
         let (hub, mut demands) = Hub::new(RingLimits { events: RING, bytes: 1 << 20, total_bytes: 1 << 20 });
-        let first = hub.join(&"graph:abc".parse().expect("a channel"), &Arc::new(Wake::default()), 0);
-        let Ok(Demand::Wanted(room)) = demands.try_recv() else { panic!("no demand") };
+        let first = hub.subscribe(&"graph:abc".parse().expect("a channel"), &Arc::new(Notifier::default()), 0);
+        let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("no demand") };
         let mut server = Server::default();
         for _ in 0..plan.logged_before {
             server.append();
@@ -100,9 +100,9 @@ impl World {
             wire: Vec::new(),
             heard: 0,
             joining: Joining::Unsubscribed,
-            line: Line::new(room, Retain { logged: plan.start == Start::Retained, live: false }, 0),
+            line: Line::new(channel_state, Retain { logged: plan.start == Start::Retained, live: false }, 0),
             repair: None,
-            wake: Arc::new(Wake::default()),
+            notifier: Arc::new(Notifier::default()),
             reader: None,
             ready: false,
             page: None,
@@ -128,7 +128,7 @@ impl World {
             Step::Repair => self.repair.as_ref().is_some_and(|asked| asked.answer.is_none()),
             Step::TakeRepair => self.repair.as_ref().is_some_and(|asked| asked.answer.is_some()),
             Step::Join => self.reader.is_none(),
-            Step::Read => self.reader.is_some() && (self.ready || self.wake.has_ready()),
+            Step::Read => self.reader.is_some() && (self.ready || self.notifier.has_ready()),
             Step::Page => self.page.as_ref().is_some_and(|asked| asked.answer.is_none()),
             Step::TakePage => self.page.as_ref().is_some_and(|asked| asked.answer.is_some()),
             Step::Compare => false,
@@ -153,7 +153,7 @@ impl World {
             Step::Compare => self.compare(),
             Step::Join => {
                 self.reader = Some(Reader::new(
-                    self.hub.join(self.line.channel(), &self.wake, 0),
+                    self.hub.subscribe(self.line.channel(), &self.notifier, 0),
                     self.plan.start_of(&self.server.ever),
                 ));
                 let _ = write!(self.reader_log, "j{} ", self.ring_log.len());
@@ -166,12 +166,12 @@ impl World {
     }
 
     fn watch_ring(&mut self) {
-        let Some(opened) = self.first.opened_at_join() else { return };
+        let Some(opened) = self.first.start_at_join() else { return };
         if self.ring_log.is_empty() {
             let _ = write!(self.ring_log, "{:?} {:?} ", opened.position, opened.retained);
         }
         let mut entries = Vec::new();
-        if let Caught::FellOff { first, .. } = self.first.read(self.next, 100, &mut entries) {
+        if let ReadOutcome::FellOff { first, .. } = self.first.read(self.next, 100, &mut entries) {
             self.next = first;
             self.first.read(first, 100, &mut entries);
         }
@@ -257,12 +257,12 @@ impl World {
 
     fn read(&mut self) {
         let mut rung = Vec::new();
-        self.wake.take_ready(&mut rung);
+        self.notifier.take_ready(&mut rung);
         let Some(reader) = &mut self.reader else { return };
         let mut entries = Vec::new();
         self.ready = match reader.read(TURN, &mut entries) {
             Read::Opened(opening) => {
-                self.seen.push(Seen::Opened(opening.position));
+                self.seen.push(Seen::ChannelStart(opening.position));
                 self.seen.extend(opening.retained.and_then(|entry| entry.id()).map(Seen::Retained));
                 true
             }
@@ -335,7 +335,7 @@ impl World {
             self.live_due,
             self.wire.first().map(|(number, _)| number),
             self.ready,
-            self.wake.has_ready(),
+            self.notifier.has_ready(),
             self.line.state(),
             self.ring_log,
             self.reader_log
@@ -347,7 +347,7 @@ impl World {
         let head = self.server.log.head;
         assert!(self.line.is_live() && self.line.position() == head, "the line is at rest at the head");
         assert!(self.reader.as_ref().is_some_and(Reader::is_in_ring), "the reader has caught up: {:?}", self.seen);
-        let Some(Seen::Opened(opened)) = self.seen.first() else { panic!("never opened: {:?}", self.seen) };
+        let Some(Seen::ChannelStart(opened)) = self.seen.first() else { panic!("never opened: {:?}", self.seen) };
         let mut position = match self.plan.start_of(&self.server.ever) {
             Start::Live | Start::Retained => *opened,
             Start::Since(Since::After(id)) => Some(id),
@@ -357,7 +357,7 @@ impl World {
         let (mut live, mut gaps) = (0, 0);
         for seen in &self.seen[1..] {
             match seen {
-                Seen::Opened(_) => panic!("opened twice"),
+                Seen::ChannelStart(_) => panic!("opened twice"),
                 Seen::Retained(id) => assert_eq!(Some(*id), *opened, "the retained event is the position's"),
                 Seen::Live(raw) => {
                     // What looks logged and is of a lost history comes as live too.

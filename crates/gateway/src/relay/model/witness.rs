@@ -5,11 +5,11 @@ use std::{collections::HashMap, sync::Arc};
 use crewcast_events::EventId;
 
 use super::server::{Server, message};
-use crate::hub::{Caught, Entry, Item, Member};
+use crate::hub::{Entry, Item, ReadOutcome, Subscriber};
 
 /// What one reader has seen, checked as it comes.
 pub(super) struct Witness {
-    member: Member,
+    subscriber: Subscriber,
     next: i64,
     /// Where the reader stands; `None` until the room is open.
     pub(super) position: Option<Option<EventId>>,
@@ -22,9 +22,9 @@ pub(super) struct Witness {
 }
 
 impl Witness {
-    pub(super) fn new(member: Member) -> Self {
+    pub(super) fn new(subscriber: Subscriber) -> Self {
         let live = HashMap::new();
-        Self { member, next: 0, position: None, awaited: None, resets: 0, gaps: 0, live }
+        Self { subscriber, next: 0, position: None, awaited: None, resets: 0, gaps: 0, live }
     }
 
     /// Takes whatever the ring holds.
@@ -32,10 +32,10 @@ impl Witness {
     /// # Panics
     /// When it breaks the promise.
     pub(super) fn look(&mut self, server: &Server) {
-        let Some(opened) = self.member.opened_at_join() else { return };
+        let Some(opened) = self.subscriber.start_at_join() else { return };
         self.position.get_or_insert(opened.position);
         let mut entries: Vec<Arc<Entry>> = Vec::new();
-        while matches!(self.member.read(self.next, 1000, &mut entries), Caught::Entries { .. }) {
+        while matches!(self.subscriber.read(self.next, 1000, &mut entries), ReadOutcome::Entries { .. }) {
             self.next += entries.len() as i64;
             entries.drain(..).for_each(|entry| self.see(&entry, server));
         }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     broker::{Page, Snapshot},
-    hub::{Demand, Hub, Member, RingLimits, Wake},
+    hub::{Demand, Hub, Notifier, RingLimits, Subscriber},
 };
 
 /// Entries of one page: few, so that repairs take several.
@@ -56,7 +56,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let (line, member) = joined(0);
+        let (line, subscriber) = joined(0);
         Self {
             server: Server::default(),
             up: true,
@@ -68,7 +68,7 @@ impl World {
             pending: None,
             stale: None,
             heads: None,
-            witness: Witness::new(member),
+            witness: Witness::new(subscriber),
             published_live: 0,
             heard_live: HashMap::new(),
             gaps_due: 0,
@@ -112,7 +112,7 @@ impl World {
             Step::Fail => self.fail(),
             Step::Heads => self.heads = Some(self.server.snapshot()),
             Step::Compare => self.compare(),
-            Step::TrimRing => self.line.room().trim(),
+            Step::TrimRing => self.line.channel_state().trim(),
             Step::Join => self.join_on(),
             Step::Rejoin => self.rejoin(),
             Step::TakeStale => self.take_stale(),
@@ -253,9 +253,9 @@ impl World {
             self.stale = Some((unsettled, page));
         }
         self.serial += 1;
-        let (line, member) = joined(self.serial);
+        let (line, subscriber) = joined(self.serial);
         self.line = line;
-        self.witness = Witness::new(member);
+        self.witness = Witness::new(subscriber);
         self.joining = Joining::Unsubscribed;
         self.wire.clear();
         self.heard_live.clear();
@@ -300,9 +300,9 @@ impl World {
 }
 
 /// A line of a room with one member.
-fn joined(serial: u64) -> (Line, Member) {
+fn joined(serial: u64) -> (Line, Subscriber) {
     let (hub, mut demands) = Hub::new(RingLimits { events: 512, bytes: 1 << 20, total_bytes: 1 << 20 });
-    let member = hub.join(&"graph:abc".parse().expect("a channel"), &Arc::new(Wake::default()), 0);
-    let Ok(Demand::Wanted(room)) = demands.try_recv() else { panic!("no demand") };
-    (Line::new(room, Retain::default(), serial), member)
+    let subscriber = hub.subscribe(&"graph:abc".parse().expect("a channel"), &Arc::new(Notifier::default()), 0);
+    let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("no demand") };
+    (Line::new(channel_state, Retain::default(), serial), subscriber)
 }

@@ -9,52 +9,52 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, task::yield_now};
 
-use super::{Room, Wake};
+use super::{ChannelState, Notifier};
 
 /// Members that are attended to before others have their turn on the same thread: half a millisecond's writes.
-const STRETCH: usize = 100;
+const BATCH: usize = 100;
 
 /// The rooms that wait for a sweep.
 #[derive(Default)]
-pub struct Sweeps {
-    waiting: Mutex<VecDeque<Sweep>>,
+pub struct Fanout {
+    waiting: Mutex<VecDeque<FanoutJob>>,
     more: Notify,
 }
 
 /// The rest of a room, from one place on.
-struct Sweep {
-    room: Arc<Room>,
+struct FanoutJob {
+    channel_state: Arc<ChannelState>,
     from: usize,
 }
 
 /// A member to attend to.
-pub(super) struct Call {
-    pub(super) wake: Arc<Wake>,
+pub(super) struct Notification {
+    pub(super) notifier: Arc<Notifier>,
     pub(super) key: u32,
 }
 
-impl Sweeps {
+impl Fanout {
     /// A room's ring has grown.
-    pub(super) fn add(&self, room: Arc<Room>) {
-        self.waiting.lock().push_back(Sweep { room, from: 0 });
+    pub(super) fn add(&self, channel_state: Arc<ChannelState>) {
+        self.waiting.lock().push_back(FanoutJob { channel_state, from: 0 });
         self.more.notify_one();
     }
 
     /// Sweeps for ever; one for each thread does it.
     pub async fn serve(self: Arc<Self>) {
-        let mut calls = Vec::with_capacity(STRETCH);
+        let mut notifications = Vec::with_capacity(BATCH);
         let mut attended = 0;
         loop {
-            if !self.sweep_stretch(&mut calls) {
+            if !self.next_batch(&mut notifications) {
                 self.more.notified().await;
                 continue;
             }
             // A stretch in which nobody waits costs something, too.
-            attended += 1 + calls.len();
-            for call in calls.drain(..) {
-                call.wake.call(call.key);
+            attended += 1 + notifications.len();
+            for notification in notifications.drain(..) {
+                notification.notifier.deliver_or_notify(notification.key);
             }
-            if attended >= STRETCH {
+            if attended >= BATCH {
                 attended = 0;
                 yield_now().await;
             }
@@ -62,13 +62,13 @@ impl Sweeps {
     }
 
     /// Takes the next stretch of members to attend to; false when nothing waits.
-    fn sweep_stretch(&self, calls: &mut Vec<Call>) -> bool {
+    fn next_batch(&self, notifications: &mut Vec<Notification>) -> bool {
         let next = self.waiting.lock().pop_front();
-        let Some(Sweep { room, from }) = next else { return false };
-        let rest = room.take_calls(from, STRETCH, calls);
+        let Some(FanoutJob { channel_state, from }) = next else { return false };
+        let rest = channel_state.take_notifications(from, BATCH, notifications);
         let mut waiting = self.waiting.lock();
         if let Some(from) = rest {
-            waiting.push_front(Sweep { room, from });
+            waiting.push_front(FanoutJob { channel_state, from });
         }
         if !waiting.is_empty() {
             drop(waiting);
@@ -79,5 +79,5 @@ impl Sweeps {
 }
 
 #[cfg(test)]
-#[path = "sweep_tests.rs"]
+#[path = "fanout_tests.rs"]
 mod tests;

@@ -3,7 +3,7 @@
 //! A channel's messages that were compressed, in one encoding, are the links of its chain. A link is compressed against the
 //! texts of the links right before it, or by itself for whoever has not had them. Its text stands in the receiver's window
 //! either way, so that who began with any link soon takes what is compressed against the chain. A reader needs no window
-//! here for that, but only the [`Run`] of links that it had last.
+//! here for that, but only the [`WindowPosition`] of links that it had last.
 
 use std::{
     collections::VecDeque,
@@ -30,11 +30,11 @@ static NEXT_CHAIN: AtomicU64 = AtomicU64::new(1);
 
 /// The chains of one channel, or of one stretch of its log, one for each encoding in which somebody takes it compressed.
 #[derive(Debug, Default)]
-pub struct Chains(Mutex<Vec<Chain>>);
+pub struct SharedWindows(Mutex<Vec<SharedWindow>>);
 
 /// The place of a compressed message in its chain.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Link {
+pub(super) struct Segment {
     chain: NonZeroU64,
     number: u32,
     /// The first link of which something stands in the window; the link itself where nothing does.
@@ -43,10 +43,10 @@ pub(super) struct Link {
 
 /// The links of one chain that a socket has had one after the other, with no other compressed message between or behind them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Run(Option<Links>);
+pub struct WindowPosition(Option<SegmentRange>);
 
 #[derive(Clone, Copy, Debug)]
-struct Links {
+struct SegmentRange {
     chain: NonZeroU64,
     first: u32,
     last: u32,
@@ -54,7 +54,7 @@ struct Links {
 
 /// The end of one chain.
 #[derive(Debug)]
-pub(super) struct Chain {
+pub(super) struct SharedWindow {
     encoding: Encoding,
     id: NonZeroU64,
     /// The number of the next link.
@@ -67,12 +67,12 @@ pub(super) struct Chain {
     bytes: usize,
 }
 
-impl Chains {
+impl SharedWindows {
     /// The chain in one encoding. Whoever holds it decides what its next link is.
-    pub(super) fn of(&self, encoding: Encoding) -> MappedMutexGuard<'_, Chain> {
+    pub(super) fn of(&self, encoding: Encoding) -> MappedMutexGuard<'_, SharedWindow> {
         MutexGuard::map(self.0.lock(), |chains| {
             let index = chains.iter().position(|chain| chain.encoding == encoding).unwrap_or_else(|| {
-                chains.push(Chain::new(encoding));
+                chains.push(SharedWindow::new(encoding));
                 chains.len() - 1
             });
             &mut chains[index]
@@ -85,7 +85,7 @@ impl Chains {
     }
 }
 
-impl Chain {
+impl SharedWindow {
     fn new(encoding: Encoding) -> Self {
         // The counter does not come round to zero, nor to what a socket remembers.
         let id = NonZeroU64::MIN.saturating_add(NEXT_CHAIN.fetch_add(1, Ordering::Relaxed));
@@ -93,7 +93,7 @@ impl Chain {
     }
 
     /// The link that an entry would be; `None` where a later one has become one already: who reads on expects no earlier one.
-    pub(super) fn link(&mut self, place: i64) -> Option<Link> {
+    pub(super) fn link(&mut self, place: i64) -> Option<Segment> {
         if place <= self.place {
             return None;
         }
@@ -108,10 +108,10 @@ impl Chain {
             from -= 1;
             bytes += text.len();
         }
-        Some(Link { chain: self.id, number: self.next, from })
+        Some(Segment { chain: self.id, number: self.next, from })
     }
 
-    /// Makes what [`Chain::link`] has just answered the last link.
+    /// Makes what [`SharedWindow::link`] has just answered the last link.
     pub(super) fn push(&mut self, place: i64, text: &Bytes) {
         // Of something large a copy of its end: the rest is not to stay in memory.
         let tail = text.len().checked_sub(WINDOW).filter(|before| *before > 0);
@@ -128,7 +128,7 @@ impl Chain {
     }
 
     /// What stands in the window before a link: the same whenever it is asked for. `None`: it was given up.
-    pub(super) fn window(&self, link: Link) -> Option<Vec<u8>> {
+    pub(super) fn window(&self, link: Segment) -> Option<Vec<u8>> {
         let oldest = self.next - self.texts.len() as u32;
         if link.chain != self.id || link.from < oldest {
             return None;
@@ -145,18 +145,21 @@ impl Chain {
     }
 }
 
-impl Run {
+impl WindowPosition {
     /// Whether the receiver's window ends with exactly what stands before the link.
-    pub(super) fn leads_to(self, link: Link) -> bool {
-        let is_next = |had: Links| had.chain == link.chain && had.last + 1 == link.number && had.first <= link.from;
+    pub(super) fn leads_to(self, link: Segment) -> bool {
+        let is_next =
+            |had: SegmentRange| had.chain == link.chain && had.last + 1 == link.number && had.first <= link.from;
         link.from < link.number && self.0.is_some_and(is_next)
     }
 
     /// A compressed message was taken; `None`: it is no link.
-    pub(super) fn took(&mut self, link: Option<Link>) {
+    pub(super) fn took(&mut self, link: Option<Segment>) {
         self.0 = link.map(|link| match self.0 {
-            Some(had) if had.chain == link.chain && had.last + 1 == link.number => Links { last: link.number, ..had },
-            _ => Links { chain: link.chain, first: link.number, last: link.number },
+            Some(had) if had.chain == link.chain && had.last + 1 == link.number => {
+                SegmentRange { last: link.number, ..had }
+            }
+            _ => SegmentRange { chain: link.chain, first: link.number, last: link.number },
         });
     }
 }
@@ -165,7 +168,7 @@ impl Run {
 mod tests {
     use super::*;
 
-    fn push(chains: &Chains, place: i64, text: &str) -> Link {
+    fn push(chains: &SharedWindows, place: i64, text: &str) -> Segment {
         let mut chain = chains.of(Encoding::Hub);
         let link = chain.link(place).unwrap();
         chain.push(place, &Bytes::from(text.to_owned()));
@@ -174,8 +177,8 @@ mod tests {
 
     #[test]
     fn a_window_is_what_was_said_last_and_stays_the_same() {
-        let chains = Chains::default();
-        let links: Vec<Link> =
+        let chains = SharedWindows::default();
+        let links: Vec<Segment> =
             ["one", "two", "three"].iter().zip(0..).map(|(text, n)| push(&chains, n, text)).collect();
         for (link, window) in links.into_iter().zip(["", "one", "onetwo"]) {
             assert_eq!(chains.of(Encoding::Hub).window(link).unwrap(), window.as_bytes());
@@ -185,10 +188,10 @@ mod tests {
 
     #[test]
     fn a_window_and_what_is_kept_are_bounded() {
-        let chains = Chains::default();
+        let chains = SharedWindows::default();
         push(&chains, 0, &"x".repeat(10 * WINDOW));
         let text = "y".repeat(100);
-        let links: Vec<Link> = (1..500).map(|place| push(&chains, place, &text)).collect();
+        let links: Vec<Segment> = (1..500).map(|place| push(&chains, place, &text)).collect();
         let chain = chains.of(Encoding::Hub);
         let second = chain.window(links[0]);
         assert_eq!(second, None, "long ago");
@@ -200,7 +203,7 @@ mod tests {
 
     #[test]
     fn of_a_large_text_only_its_end_is_kept() {
-        let chains = Chains::default();
+        let chains = SharedWindows::default();
         push(&chains, 0, &format!("{}end", "x".repeat(10 * WINDOW)));
         let link = push(&chains, 1, "next");
         let chain = chains.of(Encoding::Hub);
@@ -210,10 +213,10 @@ mod tests {
 
     #[test]
     fn a_run_leads_to_a_link_whose_whole_window_it_has_had() {
-        let chains = Chains::default();
+        let chains = SharedWindows::default();
         let text = "z".repeat(WINDOW / 4);
-        let links: Vec<Link> = (0..20).map(|place| push(&chains, place, &text)).collect();
-        let mut run = Run::default();
+        let links: Vec<Segment> = (0..20).map(|place| push(&chains, place, &text)).collect();
+        let mut run = WindowPosition::default();
         assert!(!run.leads_to(links[0]), "there is nothing before it");
         for link in &links[7..12] {
             assert_eq!(run.leads_to(*link), link.number >= 11, "{link:?}");
@@ -229,7 +232,7 @@ mod tests {
 
     #[test]
     fn no_link_is_put_before_another_and_a_chain_that_was_forgotten_is_not_continued() {
-        let chains = Chains::default();
+        let chains = SharedWindows::default();
         let before = push(&chains, 5, "five");
         assert_eq!(chains.of(Encoding::Hub).link(5), None);
         assert_eq!(chains.of(Encoding::Hub).link(4), None);
@@ -241,7 +244,7 @@ mod tests {
 
     #[test]
     fn numbers_that_are_used_up_begin_another_chain() {
-        let chains = Chains::default();
+        let chains = SharedWindows::default();
         let first = push(&chains, 0, "first");
         chains.of(Encoding::Hub).next = u32::MAX;
         let next = push(&chains, 1, "next");
@@ -250,6 +253,6 @@ mod tests {
 
     #[test]
     fn a_socket_s_run_is_small() {
-        assert_eq!(size_of::<Run>(), 16);
+        assert_eq!(size_of::<WindowPosition>(), 16);
     }
 }

@@ -20,47 +20,47 @@ pub enum Flag {
     /// The link to the broker changed.
     Link = 4,
     /// A newer socket of the same client has come.
-    Replaced = 8,
+    TakenOver = 8,
     /// A deadline may have come near.
-    Alarm = 16,
+    Timer = 16,
 }
 
 /// Who can be handed what there is without being woken: waking a task costs as much as the rest of a delivery.
-pub trait Attend: Send + Sync {
+pub trait Deliver: Send + Sync {
     /// The membership `key` has more. False when the task is to be woken for it.
-    fn attend(&self, key: u32) -> bool;
+    fn try_deliver(&self, key: u32) -> bool;
 }
 
 /// One connection's bell, shared by all its memberships: which of them have more, and flags.
 #[derive(Default)]
-pub struct Wake {
+pub struct Notifier {
     waker: AtomicWaker,
     flags: AtomicU8,
     ready: Mutex<Vec<u32>>,
-    attendant: OnceLock<Weak<dyn Attend>>,
+    delivery: OnceLock<Weak<dyn Deliver>>,
 }
 
-impl Wake {
+impl Notifier {
     /// The task to wake from now on.
     pub fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
     /// From now on a sweep hands over what there is. Said once, before there is any membership.
-    pub fn attended_by(&self, attendant: Weak<dyn Attend>) {
-        let _ = self.attendant.set(attendant);
+    pub fn deliver_with(&self, delivery: Weak<dyn Deliver>) {
+        let _ = self.delivery.set(delivery);
     }
 
     /// Whether it is attended to by sweeps, rather than rung at once.
-    pub(super) fn is_attended(&self) -> bool {
-        self.attendant.get().is_some()
+    pub(super) fn has_delivery(&self) -> bool {
+        self.delivery.get().is_some()
     }
 
     /// Hands over what the membership `key` has, or wakes the task for it.
-    pub(super) fn call(&self, key: u32) {
-        let attendant: Option<Arc<dyn Attend>> = self.attendant.get().and_then(Weak::upgrade);
-        if !attendant.is_some_and(|attendant| attendant.attend(key)) {
-            self.ring(key);
+    pub(super) fn deliver_or_notify(&self, key: u32) {
+        let delivery: Option<Arc<dyn Deliver>> = self.delivery.get().and_then(Weak::upgrade);
+        if !delivery.is_some_and(|delivery| delivery.try_deliver(key)) {
+            self.notify(key);
         }
     }
 
@@ -88,12 +88,12 @@ impl Wake {
 
     /// Moves the keys of memberships that have more into `keys`.
     pub fn take_ready(&self, keys: &mut Vec<u32>) {
-        let rung = std::mem::take(&mut *self.ready.lock());
-        keys.extend(rung);
+        let notified = std::mem::take(&mut *self.ready.lock());
+        keys.extend(notified);
     }
 
     /// Says that the membership `key` has more.
-    pub fn ring(&self, key: u32) {
+    pub fn notify(&self, key: u32) {
         self.ready.lock().push(key);
         self.waker.wake();
     }
@@ -108,33 +108,38 @@ mod tests {
     /// Looks, when it is woken, for what it was woken for.
     #[derive(Default)]
     struct Looking {
-        wake: OnceLock<Weak<Wake>>,
+        notifier: OnceLock<Weak<Notifier>>,
         found: Mutex<Vec<(bool, bool)>>,
     }
 
     impl std::task::Wake for Looking {
         fn wake(self: Arc<Self>) {
-            let wake = self.wake.get().and_then(Weak::upgrade).expect("set");
-            self.found.lock().push((wake.has_ready(), wake.is_raised()));
+            let notifier = self.notifier.get().and_then(Weak::upgrade).expect("set");
+            self.found.lock().push((notifier.has_ready(), notifier.is_raised()));
         }
     }
 
     /// Who registers and then looks misses nothing only if it is there before the waker is called.
     #[test]
     fn what_a_task_is_woken_for_is_there_when_it_wakes() {
-        let (wake, looking) = (Arc::new(Wake::default()), Arc::new(Looking::default()));
-        looking.wake.set(Arc::downgrade(&wake)).expect("once");
+        let (notifier, looking) = (Arc::new(Notifier::default()), Arc::new(Looking::default()));
+        looking.notifier.set(Arc::downgrade(&notifier)).expect("once");
         let waker = Waker::from(looking.clone());
-        wake.register(&waker);
-        wake.ring(3);
+        notifier.register(&waker);
+        notifier.notify(3);
         let mut keys = Vec::new();
-        wake.take_ready(&mut keys);
-        assert_eq!((keys, wake.has_ready()), (vec![3], false));
-        wake.raise(Flag::Drain);
+        notifier.take_ready(&mut keys);
+        assert_eq!((keys, notifier.has_ready()), (vec![3], false));
+        notifier.raise(Flag::Drain);
         assert!(looking.found.lock().len() == 1, "a waker is called once; who wants more registers again");
-        wake.register(&waker);
-        wake.raise(Flag::Link);
+        notifier.register(&waker);
+        notifier.raise(Flag::Link);
         assert_eq!(*looking.found.lock(), [(true, false), (false, true)]);
-        assert!(!wake.take(Flag::Grants) && wake.take(Flag::Drain) && wake.take(Flag::Link) && !wake.is_raised());
+        assert!(
+            !notifier.take(Flag::Grants)
+                && notifier.take(Flag::Drain)
+                && notifier.take(Flag::Link)
+                && !notifier.is_raised()
+        );
     }
 }

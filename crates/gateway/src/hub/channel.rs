@@ -5,17 +5,17 @@ use std::sync::Arc;
 use crewcast_events::{Channel, EventId};
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Budget, Chains, Entry, Flag, Hub, Item, Sweeps, Wake, ring::Ring, sweep::Call};
+use super::{Budget, Entry, Fanout, Flag, Hub, Item, Notifier, SharedWindows, fanout::Notification, ring::Ring};
 use crate::telemetry::metrics::{Metric, gauge};
 
 /// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
 const READ_BYTES: usize = 256 << 10;
 
 /// One channel that somebody reads.
-pub struct Room {
+pub struct ChannelState {
     channel: Channel,
     state: Mutex<State>,
-    sweeps: Arc<Sweeps>,
+    fanout: Arc<Fanout>,
     /// Of the whole namespace.
     subscriptions: metrics::Gauge,
 }
@@ -23,41 +23,41 @@ pub struct Room {
 struct State {
     ring: Ring,
     /// What of the channel is compressed.
-    chains: Arc<Chains>,
+    chains: Arc<SharedWindows>,
     /// Whether the channel is subscribed and its position known.
     open: bool,
     position: Option<EventId>,
     retained: Option<Arc<Entry>>,
     /// The past was forgotten before the room was open: what was retained then is not shown either.
     forgotten: bool,
-    members: Vec<Option<Bell>>,
-    vacant: Vec<u32>,
+    subscribers: Vec<Option<SubscriberSlot>>,
+    free: Vec<u32>,
     /// Members that are rung at once, since no sweep can attend to them.
-    rung_at_once: usize,
+    direct_subscribers: usize,
     /// A sweep is to come that begins with the first member.
-    is_to_be_swept: bool,
+    fanout_scheduled: bool,
 }
 
-struct Bell {
-    wake: Arc<Wake>,
+struct SubscriberSlot {
+    notifier: Arc<Notifier>,
     key: u32,
     /// The next entry that it reads.
     next: i64,
     /// Rung and not yet answered: ringing again would cost and say nothing.
-    rung: bool,
+    notified: bool,
 }
 
-impl Bell {
-    fn ring(&mut self) {
-        if !std::mem::replace(&mut self.rung, true) {
-            self.wake.ring(self.key);
+impl SubscriberSlot {
+    fn notify(&mut self) {
+        if !std::mem::replace(&mut self.notified, true) {
+            self.notifier.notify(self.key);
         }
     }
 }
 
 /// What a room holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RoomFigures {
+pub struct RingUsage {
     /// Entries of the ring.
     pub events: usize,
     /// What they weigh.
@@ -69,7 +69,7 @@ pub struct RoomFigures {
 
 /// Where a member begins, read in one step.
 #[derive(Debug, Clone)]
-pub struct Opened {
+pub struct ChannelStart {
     /// Sequence number of the next entry.
     pub next: i64,
     /// The channel's position there.
@@ -82,7 +82,7 @@ pub struct Opened {
 
 /// What a member finds at its place.
 #[derive(Debug)]
-pub enum Caught {
+pub enum ReadOutcome {
     /// Entries were put into the buffer.
     Entries {
         /// There are no more; the member will be rung.
@@ -101,8 +101,8 @@ pub enum Caught {
     },
 }
 
-impl Room {
-    pub(crate) fn new(channel: Channel, budget: Arc<Budget>, sweeps: Arc<Sweeps>) -> Self {
+impl ChannelState {
+    pub(crate) fn new(channel: Channel, budget: Arc<Budget>, fanout: Arc<Fanout>) -> Self {
         let state = State {
             ring: Ring::new(budget),
             chains: Arc::default(),
@@ -110,13 +110,13 @@ impl Room {
             position: None,
             retained: None,
             forgotten: false,
-            members: Vec::new(),
-            vacant: Vec::new(),
-            rung_at_once: 0,
-            is_to_be_swept: false,
+            subscribers: Vec::new(),
+            free: Vec::new(),
+            direct_subscribers: 0,
+            fanout_scheduled: false,
         };
         let subscriptions = gauge(Metric::Subscriptions, &[("namespace", channel.namespace())]);
-        Self { channel, state: Mutex::new(state), sweeps, subscriptions }
+        Self { channel, state: Mutex::new(state), fanout, subscriptions }
     }
 
     /// The channel's name.
@@ -125,12 +125,12 @@ impl Room {
     }
 
     /// What the room holds now.
-    pub fn figures(&self) -> RoomFigures {
+    pub fn usage(&self) -> RingUsage {
         let state = self.state.lock();
         let (first, next) = (state.ring.first(), state.ring.next());
-        let slowest = state.members.iter().flatten().map(|bell| bell.next).min();
+        let slowest = state.subscribers.iter().flatten().map(|slot| slot.next).min();
         let lag = slowest.map_or(0, |slowest| u64::try_from(next - slowest).unwrap_or(0));
-        RoomFigures { events: (next - first) as usize, bytes: state.ring.bytes(), lag }
+        RingUsage { events: (next - first) as usize, bytes: state.ring.bytes(), lag }
     }
 
     /// Opens the room: the channel is subscribed and stands at `position`.
@@ -140,7 +140,7 @@ impl Room {
         state.position = position;
         state.retained = retained.filter(|_| !state.forgotten);
         state.open = true;
-        state.ring_all();
+        state.notify_all();
     }
 
     /// Adds an item that leaves the channel at `position`; with `retain` it becomes the retained event.
@@ -166,32 +166,37 @@ impl Room {
         if !state.open {
             return;
         }
-        if state.rung_at_once > 0 {
-            state.ring_at_once();
+        if state.direct_subscribers > 0 {
+            state.notify_direct();
         }
-        let is_swept = state.members.len() - state.vacant.len() > state.rung_at_once;
-        if is_swept && !std::mem::replace(&mut state.is_to_be_swept, true) {
+        let is_swept = state.subscribers.len() - state.free.len() > state.direct_subscribers;
+        if is_swept && !std::mem::replace(&mut state.fanout_scheduled, true) {
             drop(state);
-            self.sweeps.add(self.clone());
+            self.fanout.add(self.clone());
         }
     }
 
     /// Of the members from one place on, the next `most` places: who of them waits for more. Answers where the rest begins.
-    pub(super) fn take_calls(&self, from: usize, most: usize, calls: &mut Vec<Call>) -> Option<usize> {
+    pub(super) fn take_notifications(
+        &self,
+        from: usize,
+        most: usize,
+        notifications: &mut Vec<Notification>,
+    ) -> Option<usize> {
         let mut state = self.state.lock();
         let state = &mut *state;
         if from == 0 {
-            state.is_to_be_swept = false;
+            state.fanout_scheduled = false;
         }
-        let (next, end) = (state.ring.next(), state.members.len().min(from + most));
-        for bell in state.members.get_mut(from..end).into_iter().flatten().flatten() {
+        let (next, end) = (state.ring.next(), state.subscribers.len().min(from + most));
+        for slot in state.subscribers.get_mut(from..end).into_iter().flatten().flatten() {
             // One that has been at the end already was attended to by a later sweep, which has overtaken this one.
-            if !bell.rung && bell.next != next && bell.wake.is_attended() {
-                bell.rung = true;
-                calls.push(Call { wake: bell.wake.clone(), key: bell.key });
+            if !slot.notified && slot.next != next && slot.notifier.has_delivery() {
+                slot.notified = true;
+                notifications.push(Notification { notifier: slot.notifier.clone(), key: slot.key });
             }
         }
-        (end < state.members.len()).then_some(end)
+        (end < state.subscribers.len()).then_some(end)
     }
 
     /// Lets the ring begin earlier; see [`Hub::prepend`].
@@ -199,13 +204,13 @@ impl Room {
         self.state.lock().ring.prepend(before, stretch);
     }
 
-    /// See [`Member::behind`].
-    pub(crate) fn behind(&self, id: EventId) -> Option<i64> {
+    /// See [`Subscriber::behind`].
+    pub(crate) fn sequence_after(&self, id: EventId) -> Option<i64> {
         let state = self.state.lock();
         if state.position == Some(id) && state.ring.position_before(state.ring.next()) == Some(id) {
-            return state.ring.behind(id).or(Some(state.ring.next()));
+            return state.ring.sequence_after(id).or(Some(state.ring.next()));
         }
-        state.ring.behind(id)
+        state.ring.sequence_after(id)
     }
 
     /// Keeps only the newest entry.
@@ -227,7 +232,7 @@ impl Room {
 
     /// Raises a flag for every member.
     pub fn raise(&self, flag: Flag) {
-        self.state.lock().members.iter().flatten().for_each(|bell| bell.wake.raise(flag));
+        self.state.lock().subscribers.iter().flatten().for_each(|slot| slot.notifier.raise(flag));
     }
 
     /// The last logged id that was forwarded.
@@ -243,7 +248,7 @@ impl Room {
     /// Whether nobody reads.
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
-        state.members.len() == state.vacant.len()
+        state.subscribers.len() == state.free.len()
     }
 }
 
@@ -257,89 +262,93 @@ impl State {
         self.ring.push(entry);
     }
 
-    fn ring_all(&mut self) {
-        self.members.iter_mut().flatten().for_each(Bell::ring);
+    fn notify_all(&mut self) {
+        self.subscribers.iter_mut().flatten().for_each(SubscriberSlot::notify);
     }
 
-    fn ring_at_once(&mut self) {
-        self.members.iter_mut().flatten().filter(|bell| !bell.wake.is_attended()).for_each(Bell::ring);
+    fn notify_direct(&mut self) {
+        self.subscribers
+            .iter_mut()
+            .flatten()
+            .filter(|slot| !slot.notifier.has_delivery())
+            .for_each(SubscriberSlot::notify);
     }
 }
 
 /// A membership; dropping it ends it.
-pub struct Member {
+pub struct Subscriber {
     hub: Arc<Hub>,
-    room: Arc<Room>,
-    slot: u32,
+    channel_state: Arc<ChannelState>,
+    index: u32,
     /// The next entry's sequence number when the membership began.
     joined: i64,
 }
 
-impl Member {
-    pub(crate) fn enter(hub: Arc<Hub>, room: Arc<Room>, wake: Arc<Wake>, key: u32) -> Self {
-        let mut state = room.state.lock();
+impl Subscriber {
+    pub(crate) fn register(hub: Arc<Hub>, channel_state: Arc<ChannelState>, notifier: Arc<Notifier>, key: u32) -> Self {
+        let mut state = channel_state.state.lock();
         let joined = state.ring.next();
-        state.rung_at_once += usize::from(!wake.is_attended());
-        let mut bell = Bell { wake, key, next: joined, rung: false };
+        state.direct_subscribers += usize::from(!notifier.has_delivery());
+        let mut slot = SubscriberSlot { notifier, key, next: joined, notified: false };
         if state.open {
             // A room that is open already will not ring for the opening.
-            bell.rung = true;
-            bell.wake.ring(key);
+            slot.notified = true;
+            slot.notifier.notify(key);
         }
-        let slot = match state.vacant.pop() {
-            Some(slot) => {
-                state.members[slot as usize] = Some(bell);
-                slot
+        let index = match state.free.pop() {
+            Some(index) => {
+                state.subscribers[index as usize] = Some(slot);
+                index
             }
             None => {
-                state.members.push(Some(bell));
-                state.members.len() as u32 - 1
+                state.subscribers.push(Some(slot));
+                state.subscribers.len() as u32 - 1
             }
         };
         drop(state);
-        room.subscriptions.increment(1.0);
-        Self { hub, room, slot, joined }
+        channel_state.subscriptions.increment(1.0);
+        Self { hub, channel_state, index, joined }
     }
 
     /// The channel's name.
     pub fn channel(&self) -> &Channel {
-        &self.room.channel
+        &self.channel_state.channel
     }
 
     /// Where the channel stood when the membership began; `None` until the room is open.
-    pub fn opened_at_join(&self) -> Option<Opened> {
-        let state = self.room.state.lock();
+    pub fn start_at_join(&self) -> Option<ChannelStart> {
+        let state = self.channel_state.state.lock();
         state.open.then(|| {
             let next = self.joined.max(state.ring.first());
-            state.opened(next)
+            state.start_at(next)
         })
     }
 
     /// Where the channel stands now; `None` until the room is open.
-    pub fn opened_now(&self) -> Option<Opened> {
-        let state = self.room.state.lock();
-        state.open.then(|| state.opened(state.ring.next()))
+    pub fn current_start(&self) -> Option<ChannelStart> {
+        let state = self.channel_state.state.lock();
+        state.open.then(|| state.start_at(state.ring.next()))
     }
 
     /// The sequence number behind the event `id`, if the ring still leads on from there without a hole.
-    pub fn behind(&self, id: EventId) -> Option<i64> {
-        self.room.behind(id)
+    pub fn sequence_after(&self, id: EventId) -> Option<i64> {
+        self.channel_state.sequence_after(id)
     }
 
     /// Copies at most `limit` entries from `sequence` on into `buffer`. At the end the bell is armed again.
-    pub fn read(&self, sequence: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Caught {
-        let mut state = self.room.state.lock();
+    pub fn read(&self, sequence: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> ReadOutcome {
+        let mut state = self.channel_state.state.lock();
         let first = state.ring.first();
         if sequence < first {
             let (position, live) = (state.ring.position_before(first), state.ring.live_before(first));
-            return Caught::FellOff { first, position, live };
+            return ReadOutcome::FellOff { first, position, live };
         }
         let end = state.ring.next().min(sequence + limit as i64);
         if sequence >= end {
-            if let Some(bell) = &mut state.members[self.slot as usize] {
-                (bell.rung, bell.next) = (false, sequence);
+            if let Some(slot) = &mut state.subscribers[self.index as usize] {
+                (slot.notified, slot.next) = (false, sequence);
             }
-            return Caught::UpToDate;
+            return ReadOutcome::UpToDate;
         }
         let (mut bytes, mut next) = (0, sequence);
         for entry in (sequence..end).map_while(|sequence| state.ring.get(sequence)) {
@@ -351,37 +360,37 @@ impl Member {
             }
         }
         let at_end = next == state.ring.next();
-        if let Some(bell) = &mut state.members[self.slot as usize] {
-            bell.next = next;
-            bell.rung &= !at_end;
+        if let Some(slot) = &mut state.subscribers[self.index as usize] {
+            slot.next = next;
+            slot.notified &= !at_end;
         }
-        Caught::Entries { at_end }
+        ReadOutcome::Entries { at_end }
     }
 }
 
 impl State {
-    fn opened(&self, next: i64) -> Opened {
+    fn start_at(&self, next: i64) -> ChannelStart {
         let live = if next == self.ring.next() { self.ring.live_total() } else { self.ring.live_before(next) };
-        Opened { next, position: self.ring.position_before(next), retained: self.retained.clone(), live }
+        ChannelStart { next, position: self.ring.position_before(next), retained: self.retained.clone(), live }
     }
 }
 
-impl Drop for Member {
+impl Drop for Subscriber {
     fn drop(&mut self) {
-        self.room.subscriptions.decrement(1.0);
-        let mut state = self.room.state.lock();
-        let bell = state.members[self.slot as usize].take();
-        state.rung_at_once -= usize::from(bell.is_some_and(|bell| !bell.wake.is_attended()));
-        state.vacant.push(self.slot);
-        let idle = state.members.len() == state.vacant.len();
+        self.channel_state.subscriptions.decrement(1.0);
+        let mut state = self.channel_state.state.lock();
+        let slot = state.subscribers[self.index as usize].take();
+        state.direct_subscribers -= usize::from(slot.is_some_and(|slot| !slot.notifier.has_delivery()));
+        state.free.push(self.index);
+        let idle = state.subscribers.len() == state.free.len();
         if idle {
             // A room that once had thousands of members does not keep their places.
-            state.members = Vec::new();
-            state.vacant = Vec::new();
+            state.subscribers = Vec::new();
+            state.free = Vec::new();
         }
         drop(state);
         if idle {
-            self.hub.became_idle(&self.room.channel);
+            self.hub.became_idle(&self.channel_state.channel);
         }
     }
 }
