@@ -22,7 +22,7 @@ use crate::{
     publishing::Publishing,
     ready::Readiness,
     relay::{LinkState, Relay},
-    replay::{Beside, History},
+    replay::{ChannelReads, History},
     routes::{self, cors},
     stats::{Figures, Stats},
     telemetry::{
@@ -197,12 +197,12 @@ pub(crate) fn assemble(
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
     let figures = Figures::new(config.namespaces.clone());
     relay.set_figures(figures.clone());
-    let beside = Beside::new(broker.clone());
+    let channel_reads = ChannelReads::new(broker.clone());
     let shared = Arc::new(Shared {
         hub: hub.clone(),
         history: History::new(broker.clone(), hub.clone()),
-        boards: Boards::new(beside.clone(), broker.clone(), config.forge.clone()),
-        beside,
+        boards: Boards::new(channel_reads.clone(), broker.clone(), config.forge.clone()),
+        channel_reads,
         clients: Clients::new(registry.clone()),
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),

@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::{
     broker::{Broker, BrokerError},
     config,
-    replay::Beside,
+    replay::ChannelReads,
     transport::frame::text_frame,
 };
 
@@ -63,7 +63,7 @@ type Shown = watch::Sender<Option<Bytes>>;
 /// Every board that somebody watches.
 pub struct Boards {
     me: Weak<Boards>,
-    beside: Arc<Beside>,
+    channel_reads: Arc<ChannelReads>,
     broker: Arc<dyn Broker>,
     intervals: config::Forge,
     shown: DashMap<Key, Arc<Shown>>,
@@ -88,10 +88,10 @@ impl Watching {
 
 impl Boards {
     /// Boards that are read through this broker.
-    pub fn new(beside: Arc<Beside>, broker: Arc<dyn Broker>, intervals: config::Forge) -> Arc<Self> {
+    pub fn new(channel_reads: Arc<ChannelReads>, broker: Arc<dyn Broker>, intervals: config::Forge) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
-            beside,
+            channel_reads,
             broker,
             intervals,
             shown: DashMap::new(),
@@ -142,7 +142,7 @@ impl Boards {
 
     async fn read(&self, (board, org): &Key) -> Result<Bytes, BrokerError> {
         let channels = board.channels(org);
-        let reads = channels.iter().map(|channel| self.beside.snapshot(channel.clone()));
+        let reads = channels.iter().map(|channel| self.channel_reads.snapshot(channel.clone()));
         let states = futures_util::future::try_join_all(reads).await?;
         let text = match (board, &states[..]) {
             (Board::Metrics, [metrics]) => metrics::message(metrics),

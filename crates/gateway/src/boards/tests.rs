@@ -15,8 +15,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn boards() -> (Arc<FaultyBroker>, Arc<Boards>) {
     let broker = Arc::new(FaultyBroker::new(Namespaces::default()));
-    let beside = Beside::new(broker.clone());
-    (broker.clone(), Boards::new(beside, broker, config::Forge::default()))
+    let channel_reads = ChannelReads::new(broker.clone());
+    (broker.clone(), Boards::new(channel_reads, broker, config::Forge::default()))
 }
 
 async fn next(watching: Watching) -> (Watching, Value) {

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Kind};
 use crewcast_publisher::{Claim, Transport};
 
-pub use state::{MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent, StateDocuments};
+pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
 /// Why a broker did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -144,11 +144,11 @@ pub trait Broker: Transport {
 
     /// How long until something is to be told of a lease, for several channels, pipelined, in the order asked; `None`
     /// where nothing is.
-    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
 
-    /// The leases of a channel of which something is to be told now, at most [`SILENT_AT_ONCE`]. It is told by an append
+    /// The leases of a channel of which something is to be told now, at most [`MAX_EXPIRED`]. It is told by an append
     /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once whoever asked.
-    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError>;
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError>;
 
     /// Publishes a probe and waits until it has come back through this replica's own subscription.
     async fn probe(&self) -> Result<Duration, BrokerError>;

@@ -57,7 +57,7 @@ impl Connection {
             Action::ReadState { channel, within } => {
                 self.jobs.read_state(&self.shared, &self.who, channel, within);
             }
-            Action::ReadLast { channel, kind } => self.jobs.read_last(&self.shared, &self.who, channel, kind),
+            Action::ReadTail { channel, kind } => self.jobs.read_tail(&self.shared, &self.who, channel, kind),
             Action::Replace { client } => {
                 let place = self.shared.clients.enter(&client, self.who.identity(), self.notifier.clone());
                 self.jobs.announce(&self.shared, place.client());

@@ -16,7 +16,7 @@ use crate::{
     boards::{Board, Watching},
     broker::BrokerError,
     dialect::NotPublished,
-    replay::{Last, LogPage, StateDocuments, Stretch},
+    replay::{LogPage, LogRange, StateDocuments, Tail},
     state::StateSnapshot,
 };
 
@@ -39,9 +39,9 @@ pub(super) enum Done {
         state: Option<Arc<StateDocuments>>,
     },
     /// `None`: not granted.
-    Last {
+    Tail {
         channel: Channel,
-        last: Option<Arc<Last>>,
+        tail: Option<Arc<Tail>>,
     },
     Announced(u64),
     Snapshot {
@@ -151,10 +151,10 @@ impl Jobs {
         self.of_client > 0
     }
 
-    pub(super) fn page(&mut self, shared: &Shared, turn: Turn, channel: Channel, stretch: Stretch) {
+    pub(super) fn page(&mut self, shared: &Shared, turn: Turn, channel: Channel, range: LogRange) {
         let history = shared.history.clone();
         self.push(async move {
-            let page = retrying(|| history.clone().page(channel.clone(), stretch)).await;
+            let page = retrying(|| history.clone().page(channel.clone(), range)).await;
             Done::Page { turn, page }
         });
     }
@@ -181,19 +181,19 @@ impl Jobs {
     pub(super) fn read_state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, within: Option<Duration>) {
         let (shared, who) = (shared.clone(), who.clone());
         self.push_read(async move {
-            let read = || shared.beside.state(channel.clone(), within);
+            let read = || shared.channel_reads.state(channel.clone(), within);
             let state = if_granted(&shared.auth, &who, &channel, read).await;
             Done::State { channel, state }
         });
     }
 
     /// Reads a channel's last events of a type for somebody who may read the channel.
-    pub(super) fn read_last(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, kind: &'static str) {
+    pub(super) fn read_tail(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, kind: &'static str) {
         let (shared, who) = (shared.clone(), who.clone());
         self.push_read(async move {
-            let read = || shared.beside.last(channel.clone(), kind);
-            let last = if_granted(&shared.auth, &who, &channel, read).await;
-            Done::Last { channel, last }
+            let read = || shared.channel_reads.tail(channel.clone(), kind);
+            let tail = if_granted(&shared.auth, &who, &channel, read).await;
+            Done::Tail { channel, tail }
         });
     }
 
@@ -220,7 +220,7 @@ impl Jobs {
     pub(super) fn snapshot(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel) {
         let (shared, who) = (shared.clone(), who.clone());
         self.push(async move {
-            let read = || shared.beside.snapshot(channel.clone());
+            let read = || shared.channel_reads.snapshot(channel.clone());
             match if_granted(&shared.auth, &who, &channel, read).await {
                 Some(state) => Done::Snapshot { channel, state },
                 None => Done::NotGranted(channel),

@@ -42,7 +42,7 @@ use crate::{
     limits::{Bucket, ConnectionLimits, Rate},
     publishing::Publishing,
     relay::LinkState,
-    replay::{Beside, History},
+    replay::{ChannelReads, History},
     stats::{Counted, Figures},
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
@@ -81,7 +81,7 @@ pub struct Shared {
     /// Documents that are read at intervals.
     pub boards: Arc<Boards>,
     /// What stands beside the channels' events.
-    pub beside: Arc<Beside>,
+    pub channel_reads: Arc<ChannelReads>,
     /// Sockets that replace each other.
     pub clients: Arc<Clients>,
     /// Who may read what.
@@ -340,7 +340,7 @@ impl Connection {
             Done::State { channel, state } => {
                 self.dialect.on_state(&channel, state.as_deref(), &mut self.actions);
             }
-            Done::Last { channel, last } => self.dialect.on_last(&channel, last.as_deref(), &mut self.actions),
+            Done::Tail { channel, tail } => self.dialect.on_tail(&channel, tail.as_deref(), &mut self.actions),
             Done::Announced(number) => self.client.iter().for_each(|place| place.numbered(number)),
             Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {

@@ -259,7 +259,7 @@ impl Stream {
             | Done::Snapshot { .. }
             | Done::Board { .. }
             | Done::NotGranted(_)
-            | Done::Last { .. }
+            | Done::Tail { .. }
             | Done::Announced(_)
             | Done::Listed { .. }
             | Done::Refreshed(_)
@@ -323,7 +323,7 @@ impl Stream {
                 | Action::ReadState { .. }
                 | Action::ReadSnapshot { .. }
                 | Action::Watch(_)
-                | Action::ReadLast { .. }
+                | Action::ReadTail { .. }
                 | Action::Replace { .. }
                 | Action::Authenticate(_)
                 | Action::Publish { .. } => {}

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     dialect::{Actions, Dialect, Skipped},
     hub::{Entry, Notifier},
-    replay::{LogPage, Read, Reader, Start, Stretch},
+    replay::{LogPage, LogRange, Read, Reader, Start},
     telemetry::metrics::{Metric, counter},
 };
 
@@ -31,7 +31,7 @@ pub(super) struct Subscriptions {
     ready: Queue<u32>,
     /// Readers that wait for a page of the log, and what of it. One page at a time is under
     /// way: more would wait in memory for a reader that may be slow.
-    waiting: Queue<(Turn, Stretch)>,
+    waiting: Queue<(Turn, LogRange)>,
     page_under_way: bool,
     /// The last number that a reader was given.
     readers: u32,
@@ -305,8 +305,8 @@ impl Subscriptions {
                 return Turned::Opened;
             }
             Read::Entries => return Turned::MayHaveMore,
-            Read::NeedsPage(stretch) => {
-                self.waiting.push_back((Turn { key, number: subscription.number }, stretch));
+            Read::NeedsPage(range) => {
+                self.waiting.push_back((Turn { key, number: subscription.number }, range));
             }
             Read::CaughtUp => dialect.on_caught_up(channel, reader.position(), out),
             Read::Idle => {}
@@ -332,9 +332,9 @@ impl Subscriptions {
     /// Asks for the next page that some reader waits for, unless one is under way.
     pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &Shared) {
         while !self.page_under_way {
-            let Some((turn, stretch)) = self.waiting.pop_front() else { return };
+            let Some((turn, range)) = self.waiting.pop_front() else { return };
             if let Some(subscription) = self.whose(turn) {
-                jobs.page(shared, turn, subscription.channel.clone(), stretch);
+                jobs.page(shared, turn, subscription.channel.clone(), range);
                 self.page_under_way = true;
             }
         }

@@ -24,7 +24,7 @@ use crate::{
     auth::{AuthError, Identity},
     boards::Board,
     hub::{Encoding, Entry},
-    replay::{Last, Opening, Start, StateDocuments},
+    replay::{Opening, Start, StateDocuments, Tail},
     state::StateSnapshot,
     transport::close::CloseCode,
 };
@@ -104,8 +104,8 @@ pub enum Action {
         /// Only documents beside a lease of the same name that was renewed so recently.
         within: Option<Duration>,
     },
-    /// Read the last events of a type that a channel's log holds: answered with `on_last`. Shared likewise.
-    ReadLast {
+    /// Read the last events of a type that a channel's log holds: answered with `on_tail`. Shared likewise.
+    ReadTail {
         /// Whose.
         channel: Channel,
         /// Which type.
@@ -259,8 +259,8 @@ pub trait Dialect: Send {
     /// The answer to [`Action::ReadState`]; `None`: the token does not grant the channel.
     fn on_state(&mut self, _channel: &Channel, _state: Option<&StateDocuments>, _out: &mut Actions) {}
 
-    /// The answer to [`Action::ReadLast`]; `None`: the token does not grant the channel.
-    fn on_last(&mut self, _channel: &Channel, _last: Option<&Last>, _out: &mut Actions) {}
+    /// The answer to [`Action::ReadTail`]; `None`: the token does not grant the channel.
+    fn on_tail(&mut self, _channel: &Channel, _tail: Option<&Tail>, _out: &mut Actions) {}
 
     /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);

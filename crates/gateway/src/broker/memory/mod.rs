@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::{log::ChannelLog, registry::Directory};
-use super::{Broker, BrokerError, Link, Page, Registry, Revocation, Silent, Sink, Snapshot, StateDocuments};
+use super::{Broker, BrokerError, ExpiredLease, Link, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
 use crate::telemetry::metrics::{Metric, gauge};
 
 /// How often everything that has outlived its age is dropped, also where nobody looks any more.
@@ -232,15 +232,15 @@ impl Broker for MemoryBroker {
         Ok(log.map(|log| log.state(within, Instant::now())).unwrap_or_default())
     }
 
-    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
         let now = Instant::now();
         let inner = self.inner.lock();
-        Ok(channels.iter().map(|channel| inner.channels.get(channel)?.leases.due(now)).collect())
+        Ok(channels.iter().map(|channel| inner.channels.get(channel)?.leases.next_expiry(now)).collect())
     }
 
-    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
         let inner = self.inner.lock();
-        Ok(inner.channels.get(channel).map(|log| log.leases.silent(Instant::now())).unwrap_or_default())
+        Ok(inner.channels.get(channel).map(|log| log.leases.expired_leases(Instant::now())).unwrap_or_default())
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

@@ -42,7 +42,7 @@ use self::{
     delivery::{Delivery, Names},
     subscriber::Subscriber,
 };
-use super::{Broker, BrokerError, Page, Registry, Revocation, Silent, Sink, Snapshot, StateDocuments};
+use super::{Broker, BrokerError, ExpiredLease, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
 use crate::config::BrokerConfig;
 
 /// Connections for commands to each server. Each serves one operation at a time.
@@ -184,12 +184,12 @@ impl Broker for RedisBroker {
         state::state(&self.redis, &self.keys, channel, within).await
     }
 
-    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
-        state::due(&self.redis, &self.keys, channels).await
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        state::next_lease_expiry(&self.redis, &self.keys, channels).await
     }
 
-    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
-        state::silent(&self.redis, &self.keys, channel).await
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
+        state::expired_leases(&self.redis, &self.keys, channel).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

@@ -23,7 +23,7 @@ use super::{Action, Actions, Asked, Dialect, Positions, control, listener::MAX_M
 use crate::{
     auth::Identity,
     hub::Entry,
-    replay::{Last, Opening, Start, StateDocuments},
+    replay::{Opening, Start, StateDocuments, Tail},
     transport::close::CloseCode,
 };
 use list::List;
@@ -67,7 +67,7 @@ impl Tracking {
     fn act(&mut self, request: Request, out: &mut Actions) {
         match request {
             Request::Pong => {}
-            Request::Logs(channel) => out.push(Action::ReadLast { channel, kind: LINE }),
+            Request::Logs(channel) => out.push(Action::ReadTail { channel, kind: LINE }),
             Request::State(channel) => out.push(Action::ReadState { channel, within: None }),
             Request::Start(channel) => {
                 self.stop(out);
@@ -203,9 +203,9 @@ impl Dialect for Tracking {
         out.push(answer.unwrap_or_else(answers::unknown_session));
     }
 
-    fn on_last(&mut self, channel: &Channel, last: Option<&Last>, out: &mut Actions) {
-        out.push(match last.filter(|last| last.head.is_some()) {
-            Some(last) => answers::session_logs(channel.id(), &last.entries),
+    fn on_tail(&mut self, channel: &Channel, tail: Option<&Tail>, out: &mut Actions) {
+        out.push(match tail.filter(|tail| tail.head.is_some()) {
+            Some(tail) => answers::session_logs(channel.id(), &tail.entries),
             None => answers::unknown_session(),
         });
     }

@@ -310,8 +310,8 @@ async fn a_session_that_is_unknown_or_not_granted_is_told_so_and_the_socket_stay
     let s1 = channel("session:s1");
     bench.socket.on_state(&s1, None, &mut bench.out);
     bench.socket.on_state(&s1, Some(&state(&[("other", "{}")], None)), &mut bench.out);
-    bench.socket.on_last(&s1, None, &mut bench.out);
-    bench.socket.on_last(&s1, Some(&Last::default()), &mut bench.out);
+    bench.socket.on_tail(&s1, None, &mut bench.out);
+    bench.socket.on_tail(&s1, Some(&Tail::default()), &mut bench.out);
     bench.sends(r#"{"type":"get_session_state","session_id":"a b"}"#);
     assert_eq!(bench.said(), [UNKNOWN; 5]);
     bench.sends(START);
@@ -331,12 +331,12 @@ async fn what_is_asked_for_is_answered_as_producers_wrote_it() {
     bench.sends(r#"{"type":"get_session_state","session_id":"s1"}"#);
     bench.sends(r#"{"type":"get_session_logs","session_id":"s1","more":[]}"#);
     let read = format!("{:?}", Action::ReadState { channel: s1.clone(), within: None });
-    assert_eq!(bench.said(), [read, format!("{:?}", Action::ReadLast { channel: s1.clone(), kind: "session_log" })]);
+    assert_eq!(bench.said(), [read, format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: "session_log" })]);
     bench.socket.on_state(&s1, Some(&state(&[("other", "{}"), ("state", r#"{"n":7.50}"#)], None)), &mut bench.out);
     let lines = [logged(1, LOG), logged(9, LOG)];
-    let last = Last { head: lines[1].id(), entries: lines.to_vec() };
-    bench.socket.on_last(&s1, Some(&last), &mut bench.out);
-    bench.socket.on_last(&s1, Some(&Last { entries: Vec::new(), ..last }), &mut bench.out);
+    let last = Tail { head: lines[1].id(), entries: lines.to_vec() };
+    bench.socket.on_tail(&s1, Some(&last), &mut bench.out);
+    bench.socket.on_tail(&s1, Some(&Tail { entries: Vec::new(), ..last }), &mut bench.out);
     assert_eq!(bench.said(), [told_state(7), told_logs(&[&lines[0], &lines[1]]), told_logs(&[])]);
 }
 

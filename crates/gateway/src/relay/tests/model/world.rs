@@ -9,7 +9,6 @@ use bytes::Bytes;
 use crewcast_events::{Event, EventId};
 
 use super::{
-    super::line::{Accepted, Line, Need, Retain, Unsettled},
     Step,
     server::{Server, message},
     witness::Witness,
@@ -17,6 +16,7 @@ use super::{
 use crate::{
     broker::{Page, Snapshot},
     hub::{Demand, Hub, Notifier, RingLimits, Subscriber},
+    relay::sequencer::{Accepted, Backfill, PendingBackfill, Retain, Sequencer},
 };
 
 /// Entries of one page: few, so that repairs take several.
@@ -38,12 +38,12 @@ pub(super) struct World {
     wire: VecDeque<Bytes>,
     heard: Vec<EventId>,
     joining: Joining,
-    line: Line,
+    sequencer: Sequencer,
     serial: u64,
     /// The read that the line waits for, and its answer when the server has given it.
-    pending: Option<(Unsettled, Option<Page>)>,
+    pending: Option<(PendingBackfill, Option<Page>)>,
     /// A read of a line that is no more.
-    stale: Option<(Unsettled, Page)>,
+    stale: Option<(PendingBackfill, Page)>,
     heads: Option<Snapshot>,
     witness: Witness,
     published_live: usize,
@@ -56,14 +56,14 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let (line, subscriber) = joined(0);
+        let (sequencer, subscriber) = joined(0);
         Self {
             server: Server::default(),
             up: true,
             wire: VecDeque::new(),
             heard: Vec::new(),
             joining: Joining::Unsubscribed,
-            line,
+            sequencer,
             serial: 0,
             pending: None,
             stale: None,
@@ -78,7 +78,7 @@ impl World {
 
     /// One step, and a look at what it did.
     pub(super) fn step(&mut self, step: Step) {
-        let before = (self.line.position(), self.witness.resets);
+        let before = (self.sequencer.position(), self.witness.resets);
         match step {
             Step::Append => {
                 let id = self.server.append();
@@ -112,15 +112,15 @@ impl World {
             Step::Fail => self.fail(),
             Step::Heads => self.heads = Some(self.server.snapshot()),
             Step::Compare => self.compare(),
-            Step::TrimRing => self.line.channel_state().trim(),
+            Step::TrimRing => self.sequencer.channel_state().trim(),
             Step::Join => self.join_on(),
             Step::Rejoin => self.rejoin(),
             Step::TakeStale => self.take_stale(),
         }
         let changes_server = matches!(step, Step::Trim(_) | Step::Expire | Step::Flush | Step::Promote(_));
         self.witness.look(&self.server);
-        let moved = (self.line.position(), self.witness.resets) != before;
-        if (changes_server || moved) && !self.server.log.continues_from(self.line.position()) {
+        let moved = (self.sequencer.position(), self.witness.resets) != before;
+        if (changes_server || moved) && !self.server.log.continues_from(self.sequencer.position()) {
             self.disruptions += 1;
         }
         self.check();
@@ -157,21 +157,21 @@ impl World {
         }
         // Logged ones too: what the log has lost may come as live.
         *self.heard_live.entry(event.text().to_owned()).or_default() += 1;
-        if let Accepted::NeedsLog(need) = self.line.accept(event) {
-            self.need(need);
+        if let Accepted::NeedsLog(backfill) = self.sequencer.accept(event) {
+            self.backfill(backfill);
         }
     }
 
-    fn need(&mut self, need: Need) {
-        if need != Need::Nothing {
-            assert!(self.pending.is_none(), "a line asks for one thing at a time");
-            self.pending = Some((self.line.unsettled(need), None));
+    fn backfill(&mut self, backfill: Backfill) {
+        if backfill != Backfill::Nothing {
+            assert!(self.pending.is_none(), "a sequencer asks for one thing at a time");
+            self.pending = Some((self.sequencer.pending(backfill), None));
         }
     }
 
     fn read(&mut self) {
-        if let Some((unsettled, answer @ None)) = &mut self.pending
-            && let Need::Behind(offset) | Need::Verify(offset) = unsettled.need
+        if let Some((pending, answer @ None)) = &mut self.pending
+            && let Backfill::After(offset) | Backfill::Verify(offset) = pending.backfill
         {
             *answer = Some(self.server.page(offset, PAGE));
         }
@@ -185,24 +185,24 @@ impl World {
     }
 
     fn take(&mut self) {
-        if let Some((mut unsettled, Some(page))) = self.pending.take_if(|(_, answer)| answer.is_some()) {
-            unsettled.need = self.line.take(&unsettled, &page);
-            self.pending = (unsettled.need != Need::Nothing).then_some((unsettled, None));
+        if let Some((mut pending, Some(page))) = self.pending.take_if(|(_, answer)| answer.is_some()) {
+            pending.backfill = self.sequencer.take(&pending, &page);
+            self.pending = (pending.backfill != Backfill::Nothing).then_some((pending, None));
         }
     }
 
     fn take_stale(&mut self) {
-        if let Some((unsettled, page)) = self.stale.take() {
-            assert_eq!(self.line.take(&unsettled, &page), Need::Nothing, "it says nothing about this line");
+        if let Some((pending, page)) = self.stale.take() {
+            assert_eq!(self.sequencer.take(&pending, &page), Backfill::Nothing, "it says nothing about this sequencer");
         }
     }
 
     fn compare(&mut self) {
         let Some(snapshot) = self.heads.take() else { return };
-        if self.line.position() != snapshot.head
-            && let Some(need) = self.line.begin_settling()
+        if self.sequencer.position() != snapshot.head
+            && let Some(backfill) = self.sequencer.begin_reconcile()
         {
-            self.need(need);
+            self.backfill(backfill);
         }
     }
 
@@ -215,9 +215,9 @@ impl World {
         if std::mem::replace(&mut self.up, true) {
             return;
         }
-        if !self.line.is_joining() {
+        if !self.sequencer.is_joining() {
             self.gaps_due += usize::from(self.knows_live_events());
-            self.line.link_was_down(false);
+            self.sequencer.link_was_down(false);
         }
         self.step(Step::Heads);
         self.step(Step::Compare);
@@ -235,8 +235,8 @@ impl World {
             Joining::Unsubscribed => Joining::Unsubscribed,
             Joining::Confirmed => Joining::Read(self.server.snapshot()),
             Joining::Read(snapshot) => {
-                let need = self.line.open(snapshot);
-                self.need(need);
+                let backfill = self.sequencer.open(snapshot);
+                self.backfill(backfill);
                 Joining::Open
             }
             Joining::Open => Joining::Open,
@@ -246,15 +246,15 @@ impl World {
     /// Nobody reads any more, and then somebody does again: another line, another room. A read that was under
     /// way for the old one is answered some time.
     fn rejoin(&mut self) {
-        if let Some((unsettled, answer)) = self.pending.take()
-            && let Need::Behind(offset) | Need::Verify(offset) = unsettled.need
+        if let Some((pending, answer)) = self.pending.take()
+            && let Backfill::After(offset) | Backfill::Verify(offset) = pending.backfill
         {
             let page = answer.unwrap_or_else(|| self.server.page(offset, PAGE));
-            self.stale = Some((unsettled, page));
+            self.stale = Some((pending, page));
         }
         self.serial += 1;
-        let (line, subscriber) = joined(self.serial);
-        self.line = line;
+        let (sequencer, subscriber) = joined(self.serial);
+        self.sequencer = sequencer;
         self.witness = Witness::new(subscriber);
         self.joining = Joining::Unsubscribed;
         self.wire.clear();
@@ -276,8 +276,8 @@ impl World {
         self.step(Step::Compare);
         self.settle_all();
         let head = self.server.log.head;
-        assert!(self.line.is_live(), "at rest the line is live");
-        assert_eq!(self.line.position(), head, "at rest the line stands at the head");
+        assert!(self.sequencer.is_live(), "at rest the sequencer is live");
+        assert_eq!(self.sequencer.position(), head, "at rest the sequencer stands at the head");
         assert_eq!(self.witness.position, Some(head), "at rest the reader stands at the head");
         for (text, heard) in self.heard_live.iter().filter(|(text, _)| !self.is_logged(text)) {
             assert_eq!(self.witness.live.get(text), Some(heard), "{text} was heard and is live");
@@ -294,15 +294,15 @@ impl World {
             self.step(Step::Read);
             self.step(Step::Take);
             left -= 1;
-            assert!(left > 0, "the line reads without end");
+            assert!(left > 0, "the sequencer reads without end");
         }
     }
 }
 
 /// A line of a room with one member.
-fn joined(serial: u64) -> (Line, Subscriber) {
+fn joined(serial: u64) -> (Sequencer, Subscriber) {
     let (hub, mut demands) = Hub::new(RingLimits { events: 512, bytes: 1 << 20, total_bytes: 1 << 20 });
     let subscriber = hub.subscribe(&"graph:abc".parse().expect("a channel"), &Arc::new(Notifier::default()), 0);
     let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("no demand") };
-    (Line::new(channel_state, Retain::default(), serial), subscriber)
+    (Sequencer::new(channel_state, Retain::default(), serial), subscriber)
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Relay,
-    line::{Need, Unsettled},
+    sequencer::{Backfill, PendingBackfill},
 };
 
 /// Entries of one read.
@@ -15,19 +15,19 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 impl Relay {
     /// Spawns the reading that a line asked for. A line asks for one thing at a time, so that each channel
     /// is read once, however many sockets wait.
-    pub(super) fn settle(&self, unsettled: Unsettled) {
-        if unsettled.need != Need::Nothing
+    pub(super) fn backfill(&self, pending: PendingBackfill) {
+        if pending.backfill != Backfill::Nothing
             && let Some(relay) = self.me.upgrade()
         {
-            self.spawn(read_until_settled(relay, unsettled));
+            self.spawn(backfill_until_live(relay, pending));
         }
     }
 }
 
-async fn read_until_settled(relay: Arc<Relay>, mut unsettled: Unsettled) {
+async fn backfill_until_live(relay: Arc<Relay>, mut pending: PendingBackfill) {
     let mut wait = BACKOFF.0;
-    while let Need::Behind(offset) | Need::Verify(offset) = unsettled.need {
-        let channel = &unsettled.channel;
+    while let Backfill::After(offset) | Backfill::Verify(offset) = pending.backfill {
+        let channel = &pending.channel;
         let page = match relay.broker.history(channel, offset, PAGE).await {
             Ok(page) => page,
             Err(error) => {
@@ -38,7 +38,7 @@ async fn read_until_settled(relay: Arc<Relay>, mut unsettled: Unsettled) {
             }
         };
         wait = BACKOFF.0;
-        let Some(mut line) = relay.lines.get_mut(&unsettled.channel) else { return };
-        unsettled.need = line.take(&unsettled, &page);
+        let Some(mut sequencer) = relay.sequencers.get_mut(&pending.channel) else { return };
+        pending.backfill = sequencer.take(&pending, &page);
     }
 }

@@ -7,32 +7,32 @@ use crate::broker::{Page, Snapshot};
 
 /// The log and its head at one moment.
 #[derive(Clone, Default, Debug)]
-pub(in crate::relay) struct Log {
-    pub(in crate::relay) entries: Vec<EventId>,
-    pub(in crate::relay) head: Option<EventId>,
+pub(in crate::relay::tests) struct Log {
+    pub(in crate::relay::tests) entries: Vec<EventId>,
+    pub(in crate::relay::tests) head: Option<EventId>,
 }
 
 /// One channel's server: its log now, and as it was before each write.
 #[derive(Default)]
-pub(in crate::relay) struct Server {
-    pub(in crate::relay) log: Log,
+pub(in crate::relay::tests) struct Server {
+    pub(in crate::relay::tests) log: Log,
     past: Vec<Log>,
     /// Every id that was the log's first.
-    pub(in crate::relay) firsts: Vec<EventId>,
+    pub(in crate::relay::tests) firsts: Vec<EventId>,
     /// Every message that was ever logged, by its id. Salts make each id new.
-    pub(in crate::relay) ever: Vec<EventId>,
+    pub(in crate::relay::tests) ever: Vec<EventId>,
     /// Ids that were in the log and are not, or were not for a while.
-    pub(in crate::relay) ever_absent: Vec<EventId>,
+    pub(in crate::relay::tests) ever_absent: Vec<EventId>,
 }
 
 /// The message that is logged under an id.
-pub(in crate::relay) fn message(id: EventId) -> Bytes {
+pub(in crate::relay::tests) fn message(id: EventId) -> Bytes {
     Bytes::from(format!(r#"{{"id":"{id}","type":"x"}}"#))
 }
 
 impl Log {
     /// Whether whoever stands at `position` can be led on without a hole.
-    pub(in crate::relay) fn continues_from(&self, position: Option<EventId>) -> bool {
+    pub(in crate::relay::tests) fn continues_from(&self, position: Option<EventId>) -> bool {
         let Some(id) = position else {
             return self.head.is_none() || self.entries.first().is_some_and(|first| first.offset() == 1);
         };
@@ -44,7 +44,7 @@ impl Log {
 
 impl Server {
     /// Logs one event.
-    pub(in crate::relay) fn append(&mut self) -> EventId {
+    pub(in crate::relay::tests) fn append(&mut self) -> EventId {
         self.past.push(self.log.clone());
         let salt = format!("{:06}", self.ever.len());
         let id = EventId::after(self.log.head, salt.as_bytes().try_into().expect("six digits"));
@@ -56,24 +56,24 @@ impl Server {
     }
 
     /// Drops the oldest entries.
-    pub(in crate::relay) fn trim(&mut self, count: usize) {
+    pub(in crate::relay::tests) fn trim(&mut self, count: usize) {
         let mut log = self.log.clone();
         log.entries.drain(..count.min(log.entries.len()));
         self.become_log(log);
     }
 
     /// The log outlives its age; the head stands.
-    pub(in crate::relay) fn expire(&mut self) {
+    pub(in crate::relay::tests) fn expire(&mut self) {
         self.trim(usize::MAX);
     }
 
     /// Everything is gone.
-    pub(in crate::relay) fn flush(&mut self) {
+    pub(in crate::relay::tests) fn flush(&mut self) {
         self.become_log(Log::default());
     }
 
     /// A replica takes over that did not know the last `writes`.
-    pub(in crate::relay) fn promote(&mut self, writes: usize) {
+    pub(in crate::relay::tests) fn promote(&mut self, writes: usize) {
         let keep = self.past.len().saturating_sub(writes);
         if let Some(log) = self.past.get(keep).cloned() {
             self.past.truncate(keep);
@@ -89,7 +89,7 @@ impl Server {
     }
 
     /// At most `limit` entries behind `offset`.
-    pub(in crate::relay) fn page(&self, offset: u64, limit: usize) -> Page {
+    pub(in crate::relay::tests) fn page(&self, offset: u64, limit: usize) -> Page {
         let entries = &self.log.entries;
         Page {
             head: self.log.head,
@@ -99,7 +99,7 @@ impl Server {
         }
     }
 
-    pub(in crate::relay) fn snapshot(&self) -> Snapshot {
+    pub(in crate::relay::tests) fn snapshot(&self) -> Snapshot {
         Snapshot { head: self.log.head, retained: None }
     }
 }

@@ -11,25 +11,25 @@ const MAX_BYTES: usize = 8 << 20;
 
 /// In the order in which they were heard.
 #[derive(Default, Debug)]
-pub(super) struct Held {
+pub(super) struct ReorderBuffer {
     events: VecDeque<Event>,
     bytes: usize,
     /// How many of them were held when the read under way began: it says nothing about later ones.
     judged: usize,
     /// Messages that found no room.
-    dropped: Dropped,
+    dropped: Overflow,
 }
 
 /// What found no room among the held.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(super) struct Dropped {
+pub(super) struct Overflow {
     /// Live ones: they are lost.
     pub(super) live: u64,
     /// Whether there were logged ones: the log has them.
     pub(super) logged: bool,
 }
 
-impl Held {
+impl ReorderBuffer {
     /// Holds the newest message.
     pub(super) fn push(&mut self, event: Event) {
         if self.events.len() >= MAX_EVENTS || self.bytes + event.raw().len() > MAX_BYTES {
@@ -64,7 +64,7 @@ impl Held {
     }
 
     /// What found no room since this was last asked.
-    pub(super) fn take_dropped(&mut self) -> Dropped {
+    pub(super) fn take_overflow(&mut self) -> Overflow {
         std::mem::take(&mut self.dropped)
     }
 
@@ -132,18 +132,18 @@ mod tests {
     #[test]
     fn what_is_held_is_bounded_in_number_and_bytes() {
         let event = |text: String| Event::parse(Bytes::from(text)).unwrap();
-        let mut held = Held::default();
+        let mut reorder = ReorderBuffer::default();
         for n in 0..MAX_EVENTS + 3 {
-            held.push(event(format!(r#"{{"type":"x","n":{n}}}"#)));
+            reorder.push(event(format!(r#"{{"type":"x","n":{n}}}"#)));
         }
-        held.push(event(r#"{"id":"9-abcdefghijkl","type":"x"}"#.to_owned()));
-        assert_eq!(held.take_dropped(), Dropped { live: 3, logged: true });
-        assert_eq!(held.take_all().len(), MAX_EVENTS);
+        reorder.push(event(r#"{"id":"9-abcdefghijkl","type":"x"}"#.to_owned()));
+        assert_eq!(reorder.take_overflow(), Overflow { live: 3, logged: true });
+        assert_eq!(reorder.take_all().len(), MAX_EVENTS);
         let large = format!(r#"{{"type":"x","data":"{}"}}"#, "x".repeat(1 << 20));
         for _ in 0..10 {
-            held.push(event(large.clone()));
+            reorder.push(event(large.clone()));
         }
-        assert_eq!(held.take_dropped(), Dropped { live: 3, logged: false });
-        assert_eq!(held.take_dropped(), Dropped::default());
+        assert_eq!(reorder.take_overflow(), Overflow { live: 3, logged: false });
+        assert_eq!(reorder.take_overflow(), Overflow::default());
     }
 }

@@ -6,7 +6,8 @@ use crewcast_events::{Channel, Namespaces};
 use crewcast_publisher::{Outcome, Publisher, ToolCall};
 use tokio::time::{Instant, sleep};
 
-use super::{Relay, clock_tests::LossyBroker};
+use super::paused_clock::LossyBroker;
+use crate::relay::Relay;
 use crate::{
     broker::{Broker, Link},
     hub::{Hub, Notifier, RingLimits, Subscriber},
@@ -106,7 +107,7 @@ async fn a_producer_that_renews_is_never_told_and_costs_few_looks() {
     sleep(60 * SECOND).await;
     let looks = bench.broker.looks();
     sleep(3600 * SECOND).await;
-    assert_eq!(bench.broker.looks(), looks, "nothing to look at");
+    assert_eq!(bench.broker.looks(), looks, "nothing to lease_check at");
     bench.relay.stop().await;
 }
 

@@ -84,8 +84,8 @@ impl Following {
             }
             Read::Entries => true,
             Read::CaughtUp | Read::Idle => false,
-            Read::NeedsPage(stretch) => {
-                self.page = Some(history.clone().page(self.reader.channel().clone(), stretch).await.unwrap());
+            Read::NeedsPage(range) => {
+                self.page = Some(history.clone().page(self.reader.channel().clone(), range).await.unwrap());
                 true
             }
         };

@@ -6,16 +6,14 @@ use bytes::Bytes;
 use crewcast_events::{Event, EventId, Since};
 
 use super::{
-    super::{
-        line::{Accepted, Line, Need, Retain, Unsettled},
-        model::server::{Server, message},
-    },
+    super::model::server::{Server, message},
     Plan, Publication, Step,
 };
 use crate::{
     broker::{Page, Snapshot},
     hub::{Demand, Entry, Hub, Item, Notifier, ReadOutcome, RingLimits, Subscriber},
-    replay::{LogPage, Read, Reader, Start, Stretch},
+    relay::sequencer::{Accepted, Backfill, PendingBackfill, Retain, Sequencer},
+    replay::{LogPage, LogRange, Read, Reader, Start},
 };
 
 /// Entries of the ring, of a page, and of one read of the ring: few, so that four events fill each.
@@ -64,8 +62,8 @@ pub(super) struct World {
     wire: Vec<(usize, Bytes)>,
     heard: usize,
     joining: Joining,
-    line: Line,
-    repair: Option<Asked<Unsettled, Page>>,
+    sequencer: Sequencer,
+    repair: Option<Asked<PendingBackfill, Page>>,
     notifier: Arc<Notifier>,
     reader: Option<Reader>,
     ready: bool,
@@ -100,7 +98,7 @@ impl World {
             wire: Vec::new(),
             heard: 0,
             joining: Joining::Unsubscribed,
-            line: Line::new(channel_state, Retain { logged: plan.start == Start::Retained, live: false }, 0),
+            sequencer: Sequencer::new(channel_state, Retain { logged: plan.start == Start::Retained, live: false }, 0),
             repair: None,
             notifier: Arc::new(Notifier::default()),
             reader: None,
@@ -135,7 +133,7 @@ impl World {
         };
         let steps: Vec<Step> = Step::ALL.into_iter().filter(|&step| may(step)).collect();
         // The schedule compares when all is quiet.
-        let is_behind = self.line.is_live() && self.line.position() != self.server.log.head;
+        let is_behind = self.sequencer.is_live() && self.sequencer.position() != self.server.log.head;
         if steps.is_empty() && is_behind { vec![Step::Compare] } else { steps }
     }
 
@@ -153,7 +151,7 @@ impl World {
             Step::Compare => self.compare(),
             Step::Join => {
                 self.reader = Some(Reader::new(
-                    self.hub.subscribe(self.line.channel(), &self.notifier, 0),
+                    self.hub.subscribe(self.sequencer.channel(), &self.notifier, 0),
                     self.plan.start_of(&self.server.ever),
                 ));
                 let _ = write!(self.reader_log, "j{} ", self.ring_log.len());
@@ -205,14 +203,14 @@ impl World {
             _ => self.reader.as_ref().is_some_and(Reader::is_open),
         };
         self.live_due += usize::from(event.id().is_none() && counts_on_it);
-        if let Accepted::NeedsLog(need) = self.line.accept(event) {
-            self.need(need);
+        if let Accepted::NeedsLog(backfill) = self.sequencer.accept(event) {
+            self.backfill(backfill);
         }
     }
 
-    fn need(&mut self, need: Need) {
-        if need != Need::Nothing {
-            self.repair = Some(Asked { what: self.line.unsettled(need), answer: None, at: None });
+    fn backfill(&mut self, backfill: Backfill) {
+        if backfill != Backfill::Nothing {
+            self.repair = Some(Asked { what: self.sequencer.pending(backfill), answer: None, at: None });
         }
     }
 
@@ -225,8 +223,8 @@ impl World {
                 Joining::Read(snapshot, self.published)
             }
             Joining::Read(snapshot, _) => {
-                let need = self.line.open(snapshot);
-                self.need(need);
+                let backfill = self.sequencer.open(snapshot);
+                self.backfill(backfill);
                 Joining::Open
             }
             Joining::Open => Joining::Open,
@@ -235,7 +233,7 @@ impl World {
 
     fn answer_repair(&mut self) {
         if let Some(asked) = &mut self.repair
-            && let Need::Behind(offset) | Need::Verify(offset) = asked.what.need
+            && let Backfill::After(offset) | Backfill::Verify(offset) = asked.what.backfill
         {
             asked.answer = Some(self.server.page(offset, PAGE));
             asked.at = Some(self.published);
@@ -244,14 +242,14 @@ impl World {
 
     fn take_repair(&mut self) {
         if let Some(Asked { mut what, answer: Some(page), .. }) = self.repair.take() {
-            what.need = self.line.take(&what, &page);
-            self.repair = (what.need != Need::Nothing).then_some(Asked { what, answer: None, at: None });
+            what.backfill = self.sequencer.take(&what, &page);
+            self.repair = (what.backfill != Backfill::Nothing).then_some(Asked { what, answer: None, at: None });
         }
     }
 
     fn compare(&mut self) {
-        if let Some(need) = self.line.begin_settling() {
-            self.need(need);
+        if let Some(backfill) = self.sequencer.begin_reconcile() {
+            self.backfill(backfill);
         }
     }
 
@@ -272,8 +270,8 @@ impl World {
             Read::NeedsPage(stretch) => {
                 // Who comes back is read for from somewhat before its place on.
                 let offset = match stretch {
-                    Stretch::Behind(offset) => offset,
-                    Stretch::Resume(id) => id.offset() - 1,
+                    LogRange::After(offset) => offset,
+                    LogRange::Resume(id) => id.offset() - 1,
                 };
                 self.page = Some(Asked { what: offset, answer: None, at: None });
                 false
@@ -286,7 +284,7 @@ impl World {
     fn answer_page(&mut self) {
         if let Some(asked) = &mut self.page {
             let page = LogPage::new(self.server.page(asked.what, PAGE), asked.what);
-            self.hub.prepend(self.line.channel(), page.at, &page.entries);
+            self.hub.prepend(self.sequencer.channel(), page.at, &page.entries);
             let _ = write!(self.reader_log, "P{}@{} ", self.published, self.ring_log.len());
             asked.answer = Some(page);
             asked.at = Some(self.published);
@@ -325,7 +323,7 @@ impl World {
             Joining::Read(_, at) => format!("r{at}"),
             Joining::Open => "o".to_owned(),
         };
-        let repair = self.repair.as_ref().map(|asked| (asked.what.need, asked.at));
+        let repair = self.repair.as_ref().map(|asked| (asked.what.backfill, asked.at));
         let page = self.page.as_ref().map(|asked| asked.at);
         format!(
             "{} {} {} {} {:?} {joining} {repair:?} {page:?} {} {} | {} | {} | {}",
@@ -336,7 +334,7 @@ impl World {
             self.wire.first().map(|(number, _)| number),
             self.ready,
             self.notifier.has_ready(),
-            self.line.state(),
+            self.sequencer.state(),
             self.ring_log,
             self.reader_log
         )
@@ -345,7 +343,7 @@ impl World {
     /// Holds a world that has come to rest against the promise.
     pub(super) fn check(&self) {
         let head = self.server.log.head;
-        assert!(self.line.is_live() && self.line.position() == head, "the line is at rest at the head");
+        assert!(self.sequencer.is_live() && self.sequencer.position() == head, "the sequencer is at rest at the head");
         assert!(self.reader.as_ref().is_some_and(Reader::is_in_ring), "the reader has caught up: {:?}", self.seen);
         let Some(Seen::ChannelStart(opened)) = self.seen.first() else { panic!("never opened: {:?}", self.seen) };
         let mut position = match self.plan.start_of(&self.server.ever) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use crewcast_events::{Event, EventId};
 
-use super::line::{Accepted, Line, Need, Retain, Unsettled};
+use crate::relay::sequencer::{Accepted, Backfill, PendingBackfill, Retain, Sequencer};
 use crate::{
     broker::{Page, Snapshot},
     hub::{Demand, Entry, Hub, Item, Notifier, RingLimits, Subscriber},
@@ -11,7 +11,7 @@ use crate::{
 use std::sync::Arc;
 
 struct Fixture {
-    line: Line,
+    sequencer: Sequencer,
     subscriber: Subscriber,
     read: i64,
     ids: Vec<EventId>,
@@ -21,7 +21,7 @@ struct Fixture {
 fn line_at(at: usize) -> Fixture {
     let mut fixture = joining();
     let head = at.checked_sub(1).map(|last| fixture.ids[last]);
-    assert_eq!(fixture.line.open(Snapshot { head, retained: None }), Need::Nothing);
+    assert_eq!(fixture.sequencer.open(Snapshot { head, retained: None }), Backfill::Nothing);
     fixture
 }
 
@@ -30,7 +30,7 @@ fn joining() -> Fixture {
     let subscriber = hub.subscribe(&"graph:abc".parse().unwrap(), &Arc::new(Notifier::default()), 0);
     let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("no demand") };
     Fixture {
-        line: Line::new(channel_state, Retain { logged: true, live: true }, 0),
+        sequencer: Sequencer::new(channel_state, Retain { logged: true, live: true }, 0),
         subscriber,
         read: 0,
         ids: chain(20, "a"),
@@ -69,14 +69,14 @@ fn page(ids: &[EventId], offset: u64, head: Option<EventId>) -> Page {
 
 impl Fixture {
     /// A read that began after everything that is held was heard.
-    fn settle(&mut self, page: &Page) -> Need {
-        let unsettled = self.line.unsettled(Need::Behind(0));
-        self.line.take(&unsettled, page)
+    fn reconcile(&mut self, page: &Page) -> Backfill {
+        let pending = self.sequencer.pending(Backfill::After(0));
+        self.sequencer.take(&pending, page)
     }
 
-    fn verify(&mut self, page: &Page) -> Need {
-        let unsettled = self.line.unsettled(Need::Verify(0));
-        self.line.take(&unsettled, page)
+    fn verify(&mut self, page: &Page) -> Backfill {
+        let pending = self.sequencer.pending(Backfill::Verify(0));
+        self.sequencer.take(&pending, page)
     }
 
     fn seen(&mut self) -> Vec<String> {
@@ -98,37 +98,37 @@ impl Fixture {
 #[test]
 fn forwards_what_continues_and_drops_what_it_holds() {
     let mut f = line_at(3);
-    assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
-    assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
-    assert_eq!(f.line.accept(live(1)), Accepted::Done);
-    assert_eq!(f.line.accept(event(f.ids[4])), Accepted::Done);
-    assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
+    assert_eq!(f.sequencer.accept(event(f.ids[3])), Accepted::Done);
+    assert_eq!(f.sequencer.accept(event(f.ids[3])), Accepted::Done);
+    assert_eq!(f.sequencer.accept(live(1)), Accepted::Done);
+    assert_eq!(f.sequencer.accept(event(f.ids[4])), Accepted::Done);
+    assert_eq!(f.sequencer.accept(event(f.ids[3])), Accepted::Done);
     assert_eq!(f.seen(), ["4", r#"{"type":"live","n":1}"#, "5"]);
 }
 
 #[test]
 fn a_hole_is_filled_from_the_log_before_anything_later() {
     let mut f = line_at(3);
-    assert!(matches!(f.line.accept(event(f.ids[6])), Accepted::NeedsLog(_)));
-    assert_eq!(f.line.accept(live(1)), Accepted::Done);
-    assert_eq!(f.line.accept(event(f.ids[7])), Accepted::Done);
+    assert!(matches!(f.sequencer.accept(event(f.ids[6])), Accepted::NeedsLog(_)));
+    assert_eq!(f.sequencer.accept(live(1)), Accepted::Done);
+    assert_eq!(f.sequencer.accept(event(f.ids[7])), Accepted::Done);
     assert!(f.seen().is_empty());
     // The log is ahead of what was heard, as it always may be.
-    let need = f.settle(&page(&f.ids[..9], 3, Some(f.ids[8])));
-    assert_eq!(need, Need::Nothing);
-    assert_eq!(f.line.accept(event(f.ids[8])), Accepted::Done);
-    assert_eq!(f.line.accept(event(f.ids[9])), Accepted::Done);
+    let backfill = f.reconcile(&page(&f.ids[..9], 3, Some(f.ids[8])));
+    assert_eq!(backfill, Backfill::Nothing);
+    assert_eq!(f.sequencer.accept(event(f.ids[8])), Accepted::Done);
+    assert_eq!(f.sequencer.accept(event(f.ids[9])), Accepted::Done);
     assert_eq!(f.seen(), ["4", "5", "6", "7", "8", "9", r#"{"type":"live","n":1}"#, "10"]);
 }
 
 #[test]
 fn a_long_hole_is_read_page_by_page() {
     let mut f = line_at(0);
-    assert!(matches!(f.line.accept(event(f.ids[9])), Accepted::NeedsLog(_)));
+    assert!(matches!(f.sequencer.accept(event(f.ids[9])), Accepted::NeedsLog(_)));
     let mut first = page(&f.ids[..10], 0, Some(f.ids[9]));
     first.entries.truncate(4);
-    assert_eq!(f.settle(&first), Need::Behind(4));
-    assert_eq!(f.settle(&page(&f.ids[..10], 4, Some(f.ids[9]))), Need::Nothing);
+    assert_eq!(f.reconcile(&first), Backfill::After(4));
+    assert_eq!(f.reconcile(&page(&f.ids[..10], 4, Some(f.ids[9]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]);
 }
 
@@ -137,35 +137,35 @@ fn a_rewritten_history_is_told_and_never_passed_for_the_old_one() {
     let mut f = line_at(5);
     let other = chain(9, "b");
     // The very next offset, but of another chain: everything of the other history is news.
-    assert!(matches!(f.line.accept(event(other[5])), Accepted::NeedsLog(_)));
-    assert_eq!(f.settle(&page(&other[..6], 5, Some(other[5]))), Need::Behind(0));
-    assert_eq!(f.settle(&page(&other[..6], 0, Some(other[5]))), Need::Nothing);
+    assert!(matches!(f.sequencer.accept(event(other[5])), Accepted::NeedsLog(_)));
+    assert_eq!(f.reconcile(&page(&other[..6], 5, Some(other[5]))), Backfill::After(0));
+    assert_eq!(f.reconcile(&page(&other[..6], 0, Some(other[5]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3", "4", "5", "6"]);
     // A history that is shorter than the position.
     let mut f = line_at(5);
-    assert!(matches!(f.line.accept(event(other[0])), Accepted::NeedsLog(_)));
-    assert_eq!(f.settle(&page(&other[..2], 5, Some(other[1]))), Need::Behind(0));
-    assert_eq!(f.settle(&page(&other[..2], 0, Some(other[1]))), Need::Nothing);
-    assert_eq!(f.line.accept(event(other[2])), Accepted::Done);
+    assert!(matches!(f.sequencer.accept(event(other[0])), Accepted::NeedsLog(_)));
+    assert_eq!(f.reconcile(&page(&other[..2], 5, Some(other[1]))), Backfill::After(0));
+    assert_eq!(f.reconcile(&page(&other[..2], 0, Some(other[1]))), Backfill::Nothing);
+    assert_eq!(f.sequencer.accept(event(other[2])), Accepted::Done);
     assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3"]);
 }
 
 #[test]
 fn a_lost_log_is_told() {
     let mut f = line_at(5);
-    let need = f.line.begin_settling();
-    assert_eq!(need, Some(Need::Behind(5)));
-    assert_eq!(f.settle(&Page::default()), Need::Nothing);
+    let backfill = f.sequencer.begin_reconcile();
+    assert_eq!(backfill, Some(Backfill::After(5)));
+    assert_eq!(f.reconcile(&Page::default()), Backfill::Nothing);
     let other = chain(2, "b");
-    f.line.accept(event(other[0]));
+    f.sequencer.accept(event(other[0]));
     assert_eq!(f.seen(), ["reset unknown_id None", "1"]);
 }
 
 #[test]
 fn a_log_trimmed_below_the_position_is_told() {
     let mut f = line_at(3);
-    assert!(matches!(f.line.accept(event(f.ids[11])), Accepted::NeedsLog(_)));
-    assert_eq!(f.settle(&page(&f.ids[8..12], 3, Some(f.ids[11]))), Need::Nothing);
+    assert!(matches!(f.sequencer.accept(event(f.ids[11])), Accepted::NeedsLog(_)));
+    assert_eq!(f.reconcile(&page(&f.ids[8..12], 3, Some(f.ids[11]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["reset trimmed Some(9)", "9", "10", "11", "12"]);
 }
 
@@ -173,14 +173,14 @@ fn a_log_trimmed_below_the_position_is_told() {
 fn a_message_that_only_looks_logged_is_live() {
     let mut f = line_at(3);
     let forged: Event = event("900-aaaaaaaaaaaa".parse().unwrap());
-    assert!(matches!(f.line.accept(forged.clone()), Accepted::NeedsLog(_)));
-    assert_eq!(f.settle(&page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Nothing);
+    assert!(matches!(f.sequencer.accept(forged.clone()), Accepted::NeedsLog(_)));
+    assert_eq!(f.reconcile(&page(&f.ids[..3], 3, Some(f.ids[2]))), Backfill::Nothing);
     // One in the past of the channel is looked up where it would stand.
     let forged_past: Event = event("2-aaaaaaaaaaaa".parse().unwrap());
-    assert!(matches!(f.line.accept(forged_past.clone()), Accepted::NeedsLog(_)));
-    assert_eq!(f.settle(&page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Verify(1));
-    assert_eq!(f.verify(&page(&f.ids[..3], 1, Some(f.ids[2]))), Need::Nothing);
-    assert_eq!(f.line.accept(event(f.ids[3])), Accepted::Done);
+    assert!(matches!(f.sequencer.accept(forged_past.clone()), Accepted::NeedsLog(_)));
+    assert_eq!(f.reconcile(&page(&f.ids[..3], 3, Some(f.ids[2]))), Backfill::Verify(1));
+    assert_eq!(f.verify(&page(&f.ids[..3], 1, Some(f.ids[2]))), Backfill::Nothing);
+    assert_eq!(f.sequencer.accept(event(f.ids[3])), Accepted::Done);
     assert_eq!(f.seen(), [forged.text(), forged_past.text(), "4"]);
 }
 
@@ -188,10 +188,10 @@ fn a_message_that_only_looks_logged_is_live() {
 fn what_is_heard_before_the_position_is_known_is_neither_lost_nor_doubled() {
     let mut f = joining();
     for n in [3, 4, 5, 6] {
-        assert_eq!(f.line.accept(event(f.ids[n])), Accepted::Done);
+        assert_eq!(f.sequencer.accept(event(f.ids[n])), Accepted::Done);
     }
-    f.line.accept(live(1));
-    assert_eq!(f.line.open(Snapshot { head: Some(f.ids[4]), retained: None }), Need::Nothing);
+    f.sequencer.accept(live(1));
+    assert_eq!(f.sequencer.open(Snapshot { head: Some(f.ids[4]), retained: None }), Backfill::Nothing);
     assert_eq!(f.seen(), ["6", "7", r#"{"type":"live","n":1}"#].map(str::to_owned));
 }
 
@@ -199,10 +199,10 @@ fn what_is_heard_before_the_position_is_known_is_neither_lost_nor_doubled() {
 fn live_events_at_or_before_the_retained_one_are_not_repeated() {
     let mut f = joining();
     for n in 1..=4 {
-        f.line.accept(live(n));
+        f.sequencer.accept(live(n));
     }
     let retained = Some(live(3).raw().clone());
-    assert_eq!(f.line.open(Snapshot { head: None, retained }), Need::Nothing);
+    assert_eq!(f.sequencer.open(Snapshot { head: None, retained }), Backfill::Nothing);
     assert_eq!(f.seen(), [r#"{"type":"live","n":4}"#]);
     assert_eq!(
         f.subscriber.current_start().unwrap().retained.unwrap().event().unwrap().text(),
@@ -213,11 +213,11 @@ fn live_events_at_or_before_the_retained_one_are_not_repeated() {
 #[test]
 fn what_is_held_is_bounded_and_the_loss_of_live_events_is_told() {
     let mut f = line_at(3);
-    assert!(matches!(f.line.accept(event(f.ids[6])), Accepted::NeedsLog(_)));
+    assert!(matches!(f.sequencer.accept(event(f.ids[6])), Accepted::NeedsLog(_)));
     for n in 0..5000 {
-        f.line.accept(live(n));
+        f.sequencer.accept(live(n));
     }
-    assert_eq!(f.settle(&page(&f.ids[..7], 3, Some(f.ids[6]))), Need::Nothing);
+    assert_eq!(f.reconcile(&page(&f.ids[..7], 3, Some(f.ids[6]))), Backfill::Nothing);
     f.read = f.subscriber.current_start().unwrap().next - 1;
     assert_eq!(f.seen(), ["gap Some(905)"]);
 }
@@ -225,26 +225,26 @@ fn what_is_held_is_bounded_and_the_loss_of_live_events_is_told() {
 #[test]
 fn a_read_says_nothing_about_what_was_heard_after_it_began() {
     let mut f = line_at(3);
-    let need = f.line.begin_settling().unwrap();
-    let unsettled = f.line.unsettled(need);
+    let backfill = f.sequencer.begin_reconcile().unwrap();
+    let pending = f.sequencer.pending(backfill);
     // The read saw a head of 3; then 4 was lost on the way here and 5 was heard.
-    f.line.accept(event(f.ids[4]));
-    let need = f.line.take(&unsettled, &page(&f.ids[..3], 3, Some(f.ids[2])));
-    assert_eq!(need, Need::Behind(3), "5 is not taken for a live message: the log is asked again");
-    let unsettled = f.line.unsettled(need);
-    assert_eq!(f.line.take(&unsettled, &page(&f.ids[..5], 3, Some(f.ids[4]))), Need::Nothing);
+    f.sequencer.accept(event(f.ids[4]));
+    let backfill = f.sequencer.take(&pending, &page(&f.ids[..3], 3, Some(f.ids[2])));
+    assert_eq!(backfill, Backfill::After(3), "5 is not taken for a live message: the log is asked again");
+    let pending = f.sequencer.pending(backfill);
+    assert_eq!(f.sequencer.take(&pending, &page(&f.ids[..5], 3, Some(f.ids[4]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["4", "5"]);
 }
 
 #[test]
 fn a_head_that_is_found_elsewhere_while_settling_is_looked_at_again() {
     let mut f = line_at(3);
-    let need = f.line.begin_settling().unwrap();
-    let unsettled = f.line.unsettled(need);
-    assert_eq!(f.line.begin_settling(), None);
-    assert_eq!(f.line.take(&unsettled, &page(&f.ids[..3], 3, Some(f.ids[2]))), Need::Behind(3));
-    let unsettled = f.line.unsettled(Need::Behind(3));
-    assert_eq!(f.line.take(&unsettled, &page(&f.ids[..4], 3, Some(f.ids[3]))), Need::Nothing);
+    let backfill = f.sequencer.begin_reconcile().unwrap();
+    let pending = f.sequencer.pending(backfill);
+    assert_eq!(f.sequencer.begin_reconcile(), None);
+    assert_eq!(f.sequencer.take(&pending, &page(&f.ids[..3], 3, Some(f.ids[2]))), Backfill::After(3));
+    let pending = f.sequencer.pending(Backfill::After(3));
+    assert_eq!(f.sequencer.take(&pending, &page(&f.ids[..4], 3, Some(f.ids[3]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["4"]);
 }
 
@@ -253,11 +253,11 @@ fn live_events_are_retained_only_where_they_are_captured() {
     let (hub, mut demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
     let subscriber = hub.subscribe(&"mission:abc".parse().unwrap(), &Arc::new(Notifier::default()), 0);
     let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("no demand") };
-    let mut line = Line::new(channel_state, Retain { logged: true, live: false }, 0);
-    line.open(Snapshot::default());
-    line.accept(live(1));
+    let mut sequencer = Sequencer::new(channel_state, Retain { logged: true, live: false }, 0);
+    sequencer.open(Snapshot::default());
+    sequencer.accept(live(1));
     assert!(subscriber.current_start().unwrap().retained.is_none());
-    line.accept(event(chain(1, "a")[0]));
+    sequencer.accept(event(chain(1, "a")[0]));
     assert!(subscriber.current_start().unwrap().retained.is_some());
 }
 
@@ -265,14 +265,14 @@ fn live_events_are_retained_only_where_they_are_captured() {
 fn a_repeat_older_than_what_was_asked_for_is_asked_for_itself() {
     let mut f = line_at(5);
     // Neither stands in the ring. The log is asked about the first; it says nothing about the second.
-    assert!(matches!(f.line.accept(event(f.ids[3])), Accepted::NeedsLog(_)));
-    f.line.accept(event(f.ids[0]));
+    assert!(matches!(f.sequencer.accept(event(f.ids[3])), Accepted::NeedsLog(_)));
+    f.sequencer.accept(event(f.ids[0]));
     let log = f.ids[..5].to_vec();
-    assert_eq!(f.settle(&page(&log, 5, Some(log[4]))), Need::Verify(3));
-    let unsettled = f.line.unsettled(Need::Verify(3));
-    assert_eq!(f.line.take(&unsettled, &page(&log, 3, Some(log[4]))), Need::Verify(0));
-    let unsettled = f.line.unsettled(Need::Verify(0));
-    assert_eq!(f.line.take(&unsettled, &page(&log, 0, Some(log[4]))), Need::Nothing);
+    assert_eq!(f.reconcile(&page(&log, 5, Some(log[4]))), Backfill::Verify(3));
+    let pending = f.sequencer.pending(Backfill::Verify(3));
+    assert_eq!(f.sequencer.take(&pending, &page(&log, 3, Some(log[4]))), Backfill::Verify(0));
+    let pending = f.sequencer.pending(Backfill::Verify(0));
+    assert_eq!(f.sequencer.take(&pending, &page(&log, 0, Some(log[4]))), Backfill::Nothing);
     assert_eq!(f.seen(), [""; 0]);
 }
 
@@ -280,28 +280,28 @@ fn a_repeat_older_than_what_was_asked_for_is_asked_for_itself() {
 fn what_is_heard_while_repeats_are_looked_up_is_not_judged_by_that_page() {
     let mut f = line_at(1);
     let forged: Event = event("1-zzzzzzzzzzzz".parse().unwrap());
-    f.line.accept(forged.clone());
-    assert_eq!(f.settle(&page(&f.ids[..1], 1, Some(f.ids[0]))), Need::Verify(0));
-    let unsettled = f.line.unsettled(Need::Verify(0));
+    f.sequencer.accept(forged.clone());
+    assert_eq!(f.reconcile(&page(&f.ids[..1], 1, Some(f.ids[0]))), Backfill::Verify(0));
+    let pending = f.sequencer.pending(Backfill::Verify(0));
     let before = page(&f.ids[..1], 0, Some(f.ids[0]));
     // Then the history is lost, and another begins.
     let other = chain(2, "b");
-    f.line.accept(event(other[0]));
-    f.line.accept(event(other[1]));
-    assert_eq!(f.line.take(&unsettled, &before), Need::Verify(0));
+    f.sequencer.accept(event(other[0]));
+    f.sequencer.accept(event(other[1]));
+    assert_eq!(f.sequencer.take(&pending, &before), Backfill::Verify(0));
     f.verify(&page(&other, 0, Some(other[1])));
-    assert_eq!(f.settle(&page(&other, 1, Some(other[1]))), Need::Behind(0));
-    assert_eq!(f.settle(&page(&other, 0, Some(other[1]))), Need::Nothing);
+    assert_eq!(f.reconcile(&page(&other, 1, Some(other[1]))), Backfill::After(0));
+    assert_eq!(f.reconcile(&page(&other, 0, Some(other[1]))), Backfill::Nothing);
     assert_eq!(f.seen(), [forged.text(), "reset unknown_id Some(1)", "1", "2"]);
 }
 
 #[test]
 fn a_link_that_is_cut_while_the_first_live_event_is_held_may_have_cost_others() {
     let mut f = line_at(3);
-    f.line.accept(event(f.ids[4]));
-    f.line.accept(live(1));
-    f.line.link_was_down(false);
-    assert_eq!(f.settle(&page(&f.ids[..5], 3, Some(f.ids[4]))), Need::Nothing);
+    f.sequencer.accept(event(f.ids[4]));
+    f.sequencer.accept(live(1));
+    f.sequencer.link_was_down(false);
+    assert_eq!(f.reconcile(&page(&f.ids[..5], 3, Some(f.ids[4]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["gap None", "4", "5", r#"{"type":"live","n":1}"#]);
 }
 
@@ -309,17 +309,17 @@ fn a_link_that_is_cut_while_the_first_live_event_is_held_may_have_cost_others() 
 fn what_was_read_for_a_line_that_is_no_more_judges_nothing_of_the_new_one() {
     let mut f = line_at(3);
     let mut old = line_at(3);
-    let need = old.line.begin_settling().unwrap();
-    let stale = Unsettled { serial: 7, ..old.line.unsettled(need) };
-    let need = f.line.begin_settling().unwrap();
-    let unsettled = f.line.unsettled(need);
+    let backfill = old.sequencer.begin_reconcile().unwrap();
+    let stale = PendingBackfill { serial: 7, ..old.sequencer.pending(backfill) };
+    let backfill = f.sequencer.begin_reconcile().unwrap();
+    let pending = f.sequencer.pending(backfill);
     let before = page(&f.ids[..3], 3, Some(f.ids[2]));
-    f.line.accept(event(f.ids[4]));
-    assert_eq!(f.line.take(&stale, &before), Need::Nothing);
+    f.sequencer.accept(event(f.ids[4]));
+    assert_eq!(f.sequencer.take(&stale, &before), Backfill::Nothing);
     // Opening it again, as a batch that is tried again may, says nothing either.
-    let need = f.line.open(Snapshot::default());
-    f.line.unsettled(need);
-    assert_eq!(f.line.take(&unsettled, &before), Need::Behind(3), "5 was heard after that read began");
-    assert_eq!(f.settle(&page(&f.ids[..5], 3, Some(f.ids[4]))), Need::Nothing);
+    let backfill = f.sequencer.open(Snapshot::default());
+    f.sequencer.pending(backfill);
+    assert_eq!(f.sequencer.take(&pending, &before), Backfill::After(3), "5 was heard after that read began");
+    assert_eq!(f.reconcile(&page(&f.ids[..5], 3, Some(f.ids[4]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["4", "5"]);
 }

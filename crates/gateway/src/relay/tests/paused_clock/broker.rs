@@ -15,16 +15,18 @@ use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::broker::{Broker, BrokerError, Link, Page, Silent, Sink, Snapshot, StateDocuments, memory::MemoryBroker};
+use crate::broker::{
+    Broker, BrokerError, ExpiredLease, Link, Page, Sink, Snapshot, StateDocuments, memory::MemoryBroker,
+};
 
-pub(in crate::relay) struct LossyBroker {
+pub(in crate::relay::tests) struct LossyBroker {
     inner: MemoryBroker,
     sink: OnceLock<Arc<Lossy>>,
     /// Reads of a log that still fail.
-    pub(in crate::relay) failures: AtomicUsize,
+    pub(in crate::relay::tests) failures: AtomicUsize,
     /// When heads were asked for.
-    pub(in crate::relay) compared: Mutex<Vec<Instant>>,
-    pub(in crate::relay) unsubscribed: Mutex<Vec<Instant>>,
+    pub(in crate::relay::tests) compared: Mutex<Vec<Instant>>,
+    pub(in crate::relay::tests) unsubscribed: Mutex<Vec<Instant>>,
     /// Reads of leases.
     looks: AtomicUsize,
     refuses_renewals: AtomicBool,
@@ -56,7 +58,7 @@ impl Sink for Lossy {
 }
 
 impl LossyBroker {
-    pub(in crate::relay) fn new(namespaces: Namespaces) -> Self {
+    pub(in crate::relay::tests) fn new(namespaces: Namespaces) -> Self {
         Self {
             inner: MemoryBroker::new(namespaces),
             sink: OnceLock::new(),
@@ -69,23 +71,23 @@ impl LossyBroker {
     }
 
     /// Whether messages are lost from now on.
-    pub(in crate::relay) fn lose(&self, loses: bool) {
+    pub(in crate::relay::tests) fn lose(&self, loses: bool) {
         self.lossy().loses.store(loses, Ordering::Relaxed);
     }
 
     /// The link is told to be so; while it is down, nothing is delivered.
-    pub(in crate::relay) fn link(&self, link: Link) {
+    pub(in crate::relay::tests) fn link(&self, link: Link) {
         self.lose(link == Link::Down);
         self.lossy().link(link);
     }
 
     /// How many channels' leases were read.
-    pub(in crate::relay) fn looks(&self) -> usize {
+    pub(in crate::relay::tests) fn looks(&self) -> usize {
         self.looks.load(Ordering::Relaxed)
     }
 
     /// Whether producers cannot renew from now on.
-    pub(in crate::relay) fn refuse_renewals(&self, refuses: bool) {
+    pub(in crate::relay::tests) fn refuse_renewals(&self, refuses: bool) {
         self.refuses_renewals.store(refuses, Ordering::Relaxed);
     }
 
@@ -155,13 +157,13 @@ impl Broker for LossyBroker {
         self.inner.state(channel, within).await
     }
 
-    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
         self.looks.fetch_add(channels.len(), Ordering::Relaxed);
-        self.inner.due(channels).await
+        self.inner.next_lease_expiry(channels).await
     }
 
-    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
-        self.inner.silent(channel).await
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
+        self.inner.expired_leases(channel).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

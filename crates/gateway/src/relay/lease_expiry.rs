@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{LinkState, Relay};
 use crate::{
-    broker::{BrokerError, Silent},
+    broker::{BrokerError, ExpiredLease},
     telemetry::metrics::{Metric, counter},
 };
 
@@ -36,25 +36,25 @@ const AT_ONCE: usize = 16;
 
 /// When a channel's leases are next looked at.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Look {
+pub(super) struct LeaseCheck {
     /// Whether its namespace has them looked at.
     is_on: bool,
     at: Option<Instant>,
     /// How many looks have found no lease since one was found.
-    in_vain: u32,
+    empty_checks: u32,
 }
 
-impl Look {
+impl LeaseCheck {
     pub(super) fn new(is_on: bool) -> Self {
-        let mut look = Self { is_on, at: None, in_vain: 0 };
-        look.within(AFTER_EVENT);
-        look
+        let mut lease_check = Self { is_on, at: None, empty_checks: 0 };
+        lease_check.within(AFTER_EVENT);
+        lease_check
     }
 
     /// A logged event was heard: there may be a lease now.
     pub(super) fn heard(&mut self) {
         if self.at.is_none() {
-            self.within((AFTER_EVENT * 2u32.pow(self.in_vain.min(4))).min(AT_MOST));
+            self.within((AFTER_EVENT * 2u32.pow(self.empty_checks.min(4))).min(AT_MOST));
         }
     }
 
@@ -78,16 +78,16 @@ impl Look {
     fn found(&mut self, due: Option<Duration>) {
         match due {
             Some(due) => {
-                self.in_vain = 0;
+                self.empty_checks = 0;
                 self.within(due.min(AT_MOST));
             }
-            None => self.in_vain += 1,
+            None => self.empty_checks += 1,
         }
     }
 }
 
 /// Looks at each line's leases when it is due, for ever.
-pub(super) async fn tell_on_schedule(relay: Arc<Relay>) {
+pub(super) async fn publish_on_schedule(relay: Arc<Relay>) {
     if relay.namespaces.0.values().all(|rules| rules.lost_after.is_zero()) {
         return;
     }
@@ -106,58 +106,58 @@ pub(super) async fn tell_on_schedule(relay: Arc<Relay>) {
             continue;
         }
         let mut due = Vec::new();
-        for mut line in relay.lines.iter_mut() {
-            if line.look.take_due(now) {
-                due.push(line.channel().clone());
+        for mut sequencer in relay.sequencers.iter_mut() {
+            if sequencer.lease_check.take_due(now) {
+                due.push(sequencer.channel().clone());
             }
         }
         for batch in due.chunks(BATCH) {
-            relay.look_at_leases(batch).await;
+            relay.check_leases(batch).await;
         }
     }
 }
 
 impl Relay {
-    async fn look_at_leases(&self, channels: &[Channel]) {
-        let looks = match self.broker.due(channels).await {
-            Ok(looks) => looks,
+    async fn check_leases(&self, channels: &[Channel]) {
+        let remaining = match self.broker.next_lease_expiry(channels).await {
+            Ok(remaining) => remaining,
             Err(error) => {
                 tracing::debug!(%error, "leases could not be read");
-                channels.iter().for_each(|channel| self.look_again(channel, RETRY));
+                channels.iter().for_each(|channel| self.check_again(channel, RETRY));
                 return;
             }
         };
         let mut silent = Vec::new();
-        for (channel, due) in channels.iter().zip(looks) {
+        for (channel, due) in channels.iter().zip(remaining) {
             match due {
                 Some(Duration::ZERO) => silent.push(channel.clone()),
                 due => {
-                    if let Some(mut line) = self.lines.get_mut(channel) {
-                        line.look.found(due);
+                    if let Some(mut sequencer) = self.sequencers.get_mut(channel) {
+                        sequencer.lease_check.found(due);
                     }
                 }
             }
         }
         let telling = |channel: Channel| async move {
-            let told = self.tell_of_silence(&channel).await;
+            let told = self.publish_expiry(&channel).await;
             if let Err(error) = &told {
                 tracing::warn!(%channel, %error, "a silence could not be told");
             }
-            self.look_again(&channel, if told.is_ok() { Duration::ZERO } else { RETRY });
+            self.check_again(&channel, if told.is_ok() { Duration::ZERO } else { RETRY });
         };
         stream::iter(silent).for_each_concurrent(AT_ONCE, telling).await;
     }
 
-    fn look_again(&self, channel: &Channel, wait: Duration) {
-        if let Some(mut line) = self.lines.get_mut(channel) {
-            line.look.within(wait);
+    fn check_again(&self, channel: &Channel, wait: Duration) {
+        if let Some(mut sequencer) = self.sequencers.get_mut(channel) {
+            sequencer.lease_check.within(wait);
         }
     }
 
     /// Tells a channel what is to be told of its leases and was not told by another replica.
-    async fn tell_of_silence(&self, channel: &Channel) -> Result<(), BrokerError> {
+    async fn publish_expiry(&self, channel: &Channel) -> Result<(), BrokerError> {
         let Some(rules) = self.namespaces.of(channel) else { return Ok(()) };
-        let silent = self.broker.silent(channel).await?;
+        let silent = self.broker.expired_leases(channel).await?;
         let entries: Vec<Entry> = silent.iter().filter_map(|silent| entry(silent, rules.lost_after)).collect();
         if entries.is_empty() {
             return Ok(());
@@ -174,8 +174,8 @@ impl Relay {
     }
 }
 
-fn entry(silent: &Silent, lost_after: Duration) -> Option<Entry> {
-    let Silent { name, silence, since, about } = silent;
+fn entry(silent: &ExpiredLease, lost_after: Duration) -> Option<Entry> {
+    let ExpiredLease { name, silence, since, about } = silent;
     let about: Object = serde_json::from_str(about).unwrap_or_default();
     let event = SilenceEvent::new(*silence, name, since.as_secs_f64(), about);
     let body = Body::parse(serde_json::to_vec(&event).ok()?).ok()?;

@@ -12,7 +12,7 @@ use crewcast_events::{Body, Channel, EventId, Namespaces, Since};
 use crewcast_publisher::{Append, Entry, Once, Transport};
 use tokio::time::{Instant, sleep};
 
-use super::Relay;
+use crate::relay::Relay;
 use crate::{
     broker::{Broker, Link},
     hub::{Hub, Item, Notifier, ReadOutcome, RingLimits, Subscriber},

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use crewcast_events::{Channel, EventId};
 use futures_util::FutureExt;
 
-use super::{LogPage, together::Together};
+use super::{LogPage, together::Singleflight};
 use crate::{
     broker::{Broker, BrokerError, StateDocuments},
     hub::Entry,
@@ -13,16 +13,16 @@ use crate::{
     telemetry::metrics::{Metric, counter},
 };
 
-/// Most events of one [`Last`].
-const LAST: usize = 500;
+/// Most events of one [`Tail`].
+const TAIL_EVENTS: usize = 500;
 /// Most bytes of them, beyond the newest one.
-const LAST_BYTES: usize = 1 << 20;
+const TAIL_BYTES: usize = 1 << 20;
 /// Entries of one page.
 const PAGE: u64 = 256;
 
 /// A channel's last events of one type.
 #[derive(Debug, Default)]
-pub struct Last {
+pub struct Tail {
     /// The last id given in the channel; `None`: nothing was ever logged there.
     pub head: Option<EventId>,
     /// Oldest first: at most 500, of 1 MiB.
@@ -30,27 +30,27 @@ pub struct Last {
 }
 
 /// Reads what stands beside the events of channels: once for all who ask at the same moment.
-pub struct Beside {
-    states: Arc<Together<(Channel, Option<Duration>), StateDocuments>>,
-    snapshots: Arc<Together<Channel, StateSnapshot>>,
-    last: Arc<Together<(Channel, &'static str), Last>>,
+pub struct ChannelReads {
+    states: Arc<Singleflight<(Channel, Option<Duration>), StateDocuments>>,
+    snapshots: Arc<Singleflight<Channel, StateSnapshot>>,
+    last: Arc<Singleflight<(Channel, &'static str), Tail>>,
 }
 
-impl Beside {
+impl ChannelReads {
     /// Reads from this broker.
     pub fn new(broker: Arc<dyn Broker>) -> Arc<Self> {
         let (of_states, of_snapshots, of_last) = (broker.clone(), broker.clone(), broker);
-        let states = Together::new(move |(channel, within): (Channel, Option<Duration>)| {
+        let states = Singleflight::new(move |(channel, within): (Channel, Option<Duration>)| {
             let broker = of_states.clone();
             async move { broker.state(&channel, within).await.map(Arc::new) }.boxed()
         });
-        let snapshots = Together::new(move |channel: Channel| {
+        let snapshots = Singleflight::new(move |channel: Channel| {
             let broker = of_snapshots.clone();
             async move { Ok(Arc::new(broker.state(&channel, None).await?.into())) }.boxed()
         });
-        let last = Together::new(move |(channel, kind): (Channel, &'static str)| {
+        let last = Singleflight::new(move |(channel, kind): (Channel, &'static str)| {
             let broker = of_last.clone();
-            async move { read_last(&*broker, &channel, kind).await.map(Arc::new) }.boxed()
+            async move { read_tail(&*broker, &channel, kind).await.map(Arc::new) }.boxed()
         });
         Arc::new(Self { states, snapshots, last })
     }
@@ -75,20 +75,20 @@ impl Beside {
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn last(&self, channel: Channel, kind: &'static str) -> Result<Arc<Last>, BrokerError> {
+    pub async fn tail(&self, channel: Channel, kind: &'static str) -> Result<Arc<Tail>, BrokerError> {
         self.last.ask((channel, kind)).await
     }
 }
 
 /// Page by page from the end of the log, until there is enough.
-async fn read_last(broker: &dyn Broker, channel: &Channel, kind: &str) -> Result<Last, BrokerError> {
+async fn read_tail(broker: &dyn Broker, channel: &Channel, kind: &str) -> Result<Tail, BrokerError> {
     let snapshots = broker.snapshots(std::slice::from_ref(channel)).await?;
     let head = snapshots.first().and_then(|snapshot| snapshot.head);
     let mut found = Found::default();
     let mut end = head.map_or(0, |id| id.offset());
     while end > 0 && !found.is_full {
         let begin = end.saturating_sub(PAGE);
-        let (entries, is_first) = stretch(broker, channel, begin, end).await?;
+        let (entries, is_first) = range(broker, channel, begin, end).await?;
         for entry in entries.into_iter().rev() {
             if entry.event().is_some_and(|event| event.kind() == kind) {
                 found.put_before(entry);
@@ -96,11 +96,11 @@ async fn read_last(broker: &dyn Broker, channel: &Channel, kind: &str) -> Result
         }
         end = if is_first { 0 } else { begin };
     }
-    Ok(Last { head, entries: found.entries.into() })
+    Ok(Tail { head, entries: found.entries.into() })
 }
 
 /// The log's entries behind `begin` up to `end`, and whether the log begins there.
-async fn stretch(
+async fn range(
     broker: &dyn Broker,
     channel: &Channel,
     begin: u64,
@@ -133,7 +133,7 @@ struct Found {
 impl Found {
     fn put_before(&mut self, entry: Arc<Entry>) {
         self.bytes += entry.event().map_or(0, |event| event.raw().len());
-        self.is_full |= self.entries.len() >= LAST || (!self.entries.is_empty() && self.bytes > LAST_BYTES);
+        self.is_full |= self.entries.len() >= TAIL_EVENTS || (!self.entries.is_empty() && self.bytes > TAIL_BYTES);
         if !self.is_full {
             self.entries.push_front(entry);
         }
@@ -165,8 +165,8 @@ mod tests {
     }
 
     async fn last(lines: usize, width: usize) -> Vec<u64> {
-        let beside = Beside::new(broker(lines, width).await);
-        let last = beside.last(channel(), "session_log").await.unwrap();
+        let channel_reads = ChannelReads::new(broker(lines, width).await);
+        let last = channel_reads.tail(channel(), "session_log").await.unwrap();
         assert_eq!(last.head.map_or(0, |id| id.offset()), 2 * lines as u64);
         let number = |entry: &Arc<Entry>| {
             let text = entry.event().expect("events only").text();

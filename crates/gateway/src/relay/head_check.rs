@@ -21,25 +21,25 @@ const PACE: Duration = Duration::from_millis(5);
 const RETRY: Duration = Duration::from_millis(250);
 
 /// Compares each line when it is due, for ever.
-pub(super) async fn compare_on_schedule(relay: Arc<Relay>) {
+pub(super) async fn check_on_schedule(relay: Arc<Relay>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
         let now = Instant::now();
         let mut due = Vec::new();
-        for mut line in relay.lines.iter_mut() {
-            if line.is_live() && line.check.due <= now {
-                let quiet = line.check.quiet.min(16);
-                line.check.due = now + (AFTER_LAST_EVENT * 2u32.pow(quiet)).min(AT_MOST);
-                line.check.quiet = quiet + 1;
-                due.push(line.channel().clone());
+        for mut sequencer in relay.sequencers.iter_mut() {
+            if sequencer.is_live() && sequencer.check.due <= now {
+                let quiet = sequencer.check.quiet.min(16);
+                sequencer.check.due = now + (AFTER_LAST_EVENT * 2u32.pow(quiet)).min(AT_MOST);
+                sequencer.check.quiet = quiet + 1;
+                due.push(sequencer.channel().clone());
             }
         }
         if relay.hub.is_over_budget() {
             // Rings of quiet channels give way to those that are read.
-            let quiet = relay.lines.iter().filter(|line| line.check.quiet > 0);
-            quiet.for_each(|line| line.channel_state().trim());
+            let quiet = relay.sequencers.iter().filter(|sequencer| sequencer.check.quiet > 0);
+            quiet.for_each(|sequencer| sequencer.channel_state().trim());
         }
         relay.compare(&due).await;
     }
@@ -47,18 +47,20 @@ pub(super) async fn compare_on_schedule(relay: Arc<Relay>) {
 
 impl Relay {
     /// Compares these lines (`None`: all) with their heads, batched and paced: something of each may be missing.
-    pub(super) fn compare_soon(&self, channels: Option<Vec<Channel>>) {
+    pub(super) fn check_soon(&self, channels: Option<Vec<Channel>>) {
         let Some(relay) = self.me.upgrade() else { return };
         self.spawn(async move {
-            let mut active =
-                channels.unwrap_or_else(|| relay.lines.iter().map(|line| line.key().clone()).collect::<Vec<_>>());
+            let mut active = channels.unwrap_or_else(|| {
+                relay.sequencers.iter().map(|sequencer| sequencer.key().clone()).collect::<Vec<_>>()
+            });
             active.retain(|channel| {
-                let Some(mut line) = relay.lines.get_mut(channel).filter(|line| !line.is_joining()) else {
+                let Some(mut sequencer) = relay.sequencers.get_mut(channel).filter(|sequencer| !sequencer.is_joining())
+                else {
                     return false;
                 };
                 let live_only = relay.namespaces.of(channel).is_none_or(|n| n.log.length == 0);
-                line.link_was_down(live_only);
-                line.look.link_was_down();
+                sequencer.link_was_down(live_only);
+                sequencer.lease_check.link_was_down();
                 true
             });
             relay.compare(&active).await;
@@ -92,14 +94,14 @@ impl Relay {
     }
 
     fn compare_one(&self, channel: &Channel, snapshot: &Snapshot) {
-        let Some(mut line) = self.lines.get_mut(channel) else { return };
-        let behind_head = line.position() != snapshot.head;
+        let Some(mut sequencer) = self.sequencers.get_mut(channel) else { return };
+        let behind_head = sequencer.position() != snapshot.head;
         // A position beyond the head is a message that was faster than this answer, or another history:
         // the log tells which.
-        if behind_head && let Some(need) = line.begin_settling() {
-            let unsettled = line.unsettled(need);
-            drop(line);
-            self.settle(unsettled);
+        if behind_head && let Some(backfill) = sequencer.begin_reconcile() {
+            let pending = sequencer.pending(backfill);
+            drop(sequencer);
+            self.backfill(pending);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
-use super::{held::Held, silence::Look};
+use super::{lease_expiry::LeaseCheck, reorder_buffer::ReorderBuffer};
 use crate::{
     broker::{Page, Snapshot},
     hub::{ChannelState, Entry, Item},
@@ -25,16 +25,16 @@ pub(super) enum Accepted {
     /// It is forwarded, dropped, or held for something that is under way.
     Done,
     /// It is held: the log must be read.
-    NeedsLog(Need),
+    NeedsLog(Backfill),
 }
 
 /// What to read next to settle what is held.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Need {
+pub(super) enum Backfill {
     /// Nothing: the line is live again.
     Nothing,
     /// The log behind the position.
-    Behind(u64),
+    After(u64),
     /// The log from an older offset on, to see whether a held message is a repeat.
     Verify(u64),
 }
@@ -42,9 +42,9 @@ pub(super) enum Need {
 /// A line that waits for a read of its log. A channel that is given up and wanted again is another line:
 /// what was read for the old one says nothing about the new one.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Unsettled {
+pub(super) struct PendingBackfill {
     pub(super) channel: Channel,
-    pub(super) need: Need,
+    pub(super) backfill: Backfill,
     pub(super) serial: u64,
 }
 
@@ -55,7 +55,7 @@ enum Phase {
     /// Messages are forwarded as they come.
     Live,
     /// The log is being read.
-    Settling,
+    Reconciling,
 }
 
 /// Which events become the retained one.
@@ -65,13 +65,13 @@ pub(super) struct Retain {
     pub(super) live: bool,
 }
 
-pub(super) struct Line {
+pub(super) struct Sequencer {
     channel_state: Arc<ChannelState>,
     serial: u64,
     phase: Phase,
     position: Option<EventId>,
     retain: Retain,
-    held: Held,
+    reorder: ReorderBuffer,
     /// The head was found elsewhere while a read was under way that may be older: read once more.
     recheck: bool,
     /// The log holds another history than the position's, which is to be read from its beginning.
@@ -86,7 +86,7 @@ pub(super) struct Line {
     /// When a comparison with the head is due, and the wait after it.
     pub(super) check: Check,
     /// When its leases are looked at.
-    pub(super) look: Look,
+    pub(super) lease_check: LeaseCheck,
 }
 
 /// When a line's position is next compared with its head.
@@ -97,7 +97,7 @@ pub(super) struct Check {
     pub(super) quiet: u32,
 }
 
-impl Line {
+impl Sequencer {
     /// `serial` tells this line from earlier ones of the same channel.
     pub(super) fn new(channel_state: Arc<ChannelState>, retain: Retain, serial: u64) -> Self {
         let namespace = channel_state.channel().namespace().to_owned();
@@ -109,13 +109,13 @@ impl Line {
             phase: Phase::Joining,
             position: None,
             retain,
-            held: Held::default(),
+            reorder: ReorderBuffer::default(),
             recheck: false,
             is_rewritten: false,
             announced: None,
             heard_live: false,
             check: Check { due: Instant::now(), quiet: 0 },
-            look: Look::default(),
+            lease_check: LeaseCheck::default(),
         }
     }
 
@@ -128,29 +128,29 @@ impl Line {
     }
 
     /// What is to be read; the read begins after this.
-    pub(super) fn unsettled(&mut self, need: Need) -> Unsettled {
-        self.begin_read(need);
-        Unsettled { channel: self.channel().clone(), need, serial: self.serial }
+    pub(super) fn pending(&mut self, backfill: Backfill) -> PendingBackfill {
+        self.begin_read(backfill);
+        PendingBackfill { channel: self.channel().clone(), backfill, serial: self.serial }
     }
 
     /// Takes what was read for a line that was unsettled, if it is this one.
-    pub(super) fn take(&mut self, unsettled: &Unsettled, page: &Page) -> Need {
-        if unsettled.serial != self.serial {
-            return Need::Nothing;
+    pub(super) fn take(&mut self, pending: &PendingBackfill, page: &Page) -> Backfill {
+        if pending.serial != self.serial {
+            return Backfill::Nothing;
         }
-        let need = match unsettled.need {
-            Need::Nothing => Need::Nothing,
-            Need::Behind(_) => self.settle(page),
-            Need::Verify(behind) => self.verify(behind, page),
+        let backfill = match pending.backfill {
+            Backfill::Nothing => Backfill::Nothing,
+            Backfill::After(_) => self.reconcile(page),
+            Backfill::Verify(behind) => self.verify(behind, page),
         };
-        self.begin_read(need);
-        need
+        self.begin_read(backfill);
+        backfill
     }
 
     /// Only when there is one to begin: another may be under way.
-    fn begin_read(&mut self, need: Need) {
-        if need != Need::Nothing {
-            self.held.begin_read();
+    fn begin_read(&mut self, backfill: Backfill) {
+        if backfill != Backfill::Nothing {
+            self.reorder.begin_read();
         }
     }
 
@@ -169,14 +169,14 @@ impl Line {
     pub(super) fn count_received(&mut self) {
         self.received.increment(1);
         self.check.quiet = 0;
-        self.check.due = Instant::now() + super::watch::AFTER_LAST_EVENT;
+        self.check.due = Instant::now() + super::head_check::AFTER_LAST_EVENT;
     }
 
     /// Takes the next message of the channel.
     pub(super) fn accept(&mut self, event: Event) -> Accepted {
         self.heard_live |= event.id().is_none();
         if self.phase != Phase::Live {
-            self.held.push(event);
+            self.reorder.push(event);
             return Accepted::Done;
         }
         match event.id() {
@@ -184,49 +184,49 @@ impl Line {
             Some(id) if id.continues(self.position) => self.forward(event),
             Some(id) if self.holds(id) => {}
             Some(_) => {
-                self.held.push(event);
-                self.phase = Phase::Settling;
-                return Accepted::NeedsLog(Need::Behind(self.offset()));
+                self.reorder.push(event);
+                self.phase = Phase::Reconciling;
+                return Accepted::NeedsLog(Backfill::After(self.offset()));
             }
         }
         Accepted::Done
     }
 
-    /// Opens the room at what stood beside the channel after the subscription was confirmed. `Need` says
+    /// Opens the room at what stood beside the channel after the subscription was confirmed. `Backfill` says
     /// how to settle what was heard in between.
-    pub(super) fn open(&mut self, snapshot: Snapshot) -> Need {
+    pub(super) fn open(&mut self, snapshot: Snapshot) -> Backfill {
         if self.phase != Phase::Joining {
-            return Need::Nothing;
+            return Backfill::Nothing;
         }
         self.position = snapshot.head;
         let retained = snapshot.retained.and_then(|raw| Event::parse(raw).ok());
         if let Some(retained) = &retained {
-            self.held.forget_up_to(retained);
+            self.reorder.forget_up_to(retained);
         }
-        self.held.forget_chain_to(self.position);
+        self.reorder.forget_chain_to(self.position);
         let retained = retained.map(|event| Arc::new(Entry::new(Item::Event(event), self.position)));
         self.channel_state.open(self.position, retained);
-        self.phase = Phase::Settling;
+        self.phase = Phase::Reconciling;
         self.release()
     }
 
     /// Begins to settle because the head is not where the line is, or may not be.
-    pub(super) fn begin_settling(&mut self) -> Option<Need> {
+    pub(super) fn begin_reconcile(&mut self) -> Option<Backfill> {
         match self.phase {
             Phase::Joining => None,
-            Phase::Settling => {
+            Phase::Reconciling => {
                 self.recheck = true;
                 None
             }
             Phase::Live => {
-                self.phase = Phase::Settling;
-                Some(Need::Behind(self.offset()))
+                self.phase = Phase::Reconciling;
+                Some(Backfill::After(self.offset()))
             }
         }
     }
 
-    /// Takes what was read for [`Need::Behind`].
-    pub(super) fn settle(&mut self, page: &Page) -> Need {
+    /// Takes what was read for [`Backfill::After`].
+    pub(super) fn reconcile(&mut self, page: &Page) -> Backfill {
         let since = match self.position {
             _ if self.is_rewritten => Since::Unknown,
             Some(id) => Since::After(id),
@@ -243,7 +243,7 @@ impl Line {
             self.is_rewritten = next.flatten() != page.first;
             if self.is_rewritten {
                 // Another history: everything that the log holds of it is news.
-                return Need::Behind(0);
+                return Backfill::After(0);
             }
             self.reset(reason, page);
         }
@@ -268,29 +268,29 @@ impl Line {
             self.position = page.head.or(self.position);
         }
         if self.position != page.head && self.position != before {
-            return Need::Behind(self.offset());
+            return Backfill::After(self.offset());
         }
-        self.held.resolve_beyond(page.head, self.position);
+        self.reorder.resolve_beyond(page.head, self.position);
         self.release()
     }
 
-    /// Takes what was read for [`Need::Verify`]: held messages that the log has are repeats, the others are live.
+    /// Takes what was read for [`Backfill::Verify`]: held messages that the log has are repeats, the others are live.
     /// The page says so of the offsets that it spans, and of the message that it was asked for.
-    pub(super) fn verify(&mut self, behind: u64, page: &Page) -> Need {
+    pub(super) fn verify(&mut self, behind: u64, page: &Page) -> Backfill {
         let ids: Vec<Option<EventId>> = page.entries.iter().map(|raw| EventId::of_message(raw)).collect();
         let last = ids.last().copied().flatten().map_or(0, |id| id.offset());
         let offset = self.offset();
         let mut is_asked_for = true;
-        let judged = self.held.judged();
-        for (place, event) in self.held.take_all().into_iter().enumerate() {
+        let judged = self.reorder.judged();
+        for (place, event) in self.reorder.take_all().into_iter().enumerate() {
             match event.id().filter(|_| place < judged) {
                 Some(id) if id.offset() <= offset && (is_asked_for || (behind + 1..=last).contains(&id.offset())) => {
                     is_asked_for = false;
                     if !ids.contains(&Some(id)) {
-                        self.held.push(event.into_live());
+                        self.reorder.push(event.into_live());
                     }
                 }
-                _ => self.held.push(event),
+                _ => self.reorder.push(event),
             }
         }
         self.release()
@@ -306,8 +306,8 @@ impl Line {
     /// What tells this line's state from others, its room apart.
     #[cfg(test)]
     pub(super) fn state(&self) -> String {
-        let Self { phase, position, held, recheck, is_rewritten, heard_live, .. } = self;
-        format!("{phase:?} {position:?} {held:?} {recheck} {is_rewritten} {heard_live}")
+        let Self { phase, position, reorder, recheck, is_rewritten, heard_live, .. } = self;
+        format!("{phase:?} {position:?} {reorder:?} {recheck} {is_rewritten} {heard_live}")
     }
 
     fn offset(&self) -> u64 {
@@ -360,31 +360,31 @@ impl Line {
     }
 
     /// Forwards what is held until something is to be settled again.
-    fn release(&mut self) -> Need {
-        while let Some(event) = self.held.pop() {
+    fn release(&mut self) -> Backfill {
+        while let Some(event) = self.reorder.pop() {
             match event.id() {
                 None => self.forward(event),
                 Some(id) if id.continues(self.position) => self.forward(event),
                 Some(id) if self.holds(id) => {}
                 Some(id) => {
-                    let need = if id.offset() <= self.offset() {
-                        Need::Verify(id.offset() - 1)
+                    let backfill = if id.offset() <= self.offset() {
+                        Backfill::Verify(id.offset() - 1)
                     } else {
-                        Need::Behind(self.offset())
+                        Backfill::After(self.offset())
                     };
-                    self.held.put_back(event);
-                    return need;
+                    self.reorder.put_back(event);
+                    return backfill;
                 }
             }
         }
-        let dropped = self.held.take_dropped();
+        let dropped = self.reorder.take_overflow();
         if dropped.live > 0 {
             self.gap(Some(dropped.live));
         }
         if std::mem::take(&mut self.recheck) | dropped.logged {
-            return Need::Behind(self.offset());
+            return Backfill::After(self.offset());
         }
         self.phase = Phase::Live;
-        Need::Nothing
+        Backfill::Nothing
     }
 }
