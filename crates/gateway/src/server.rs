@@ -13,7 +13,7 @@ use crate::{
     boards::Boards,
     broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
-    connection::{Alarms, Clients, Crowd, Shared},
+    connection::{ClientSessions, CoarseTimer, ConnectionContext, ConnectionRegistry},
     control::{Controls, Reviews},
     drain::{Drain, Outcome, Signals},
     hub::{Flag, Hub, RingLimits},
@@ -158,9 +158,9 @@ impl Server {
 
     fn spawn_watchers(&self, reviews: Arc<Reviews>) {
         let (app, stop) = (self.app.clone(), &self.stop);
-        let crowd = app.shared.crowd.clone();
-        self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(crowd)));
-        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.shared.alarms.clone().ring()));
+        let connections = app.shared.connections.clone();
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(connections)));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.shared.timer.clone().run()));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.stats.clone().tell()));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
@@ -198,20 +198,20 @@ pub(crate) fn assemble(
     let figures = Figures::new(config.namespaces.clone());
     relay.set_figures(figures.clone());
     let channel_reads = ChannelReads::new(broker.clone());
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ConnectionContext {
         hub: hub.clone(),
         history: History::new(broker.clone(), hub.clone()),
         boards: Boards::new(channel_reads.clone(), broker.clone(), config.forge.clone()),
         channel_reads,
-        clients: Clients::new(registry.clone()),
+        client_sessions: ClientSessions::new(registry.clone()),
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
         namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
         figures: figures.clone(),
         link: relay.link_state(),
-        crowd: Arc::new(Crowd::default()),
-        alarms: Alarms::new(),
+        connections: Arc::new(ConnectionRegistry::default()),
+        timer: CoarseTimer::new(),
         drain: drain.clone(),
         limits: config.limits.clone(),
         message_rate: Rate::per_minute(config.limits.messages_per_minute),
@@ -284,7 +284,7 @@ async fn watch_link(app: Arc<App>) {
     loop {
         let is_up = *link.borrow_and_update() == LinkState::Up;
         gauge(Metric::BrokerUp, &[]).set(f64::from(u8::from(is_up)));
-        app.shared.crowd.raise(Flag::Link, |_| true).await;
+        app.shared.connections.raise(Flag::Link, |_| true).await;
         if link.changed().await.is_err() {
             return;
         }
@@ -294,14 +294,14 @@ async fn watch_link(app: Arc<App>) {
 /// Tells every socket when this replica begins to go away.
 async fn watch_drain(app: Arc<App>) {
     app.drain.begun().await;
-    app.shared.crowd.raise(Flag::Drain, |_| true).await;
+    app.shared.connections.raise(Flag::Drain, |_| true).await;
 }
 
 /// Lets every socket review its grants when the auth side has learnt something by itself.
 async fn watch_grants(app: Arc<App>) {
     let mut changes = app.auth.changes();
     while changes.changed().await.is_ok() {
-        app.shared.crowd.raise(Flag::Grants, |_| true).await;
+        app.shared.connections.raise(Flag::Grants, |_| true).await;
         tokio::time::sleep(REVIEW_EVERY).await;
     }
 }

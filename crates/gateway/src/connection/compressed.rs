@@ -16,7 +16,7 @@ static COMPRESSIONS: LazyLock<Counter> = LazyLock::new(|| counter(Metric::Compre
 
 impl Connection {
     /// An entry's frame as this socket takes it.
-    pub(super) fn fitting(&mut self, plain: Bytes, encoding: Encoding, entry: &Entry) -> Bytes {
+    pub(super) fn frame_for_peer(&mut self, plain: Bytes, encoding: Encoding, entry: &Entry) -> Bytes {
         match (self.socket.agreed(), self.shared.compression) {
             (Some(agreed), Some(compression)) => {
                 compressed(compression, agreed, self.run.get_or_insert_default(), &plain, encoding, entry)

@@ -229,17 +229,17 @@ fn whoever_reads_whatever_reads_it_byte_for_byte() {
 fn a_crowd_shares_the_frames_of_its_chain_and_who_comes_late_soon_does_too() {
     let mut random = fastrand::Rng::with_seed(5);
     let chains = Arc::new(SharedWindows::default());
-    let mut crowd: Vec<Client> = (0..3).map(|_| Client::new(agreed("permessage-deflate"))).collect();
+    let mut clients: Vec<Client> = (0..3).map(|_| Client::new(agreed("permessage-deflate"))).collect();
     let mut forgetful = Client::new(agreed("permessage-deflate; server_no_context_takeover"));
     let (mut plain_bytes, mut bytes, mut bytes_alone) = (0, 0, 0);
     for n in 0..100 {
         if n == 50 {
-            crowd.push(Client::new(agreed("permessage-deflate")));
+            clients.push(Client::new(agreed("permessage-deflate")));
         }
         let (entry, plain) = entry(&call(&mut random));
         let entry = entry.at(&chains, n);
-        let frames: Vec<Bytes> = crowd.iter_mut().map(|client| client.takes(&entry, &plain)).collect();
-        for (client, frame) in crowd.iter_mut().zip(&frames) {
+        let frames: Vec<Bytes> = clients.iter_mut().map(|client| client.takes(&entry, &plain)).collect();
+        for (client, frame) in clients.iter_mut().zip(&frames) {
             assert_eq!(client.reads(frame), payload_of(&plain));
         }
         assert!(frames[..3].iter().all(|frame| frame.as_ptr() == frames[0].as_ptr()), "the crowd's frame");

@@ -59,7 +59,7 @@ impl Bench {
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
         let parts = assemble(config, broker.clone(), broker.inner.clone(), None).unwrap();
         broker.start(parts.relay.clone()).await.unwrap();
-        tokio::spawn(parts.app.shared.alarms.clone().ring());
+        tokio::spawn(parts.app.shared.timer.clone().run());
         Self { parts, broker }
     }
 
@@ -77,8 +77,9 @@ impl Bench {
         let socket = Socket::new(stream, app.config.limits.message, Bytes::new());
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (leave, place) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
-        let seat = Seat { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None };
-        let server = tokio::spawn(run(app.shared.clone(), socket, Who::Known(identity(expires_at)), dialect, seat));
+        let admission = Admission { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None };
+        let server =
+            tokio::spawn(run(app.shared.clone(), socket, Principal::User(identity(expires_at)), dialect, admission));
         Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }
     }
 
@@ -463,7 +464,7 @@ async fn sockets_wait_for_a_broker_that_is_away_as_long_as_patience_lasts() {
     let broker = |state: &str| json!({ "type": "broker", "source": "gateway", "state": state });
     let change = async |link| {
         bench.parts.relay.link(link);
-        bench.parts.app.shared.crowd.raise(Flag::Link, |_| true).await;
+        bench.parts.app.shared.connections.raise(Flag::Link, |_| true).await;
     };
     tokio::time::sleep(seconds(1)).await;
     change(Link::Down).await;

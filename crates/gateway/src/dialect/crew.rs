@@ -155,7 +155,7 @@ impl Dialect for Crew {
         self.may_be_over = false;
     }
 
-    fn may_skip(&self, _channel: &Channel, event: &Event) -> bool {
+    fn may_conflate(&self, _channel: &Channel, event: &Event) -> bool {
         self.is_wanted(event) && !self.ends(event)
     }
 

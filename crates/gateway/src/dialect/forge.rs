@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::{
-    Action, Actions, Asked, Dialect, Positions, control,
+    Action, Actions, Denied, Dialect, Positions, control,
     listener::{self, Listener},
 };
 use crate::{
@@ -64,7 +64,7 @@ impl Forge {
                 self.waiting = Some(0);
                 out.push(Action::ReadSnapshot { channel });
             }
-            None => self.on_refused(Asked::Own(namespace), out),
+            None => self.on_refused(Denied::Own(namespace), out),
         }
     }
 }
@@ -92,10 +92,10 @@ impl Dialect for Forge {
         }
     }
 
-    fn on_refused(&mut self, asked: Asked<'_>, out: &mut Actions) {
+    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
         let reason = match asked {
-            Asked::Own(_) => "the token names no org: this socket brings what is of its claim \"org\"",
-            Asked::Channel(_) => "the token does not grant this channel of its org: ask for access",
+            Denied::Own(_) => "the token names no org: this socket brings what is of its claim \"org\"",
+            Denied::Channel(_) => "the token does not grant this channel of its org: ask for access",
         };
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }

@@ -151,7 +151,7 @@ fn knowledge_begins_live_and_boards_are_watched() {
 fn without_an_org_or_the_grant_it_closes() {
     assert!(opened(&mut agents(None), None)[0].starts_with("close 4403 the token names no org"));
     let mut out = Actions::new();
-    agents(None).on_refused(Asked::Channel(&channel()), &mut out);
+    agents(None).on_refused(Denied::Channel(&channel()), &mut out);
     let closed = lines(&mut out);
     assert!(closed[0].starts_with("close 4403 ") && closed[0].len() <= "close 4403 ".len() + 123, "{closed:?}");
 }

@@ -8,7 +8,7 @@ use crewcast_events::{Channel, Event, EventId, Since};
 use tokio::time::Instant;
 
 use super::{
-    Action, Actions, Asked, Dialect, Positions,
+    Action, Actions, Denied, Dialect, Positions,
     batch::Batch,
     control,
     listener::{self, Listener},
@@ -69,10 +69,10 @@ impl Dialect for Hub {
         out.push(Action::SubscribeOwn { namespace: "hub", start });
     }
 
-    fn on_refused(&mut self, asked: Asked<'_>, out: &mut Actions) {
+    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
         let reason = match asked {
-            Asked::Own(_) => "the token names no org: this socket brings the events of its claim \"org\"",
-            Asked::Channel(_) => "the token does not grant the events of its org: ask for access",
+            Denied::Own(_) => "the token names no org: this socket brings the events of its claim \"org\"",
+            Denied::Channel(_) => "the token does not grant the events of its org: ask for access",
         };
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
@@ -91,7 +91,7 @@ impl Dialect for Hub {
         }
     }
 
-    fn may_skip(&self, _channel: &Channel, event: &Event) -> bool {
+    fn may_conflate(&self, _channel: &Channel, event: &Event) -> bool {
         self.is_wanted(event)
     }
 

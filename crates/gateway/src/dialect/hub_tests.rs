@@ -115,8 +115,8 @@ fn it_opens_the_own_orgs_channel_and_says_what_is_missing() {
     assert_eq!(open(None), [r#"SubscribeOwn { namespace: "hub", start: Live }"#]);
     assert_eq!(open("0".parse().ok()), [r#"SubscribeOwn { namespace: "hub", start: Since(Beginning) }"#]);
     let mut out = Actions::new();
-    hub(&[], None).on_refused(Asked::Own("hub"), &mut out);
-    hub(&[], None).on_refused(Asked::Channel(&channel()), &mut out);
+    hub(&[], None).on_refused(Denied::Own("hub"), &mut out);
+    hub(&[], None).on_refused(Denied::Channel(&channel()), &mut out);
     for (line, word) in lines(&mut out).iter().zip(["names no org", "does not grant"]) {
         assert!(line.starts_with("close 4403 ") && line.contains(word), "{line}");
         assert!(line.len() - "close 4403 ".len() <= 123, "fits a close frame: {line}");

@@ -73,8 +73,8 @@ pub enum Action {
     },
     /// Stop reading a channel that was asked for by name. One of a `SubscribeAll` is read on.
     Unsubscribe(Channel),
-    /// Read the channels that were held (`is_held`).
-    ReadOn,
+    /// Read the channels that were held (`is_paused`).
+    Resume,
     /// Stop reading the channels of a `SubscribeAll`. Those that were asked for by name too are read on.
     UnsubscribeAll {
         /// Which namespace.
@@ -136,7 +136,7 @@ pub enum Action {
 
 /// What was asked for and is not granted.
 #[derive(Clone, Copy, Debug)]
-pub enum Asked<'a> {
+pub enum Denied<'a> {
     /// A channel.
     Channel(&'a Channel),
     /// The org's channel of a namespace, by somebody without an org.
@@ -190,7 +190,7 @@ pub trait Dialect: Send {
     }
 
     /// The token does not grant a channel that was asked for, or no longer does.
-    fn on_refused(&mut self, _asked: Asked<'_>, out: &mut Actions) {
+    fn on_refused(&mut self, _asked: Denied<'_>, out: &mut Actions) {
         let reason = "the token does not grant this channel: ask for access";
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
@@ -205,8 +205,8 @@ pub trait Dialect: Send {
     ) {
     }
 
-    /// Whether a channel that is open is not to be read yet. It stays a place in the ring; [`Action::ReadOn`] ends it.
-    fn is_held(&self, _channel: &Channel) -> bool {
+    /// Whether a channel that is open is not to be read yet. It stays a place in the ring; [`Action::Resume`] ends it.
+    fn is_paused(&self, _channel: &Channel) -> bool {
         false
     }
 
@@ -235,12 +235,12 @@ pub trait Dialect: Send {
 
     /// Whether progress that newer progress has made old may be left out. What a filter hides is no loss, and not told as
     /// one.
-    fn may_skip(&self, _channel: &Channel, _event: &Event) -> bool {
+    fn may_conflate(&self, _channel: &Channel, _event: &Event) -> bool {
         true
     }
 
     /// Progress was left out before the entry that comes next.
-    fn on_skipped(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+    fn on_conflated(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
         self.on_notice(&control::skipped(channel, skipped), out);
     }
 

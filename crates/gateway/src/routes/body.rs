@@ -142,7 +142,7 @@ mod tests {
             "counted as it arrives"
         );
         drop(others);
-        assert!(limits.body(BODY_BYTES).is_some(), "nothing is kept of who was refused");
+        assert!(limits.body(BODY_BYTES).is_some(), "nothing is kept of principal was refused");
     }
 
     #[tokio::test]

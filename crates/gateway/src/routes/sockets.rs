@@ -25,7 +25,7 @@ use crate::{
     app::App,
     auth::{AuthError, Credential, Presented},
     boards::Board,
-    connection::{self, Seat, Who},
+    connection::{self, Admission, Principal},
     dialect::{
         Dialect,
         batch::BATCH_MS,
@@ -297,9 +297,9 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) ->
 }
 
 struct Admitted {
-    who: Who,
+    principal: Principal,
     dialect: Box<dyn Dialect>,
-    seat: Seat,
+    admission: Admission,
 }
 
 async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked) -> Result<Admitted, Refused> {
@@ -311,9 +311,11 @@ async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let endpoint = app.shared.figures.endpoint(path);
     match introduce(app, parts, presented, asked.without_token).await {
-        Ok((who, user)) => {
-            Ok(Admitted { who, dialect: asked.dialect, seat: Seat { leave, _place: place, endpoint, user } })
-        }
+        Ok((principal, user)) => Ok(Admitted {
+            principal,
+            dialect: asked.dialect,
+            admission: Admission { leave, _place: place, endpoint, user },
+        }),
         Err(refusal) => Err(Refused { refusal, place: Some(place) }),
     }
 }
@@ -324,24 +326,24 @@ async fn introduce(
     parts: &Parts,
     presented: Presented,
     without_token: WithoutToken,
-) -> Result<(Who, Option<UserPlace>), Refusal> {
-    let who = match (without_token, &presented.credential) {
-        (WithoutToken::Served, Credential::None) => Who::Anybody,
+) -> Result<(Principal, Option<UserPlace>), Refusal> {
+    let principal = match (without_token, &presented.credential) {
+        (WithoutToken::Served, Credential::None) => Principal::Public,
         (_, credential) => match app.auth.identify(credential).await.map_err(refused_by)? {
-            Some(identity) => Who::Known(identity),
+            Some(identity) => Principal::User(identity),
             // With a token of its own in its first message, whatever page it comes from.
-            None if without_token == WithoutToken::Introduces => return Ok((Who::Stranger, None)),
+            None if without_token == WithoutToken::Introduces => return Ok((Principal::Pending, None)),
             None => return Err(refused_by(AuthError::Missing)),
         },
     };
-    if !app.allows_page(parts, who.identity().is_none_or(|identity| identity.anonymous)) {
+    if !app.allows_page(parts, principal.identity().is_none_or(|identity| identity.anonymous)) {
         return Err(refused_by(AuthError::Origin));
     }
-    let user = match who.identity() {
+    let user = match principal.identity() {
         Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?),
         _ => None,
     };
-    Ok((who, user))
+    Ok((principal, user))
 }
 
 fn refused(reason: &str) {
@@ -365,9 +367,9 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     };
     let socket = Socket::new(stream, app.config.limits.message, leftover).with_deflate(agreed);
     match admitted {
-        Ok(Admitted { who, dialect, seat }) => {
+        Ok(Admitted { principal, dialect, admission }) => {
             // A task of its own: this one's room for the handshake would stay as long as the socket.
-            app.sockets.spawn(connection::run(app.shared.clone(), socket, who, dialect, seat));
+            app.sockets.spawn(connection::run(app.shared.clone(), socket, principal, dialect, admission));
         }
         Err(Refused { refusal: (code, reason), place }) => {
             // One that does not take its close frame costs a descriptor meanwhile: beyond the bound it is cut off.

@@ -23,7 +23,7 @@ use crate::{
     app::App,
     auth::Presented,
     config::Config,
-    connection::{CHUNKS, Seat, run_stream},
+    connection::{Admission, CHUNKS, run_stream},
     dialect::sse::{MAX_ID, Sse, longest_id},
     drain,
     limits::{LimitReached, Place},
@@ -54,7 +54,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
         }
     }
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(limit_reached)?) };
-    let seat = Seat { leave, _place: place, endpoint: app.shared.figures.endpoint("/sse"), user };
+    let admission = Admission { leave, _place: place, endpoint: app.shared.figures.endpoint("/sse"), user };
     // What EventSource repeats is newer than what stands in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last = header.or_else(|| asked.since.take());
@@ -63,7 +63,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let (body, chunks) = mpsc::channel::<Bytes>(CHUNKS);
     let shared = app.shared.clone();
     app.sockets.spawn(async move {
-        run_stream(shared, body, identity, dialect, seat).await;
+        run_stream(shared, body, identity, dialect, admission).await;
     });
     Ok(response(chunks))
 }

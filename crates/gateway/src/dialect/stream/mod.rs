@@ -1,7 +1,7 @@
 //! Dialect `stream`: many channels on one socket, each event in an envelope that names its channel.
 //!
 //! Subscriptions add up: a channel is read once, whatever number of them it is in, and an event that several let
-//! through is sent once. A channel that no answered subscription covers is held (`is_held`): so nothing of it is sent
+//! through is sent once. A channel that no answered subscription covers is held (`is_paused`): so nothing of it is sent
 //! before `subscribed`, and what happens meanwhile waits in the ring.
 
 mod answers;
@@ -16,7 +16,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Asked as Wanted, Dialect, INTRODUCTION, NotPublished, Positions, Skipped, control};
+use super::{Action, Actions, Denied, Dialect, INTRODUCTION, NotPublished, Positions, Skipped, control};
 use crate::{
     auth::{AuthError, Identity},
     hub::{Encoding, Entry},
@@ -25,7 +25,7 @@ use crate::{
 };
 use channels::Channels;
 use filter::{Keys, STREAMS, Scope};
-use request::{Asked, Ref, Refusal, Request};
+use request::{Command, Ref, Refusal, Request};
 
 /// How often a `ping` with the positions is sent.
 const HEARTBEAT: Duration = Duration::from_secs(45);
@@ -71,20 +71,23 @@ impl Stream {
         }
     }
 
-    fn act(&mut self, asked: Asked, reference: Option<Ref>, out: &mut Actions) -> Result<(), Refusal> {
+    fn act(&mut self, asked: Command, reference: Option<Ref>, out: &mut Actions) -> Result<(), Refusal> {
         match asked {
-            Asked::Auth(token) => {
+            Command::Auth(token) => {
                 self.authenticating = Some(reference);
                 out.push(Action::Authenticate(token));
             }
-            Asked::Ping => out.push(answers::pong(reference.as_ref())),
-            Asked::Pong => {}
+            Command::Ping => out.push(answers::pong(reference.as_ref())),
+            Command::Pong => {}
             _ if !self.is_introduced => {
-                return Err(Refusal::new("unauthorized", "say who you are first: {\"action\":\"auth\",\"token\":…}"));
+                return Err(Refusal::new(
+                    "unauthorized",
+                    "say principal you are first: {\"action\":\"auth\",\"token\":…}",
+                ));
             }
-            Asked::Subscribe { keys, since } => return self.subscribe(keys, since, reference, out),
-            Asked::Unsubscribe(keys) => self.unsubscribe(keys, reference.as_ref(), out),
-            Asked::Publish { channel, event } => {
+            Command::Subscribe { keys, since } => return self.subscribe(keys, since, reference, out),
+            Command::Unsubscribe(keys) => self.unsubscribe(keys, reference.as_ref(), out),
+            Command::Publish { channel, event } => {
                 self.publishing = Some((channel.clone(), reference));
                 out.push(Action::Publish { channel, event, reference: 0 });
             }
@@ -145,7 +148,7 @@ impl Stream {
             }
         }
         if begins {
-            out.push(Action::ReadOn);
+            out.push(Action::Resume);
         }
     }
 
@@ -244,9 +247,9 @@ impl Dialect for Stream {
         out.push(Action::Close(code, Cow::Owned(format!("auth failed: {}", error.reason()))));
     }
 
-    fn on_refused(&mut self, asked: Wanted<'_>, out: &mut Actions) {
+    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
         // Only channels are asked for by name here.
-        let Wanted::Channel(channel) = asked else { return };
+        let Denied::Channel(channel) = asked else { return };
         let refusal = Refusal::new("forbidden", "the token does not grant this channel: ask for access");
         let is_of = |s: &Subscription| matches!(&s.keys.scope, Scope::Channel(named) if named == channel);
         for gone in self.subscriptions.extract_if(.., |subscription| is_of(subscription)) {
@@ -264,7 +267,7 @@ impl Dialect for Stream {
         self.settle(out);
     }
 
-    fn is_held(&self, channel: &Channel) -> bool {
+    fn is_paused(&self, channel: &Channel) -> bool {
         self.active(channel).next().is_none()
     }
 
@@ -302,11 +305,11 @@ impl Dialect for Stream {
         self.deliver(channel, entry, out);
     }
 
-    fn may_skip(&self, channel: &Channel, event: &Event) -> bool {
+    fn may_conflate(&self, channel: &Channel, event: &Event) -> bool {
         self.active(channel).any(|subscription| subscription.keys.let_through(event))
     }
 
-    fn on_skipped(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+    fn on_conflated(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
         self.channels.stand_at(channel, skipped.position);
         self.on_notice(&control::skipped(channel, skipped), out);
     }

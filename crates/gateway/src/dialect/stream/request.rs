@@ -18,12 +18,12 @@ pub(super) type Ref = Box<str>;
 /// One message.
 pub(super) struct Request {
     pub(super) reference: Option<Ref>,
-    pub(super) asked: Result<Asked, Refusal>,
+    pub(super) asked: Result<Command, Refusal>,
 }
 
 /// What a message asks for.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum Command {
     Auth(String),
     Subscribe {
         keys: Keys,
@@ -108,21 +108,21 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn asked(&self) -> Result<Asked, Refusal> {
+    fn asked(&self) -> Result<Command, Refusal> {
         let Some(action) = self.action else {
             return match self.kind.map(RawValue::get) {
-                Some(r#""pong""#) => Ok(Asked::Pong),
+                Some(r#""pong""#) => Ok(Command::Pong),
                 _ => Err(Refusal::bad("a message has an \"action\"")),
             };
         };
         let action: Cow<'_, str> = value(action, "\"action\" is a string")?;
         match &*action {
-            "auth" => Ok(Asked::Auth(need(self.token, "auth needs \"token\", a string")?)),
-            "subscribe" => Ok(Asked::Subscribe { keys: Keys::read(self)?, since: self.since()? }),
-            "unsubscribe" => Ok(Asked::Unsubscribe(if self.has_keys() { Some(Keys::read(self)?) } else { None })),
+            "auth" => Ok(Command::Auth(need(self.token, "auth needs \"token\", a string")?)),
+            "subscribe" => Ok(Command::Subscribe { keys: Keys::read(self)?, since: self.since()? }),
+            "unsubscribe" => Ok(Command::Unsubscribe(if self.has_keys() { Some(Keys::read(self)?) } else { None })),
             "publish" => self.publish(),
-            "ping" => Ok(Asked::Ping),
-            "pong" => Ok(Asked::Pong),
+            "ping" => Ok(Command::Ping),
+            "pong" => Ok(Command::Pong),
             _ => Err(Refusal::new("unknown_action", "actions are auth, subscribe, unsubscribe, publish, ping")),
         }
     }
@@ -141,11 +141,11 @@ impl<'a> Message<'a> {
         Ok(text.parse().ok())
     }
 
-    fn publish(&self) -> Result<Asked, Refusal> {
+    fn publish(&self) -> Result<Command, Refusal> {
         let channel: String = need(self.channel, "publish needs \"channel\", a string")?;
         let event = self.event.ok_or(Refusal::bad("publish needs \"event\", an object"))?;
         // Copied once, so that what waits for the broker does not keep the whole message.
-        Ok(Asked::Publish { channel: to_channel(&channel)?, event: Bytes::copy_from_slice(event.get().as_bytes()) })
+        Ok(Command::Publish { channel: to_channel(&channel)?, event: Bytes::copy_from_slice(event.get().as_bytes()) })
     }
 }
 

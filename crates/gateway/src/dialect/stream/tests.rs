@@ -17,7 +17,7 @@ impl Bench {
     fn new() -> Self {
         let mut bench = Self { stream: Stream::new(4), out: Actions::new() };
         bench.stream.on_open(Some(&user("u1")), &mut bench.out);
-        assert!(bench.out.is_empty(), "who is known has nothing to say first");
+        assert!(bench.out.is_empty(), "principal is known has nothing to say first");
         bench
     }
 
@@ -39,7 +39,7 @@ impl Bench {
     }
 
     fn hear(&mut self, name: &str, event: &str) -> Vec<String> {
-        assert!(!self.stream.is_held(&channel(name)), "a channel that is held is not read");
+        assert!(!self.stream.is_paused(&channel(name)), "a channel that is held is not read");
         self.stream.on_entry(&channel(name), &entry(event), &mut self.out);
         self.lines()
     }
@@ -60,7 +60,7 @@ fn line(action: Action) -> String {
         Action::Authenticate(token) => format!("authenticate {token}"),
         Action::Publish { channel, event, .. } => format!("publish {channel} {}", String::from_utf8_lossy(&event)),
         Action::Close(code, reason) => format!("close {} {reason}", code.number()),
-        Action::ReadOn => "read on".to_owned(),
+        Action::Resume => "read on".to_owned(),
         Action::UnsubscribeAll { namespace } => format!("none of {namespace}"),
         other => format!("{other:?}"),
     }
@@ -98,7 +98,7 @@ fn a_subscription_is_answered_before_its_first_event_and_its_events_are_the_prod
     let mut bench = Bench::new();
     let asked = bench.say(r#"{"action":"subscribe","stream_id":"w","ref":7}"#);
     assert_eq!(asked, ["subscribe stream:w Retained"]);
-    assert!(bench.stream.is_held(&channel("stream:w")));
+    assert!(bench.stream.is_paused(&channel("stream:w")));
     let opened = bench.open("stream:w", Some(FIRST));
     let answer = format!(r#"send {{"type":"subscribed","stream_id":"w","position":{{"stream:w":"{FIRST}"}},"ref":7}}"#);
     assert_eq!(opened, [answer, "read on".to_owned()]);
@@ -142,7 +142,7 @@ fn all_streams_are_answered_when_all_of_them_are_open() {
     assert_eq!(asked, ["all stream Retained then Since(Beginning)"]);
     assert!(bench.list(&["stream:a", "stream:b"]).is_empty());
     assert!(bench.open("stream:b", Some(FIRST)).is_empty());
-    assert!(bench.stream.is_held(&channel("stream:b")), "what it says waits in the ring");
+    assert!(bench.stream.is_paused(&channel("stream:b")), "what it says waits in the ring");
     let answer = format!(r#"send {{"type":"subscribed","position":{{"stream:a":null,"stream:b":"{FIRST}"}}}}"#);
     assert_eq!(bench.open("stream:a", None), [answer, "read on".to_owned()]);
     // One that appears is read at once, one that goes is no longer known.
@@ -231,10 +231,10 @@ fn what_is_not_granted_is_refused_and_the_rest_goes_on() {
     bench.say(r#"{"action":"subscribe","channel":"run:mine"}"#);
     bench.open("run:mine", None);
     bench.say(r#"{"action":"subscribe","channel":"run:r","ref":"x"}"#);
-    bench.stream.on_refused(Wanted::Channel(&channel("run:r")), &mut bench.out);
+    bench.stream.on_refused(Denied::Channel(&channel("run:r")), &mut bench.out);
     assert_eq!(refused(&bench.lines()), ("forbidden".to_owned(), "x".into()));
     assert_eq!(bench.hear("run:mine", r#"{"type":"x"}"#).len(), 1);
-    bench.stream.on_refused(Wanted::Channel(&channel("run:mine")), &mut bench.out);
+    bench.stream.on_refused(Denied::Channel(&channel("run:mine")), &mut bench.out);
     let lines = bench.lines();
     assert!(lines[0].contains(r#""channel":"run:mine""#), "{lines:?}");
     assert_eq!(refused(&lines), ("forbidden".to_owned(), Value::Null));

@@ -19,7 +19,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since, catalog::session::STATE_KEY};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Asked, Dialect, Positions, control, listener::MAX_MISUNDERSTOOD};
+use super::{Action, Actions, Denied, Dialect, Positions, control, listener::MAX_MISUNDERSTOOD};
 use crate::{
     auth::Identity,
     hub::Entry,
@@ -138,14 +138,14 @@ impl Dialect for Tracking {
         self.go_on(Instant::now(), out);
     }
 
-    fn on_refused(&mut self, asked: Asked<'_>, out: &mut Actions) {
+    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
         let reason = match asked {
-            Asked::Channel(channel) if self.streams(channel).is_some() => {
+            Denied::Channel(channel) if self.streams(channel).is_some() => {
                 self.streaming = None;
                 return out.push(answers::unknown_session());
             }
-            Asked::Channel(_) => "the token does not grant what its org's agents do: ask for access",
-            Asked::Own(_) => "the token names no org: this socket brings what the agents of its claim \"org\" do",
+            Denied::Channel(_) => "the token does not grant what its org's agents do: ask for access",
+            Denied::Own(_) => "the token names no org: this socket brings what the agents of its claim \"org\" do",
         };
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }

@@ -316,11 +316,11 @@ async fn a_session_that_is_unknown_or_not_granted_is_told_so_and_the_socket_stay
     assert_eq!(bench.said(), [UNKNOWN; 5]);
     bench.sends(START);
     bench.said();
-    bench.socket.on_refused(Asked::Channel(&s1), &mut bench.out);
+    bench.socket.on_refused(Denied::Channel(&s1), &mut bench.out);
     assert_eq!(bench.said(), [UNKNOWN]);
     assert!(bench.socket.streaming.is_none());
-    bench.socket.on_refused(Asked::Channel(&channel("tracking:acme")), &mut bench.out);
-    bench.socket.on_refused(Asked::Own("tracking"), &mut bench.out);
+    bench.socket.on_refused(Denied::Channel(&channel("tracking:acme")), &mut bench.out);
+    bench.socket.on_refused(Denied::Own("tracking"), &mut bench.out);
     assert!(bench.said().iter().all(|line| line.starts_with("close 4403 ")));
 }
 

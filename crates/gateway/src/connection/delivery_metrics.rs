@@ -39,16 +39,16 @@ static LATENCY: LazyLock<DashMap<String, Histogram>> = LazyLock::new(DashMap::ne
 
 /// What a connection has delivered.
 #[derive(Default)]
-pub(super) struct Delivered {
+pub(super) struct DeliveryMetrics {
     /// Where the org's figures are counted, once it is known whose the connection is.
     org: Option<Arc<OfOrg>>,
     /// The step that is being made: lent by whoever makes it, so that an idle socket has none.
-    pub(super) step: Option<Box<Step>>,
+    pub(super) batch: Option<Box<DeliveryBatch>>,
 }
 
 /// The deliveries of one step of a connection: entries of one channel.
 #[derive(Default)]
-pub(super) struct Step {
+pub(super) struct DeliveryBatch {
     events: u64,
     bytes: u64,
     /// Of compressed frames.
@@ -61,18 +61,18 @@ pub(super) struct Step {
     pub(super) entries: Vec<Arc<Entry>>,
 }
 
-impl Delivered {
+impl DeliveryMetrics {
     /// What follows is of this org.
     pub(super) fn of(&mut self, org: Arc<OfOrg>) {
         self.org = Some(org);
     }
 
-    pub(super) fn step(&mut self) -> &mut Step {
-        self.step.get_or_insert_default()
+    pub(super) fn batch(&mut self) -> &mut DeliveryBatch {
+        self.batch.get_or_insert_default()
     }
 
     /// Counts what an entry says to be missing.
-    pub(super) fn look_at(&mut self, entry: &Entry) {
+    pub(super) fn count_missed(&mut self, entry: &Entry) {
         if let (Item::Gap { missed }, Some(org)) = (entry.item(), &self.org) {
             org.missed(missed.unwrap_or(1));
         }
@@ -80,31 +80,31 @@ impl Delivered {
 
     /// The entries that follow are of this channel; `None`: their latency is not to be measured.
     pub(super) fn begin(&mut self, channel: Option<&Channel>) {
-        self.step().channel = channel.cloned();
+        self.batch().channel = channel.cloned();
     }
 
     pub(super) fn count(&mut self, frame: &Bytes, entry: &Arc<Entry>) {
-        let step = self.step();
-        step.events += 1;
-        let bytes = if is_deflated(frame) { &mut step.deflated_bytes } else { &mut step.bytes };
+        let batch = self.batch();
+        batch.events += 1;
+        let bytes = if is_deflated(frame) { &mut batch.deflated_bytes } else { &mut batch.bytes };
         *bytes += frame.len() as u64;
-        if step.oldest.is_none() && step.channel.is_some() {
-            step.oldest = Some(entry.clone());
+        if batch.oldest.is_none() && batch.channel.is_some() {
+            batch.oldest = Some(entry.clone());
         }
     }
 
     /// The same for a frame of several events, whose latency is not to be measured.
     pub(super) fn count_batch(&mut self, frame: &Bytes, events: usize) {
-        let step = self.step();
-        step.events += events as u64;
-        step.bytes += frame.len() as u64;
+        let batch = self.batch();
+        batch.events += events as u64;
+        batch.bytes += frame.len() as u64;
     }
 
     pub(super) fn flush(&mut self, dialect: &'static str) {
-        let Some(step) = &mut self.step else { return };
-        let (channel, oldest) = (step.channel.take(), step.oldest.take());
+        let Some(batch) = &mut self.batch else { return };
+        let (channel, oldest) = (batch.channel.take(), batch.oldest.take());
         let [events, bytes, deflated_bytes] =
-            [&mut step.events, &mut step.bytes, &mut step.deflated_bytes].map(std::mem::take);
+            [&mut batch.events, &mut batch.bytes, &mut batch.deflated_bytes].map(std::mem::take);
         if events == 0 {
             return;
         }
@@ -153,15 +153,15 @@ mod tests {
     fn what_is_told_to_be_missing_and_what_is_delivered_is_counted_for_the_org() {
         let counted =
             Figures::new(crewcast_events::Namespaces::default()).enter(Some("acme".into()), "/ws".to_owned().into());
-        let mut delivered = Delivered::default();
-        delivered.of(counted.of().clone());
+        let mut delivery = DeliveryMetrics::default();
+        delivery.of(counted.of().clone());
         let event = crewcast_events::Event::parse(Bytes::from_static(br#"{"type":"x"}"#)).unwrap();
         for item in [Item::Gap { missed: Some(3) }, Item::Gap { missed: None }, Item::Event(event)] {
-            delivered.look_at(&Entry::new(item, None));
+            delivery.count_missed(&Entry::new(item, None));
         }
-        delivered.count_batch(&Bytes::from_static(b"[]"), 2);
-        delivered.flush("forge");
-        delivered.flush("forge");
+        delivery.count_batch(&Bytes::from_static(b"[]"), 2);
+        delivery.flush("forge");
+        delivery.flush("forge");
         let numbers = counted.of().numbers();
         assert_eq!((numbers.dropped.missed, numbers.events.delivered), (4, 2));
     }

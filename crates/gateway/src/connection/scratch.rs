@@ -1,6 +1,6 @@
 //! The buffers that working on a connection needs, one set for each thread: an idle socket owns none.
 
-use super::{Connection, delivered::Step};
+use super::{Connection, delivery_metrics::DeliveryBatch};
 use crate::{dialect::Actions, transport::socket::FrameQueue};
 
 /// Room that a buffer keeps between two connections: a burst's memory is given back.
@@ -8,15 +8,15 @@ const KEPT: usize = 1024;
 
 /// Empty buffers with room in them.
 #[derive(Default)]
-pub(super) struct Workbench {
+pub(super) struct Scratch {
     actions: Actions,
     frames: FrameQueue,
-    step: Option<Box<Step>>,
+    batch: Option<Box<DeliveryBatch>>,
 }
 
-impl Workbench {
-    pub(super) fn lend(&mut self, connection: &mut Connection) {
-        std::mem::swap(&mut self.step, &mut connection.subscriptions.delivered.step);
+impl Scratch {
+    pub(super) fn lend_to(&mut self, connection: &mut Connection) {
+        std::mem::swap(&mut self.batch, &mut connection.subscriptions.metrics.batch);
         // What waits to be done or written stays where it is.
         if connection.actions.is_empty() {
             connection.actions = std::mem::take(&mut self.actions);
@@ -25,13 +25,13 @@ impl Workbench {
     }
 
     /// What the connection has besides, since it had to keep its own meanwhile, is given up.
-    pub(super) fn take_back(&mut self, connection: &mut Connection) {
-        std::mem::swap(&mut self.step, &mut connection.subscriptions.delivered.step);
+    pub(super) fn restore(&mut self, connection: &mut Connection) {
+        std::mem::swap(&mut self.batch, &mut connection.subscriptions.metrics.batch);
         if connection.actions.is_empty() {
             self.actions = std::mem::take(&mut connection.actions);
         }
         connection.socket.give_back_queue(&mut self.frames);
-        self.step.iter_mut().for_each(|step| step.entries.shrink_to(KEPT));
+        self.batch.iter_mut().for_each(|batch| batch.entries.shrink_to(KEPT));
         self.actions.shrink_to(KEPT);
         self.frames.iter_mut().for_each(|frames| frames.shrink_to(KEPT));
     }

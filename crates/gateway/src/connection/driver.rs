@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use super::{Connection, HIGH_WATER, subscriptions::Turned, workbench::Workbench};
+use super::{Connection, HIGH_WATER, scratch::Scratch, subscriptions::ReadStep};
 use crate::{hub::Deliver, transport::close::CloseCode};
 
 /// Rounds of reading and writing in one visit: a reader of very many is left to its task, and the next one has its turn.
@@ -57,9 +57,9 @@ impl Attended {
         let Some(connection) = &mut *held else { return Poll::Ready(None) };
         connection.work(|connection| {
             while connection.end.is_none()
-                && let Poll::Ready(cause) = connection.poll_cause(cx)
+                && let Poll::Ready(wakeup) = connection.poll_wakeup(cx)
             {
-                connection.handle(cause);
+                connection.handle(wakeup);
             }
         });
         match held.take_if(|connection| connection.end.is_some()) {
@@ -79,7 +79,7 @@ impl Deliver for Attended {
         let Some(mut held) = self.0.try_lock() else { return false };
         let Some(connection) = &mut *held else { return true };
         // A dialect that panics ends its own connection, not the sweep of all others.
-        let attended = catch_unwind(AssertUnwindSafe(|| connection.work(|connection| connection.attend(key))));
+        let attended = catch_unwind(AssertUnwindSafe(|| connection.work(|connection| connection.deliver(key))));
         attended.unwrap_or_else(|_| {
             connection.close(CloseCode::Internal, "internal error");
             false
@@ -90,17 +90,17 @@ impl Deliver for Attended {
 impl Connection {
     /// Works on the connection with the thread's buffers: between times it has none of its own.
     fn work<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
-        thread_local!(static WORKBENCH: Cell<Option<Box<Workbench>>> = const { Cell::new(None) });
-        let mut workbench = WORKBENCH.take().unwrap_or_default();
-        workbench.lend(self);
+        thread_local!(static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) });
+        let mut scratch = SCRATCH.take().unwrap_or_default();
+        scratch.lend_to(self);
         let done = work(self);
-        workbench.take_back(self);
-        WORKBENCH.set(Some(workbench));
+        scratch.restore(self);
+        SCRATCH.set(Some(scratch));
         done
     }
 
     /// Reads a channel and writes what it gave. False when something is left to the task.
-    fn attend(&mut self, key: u32) -> bool {
+    fn deliver(&mut self, key: u32) -> bool {
         // A flag may say that nothing more is to be sent: that is looked at first.
         if self.end.is_some()
             || self.notifier.is_raised()
@@ -110,17 +110,17 @@ impl Connection {
             return false;
         }
         for _ in 0..ROUNDS {
-            let mut turned = Turned::MayHaveMore;
-            while turned != Turned::HasNoMore && self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
-                turned = self.subscriptions.read(key, &mut *self.dialect, &mut self.actions);
+            let mut step = ReadStep::MayHaveMore;
+            while step != ReadStep::HasNoMore && self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
+                step = self.subscriptions.read(key, &mut *self.dialect, &mut self.actions);
                 self.perform();
             }
             self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
             let is_written = self.socket.write();
-            if !is_written || self.needs_its_task() {
+            if !is_written || self.needs_task() {
                 return false;
             }
-            if turned == Turned::HasNoMore {
+            if step == ReadStep::HasNoMore {
                 return true;
             }
         }
@@ -129,8 +129,8 @@ impl Connection {
     }
 
     /// Who rang meanwhile has woken it already.
-    fn needs_its_task(&self) -> bool {
-        self.subscriptions.have_turns()
+    fn needs_task(&self) -> bool {
+        self.subscriptions.have_ready()
             || self.end.is_some()
             || self.jobs.have_begun()
             || self.deadlines.have_come_nearer()

@@ -21,28 +21,28 @@ use crate::{
 };
 
 /// The sockets of this replica that have a client's name.
-pub struct Clients {
+pub struct ClientSessions {
     registry: Arc<dyn Registry>,
-    places: Mutex<HashMap<Arc<str>, Known>>,
+    places: Mutex<HashMap<Arc<str>, ClientState>>,
     serials: AtomicU64,
 }
 
 /// What is known of one client; only as long as it has a socket here.
 #[derive(Default)]
-struct Known {
-    sockets: Vec<Standing>,
+struct ClientState {
+    sockets: Vec<ClientSocket>,
     /// The highest number heard.
     newest: u64,
 }
 
-struct Standing {
+struct ClientSocket {
     serial: u64,
     /// `None` until it is announced.
     number: Option<u64>,
     notifier: Arc<Notifier>,
 }
 
-impl Known {
+impl ClientState {
     fn heard(&mut self, number: u64) {
         self.newest = self.newest.max(number);
         let newest = self.newest;
@@ -52,32 +52,27 @@ impl Known {
 }
 
 /// A socket's place; dropping it leaves.
-pub(super) struct ClientPlace {
-    clients: Arc<Clients>,
+pub(super) struct Takeover {
+    client_sessions: Arc<ClientSessions>,
     client: Arc<str>,
     serial: u64,
 }
 
-impl Clients {
+impl ClientSessions {
     /// Announces through this registry.
     pub fn new(registry: Arc<dyn Registry>) -> Arc<Self> {
         Arc::new(Self { registry, places: Mutex::default(), serials: AtomicU64::new(0) })
     }
 
     /// A socket of this client id of this user's. Users of different orgs are different ones, whatever they are called.
-    pub(super) fn enter(
-        self: &Arc<Self>,
-        id: &str,
-        identity: Option<&Identity>,
-        notifier: Arc<Notifier>,
-    ) -> ClientPlace {
+    pub(super) fn enter(self: &Arc<Self>, id: &str, identity: Option<&Identity>, notifier: Arc<Notifier>) -> Takeover {
         let org = identity.and_then(|identity| identity.org.as_deref()).unwrap_or_default();
         let sub = identity.map_or("", |identity| &*identity.sub);
         let client: Arc<str> = format!("{org}\n{id}\n{sub}").into();
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
-        let standing = Standing { serial, number: None, notifier };
-        self.places.lock().entry(client.clone()).or_default().sockets.push(standing);
-        ClientPlace { clients: self.clone(), client, serial }
+        let socket = ClientSocket { serial, number: None, notifier };
+        self.places.lock().entry(client.clone()).or_default().sockets.push(socket);
+        Takeover { client_sessions: self.clone(), client, serial }
     }
 
     /// A socket of this client has opened somewhere.
@@ -93,14 +88,14 @@ impl Clients {
     }
 }
 
-impl ClientPlace {
+impl Takeover {
     pub(super) fn client(&self) -> Arc<str> {
         self.client.clone()
     }
 
     /// The socket has been announced with this number.
-    pub(super) fn numbered(&self, number: u64) {
-        if let Some(known) = self.clients.places.lock().get_mut(&self.client) {
+    pub(super) fn took_over(&self, number: u64) {
+        if let Some(known) = self.client_sessions.places.lock().get_mut(&self.client) {
             let own = known.sockets.iter_mut().find(|socket| socket.serial == self.serial);
             own.into_iter().for_each(|socket| socket.number = Some(number));
             known.heard(number);
@@ -108,9 +103,9 @@ impl ClientPlace {
     }
 }
 
-impl Drop for ClientPlace {
+impl Drop for Takeover {
     fn drop(&mut self) {
-        let mut places = self.clients.places.lock();
+        let mut places = self.client_sessions.places.lock();
         if let Some(known) = places.get_mut(&self.client) {
             known.sockets.retain(|socket| socket.serial != self.serial);
             if known.sockets.is_empty() {
@@ -127,7 +122,7 @@ mod tests {
     use super::*;
     use crate::broker::memory::MemoryBroker;
 
-    struct Socket(Arc<Notifier>, ClientPlace);
+    struct Socket(Arc<Notifier>, Takeover);
 
     impl Socket {
         fn is_replaced(&self) -> bool {
@@ -135,13 +130,13 @@ mod tests {
         }
     }
 
-    fn open(clients: &Arc<Clients>, id: &str) -> Socket {
+    fn open(client_sessions: &Arc<ClientSessions>, id: &str) -> Socket {
         let notifier = Arc::new(Notifier::default());
-        Socket(notifier.clone(), clients.enter(id, None, notifier))
+        Socket(notifier.clone(), client_sessions.enter(id, None, notifier))
     }
 
-    fn replica() -> Arc<Clients> {
-        Clients::new(Arc::new(MemoryBroker::new(Namespaces::default())))
+    fn replica() -> Arc<ClientSessions> {
+        ClientSessions::new(Arc::new(MemoryBroker::new(Namespaces::default())))
     }
 
     #[test]
@@ -150,10 +145,14 @@ mod tests {
         for heard_by_older in [[(true, 1), (false, 2)], [(false, 2), (true, 1)]] {
             for heard_by_newer in [[(false, 1), (true, 2)], [(true, 2), (false, 1)]] {
                 let hears = |heard: [(bool, u64); 2]| {
-                    let clients = replica();
-                    let socket = open(&clients, "client_1");
+                    let client_sessions = replica();
+                    let socket = open(&client_sessions, "client_1");
                     for (is_own, number) in heard {
-                        if is_own { socket.1.numbered(number) } else { clients.announced(&socket.1.client(), number) }
+                        if is_own {
+                            socket.1.took_over(number)
+                        } else {
+                            client_sessions.announced(&socket.1.client(), number)
+                        }
                     }
                     socket.is_replaced()
                 };
@@ -164,15 +163,15 @@ mod tests {
 
     #[test]
     fn another_client_is_left_alone_and_who_goes_leaves_nothing() {
-        let clients = replica();
-        let sockets = ["client_1", "client_1", "client_2"].map(|id| open(&clients, id));
+        let client_sessions = replica();
+        let sockets = ["client_1", "client_1", "client_2"].map(|id| open(&client_sessions, id));
         for (number, socket) in (1..).zip(&sockets) {
-            socket.1.numbered(number);
+            socket.1.took_over(number);
         }
         assert_eq!(sockets.each_ref().map(Socket::is_replaced), [true, false, false]);
-        clients.announced(&sockets[1].1.client(), 2);
+        client_sessions.announced(&sockets[1].1.client(), 2);
         assert!(!sockets[1].is_replaced(), "its own announcement");
         drop(sockets);
-        assert!(clients.places.lock().is_empty());
+        assert!(client_sessions.places.lock().is_empty());
     }
 }

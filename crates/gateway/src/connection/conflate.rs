@@ -15,18 +15,18 @@ use crate::hub::Entry;
 const PROGRESS: &str = "_progress";
 
 /// Which of these entries, the oldest first, give way. The last one never does.
-pub(super) fn giving_way(entries: &[Arc<Entry>], may_skip: impl Fn(&Event) -> bool) -> Vec<bool> {
+pub(super) fn conflated(entries: &[Arc<Entry>], may_conflate: impl Fn(&Event) -> bool) -> Vec<bool> {
     let mut newer = HashSet::new();
-    let mut gives_way: Vec<bool> = entries.iter().rev().map(|entry| is_old(entry, &mut newer, &may_skip)).collect();
-    gives_way.reverse();
-    gives_way
+    let mut flags: Vec<bool> = entries.iter().rev().map(|entry| is_old(entry, &mut newer, &may_conflate)).collect();
+    flags.reverse();
+    flags
 }
 
 /// The thing whose progress is told, and the type that tells it.
 type Told<'a> = (Thing<'a>, String);
 
 /// Whether an entry is progress that is in `newer` already. Comes with the entries from the newest to the oldest.
-fn is_old<'a>(entry: &'a Entry, newer: &mut HashSet<Told<'a>>, may_skip: impl Fn(&Event) -> bool) -> bool {
+fn is_old<'a>(entry: &'a Entry, newer: &mut HashSet<Told<'a>>, may_conflate: impl Fn(&Event) -> bool) -> bool {
     let Some(event) = entry.event() else {
         // Behind a `reset` or a `gap` nobody knows what belongs to what.
         newer.clear();
@@ -39,7 +39,7 @@ fn is_old<'a>(entry: &'a Entry, newer: &mut HashSet<Told<'a>>, may_skip: impl Fn
     let Some(thing) = thing else { return false };
     let kind = event.kind();
     if kind.ends_with(PROGRESS) {
-        return may_skip(event) && !newer.insert((thing, kind.into_owned()));
+        return may_conflate(event) && !newer.insert((thing, kind.into_owned()));
     }
     // Calls of one tool by one agent have no id of their own: what begins or ends one parts its progress from the next one's.
     if matches!(thing, Thing::Call(_)) {
@@ -128,8 +128,8 @@ mod tests {
 
     /// The places of what stays.
     fn stays(events: &[Value]) -> Vec<usize> {
-        let gives_way = giving_way(&entries(events), |_| true);
-        (0..events.len()).filter(|n| !gives_way[*n]).collect()
+        let flags = conflated(&entries(events), |_| true);
+        (0..events.len()).filter(|n| !flags[*n]).collect()
     }
 
     fn tool(kind: &str, tool: &str) -> Value {
@@ -173,13 +173,13 @@ mod tests {
         assert_eq!(stays(&[other, progress.clone(), progress]), [0, 2], "each type for itself");
         let twice = Event::parse(Bytes::from_static(br#"{"type":"a_progress","tool":"a","tool":"b"}"#)).unwrap();
         let twice = Arc::new(Entry::new(Item::Event(twice), None));
-        assert_eq!(giving_way(&[twice.clone(), twice], |_| true), [false, false]);
+        assert_eq!(conflated(&[twice.clone(), twice], |_| true), [false, false]);
     }
 
     #[test]
     fn what_a_dialect_wants_kept_stays() {
         let progress = tool("progress", "search");
-        assert_eq!(giving_way(&entries(&[progress.clone(), progress]), |_| false), [false, false]);
+        assert_eq!(conflated(&entries(&[progress.clone(), progress]), |_| false), [false, false]);
     }
 
     fn any_event() -> impl Strategy<Value = Value> {
@@ -210,17 +210,17 @@ mod tests {
         #[test]
         fn nothing_but_old_progress_is_missing(events in prop::collection::vec(any_event(), 0..80)) {
             let is_progress = |event: &Value| event["type"].as_str().unwrap().ends_with(PROGRESS);
-            let gives_way = giving_way(&entries(&events), |_| true);
-            prop_assert_eq!(gives_way.len(), events.len());
-            for (n, event) in events.iter().enumerate().filter(|(n, _)| gives_way[*n]) {
+            let flags = conflated(&entries(&events), |_| true);
+            prop_assert_eq!(flags.len(), events.len());
+            for (n, event) in events.iter().enumerate().filter(|(n, _)| flags[*n]) {
                 prop_assert!(is_progress(event), "{}", event);
                 prop_assert!(told(event).is_some(), "{}", event);
-                let newer = (n + 1..events.len()).find(|later| told(&events[*later]) == told(event) && !gives_way[*later]);
+                let newer = (n + 1..events.len()).find(|later| told(&events[*later]) == told(event) && !flags[*later]);
                 prop_assert!(newer.is_some(), "{} at {}", event, n);
             }
             for (n, event) in events.iter().enumerate() {
                 let is_newest = !events[n + 1..].iter().any(|later| told(later) == told(event));
-                prop_assert!(!(is_newest && gives_way[n]), "{} at {}", event, n);
+                prop_assert!(!(is_newest && flags[n]), "{} at {}", event, n);
             }
         }
     }

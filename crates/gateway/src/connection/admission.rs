@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// What a connection holds on to as long as it is open.
-pub struct Seat {
+pub struct Admission {
     /// When it leaves in a drain; until dropped, the drain waits for it.
     pub leave: drain::Connection,
     /// Its place on the replica and of its address.

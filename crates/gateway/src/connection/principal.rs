@@ -4,30 +4,30 @@ use crate::auth::Identity;
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
-pub enum Who {
+pub enum Principal {
     /// Somebody whose claims are known.
-    Known(Identity),
+    User(Identity),
     /// Anybody: the endpoint grants its channels to all (`auth.public_runs`).
-    Anybody,
+    Public,
     /// Somebody who has yet to say it: until then nothing is granted.
-    Stranger,
+    Pending,
 }
 
-impl Who {
+impl Principal {
     /// The claims, where they are known.
     pub fn identity(&self) -> Option<&Identity> {
         match self {
-            Who::Known(identity) => Some(identity),
-            Who::Anybody | Who::Stranger => None,
+            Principal::User(identity) => Some(identity),
+            Principal::Public | Principal::Pending => None,
         }
     }
 
     /// Whether a token makes him somebody, rather than going on as who he was.
-    pub fn is_nobody(&self) -> bool {
+    pub fn is_unidentified(&self) -> bool {
         match self {
-            Who::Known(identity) => identity.anonymous,
-            Who::Anybody => false,
-            Who::Stranger => true,
+            Principal::User(identity) => identity.anonymous,
+            Principal::Public => false,
+            Principal::Pending => true,
         }
     }
 }
