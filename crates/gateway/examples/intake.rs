@@ -23,7 +23,7 @@ use crewcast_gateway::{
     config::{BrokerConfig, Secret},
     hub::{Hub, Notifier, ReadOutcome, RingLimits},
     relay::Relay,
-    stats::Figures,
+    stats::UsageCounters,
 };
 use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls, Transport};
 use crewcast_test_servers::RedisServer;
@@ -46,8 +46,8 @@ async fn main() -> Result<()> {
     for round in 0..3 {
         for kind in ["live", "logged"] {
             for channels in [1, 1000] {
-                let figures = intake(kind, channels, rate, Duration::from_secs(seconds)).await?;
-                println!("{round} {kind:6} {channels:4} channels: {figures}");
+                let usage = intake(kind, channels, rate, Duration::from_secs(seconds)).await?;
+                println!("{round} {kind:6} {channels:4} channels: {usage}");
             }
         }
     }
@@ -81,7 +81,7 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     let broker = RedisBroker::new(&config, Namespaces::default(), "intake".to_owned())?;
     let (hub, demands) = Hub::new(RingLimits { events: 1024, bytes: 1 << 20, total_bytes: 256 << 20 });
     let relay = Relay::start(hub.clone(), demands, broker.clone(), Namespaces::default(), 1 << 20);
-    relay.set_figures(Figures::new(Namespaces::default()));
+    relay.set_usage(UsageCounters::new(Namespaces::default()));
     broker.start(relay.clone()).await?;
     let read = Arc::new(AtomicU64::new(0));
     let fell = Arc::new(AtomicU64::new(0));
@@ -100,7 +100,7 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     tokio::time::sleep(window).await;
     let after = at(cpu_of_self(), cpu_of_redis(&server).await?);
     let events = (after.2 - before.2) as f64;
-    let figures = format!(
+    let usage = format!(
         "{:7.0} events/s, {:.2} µs of the replica and {:.2} µs of Redis each, {} fell off, {:.0} % and {:.0} % of a core",
         events / (after.3 - before.3).as_secs_f64(),
         (after.0 - before.0) * 1e6 / events,
@@ -111,7 +111,7 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     );
     relay.stop().await;
     broker.close().await;
-    Ok(figures)
+    Ok(usage)
 }
 
 /// A member that reads whatever comes.

@@ -180,7 +180,7 @@ pub enum RevocationTarget {
 }
 
 /// How long a replica's figures count after it has told them.
-pub const FIGURES_AGE: Duration = Duration::from_secs(15);
+pub const USAGE_AGE: Duration = Duration::from_secs(15);
 
 /// What a broker's side keeps that is no event: the directory, revocations, tickets, figures.
 #[async_trait]
@@ -189,7 +189,7 @@ pub trait Registry: Send + Sync + 'static {
     async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError>;
 
     /// Every id of one kind that an org owns.
-    async fn owned(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError>;
+    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError>;
 
     /// Remembers a revocation and tells every replica through the control channel.
     async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError>;
@@ -203,15 +203,15 @@ pub trait Registry: Send + Sync + 'static {
     /// Takes what stands behind a ticket: at most one caller ever gets it.
     async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError>;
 
-    /// Keeps a replica's figures for [`FIGURES_AGE`]; `None` forgets them.
-    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError>;
+    /// Keeps a replica's figures for [`USAGE_AGE`]; `None` forgets them.
+    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError>;
 
     /// The figures of every replica that has told some, and is not older than that.
-    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError>;
+    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError>;
 
     /// Tells every replica through the control channel that a client has come, with a number that is higher than
     /// those of all who came before, and answers that number.
-    async fn announce(&self, client: &str) -> Result<u64, BrokerError>;
+    async fn register_client(&self, client: &str) -> Result<u64, BrokerError>;
 }
 
 /// A message on the control channel.

@@ -4,7 +4,7 @@ use crewcast_events::Channel;
 
 use super::{Connection, jobs::GrantRequest};
 use crate::{
-    boards::{Board, Watching},
+    dashboards::{Dashboard, DashboardWatch},
     dialect::{Action, Denied},
     replay::Start,
 };
@@ -64,7 +64,7 @@ impl Connection {
                 self.jobs.announce(&self.shared, place.client());
                 self.client = Some(Box::new(place));
             }
-            Action::Watch(board) => self.watch(board, None),
+            Action::Watch(dashboard) => self.watch(dashboard, None),
             Action::Authenticate(token) => self.jobs.verify(&self.shared, self.principal.identity(), token),
             Action::Publish { channel, event, reference } => {
                 self.jobs.publish(&self.shared, self.principal.identity(), channel, event, reference);
@@ -93,11 +93,11 @@ impl Connection {
     }
 
     /// Goes on watching a board, or begins to.
-    pub(super) fn watch(&mut self, board: Board, watching: Option<Watching>) {
+    pub(super) fn watch(&mut self, dashboard: Dashboard, watching: Option<DashboardWatch>) {
         let Some(org) = self.org() else {
-            return self.dialect.on_refused(Denied::Own(board.namespaces()[0]), &mut self.actions);
+            return self.dialect.on_refused(Denied::Own(dashboard.namespaces()[0]), &mut self.actions);
         };
-        let watching = watching.unwrap_or_else(|| self.shared.boards.watch(board, org.clone()));
-        self.jobs.board(&self.shared, &self.principal, board, org, watching);
+        let watching = watching.unwrap_or_else(|| self.shared.dashboards.watch(dashboard, org.clone()));
+        self.jobs.dashboard(&self.shared, &self.principal, dashboard, org, watching);
     }
 }

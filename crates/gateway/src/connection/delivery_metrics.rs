@@ -12,7 +12,7 @@ use metrics::{Counter, Histogram};
 
 use crate::{
     hub::{Entry, Item},
-    stats::OfOrg,
+    stats::OrgUsage,
     telemetry::metrics::{Metric, counter, histogram},
     transport::frame::is_deflated,
 };
@@ -41,7 +41,7 @@ static LATENCY: LazyLock<DashMap<String, Histogram>> = LazyLock::new(DashMap::ne
 #[derive(Default)]
 pub(super) struct DeliveryMetrics {
     /// Where the org's figures are counted, once it is known whose the connection is.
-    org: Option<Arc<OfOrg>>,
+    org: Option<Arc<OrgUsage>>,
     /// The step that is being made: lent by whoever makes it, so that an idle socket has none.
     pub(super) batch: Option<Box<DeliveryBatch>>,
 }
@@ -63,7 +63,7 @@ pub(super) struct DeliveryBatch {
 
 impl DeliveryMetrics {
     /// What follows is of this org.
-    pub(super) fn of(&mut self, org: Arc<OfOrg>) {
+    pub(super) fn of(&mut self, org: Arc<OrgUsage>) {
         self.org = Some(org);
     }
 
@@ -147,12 +147,12 @@ fn record(namespace: &str, seconds: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Figures;
+    use crate::stats::UsageCounters;
 
     #[test]
     fn what_is_told_to_be_missing_and_what_is_delivered_is_counted_for_the_org() {
-        let counted =
-            Figures::new(crewcast_events::Namespaces::default()).enter(Some("acme".into()), "/ws".to_owned().into());
+        let counted = UsageCounters::new(crewcast_events::Namespaces::default())
+            .enter(Some("acme".into()), "/ws".to_owned().into());
         let mut delivery = DeliveryMetrics::default();
         delivery.of(counted.of().clone());
         let event = crewcast_events::Event::parse(Bytes::from_static(br#"{"type":"x"}"#)).unwrap();
@@ -162,7 +162,7 @@ mod tests {
         delivery.count_batch(&Bytes::from_static(b"[]"), 2);
         delivery.flush("forge");
         delivery.flush("forge");
-        let numbers = counted.of().numbers();
-        assert_eq!((numbers.dropped.missed, numbers.events.delivered), (4, 2));
+        let report = counted.of().report();
+        assert_eq!((report.dropped.missed, report.events.delivered), (4, 2));
     }
 }

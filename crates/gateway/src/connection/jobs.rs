@@ -13,8 +13,8 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use super::{ConnectionContext, Principal, queue::Queue, subscriptions::ReaderRef};
 use crate::{
     auth::{Auth, AuthError, Identity},
-    boards::{Board, Watching},
     broker::BrokerError,
+    dashboards::{Dashboard, DashboardWatch},
     dialect::NotPublished,
     replay::{LogPage, LogRange, StateDocuments, Tail},
     state::StateSnapshot,
@@ -48,9 +48,9 @@ pub(super) enum Done {
         channel: Channel,
         state: Arc<StateSnapshot>,
     },
-    Board {
-        board: Board,
-        seen: Option<(Watching, Bytes)>,
+    Dashboard {
+        dashboard: Dashboard,
+        seen: Option<(DashboardWatch, Bytes)>,
     },
     NotGranted(Channel),
     Granted {
@@ -252,22 +252,22 @@ impl Jobs {
     }
 
     /// Waits for the next document of a board, for somebody who may read all that it shows.
-    pub(super) fn board(
+    pub(super) fn dashboard(
         &mut self,
         shared: &Arc<ConnectionContext>,
         principal: &Principal,
-        board: Board,
+        dashboard: Dashboard,
         org: Arc<str>,
-        watching: Watching,
+        watching: DashboardWatch,
     ) {
         let (shared, principal) = (shared.clone(), principal.clone());
         self.push(async move {
-            for channel in board.channels(&org) {
+            for channel in dashboard.channels(&org) {
                 if !retrying(|| may_read(&shared.auth, &principal, &channel)).await {
                     return Done::NotGranted(channel);
                 }
             }
-            Done::Board { board, seen: watching.next().await }
+            Done::Dashboard { dashboard, seen: watching.next().await }
         });
     }
 

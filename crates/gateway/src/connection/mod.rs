@@ -34,8 +34,8 @@ use tokio::{
 
 use crate::{
     auth::{Auth, AuthError, Identity},
-    boards::Boards,
     config::Limits,
+    dashboards::Dashboards,
     dialect::{Actions, Denied, Dialect, control},
     drain::Drain,
     hub::{Flag, Hub, Notifier, WindowPosition},
@@ -43,7 +43,7 @@ use crate::{
     publishing::Publishing,
     relay::LinkState,
     replay::{ChannelReads, History},
-    stats::{Counted, Figures},
+    stats::{UsageCounters, UsageGuard},
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
         close::CloseCode,
@@ -79,7 +79,7 @@ pub struct ConnectionContext {
     /// The log.
     pub history: Arc<History>,
     /// Documents that are read at intervals.
-    pub boards: Arc<Boards>,
+    pub dashboards: Arc<Dashboards>,
     /// What stands beside the channels' events.
     pub channel_reads: Arc<ChannelReads>,
     /// Sockets that replace each other.
@@ -89,7 +89,7 @@ pub struct ConnectionContext {
     /// What clients publish.
     pub publishing: Arc<Publishing>,
     /// What is counted of each org.
-    pub figures: Arc<Figures>,
+    pub usage: Arc<UsageCounters>,
     /// The rules of the channels.
     pub namespaces: Namespaces,
     /// The link to the broker.
@@ -139,7 +139,7 @@ struct Connection {
     admission: Admission,
     /// In the crowd, while it is open.
     place: Option<Registration>,
-    counted: Option<Counted>,
+    counted: Option<UsageGuard>,
     /// Among the sockets of its client, where it is the one of a client.
     client: Option<Box<Takeover>>,
     actions: Actions,
@@ -215,14 +215,14 @@ impl Connection {
     /// Control messages concern it from now on by its org, and its org's figures count it.
     fn enter(&mut self) {
         self.place = Some(self.shared.connections.enter(self.notifier.clone(), self.org()));
-        let counted = self.shared.figures.enter(self.org(), self.admission.endpoint.clone());
+        let counted = self.shared.usage.enter(self.org(), self.admission.endpoint.clone());
         self.subscriptions.metrics.of(counted.of().clone());
         self.counted = Some(counted);
     }
 
     fn open(&mut self) {
         // What was revoked before this socket entered the crowd has told nobody.
-        if let Some(Err(error)) = self.principal.identity().map(|identity| self.shared.auth.still_good(identity)) {
+        if let Some(Err(error)) = self.principal.identity().map(|identity| self.shared.auth.revalidate(identity)) {
             return self.close(close_code(&error), error.reason());
         }
         self.dialect.on_open(self.principal.identity(), &mut self.actions);
@@ -298,7 +298,7 @@ impl Connection {
 
     fn review_grants(&mut self) {
         if let Some(identity) = self.principal.identity() {
-            if let Err(error) = self.shared.auth.still_good(identity) {
+            if let Err(error) = self.shared.auth.revalidate(identity) {
                 return self.close(close_code(&error), error.reason());
             }
             self.subscriptions.review(&self.principal, &mut self.jobs, &self.shared);
@@ -334,14 +334,14 @@ impl Connection {
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
             Done::Snapshot { channel, state } => self.dialect.on_snapshot(&channel, &state, &mut self.actions),
-            Done::Board { board, seen: Some((watching, frame)) } => {
+            Done::Dashboard { dashboard, seen: Some((watching, frame)) } => {
                 // For who does not read there will be a newer one.
                 if self.socket.queued_bytes() < HIGH_WATER {
-                    self.dialect.on_board(&frame, &mut self.actions);
+                    self.dialect.on_dashboard(&frame, &mut self.actions);
                 }
-                self.watch(board, Some(watching));
+                self.watch(dashboard, Some(watching));
             }
-            Done::Board { seen: None, .. } => self.close(CloseCode::Internal, "internal error"),
+            Done::Dashboard { seen: None, .. } => self.close(CloseCode::Internal, "internal error"),
             Done::NotGranted(channel) => self.dialect.on_refused(Denied::Channel(&channel), &mut self.actions),
             Done::State { channel, state } => {
                 self.dialect.on_state(&channel, state.as_deref(), &mut self.actions);

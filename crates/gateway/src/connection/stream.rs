@@ -83,7 +83,7 @@ pub async fn run_stream(
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
     let mut stream = EventStream::new(shared, body, identity, dialect, admission);
     let place = stream.shared.connections.enter(stream.notifier.clone(), stream.identity.org.clone());
-    let counted = stream.shared.figures.enter(stream.identity.org.clone(), stream.admission.endpoint.clone());
+    let counted = stream.shared.usage.enter(stream.identity.org.clone(), stream.admission.endpoint.clone());
     stream.subscriptions.metrics.of(counted.of().clone());
     stream.open();
     while !stream.is_over {
@@ -134,7 +134,7 @@ impl EventStream {
 
     fn open(&mut self) {
         // What was revoked before this stream entered the crowd has told nobody.
-        if let Err(error) = self.shared.auth.still_good(&self.identity) {
+        if let Err(error) = self.shared.auth.revalidate(&self.identity) {
             return self.end(close_code(&error), "unauthorized", &error.reason());
         }
         self.dialect.on_open(Some(&self.identity), &mut self.actions);
@@ -215,7 +215,7 @@ impl EventStream {
             self.deadlines.timer_fired();
         }
         if self.notifier.take(Flag::Grants) {
-            if let Err(error) = self.shared.auth.still_good(&self.identity) {
+            if let Err(error) = self.shared.auth.revalidate(&self.identity) {
                 return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());
             }
             self.subscriptions.review(&self.principal, &mut self.jobs, &self.shared);
@@ -257,7 +257,7 @@ impl EventStream {
             Done::Fetched { .. }
             | Done::State { .. }
             | Done::Snapshot { .. }
-            | Done::Board { .. }
+            | Done::Dashboard { .. }
             | Done::NotGranted(_)
             | Done::Tail { .. }
             | Done::Announced(_)

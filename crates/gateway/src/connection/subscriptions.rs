@@ -12,7 +12,7 @@ use super::{
     queue::Queue,
 };
 use crate::{
-    dialect::{Actions, Dialect, Skipped},
+    dialect::{Actions, Conflated, Dialect},
     hub::{Entry, Notifier},
     replay::{LogPage, LogRange, Read, Reader, Start},
     telemetry::metrics::{Metric, counter},
@@ -370,10 +370,10 @@ impl Subscriptions {
 /// Hands a whole turn to the dialect, old progress left out. Before each event that follows on such, it is told what was.
 fn conflate_batch(channel: &Channel, entries: &mut Vec<Arc<Entry>>, dialect: &mut dyn Dialect, out: &mut Actions) {
     let flags = conflated(entries, |event| dialect.may_conflate(channel, event));
-    let (mut all, mut skipped) = (0, Skipped::default());
+    let (mut all, mut skipped) = (0, Conflated::default());
     for (entry, is_conflated) in entries.drain(..).zip(flags) {
         if is_conflated {
-            skipped = Skipped { events: skipped.events + 1, position: entry.position() };
+            skipped = Conflated { events: skipped.events + 1, position: entry.position() };
             all += 1;
             continue;
         }

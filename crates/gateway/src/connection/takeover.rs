@@ -84,7 +84,7 @@ impl ClientSessions {
 
     /// Tells all replicas of a socket; its number.
     pub(super) async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
-        self.registry.announce(client).await
+        self.registry.register_client(client).await
     }
 }
 

@@ -23,8 +23,8 @@ use crate::{
     broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
     config::{Algorithm, Config, Secret},
     dialect::{
-        crew::{Crew, Endpoint},
-        tracking::Tracking,
+        crew::{CrewDialect, CrewEndpoint},
+        tracking::TrackingDialect,
     },
     server::{Parts, assemble},
     testing::FaultyBroker,
@@ -64,8 +64,8 @@ impl Bench {
     }
 
     /// A socket that is open, and its client.
-    fn open(&self, endpoint: Endpoint, expires_at: Option<u64>) -> Client {
-        self.open_dialect(Box::new(Crew::new(endpoint, None, Vec::new())), expires_at)
+    fn open(&self, endpoint: CrewEndpoint, expires_at: Option<u64>) -> Client {
+        self.open_dialect(Box::new(CrewDialect::new(endpoint, None, Vec::new())), expires_at)
     }
 
     fn open_dialect(&self, dialect: Box<dyn Dialect>, expires_at: Option<u64>) -> Client {
@@ -84,15 +84,15 @@ impl Bench {
     }
 
     fn graph(&self) -> Client {
-        self.open(Endpoint::Graph(channel("graph:abc")), None)
+        self.open(CrewEndpoint::Graph(channel("graph:abc")), None)
     }
 
     fn tracking(&self) -> Client {
-        self.open_dialect(Box::new(Tracking::new("client_1".to_owned(), seconds(60))), None)
+        self.open_dialect(Box::new(TrackingDialect::new("client_1".to_owned(), seconds(60))), None)
     }
 
     fn mission(&self, offline_after: Option<Duration>) -> Client {
-        self.open(Endpoint::Mission { offline_after }, None)
+        self.open(CrewEndpoint::Mission { offline_after }, None)
     }
 
     async fn publish(&self, name: &str, event: &Value) -> String {
@@ -340,7 +340,8 @@ async fn the_ping_message_bears_the_time_and_the_position() {
 #[tokio::test(start_paused = true)]
 async fn a_run_has_no_ping_messages() {
     let bench = Bench::new().await;
-    let mut client = bench.open(Endpoint::Run { channel: channel("run:r1"), terminal: vec!["done".to_owned()] }, None);
+    let mut client =
+        bench.open(CrewEndpoint::Run { channel: channel("run:r1"), terminal: vec!["done".to_owned()] }, None);
     for n in 1..=6 {
         let (at, heard) = client.next().await;
         assert_eq!(heard, Heard::Ping);
@@ -380,7 +381,7 @@ async fn any_word_of_the_peer_is_a_sign_of_life() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_expires_closes_its_socket() {
     let bench = Bench::new().await;
-    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
     let (at, heard) = client.end().await;
     assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
     // The second has begun when the test does.
@@ -402,7 +403,7 @@ async fn a_token_that_is_revoked_while_its_socket_opens_closes_it() {
 #[tokio::test(start_paused = true)]
 async fn a_fresh_token_moves_the_end() {
     let bench = Bench::new().await;
-    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
     client.say(&json!({ "action": "auth", "token": token("u1", unix_now() + 300) })).await;
     let (at, heard) = client.end().await;
     assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
@@ -412,7 +413,7 @@ async fn a_fresh_token_moves_the_end() {
 #[tokio::test(start_paused = true)]
 async fn another_users_token_ends_the_socket_at_once() {
     let bench = Bench::new().await;
-    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
     client.say(&json!({ "action": "auth", "token": token("u2", unix_now() + 300) })).await;
     let (at, heard) = client.end().await;
     assert!(matches!(heard, Heard::Close(4401, _)), "{heard:?}");

@@ -5,11 +5,11 @@
 //! each is tested as a plain state machine. A new one is a file here and a line in `routes/sockets.rs`.
 
 pub mod batch;
+pub mod client_input;
 pub mod control;
 pub mod crew;
 pub mod forge;
 pub mod hub;
-pub mod listener;
 pub mod sse;
 pub mod stream;
 pub mod tracking;
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use crate::{
     auth::{AuthError, Identity},
-    boards::Board,
+    dashboards::Dashboard,
     hub::{Encoding, Entry},
     replay::{Opening, Start, StateDocuments, Tail},
     state::StateSnapshot,
@@ -93,9 +93,9 @@ pub enum Action {
         /// Whose state.
         channel: Channel,
     },
-    /// Watch a document of the identity's org: `on_board` with what was read last, and whenever it is read. Without an
+    /// Watch a document of the identity's org: `on_dashboard` with what was read last, and whenever it is read. Without an
     /// org, or the grant for a channel that is shown: `on_refused`.
-    Watch(Board),
+    Watch(Dashboard),
     /// Read a channel's state: answered with `on_state`. Sockets that ask at the same moment share one read, which began
     /// after each of them asked.
     ReadState {
@@ -156,7 +156,7 @@ pub enum NotPublished {
 
 /// Progress in a row that a lagging reader is spared.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Skipped {
+pub struct Conflated {
     /// How many events.
     pub events: u64,
     /// The channel's position behind them.
@@ -240,7 +240,7 @@ pub trait Dialect: Send {
     }
 
     /// Progress was left out before the entry that comes next.
-    fn on_conflated(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+    fn on_conflated(&mut self, channel: &Channel, skipped: Conflated, out: &mut Actions) {
         self.on_notice(&control::skipped(channel, skipped), out);
     }
 
@@ -254,7 +254,7 @@ pub trait Dialect: Send {
     fn on_snapshot(&mut self, _channel: &Channel, _state: &Arc<StateSnapshot>, _out: &mut Actions) {}
 
     /// The newest document of [`Action::Watch`], as a frame that all who watch it share.
-    fn on_board(&mut self, _frame: &Bytes, _out: &mut Actions) {}
+    fn on_dashboard(&mut self, _frame: &Bytes, _out: &mut Actions) {}
 
     /// The answer to [`Action::ReadState`]; `None`: the token does not grant the channel.
     fn on_state(&mut self, _channel: &Channel, _state: Option<&StateDocuments>, _out: &mut Actions) {}

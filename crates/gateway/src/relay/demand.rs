@@ -103,7 +103,7 @@ impl Relay {
         let is_watched = self.namespaces.of(&channel).is_some_and(|rules| !rules.lost_after.is_zero());
         let mut sequencer = Sequencer::new(channel_state, retain, serial);
         sequencer.lease_check = LeaseCheck::new(is_watched);
-        sequencer.org = self.figures.get().and_then(|figures| figures.org_of(&channel));
+        sequencer.org = self.usage.get().and_then(|usage| usage.org_of(&channel));
         self.sequencers.insert(channel.clone(), sequencer);
         channel
     }

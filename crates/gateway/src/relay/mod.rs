@@ -33,7 +33,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     broker::{Broker, Control, Link, Sink},
     hub::{Demand, Hub},
-    stats::Figures,
+    stats::UsageCounters,
     telemetry::metrics::{Metric, counter},
 };
 use sequencer::{Accepted, Retain, Sequencer};
@@ -69,7 +69,7 @@ pub struct Relay {
     message_limit: usize,
     link: state::Sender<LinkState>,
     control: OnceLock<Arc<dyn ControlSink>>,
-    figures: OnceLock<Arc<Figures>>,
+    usage: OnceLock<Arc<UsageCounters>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -93,7 +93,7 @@ impl Relay {
             message_limit,
             link: state::Sender::new(LinkState::Down(Instant::now())),
             control: OnceLock::new(),
-            figures: OnceLock::new(),
+            usage: OnceLock::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -112,8 +112,8 @@ impl Relay {
     }
 
     /// What counts events. Set once, before the broker starts.
-    pub fn set_figures(&self, figures: Arc<Figures>) {
-        let _ = self.figures.set(figures);
+    pub fn set_usage(&self, usage: Arc<UsageCounters>) {
+        let _ = self.usage.set(usage);
     }
 
     /// The link, now and as it changes.
@@ -145,8 +145,8 @@ impl Relay {
 
     fn reject(&self, channel: &str, reason: &'static str) {
         counter(Metric::EventsRejected, &[("reason", reason)]).increment(1);
-        if let Some(figures) = self.figures.get() {
-            figures.rejected();
+        if let Some(usage) = self.usage.get() {
+            usage.rejected();
         }
         // Once a minute, with the channel as the only detail: what was published may be anything.
         crate::telemetry::throttle::once_a_minute(reason, || {
@@ -166,8 +166,8 @@ impl Sink for Relay {
         };
         let Some(mut sequencer) = self.sequencers.get_mut(channel) else { return };
         sequencer.count_received();
-        if let Some(figures) = self.figures.get() {
-            figures.received(&sequencer.org);
+        if let Some(usage) = self.usage.get() {
+            usage.received(&sequencer.org);
         }
         if event.id().is_some() {
             sequencer.lease_check.heard();

@@ -19,7 +19,7 @@ use crewcast_publisher::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::{log::ChannelLog, registry::Directory};
+use self::{log::ChannelLog, registry::MemoryDirectory};
 use super::{Broker, BrokerError, ExpiredLease, Link, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
 use crate::telemetry::metrics::{Metric, gauge};
 
@@ -40,7 +40,7 @@ struct Inner {
     sink: Option<Arc<dyn Sink>>,
     subscribed: HashSet<Channel>,
     channels: HashMap<Channel, ChannelLog>,
-    directory: Directory,
+    directory: MemoryDirectory,
     next_sweep: Instant,
 }
 
@@ -51,7 +51,7 @@ impl MemoryBroker {
             sink: None,
             subscribed: HashSet::new(),
             channels: HashMap::new(),
-            directory: Directory::default(),
+            directory: MemoryDirectory::default(),
             next_sweep: Instant::now() + SWEEP,
         };
         Self { namespaces, inner: Mutex::new(inner) }
@@ -260,8 +260,8 @@ impl Registry for MemoryBroker {
         Ok(self.inner.lock().directory.owners(kind, ids))
     }
 
-    async fn owned(&self, org: &str, kind: crewcast_events::Kind) -> Result<Vec<String>, BrokerError> {
-        Ok(self.inner.lock().directory.owned(org, kind))
+    async fn ids_of_org(&self, org: &str, kind: crewcast_events::Kind) -> Result<Vec<String>, BrokerError> {
+        Ok(self.inner.lock().directory.ids_of_org(org, kind))
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
@@ -271,7 +271,7 @@ impl Registry for MemoryBroker {
         Ok(())
     }
 
-    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
+    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
         let mut inner = self.inner.lock();
         let number = inner.directory.next_client();
         inner.tell(&super::Control::Client { client: client.to_owned(), number });
@@ -294,13 +294,13 @@ impl Registry for MemoryBroker {
         Ok(self.inner.lock().directory.take_ticket(ticket, Instant::now()))
     }
 
-    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError> {
-        self.inner.lock().directory.tell_figures(replica, figures, Instant::now());
+    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
+        self.inner.lock().directory.report_usage(replica, usage, Instant::now());
         Ok(())
     }
 
-    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        Ok(self.inner.lock().directory.figures(Instant::now()))
+    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+        Ok(self.inner.lock().directory.usage(Instant::now()))
     }
 }
 

@@ -4,20 +4,20 @@
 //! connections for commands. What is published goes through the publisher's own transport, so that gateways and
 //! producers share one script and one idea of who serves.
 
-mod capture;
-mod connected;
+mod active_connection;
 mod delivery;
 mod errors;
 mod history;
-mod link;
+mod live_retention;
+mod node_subscription;
+mod placement;
 mod probe;
 mod registry;
-mod routes;
 mod state;
 mod subscriber;
+mod subscription_set;
 #[cfg(test)]
 mod tests;
-mod wanted;
 
 use std::{
     collections::HashMap,
@@ -38,8 +38,8 @@ use tokio_util::{
 
 pub use self::registry::RedisRegistry;
 use self::{
-    capture::Capture,
     delivery::{Delivery, Names},
+    live_retention::Capture,
     subscriber::Subscriber,
 };
 use super::{Broker, BrokerError, ExpiredLease, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
@@ -224,8 +224,8 @@ impl Registry for RedisBroker {
         self.registry.owners(kind, ids).await
     }
 
-    async fn owned(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
-        self.registry.owned(org, kind).await
+    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
+        self.registry.ids_of_org(org, kind).await
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
@@ -244,15 +244,15 @@ impl Registry for RedisBroker {
         self.registry.take_ticket(ticket).await
     }
 
-    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError> {
-        self.registry.tell_figures(replica, figures).await
+    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
+        self.registry.report_usage(replica, usage).await
     }
 
-    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        self.registry.figures().await
+    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+        self.registry.usage().await
     }
 
-    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
-        self.registry.announce(client).await
+    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
+        self.registry.register_client(client).await
     }
 }

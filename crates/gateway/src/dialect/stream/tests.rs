@@ -8,14 +8,14 @@ use crate::{auth::testing::user, hub::Item};
 
 /// A socket and what it has to do.
 struct Bench {
-    stream: Stream,
+    stream: StreamDialect,
     out: Actions,
 }
 
 impl Bench {
     /// A socket whose client came with a token.
     fn new() -> Self {
-        let mut bench = Self { stream: Stream::new(4), out: Actions::new() };
+        let mut bench = Self { stream: StreamDialect::new(4), out: Actions::new() };
         bench.stream.on_open(Some(&user("u1")), &mut bench.out);
         assert!(bench.out.is_empty(), "principal is known has nothing to say first");
         bench
@@ -38,7 +38,7 @@ impl Bench {
         self.lines()
     }
 
-    fn hear(&mut self, name: &str, event: &str) -> Vec<String> {
+    fn parse(&mut self, name: &str, event: &str) -> Vec<String> {
         assert!(!self.stream.is_paused(&channel(name)), "a channel that is held is not read");
         self.stream.on_entry(&channel(name), &entry(event), &mut self.out);
         self.lines()
@@ -106,10 +106,10 @@ fn a_subscription_is_answered_before_its_first_event_and_its_events_are_the_prod
     let envelope = format!(
         r#"deliver {{"type":"event","channel":"stream:w","id":"{SECOND}","event":{{ "type":"x",  "n":1.50 }}}}"#
     );
-    assert_eq!(bench.hear("stream:w", &logged), [envelope]);
+    assert_eq!(bench.parse("stream:w", &logged), [envelope]);
     let live = r#" {"type":"x","id":"mine"}"#;
     let envelope = format!(r#"deliver {{"type":"event","channel":"stream:w","id":null,"event":{live}}}"#);
-    assert_eq!(bench.hear("stream:w", live), [envelope]);
+    assert_eq!(bench.parse("stream:w", live), [envelope]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn filters_add_up_and_an_event_that_several_let_through_is_sent_once() {
     }
     bench.open("stream:w", None);
     let mut count = |kind: &str, execution: &str| {
-        bench.hear("stream:w", &format!(r#"{{"type":"{kind}","execution_id":"{execution}"}}"#)).len()
+        bench.parse("stream:w", &format!(r#"{{"type":"{kind}","execution_id":"{execution}"}}"#)).len()
     };
     assert_eq!(count("execution_started", "e1"), 1, "both let it through");
     assert_eq!(count("Execution_Started", "e2"), 1, "types are compared without case");
@@ -132,7 +132,7 @@ fn filters_add_up_and_an_event_that_several_let_through_is_sent_once() {
     assert_eq!(count("node_executed", "e1"), 1);
     assert_eq!(count("node_executed", "e2"), 0);
     bench.say(r#"{"action":"unsubscribe","execution_id":"e1","channel":"stream:w"}"#);
-    assert_eq!(bench.hear("stream:w", r#"{"type":"node_executed","execution_id":"e1"}"#).len(), 0);
+    assert_eq!(bench.parse("stream:w", r#"{"type":"node_executed","execution_id":"e1"}"#).len(), 0);
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn all_streams_are_answered_when_all_of_them_are_open() {
     // One that appears is read at once, one that goes is no longer known.
     bench.list(&["stream:a", "stream:b", "stream:c"]);
     bench.open("stream:c", Some(FIRST));
-    assert_eq!(bench.hear("stream:c", r#"{"type":"x"}"#).len(), 1);
+    assert_eq!(bench.parse("stream:c", r#"{"type":"x"}"#).len(), 1);
     bench.stream.on_channel_gone(&channel("stream:a"), &mut bench.out);
     bench.list(&["stream:b", "stream:c"]);
     let answer = format!(
@@ -203,12 +203,12 @@ fn a_channel_stays_as_long_as_somebody_wants_it() {
     bench.say(r#"{"action":"subscribe","channel":"stream:a","event_types":["x"]}"#);
     let one = r#"{"action":"unsubscribe","stream_id":"a"}"#;
     assert_eq!(bench.say(one), [r#"send {"type":"unsubscribed","stream_id":"a"}"#], "another one has it");
-    assert_eq!(bench.hear("stream:a", r#"{"type":"y"}"#).len(), 1, "all streams have it");
+    assert_eq!(bench.parse("stream:a", r#"{"type":"y"}"#).len(), 1, "all streams have it");
     assert_eq!(
         bench.say(r#"{"action":"unsubscribe","channel":"stream:a","event_types":["X"]}"#)[0],
         "unsubscribe stream:a"
     );
-    assert_eq!(bench.hear("stream:a", r#"{"type":"x"}"#).len(), 1, "all streams still have it");
+    assert_eq!(bench.parse("stream:a", r#"{"type":"x"}"#).len(), 1, "all streams still have it");
     assert_eq!(bench.say(one), [r#"send {"type":"unsubscribed","stream_id":"a"}"#], "twice is no error");
 }
 
@@ -233,7 +233,7 @@ fn what_is_not_granted_is_refused_and_the_rest_goes_on() {
     bench.say(r#"{"action":"subscribe","channel":"run:r","ref":"x"}"#);
     bench.stream.on_refused(Denied::Channel(&channel("run:r")), &mut bench.out);
     assert_eq!(refused(&bench.lines()), ("forbidden".to_owned(), "x".into()));
-    assert_eq!(bench.hear("run:mine", r#"{"type":"x"}"#).len(), 1);
+    assert_eq!(bench.parse("run:mine", r#"{"type":"x"}"#).len(), 1);
     bench.stream.on_refused(Denied::Channel(&channel("run:mine")), &mut bench.out);
     let lines = bench.lines();
     assert!(lines[0].contains(r#""channel":"run:mine""#), "{lines:?}");
@@ -302,7 +302,7 @@ fn each_malformed_message_has_its_code() {
 
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_within_five_seconds_is_closed() {
-    let mut stream = Stream::new(4);
+    let mut stream = StreamDialect::new(4);
     let mut out = Actions::new();
     stream.on_open(None, &mut out);
     let Some(Action::WakeAt(at)) = out.pop() else { panic!() };
@@ -316,7 +316,7 @@ async fn who_says_nothing_within_five_seconds_is_closed() {
 
 #[test]
 fn a_first_token_is_answered_and_a_bad_one_closes() {
-    let mut bench = Bench { stream: Stream::new(4), out: Actions::new() };
+    let mut bench = Bench { stream: StreamDialect::new(4), out: Actions::new() };
     assert_eq!(bench.say(r#"{"action":"auth","token":"x","ref":1}"#), ["authenticate x"]);
     bench.stream.on_timer(Instant::now(), &mut bench.out);
     assert!(bench.out.is_empty(), "it came in time");

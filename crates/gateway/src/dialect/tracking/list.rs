@@ -19,7 +19,7 @@ use crate::{
 const PACE: Duration = Duration::from_millis(100);
 
 /// What a socket knows of its org's list.
-pub struct List {
+pub struct KnownSessions {
     /// How long after its producer's last sign of life a session is listed.
     ttl: Duration,
     /// When to look; `None`: when something happens.
@@ -30,7 +30,7 @@ pub struct List {
     told: Option<u64>,
 }
 
-impl List {
+impl KnownSessions {
     /// Nothing is known yet.
     pub fn new(ttl: Duration) -> Self {
         Self { ttl, due: None, looked_at: None, is_reading: false, told: None }

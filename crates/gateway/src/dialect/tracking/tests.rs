@@ -49,7 +49,7 @@ fn text(frame: &Bytes) -> String {
 
 /// A socket with its clock.
 struct Bench {
-    socket: Tracking,
+    socket: TrackingDialect,
     out: Actions,
     /// When it wants to be woken, as it said last.
     wake: Option<Instant>,
@@ -57,7 +57,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { socket: Tracking::new("client_1_ab".to_owned(), TTL), out: Actions::new(), wake: None }
+        Self { socket: TrackingDialect::new("client_1_ab".to_owned(), TTL), out: Actions::new(), wake: None }
     }
 
     /// One that is open and has been told an empty list.
@@ -384,7 +384,7 @@ async fn sixty_messages_a_minute_are_heard_and_pongs_do_not_count() {
             let said = bench.said().concat();
             assert_eq!(said.contains(limited), n >= 60, "{round}, {n}: {said}");
         }
-        bench.socket.silence.heard(Instant::now());
+        bench.socket.keepalive.heard(Instant::now());
         advance(seconds(60)).await;
     }
     bench.socket.on_too_often(&mut bench.out);
