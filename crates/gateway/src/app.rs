@@ -8,6 +8,7 @@ use std::{
 use axum::http::{HeaderMap, header, request::Parts};
 use tokio_util::task::TaskTracker;
 
+use crate::http::ClientAddress;
 use crate::{
     auth::{Auth, client_address, requested_host},
     broker::{Broker, Registry},
@@ -18,7 +19,6 @@ use crate::{
     ready::Readiness,
     stats::Stats,
     telemetry::Recorder,
-    transport::listener::ClientAddress,
 };
 
 /// One replica.

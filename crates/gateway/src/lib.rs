@@ -13,6 +13,7 @@ pub mod control;
 pub mod dashboards;
 pub mod dialect;
 pub mod drain;
+pub mod http;
 pub mod hub;
 pub mod limits;
 pub mod publishing;
@@ -26,4 +27,3 @@ pub mod stats;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
-pub mod transport;

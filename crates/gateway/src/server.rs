@@ -17,6 +17,7 @@ use crate::{
     control::{Controls, Reviews},
     dashboards::Dashboards,
     drain::{Drain, DrainOutcome, Signals},
+    http::listener::{self, ListenOptions},
     hub::{Flag, Hub, RingLimits},
     limits::{ConnectionLimits, Rate, open_files, raise_open_files},
     publishing::Publishing,
@@ -29,7 +30,6 @@ use crate::{
         Recorder,
         metrics::{Metric, gauge},
     },
-    transport::listener::{self, ListenOptions},
 };
 
 /// At most this often all sockets review their grants for changes that concern nobody in particular.

@@ -24,7 +24,7 @@ use crewcast_events::Namespaces;
 pub use crewcast_publisher::{Sharded, Tls};
 use ipnet::IpNet;
 
-use crate::transport::deflate;
+use crewcast_websocket::deflate;
 
 /// Everything that can be set. [`Default`] is safe in production.
 #[derive(Clone, Debug, Default)]

@@ -14,8 +14,8 @@ use crate::{
     hub::{Entry, Item},
     stats::OrgUsage,
     telemetry::metrics::{Metric, counter, histogram},
-    transport::frame::is_deflated,
 };
+use crewcast_websocket::frame::is_deflated;
 
 struct Counters {
     events: Counter,

@@ -14,7 +14,8 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{Connection, HIGH_WATER, scratch::Scratch, subscriptions::ReadStep};
-use crate::{hub::Deliver, transport::close::CloseCode};
+use crate::hub::Deliver;
+use crewcast_websocket::close::CloseCode;
 
 /// Rounds of reading and writing in one visit: a reader of very many is left to its task, and the next one has its turn.
 const ROUNDS: usize = 4;

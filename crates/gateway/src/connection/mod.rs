@@ -45,16 +45,16 @@ use crate::{
     replay::{ChannelReads, History},
     stats::{UsageCounters, UsageGuard},
     telemetry::metrics::{Metric, counter, gauge},
-    transport::{
-        close::CloseCode,
-        decode::Message,
-        deflate::Compression,
-        frame::{ping_frame, pong_frame},
-        socket::Socket,
-    },
 };
 pub use admission::Admission;
 pub use coarse_timer::CoarseTimer;
+use crewcast_websocket::{
+    close::CloseCode,
+    decode::Message,
+    deflate::Compression,
+    frame::{ping_frame, pong_frame},
+    socket::Socket,
+};
 use deadlines::Deadlines;
 use driver::{Attended, OfTask};
 use jobs::{Done, GrantRequest, Jobs};

@@ -1,7 +1,8 @@
 //! The buffers that working on a connection needs, one set for each thread: an idle socket owns none.
 
 use super::{Connection, delivery_metrics::DeliveryBatch};
-use crate::{dialect::Actions, transport::socket::FrameQueue};
+use crate::dialect::Actions;
+use crewcast_websocket::socket::FrameQueue;
 
 /// Room that a buffer keeps between two connections: a burst's memory is given back.
 const KEPT: usize = 1024;

@@ -27,8 +27,8 @@ use crate::{
     hub::{Flag, Notifier},
     relay::LinkState,
     telemetry::metrics::{Metric, counter, gauge},
-    transport::close::CloseCode,
 };
+use crewcast_websocket::close::CloseCode;
 
 /// A body's chunks end when they pass this many bytes.
 const CHUNK: usize = 64 << 10;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Connection, HIGH_WATER, jobs::Done};
-use crate::transport::decode::{Message, ProtocolError};
+use crewcast_websocket::decode::{Message, ProtocolError};
 
 /// Why a connection wakes up.
 pub(super) enum Wakeup {

@@ -27,8 +27,8 @@ use crate::{
     broker::{Broker, BrokerError},
     config,
     replay::ChannelReads,
-    transport::frame::text_frame,
 };
+use crewcast_websocket::frame::text_frame;
 
 /// How long a read that failed waits for its next try.
 const RETRY: Duration = Duration::from_millis(500);

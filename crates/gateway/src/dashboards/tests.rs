@@ -6,10 +6,8 @@ use crewcast_events::Namespaces;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{
-    testing::{FaultyBroker, append_state},
-    transport::frame::payload_of,
-};
+use crate::testing::{FaultyBroker, append_state};
+use crewcast_websocket::frame::payload_of;
 
 const SECOND: Duration = Duration::from_secs(1);
 

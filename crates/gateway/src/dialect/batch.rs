@@ -5,7 +5,7 @@ use std::{ops::RangeInclusive, time::Duration};
 use tokio::time::Instant;
 
 use super::{Action, Actions};
-use crate::transport::frame::text_frame;
+use crewcast_websocket::frame::text_frame;
 
 /// How long a client may have its messages collected, in milliseconds.
 pub const BATCH_MS: RangeInclusive<u64> = 1..=1000;

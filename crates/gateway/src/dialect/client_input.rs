@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use super::{Action, Actions, Dialect, control};
-use crate::transport::close::CloseCode;
+use crewcast_websocket::close::CloseCode;
 
 /// After how many messages that are not understood a socket is closed.
 pub(super) const MAX_REJECTED: u32 = 10;

@@ -8,7 +8,8 @@ use crewcast_events::{Channel, timestamp};
 use serde_json::{Map, Value, json};
 
 use super::{Conflated, Positions};
-use crate::{hub::Item, transport::frame::text_frame};
+use crate::hub::Item;
+use crewcast_websocket::frame::text_frame;
 
 /// A position map in a `ping` stays readable and small: sockets with more channels than this go without.
 const MAX_POSITIONS: usize = 16;

@@ -26,8 +26,8 @@ use crate::{
     hub::{Encoding, Entry},
     replay::{Opening, Start, StateDocuments, Tail},
     state::StateSnapshot,
-    transport::close::CloseCode,
 };
+use crewcast_websocket::close::CloseCode;
 
 /// How long somebody may take to say who he is, where that is the first message (spec, "How the token travels").
 pub const INTRODUCTION: Duration = Duration::from_secs(5);

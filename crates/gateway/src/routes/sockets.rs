@@ -37,12 +37,12 @@ use crate::{
     },
     limits::{ConnectionPermit, LimitReached, UserPermit},
     telemetry::metrics::{Metric, counter},
-    transport::{
-        close::CloseCode,
-        deflate::{self, Agreed},
-        socket::Socket,
-        upgrade::{self, take_stream},
-    },
+};
+use crewcast_websocket::{
+    close::CloseCode,
+    deflate::{self, Agreed},
+    socket::Socket,
+    upgrade::{self, take_stream},
 };
 
 /// Every socket endpoint. A new dialect adds its lines here.

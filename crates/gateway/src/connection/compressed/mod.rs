@@ -9,8 +9,8 @@ use super::Connection;
 use crate::{
     hub::{DeflatePeer, Encoding, Entry, WindowPosition},
     telemetry::metrics::{Metric, counter},
-    transport::{Agreed, Compression, frame::payload_of},
 };
+use crewcast_websocket::{Agreed, Compression, frame::payload_of};
 
 static COMPRESSIONS: LazyLock<Counter> = LazyLock::new(|| counter(Metric::Compressions, &[]));
 

@@ -11,10 +11,8 @@ use http::{HeaderMap, HeaderValue, header};
 use miniz_oxide::inflate::{TINFLStatus, core};
 
 use super::*;
-use crate::{
-    hub::{Item, SharedWindows},
-    transport::{deflate::agree, frame::is_deflated, text_frame},
-};
+use crate::hub::{Item, SharedWindows};
+use crewcast_websocket::{deflate::agree, frame::is_deflated, text_frame};
 
 const COMPRESSION: Compression = Compression { threshold: 100, level: 5 };
 

@@ -17,8 +17,8 @@ use crate::{
     auth::Identity,
     hub::{Encoding, Entry, Item},
     replay::{Opening, Start},
-    transport::{close::CloseCode, frame::text_frame},
 };
+use crewcast_websocket::{close::CloseCode, frame::text_frame};
 
 /// How often mission and graph sockets get a `ping` message.
 const HEARTBEAT: Duration = Duration::from_secs(45);

@@ -22,8 +22,8 @@ use crate::{
     hub::{Encoding, Entry, Item},
     replay::{Opening, Start},
     state::StateSnapshot,
-    transport::{close::CloseCode, frame::text_frame},
 };
+use crewcast_websocket::{close::CloseCode, frame::text_frame};
 
 /// How often a socket that follows a channel is told its position.
 const HEARTBEAT: Duration = Duration::from_secs(45);

@@ -3,7 +3,8 @@
 use crewcast_events::{Body, ResetReason};
 
 use super::*;
-use crate::{auth::Grants, broker::StateDocuments, transport::frame::payload_of};
+use crate::{auth::Grants, broker::StateDocuments};
+use crewcast_websocket::frame::payload_of;
 
 const AGENTS: &str = "agents:acme";
 

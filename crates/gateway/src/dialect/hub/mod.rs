@@ -17,10 +17,10 @@ use crate::{
     auth::Identity,
     hub::{Encoding, Entry, Item},
     replay::{Opening, Start},
-    transport::{
-        close::CloseCode,
-        frame::{payload_of, text_frame},
-    },
+};
+use crewcast_websocket::{
+    close::CloseCode,
+    frame::{payload_of, text_frame},
 };
 
 /// How often a socket is told its position: a reader whose filter hides most events resumes from near, and one whose

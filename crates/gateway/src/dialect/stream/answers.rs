@@ -10,7 +10,8 @@ use crewcast_events::{Channel, Event, EventId, timestamp};
 use serde_json::{Value, json};
 
 use super::request::{Ref, RequestError};
-use crate::{auth::Identity, dialect::Action, transport::frame::text_frame};
+use crate::{auth::Identity, dialect::Action};
+use crewcast_websocket::frame::text_frame;
 
 /// A message under way. Its keys stand in the order in which they are added.
 pub(super) struct MessageWriter(String);

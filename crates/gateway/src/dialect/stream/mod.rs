@@ -21,9 +21,9 @@ use crate::{
     auth::{AuthError, Identity},
     hub::{Encoding, Entry},
     replay::{Opening, Start},
-    transport::close::CloseCode,
 };
 use channels::Channels;
+use crewcast_websocket::close::CloseCode;
 use filter::{ChannelScope, Keys, STREAMS};
 use request::{Command, Ref, RequestError, StreamRequest};
 

@@ -16,8 +16,8 @@ use crate::{
     dialect::{Action, control},
     hub::{Encoding, Entry},
     replay::StateDocuments,
-    transport::frame::text_frame,
 };
+use crewcast_websocket::frame::text_frame;
 
 /// The list of active sessions, as the field `data` has it. What is no object is none.
 pub fn sessions(state: &StateDocuments) -> String {

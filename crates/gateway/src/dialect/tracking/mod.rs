@@ -24,8 +24,8 @@ use crate::{
     auth::Identity,
     hub::Entry,
     replay::{Opening, Start, StateDocuments, Tail},
-    transport::close::CloseCode,
 };
+use crewcast_websocket::close::CloseCode;
 use list::KnownSessions;
 use patience::{Due, Keepalive, MessageRate};
 pub use request::is_client_id;

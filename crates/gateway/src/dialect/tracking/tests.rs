@@ -6,7 +6,8 @@ use serde_json::Value;
 use tokio::time::advance;
 
 use super::*;
-use crate::{hub::Item, transport::frame::payload_of};
+use crate::hub::Item;
+use crewcast_websocket::frame::payload_of;
 
 const TTL: Duration = Duration::from_secs(60);
 const OPENED: [&str; 2] =

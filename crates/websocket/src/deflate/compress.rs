@@ -13,7 +13,7 @@ use flate2::{Compress, FlushCompress};
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::TAIL;
-use crate::transport::frame::{deflated_text_frame, payload_of};
+use crate::frame::{deflated_text_frame, payload_of};
 
 /// From so many bytes on a worker's other tasks do not wait for the compressor. Measured on JSON: 64 KiB take 0.17 to 0.28 ms
 /// at level 5 and up to 1 ms at level 8, 1 MiB takes 3 to 5 ms at level 5. Below it an event takes 6 to 60 us.
@@ -111,7 +111,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::transport::text_frame;
+    use crate::text_frame;
 
     const ALL: Compression = Compression { threshold: 0, level: 5 };
 

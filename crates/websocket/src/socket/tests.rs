@@ -21,7 +21,7 @@ use tokio_tungstenite::{
 };
 
 use super::*;
-use crate::transport::{CloseCode, ping_frame, pong_frame, text_frame};
+use crate::{CloseCode, ping_frame, pong_frame, text_frame};
 
 const LIMIT: usize = 1 << 20;
 

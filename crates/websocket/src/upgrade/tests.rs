@@ -16,7 +16,7 @@ use tokio_tungstenite::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::transport::{ListenOptions, Message, Socket, serve, text_frame};
+use crate::{ListenOptions, Message, Socket, serve, text_frame};
 
 const REQUEST: [(&str, &str); 4] = [
     ("connection", "keep-alive, UpGrade"),

@@ -303,7 +303,7 @@ const RSV1: u8 = 0x40;
 fn agreed() -> Option<Agreed> {
     let mut headers = http::HeaderMap::new();
     headers.insert("sec-websocket-extensions", http::HeaderValue::from_static("permessage-deflate"));
-    crate::transport::deflate::agree(&headers).map(|answer| answer.agreed)
+    crate::deflate::agree(&headers).map(|answer| answer.agreed)
 }
 
 fn inflating(limit: usize) -> Decoder {
