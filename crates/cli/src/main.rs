@@ -6,13 +6,13 @@ use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
+mod backend;
 mod cli;
 mod commands;
 mod dev;
 mod duration;
 mod error;
 mod gateway;
-mod link;
 mod output;
 mod render;
 mod settings;

@@ -33,7 +33,7 @@ mod client;
 mod endpoint;
 mod error;
 mod message;
-mod outcome;
+mod next_step;
 mod position;
 mod session;
 mod stream;

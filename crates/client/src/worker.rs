@@ -13,7 +13,7 @@ use crate::{
     client::{Request, Settings},
     endpoint::Endpoint,
     error::{ClientError, Cut},
-    outcome::{Outcome, outcome},
+    next_step::{Outcome, outcome},
     position::Position,
     session,
     subscription::Delivery,

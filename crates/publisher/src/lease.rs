@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, catalog::silence::Silence};
+use crewcast_events::{Channel, catalog::lease_expiry::Silence};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use crewcast_events::{Channel, Kind};
 use crewcast_publisher::{Claim, ClaimMode, Claimed, Transport};
 
-use crate::{error::CliError, link, output, settings::ConfigArgs};
+use crate::{backend, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `register`.
 #[derive(clap::Args, Debug)]
@@ -67,7 +67,7 @@ pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> 
     if args.crew.is_some() && kind != Kind::Run {
         return Err(CliError::Usage(format!("--crew is for runs: a {} belongs to its org alone", kind.as_str())));
     }
-    let transport = link::redis(&config.load()?.config)?;
+    let transport = backend::redis(&config.load()?.config)?;
     let mode = match (args.take, args.remove) {
         (true, _) => ClaimMode::Move,
         (_, true) => ClaimMode::Remove,

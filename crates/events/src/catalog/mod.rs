@@ -5,10 +5,10 @@
 pub mod forge;
 mod frame;
 pub mod hub;
+pub mod lease_expiry;
 pub mod mission;
 pub mod run;
 pub mod session;
-pub mod silence;
 pub mod stream;
 pub mod tool;
 pub mod tracking;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crewcast_events::{EventId, catalog::silence::Silence};
+use crewcast_events::{EventId, catalog::lease_expiry::Silence};
 
 /// Most documents of one [`ChannelState`].
 pub const MAX_DOCUMENTS: usize = 1000;

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{
     Body, Channel,
-    catalog::{Object, silence::SilenceEvent},
+    catalog::{Object, lease_expiry::SilenceEvent},
 };
 use crewcast_publisher::{Append, Entry, LeaseStep, Once};
 use futures_util::{StreamExt, stream};

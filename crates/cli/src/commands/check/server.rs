@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crewcast_gateway::config::Config;
 
 use super::Finding;
-use crate::link;
+use crate::backend;
 
 /// RESP3 came with 6.0, GETDEL with 6.2.
 const OLDEST: (u32, u32) = (6, 2);
@@ -30,7 +30,7 @@ impl Server {
     /// # Errors
     /// Why they cannot be asked; never with credentials.
     pub async fn look(config: &Config) -> Result<Vec<Self>, String> {
-        let redis = link::servers(config).map_err(|error| error.to_string())?;
+        let redis = backend::servers(config).map_err(|error| error.to_string())?;
         let topology = redis.look_up().await.map_err(|error| error.to_string())?;
         let mut servers = Vec::with_capacity(topology.nodes().len());
         for node in topology.nodes() {

@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use crewcast_gateway::broker::{Registry, Revocation, RevocationTarget};
 
 use super::unix_now;
-use crate::{duration, error::CliError, link, output, settings::ConfigArgs};
+use crate::{backend, duration, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `token revoke`.
 #[derive(clap::Args, Debug)]
@@ -40,7 +40,7 @@ pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> 
     let config = config.load()?.config;
     let remember = args.remember;
     let revocation = args.revocation(unix_now())?;
-    let registry = link::registry(&config)?;
+    let registry = backend::registry(&config)?;
     registry.revoke(&revocation).await.map_err(|error| {
         CliError::Unreachable(format!(
             "nothing was revoked: {error}\nIs broker.url right and does Redis run? `crewcast check` tries it out."

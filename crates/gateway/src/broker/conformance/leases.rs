@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, EventId, catalog::silence::Silence};
+use crewcast_events::{Channel, EventId, catalog::lease_expiry::Silence};
 use crewcast_publisher::{
     Append, AppendError, Entry, LeaseStep, MAX_ENTRIES, MAX_LEASES, MIN_LEASE_TTL, Once, Renewal, Transport,
 };

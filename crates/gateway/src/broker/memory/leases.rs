@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use crewcast_events::catalog::silence::Silence;
+use crewcast_events::catalog::lease_expiry::Silence;
 use crewcast_publisher::{LeaseStep, MAX_LEASES, Renewal};
 use tokio::time::Instant;
 

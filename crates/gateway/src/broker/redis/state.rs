@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use crewcast_events::{Channel, Keys, catalog::silence::Silence};
+use crewcast_events::{Channel, Keys, catalog::lease_expiry::Silence};
 use crewcast_publisher::Redis;
 use redis::{Script, Value, from_redis_value};
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 use self::sender::{Once, Sender};
 use crate::{
     error::CliError,
-    link,
+    backend,
     output::{self, Reader},
     settings::{ConfigArgs, key_value},
 };
@@ -48,8 +48,8 @@ pub struct Args {
 pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
     let transport: Arc<dyn Transport> = match &args.gateway {
-        Some(gateway) => Arc::new(link::http(gateway, args.token.as_deref())?),
-        None => Arc::new(link::redis(&config)?),
+        Some(gateway) => Arc::new(backend::http(gateway, args.token.as_deref())?),
+        None => Arc::new(backend::redis(&config)?),
     };
     let once = match (args.live, &args.key) {
         (true, _) => Once::Live,
