@@ -1,55 +1,55 @@
-//! What a gateway tells of something whose producer has stopped renewing its lease.
+//! The events that a gateway publishes when a producer stops renewing a lease.
 
 use serde::{Deserialize, Serialize};
 
 use super::Object;
 
-/// What is told.
+/// What has happened to a lease.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Silence {
-    /// The lease has run out.
+pub enum LeaseStatus {
+    /// The lease has expired.
     Stalled,
-    /// Nothing was heard for a further time: it will hardly end by itself.
+    /// The lease was not renewed for [`lost_after`](crate::Namespace::lost_after) after it had stalled.
     Lost,
-    /// The producer renews again. An event of its own says as much, and then this is not told.
+    /// The producer renews the lease again. Not published if an event of the producer has renewed it.
     Recovered,
 }
 
-impl Silence {
+impl LeaseStatus {
     /// The event type.
     pub fn as_str(self) -> &'static str {
         match self {
-            Silence::Stalled => "stalled",
-            Silence::Lost => "lost",
-            Silence::Recovered => "recovered",
+            LeaseStatus::Stalled => "stalled",
+            LeaseStatus::Lost => "lost",
+            LeaseStatus::Recovered => "recovered",
         }
     }
 }
 
-/// A synthetic event: no producer wrote it.
+/// An event about a lease. It is synthetic: the gateway publishes it, not a producer.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct SilenceEvent {
+pub struct LeaseEvent {
     #[serde(rename = "type")]
-    pub kind: Silence,
-    /// `true`. There is no `"source":"gateway"`: by that clients know what is no event of the channel, and this one is.
+    pub kind: LeaseStatus,
+    /// Always `true`. There is no `"source":"gateway"`: that marks messages that are not events of the channel.
     pub synthetic: bool,
     pub timestamp: String,
     /// The lease's name in its channel.
     pub lease: String,
-    /// Seconds since the producer was last heard of.
+    /// Seconds since the lease was last renewed.
     pub silent_s: f64,
-    /// What the producer said of it when it began: for a tool call `crew_id`, `run_id`, `agent_id`, `tool`.
+    /// The fields that the producer gave with the lease: for a tool call `crew_id`, `run_id`, `agent_id`, `tool`.
     #[serde(flatten)]
     pub about: Object,
 }
 
-impl SilenceEvent {
-    /// Tells of a lease now.
-    pub fn new(kind: Silence, lease: &str, silent_s: f64, mut about: Object) -> Self {
-        for ours in ["id", "type", "synthetic", "timestamp", "lease", "silent_s"] {
-            about.remove(ours);
+impl LeaseEvent {
+    /// Creates an event with the current time. Fields in `about` never replace the event's own.
+    pub fn new(kind: LeaseStatus, lease: &str, silent_s: f64, mut about: Object) -> Self {
+        for own in ["id", "type", "synthetic", "timestamp", "lease", "silent_s"] {
+            about.remove(own);
         }
         let timestamp = crate::timestamp::now();
         Self { kind, synthetic: true, timestamp, lease: lease.to_owned(), silent_s, about }
@@ -63,9 +63,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_about_a_lease_cannot_pass_for_the_gateways_word() {
+    fn fields_about_a_lease_never_replace_the_events_own() {
         let about = json!({"id": "1-x", "type": "done", "synthetic": false, "run_id": "r1"});
-        let event = SilenceEvent::new(Silence::Lost, "run:r1", 1.5, about.as_object().unwrap().clone());
+        let event = LeaseEvent::new(LeaseStatus::Lost, "run:r1", 1.5, about.as_object().unwrap().clone());
         let mut written = serde_json::to_value(&event).unwrap();
         assert!(written.as_object_mut().unwrap().remove("timestamp").is_some());
         let expected = json!({"type": "lost", "synthetic": true, "lease": "run:r1", "silent_s": 1.5,

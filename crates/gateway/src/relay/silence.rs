@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{
     Body, Channel,
-    catalog::{Object, lease_expiry::SilenceEvent},
+    catalog::{Object, lease_expiry::LeaseEvent},
 };
 use crewcast_publisher::{Append, Entry, LeaseStep, Once};
 use futures_util::{StreamExt, stream};
@@ -177,7 +177,7 @@ impl Relay {
 fn entry(silent: &Silent, lost_after: Duration) -> Option<Entry> {
     let Silent { name, silence, since, about } = silent;
     let about: Object = serde_json::from_str(about).unwrap_or_default();
-    let event = SilenceEvent::new(*silence, name, since.as_secs_f64(), about);
+    let event = LeaseEvent::new(*silence, name, since.as_secs_f64(), about);
     let body = Body::parse(serde_json::to_vec(&event).ok()?).ok()?;
     let step = LeaseStep::Tell { name: name.as_str().into(), silence: *silence, lost_after };
     Some(Entry { lease: Some(step), ..Entry::new(body) })
