@@ -1,53 +1,55 @@
-//! What a client does after a socket has ended: one row per close code of the spec.
+//! What a client does after a socket has ended, by close code or HTTP status.
 
 use crate::error::{ClientError, Cut};
 
-/// How to go on.
+/// How a subscription goes on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It is over, and well (1000).
+pub(crate) enum NextStep {
+    /// The subscription has ended normally (1000).
     End { reason: String },
-    /// It is over: the same request would fail again.
+    /// The subscription has failed: the same request would fail again.
     Fail(ClientError),
-    /// Come back with another token; the error if there is none.
+    /// Reconnect with another token. Fail with this error if there is none.
     FreshToken(ClientError),
-    /// Come back at once, jittered: the gateway is fine, this replica goes away.
+    /// Reconnect at once, with jitter: this replica drains, others can serve.
     AtOnce,
-    /// Come back with backoff.
+    /// Reconnect with backoff.
     Backoff,
 }
 
-/// Decides by close code or status. `proven`: this subscription has worked before, so that a strange
-/// HTTP status is a proxy's bad moment and not a wrong address.
-pub(crate) fn outcome(cut: &Cut, proven: bool) -> Outcome {
+/// Decides by close code or status.
+///
+/// `proven` says that this subscription has worked before. An odd HTTP status is then a temporary fault of a proxy, not
+/// a wrong address.
+pub(crate) fn next_step(cut: &Cut, proven: bool) -> NextStep {
     match cut {
-        Cut::Closed { code, reason } => of_code(*code, reason.clone()),
-        Cut::Http(status) => of_status(*status, proven),
-        Cut::Silent(_) | Cut::Token(_) | Cut::Io(_) => Outcome::Backoff,
+        Cut::Closed { code, reason } => after_close(*code, reason.clone()),
+        Cut::Http(status) => after_http_status(*status, proven),
+        Cut::Silent(_) | Cut::Token(_) | Cut::Io(_) => NextStep::Backoff,
     }
 }
 
-fn of_code(code: u16, reason: String) -> Outcome {
+fn after_close(code: u16, reason: String) -> NextStep {
     match code {
-        1000 => Outcome::End { reason },
-        1003 | 1007 | 1008 | 1009 | 4400 => Outcome::Fail(ClientError::Refused { code, reason }),
-        1012 => Outcome::AtOnce,
-        4401 => Outcome::FreshToken(ClientError::Unauthorized { reason }),
-        4403 => Outcome::Fail(ClientError::Forbidden { reason }),
-        4404 => Outcome::Fail(ClientError::NotFound { reason }),
-        4409 => Outcome::Fail(ClientError::Replaced { reason }),
-        _ => Outcome::Backoff,
+        1000 => NextStep::End { reason },
+        1003 | 1007 | 1008 | 1009 | 4400 => NextStep::Fail(ClientError::Refused { code, reason }),
+        1012 => NextStep::AtOnce,
+        4401 => NextStep::FreshToken(ClientError::Unauthorized { reason }),
+        4403 => NextStep::Fail(ClientError::Forbidden { reason }),
+        4404 => NextStep::Fail(ClientError::NotFound { reason }),
+        4409 => NextStep::Fail(ClientError::Replaced { reason }),
+        _ => NextStep::Backoff,
     }
 }
 
-fn of_status(status: u16, proven: bool) -> Outcome {
+fn after_http_status(status: u16, proven: bool) -> NextStep {
     match status {
-        401 => Outcome::FreshToken(ClientError::Unauthorized { reason: "HTTP 401".to_owned() }),
-        403 if !proven => Outcome::Fail(ClientError::Forbidden { reason: "HTTP 403".to_owned() }),
-        404 if !proven => Outcome::Fail(ClientError::NotFound { reason: "HTTP 404".to_owned() }),
-        408 | 425 | 429 | 500.. => Outcome::Backoff,
-        _ if proven => Outcome::Backoff,
-        _ => Outcome::Fail(ClientError::Http { status }),
+        401 => NextStep::FreshToken(ClientError::Unauthorized { reason: "HTTP 401".to_owned() }),
+        403 if !proven => NextStep::Fail(ClientError::Forbidden { reason: "HTTP 403".to_owned() }),
+        404 if !proven => NextStep::Fail(ClientError::NotFound { reason: "HTTP 404".to_owned() }),
+        408 | 425 | 429 | 500.. => NextStep::Backoff,
+        _ if proven => NextStep::Backoff,
+        _ => NextStep::Fail(ClientError::Http { status }),
     }
 }
 
@@ -55,36 +57,36 @@ fn of_status(status: u16, proven: bool) -> Outcome {
 mod tests {
     use super::*;
 
-    fn of(code: u16) -> Outcome {
-        outcome(&Cut::Closed { code, reason: "why".to_owned() }, true)
+    fn of(code: u16) -> NextStep {
+        next_step(&Cut::Closed { code, reason: "why".to_owned() }, true)
     }
 
     #[test]
-    fn every_close_code_of_the_spec() {
+    fn every_documented_close_code() {
         let reason = || "why".to_owned();
-        assert_eq!(of(1000), Outcome::End { reason: reason() });
+        assert_eq!(of(1000), NextStep::End { reason: reason() });
         for code in [1003, 1007, 1008, 1009, 4400] {
-            assert_eq!(of(code), Outcome::Fail(ClientError::Refused { code, reason: reason() }));
+            assert_eq!(of(code), NextStep::Fail(ClientError::Refused { code, reason: reason() }));
         }
         for code in [1001, 1005, 1006, 1011, 1013, 4408, 4429, 4999] {
-            assert_eq!(of(code), Outcome::Backoff, "{code}");
+            assert_eq!(of(code), NextStep::Backoff, "{code}");
         }
-        assert_eq!(of(1012), Outcome::AtOnce);
-        assert_eq!(of(4401), Outcome::FreshToken(ClientError::Unauthorized { reason: reason() }));
-        assert_eq!(of(4403), Outcome::Fail(ClientError::Forbidden { reason: reason() }));
-        assert_eq!(of(4404), Outcome::Fail(ClientError::NotFound { reason: reason() }));
-        assert_eq!(of(4409), Outcome::Fail(ClientError::Replaced { reason: reason() }));
+        assert_eq!(of(1012), NextStep::AtOnce);
+        assert_eq!(of(4401), NextStep::FreshToken(ClientError::Unauthorized { reason: reason() }));
+        assert_eq!(of(4403), NextStep::Fail(ClientError::Forbidden { reason: reason() }));
+        assert_eq!(of(4404), NextStep::Fail(ClientError::NotFound { reason: reason() }));
+        assert_eq!(of(4409), NextStep::Fail(ClientError::Replaced { reason: reason() }));
     }
 
     #[test]
-    fn a_status_ends_only_what_never_worked() {
+    fn an_http_status_is_final_only_before_the_first_success() {
         for status in [302, 400, 403, 404, 405] {
-            assert!(matches!(outcome(&Cut::Http(status), false), Outcome::Fail(_)), "{status}");
-            assert_eq!(outcome(&Cut::Http(status), true), Outcome::Backoff, "{status}");
+            assert!(matches!(next_step(&Cut::Http(status), false), NextStep::Fail(_)), "{status}");
+            assert_eq!(next_step(&Cut::Http(status), true), NextStep::Backoff, "{status}");
         }
         for status in [408, 429, 500, 502, 503, 504] {
-            assert_eq!(outcome(&Cut::Http(status), false), Outcome::Backoff, "{status}");
+            assert_eq!(next_step(&Cut::Http(status), false), NextStep::Backoff, "{status}");
         }
-        assert!(matches!(outcome(&Cut::Http(401), true), Outcome::FreshToken(_)));
+        assert!(matches!(next_step(&Cut::Http(401), true), NextStep::FreshToken(_)));
     }
 }
