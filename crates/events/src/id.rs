@@ -11,7 +11,8 @@ const MAX_OFFSET: u64 = 1 << 53;
 /// The part of an id that chains it to its predecessor: twelve characters of `[0-9a-z]`.
 ///
 /// The first six repeat the last six of the predecessor's tag; for a channel's first event they are `000000`.
-/// The last six are random and cannot be predicted.
+/// The last six cannot be predicted. The script in Redis adds random characters to the predecessor's last six, so they
+/// depend on every event so far.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag([u8; TAG_LEN]);
 
