@@ -114,8 +114,8 @@ mod tests {
         let text = describe(&identity, 1_700_000_000);
         assert_eq!(
             text,
-            "valid: sub u1\n  org       acme\n  crews     every one of acme\n  runs      r1, r2\n  publish   graph:*\n  \
-             jti       j1\n  expires   2023-11-14T23:13:20.000Z (in 60m)"
+            "valid: sub u1\n  org       acme\n  crews     every one of acme\n  runs      r1, r2\n  \
+             publish   graph:*\n  jti       j1\n  expires   2023-11-14T23:13:20.000Z (in 60m)"
         );
         let without_org = describe(&Identity { org: None, ..identity }, 0);
         assert!(without_org.contains("without an org grants nothing"), "{without_org}");
