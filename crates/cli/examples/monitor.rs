@@ -1,4 +1,4 @@
-//! A monitor: an alert for each execution that fails or does what it must not.
+//! A monitor that prints an alert for each execution that fails or violates a constraint.
 //!
 //! `CREWCAST_TOKEN=… cargo run -p crewcast --example monitor http://127.0.0.1:8000 stream:support stream:billing`
 
@@ -17,14 +17,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(watch(&client, channels, |alert| println!("ALERT {alert}")).await?)
 }
 
-/// Calls `alert` for each event that somebody should look at, until the gateway refuses all channels.
+/// Calls `alert` for each event that needs attention, until the gateway refuses all channels.
 pub async fn watch(client: &Client, channels: Vec<Channel>, mut alert: impl FnMut(String)) -> Result<(), ClientError> {
     let starts = channels.into_iter().map(|channel| (channel, Start::Default));
     let mut events = client.stream(starts).types(["execution_failed", "constraint_violation"]).connect();
     while let Some(delivery) = events.next().await {
         match delivery? {
             Delivery::Event { channel: Some(channel), event } => {
-                // Producers may publish what the catalog does not know.
+                // Producers may publish events that are not in the catalog.
                 let Ok(event) = serde_json::from_slice::<StreamEvent>(event.raw()) else { continue };
                 let execution = format!("{channel} {}", event.execution_id);
                 match event.kind {
@@ -35,7 +35,7 @@ pub async fn watch(client: &Client, channels: Vec<Channel>, mut alert: impl FnMu
                     _ => {}
                 }
             }
-            // A monitor that has missed something must not look as if all were well.
+            // A monitor must report that it has missed events.
             Delivery::Reset { channel, .. } | Delivery::Gap { channel, .. } => {
                 let channel = channel.map_or_else(|| "a channel".to_owned(), |channel| channel.to_string());
                 alert(format!("events of {channel} were missed"));

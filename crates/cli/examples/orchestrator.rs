@@ -1,10 +1,10 @@
-//! An orchestrator: when an execution of one agent is completed, the next agent's begins with its output.
+//! An orchestrator: when one agent completes an execution, the next agent starts with its output.
 //!
 //! `CREWCAST_TOKEN=… cargo run -p crewcast --example orchestrator http://127.0.0.1:8000 research writing review`
 //!
-//! The token reads the streams (`streams`) and publishes to all but the first (`publish`). Each agent waits for
-//! `execution_started` on its own stream. The executions of a chain have the same id, so that an agent knows one that is
-//! started again after a crash of the orchestrator.
+//! The token must grant reading the streams (`streams`) and publishing to all but the first (`publish`). Each agent
+//! waits for `execution_started` on its own stream. All executions of a chain have the same id, so that an agent
+//! recognises one that is started again after a crash of the orchestrator.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     ended
 }
 
-/// Starts stage after stage, until the gateway refuses all streams. `start` is where each stream is taken up.
+/// Starts stage after stage, until the gateway refuses all streams. Reading starts at `start` in each stream.
 pub async fn orchestrate(
     client: &Client,
     publisher: &Publisher,

@@ -4,44 +4,44 @@ use clap::{Parser, Subcommand};
 
 use crate::{commands, settings::ConfigArgs};
 
-/// Watch crews of agents work: a gateway from Redis Pub/Sub channels with logs to WebSockets.
+/// Watch crews of AI agents: a gateway between Redis Pub/Sub, with logs, and WebSockets.
 #[derive(Parser, Debug)]
 #[command(name = "crewcast", version, propagate_version = true)]
 pub struct Cli {
-    /// Which configuration.
+    /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
     /// Run a gateway replica.
     Serve,
-    /// Run everything on this machine with nothing installed: gateway, memory broker, simulated crews.
-    Dev(commands::dev::Args),
-    /// Mint a token with the configured key; check or revoke one.
-    Token(commands::token::Args),
-    /// Say to which org a crew, run, stream or session belongs.
-    Register(commands::register::Args),
-    /// Publish events, from the command line or from standard input.
-    Publish(commands::publish::Args),
-    /// Watch channels through a gateway, resuming for ever.
-    Tail(commands::tail::Args),
-    /// POST each event of a channel to a webhook, in order, until it is accepted.
-    Forward(Box<commands::forward::Args>),
-    /// Try out the configuration and Redis, and say what is wrong and how to mend it.
-    Check(commands::check::Args),
-    /// Print the effective configuration, secrets masked, with each key's source.
-    Config(commands::config::Args),
+    /// Run a gateway with a memory broker and simulated crews on this machine. Needs nothing else.
+    Dev(commands::dev::DevArgs),
+    /// Mint a token with the configured key, or check or revoke one.
+    Token(commands::token::TokenArgs),
+    /// Register the owner of an id: the org of a crew, run, stream or session.
+    Register(commands::register::RegisterArgs),
+    /// Publish events from the command line or from standard input.
+    Publish(commands::publish::PublishArgs),
+    /// Follow channels through a gateway. Resumes after each lost connection.
+    Tail(commands::tail::TailArgs),
+    /// POST each event of a channel to a webhook, in order, until the webhook accepts it.
+    Forward(Box<commands::forward::ForwardArgs>),
+    /// Test the configuration and Redis, and say what is wrong and how to fix it.
+    Check(commands::check::CheckArgs),
+    /// Print the effective configuration with the source of each key. Secrets are masked.
+    Config(commands::config::ShowConfigArgs),
 }
 
 impl Command {
-    /// Whether the command sets its log up as the configuration says.
-    pub fn logs_by_itself(&self) -> bool {
+    /// Whether the command sets up its log itself, from the configuration.
+    pub fn sets_up_logging(&self) -> bool {
         matches!(self, Command::Serve | Command::Dev(_))
     }
 }
@@ -53,12 +53,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn examples_of_the_documentation_parse() {
+    fn examples_in_the_documentation_parse() {
         let page = include_str!("../../../docs/cli.md");
         let mut seen = 0;
         for line in page.lines().filter_map(|line| line.strip_prefix("$ ")) {
@@ -70,7 +70,7 @@ mod tests {
         assert!(seen >= 10, "{seen} examples");
     }
 
-    /// Words as a shell sees them, as far as the examples go: blanks and single quotes.
+    /// Splits a line like a shell, as far as the examples need it: at blanks, with single quotes.
     fn words(line: &str) -> Vec<String> {
         let mut words = vec![];
         for (i, part) in line.split('\'').enumerate() {

@@ -1,11 +1,11 @@
-//! Durations on the command line: as in the configuration, `500ms`, `25s`, `5m`, `24h`, `7d`, or whole seconds.
+//! Durations on the command line, as in the configuration: `500ms`, `25s`, `5m`, `24h`, `7d`, or whole seconds.
 
 use std::time::Duration;
 
-/// Reads a duration.
+/// Parses a duration.
 ///
 /// # Errors
-/// What would be one.
+/// A text that says what a valid duration looks like.
 pub fn parse(text: &str) -> Result<Duration, String> {
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "a duration is a number with ms, s, m, h or d, for example 90s, 24h or 7d".to_owned())
 }
 
-/// A duration in the largest unit that shows it well: `45s`, `12m`, `3h`, `31d`.
+/// Formats a duration in one unit, rounded down: `45s`, `12m`, `3h`, `31d`.
 pub fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {

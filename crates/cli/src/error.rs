@@ -1,4 +1,4 @@
-//! Why a command failed. Every text says what to do next.
+//! Why a command failed. Every message says what to do next.
 
 use std::process::ExitCode;
 
@@ -8,30 +8,30 @@ use crewcast_publisher::AppendError;
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The command line asks for something that makes no sense.
+    /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
-    /// The configuration is wrong.
-    #[error("the configuration is wrong:\n{0}")]
+    /// The configuration is invalid.
+    #[error("the configuration is invalid:\n{0}")]
     Config(#[from] ConfigError),
-    /// It was refused, or the answer is no. A repetition would fare no better.
+    /// The request was refused, or a check failed. Repeating the command would not help.
     #[error("{0}")]
     Failed(String),
-    /// Redis or the gateway does not answer. A repetition may fare better.
+    /// Redis or the gateway does not answer. Repeating the command may help.
     #[error("{0}")]
     Unreachable(String),
-    /// Standard input or output, or a file.
+    /// Reading or writing standard input, standard output or a file failed.
     #[error("{what}: {error}")]
     Io {
         /// What was read or written.
         what: String,
-        /// Why it failed.
+        /// The cause.
         error: std::io::Error,
     },
 }
 
 impl CliError {
-    /// The exit codes of `docs/cli.md`.
+    /// The exit code, as documented in `docs/cli.md`.
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             CliError::Usage(_) | CliError::Config(_) => 2,
@@ -40,7 +40,7 @@ impl CliError {
         })
     }
 
-    /// A failure that says itself what to do.
+    /// A failure whose message already says what to do.
     pub fn failed(error: impl std::fmt::Display) -> Self {
         CliError::Failed(error.to_string())
     }
@@ -56,7 +56,7 @@ impl From<AppendError> for CliError {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Unavailable(_) => CliError::Unreachable(format!(
-                "{error}\nIs the address right and does it run? `crewcast check` tries it out."
+                "{error}\nCheck that the address is right and that the server runs; `crewcast check` tests Redis"
             )),
             AppendError::Refused(_) | AppendError::Gap { .. } => CliError::Failed(error.to_string()),
         }

@@ -1,4 +1,4 @@
-//! The gateway that a command listens to, and who it says it is.
+//! The gateway that a command subscribes to, and the token for it.
 
 use std::path::PathBuf;
 
@@ -6,25 +6,25 @@ use crewcast_client::Client;
 
 use crate::error::CliError;
 
-/// Arguments of every command that listens to a gateway.
+/// Arguments of every command that subscribes through a gateway.
 #[derive(clap::Args, Debug)]
-pub struct Gateway {
-    /// The gateway
+pub struct GatewayArgs {
+    /// The gateway's address
     #[arg(long = "gateway", value_name = "URL", env = "CREWCAST_URL", default_value = "http://127.0.0.1:8000")]
     pub url: String,
-    /// The token
+    /// The token, a JWT
     #[arg(long, value_name = "JWT", env = "CREWCAST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// A file that holds the token; read again whenever a fresh one is needed. Counts before --token
+    /// A file that holds the token, read again whenever a new token is needed. Takes precedence over --token
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }
 
-impl Gateway {
-    /// A client of it.
+impl GatewayArgs {
+    /// Creates a client of the gateway.
     ///
     /// # Errors
-    /// [`CliError::Usage`] when the address makes no sense.
+    /// [`CliError::Usage`] when the address is invalid.
     pub fn client(&self) -> Result<Client, CliError> {
         let builder = Client::builder(&self.url);
         let builder = match (&self.token_file, &self.token) {

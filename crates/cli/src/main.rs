@@ -6,13 +6,13 @@ use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
+mod backend;
 mod cli;
 mod commands;
 mod dev;
 mod duration;
 mod error;
 mod gateway;
-mod link;
 mod output;
 mod render;
 mod settings;
@@ -27,12 +27,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<ExitCode> {
     let cli = cli::Cli::parse();
-    // Whoever installed one first is as good.
+    // An error means that a provider is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    if !cli.command.logs_by_itself() {
+    if !cli.command.sets_up_logging() {
         log_to_stderr();
     }
-    let runtime = tokio::runtime::Runtime::new().context("no threads or timers to be had")?;
+    let runtime = tokio::runtime::Runtime::new().context("the async runtime cannot start")?;
     let code = match runtime.block_on(commands::run(cli)) {
         Ok(code) => code,
         Err(error) => {
@@ -40,12 +40,12 @@ fn main() -> anyhow::Result<ExitCode> {
             error.exit_code()
         }
     };
-    // A read of standard input cannot be cancelled and must not hold up the end.
+    // A read of standard input cannot be cancelled and must not delay the exit.
     runtime.shutdown_background();
     Ok(code)
 }
 
-/// Standard output is the commands' own. `RUST_LOG` says more or less than warnings.
+/// Standard output is for results. Logs warnings, or what `RUST_LOG` says.
 fn log_to_stderr() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();

@@ -1,27 +1,27 @@
-//! Standard output. A reader that has had enough (`| head`) is no error.
+//! Standard output. A reader that stops early (`| head`) is not an error.
 
 use std::io::{ErrorKind, Write};
 
 use crate::error::CliError;
 
-/// Whether anybody still reads.
+/// The state of standard output after a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Reader {
-    /// Yes.
-    There,
-    /// The pipe is closed.
-    Gone,
+pub enum Pipe {
+    /// The reader is there.
+    Open,
+    /// The reader has closed the pipe.
+    Closed,
 }
 
-/// Prints one line and flushes it, so that pipes see it at once.
+/// Prints one line and flushes, so that a pipe gets it at once.
 ///
 /// # Errors
-/// [`CliError::Io`], but not for a closed pipe.
-pub fn line(text: &str) -> Result<Reader, CliError> {
+/// [`CliError::Io`], except for a closed pipe.
+pub fn line(text: &str) -> Result<Pipe, CliError> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Ok(()) => Ok(Reader::There),
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Ok(()) => Ok(Pipe::Open),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(Pipe::Closed),
         Err(error) => Err(CliError::io("standard output")(error)),
     }
 }

@@ -1,9 +1,9 @@
-//! One event as one line for people.
+//! Renders an event as one human-readable line.
 
 use crewcast_events::{Channel, Event, Field, timestamp};
 use serde_json::Value;
 
-/// What is shown of an event, in this order, under these names; the rest is for `--json`.
+/// The fields that are shown, in this order and under these names. `--json` shows all fields.
 const SHOWN: [(&str, &str); 17] = [
     ("/agent_id", "agent"),
     ("/agent", "name"),
@@ -23,13 +23,13 @@ const SHOWN: [(&str, &str); 17] = [
     ("/error", "error"),
     ("/run_id", "run"),
 ];
-/// Longest value that is shown of an event, in characters.
-const LONGEST: usize = 72;
-/// Longest remark: a close reason (RFC 6455: 123 bytes) and what we say about it.
-const LONGEST_REMARK: usize = 400;
+/// Longest value that is shown, in characters.
+const MAX_VALUE: usize = 72;
+/// Longest remark, in characters: a close reason (at most 123 bytes by RFC 6455) and the text around it.
+const MAX_REMARK: usize = 400;
 const TIME_OF_DAY: std::ops::Range<usize> = 11..23;
 
-/// Time, channel, type, and a few fields. Nothing in it can move a terminal's cursor.
+/// Time, channel, type and a few fields. The line cannot move a terminal's cursor.
 pub fn event(channel: &str, event: &Event) -> String {
     let at = event.field(Field::Timestamp).and_then(|text| timestamp::parse(&text));
     let at = at.map_or_else(timestamp::now, |since| timestamp::format(std::time::UNIX_EPOCH + since));
@@ -39,7 +39,7 @@ pub fn event(channel: &str, event: &Event) -> String {
     let run = channel.parse::<Channel>().ok().filter(|channel| channel.namespace() == "run");
     for (path, name) in SHOWN {
         let Some(value) = fields.pointer(path).and_then(|value| shown(name, value)) else { continue };
-        // On the run's own channel every line would say it.
+        // On the run's own channel, every line would repeat it.
         if path == "/run_id" && run.as_ref().is_some_and(|run| run.id() == value) {
             continue;
         }
@@ -65,16 +65,16 @@ fn shown(name: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// A remark that repeats what others have written.
+/// Makes text from a gateway or a webhook safe to print.
 pub fn remark(text: &str) -> String {
-    bounded(text, LONGEST_REMARK)
+    bounded(text, MAX_REMARK)
 }
 
 fn printable(text: &str) -> String {
-    bounded(text, LONGEST)
+    bounded(text, MAX_VALUE)
 }
 
-/// Without control characters and no longer than that.
+/// Replaces unsafe characters and cuts the text to `longest` characters.
 fn bounded(text: &str, longest: usize) -> String {
     let mut shown: String = text.chars().take(longest).map(|c| if is_safe(c) { c } else { '\u{fffd}' }).collect();
     if text.chars().nth(longest).is_some() {
@@ -83,7 +83,7 @@ fn bounded(text: &str, longest: usize) -> String {
     shown
 }
 
-/// Neither a control character nor one that turns the direction of writing around.
+/// Whether `c` is neither a control character nor one that changes the direction of the text.
 fn is_safe(c: char) -> bool {
     !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
@@ -99,10 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn shows_what_people_look_for() {
+    fn shows_the_important_fields() {
         let at = r#""timestamp":"2026-11-20T08:15:30.5+00:00""#;
         let start = format!(
-            r#"{{"id":"1-000000aaaaaa","type":"tool_start",{at},"crew_id":"abc","run_id":"r1","agent_id":"a1","tool":"search","params":{{"q":"tides"}}}}"#
+            r#"{{"id":"1-000000aaaaaa","type":"tool_start",{at},"crew_id":"abc","run_id":"r1",
+                "agent_id":"a1","tool":"search","params":{{"q":"tides"}}}}"#
         );
         assert_eq!(
             line("graph:abc", &start),
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_a_time_has_the_present_one() {
+    fn an_event_without_a_time_shows_the_current_time() {
         for text in [r#"{"type":"x"}"#, r#"{"type":"x","timestamp":"yesterday"}"#, r#"{"type":"x","timestamp":7}"#] {
             let line = line("graph:abc", text);
             assert!(line.ends_with(" graph:abc x") && line.len() == "00:00:00.000 graph:abc x".len(), "{line}");
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_moves_the_cursor_and_nothing_is_endless() {
+    fn control_characters_are_replaced_and_lines_are_bounded() {
         let text = r#"{"type":"x\u202ey","message":"\u001b[2Jgone\nnext","tool":"a\u0007"}"#;
         let shown = line("graph:abc", text);
         assert!(shown.chars().all(is_safe), "{shown:?}");

@@ -1,4 +1,4 @@
-//! Which configuration a command works with.
+//! The configuration of a command.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use crewcast_gateway::config::{Loaded, load};
 
 use crate::error::CliError;
 
-/// Where the configuration comes from: the file, then the environment, then `--set`; later wins.
+/// The sources of the configuration: the file, then the environment, then `--set`. Later ones win.
 #[derive(clap::Args, Debug, Default)]
 pub struct ConfigArgs {
-    /// A TOML file
+    /// The configuration, a TOML file
     #[arg(long, global = true, env = "CREWCAST_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Set one key of the configuration, for example --set broker.url=redis://redis:6379
@@ -18,18 +18,18 @@ pub struct ConfigArgs {
 }
 
 impl ConfigArgs {
-    /// Loads it, with this process's environment.
+    /// Loads the configuration, with the environment of this process.
     ///
     /// # Errors
-    /// [`CliError::Config`].
+    /// [`CliError::Config`] when the configuration is invalid.
     pub fn load(&self) -> Result<Loaded, CliError> {
-        // What is not UTF-8 is none of ours.
+        // None of the keys can have a name or value that is not UTF-8.
         let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Ok(load(self.config.as_deref(), env, &self.set)?)
     }
 }
 
-/// `key=value`, split at the first `=`.
+/// Splits `key=value` at the first `=`.
 pub fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),

@@ -1,38 +1,39 @@
-//! How long to wait before the next attempt.
+//! The delay before the next connection attempt.
 
 use std::time::Duration;
 
-/// The first wait, and what 1012 is jittered by.
-pub(crate) const FIRST: Duration = Duration::from_millis(100);
-/// The longest wait.
-pub(crate) const LONGEST: Duration = Duration::from_secs(5);
-/// How long a gateway may ask clients to stay away.
-const LONGEST_ASKED: Duration = Duration::from_secs(60);
+/// The first delay, and the jitter after close code 1012.
+pub(crate) const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// The longest delay.
+pub(crate) const MAX_DELAY: Duration = Duration::from_secs(5);
+/// The longest delay that a gateway may request.
+const MAX_REQUESTED_DELAY: Duration = Duration::from_secs(60);
 
-/// Exponential backoff: 100 ms, 200 ms … 5 s, each shortened by up to a half at random, so that clients
-/// that were cut together do not return together.
+/// Exponential backoff: 100 ms, 200 ms … 5 s, each shortened by a random part of up to one half.
+///
+/// The jitter spreads clients that were disconnected at the same moment.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// The wait after one more failure.
+    /// The delay after one more failure.
     pub(crate) fn next(&mut self) -> Duration {
-        let full = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        let full = FIRST_DELAY.saturating_mul(1 << self.failures.min(16)).min(MAX_DELAY);
         self.failures = self.failures.saturating_add(1);
         full.mul_f64(1.0 - fastrand::f64() / 2.0)
     }
 
-    /// The last attempt was a success.
+    /// Starts over after a successful attempt.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 }
 
-/// The wait after a gateway that is going away: what is left of the time that it asked for, jittered.
-pub(crate) fn at_once(asked_left: Duration) -> Duration {
-    asked_left.min(LONGEST_ASKED) + FIRST.mul_f64(fastrand::f64())
+/// The delay after a draining gateway: the rest of the time that it requested, plus jitter.
+pub(crate) fn after_drain(requested: Duration) -> Duration {
+    requested.min(MAX_REQUESTED_DELAY) + FIRST_DELAY.mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]
@@ -40,27 +41,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grows_to_the_longest_and_starts_over() {
+    fn delays_grow_to_the_longest_and_start_over() {
         let mut backoff = Backoff::default();
         for expected in [100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000] {
-            let wait = backoff.next().as_millis();
-            assert!((expected / 2..=expected).contains(&wait), "{wait} ms where at most {expected} were due");
+            let delay = backoff.next().as_millis();
+            assert!((expected / 2..=expected).contains(&delay), "{delay} ms, expected at most {expected}");
         }
         backoff.failures = u32::MAX;
-        assert!(backoff.next() <= LONGEST);
+        assert!(backoff.next() <= MAX_DELAY);
         backoff.reset();
-        assert!(backoff.next() <= FIRST);
+        assert!(backoff.next() <= FIRST_DELAY);
     }
 
     #[test]
-    fn waits_differ() {
-        let waits: std::collections::HashSet<_> = (0..20).map(|_| Backoff::default().next()).collect();
-        assert!(waits.len() > 10, "{waits:?}");
+    fn delays_differ() {
+        let delays: std::collections::HashSet<_> = (0..20).map(|_| Backoff::default().next()).collect();
+        assert!(delays.len() > 10, "{delays:?}");
     }
 
     #[test]
-    fn a_gateway_cannot_send_clients_away_for_ever() {
-        assert!(at_once(Duration::from_secs(9_999)) <= LONGEST_ASKED + FIRST);
-        assert!(at_once(Duration::ZERO) <= FIRST);
+    fn the_delay_that_a_gateway_requests_is_bounded() {
+        assert!(after_drain(Duration::from_secs(9_999)) <= MAX_REQUESTED_DELAY + FIRST_DELAY);
+        assert!(after_drain(Duration::ZERO) <= FIRST_DELAY);
     }
 }

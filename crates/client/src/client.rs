@@ -1,4 +1,4 @@
-//! The client and what one asks it for.
+//! The client, its builder, and the subscriptions that it can request.
 
 use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     endpoint::{self, Endpoint, Start},
     error::ClientError,
     subscription::Subscription,
-    token::{Source, TokenError},
+    token::{TokenError, TokenSource},
 };
 
 /// A byte stream to a gateway.
@@ -30,10 +30,10 @@ pub struct Client {
     pub(crate) settings: Arc<Settings>,
 }
 
-/// What every subscription of a client shares.
+/// The settings that all subscriptions of a client share.
 pub(crate) struct Settings {
     pub(crate) gateway: Url,
-    pub(crate) source: Source,
+    pub(crate) source: TokenSource,
     pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
     pub(crate) dial: Dial,
 }
@@ -47,7 +47,7 @@ impl fmt::Debug for Client {
 /// Builds a [`Client`].
 pub struct ClientBuilder {
     url: String,
-    source: Source,
+    source: TokenSource,
     tls: Option<Arc<rustls::ClientConfig>>,
     dial: Dial,
 }
@@ -59,17 +59,21 @@ impl fmt::Debug for ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// The JWT of every socket. Where it may expire while a subscription lives, use
-    /// [`ClientBuilder::token_source`].
+    /// Sets the JWT for every socket.
+    ///
+    /// If the token may expire while a subscription lives, use [`ClientBuilder::token_source`].
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.source = Source::Fixed(token.into());
+        self.source = TokenSource::Fixed(token.into());
         self
     }
 
-    /// Asks for a JWT when one is needed: for the first socket, shortly before the one in use expires (as
-    /// its `exp` says; the fresh one is sent over the open socket), and when the gateway refused it (4401).
-    /// An error is treated as a lost connection: it is told, and tried again with backoff.
+    /// Sets a function that provides a JWT when one is needed.
+    ///
+    /// The client calls it for the first socket, shortly before the current token expires (by its `exp`), and after
+    /// the gateway has refused a token (4401). A renewed token is sent over the open socket. An error counts as a lost
+    /// connection: the client reports [`Delivery::Disconnected`](crate::Delivery::Disconnected) and retries with
+    /// backoff.
     #[must_use]
     pub fn token_source<F, Fut, E>(mut self, source: F) -> Self
     where
@@ -77,12 +81,13 @@ impl ClientBuilder {
         Fut: Future<Output = Result<String, E>> + Send + 'static,
         E: Into<TokenError>,
     {
-        self.source = Source::asking(source);
+        self.source = TokenSource::from_fn(source);
         self
     }
 
-    /// TLS settings for `https` and `wss`, for example with a private certificate authority. Without,
-    /// Mozilla's root certificates count.
+    /// Sets the TLS configuration for `https` and `wss`, for example with a private certificate authority.
+    ///
+    /// By default the client trusts Mozilla's root certificates.
     #[must_use]
     pub fn tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
         self.tls = Some(config);
@@ -95,14 +100,14 @@ impl ClientBuilder {
         self
     }
 
-    /// The client. Nothing is connected yet.
+    /// Builds the client. It does not connect yet.
     ///
     /// # Errors
-    /// [`ClientError::Url`] when the address is none of a gateway.
+    /// [`ClientError::Url`] when the address cannot be the address of a gateway.
     pub fn build(self) -> Result<Client, ClientError> {
         let gateway = endpoint::gateway(&self.url)?;
         if gateway.scheme() == "wss" && self.tls.is_none() && rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Without a choice rustls panics when it meets two providers. Losing a race is fine: one is installed.
+            // rustls panics if two providers are compiled in and none is chosen. Losing this race is fine.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let settings = Settings { gateway, source: self.source, tls: self.tls, dial: self.dial };
@@ -111,7 +116,9 @@ impl ClientBuilder {
 }
 
 impl Client {
-    /// A client of the gateway at this address: `https://host[:port][/prefix]`, or `http`, `ws`, `wss`.
+    /// Starts a client of the gateway at `url`: `https://host[:port][/prefix]`.
+    ///
+    /// The scheme is `https`, `http`, `wss` or `ws`.
     pub fn builder(url: impl Into<String>) -> ClientBuilder {
         let dial: Dial = Arc::new(|host, port| {
             Box::pin(async move {
@@ -120,35 +127,43 @@ impl Client {
                 Ok(Box::new(stream) as Box<dyn Io>)
             })
         });
-        ClientBuilder { url: url.into(), source: Source::None, tls: None, dial }
+        ClientBuilder { url: url.into(), source: TokenSource::None, tls: None, dial }
     }
 
-    /// One run, from its first event unless [`Request::since`] says more; ends when the run has ended.
+    /// Requests one run, from its first event unless [`Request::since`] says otherwise.
+    ///
+    /// The subscription ends when the run has ended.
     pub fn run(&self, run: &str) -> Request {
         self.request(Endpoint::run(run))
     }
 
-    /// The tool events of one crew: live, unless [`Request::since`] says more. Where nothing may be missed, say
-    /// it: until it knows its position a live subscription that is cut goes on live.
+    /// Requests the tool events of one crew: live, unless [`Request::since`] says otherwise.
+    ///
+    /// If you must not miss an event, call [`Request::since`]: a live subscription that loses its connection before it
+    /// knows its position goes on live.
     pub fn graph(&self, crew: &str) -> Request {
         self.request(Endpoint::graph(crew))
     }
 
-    /// The tool events of every crew that the token grants, over one socket: live after a cut.
+    /// Requests the tool events of every crew that the token grants, over one socket.
+    ///
+    /// After a lost connection the subscription goes on live.
     pub fn graphs(&self) -> Request {
         self.request(Ok(Endpoint::Graphs))
     }
 
-    /// The status of every crew that the token grants, over one socket. Each connection begins with the
-    /// last signal of each crew, so that nothing but intermediate states is missed.
+    /// Requests the status of every crew that the token grants, over one socket.
+    ///
+    /// Each connection begins with the last signal of each crew, so only intermediate states can be missed.
     pub fn missions(&self) -> Request {
         self.request(Ok(Endpoint::Mission))
     }
 
-    /// Any channels over one socket, and where each starts: live with [`Start::Default`]. Each is resumed behind its own
-    /// position. At most as many as the gateway's `limits.subscriptions`, 256 by default; one that is named twice
-    /// starts as it was named last. A channel that is refused is told with [`crate::Delivery::Refused`], and the
-    /// others go on.
+    /// Requests any channels over one socket, each with its start. [`Start::Default`] is live.
+    ///
+    /// Each channel resumes after its own position. The gateway's `limits.subscriptions`, 256 by default, bounds the
+    /// number of channels. If a channel appears twice, its last start counts. For a refused channel you get
+    /// [`Delivery::Refused`](crate::Delivery::Refused), and the others go on.
     pub fn stream(&self, channels: impl IntoIterator<Item = (Channel, Start)>) -> Request {
         Request { channels: channels.into_iter().collect(), ..self.request(Ok(Endpoint::Stream)) }
     }
@@ -158,7 +173,7 @@ impl Client {
     }
 }
 
-/// A subscription to be.
+/// A subscription that is not connected yet.
 #[derive(Clone, Debug)]
 #[must_use = "nothing happens before connect()"]
 pub struct Request {
@@ -166,30 +181,31 @@ pub struct Request {
     pub(crate) endpoint: Result<Endpoint, BadChannel>,
     pub(crate) start: Start,
     pub(crate) types: Vec<String>,
-    /// Of [`Client::stream`].
+    /// The channels of [`Client::stream`].
     pub(crate) channels: Vec<(Channel, Start)>,
 }
 
 impl Request {
-    /// Where to start: an [`crewcast_events::EventId`] that was seen last, or [`Start::Beginning`]. Without effect
-    /// on sockets that carry several channels; those of [`Client::stream`] have each their own start.
+    /// Sets where to start: after the last [`EventId`](crewcast_events::EventId) that you saw, or [`Start::Beginning`].
+    ///
+    /// Has no effect on subscriptions to several channels. In [`Client::stream`] each channel has its own start.
     pub fn since(mut self, start: impl Into<Start>) -> Self {
         self.start = start.into();
         self
     }
 
-    /// Only events of these types.
+    /// Delivers only events of these types.
     pub fn types(mut self, types: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.types = types.into_iter().map(Into::into).collect();
         self
     }
 
-    /// The channel, where it is one.
+    /// The channel, if the subscription is to exactly one.
     pub fn channel(&self) -> Option<&Channel> {
         self.endpoint.as_ref().ok().and_then(Endpoint::channel)
     }
 
-    /// Every channel whose positions are kept, and where it starts.
+    /// Every channel with a position, and where it starts.
     pub(crate) fn starts(&self) -> Vec<(Channel, Start)> {
         match &self.endpoint {
             Ok(Endpoint::Stream) => self.channels.clone(),
@@ -198,7 +214,10 @@ impl Request {
         }
     }
 
-    /// Begins to connect in a task of its own, which ends with the subscription. Needs a tokio runtime.
+    /// Connects in a task of its own, which ends with the subscription.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
     pub fn connect(self) -> Subscription {
         Subscription::begin(self)
     }

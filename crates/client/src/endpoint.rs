@@ -1,4 +1,4 @@
-//! The sockets that a client opens: their addresses and the channels that they carry.
+//! The gateway's WebSocket endpoints: their addresses and the channels that they carry.
 
 use crewcast_events::{BadChannel, Channel, Event, EventId, Field};
 use serde::Deserialize;
@@ -9,12 +9,12 @@ use crate::error::ClientError;
 /// Where a subscription starts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Start {
-    /// As the endpoint does by itself: a run from its first event, everything else live.
+    /// The endpoint's default: a run starts at its first event, everything else is live.
     #[default]
     Default,
-    /// With the first event that the log holds.
+    /// At the first event that the log holds.
     Beginning,
-    /// Behind this event.
+    /// After this event.
     After(EventId),
 }
 
@@ -30,18 +30,18 @@ impl From<Option<EventId>> for Start {
     }
 }
 
-/// A socket.
+/// A WebSocket endpoint of a gateway.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Endpoint {
     /// `/ws/runs/<run>`
     Run(Channel),
     /// `/ws/graph/<crew>`
     Graph(Channel),
-    /// `/ws/graph`: every crew granted.
+    /// `/ws/graph`: every crew that the token grants.
     Graphs,
-    /// `/ws/mission`: every crew granted.
+    /// `/ws/mission`: every crew that the token grants.
     Mission,
-    /// `/ws/stream`: these channels, each asked for by a message.
+    /// `/ws/stream`: any channels, each requested with a message.
     Stream,
 }
 
@@ -54,7 +54,7 @@ impl Endpoint {
         Channel::new("graph", crew).map(Endpoint::Graph)
     }
 
-    /// The one channel that this socket carries, if it is one: only then a position can be named.
+    /// The channel, if this endpoint carries exactly one. Only such an endpoint takes a position in its address.
     pub(crate) fn channel(&self) -> Option<&Channel> {
         match self {
             Endpoint::Run(channel) | Endpoint::Graph(channel) => Some(channel),
@@ -62,12 +62,12 @@ impl Endpoint {
         }
     }
 
-    /// Whether the gateway sends everything from the first event on without being asked.
+    /// Whether the gateway starts at the first event by default.
     pub(crate) fn starts_at_the_beginning(&self) -> bool {
         matches!(self, Endpoint::Run(_))
     }
 
-    /// The channel of an event on this socket; where it carries several, as the event itself says.
+    /// The channel of an event. On an endpoint with several channels, a field of the event names it.
     pub(crate) fn channel_of(&self, event: &Event) -> Option<Channel> {
         match self {
             Endpoint::Run(channel) | Endpoint::Graph(channel) => Some(channel.clone()),
@@ -76,12 +76,12 @@ impl Endpoint {
                 let signal: Signal = serde_json::from_slice(event.raw()).ok()?;
                 Channel::new("mission", &signal.payload.crew_id).ok()
             }
-            // The envelope says it.
+            // The envelope names the channel.
             Endpoint::Stream => None,
         }
     }
 
-    /// The socket's address under a gateway's.
+    /// The endpoint's address at a gateway.
     pub(crate) fn address(&self, gateway: &Url, start: Start, types: &[String]) -> Url {
         let mut url = gateway.clone();
         if let Ok(mut path) = url.path_segments_mut() {
@@ -120,7 +120,7 @@ struct SignalPayload {
     crew_id: String,
 }
 
-/// Checks a gateway's address and makes it one of sockets: `http` becomes `ws`, `https` `wss`.
+/// Checks a gateway's address and converts its scheme: `http` to `ws`, `https` to `wss`.
 pub(crate) fn gateway(text: &str) -> Result<Url, ClientError> {
     let bad = |problem: &str| ClientError::Url { url: text.to_owned(), problem: problem.to_owned() };
     let mut url = Url::parse(text).map_err(|error| bad(&error.to_string()))?;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_gateway_is_refused_without_echoing_credentials() {
+    fn bad_addresses_are_refused_without_echoing_credentials() {
         for bad in ["", "localhost:8000", "redis://h", "/ws", "http://"] {
             assert!(matches!(gateway(bad), Err(ClientError::Url { .. })), "{bad}");
         }
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn events_of_many_channels_say_theirs_themselves() {
+    fn events_on_shared_sockets_name_their_channel() {
         let parse = |text: &'static str| Event::parse(Bytes::from_static(text.as_bytes())).unwrap();
         let tool = parse(r#"{"type":"tool_start","crew_id":"abc"}"#);
         let signal = parse(r#"{"type":"signal","payload":{"status":"busy","crewId":"abc"}}"#);

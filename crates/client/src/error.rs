@@ -1,89 +1,91 @@
-//! Why a subscription ends for good, and why a socket was lost for a while.
+//! Why a subscription ends for good, and why a connection is lost for a while.
 
 use std::time::Duration;
 
-/// Why a subscription ended, or never began. What a retry could mend never becomes one of these: the
-/// client goes on trying and says so with [`crate::Delivery::Disconnected`].
+/// Why a subscription has ended or never began.
+///
+/// Failures that a retry could fix are not errors: the client retries and reports
+/// [`Delivery::Disconnected`](crate::Delivery::Disconnected).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
-    /// The address is none of a gateway.
-    #[error("{url:?} is not the address of a gateway ({problem}); an example: https://crewcast.example.org")]
+    /// The address cannot be the address of a gateway.
+    #[error("{url:?} is not the address of a gateway ({problem}): use for example https://crewcast.example.org")]
     Url {
-        /// The address as it was given.
+        /// The given address.
         url: String,
         /// What is wrong with it.
         problem: String,
     },
-    /// The channel's id is outside its grammar.
+    /// The channel's id is invalid.
     #[error(transparent)]
     Channel(#[from] crewcast_events::BadChannel),
-    /// A token that no header can carry.
-    #[error("the token has characters that no token has")]
+    /// The token contains characters that an HTTP header cannot carry.
+    #[error("the token contains characters that are not allowed in a token: pass the token alone, on one line")]
     BadToken,
-    /// 4401: no token, or one that is bad, expired or revoked, and the token source had no better one.
+    /// 4401: the token is missing, invalid, expired or revoked, and the token source had no other.
     #[error("refused (4401): {reason}")]
     Unauthorized {
-        /// The gateway's words.
+        /// The gateway's reason.
         reason: String,
     },
     /// 4403: the token does not grant this channel.
     #[error("refused (4403): {reason}")]
     Forbidden {
-        /// The gateway's words.
+        /// The gateway's reason.
         reason: String,
     },
-    /// 4404: no such endpoint, or a malformed id.
+    /// 4404: the endpoint does not exist, or the id is malformed.
     #[error("refused (4404): {reason}")]
     NotFound {
-        /// The gateway's words.
+        /// The gateway's reason.
         reason: String,
     },
-    /// 4409: a newer socket of the same client id took this one's place.
+    /// 4409: a newer connection with the same client id has taken over.
     #[error("replaced by a newer socket (4409): {reason}")]
     Replaced {
-        /// The gateway's words.
+        /// The gateway's reason.
         reason: String,
     },
-    /// A close code that the same request would only meet again (1003, 1007, 1008, 1009, 4400).
+    /// A close code that the same request would get again: 1003, 1007, 1008, 1009 or 4400.
     #[error("refused ({code}): {reason}")]
     Refused {
         /// The close code.
         code: u16,
-        /// The gateway's words.
+        /// The gateway's reason.
         reason: String,
     },
-    /// The very first handshake was answered with a status that a retry would not change.
+    /// The first handshake was answered with an HTTP status that a retry would not change.
     #[error("the handshake was answered with HTTP {status}: is this the address of a gateway?")]
     Http {
         /// The status code.
         status: u16,
     },
-    /// A message larger than this client takes.
+    /// The gateway sent a message that is larger than this client accepts.
     #[error("the gateway sent a message that is too large: {0}")]
     TooLarge(String),
 }
 
-/// Why a socket was lost or not opened. The client comes back by itself.
+/// Why a connection was lost or could not be opened. The client reconnects by itself.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cut {
-    /// The gateway closed it.
+    /// The gateway closed the connection.
     #[error("closed by the gateway ({code}): {reason}")]
     Closed {
-        /// The close code of RFC 6455 or of the gateway.
+        /// The close code, of RFC 6455 or of the gateway.
         code: u16,
-        /// The gateway's words.
+        /// The gateway's reason.
         reason: String,
     },
-    /// The handshake was answered with a status instead of an upgrade.
+    /// The handshake was answered with an HTTP status instead of an upgrade.
     #[error("the handshake was answered with HTTP {0}")]
     Http(u16),
-    /// Nothing was heard, not even a ping.
-    #[error("nothing heard for {} s", .0.as_secs())]
+    /// The gateway sent nothing for this long, not even a ping.
+    #[error("the gateway sent nothing for {} s", .0.as_secs())]
     Silent(Duration),
     /// The token source failed.
-    #[error("no token to be had: {0}")]
+    #[error("the token source failed: {0}")]
     Token(String),
-    /// The network, TLS, or the other side's WebSocket failed.
+    /// The network, TLS or the WebSocket protocol failed.
     #[error("{0}")]
     Io(String),
 }

@@ -1,4 +1,4 @@
-//! Rust client of Crewcast: connects to a gateway, subscribes, and resumes for ever.
+//! Rust client of Crewcast: connects to a gateway, subscribes, and reconnects until the subscription ends.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), crewcast_client::ClientError> {
@@ -9,7 +9,7 @@
 //! while let Some(delivery) = run.next().await {
 //!     match delivery? {
 //!         Delivery::Event { event, .. } => println!("{}", event.text()),
-//!         Delivery::Reset { reason, .. } => eprintln!("some events are gone: {reason}"),
+//!         Delivery::Reset { reason, .. } => eprintln!("some events were missed: {reason}"),
 //!         _ => {}
 //!     }
 //! }
@@ -17,23 +17,27 @@
 //! # }
 //! ```
 //!
-//! A socket that carries one channel (a run, the graph of one crew) is resumed behind the last event that
-//! was delivered: every logged event once and in order, or a [`Delivery::Reset`]. So is each channel of
-//! [`Client::stream`], which carries any that are named. A socket that carries the channels of many crews ([`Client::graphs`], [`Client::missions`]) cannot name a position: after a cut it
-//! goes on live, and [`Delivery::Connected`] says `resumed: false`. Use one subscription per crew where no
-//! event may be missed.
+//! # What is resumed
 //!
-//! A graph that is asked for without [`Request::since`] begins live, and learns its position from its first
-//! logged event or from the gateway's first `ping`, 45 s after the socket has opened. Cut before that, it begins
-//! live again, and what was published in between is not sent: [`Delivery::Connected`] says `resumed: false` once
-//! more. Who must miss nothing passes [`Start::Beginning`] or an id. A run begins at its first event anyway.
+//! A subscription to one channel ([`Client::run`], [`Client::graph`]) resumes after the last delivered event. It
+//! delivers every logged event exactly once and in order, or a [`Delivery::Reset`]. The same holds for each channel of
+//! [`Client::stream`].
+//!
+//! [`Client::graphs`] and [`Client::missions`] carry the channels of many crews and have no position. After a lost
+//! connection they go on live, and [`Delivery::Connected`] says `resumed: false`. Use one subscription per crew if you
+//! must not miss an event.
+//!
+//! A graph without [`Request::since`] starts live. It learns its position from its first logged event, or from the
+//! gateway's first `ping`, 45 s after the socket has opened. If the connection is lost earlier, the subscription starts
+//! live again and misses the events in between: [`Delivery::Connected`] says `resumed: false`. If you must not miss an
+//! event, pass [`Start::Beginning`] or an id. A run always starts at its first event.
 
 mod backoff;
 mod client;
 mod endpoint;
 mod error;
 mod message;
-mod outcome;
+mod next_step;
 mod position;
 mod session;
 mod stream;

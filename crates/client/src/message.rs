@@ -1,4 +1,4 @@
-//! Text frames of a gateway: events, and the gateway's own control messages.
+//! Text messages of a gateway: events, and the gateway's own control messages.
 
 use std::time::Duration;
 
@@ -6,32 +6,32 @@ use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Rejected};
 use serde::Deserialize;
 
-/// What a text frame is.
+/// One text message.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// A producer's event.
     Event(Event),
-    /// A producer's event that came in an envelope.
+    /// A producer's event in an envelope.
     Enveloped { channel: Channel, event: Event },
-    /// `error` about a channel that was asked for.
+    /// `error`: a requested channel is refused.
     Refused { channel: Channel, code: String, reason: String },
-    /// An answer that says nothing more.
-    Answer,
-    /// `ping`: the gateway lives, and may say where the socket stands.
+    /// An answer that needs no action.
+    Ack,
+    /// `ping`: a heartbeat, which may hold the subscriber's positions.
     Ping { positions: Positions },
-    /// `reset`: the history before does not lead on to what follows.
+    /// `reset`: history changed or was trimmed. What follows does not continue the position.
     Reset { channel: Option<Channel>, reason: String, from: Option<EventId> },
     /// `gap`: live events were missed.
     Gap { channel: Option<Channel>, missed: Option<u64> },
-    /// `skipped`: old progress was left out, and the socket stands there now.
+    /// `skipped`: outdated progress was left out. `position` is the subscriber's new position.
     Skipped { channel: Option<Channel>, events: u64, position: Option<EventId> },
-    /// `reconnect`: this replica goes away.
+    /// `reconnect`: this replica drains.
     Reconnect { after: Duration },
-    /// `broker`, `error`: for the user to know.
+    /// `broker` or `error`: passed on to the user.
     Notice(Event),
 }
 
-/// The fields of all control messages. Each has a default: what a newer gateway adds must not break a client.
+/// The fields of all control messages. All are optional, so that a newer gateway does not break this client.
 #[derive(Deserialize)]
 struct Control {
     source: Option<String>,
@@ -48,14 +48,15 @@ struct Control {
     in_ms: Option<u64>,
 }
 
-/// Where a socket stands in each of its channels: `{"graph:abc":"7-…","graph:new":null}`.
+/// The subscriber's position in each channel: `{"graph:abc":"7-…","graph:new":null}`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Positions(serde_json::Value);
 
 impl Positions {
-    /// The last id of a channel, `Some(None)` for a channel that has had no event yet; `None` where nothing is
-    /// said.
+    /// The last id of a channel.
+    ///
+    /// `Some(None)` for a channel that has had no event yet, `None` if the message does not name the channel.
     pub(crate) fn of(&self, channel: &Channel) -> Option<Option<EventId>> {
         match self.0.get(channel.as_str())? {
             serde_json::Value::Null => Some(None),
@@ -63,13 +64,13 @@ impl Positions {
         }
     }
 
-    /// The id of a message that is about one channel.
+    /// The id in a message about one channel.
     fn only(&self) -> Option<EventId> {
         self.0.as_str()?.parse().ok()
     }
 }
 
-/// A value that is not what it should be is as good as absent.
+/// Deserializes a string; a value that does not parse counts as missing.
 pub(crate) fn lenient<'de, D: serde::Deserializer<'de>, T: std::str::FromStr>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -78,9 +79,11 @@ pub(crate) fn lenient<'de, D: serde::Deserializer<'de>, T: std::str::FromStr>(
 }
 
 impl Message {
-    /// Reads a frame. Producers may use the types of control messages too: only a message that says
-    /// `"source":"gateway"`, and is not logged, is control.
-    pub(crate) fn read(raw: Bytes) -> Result<Self, Rejected> {
+    /// Parses a message.
+    ///
+    /// Producers may use the types of control messages, too. Only a message with `"source":"gateway"` that is not
+    /// logged is a control message.
+    pub(crate) fn parse(raw: Bytes) -> Result<Self, Rejected> {
         let event = Event::parse(raw)?;
         let kind = event.kind();
         if event.id().is_some()
@@ -119,11 +122,11 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Message {
-        Message::read(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+        Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
     }
 
     #[test]
-    fn only_the_gateway_s_word_is_control() {
+    fn only_messages_of_the_gateway_are_control_messages() {
         for event in [
             r#"{"type":"reset"}"#,
             r#"{"type":"reset","source":"tool"}"#,
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_event_is_refused() {
-        assert!(Message::read(Bytes::from_static(b"hello")).is_err());
+    fn bytes_that_are_not_an_event_are_refused() {
+        assert!(Message::parse(Bytes::from_static(b"hello")).is_err());
     }
 }

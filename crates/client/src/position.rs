@@ -1,4 +1,4 @@
-//! Where a subscription stands in one channel, and which events it has had already.
+//! A subscription's position in one channel, and the events that it has already delivered.
 
 use std::collections::VecDeque;
 
@@ -6,20 +6,22 @@ use crewcast_events::EventId;
 
 use crate::endpoint::Start;
 
-/// How many ids of delivered events are remembered. After a `reset` a gateway sends what the log holds,
-/// of which a client may have seen some; a log holds 1000 events by default.
+/// How many ids of delivered events are remembered.
+///
+/// After a `reset` a gateway sends the whole log, of which the client may have seen some. A log holds 1000 events by
+/// default.
 const REMEMBERED: usize = 1024;
 
 /// The position in one channel's log.
 #[derive(Debug)]
 pub(crate) struct Position {
-    /// What a reconnecting client names as `since`: where the caller asked to start, until more is known.
+    /// The `since` of the next connection: at first the caller's start, later the last id.
     since: Start,
-    /// The next id is taken as the position whatever it is: at the beginning and after a `reset`.
+    /// Accepts any next id as the position: at the beginning and after a `reset`.
     open: bool,
-    /// Events are missing on purpose (`types`), so that offsets have holes.
+    /// The subscription filters by `types`, so offsets have holes.
     filtered: bool,
-    /// An id that does not continue the position: see [`Position::admit`].
+    /// The last id that did not continue the position. See [`Position::admit`].
     stray: Option<EventId>,
     seen: VecDeque<EventId>,
     highest_seen: u64,
@@ -32,12 +34,12 @@ impl Position {
         position
     }
 
-    /// From where the next socket starts.
+    /// Where the next socket starts.
     pub(crate) fn since(&self) -> Start {
         self.since
     }
 
-    /// The last id, if there was one.
+    /// The last id, if there is one.
     pub(crate) fn last(&self) -> Option<EventId> {
         match self.since {
             Start::After(id) => Some(id),
@@ -45,11 +47,11 @@ impl Position {
         }
     }
 
-    /// Whether an event with this id is new; `false`: it has been delivered before and is dropped.
+    /// Whether an event with this id is new. `false` means that it was delivered before and must be dropped.
     ///
-    /// A live event of a careless producer can look logged. It is delivered, but it must not become the
-    /// position, from which the client could not be resumed: an id counts once it continues the position
-    /// or the event before it.
+    /// A live event can look logged if its producer writes an `id`. Such an event is delivered, but its id must not
+    /// become the position: the client could not resume from it. Therefore an id becomes the position only if it
+    /// continues the position or the previous event.
     pub(crate) fn admit(&mut self, id: EventId) -> bool {
         if self.has_seen(id) {
             return false;
@@ -61,36 +63,38 @@ impl Position {
             id.continues(self.last()) || self.stray.is_some_and(|stray| id.continues(Some(stray)))
         };
         if self.open || follows {
-            self.stand_at(id);
+            self.move_to(id);
         } else {
             self.stray = Some(id);
         }
         true
     }
 
-    /// The gateway said that the history before this moment does not lead on to what follows.
+    /// The gateway has sent `reset`: what follows does not continue the position.
     pub(crate) fn reset(&mut self) {
         self.open = true;
         self.stray = None;
     }
 
-    /// The gateway has left out events up to this one.
+    /// The gateway has skipped events up to this one.
     pub(crate) fn skipped_to(&mut self, id: EventId) {
-        self.stand_at(id);
+        self.move_to(id);
     }
 
-    /// The gateway said where this socket stands, events that are filtered out included; `None`: the channel has
-    /// had no event yet. A reader that gets every event knows it better by itself, once it has had one.
-    pub(crate) fn told(&mut self, position: Option<EventId>) {
+    /// The gateway has sent the subscriber's position, which counts events that the filter removed.
+    ///
+    /// `None` means that the channel has had no event yet. An unfiltered subscription knows its position from its first
+    /// event on and ignores what the gateway says.
+    pub(crate) fn reported(&mut self, position: Option<EventId>) {
         match position {
-            Some(id) if self.last().is_none() || (self.filtered && !self.open) => self.stand_at(id),
-            // Whatever comes while the socket is away is the channel's first: all of it is new.
+            Some(id) if self.last().is_none() || (self.filtered && !self.open) => self.move_to(id),
+            // The channel is empty: all events that follow are new.
             None if self.since == Start::Default => self.since = Start::Beginning,
             _ => {}
         }
     }
 
-    fn stand_at(&mut self, id: EventId) {
+    fn move_to(&mut self, id: EventId) {
         self.since = Start::After(id);
         self.open = false;
         self.stray = None;
@@ -133,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_that_it_resumed_from_is_a_repeat() {
+    fn the_id_it_resumed_from_is_a_repeat() {
         let ids = chain(None, 3, 'a');
         let mut position = Position::new(Start::After(ids[1]), false);
         assert!(!position.admit(ids[1]));
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_looks_logged_is_delivered_and_is_no_position() {
+    fn an_event_that_only_looks_logged_is_delivered_without_moving_the_position() {
         let ids = chain(None, 5, 'a');
         let mut position = Position::new(Start::After(ids[0]), false);
         let forged: EventId = "900-zzzzzzzzzzzz".parse().unwrap();
@@ -152,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_position_that_was_no_position_is_left_behind() {
+    fn a_wrong_first_position_is_replaced_by_a_chain() {
         let ids = chain(None, 5, 'a');
         let mut position = Position::new(Start::Default, false);
         assert!(position.admit("900-zzzzzzzzzzzz".parse().unwrap()));
@@ -161,50 +165,50 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_opens_it_for_another_history_and_still_drops_what_was_seen() {
+    fn after_a_reset_another_history_is_accepted_and_repeats_are_dropped() {
         let ids = chain(None, 6, 'a');
         let other = chain(Some(ids[3]), 3, 'b');
         let mut position = Position::new(Start::Default, false);
         assert!(ids.iter().all(|&id| position.admit(id)));
         position.reset();
-        assert_eq!(position.last(), Some(ids[5]), "until something came, the old position is all there is");
+        assert_eq!(position.last(), Some(ids[5]), "the old position stays until an event comes");
         assert!(!position.admit(ids[2]) && !position.admit(ids[3]));
         assert!(other.iter().all(|&id| position.admit(id)));
         assert_eq!(position.last(), Some(other[2]));
     }
 
     #[test]
-    fn a_filter_makes_holes_and_the_gateway_tells_the_rest() {
+    fn a_filtered_reader_takes_its_position_from_the_gateway() {
         let ids = chain(None, 9, 'a');
         let mut position = Position::new(Start::Default, true);
         assert!(position.admit(ids[1]) && position.admit(ids[5]));
         assert_eq!(position.last(), Some(ids[5]));
-        position.told(Some(ids[8]));
+        position.reported(Some(ids[8]));
         assert_eq!(position.last(), Some(ids[8]));
     }
 
     #[test]
-    fn a_live_reader_that_has_had_nothing_yet_learns_where_it_stands() {
+    fn a_live_reader_without_events_takes_its_position_from_the_gateway() {
         let ids = chain(None, 4, 'a');
         let mut position = Position::new(Start::Default, false);
-        position.told(Some(ids[1]));
+        position.reported(Some(ids[1]));
         assert_eq!(position.last(), Some(ids[1]));
         assert!(position.admit(ids[2]));
-        position.told(Some(ids[0]));
-        assert_eq!(position.last(), Some(ids[2]), "it knows better by itself");
+        position.reported(Some(ids[0]));
+        assert_eq!(position.last(), Some(ids[2]), "its own events decide");
     }
 
     #[test]
     fn a_channel_without_events_is_resumed_from_its_beginning() {
         let ids = chain(None, 2, 'a');
         let mut position = Position::new(Start::Default, false);
-        position.told(None);
+        position.reported(None);
         assert_eq!((position.since(), position.last()), (Start::Beginning, None));
         assert!(position.admit(ids[0]));
-        position.told(None);
-        assert_eq!(position.since(), Start::After(ids[0]), "it knows better by itself");
+        position.reported(None);
+        assert_eq!(position.since(), Start::After(ids[0]), "its own events decide");
         let mut resumed = Position::new(Start::After(ids[1]), true);
-        resumed.told(None);
+        resumed.reported(None);
         assert_eq!(resumed.since(), Start::After(ids[1]));
     }
 
@@ -215,6 +219,6 @@ mod tests {
         assert!(ids.iter().all(|&id| position.admit(id)));
         assert_eq!(position.seen.len(), REMEMBERED);
         assert!(!position.admit(ids[10]));
-        assert!(position.admit(ids[9]), "forgotten: delivered again rather than lost");
+        assert!(position.admit(ids[9]), "a forgotten id is delivered again, not lost");
     }
 }

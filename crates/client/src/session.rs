@@ -1,4 +1,4 @@
-//! One socket, from the handshake to its end.
+//! One WebSocket connection, from the handshake to its end.
 
 use std::time::Duration;
 
@@ -24,71 +24,71 @@ use crate::{
     position::Position,
     stream,
     subscription::Delivery,
-    worker::{Ended, Why, Worker},
+    worker::{EndReason, SocketEnd, Worker},
 };
 
-/// From dialing to the end of the handshake.
-const CONNECTING: Duration = Duration::from_secs(10);
-/// A gateway pings every 30 s: one that is not heard for this long is dead.
-const SILENCE: Duration = Duration::from_secs(75);
-/// How long a frame of ours, all of them small, may take to be written.
-const SENDING: Duration = Duration::from_secs(10);
-/// How long a socket must have stood for a silent one to count as working.
-const PROVEN_BY_TIME: Duration = Duration::from_secs(10);
+/// Covers dialing, TLS and the handshake.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A gateway pings every 30 s. One that sends nothing for this long is considered dead.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long writing one of the client's small messages may take.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection that lasts this long counts as working even if it has received nothing.
+const PROVEN_AFTER: Duration = Duration::from_secs(10);
 const READ_BUFFER: usize = 16 << 10;
-/// The close code of RFC 6455 for a close frame without one.
+/// The close code for a close frame without a code (RFC 6455, section 7.1.5).
 const NO_CODE: u16 = 1005;
 
 type Socket = WebSocketStream<MaybeTlsStream<Box<dyn Io>>>;
 
-/// Connects and delivers until the socket ends.
-pub(crate) async fn run(worker: &mut Worker) -> Ended {
-    let unproven = |why| Ended { why, proven: false, back_at: None };
+/// Connects, and delivers until the connection ends.
+pub(crate) async fn run(worker: &mut Worker) -> SocketEnd {
+    let unproven = |why| SocketEnd { why, proven: false, reconnect_at: None };
     let out = worker.out.clone();
     let connected = tokio::select! {
-        connected = timeout(CONNECTING, connect(worker)) => connected,
-        () = out.closed() => return unproven(Why::Goodbye),
+        connected = timeout(CONNECT_TIMEOUT, connect(worker)) => connected,
+        () = out.closed() => return unproven(EndReason::ReaderGone),
     };
     let (socket, resumed) = match connected {
         Ok(Ok(connected)) => connected,
         Ok(Err(why)) => return unproven(why),
         Err(_) => {
-            return unproven(Why::Cut(Cut::Io(format!("no connection within {} s", CONNECTING.as_secs()))));
+            return unproven(EndReason::Cut(Cut::Io(format!("no connection within {} s", CONNECT_TIMEOUT.as_secs()))));
         }
     };
     let now = Instant::now();
-    let mut session = Session { worker, socket, opened: now, heard: now, proven: false, back_at: None };
+    let mut session = Session { worker, socket, opened: now, last_received: now, proven: false, reconnect_at: None };
     let why = match session.begin(resumed).await {
         Ok(()) => session.deliver().await,
         Err(why) => why,
     };
-    let proven = session.proven || session.opened.elapsed() >= PROVEN_BY_TIME;
-    let back_at = session.back_at;
-    session.hang_up(&why).await;
-    Ended { why, proven, back_at }
+    let proven = session.proven || session.opened.elapsed() >= PROVEN_AFTER;
+    let reconnect_at = session.reconnect_at;
+    session.close(&why).await;
+    SocketEnd { why, proven, reconnect_at }
 }
 
-/// Opens a socket. Also answers whether the gateway knows where to go on.
-async fn connect(worker: &mut Worker) -> Result<(Socket, bool), Why> {
+/// Opens a connection. Also returns whether the gateway knows where to resume.
+async fn connect(worker: &mut Worker) -> Result<(Socket, bool), EndReason> {
     let settings = worker.settings.clone();
     let single = worker.endpoint.channel().and_then(|channel| worker.positions.get(channel));
     let start = single.map_or(Start::Default, Position::since);
     let url = worker.endpoint.address(&settings.gateway, start, &worker.types);
-    let all_say_where = worker.positions.values().all(|position| position.since() != Start::Default);
-    let resumed = worker.endpoint.starts_at_the_beginning() || (all_say_where && !worker.positions.is_empty());
-    let token = worker.tokens.for_handshake().await.map_err(Why::Cut)?;
+    let all_have_a_start = worker.positions.values().all(|position| position.since() != Start::Default);
+    let resumed = worker.endpoint.starts_at_the_beginning() || (all_have_a_start && !worker.positions.is_empty());
+    let token = worker.tokens.for_handshake().await.map_err(EndReason::Cut)?;
 
-    let mut request = url.as_str().into_client_request().map_err(|error| Why::Cut(Cut::Io(error.to_string())))?;
+    let mut request = url.as_str().into_client_request().map_err(|error| EndReason::Cut(Cut::Io(error.to_string())))?;
     if let Some(token) = token {
         let mut offered =
-            HeaderValue::try_from(format!("token, {token}")).map_err(|_| Why::Fatal(ClientError::BadToken))?;
+            HeaderValue::try_from(format!("token, {token}")).map_err(|_| EndReason::Fatal(ClientError::BadToken))?;
         offered.set_sensitive(true);
         request.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, offered);
     }
-    // Brackets are how a URL writes an IPv6 address, not part of it.
+    // A URL writes an IPv6 address in brackets, which are not part of the address.
     let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = url.port_or_known_default().unwrap_or(80);
-    let stream = (settings.dial)(host, port).await.map_err(|error| Why::Cut(Cut::Io(error.to_string())))?;
+    let stream = (settings.dial)(host, port).await.map_err(|error| EndReason::Cut(Cut::Io(error.to_string())))?;
     let connector = match (&settings.tls, url.scheme()) {
         (Some(tls), "wss") => Some(Connector::Rustls(tls.clone())),
         _ => None,
@@ -96,15 +96,15 @@ async fn connect(worker: &mut Worker) -> Result<(Socket, bool), Why> {
     let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER);
     match Box::pin(client_async_tls_with_config(request, stream, Some(config), connector)).await {
         Ok((socket, _)) => Ok((socket, resumed)),
-        Err(WsError::Http(response)) => Err(Why::Cut(Cut::Http(response.status().as_u16()))),
-        Err(error) => Err(why(error)),
+        Err(WsError::Http(response)) => Err(EndReason::Cut(Cut::Http(response.status().as_u16()))),
+        Err(error) => Err(end_reason(error)),
     }
 }
 
-fn why(error: WsError) -> Why {
+fn end_reason(error: WsError) -> EndReason {
     match error {
-        WsError::Capacity(error) => Why::Fatal(ClientError::TooLarge(error.to_string())),
-        error => Why::Cut(Cut::Io(error.to_string())),
+        WsError::Capacity(error) => EndReason::Fatal(ClientError::TooLarge(error.to_string())),
+        error => EndReason::Cut(Cut::Io(error.to_string())),
     }
 }
 
@@ -112,52 +112,54 @@ struct Session<'a> {
     worker: &'a mut Worker,
     socket: Socket,
     opened: Instant,
-    heard: Instant,
+    last_received: Instant,
     proven: bool,
-    back_at: Option<Instant>,
+    reconnect_at: Option<Instant>,
 }
 
-/// What a socket does next.
+/// What happens next on a connection.
 enum Step {
-    Goodbye,
+    ReaderGone,
     Renewed(String),
-    Heard(Option<Result<tungstenite::Message, WsError>>),
-    Silent,
+    Received(Option<Result<tungstenite::Message, WsError>>),
+    Idle,
 }
 
 impl Session<'_> {
-    /// Says that the socket is open, and asks for what a message has to ask for.
-    async fn begin(&mut self, resumed: bool) -> Result<(), Why> {
+    /// Reports the open connection, and sends the requests for channels.
+    async fn begin(&mut self, resumed: bool) -> Result<(), EndReason> {
         self.worker.deliver(Ok(Delivery::Connected { resumed })).await?;
         if self.worker.endpoint != Endpoint::Stream {
             return Ok(());
         }
         let types = &self.worker.types;
-        let asks: Vec<String> =
+        let requests: Vec<String> =
             self.worker.positions.iter().map(|(channel, at)| stream::subscribe(channel, at.since(), types)).collect();
-        for ask in asks {
-            self.send(ask).await?;
+        for request in requests {
+            self.send(request).await?;
         }
         Ok(())
     }
 
-    async fn deliver(&mut self) -> Why {
+    async fn deliver(&mut self) -> EndReason {
         loop {
             let step = tokio::select! {
-                // What has been received counts before the clock: a reader who slept is no silent gateway.
+                // Received messages count before the timeout: a reader that slept does not make the gateway idle.
                 biased;
-                () = self.worker.out.closed() => Step::Goodbye,
+                () = self.worker.out.closed() => Step::ReaderGone,
                 token = self.worker.tokens.renewed() => Step::Renewed(token),
-                frame = self.socket.next() => Step::Heard(frame),
-                () = sleep_until(self.heard + SILENCE) => Step::Silent,
+                frame = self.socket.next() => Step::Received(frame),
+                () = sleep_until(self.last_received + IDLE_TIMEOUT) => Step::Idle,
             };
             let ended = match step {
-                Step::Goodbye => Err(Why::Goodbye),
-                Step::Silent => Err(Why::Cut(Cut::Silent(SILENCE))),
-                Step::Renewed(token) => self.present(&token).await,
-                Step::Heard(Some(Ok(frame))) => self.frame(frame).await,
-                Step::Heard(Some(Err(error))) => Err(why(error)),
-                Step::Heard(None) => Err(Why::Cut(Cut::Io("the connection ended".to_owned()))),
+                Step::ReaderGone => Err(EndReason::ReaderGone),
+                Step::Idle => Err(EndReason::Cut(Cut::Silent(IDLE_TIMEOUT))),
+                Step::Renewed(token) => self.send_token(&token).await,
+                Step::Received(Some(Ok(frame))) => self.frame(frame).await,
+                Step::Received(Some(Err(error))) => Err(end_reason(error)),
+                Step::Received(None) => {
+                    Err(EndReason::Cut(Cut::Io("the connection was closed without a close frame".to_owned())))
+                }
             };
             if let Err(why) = ended {
                 return why;
@@ -166,19 +168,19 @@ impl Session<'_> {
     }
 
     /// Sends a fresh token over the open socket.
-    async fn present(&mut self, token: &str) -> Result<(), Why> {
+    async fn send_token(&mut self, token: &str) -> Result<(), EndReason> {
         self.send(serde_json::json!({ "action": "auth", "token": token }).to_string()).await
     }
 
-    async fn send(&mut self, message: String) -> Result<(), Why> {
-        match timeout(SENDING, self.socket.send(tungstenite::Message::text(message))).await {
-            Ok(sent) => sent.map_err(why),
-            Err(_) => Err(Why::Cut(Cut::Io("the gateway does not read".to_owned()))),
+    async fn send(&mut self, message: String) -> Result<(), EndReason> {
+        match timeout(SEND_TIMEOUT, self.socket.send(tungstenite::Message::text(message))).await {
+            Ok(sent) => sent.map_err(end_reason),
+            Err(_) => Err(EndReason::Cut(Cut::Io("the gateway stopped reading".to_owned()))),
         }
     }
 
-    async fn frame(&mut self, frame: tungstenite::Message) -> Result<(), Why> {
-        self.heard = Instant::now();
+    async fn frame(&mut self, frame: tungstenite::Message) -> Result<(), EndReason> {
+        self.last_received = Instant::now();
         match frame {
             tungstenite::Message::Text(text) => {
                 self.proven = true;
@@ -188,9 +190,9 @@ impl Session<'_> {
                 let (code, reason) = frame.map_or((NO_CODE, String::new()), |CloseFrame { code, reason }| {
                     (code.into(), reason.as_str().to_owned())
                 });
-                Err(Why::Cut(Cut::Closed { code, reason }))
+                Err(EndReason::Cut(Cut::Closed { code, reason }))
             }
-            // Pongs are answered while reading.
+            // The library answers pings while it reads.
             _ => {
                 self.proven = true;
                 Ok(())
@@ -198,10 +200,10 @@ impl Session<'_> {
         }
     }
 
-    async fn text(&mut self, raw: Bytes) -> Result<(), Why> {
+    async fn text(&mut self, raw: Bytes) -> Result<(), EndReason> {
         let message = match self.worker.endpoint {
-            Endpoint::Stream => stream::read(raw),
-            _ => Message::read(raw),
+            Endpoint::Stream => stream::parse(raw),
+            _ => Message::parse(raw),
         };
         let delivery = match message {
             Ok(Message::Event(event)) => match self.event(self.worker.endpoint.channel_of(&event), event) {
@@ -215,7 +217,7 @@ impl Session<'_> {
             Ok(Message::Ping { positions }) => {
                 for (channel, at) in &mut self.worker.positions {
                     if let Some(position) = positions.of(channel) {
-                        at.told(position);
+                        at.reported(position);
                     }
                 }
                 return Ok(());
@@ -228,7 +230,7 @@ impl Session<'_> {
                 Delivery::Reset { channel, reason, from }
             }
             Ok(Message::Refused { channel, code, reason }) => return self.refused(channel, code, reason).await,
-            Ok(Message::Answer) => return Ok(()),
+            Ok(Message::Ack) => return Ok(()),
             Ok(Message::Gap { channel, missed }) => Delivery::Gap { channel, missed },
             Ok(Message::Skipped { channel, events, position }) => {
                 let channel = channel.or_else(|| self.worker.endpoint.channel().cloned());
@@ -239,19 +241,19 @@ impl Session<'_> {
                 Delivery::Skipped { channel, events }
             }
             Ok(Message::Reconnect { after }) => {
-                self.back_at = Instant::now().checked_add(after);
+                self.reconnect_at = Instant::now().checked_add(after);
                 return Ok(());
             }
             Ok(Message::Notice(message)) => Delivery::Notice { message },
             Err(rejected) => {
-                tracing::warn!(%rejected, "the gateway sent what is no event");
+                tracing::warn!(%rejected, "ignored a message of the gateway that is not an event");
                 return Ok(());
             }
         };
         self.worker.deliver(Ok(delivery)).await
     }
 
-    /// An event to deliver; `None`: it has been delivered before. Positions are kept where the channel is certain.
+    /// The event to deliver, or `None` if it was delivered before. Only certain channels have a position.
     fn event(&mut self, channel: Option<Channel>, event: Event) -> Option<Delivery> {
         let at = channel.as_ref().and_then(|channel| self.worker.positions.get_mut(channel));
         if let (Some(at), Some(id)) = (at, event.id())
@@ -262,23 +264,23 @@ impl Session<'_> {
         Some(Delivery::Event { channel, event })
     }
 
-    /// A channel is refused: the rest goes on, if there is any.
-    async fn refused(&mut self, channel: Channel, code: String, reason: String) -> Result<(), Why> {
+    /// Handles a refused channel. The other channels go on, if there are any.
+    async fn refused(&mut self, channel: Channel, code: String, reason: String) -> Result<(), EndReason> {
         if self.worker.positions.remove(&channel).is_none() {
             return Ok(());
         }
         let last = self.worker.positions.is_empty();
         self.worker.deliver(Ok(Delivery::Refused { channel, code, reason: reason.clone() })).await?;
-        if last { Err(Why::Fatal(ClientError::Forbidden { reason })) } else { Ok(()) }
+        if last { Err(EndReason::Fatal(ClientError::Forbidden { reason })) } else { Ok(()) }
     }
 
-    /// Lets the other side know. It may be long gone, so that failing is no matter.
-    async fn hang_up(mut self, why: &Why) {
-        let farewell = match why {
-            Why::Goodbye => Some(CloseFrame { code: CloseCode::Normal, reason: "goodbye".into() }),
-            Why::Cut(Cut::Closed { .. }) | Why::Fatal(_) => None,
-            Why::Cut(_) => return,
+    /// Sends a close frame. The gateway may already be gone, so errors are ignored.
+    async fn close(mut self, why: &EndReason) {
+        let close_frame = match why {
+            EndReason::ReaderGone => Some(CloseFrame { code: CloseCode::Normal, reason: "goodbye".into() }),
+            EndReason::Cut(Cut::Closed { .. }) | EndReason::Fatal(_) => None,
+            EndReason::Cut(_) => return,
         };
-        let _ = timeout(Duration::from_secs(1), self.socket.close(farewell)).await;
+        let _ = timeout(Duration::from_secs(1), self.socket.close(close_frame)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! What a subscriber holds: a stream of deliveries, and a handle beside it.
+//! A subscription: a stream of deliveries, and a handle for other tasks.
 
 use std::{
     collections::BTreeMap,
@@ -19,82 +19,86 @@ use tokio::{
 use crate::{
     client::Request,
     error::{ClientError, Cut},
-    worker::{Sent, Worker},
+    worker::{QueuedDelivery, Worker},
 };
 
-/// Deliveries that wait for a slow reader; beyond, the socket is not read and the gateway holds back.
-pub(crate) const WAITING: usize = 256;
-/// How long [`Subscription::close`] waits for the goodbye.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// Deliveries that wait for a slow reader. When the queue is full, the client stops reading the socket.
+pub(crate) const QUEUE_CAPACITY: usize = 256;
+/// How long [`Subscription::close`] waits until the close frame is sent.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a subscription gives its reader.
+/// What a subscription delivers to its reader.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// A producer's event, its bytes as they were published. [`Event::id`] is there when it is logged.
+    /// A producer's event, byte for byte as published. A logged event has an [`Event::id`].
     Event {
-        /// Its channel; on a socket of many crews as the event itself says, `None` when it does not. Always there on one
-        /// of [`crate::Client::stream`].
+        /// The event's channel.
+        ///
+        /// On a socket for many crews a field of the event names it: `None` if that field is missing. Always `Some`
+        /// with [`Client::stream`](crate::Client::stream).
         channel: Option<Channel>,
         /// The event.
         event: Event,
     },
-    /// Logged events were missed for good, or the channel's history was rewritten. What the log holds
-    /// follows; events that this subscription still remembers are not repeated.
+    /// History was trimmed or has changed: logged events were missed for good, or the log was rewritten.
+    ///
+    /// The events in the log follow, without those that this subscription still remembers.
     Reset {
-        /// Whose history.
+        /// The channel.
         channel: Option<Channel>,
         /// `trimmed` or `unknown_id`.
         reason: String,
-        /// The first id that follows.
+        /// The first id that follows, if the log is not empty.
         from: Option<EventId>,
     },
     /// Live events were missed.
     Gap {
-        /// Of this channel.
+        /// The channel.
         channel: Option<Channel>,
-        /// How many, where the gateway knows.
+        /// The number of missed events, if the gateway knows it.
         missed: Option<u64>,
     },
-    /// The reader lags, and the gateway has left out progress that newer progress of the same thing, which follows, has
-    /// made old. Only where its operator allows it (`skip_progress`); all else is delivered.
+    /// This reader lags, and the gateway has skipped progress events that newer ones replace.
+    ///
+    /// The newer events follow. Gateways only do this in namespaces with `skip_progress`.
     Skipped {
-        /// Of this channel.
+        /// The channel.
         channel: Option<Channel>,
-        /// How many events.
+        /// The number of skipped events.
         events: u64,
     },
-    /// The gateway refuses a channel of [`crate::Client::stream`], or grants it no longer. It is not asked for again; the
-    /// others go on.
+    /// The gateway refuses a channel of [`Client::stream`](crate::Client::stream), or no longer grants it.
+    ///
+    /// The client does not request the channel again. The other channels go on.
     Refused {
-        /// Which.
+        /// The channel.
         channel: Channel,
-        /// `forbidden`, `bad_channel`, `too_many_subscriptions`.
+        /// `forbidden`, `bad_channel` or `too_many_subscriptions`.
         code: String,
-        /// The gateway's words.
+        /// The gateway's reason.
         reason: String,
     },
-    /// A word of the gateway: `broker` (it is away or back) or `error` (it did not understand this client).
+    /// A message of the gateway: `broker` (Redis is away or back) or `error` (the gateway refused a message).
     Notice {
         /// The message.
         message: Event,
     },
-    /// A socket is open.
+    /// A connection is open.
     Connected {
-        /// The gateway was told where to go on, or sends everything anyway: what was missed follows, or a
-        /// [`Delivery::Reset`]. `false`: live from now on.
+        /// `true`: missed events or a [`Delivery::Reset`] follow. `false`: live from now on.
         resumed: bool,
     },
-    /// The socket was lost, or could not be opened. Another attempt follows by itself.
+    /// The connection was lost or could not be opened. The client tries again.
     Disconnected {
-        /// Why.
+        /// The cause.
         cut: Cut,
-        /// When the next attempt is made.
+        /// The delay before the next attempt.
         retry_in: Duration,
     },
-    /// The gateway has ended the subscription, and well: the run is complete. The last delivery.
+    /// The gateway has ended the subscription normally: the run is complete. This is the last delivery.
     End {
-        /// The gateway's words.
+        /// The gateway's reason.
         reason: String,
     },
 }
@@ -102,9 +106,9 @@ pub enum Delivery {
 /// One subscription. Dropping it closes the socket.
 #[derive(Debug)]
 pub struct Subscription {
-    deliveries: mpsc::Receiver<Sent>,
+    deliveries: mpsc::Receiver<QueuedDelivery>,
     positions: BTreeMap<Channel, EventId>,
-    /// The position where the channel is one.
+    /// The position, if the subscription is to one channel.
     last: Option<EventId>,
     is_one_channel: bool,
     retry: Arc<Notify>,
@@ -118,8 +122,9 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Ends the wait before the next attempt, for example because the network is back. Does nothing when
-    /// nothing waits.
+    /// Makes the next attempt now, for example because the network is back.
+    ///
+    /// Has no effect while the subscription is connected or connecting.
     pub fn retry_now(&self) {
         self.retry.notify_waiters();
     }
@@ -127,7 +132,7 @@ impl Handle {
 
 impl Subscription {
     pub(crate) fn begin(request: Request) -> Self {
-        let (sender, deliveries) = mpsc::channel(WAITING);
+        let (sender, deliveries) = mpsc::channel(QUEUE_CAPACITY);
         let retry = Arc::new(Notify::new());
         let positions = request.starts().into_iter().filter_map(|(channel, start)| match start {
             crate::Start::After(id) => Some((channel, id)),
@@ -142,42 +147,47 @@ impl Subscription {
         Self { deliveries, positions, last, is_one_channel, retry, worker }
     }
 
-    /// The next delivery; `None` after [`Delivery::End`] or an error. Cancel safe.
+    /// Returns the next delivery, or `None` after [`Delivery::End`] or an error.
+    ///
+    /// This method is cancel safe.
     ///
     /// # Errors
-    /// [`ClientError`] when the subscription cannot go on; nothing follows.
+    /// [`ClientError`] when the subscription cannot go on. Nothing follows.
     pub async fn next(&mut self) -> Option<Result<Delivery, ClientError>> {
         std::future::poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
-    /// Where this reader stands in the channel's log, after what it has taken from this subscription: for a
-    /// later [`Request::since`]. `None` on a socket of several channels.
+    /// The position after the deliveries taken so far, for a later [`Request::since`].
+    ///
+    /// `None` for a subscription to several channels, unless [`Request::since`] has set it.
     pub fn last_id(&self) -> Option<EventId> {
         self.last
     }
 
-    /// Where this reader stands in each channel's log, likewise, for a later [`crate::Client::stream`]. Channels whose
-    /// position is not known yet are missing.
+    /// The position in each channel after the deliveries taken so far, for a later
+    /// [`Client::stream`](crate::Client::stream).
+    ///
+    /// Channels without a known position are missing.
     pub fn positions(&self) -> &BTreeMap<Channel, EventId> {
         &self.positions
     }
 
-    /// See [`Handle::retry_now`].
+    /// Makes the next attempt now. See [`Handle::retry_now`].
     pub fn retry_now(&self) {
         self.retry.notify_waiters();
     }
 
-    /// A handle for other tasks.
+    /// Returns a handle for other tasks.
     pub fn handle(&self) -> Handle {
         Handle { retry: self.retry.clone() }
     }
 
-    /// Says goodbye to the gateway (1000) and waits up to 2 s until that is on its way.
+    /// Closes the connection with code 1000, and waits up to 2 s until the close frame is sent.
     pub async fn close(mut self) {
         self.deliveries.close();
-        // What waits is dropped, so that the worker is not held up by it.
+        // Drops waiting deliveries, so that they do not block the worker.
         while self.deliveries.try_recv().is_ok() {}
-        let _ = timeout(GOODBYE, &mut self.worker).await;
+        let _ = timeout(CLOSE_TIMEOUT, &mut self.worker).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where the token comes from, and when it is renewed.
+//! The token of a subscription: its source and its renewal.
 
 use std::{
     future::Future,
@@ -14,107 +14,112 @@ use crate::error::Cut;
 
 /// Any error of a token source.
 pub type TokenError = Box<dyn std::error::Error + Send + Sync>;
-type Answer = Pin<Box<dyn Future<Output = Result<String, TokenError>> + Send>>;
+type TokenFuture = Pin<Box<dyn Future<Output = Result<String, TokenError>> + Send>>;
 
 /// How long a token source may take.
-const ASKING: Duration = Duration::from_secs(10);
-/// A token is renewed this long before it expires, or, if it lives short, in the last quarter of its life.
-const MARGIN: Duration = Duration::from_secs(60);
-/// The wait before a source that failed, or gave a token that lives no longer, is asked again.
-const AGAIN: Duration = Duration::from_secs(1);
+const SOURCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A token is renewed this long before it expires, or in the last quarter of a shorter lifetime.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(60);
+/// The delay before the next call of a source that failed or returned the same token.
+const SOURCE_RETRY: Duration = Duration::from_secs(1);
 
 /// Where tokens come from.
 #[derive(Clone)]
-pub(crate) enum Source {
+pub(crate) enum TokenSource {
     None,
     Fixed(String),
-    Ask(Arc<dyn Fn() -> Answer + Send + Sync>),
+    Ask(Arc<dyn Fn() -> TokenFuture + Send + Sync>),
 }
 
-impl Source {
-    pub(crate) fn asking<F, Fut, E>(source: F) -> Self
+impl TokenSource {
+    pub(crate) fn from_fn<F, Fut, E>(source: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<String, E>> + Send + 'static,
         E: Into<TokenError>,
     {
-        Source::Ask(Arc::new(move || {
+        TokenSource::Ask(Arc::new(move || {
             let answer = source();
             Box::pin(async move { answer.await.map_err(Into::into) })
         }))
     }
 }
 
-/// One subscription's token.
+/// The tokens of one subscription.
 pub(crate) struct Tokens {
-    source: Source,
-    held: Option<Held>,
-    asking: Option<Answer>,
+    source: TokenSource,
+    current: Option<CurrentToken>,
+    pending: Option<TokenFuture>,
 }
 
-struct Held {
+struct CurrentToken {
     token: String,
     expires: Option<Instant>,
-    /// When the source is asked for the next one.
+    /// When to call the source for the next token.
     renew: Option<Instant>,
 }
 
 impl Tokens {
-    pub(crate) fn new(source: Source) -> Self {
-        let held = match &source {
-            Source::Fixed(token) => Some(Held { token: token.trim().to_owned(), expires: None, renew: None }),
-            Source::None | Source::Ask(_) => None,
+    pub(crate) fn new(source: TokenSource) -> Self {
+        let current = match &source {
+            TokenSource::Fixed(token) => {
+                Some(CurrentToken { token: token.trim().to_owned(), expires: None, renew: None })
+            }
+            TokenSource::None | TokenSource::Ask(_) => None,
         };
-        Self { source, held, asking: None }
+        Self { source, current, pending: None }
     }
 
-    /// The token for a handshake: the one held while it lives, else a new one.
+    /// Returns the token for a handshake: the current one until it expires, then a new one.
     pub(crate) async fn for_handshake(&mut self) -> Result<Option<&str>, Cut> {
-        let alive = self.held.as_ref().is_some_and(|held| held.expires.is_none_or(|at| Instant::now() < at));
-        if let (false, Source::Ask(ask)) = (alive, &self.source) {
-            self.asking = None;
-            let answer = timeout(ASKING, ask()).await;
+        let alive = self.current.as_ref().is_some_and(|current| current.expires.is_none_or(|at| Instant::now() < at));
+        if let (false, TokenSource::Ask(ask)) = (alive, &self.source) {
+            self.pending = None;
+            let answer = timeout(SOURCE_TIMEOUT, ask()).await;
             let token = answer
-                .map_err(|_| Cut::Token(format!("the source gave none within {} s", ASKING.as_secs())))?
+                .map_err(|_| Cut::Token(format!("no token within {} s", SOURCE_TIMEOUT.as_secs())))?
                 .map_err(|error| Cut::Token(error.to_string()))?;
             self.hold(token);
         }
-        Ok(self.held.as_ref().map(|held| held.token.as_str()))
+        Ok(self.current.as_ref().map(|current| current.token.as_str()))
     }
 
-    /// The token was refused. Whether the source could give another.
+    /// The gateway has refused the token. Returns whether the source can provide another.
     pub(crate) fn refused(&mut self) -> bool {
-        let renewable = matches!(self.source, Source::Ask(_));
+        let renewable = matches!(self.source, TokenSource::Ask(_));
         if renewable {
-            self.held = None;
+            self.current = None;
         }
         renewable
     }
 
-    /// The next token, shortly before the present one expires; never when there is nothing to renew.
-    /// Cancel safe: an answer under way is kept for the next call.
+    /// Waits for the next token, until shortly before the current one expires. Never returns if nothing can be renewed.
+    ///
+    /// Cancel safe: a pending call of the source is kept for the next call of this method.
     pub(crate) async fn renewed(&mut self) -> String {
         loop {
-            if let Some(asking) = &mut self.asking {
-                let answer = asking.await;
-                self.asking = None;
+            if let Some(pending) = &mut self.pending {
+                let answer = pending.await;
+                self.pending = None;
                 match answer {
-                    Ok(token) if self.held.as_ref().is_none_or(|held| held.token != token.trim()) => {
+                    Ok(token) if self.current.as_ref().is_none_or(|current| current.token != token.trim()) => {
                         self.hold(token.clone());
                         return token.trim().to_owned();
                     }
-                    Ok(_) => tracing::debug!("the token source gave the same token again"),
-                    Err(error) => tracing::warn!(%error, "no fresh token"),
+                    Ok(_) => tracing::debug!("the token source returned the same token again"),
+                    Err(error) => tracing::warn!(%error, "the token source failed: the current token stays in use"),
                 }
-                if let Some(held) = &mut self.held {
-                    held.renew = Some(Instant::now() + AGAIN);
+                if let Some(current) = &mut self.current {
+                    current.renew = Some(Instant::now() + SOURCE_RETRY);
                 }
             }
-            let (Source::Ask(ask), Some(at)) = (&self.source, self.held.as_ref().and_then(|held| held.renew)) else {
+            let (TokenSource::Ask(ask), Some(at)) =
+                (&self.source, self.current.as_ref().and_then(|current| current.renew))
+            else {
                 return std::future::pending().await;
             };
             sleep_until(at).await;
-            self.asking = Some(ask());
+            self.pending = Some(ask());
         }
     }
 
@@ -122,12 +127,12 @@ impl Tokens {
         let token = token.trim().to_owned();
         let left = expiry(&token).map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
         let now = Instant::now();
-        let renew = left.map(|left| now + left.saturating_sub(MARGIN.min(left / 4)).max(AGAIN));
-        self.held = Some(Held { token, expires: left.map(|left| now + left), renew });
+        let renew = left.map(|left| now + left.saturating_sub(RENEWAL_MARGIN.min(left / 4)).max(SOURCE_RETRY));
+        self.current = Some(CurrentToken { token, expires: left.map(|left| now + left), renew });
     }
 }
 
-/// When a JWT says that it expires (RFC 7519, `exp`). Nothing is verified: that is the gateway's office.
+/// When a JWT expires, by its `exp` (RFC 7519). Does not verify the token: the gateway does.
 fn expiry(token: &str) -> Option<SystemTime> {
     #[derive(serde::Deserialize)]
     struct Claims {
@@ -135,7 +140,7 @@ fn expiry(token: &str) -> Option<SystemTime> {
     }
     let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     let claims: Claims = serde_json::from_slice(&payload).ok()?;
-    // Far beyond any token, and within what the clocks can add up.
+    // Beyond the lifetime of any token, and small enough to add to a clock.
     let seconds = claims.exp.clamp(0.0, 1e11);
     SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
@@ -146,7 +151,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A token that says it expires `ttl` from now; `n` makes it unlike others.
+    /// A token that expires `ttl` from now; `n` makes it unique.
     pub(crate) fn jwt(ttl: Duration, n: u32) -> String {
         let exp = (SystemTime::now() + ttl).duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
         let claims = format!(r#"{{"exp":{exp},"n":{n}}}"#);
@@ -155,7 +160,7 @@ pub(crate) mod tests {
 
     fn counting(ttl: Duration) -> (Tokens, Arc<AtomicU32>) {
         let count = Arc::new(AtomicU32::new(0));
-        let source = Source::asking({
+        let source = TokenSource::from_fn({
             let count = count.clone();
             move || {
                 let n = count.fetch_add(1, Ordering::SeqCst);
@@ -166,7 +171,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_asked_for_once_while_it_lives() {
+    async fn a_source_is_called_once_per_lifetime_of_a_token() {
         let (mut tokens, count) = counting(Duration::from_secs(100));
         let first = tokens.for_handshake().await.unwrap().unwrap().to_owned();
         assert_eq!(tokens.for_handshake().await.unwrap(), Some(&*first));
@@ -179,7 +184,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_renewed_before_it_expires() {
+    async fn a_token_is_renewed_before_it_expires() {
         let (mut tokens, _) = counting(Duration::from_secs(3600));
         let first = tokens.for_handshake().await.unwrap().unwrap().to_owned();
         let start = Instant::now();
@@ -187,16 +192,16 @@ pub(crate) mod tests {
         assert_ne!(first, second);
         let waited = start.elapsed().as_secs();
         assert!((3530..3541).contains(&waited), "{waited}");
-        // Waiting for it may be cancelled as often as it pleases the caller.
+        // The caller may cancel the wait any number of times.
         let start = Instant::now();
         while timeout(Duration::from_secs(1), tokens.renewed()).await.is_err() {}
         assert!((3530..3542).contains(&start.elapsed().as_secs()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_fails_is_asked_again() {
+    async fn a_source_that_fails_is_called_again() {
         let count = Arc::new(AtomicU32::new(0));
-        let source = Source::asking({
+        let source = TokenSource::from_fn({
             let count = count.clone();
             move || {
                 let n = count.fetch_add(1, Ordering::SeqCst);
@@ -212,17 +217,17 @@ pub(crate) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_that_hangs_or_fails_is_a_cut() {
+    async fn a_source_that_hangs_or_fails_counts_as_a_lost_connection() {
         let mut tokens =
-            Tokens::new(Source::asking(|| async { std::future::pending::<Result<String, TokenError>>().await }));
+            Tokens::new(TokenSource::from_fn(|| async { std::future::pending::<Result<String, TokenError>>().await }));
         assert!(matches!(tokens.for_handshake().await, Err(Cut::Token(_))));
-        let mut tokens = Tokens::new(Source::asking(|| async { Err::<String, _>("down") }));
+        let mut tokens = Tokens::new(TokenSource::from_fn(|| async { Err::<String, _>("down") }));
         assert_eq!(tokens.for_handshake().await, Err(Cut::Token("down".to_owned())));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_fixed_token_is_never_renewed() {
-        let mut tokens = Tokens::new(Source::Fixed(format!(" {}\n", jwt(Duration::from_secs(1), 0))));
+        let mut tokens = Tokens::new(TokenSource::Fixed(format!(" {}\n", jwt(Duration::from_secs(1), 0))));
         assert!(!tokens.for_handshake().await.unwrap().unwrap().contains(char::is_whitespace));
         assert!(timeout(Duration::from_secs(9999), tokens.renewed()).await.is_err());
         assert!(!tokens.refused());

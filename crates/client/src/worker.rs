@@ -1,4 +1,4 @@
-//! One subscription's task: socket after socket, until it is over.
+//! The task of one subscription: one connection after another, until the subscription ends.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -9,59 +9,59 @@ use tokio::{
 };
 
 use crate::{
-    backoff::{Backoff, at_once},
+    backoff::{Backoff, after_drain},
     client::{Request, Settings},
     endpoint::Endpoint,
     error::{ClientError, Cut},
-    outcome::{Outcome, outcome},
+    next_step::{NextStep, next_step},
     position::Position,
     session,
     subscription::Delivery,
     token::Tokens,
 };
 
-/// A delivery, and where its reader stands in a channel's log once it has taken it.
-pub(crate) type Sent = (Result<Delivery, ClientError>, Option<(Channel, EventId)>);
-/// Where deliveries go. Its closing is the reader's goodbye.
-pub(crate) type Out = mpsc::Sender<Sent>;
+/// A delivery, and the reader's position in a channel after it.
+pub(crate) type QueuedDelivery = (Result<Delivery, ClientError>, Option<(Channel, EventId)>);
+/// The queue to the reader. It is closed when the reader is gone.
+pub(crate) type DeliverySender = mpsc::Sender<QueuedDelivery>;
 
-/// What outlives a socket.
+/// The state of a subscription that outlives a connection.
 pub(crate) struct Worker {
     pub(crate) settings: Arc<Settings>,
     pub(crate) endpoint: Endpoint,
     pub(crate) types: Vec<String>,
-    /// Where it stands in each channel, where that is certain: an event of a socket of many crews does not say for sure
-    /// whose it is.
+    /// The position in each channel. Endpoints that carry many crews have none: a field that the producer writes names
+    /// an event's channel there.
     pub(crate) positions: BTreeMap<Channel, Position>,
     pub(crate) tokens: Tokens,
-    pub(crate) out: Out,
+    pub(crate) out: DeliverySender,
 }
 
-/// How one socket ended.
+/// How one connection ended.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) why: Why,
-    /// It has worked: something was heard that was no refusal.
+pub(crate) struct SocketEnd {
+    pub(crate) why: EndReason,
+    /// The connection has worked: the gateway sent something other than a refusal.
     pub(crate) proven: bool,
-    /// The gateway asked to come back then.
-    pub(crate) back_at: Option<Instant>,
+    /// When to reconnect, if the gateway has said so.
+    pub(crate) reconnect_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-pub(crate) enum Why {
+pub(crate) enum EndReason {
     Cut(Cut),
     Fatal(ClientError),
     /// The reader is gone.
-    Goodbye,
+    ReaderGone,
 }
 
 impl Worker {
-    pub(crate) async fn run(request: Request, out: Out, retry: Arc<Notify>) {
+    pub(crate) async fn run(request: Request, out: DeliverySender, retry: Arc<Notify>) {
         let starts = request.starts();
         let endpoint = match request.endpoint {
             Ok(endpoint) => endpoint,
             Err(bad) => {
-                // A reader that is gone needs no answer.
+                // If the reader is gone, nobody needs the error.
                 let _ = out.send((Err(bad.into()), None)).await;
                 return;
             }
@@ -83,7 +83,7 @@ impl Worker {
     async fn keep_connected(mut self, retry: &Notify) {
         let mut backoff = Backoff::default();
         let mut ever_proven = false;
-        // Whether the token in use was fetched because the one before was refused.
+        // Whether the current token replaces one that was refused.
         let mut token_is_fresh = false;
         loop {
             let ended = session::run(&mut self).await;
@@ -93,28 +93,28 @@ impl Worker {
                 backoff.reset();
             }
             let cut = match ended.why {
-                Why::Cut(cut) => cut,
-                Why::Fatal(error) => return self.last_word(Err(error)).await,
-                Why::Goodbye => return,
+                EndReason::Cut(cut) => cut,
+                EndReason::Fatal(error) => return self.finish(Err(error)).await,
+                EndReason::ReaderGone => return,
             };
-            let retry_in = match outcome(&cut, ever_proven) {
-                Outcome::End { reason } => return self.last_word(Ok(Delivery::End { reason })).await,
-                Outcome::Fail(error) => return self.last_word(Err(error)).await,
-                Outcome::FreshToken(error) => {
+            let retry_in = match next_step(&cut, ever_proven) {
+                NextStep::End { reason } => return self.finish(Ok(Delivery::End { reason })).await,
+                NextStep::Fail(error) => return self.finish(Err(error)).await,
+                NextStep::FreshToken(error) => {
                     if token_is_fresh || !self.tokens.refused() {
-                        return self.last_word(Err(error)).await;
+                        return self.finish(Err(error)).await;
                     }
                     token_is_fresh = true;
                     Duration::ZERO
                 }
-                // A replica that goes away before it has said anything would be asked again and again.
-                Outcome::AtOnce if ended.proven => {
-                    at_once(ended.back_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())))
-                }
-                Outcome::AtOnce | Outcome::Backoff => backoff.next(),
+                // Only after a working connection: a replica that drains at once would otherwise be asked in a loop.
+                NextStep::AtOnce if ended.proven => after_drain(
+                    ended.reconnect_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())),
+                ),
+                NextStep::AtOnce | NextStep::Backoff => backoff.next(),
             };
             tracing::debug!(%cut, ?retry_in, "disconnected");
-            // Created before the reader is told, so that its answer is not missed.
+            // Created before the delivery, so that a `retry_now` in response to it is not missed.
             let retry_now = retry.notified();
             tokio::pin!(retry_now);
             retry_now.as_mut().enable();
@@ -129,8 +129,8 @@ impl Worker {
         }
     }
 
-    /// Hands a delivery over, waiting for the reader; the error: it is gone.
-    pub(crate) async fn deliver(&mut self, delivery: Result<Delivery, ClientError>) -> Result<(), Why> {
+    /// Hands a delivery over and waits for the reader. Fails if the reader is gone.
+    pub(crate) async fn deliver(&mut self, delivery: Result<Delivery, ClientError>) -> Result<(), EndReason> {
         let channel = match &delivery {
             Ok(
                 Delivery::Event { channel, .. } | Delivery::Reset { channel, .. } | Delivery::Skipped { channel, .. },
@@ -138,11 +138,11 @@ impl Worker {
             _ => self.endpoint.channel(),
         };
         let position = channel.and_then(|channel| Some((channel.clone(), self.positions.get(channel)?.last()?)));
-        self.out.send((delivery, position)).await.map_err(|_| Why::Goodbye)
+        self.out.send((delivery, position)).await.map_err(|_| EndReason::ReaderGone)
     }
 
-    async fn last_word(mut self, word: Result<Delivery, ClientError>) {
-        // A reader that is gone needs no answer.
-        let _ = self.deliver(word).await;
+    async fn finish(mut self, delivery: Result<Delivery, ClientError>) {
+        // If the reader is gone, nobody needs the delivery.
+        let _ = self.deliver(delivery).await;
     }
 }

@@ -2,22 +2,22 @@
 
 use std::{borrow::Borrow, fmt, hash::Hash, str::FromStr, sync::Arc};
 
-/// Longest id of a channel, in characters (all of them ASCII).
+/// Longest channel id, in characters. All of them are ASCII.
 pub const MAX_ID_LEN: usize = 128;
-/// Longest namespace name. Namespaces come from configuration, so that the bound only keeps names sane.
+/// Longest namespace name, in characters.
 pub const MAX_NAMESPACE_LEN: usize = 32;
 
-/// A valid channel name, as it stands in Redis. Cheap to clone.
+/// A valid channel name, spelled as in Redis. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel {
-    // Eq and Hash of the whole name only, so that `Borrow<str>` holds: see the impls below.
+    // The only field: `Borrow<str>` requires that `Eq` and `Hash` agree with those of the name.
     name: Arc<str>,
 }
 
-/// Why a text is not a channel name. Says what would be one.
+/// Why a text is not a channel name. The message says what a valid name looks like.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadChannel {
-    /// There is no `:`.
+    /// The text has no `:`.
     #[error("a channel is <namespace>:<id>, for example graph:abc")]
     NoColon,
     /// The namespace does not match `[a-z][a-z0-9_-]{0,31}`.
@@ -32,7 +32,7 @@ impl Channel {
     /// The channel `<namespace>:<id>`.
     ///
     /// # Errors
-    /// [`BadChannel`] when either part is outside its grammar.
+    /// [`BadChannel`] when either part breaks its grammar.
     pub fn new(namespace: &str, id: &str) -> Result<Self, BadChannel> {
         if !is_namespace(namespace) {
             return Err(BadChannel::Namespace);
@@ -48,25 +48,25 @@ impl Channel {
         &self.name
     }
 
-    /// What stands before the colon.
+    /// The part before the colon.
     pub fn namespace(&self) -> &str {
         self.name.split_once(':').map_or("", |(namespace, _)| namespace)
     }
 
-    /// What stands behind the colon.
+    /// The part after the colon.
     pub fn id(&self) -> &str {
         self.name.split_once(':').map_or("", |(_, id)| id)
     }
 }
 
-/// Whether `id` could be a channel's id: 1 to 128 of `[A-Za-z0-9._-]`.
+/// Whether `id` is a valid channel id: 1 to 128 characters of `[A-Za-z0-9._-]`.
 pub fn is_id(id: &str) -> bool {
     !id.is_empty()
         && id.len() <= MAX_ID_LEN
         && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// Whether `name` could be a namespace: `[a-z][a-z0-9_-]{0,31}`.
+/// Whether `name` is a valid namespace name: `[a-z][a-z0-9_-]{0,31}`.
 pub fn is_namespace(name: &str) -> bool {
     name.len() <= MAX_NAMESPACE_LEN
         && name.starts_with(|c: char| c.is_ascii_lowercase())
@@ -118,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_what_the_model_allows() {
+    fn accepts_valid_names() {
         let channel: Channel = "graph:A.b_c-9".parse().unwrap();
         assert_eq!((channel.namespace(), channel.id()), ("graph", "A.b_c-9"));
         assert!(format!("run:{}", "x".repeat(128)).parse::<Channel>().is_ok());
     }
 
     #[test]
-    fn refuses_the_rest() {
+    fn rejects_invalid_names() {
         for bad in [
             "graph",
             "graph:",

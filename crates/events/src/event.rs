@@ -1,4 +1,4 @@
-//! Events: the producer's bytes, checked once and never written anew.
+//! Events: the producer's bytes, validated once and never serialized again.
 
 use std::{borrow::Cow, fmt};
 
@@ -9,13 +9,13 @@ use crate::{
     scan::{Scanned, has_key, scan},
 };
 
-/// How a logged message begins.
+/// The beginning of a logged message.
 const ID_PREFIX: &str = r#"{"id":""#;
 
-/// Longest `type`, in characters.
+/// Longest `type` of an event, in characters.
 pub const MAX_TYPE_LEN: usize = 128;
 
-/// A field that a gateway reads when it is there. Everything else in an event is the producer's.
+/// A field that gateways read if it is present. Gateways ignore all other fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum Field {
@@ -45,7 +45,7 @@ impl Field {
         Field::Traceparent,
     ];
 
-    /// The field with this key. Written out, since each key of each event is looked at.
+    /// The field with this key. A `match`, because this runs for each key of each event.
     pub(crate) fn of(key: &[u8]) -> Option<Self> {
         Some(match key {
             b"type" => Field::Type,
@@ -77,7 +77,7 @@ impl Field {
     }
 }
 
-/// One event as it stands on the wire. The bytes are valid UTF-8 and one JSON object with a string `type`.
+/// One event as sent on the wire: valid UTF-8, and one JSON object with a string `type`.
 #[derive(Clone)]
 pub struct Event {
     raw: Bytes,
@@ -94,7 +94,7 @@ pub enum Rejected {
     /// The text is not one JSON object (RFC 8259).
     #[error("an event is one JSON object")]
     NotAnObject,
-    /// There is no `type`, or it is no string.
+    /// `type` is missing or is not a string.
     #[error("an event has a string \"type\"")]
     NoType,
     /// The type is empty, too long, or has control characters.
@@ -115,11 +115,13 @@ impl Rejected {
 }
 
 impl Event {
-    /// Checks a message. Whether it is logged shows in [`Event::id`]: it begins exactly
-    /// `{"id":"<offset>-<tag>",`. Only the channel's chain or log confirm that; see [`Event::into_live`].
+    /// Validates a message.
+    ///
+    /// A message that begins exactly with `{"id":"<offset>-<tag>",` looks logged, and [`Event::id`] returns that id.
+    /// Only the channel's chain or log can confirm that it is logged; see [`Event::into_live`].
     ///
     /// # Errors
-    /// [`Rejected`] says which rule of an event the message breaks.
+    /// [`Rejected`] says which rule the message breaks.
     pub fn parse(raw: Bytes) -> Result<Self, Rejected> {
         let text = std::str::from_utf8(&raw).map_err(|_| Rejected::NotUtf8)?;
         let scanned = scan(text).map_err(|_| Rejected::NotAnObject)?;
@@ -145,8 +147,9 @@ impl Event {
         std::str::from_utf8(&self.raw).unwrap_or_default()
     }
 
-    /// The producer's object behind its opening brace, byte for byte: without the id that the log has put before it.
-    /// `None` for a live event, whose bytes are all the producer's.
+    /// The producer's object after its opening brace, byte for byte, without the id that the log has added.
+    ///
+    /// `None` for a live event: all its bytes are the producer's.
     pub fn logged_tail(&self) -> Option<&[u8]> {
         self.id?;
         let id = self.raw.get(ID_PREFIX.len()..)?;
@@ -155,17 +158,17 @@ impl Event {
         id.get(quote + 2..)
     }
 
-    /// The id of a logged event.
+    /// The id of a logged event; `None` for a live event.
     pub fn id(&self) -> Option<EventId> {
         self.id
     }
 
-    /// The same bytes as a live event: for messages that only look logged.
+    /// The same bytes as a live event, for messages that only look logged.
     pub fn into_live(self) -> Self {
         Self { id: None, ..self }
     }
 
-    /// Whether the object has such a top-level key. Scans the event once more.
+    /// Whether the object has this top-level key. Scans the whole event again.
     pub fn has_key(&self, key: &str) -> bool {
         has_key(self.text(), key)
     }
@@ -175,13 +178,13 @@ impl Event {
         self.field(Field::Type).unwrap_or_default()
     }
 
-    /// A field's value, unescaped; `None` when it is absent or no string.
+    /// A field's value, unescaped; `None` when the field is missing or is not a string.
     pub fn field(&self, field: Field) -> Option<Cow<'_, str>> {
-        // Only what is asked for, not the whole text, is told to be UTF-8 once more.
+        // Checks UTF-8 for this field only, not for the whole text.
         let quoted = std::str::from_utf8(self.raw.get(self.scanned.spans[field as usize].range()?)?).ok()?;
         let inner = &quoted[1..quoted.len() - 1];
         if inner.contains('\\') {
-            // A lone surrogate is valid JSON and no text: it is then as good as absent.
+            // A lone surrogate is valid JSON but not text: the field then counts as missing.
             return serde_json::from_str(quoted).ok().map(Cow::Owned);
         }
         Some(Cow::Borrowed(inner))
@@ -194,7 +197,7 @@ impl fmt::Debug for Event {
     }
 }
 
-/// A producer's object that may be logged: an event without an `id` of its own and without white space around it.
+/// A producer's object that may be logged: an event without a top-level `id` and without surrounding white space.
 #[derive(Clone, Debug)]
 pub struct Body {
     object: Bytes,
@@ -204,19 +207,19 @@ pub struct Body {
 /// Why an object cannot be logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// It is no event at all.
+    /// The object is not an event.
     #[error(transparent)]
     Rejected(#[from] Rejected),
-    /// It has a top-level `id`.
+    /// The object has a top-level `id`.
     #[error("a logged event has no \"id\" of its own: the key is Crewcast's. Rename the field, or publish live")]
     HasId,
 }
 
 impl Body {
-    /// Checks a producer's object.
+    /// Validates a producer's object.
     ///
     /// # Errors
-    /// [`BodyError`] when it is no event, or has a top-level `id`.
+    /// [`BodyError`] when the object is not an event or has a top-level `id`.
     pub fn parse(raw: impl Into<Bytes>) -> Result<Self, BodyError> {
         let raw: Bytes = raw.into();
         let object = raw.slice_ref(raw.trim_ascii());
@@ -228,12 +231,12 @@ impl Body {
         Ok(Self { object: event.raw, kind })
     }
 
-    /// The object, `{` to `}`.
+    /// The object, from `{` to `}`.
     pub fn object(&self) -> &Bytes {
         &self.object
     }
 
-    /// What follows the opening brace: the script puts `{"id":"…",` before it.
+    /// The bytes after the opening brace. The append script puts `{"id":"…",` before them.
     pub fn tail(&self) -> &[u8] {
         &self.object[1..]
     }
@@ -262,7 +265,8 @@ mod tests {
 
     #[test]
     fn reads_fields_and_keeps_bytes() {
-        let text = "  {\"n\":1.50, \"type\" : \"tool\\u005fstart\",\"crew_id\":\"a\\\"b\",\"run_id\":7,\"deep\":{\"type\":3}} ";
+        let text = "  {\"n\":1.50, \"type\" : \"tool\\u005fstart\",\
+            \"crew_id\":\"a\\\"b\",\"run_id\":7,\"deep\":{\"type\":3}} ";
         let event = parse(text).unwrap();
         assert_eq!(event.text(), text);
         assert_eq!(event.kind(), "tool_start");
@@ -271,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_at_the_top_only_and_however_they_are_written() {
+    fn keys_are_found_at_the_top_level_only_and_in_any_spelling() {
         let event = parse(r#"{"type":"x","m\u0065":null,"deep":{"you":1},"a":"them"}"#).unwrap();
         for (key, has) in [("me", true), ("you", false), ("them", false), ("deep", true), ("m", false), ("", false)] {
             assert_eq!(event.has_key(key), has, "{key}");
@@ -294,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_surrogate_pair_is_the_producers_business() {
+    fn lone_surrogates_are_accepted_outside_the_type() {
         for odd in [r#"{"\ud800":1,"type":"x"}"#, r#"{"type":"x","a":{"\udfff":"\ud800"}}"#] {
             assert_eq!(parse(odd).unwrap().kind(), "x", "{odd}");
         }
@@ -302,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn says_why_bytes_are_no_event() {
+    fn says_why_bytes_are_not_an_event() {
         assert_eq!(Event::parse(Bytes::from_static(b"{\"type\":\"\xff\"}")).unwrap_err(), Rejected::NotUtf8);
         for bad in [
             "",

@@ -1,23 +1,27 @@
-//! Event ids: `<offset>-<tag>`, each naming its predecessor.
+//! Event ids: `<offset>-<tag>`. Each id names its predecessor.
 
 use std::{fmt, num::NonZeroU64, str::FromStr};
 
-/// How many characters of a tag are new with each event; the others repeat the predecessor's.
+/// How many characters of a tag are new with each event. The others repeat the predecessor's.
 pub const RANDOM_LEN: usize = 6;
 const TAG_LEN: usize = 2 * RANDOM_LEN;
-/// Offsets pass through Lua, whose numbers are exact up to 2^53.
+/// Offsets pass through Lua, where numbers are exact up to 2^53.
 const MAX_OFFSET: u64 = 1 << 53;
 
-/// Twelve characters of `[0-9a-z]`: the last six of the predecessor's tag (`000000` for the first
-/// event), then six of its own, which nobody can foretell. In Redis those stand for all events so far.
+/// The part of an id that chains it to its predecessor: twelve characters of `[0-9a-z]`.
+///
+/// The first six repeat the last six of the predecessor's tag; for a channel's first event they are `000000`.
+/// The last six cannot be predicted. The script in Redis adds random characters to the predecessor's last six, so they
+/// depend on every event so far.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag([u8; TAG_LEN]);
 
-/// Where an event stands in its channel's log. The offset counts 1, 2, 3 … without holes; the tag makes
-/// a rewritten history visible.
+/// An event's place in its channel's log.
+///
+/// The offset counts 1, 2, 3 … without holes. The tag makes a rewritten history visible.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventId {
-    // Not zero, so that `Option<EventId>`, of which every reader and entry has some, is no larger.
+    // Non-zero, so that `Option<EventId>` is no larger: every subscriber and every log entry holds some.
     offset: NonZeroU64,
     tag: Tag,
 }
@@ -28,7 +32,7 @@ pub struct EventId {
 pub struct BadEventId;
 
 impl Tag {
-    /// The half that the successor must begin with.
+    /// The half that the successor's tag begins with.
     pub fn own(&self) -> &[u8] {
         &self.0[RANDOM_LEN..]
     }
@@ -45,8 +49,9 @@ impl Tag {
 }
 
 impl EventId {
-    /// The id of the event behind `previous` (`None`: of a channel's first), with six new random
-    /// characters of `[0-9a-z]`.
+    /// The id of the event after `previous`, or of a channel's first event when `previous` is `None`.
+    ///
+    /// `random` is six new random characters of `[0-9a-z]`.
     pub fn after(previous: Option<EventId>, random: [u8; RANDOM_LEN]) -> Self {
         let mut tag = [b'0'; TAG_LEN];
         if let Some(previous) = previous {
@@ -57,17 +62,17 @@ impl EventId {
         Self { offset, tag: Tag(tag) }
     }
 
-    /// Counts from 1 inside the channel.
+    /// The offset, counted from 1 in each channel.
     pub fn offset(&self) -> u64 {
         self.offset.get()
     }
 
-    /// The chain's tag.
+    /// The tag.
     pub fn tag(&self) -> Tag {
         self.tag
     }
 
-    /// Whether this is the event right behind `previous` (`None`: right at a channel's beginning).
+    /// Whether this event comes right after `previous`, or is a channel's first when `previous` is `None`.
     pub fn continues(&self, previous: Option<EventId>) -> bool {
         match previous {
             Some(previous) => self.offset() == previous.offset() + 1 && self.tag.predecessor() == previous.tag.own(),
@@ -75,10 +80,10 @@ impl EventId {
         }
     }
 
-    /// The id that `message` bears when it begins exactly `{"id":"<offset>-<tag>",`, as a logged event does.
+    /// The id of a logged event: `message` must begin exactly with `{"id":"<offset>-<tag>",`.
     pub fn of_message(message: &[u8]) -> Option<Self> {
         let rest = message.strip_prefix(br#"{"id":""#)?;
-        // 16 digits, the dash and the tag are the longest id.
+        // The longest id has 16 digits, the dash and the tag.
         let quote = rest.iter().take(16 + 1 + TAG_LEN + 1).position(|&b| b == b'"')?;
         if rest.get(quote + 1) != Some(&b',') {
             return None;
@@ -172,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_logged_only_when_it_begins_exactly_so() {
+    fn only_the_exact_prefix_marks_a_logged_event() {
         let id = EventId::of_message(br#"{"id":"7-abcdefghijkl","type":"x"}"#);
         assert_eq!(id.map(|id| id.offset()), Some(7));
         for live in [

@@ -1,11 +1,11 @@
-//! Every Redis key and internal Pub/Sub name, spelled once.
+//! Every Redis key and internal Pub/Sub channel name.
 //!
-//! All keys of a channel carry `{channel}` as their hash tag, so that they stand in one slot of a Cluster
-//! and one script may touch them together.
+//! All keys of a channel use `{channel}` as their hash tag. They are therefore in one slot of a Redis Cluster, and one
+//! script may use them together.
 
 use crate::Channel;
 
-/// What the directory knows by id.
+/// The kinds of ids in the directory.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -17,7 +17,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The word in keys, claims and on the command line.
+    /// The name of the kind in keys, in claims and on the command line.
     pub fn as_str(self) -> &'static str {
         match self {
             Kind::Crew => "crew",
@@ -28,7 +28,7 @@ impl Kind {
     }
 }
 
-/// Spells keys under one prefix (`broker.key_prefix`).
+/// Spells all keys under one prefix (`broker.key_prefix`).
 #[derive(Clone, Debug)]
 pub struct Keys {
     prefix: String,
@@ -41,7 +41,7 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// Keys that begin with `prefix`.
+    /// Creates keys that begin with `prefix`.
     pub fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into() }
     }
@@ -50,83 +50,85 @@ impl Keys {
         format!("{}:{{{channel}}}:{what}", self.prefix)
     }
 
-    /// List of a channel's logged messages, oldest first.
+    /// List: a channel's logged messages, oldest first.
     pub fn log(&self, channel: &Channel) -> String {
         self.of_channel(channel, "log")
     }
 
-    /// The last id given in a channel; outlives the log.
+    /// String: the last id given in a channel. It outlives the log.
     pub fn head(&self, channel: &Channel) -> String {
         self.of_channel(channel, "head")
     }
 
-    /// The last message of a channel that retains one.
+    /// String: the last message of a channel with a retained value.
     pub fn retained(&self, channel: &Channel) -> String {
         self.of_channel(channel, "retained")
     }
 
-    /// Hash of a channel's state documents.
+    /// Hash: a channel's state documents.
     pub fn state(&self, channel: &Channel) -> String {
         self.of_channel(channel, "state")
     }
 
-    /// Hash of a channel's leases: who promised to go on, and what has been told of his silence.
+    /// Hash: a channel's leases, each with its expiry and the last published status.
     pub fn leases(&self, channel: &Channel) -> String {
         self.of_channel(channel, "leases")
     }
 
-    /// Sorted set of a channel's leases by the Unix millisecond at which something is to be told of them.
+    /// Sorted set: a channel's leases by the Unix millisecond of their next check.
     pub fn due(&self, channel: &Channel) -> String {
         self.of_channel(channel, "due")
     }
 
-    /// How far a producer's numbers have been accepted in a channel.
+    /// The last sequence number that a channel has accepted from a producer.
     pub fn producer(&self, channel: &Channel, producer: &str) -> String {
         self.of_channel(channel, &format!("producer:{producer}"))
     }
 
-    /// The id that an idempotency key was answered with, in the scope of channel and `sub`.
+    /// The id that an idempotency key was answered with. Keys are scoped by channel and `sub`.
     pub fn idempotency(&self, channel: &Channel, sub: &str, key: &str) -> String {
-        // The length keeps `a` + `b:c` apart from `a:b` + `c`.
+        // The length tells `a` + `b:c` from `a:b` + `c`.
         self.of_channel(channel, &format!("idempotency:{}:{sub}:{key}", sub.len()))
     }
 
-    /// Hash `{org, crew}`: to whom an id belongs.
+    /// Hash `{org, crew}`: the owner of an id.
     pub fn directory_entry(&self, kind: Kind, id: &str) -> String {
         format!("{}:directory:{{{}:{id}}}", self.prefix, kind.as_str())
     }
 
-    /// Sorted set of an org's ids of one kind, by the Unix second of their last registration.
+    /// Sorted set: an org's ids of one kind, by the Unix second of their last registration.
     pub fn directory_of_org(&self, org: &str, kind: Kind) -> String {
         format!("{}:directory:{{org:{org}}}:{}", self.prefix, kind.as_str())
     }
 
-    /// Hash of everything revoked: `jti:<J>` or `sub:<S>` to `<issued until>:<remembered until>` in Unix seconds.
+    /// Hash: revocations. `jti:<J>` or `sub:<S>` maps to `<issued until>:<remembered until>`, in Unix seconds.
     pub fn revocations(&self) -> String {
         format!("{}:revocations", self.prefix)
     }
 
-    /// The identity behind a single-use ticket.
+    /// String: the identity behind a single-use ticket.
     pub fn ticket(&self, ticket: &str) -> String {
         format!("{}:ticket:{ticket}", self.prefix)
     }
 
-    /// Hash of the replicas that live: each one's figures and until when they count.
+    /// Hash: the usage figures of each running replica, and when they expire.
     pub fn replicas(&self) -> String {
         format!("{}:replicas", self.prefix)
     }
 
-    /// Held by the one replica that stores live retained values.
+    /// String: the lease of the one replica that stores live events as retained values.
     pub fn capture_lease(&self) -> String {
         format!("{}:capture", self.prefix)
     }
 
-    /// Pub/Sub: what concerns every replica (revocations, changes of the directory). The braces keep it out of the grammar of channels.
+    /// Pub/Sub: messages for every replica, such as revocations and changes of the directory.
+    ///
+    /// The braces are not allowed in channel names, so no channel can have this name.
     pub fn control(&self) -> String {
         format!("{}:{{control}}", self.prefix)
     }
 
-    /// Pub/Sub: a replica's own round-trip probe.
+    /// Pub/Sub: a replica's round-trip probe.
     pub fn probe(&self, replica: &str) -> String {
         format!("{}:probe:{replica}", self.prefix)
     }

@@ -1,8 +1,13 @@
 //! The contract of Crewcast, shared by producers, gateways and clients.
 //!
-//! [`Channel`] names where an event goes, [`EventId`] where it stands in a channel's log, [`Event`] is
-//! the producer's JSON kept byte for byte, [`catalog`] is what typed emitters write, and [`Keys`] spells
-//! every Redis key. There is no I/O in this crate.
+//! - [`Channel`] names where an event goes.
+//! - [`EventId`] is an event's place in the channel's log.
+//! - [`Event`] holds the producer's JSON, byte for byte.
+//! - [`catalog`] holds the event types that typed emitters write.
+//! - [`resume`] decides whether a reader can go on without a gap.
+//! - [`Keys`] spells every Redis key.
+//!
+//! This crate does no I/O.
 
 pub mod catalog;
 mod channel;

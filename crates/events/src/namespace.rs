@@ -1,19 +1,19 @@
-//! Namespaces: what a channel's name says about its log, its retained value, its end and its owner.
+//! Namespaces: the rules for a channel's log, retained value, end and owner.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::{Channel, Kind};
 
-/// How much a channel's log holds.
+/// How long a channel's log keeps events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogPolicy {
-    /// Events at most; 0: the namespace is live only.
+    /// Maximum number of events. 0 means that the namespace has no log: all its events are live.
     pub length: u32,
-    /// How long the log stands after its last event.
+    /// How long the log is kept after its last event.
     pub age: Duration,
 }
 
-/// What a namespace's ids name, and so which claim grants them.
+/// What the ids of a namespace refer to. This decides which claim of a token grants them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -39,19 +39,19 @@ impl From<Kind> for Owner {
 /// The rules of one namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Namespace {
-    /// Length and age of the log.
+    /// Retention of the log.
     pub log: LogPolicy,
-    /// A new subscriber gets the channel's last event at once.
+    /// New subscribers receive the channel's last event at once.
     pub retain: bool,
-    /// Gateways store live events as the retained value too.
+    /// Gateways store live events as the retained value, too.
     pub capture_live: bool,
     /// Event types that end a channel.
     pub terminal: Vec<String>,
-    /// What the id names; `None` leaves the grant to the `channels` claim.
+    /// What the id refers to. With `None`, the `channels` claim grants access.
     pub owner: Option<Owner>,
-    /// How long after `stalled` something whose producer is silent is told `lost`; zero: nobody looks at leases.
+    /// How long after `stalled` an expired lease becomes `lost`. Zero turns lease checks off.
     pub lost_after: Duration,
-    /// A reader that lags is spared progress that newer progress of the same thing has made old.
+    /// Lagging readers skip progress events that newer progress of the same item replaces.
     pub skip_progress: bool,
 }
 
@@ -72,21 +72,22 @@ impl Default for Namespace {
     }
 }
 
-/// How much longer than its log a channel's head stands, so that a reader who slept over the end of a
-/// log still learns whether it missed anything.
+/// How much longer than its log a channel's head is kept.
+///
+/// A reader that was away while the log expired can then still learn whether it missed anything.
 pub const HEAD_BEYOND_LOG: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Every namespace that is known, by name.
+/// Every configured namespace, by name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Namespaces(pub BTreeMap<String, Namespace>);
 
 impl Namespaces {
-    /// The rules of a channel, `None` when its namespace is not configured.
+    /// The rules of a channel; `None` when its namespace is not configured.
     pub fn of(&self, channel: &Channel) -> Option<&Namespace> {
         self.0.get(channel.namespace())
     }
 
-    /// Every channel that an id of the directory names: one in each namespace that belongs to its kind.
+    /// Every channel of an id in the directory: one in each namespace whose ids are of this kind.
     pub fn channels_of<'a>(&'a self, kind: Kind, id: &'a str) -> impl Iterator<Item = Channel> + 'a {
         let owned = self.0.iter().filter(move |(_, namespace)| namespace.owner == Some(kind.into()));
         owned.filter_map(move |(name, _)| Channel::new(name, id).ok())

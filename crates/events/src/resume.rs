@@ -1,18 +1,18 @@
-//! Whether a reader that stood at one id can go on without a hole: the rule that replay and repair share.
+//! The resume rule: whether a reader at a given id can go on without a gap. Replay and backfill share it.
 
 use std::convert::Infallible;
 use std::str::FromStr;
 
 use crate::EventId;
 
-/// What a client asks to resume from.
+/// The position that a client asks to resume from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Since {
-    /// `0`: everything.
+    /// `0`: everything that the log holds.
     Beginning,
-    /// The last id that it saw.
+    /// After the last id that the client saw.
     After(EventId),
-    /// A text that is no id: answered with `reset`, never with an error.
+    /// A text that is not an id. Gateways answer it with `reset`, never with an error.
     Unknown,
 }
 
@@ -27,17 +27,17 @@ impl FromStr for Since {
     }
 }
 
-/// Why a reader's position does not lead on to what the log holds.
+/// Why the log does not continue a reader's position.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ResetReason {
-    /// The log no longer reaches back to it.
+    /// The log no longer reaches back to the position.
     Trimmed,
-    /// The log never held it, or holds another event in its place.
+    /// The log never held the id, or holds another event in its place.
     UnknownId,
 }
 
 impl ResetReason {
-    /// The `reason` of the `reset` message and of `crewcast_resets_total`.
+    /// The value of `reason` in the `reset` message and in `crewcast_resets_total`.
     pub fn label(self) -> &'static str {
         match self {
             ResetReason::Trimmed => "trimmed",
@@ -49,16 +49,17 @@ impl ResetReason {
 /// How a reader goes on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Resumed {
-    /// With the event right behind its position: nothing was missed.
+    /// With the event right after its position: nothing was missed.
     Gapless,
-    /// With whatever the log holds, after being told so.
+    /// With everything that the log holds, after a `reset`.
     Reset(ResetReason),
 }
 
-/// Decides how a reader goes on that stood at `since`.
+/// Decides how a reader at `since` goes on.
 ///
-/// `at`: the log's entry with the offset of `since`, if the log holds one; `first`: the log's first entry;
-/// `head`: the last id given in the channel, which outlives the log.
+/// - `at`: the log's entry at the offset of `since`, if the log holds one.
+/// - `first`: the log's first entry.
+/// - `head`: the last id given in the channel. It outlives the log.
 pub fn resume(since: Since, at: Option<EventId>, first: Option<EventId>, head: Option<EventId>) -> Resumed {
     let position = match since {
         Since::Unknown => return Resumed::Reset(ResetReason::UnknownId),
@@ -93,20 +94,20 @@ mod tests {
     }
 
     #[test]
-    fn follows_the_model() {
+    fn decides_gapless_trimmed_or_unknown() {
         let ids = chain(10);
         let other = EventId::after(Some(ids[3]), *b"zzzzzz");
         let (first, head) = (Some(ids[4]), Some(ids[9]));
         let trimmed = Resumed::Reset(ResetReason::Trimmed);
         let unknown = Resumed::Reset(ResetReason::UnknownId);
-        // Held, continued by the first entry, and the head itself.
+        // In the log; continued by the first entry; the head itself.
         assert_eq!(resume(Since::After(ids[6]), Some(ids[6]), first, head), Resumed::Gapless);
         assert_eq!(resume(Since::After(ids[3]), None, first, head), Resumed::Gapless);
         assert_eq!(resume(Since::After(ids[9]), None, None, head), Resumed::Gapless);
-        // Fell off the log; a log that is gone altogether.
+        // Trimmed from the log; the whole log has expired.
         assert_eq!(resume(Since::After(ids[2]), None, first, head), trimmed);
         assert_eq!(resume(Since::After(ids[2]), None, None, head), trimmed);
-        // Another history; an id from the future; no history at all; no id.
+        // Another history; an id from the future; no history; not an id.
         assert_eq!(resume(Since::After(other), Some(ids[4]), first, head), unknown);
         assert_eq!(resume(Since::After(ids[9]), None, Some(ids[4]), Some(ids[5])), unknown);
         assert_eq!(resume(Since::After(ids[9]), None, None, None), unknown);

@@ -1,4 +1,4 @@
-//! One validating pass over an event: is it an object, and where do the fields stand that are read?
+//! One validating pass over an event: it must be an object, and the fields that gateways read are located.
 
 use std::{fmt, ops::Range};
 
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::event::Field;
 
-/// Where a field's value stands in the text, quotes included; empty when the field is absent or no string.
+/// The place of a field's value in the text, quotes included. Empty when the field is missing or is not a string.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Span {
     start: u32,
@@ -26,7 +26,7 @@ pub(crate) struct Scanned {
     pub(crate) has_id: bool,
 }
 
-/// Scans one JSON object. As in every common parser the last of two equal keys counts.
+/// Scans one JSON object. Of two equal keys the last one counts, as in every common parser.
 pub(crate) fn scan(text: &str) -> Result<Scanned, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let scanned = deserializer.deserialize_map(Scan { base: text.as_ptr() as usize })?;
@@ -52,7 +52,7 @@ impl<'de> Visitor<'de> for Scan {
                 Key::Read(field) => {
                     let value = map.next_value::<&'de RawValue>()?.get();
                     scanned.spans[field as usize] = if value.starts_with('"') {
-                        // A message is at most some megabytes, so that both numbers fit.
+                        // A message has at most some megabytes: both numbers fit.
                         Span { start: (value.as_ptr() as usize - self.base) as u32, len: value.len() as u32 }
                     } else {
                         Span::default()
@@ -71,7 +71,7 @@ impl<'de> Visitor<'de> for Scan {
     }
 }
 
-/// Whether a JSON object has a top-level key.
+/// Whether a JSON object has this top-level key.
 pub(crate) fn has_key(text: &str, key: &str) -> bool {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_map(Find(key.as_bytes())).unwrap_or_default()
@@ -96,7 +96,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 }
 
-/// Reads a key as whether it is this one. By its bytes, for the same reason as [`Key`].
+/// Deserializes a key to whether it equals this one. Reads bytes, for the same reason as [`Key`].
 struct Equals<'a>(&'a [u8]);
 
 impl<'de> DeserializeSeed<'de> for Equals<'_> {
@@ -140,7 +140,7 @@ impl<'de> serde::Deserialize<'de> for Key {
                 })
             }
         }
-        // Half a surrogate pair is within JSON's grammar (RFC 8259 section 8.2), and in no string of Rust.
+        // JSON allows lone surrogates in keys (RFC 8259, section 8.2), but Rust strings do not: read bytes.
         deserializer.deserialize_bytes(KeyVisitor)
     }
 }

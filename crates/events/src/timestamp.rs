@@ -1,21 +1,23 @@
-//! RFC 3339 timestamps in UTC, as events bear them.
+//! RFC 3339 timestamps in UTC, as used in events.
 
 use std::time::{Duration, SystemTime};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
-/// Now, with milliseconds: `2026-11-20T08:15:30.123Z`.
+/// The current time with milliseconds: `2026-11-20T08:15:30.123Z`.
 pub fn now() -> String {
     format(SystemTime::now())
 }
 
-/// A moment with milliseconds.
+/// Formats a point in time with milliseconds.
 pub fn format(at: SystemTime) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     OffsetDateTime::from(at).format(&format).unwrap_or_default()
 }
 
-/// The moment that a timestamp names, as the time since the Unix epoch; `None` for what is no RFC 3339 or lies before 1970.
+/// Parses a timestamp into the time since the Unix epoch.
+///
+/// `None` when `text` is not an RFC 3339 timestamp, or is before 1970.
 pub fn parse(text: &str) -> Option<Duration> {
     let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(at.unix_timestamp_nanos()).ok().map(Duration::from_nanos)
@@ -26,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_what_it_reads() {
+    fn formats_and_parses_the_same_times() {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
         assert_eq!(format(at), "2023-11-14T22:13:20.123Z");
         assert_eq!(parse("2023-11-14T22:13:20.123Z"), Some(Duration::from_millis(1_700_000_000_123)));

@@ -1,5 +1,6 @@
-//! The catalog against `tests/golden/catalog`, which other languages read as well: one line for each event type, with
-//! every field that it can have, as a line of `POST /api/v1/publish`.
+//! Checks the catalog against `tests/golden/catalog`, which libraries in other languages read, too.
+//!
+//! Each golden line is a line of `POST /api/v1/publish`: one event of each type, with every field set.
 
 use std::collections::BTreeSet;
 
@@ -26,38 +27,38 @@ struct Line<'a> {
     event: &'a RawValue,
 }
 
-/// Reads the event as its type and writes it again.
-fn written_again(namespace: &str, event: &str) -> Value {
-    fn by<T: DeserializeOwned + Serialize>(event: &str) -> Value {
+/// Deserializes the event as its type and serializes it again.
+fn round_trip(namespace: &str, event: &str) -> Value {
+    fn through<T: DeserializeOwned + Serialize>(event: &str) -> Value {
         let typed: T = serde_json::from_str(event).unwrap_or_else(|error| panic!("{error}: {event}"));
         serde_json::to_value(typed).unwrap()
     }
     match namespace {
-        "graph" => by::<ToolEvent>(event),
-        "mission" => by::<Signal>(event),
-        "run" => by::<RunEvent>(event),
-        "stream" => by::<StreamEvent>(event),
-        "hub" => by::<HubEvent>(event),
-        "tracking" => by::<TrackingEvent>(event),
-        "agents" => by::<AgentEvent>(event),
-        "tasks" => by::<TaskEvent>(event),
-        "knowledge" => by::<KnowledgeEvent>(event),
-        "metrics" => by::<MetricsEvent>(event),
+        "graph" => through::<ToolEvent>(event),
+        "mission" => through::<Signal>(event),
+        "run" => through::<RunEvent>(event),
+        "stream" => through::<StreamEvent>(event),
+        "hub" => through::<HubEvent>(event),
+        "tracking" => through::<TrackingEvent>(event),
+        "agents" => through::<AgentEvent>(event),
+        "tasks" => through::<TaskEvent>(event),
+        "knowledge" => through::<KnowledgeEvent>(event),
+        "metrics" => through::<MetricsEvent>(event),
         other => panic!("no catalog for {other}"),
     }
 }
 
-/// Holds a golden file against the catalog and against `types`: `<namespace> <type> <type> …`, a line each.
-fn agrees(golden: &str, types: &str) {
+/// Checks a golden file against the catalog and against `types`: lines of `<namespace> <type> <type> …`.
+fn check(golden: &str, types: &str) {
     let mut seen = BTreeSet::new();
     for line in golden.lines() {
         let Line { channel, event } = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         let event = event.get();
         let body = Body::parse(event.as_bytes().to_vec()).unwrap();
         assert!(Namespaces::default().of(&channel).is_some(), "{channel}");
-        assert_eq!(written_again(channel.namespace(), event), serde_json::from_str::<Value>(event).unwrap());
+        assert_eq!(round_trip(channel.namespace(), event), serde_json::from_str::<Value>(event).unwrap());
         let kind = format!("{} {}", channel.namespace(), body.kind());
-        assert!(seen.insert(kind.clone()), "{kind} stands there twice");
+        assert!(seen.insert(kind.clone()), "{kind} appears twice");
     }
     let expected: BTreeSet<String> = types
         .lines()
@@ -69,7 +70,7 @@ fn agrees(golden: &str, types: &str) {
 
 #[test]
 fn crew() {
-    agrees(
+    check(
         include_str!("../../../tests/golden/catalog/crew.jsonl"),
         "graph tool_start tool_progress tool_end
          mission signal
@@ -79,7 +80,7 @@ fn crew() {
 
 #[test]
 fn stream() {
-    agrees(
+    check(
         include_str!("../../../tests/golden/catalog/stream.jsonl"),
         "stream execution_started execution_completed execution_failed execution_paused execution_resumed
          stream node_executed goal_progress goal_achieved state_changed constraint_violation",
@@ -88,7 +89,7 @@ fn stream() {
 
 #[test]
 fn hub() {
-    agrees(
+    check(
         include_str!("../../../tests/golden/catalog/hub.jsonl"),
         "hub agent_created agent_status_changed agent_performance_updated agent_removed
          hub task_created task_assigned task_started task_progress task_completed task_failed task_cancelled
@@ -100,12 +101,12 @@ fn hub() {
 
 #[test]
 fn tracking() {
-    agrees(include_str!("../../../tests/golden/catalog/tracking.jsonl"), "tracking agent_status agent_collaboration");
+    check(include_str!("../../../tests/golden/catalog/tracking.jsonl"), "tracking agent_status agent_collaboration");
 }
 
 #[test]
 fn forge() {
-    agrees(
+    check(
         include_str!("../../../tests/golden/catalog/forge.jsonl"),
         "agents agent_created status_changed agent_deleted
          tasks task_started task_progress task_completed task_failed

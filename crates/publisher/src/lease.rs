@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, catalog::silence::Silence};
+use crewcast_events::{Channel, catalog::lease_expiry::LeaseStatus};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -46,7 +46,7 @@ pub enum LeaseStep {
         /// As above.
         name: Arc<str>,
         /// What is told.
-        silence: Silence,
+        silence: LeaseStatus,
         /// How long after `stalled` the lease is lost.
         lost_after: Duration,
     },

@@ -8,17 +8,17 @@ use crate::{error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `config`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// Print the defaults instead: what holds when nothing is set
+pub struct ShowConfigArgs {
+    /// Print the default configuration instead
     #[arg(long)]
     pub default: bool,
 }
 
-/// Prints it as TOML; secrets are `***`.
+/// Prints the configuration as TOML. Secrets are shown as `***`.
 ///
 /// # Errors
-/// [`CliError`].
-pub fn run(args: &Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+/// [`CliError`] when the configuration is invalid or cannot be printed.
+pub fn run(args: &ShowConfigArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let text = if args.default { show_default()? } else { show(&config.load()?) };
     output::line(text.trim_end())?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! `crewcast dev`: everything on one machine with nothing installed.
+//! `crewcast dev`: gateway, memory broker and simulated crews in one process.
 
 use std::{
     net::SocketAddr,
@@ -25,32 +25,32 @@ use crate::{
     settings::ConfigArgs,
 };
 
-/// The org of the simulated crews, and of the token that is printed.
+/// The org of the simulated crews and of the printed token.
 const ORG: &str = "dev";
-/// How long what the crews still have to say may take when they are stopped.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long the crews may take to end their runs when they are stopped.
+const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Arguments of `dev`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// Repeat the course of an earlier run
+pub struct DevArgs {
+    /// Repeat an earlier simulation: the seed that it printed
     #[arg(long)]
     pub seed: Option<u64>,
-    /// How fast the crews work: 2 is twice as fast
+    /// Speed of the simulation: 2 is twice as fast
     #[arg(long, default_value_t = 1.0)]
     pub speed: f64,
-    /// Only the gateway, without simulated crews
+    /// Run only the gateway, without simulated crews
     #[arg(long)]
     pub quiet: bool,
 }
 
-/// Serves, simulates and prints where to look, until Ctrl-C.
+/// Serves and simulates until Ctrl-C. Prints a banner with addresses and commands.
 ///
 /// # Errors
-/// [`CliError`] when it cannot start.
-pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+/// [`CliError`] when the gateway cannot start.
+pub async fn run(args: DevArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     if !(args.speed.is_finite() && args.speed > 0.0) {
-        return Err(CliError::Usage("--speed is a number above 0".to_owned()));
+        return Err(CliError::Usage("--speed must be a number above 0".to_owned()));
     }
     let (config, secret) = development(config.load()?);
     let redis = (config.broker.kind == BrokerKind::Redis).then(|| host_and_port(&config)).flatten();
@@ -79,21 +79,22 @@ pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> 
     Ok(outcome)
 }
 
-async fn serve(server: Server, signals: ShutdownSignal, publisher: Publisher, args: &Args, seed: u64) -> ExitCode {
+async fn serve(server: Server, signals: ShutdownSignal, publisher: Publisher, args: &DevArgs, seed: u64) -> ExitCode {
     let stop = CancellationToken::new();
     let options = SimulationOptions { seed, speed: args.speed, stop: stop.clone() };
     let crews = (!args.quiet).then(|| tokio::spawn(simulate(publisher, options)));
     let outcome = server.run(signals).await;
     stop.cancel();
     if let Some(crews) = crews {
-        // They end what they have begun; nobody listens any more.
-        let _ = tokio::time::timeout(LAST_WORDS, crews).await;
+        // The crews end their runs. A timeout is fine: there are no subscribers any more.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, crews).await;
     }
     ExitCode::from(outcome.exit_code())
 }
 
-/// The configuration with what development adds where nothing was set: this machine only, the memory
-/// broker, a secret of this run, quick good-byes.
+/// Replaces defaults with settings for development.
+///
+/// These are: listen on this machine only, the memory broker, a new secret for each start, and a short drain.
 fn development(loaded: Loaded) -> (Config, Secret) {
     let Loaded { mut config, sources, .. } = loaded;
     let is_default = |key: &str| *sources.of(key) == Source::Default;
@@ -129,7 +130,7 @@ fn token(secret: &Secret) -> Result<String, CliError> {
     mint(secret, Algorithm::HS256, &claims).map_err(CliError::failed)
 }
 
-/// The address that a browser on this machine reaches.
+/// The address under which a browser on this machine reaches the gateway.
 fn browsable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());

@@ -17,10 +17,10 @@ pub mod serve;
 pub mod tail;
 pub mod token;
 
-/// Runs the command that was asked for.
+/// Runs the given command.
 ///
 /// # Errors
-/// [`CliError`], which knows its exit code.
+/// [`CliError`] of the command.
 pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Serve => serve::run(&cli.config).await,

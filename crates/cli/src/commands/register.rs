@@ -1,4 +1,4 @@
-//! `crewcast register`: writes the directory, for producers that use plain PUBLISH.
+//! `crewcast register`: registers owners in the directory, for producers that use plain PUBLISH.
 
 use std::process::ExitCode;
 
@@ -6,31 +6,32 @@ use clap::ValueEnum;
 use crewcast_events::{Channel, Kind};
 use crewcast_publisher::{Claim, ClaimMode, Claimed, Transport};
 
-use crate::{error::CliError, link, output, settings::ConfigArgs};
+use crate::{backend, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `register`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// What the id names
+pub struct RegisterArgs {
+    /// The kind of the id
     pub kind: KindArg,
     /// The id
     #[arg(value_parser = id)]
     pub id: String,
-    /// The org that it belongs to
+    /// The org that owns the id
     #[arg(long, value_parser = id)]
     pub org: String,
-    /// For a run: the crew whose readers may read it
+    /// For a run: the crew whose readers may also read the run
     #[arg(long, value_parser = id)]
     pub crew: Option<String>,
-    /// Take the id away from the org that owns it now. What its channels' logs hold is dropped: it was the former owner's
+    /// Transfer the id from its current owner to this org. Deletes the logs of its channels, which belong to the former
+    /// owner
     #[arg(long = "move", conflicts_with = "remove")]
     pub take: bool,
-    /// Forget the id, if the org owns it
+    /// Remove the id, if the org owns it
     #[arg(long)]
     pub remove: bool,
 }
 
-/// What the directory knows.
+/// The kinds of ids in the directory.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
 pub enum KindArg {
@@ -51,38 +52,38 @@ impl From<KindArg> for Kind {
     }
 }
 
-/// Ids of everything are spelled as those of channels.
+/// Checks an id. All ids have the grammar of channel ids.
 fn id(text: &str) -> Result<String, String> {
     Channel::new("crew", text)
         .map(|channel| channel.id().to_owned())
         .map_err(|_| "an id is 1 to 128 characters of [A-Za-z0-9._-]".to_owned())
 }
 
-/// Claims the id for the org.
+/// Registers the owner of the id.
 ///
 /// # Errors
 /// [`CliError`]; `Failed` when another org owns the id.
-pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub async fn run(args: RegisterArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let kind = Kind::from(args.kind);
     if args.crew.is_some() && kind != Kind::Run {
-        return Err(CliError::Usage(format!("--crew is for runs: a {} belongs to its org alone", kind.as_str())));
+        return Err(CliError::Usage(format!("--crew is only for runs: a {} belongs to its org alone", kind.as_str())));
     }
-    let transport = link::redis(&config.load()?.config)?;
+    let transport = backend::redis(&config.load()?.config)?;
     let mode = match (args.take, args.remove) {
         (true, _) => ClaimMode::Move,
         (_, true) => ClaimMode::Remove,
         _ => ClaimMode::Keep,
     };
     let claim = Claim { kind, id: args.id, org: args.org, crew: args.crew };
-    output::line(&told(&claim, mode, transport.claim(&claim, mode).await?)?)?;
+    output::line(&describe(&claim, mode, transport.claim(&claim, mode).await?)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn told(claim: &Claim, mode: ClaimMode, claimed: Claimed) -> Result<String, CliError> {
+fn describe(claim: &Claim, mode: ClaimMode, claimed: Claimed) -> Result<String, CliError> {
     let Claim { kind, id, org, crew } = claim;
     let what = format!("{} {id}", kind.as_str());
     match (claimed, mode) {
-        (Claimed::Done, ClaimMode::Remove) => Ok(format!("{what} is forgotten")),
+        (Claimed::Done, ClaimMode::Remove) => Ok(format!("{what} is removed")),
         (Claimed::Done, _) => {
             let crew = crew.as_ref().map(|crew| format!(", crew {crew}")).unwrap_or_default();
             Ok(format!("{what} belongs to {org}{crew}"))
@@ -91,7 +92,7 @@ fn told(claim: &Claim, mode: ClaimMode, claimed: Claimed) -> Result<String, CliE
             Err(CliError::Failed(format!("{what} belongs to {owner}, not to {org}: nothing was removed")))
         }
         (Claimed::OwnedBy(owner), _) => Err(CliError::Failed(format!(
-            "{what} belongs to {owner}. --move takes it away, and drops what the logs of its channels hold"
+            "{what} belongs to {owner}: use --move to transfer it, which deletes the logs of its channels"
         ))),
     }
 }
@@ -105,22 +106,22 @@ mod tests {
     }
 
     #[test]
-    fn says_what_the_directory_says() {
-        let done = |mode, crew| told(&claim(crew), mode, Claimed::Done).unwrap();
+    fn prints_the_new_owner() {
+        let done = |mode, crew| describe(&claim(crew), mode, Claimed::Done).unwrap();
         assert_eq!(done(ClaimMode::Keep, Some("abc")), "run r1 belongs to acme, crew abc");
         assert_eq!(done(ClaimMode::Move, None), "run r1 belongs to acme");
-        assert_eq!(done(ClaimMode::Remove, None), "run r1 is forgotten");
+        assert_eq!(done(ClaimMode::Remove, None), "run r1 is removed");
     }
 
     #[test]
-    fn another_org_s_id_is_refused_with_the_way_out() {
-        let refused = |mode| told(&claim(None), mode, Claimed::OwnedBy("other".into())).unwrap_err().to_string();
+    fn an_id_of_another_org_is_refused_with_advice() {
+        let refused = |mode| describe(&claim(None), mode, Claimed::OwnedBy("other".into())).unwrap_err().to_string();
         assert!(refused(ClaimMode::Keep).contains("--move"));
         assert!(refused(ClaimMode::Remove).contains("nothing was removed"));
     }
 
     #[test]
-    fn ids_are_checked_before_redis_is_asked() {
+    fn ids_are_validated_before_redis_is_asked() {
         assert!(id("a b").is_err() && id("").is_err() && id("a:b").is_err());
         assert_eq!(id("A.b_c-9"), Ok("A.b_c-9".to_owned()));
     }

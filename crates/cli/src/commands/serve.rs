@@ -6,16 +6,16 @@ use crewcast_gateway::{drain::shutdown_signal, server::Server, telemetry};
 
 use crate::{error::CliError, settings::ConfigArgs};
 
-/// Serves until SIGTERM or SIGINT, then drains. Exit code 0 after a drain, 1 when a second signal cut it short.
+/// Serves until SIGTERM or SIGINT, then drains. The exit code is 0 after a full drain, 1 if it was cut short.
 ///
 /// # Errors
-/// [`CliError`] when the replica cannot start: what is wrong and what to set.
+/// [`CliError`] when the replica cannot start. The message says what is wrong and what to set.
 pub async fn run(config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
     config.check_serve()?;
     let guard = telemetry::init(&config).map_err(CliError::failed)?;
     let recorder = telemetry::install().map_err(CliError::failed)?;
-    // Before the listeners are bound: a signal that comes while starting is not lost.
+    // Before the start, so that a signal during the start is not lost.
     let signals = shutdown_signal().map_err(CliError::failed)?;
     let server = Server::start(config, Some(recorder)).await.map_err(CliError::failed)?;
     let outcome = server.run(signals).await;

@@ -1,4 +1,4 @@
-//! `crewcast tail`: watches channels through a gateway, resuming for ever.
+//! `crewcast tail`: follows channels through a gateway, across lost connections.
 
 use std::{collections::BTreeMap, process::ExitCode, rc::Rc};
 
@@ -8,52 +8,52 @@ use futures_util::{StreamExt, stream::select_all};
 
 use crate::{
     error::CliError,
-    gateway::Gateway,
-    output::{self, Reader},
+    gateway::GatewayArgs,
+    output::{self, Pipe},
     render,
 };
 
-/// The exit code of what Ctrl-C ended, as in a shell.
+/// The exit code after Ctrl-C, as in a shell.
 const INTERRUPTED: u8 = 130;
 
 /// Arguments of `tail`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// What to watch: any channels, such as run:RUN, graph:CREW, stream:STREAM; graph:* or mission:* for every crew that
-    /// the token grants
+pub struct TailArgs {
+    /// The channels to follow, such as run:RUN, graph:CREW or stream:STREAM. graph:* and mission:* are those of every
+    /// crew that the token grants
     #[arg(required = true, value_parser = target)]
     pub channels: Vec<Target>,
-    /// The gateway, and the token for it
+    /// The gateway and the token for it.
     #[command(flatten)]
-    pub gateway: Gateway,
-    /// Go on behind this event of the one channel that is named, or of CHANNEL; 0: from the first that the log holds
+    pub gateway: GatewayArgs,
+    /// Resume after this event, of the only channel or of CHANNEL. 0 starts at the first event in the log
     #[arg(long, value_delimiter = ',', value_name = "ID or CHANNEL=ID", value_parser = since)]
     pub since: Vec<Since>,
-    /// Only events of these types
+    /// Print only events of these types
     #[arg(long, value_delimiter = ',', value_name = "TYPE,…")]
     pub types: Vec<String>,
-    /// Print the events as they are, one a line
+    /// Print the events unchanged, one per line
     #[arg(long)]
     pub json: bool,
 }
 
-/// One thing to watch.
+/// One channel or pattern to follow.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
-    /// One run, which ends.
+    /// One run. Its subscription ends with the run.
     Run(Channel),
-    /// Any other channel. All of them share one socket.
+    /// Any other channel. All of these share one socket.
     Channel(Channel),
-    /// The tools of every crew.
+    /// The tool events of every crew.
     Graphs,
     /// The status of every crew.
     Missions,
 }
 
-/// Where to go on.
+/// Where to start.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Since {
-    /// `None`: the one that is watched or, for the beginning, each.
+    /// `None` means the only channel or, for the beginning, every channel.
     channel: Option<Channel>,
     start: Start,
 }
@@ -80,39 +80,39 @@ fn since(text: &str) -> Result<Since, String> {
     Ok(Since { channel, start })
 }
 
-/// Prints what comes until everything has ended.
+/// Prints events until all subscriptions have ended.
 ///
 /// # Errors
-/// [`CliError`] when the gateway's address makes no sense, or when it refuses everything that is watched.
-pub async fn run(args: Args) -> Result<ExitCode, CliError> {
+/// [`CliError`] when the gateway's address or `--since` is invalid, or standard output cannot be written.
+pub async fn run(args: TailArgs) -> Result<ExitCode, CliError> {
     check_since(&args)?;
     let client = args.gateway.client()?;
-    let mut heard = select_all(watches(&client, &args));
-    let mut watch = Watch { json: args.json, last: BTreeMap::new(), failed: false };
+    let mut deliveries = select_all(subscribe(&client, &args));
+    let mut printer = Printer { json: args.json, last: BTreeMap::new(), failed: false };
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     loop {
         let next = tokio::select! {
-            next = heard.next() => next,
+            next = deliveries.next() => next,
             _ = &mut interrupted => {
-                watch.farewell(&args);
+                printer.print_positions(&args);
                 return Ok(ExitCode::from(INTERRUPTED));
             }
         };
         let Some((what, delivery)) = next else {
-            return Ok(if watch.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+            return Ok(if printer.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         };
-        if watch.show(&what, delivery)? == Reader::Gone {
+        if printer.print(&what, delivery)? == Pipe::Closed {
             return Ok(ExitCode::SUCCESS);
         }
     }
 }
 
-/// What is watched, in words, and what came of it.
-type Heard = (Rc<str>, Result<Delivery, ClientError>);
+/// The name of a subscription, and one delivery.
+type NamedDelivery = (Rc<str>, Result<Delivery, ClientError>);
 
-/// One socket for each run and each kind of all, and one for all other channels.
-fn watches(client: &Client, args: &Args) -> Vec<impl futures_util::Stream<Item = Heard> + Unpin + use<>> {
+/// Opens one socket for each run and each pattern, and one for all other channels.
+fn subscribe(client: &Client, args: &TailArgs) -> Vec<impl futures_util::Stream<Item = NamedDelivery> + Unpin + use<>> {
     let mut requests: Vec<(String, Request)> = Vec::new();
     let mut channels = Vec::new();
     for target in &args.channels {
@@ -130,30 +130,30 @@ fn watches(client: &Client, args: &Args) -> Vec<impl futures_util::Stream<Item =
         let names: Vec<&str> = channels.iter().map(|(channel, _)| channel.as_str()).collect();
         requests.push((names.join(" "), client.stream(channels)));
     }
-    let watched = |(what, request): (String, Request)| {
+    let connect = |(what, request): (String, Request)| {
         let what: Rc<str> = what.into();
         request.types(&args.types).connect().map(move |delivery| (what.clone(), delivery))
     };
-    requests.into_iter().map(watched).collect()
+    requests.into_iter().map(connect).collect()
 }
 
-/// Where a channel starts: as is said of it, or of all.
-fn start(args: &Args, channel: &Channel) -> Start {
+/// Where a channel starts: by its own `--since`, or by the one for all.
+fn start(args: &TailArgs, channel: &Channel) -> Start {
     let own = args.since.iter().find(|since| since.channel.as_ref() == Some(channel));
     own.or(args.since.iter().find(|since| since.channel.is_none())).map(|since| since.start).unwrap_or_default()
 }
 
-fn check_since(args: &Args) -> Result<(), CliError> {
+fn check_since(args: &TailArgs) -> Result<(), CliError> {
     let named: Vec<&Channel> = args.channels.iter().filter_map(Target::channel).collect();
     let is_one = named.len() == 1 && args.channels.len() == 1;
     for since in &args.since {
         match (&since.channel, since.start) {
             (None, Start::After(_)) if !is_one => {
-                let text = "--since names an event of one channel: watch one, or say --since CHANNEL=ID";
+                let text = "--since ID needs exactly one channel: follow one channel, or use --since CHANNEL=ID";
                 return Err(CliError::Usage(text.to_owned()));
             }
             (Some(channel), _) if !named.contains(&channel) => {
-                return Err(CliError::Usage(format!("--since names {channel}, which is not watched by its name")));
+                return Err(CliError::Usage(format!("--since names {channel}, which is not among the given channels")));
             }
             _ => {}
         }
@@ -170,15 +170,15 @@ impl Target {
     }
 }
 
-/// What is remembered from delivery to delivery.
-struct Watch {
+/// Prints deliveries, and remembers the last ids.
+struct Printer {
     json: bool,
     last: BTreeMap<Channel, EventId>,
     failed: bool,
 }
 
-impl Watch {
-    fn show(&mut self, what: &str, delivery: Result<Delivery, ClientError>) -> Result<Reader, CliError> {
+impl Printer {
+    fn print(&mut self, what: &str, delivery: Result<Delivery, ClientError>) -> Result<Pipe, CliError> {
         match delivery {
             Ok(Delivery::Event { channel, event }) => {
                 let name = channel.as_ref().map_or_else(|| what.to_owned(), Channel::to_string);
@@ -192,21 +192,21 @@ impl Watch {
             }
             Ok(other) => {
                 self.failed |= matches!(other, Delivery::Refused { .. });
-                if let Some(text) = news(&other) {
-                    let name = concerned(&other).map_or_else(|| what.to_owned(), Channel::to_string);
+                if let Some(text) = describe(&other) {
+                    let name = channel_of(&other).map_or_else(|| what.to_owned(), Channel::to_string);
                     eprintln!("-- {name}: {text}");
                 }
-                Ok(Reader::There)
+                Ok(Pipe::Open)
             }
             Err(error) => {
                 self.failed = true;
                 eprintln!("-- {what}: {}", advice(&error));
-                Ok(Reader::There)
+                Ok(Pipe::Open)
             }
         }
     }
 
-    fn farewell(&self, args: &Args) {
+    fn print_positions(&self, args: &TailArgs) {
         let named = args.channels.iter().filter_map(Target::channel);
         let known: Vec<_> = named.filter_map(|channel| self.last.get_key_value(channel)).collect();
         match (known.as_slice(), args.channels.len()) {
@@ -220,8 +220,8 @@ impl Watch {
     }
 }
 
-/// The one channel that news are about.
-fn concerned(delivery: &Delivery) -> Option<&Channel> {
+/// The channel that a delivery is about, if it is one channel.
+fn channel_of(delivery: &Delivery) -> Option<&Channel> {
     match delivery {
         Delivery::Reset { channel, .. } | Delivery::Gap { channel, .. } => channel.as_ref(),
         Delivery::Refused { channel, .. } => Some(channel),
@@ -229,27 +229,27 @@ fn concerned(delivery: &Delivery) -> Option<&Channel> {
     }
 }
 
-/// JSON has line ends only between its tokens, where a blank is as good.
+/// Puts an event on one line. JSON has line ends only between tokens, where a blank means the same.
 fn one_line(text: &str) -> String {
     text.trim().replace(['\n', '\r'], " ")
 }
 
-/// What happened beside events, in words; `None` where it is not worth any.
-fn news(delivery: &Delivery) -> Option<String> {
+/// Describes a delivery that is not an event; `None` if there is nothing to report.
+fn describe(delivery: &Delivery) -> Option<String> {
     Some(match delivery {
         Delivery::Connected { resumed: true } => "connected".to_owned(),
         Delivery::Connected { resumed: false } => "connected, live from now on".to_owned(),
         Delivery::Disconnected { cut, retry_in } => {
-            format!("{}; again in {:.1} s", render::remark(&cut.to_string()), retry_in.as_secs_f64())
+            format!("{}; trying again in {:.1} s", render::remark(&cut.to_string()), retry_in.as_secs_f64())
         }
         Delivery::Reset { reason, from, .. } => {
             let follows = match from {
-                Some(from) => format!("what the log holds follows, from {from}"),
+                Some(from) => format!("the log follows from {from}"),
                 None => "the log is empty".to_owned(),
             };
             match reason.as_str() {
-                "trimmed" => format!("some events are gone: the log no longer reaches back to them; {follows}"),
-                _ => format!("the channel's history is another one now; {follows}"),
+                "trimmed" => format!("some events were missed: the log no longer reaches back to them; {follows}"),
+                _ => format!("the channel's history has changed; {follows}"),
             }
         }
         Delivery::Gap { missed: Some(missed), .. } => format!("{missed} live events were missed"),
@@ -263,8 +263,8 @@ fn news(delivery: &Delivery) -> Option<String> {
 
 fn advice(error: &ClientError) -> String {
     let next = match error {
-        ClientError::Unauthorized { .. } => "; `crewcast token check` says what is wrong with a token",
-        ClientError::Forbidden { .. } => "; `crewcast token check` says what a token grants",
+        ClientError::Unauthorized { .. } => "; run `crewcast token check` to see what is wrong with the token",
+        ClientError::Forbidden { .. } => "; run `crewcast token check` to see what the token grants",
         _ => "",
     };
     format!("{}{next}", render::remark(&error.to_string()))
@@ -277,14 +277,14 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn parse(line: &str) -> Result<Args, clap::Error> {
+    fn parse(line: &str) -> Result<TailArgs, clap::Error> {
         let cli = Cli::try_parse_from(line.split_whitespace())?;
         let Command::Tail(args) = cli.command else { panic!() };
         Ok(args)
     }
 
     #[test]
-    fn targets_are_channels_and_all_of_two_kinds() {
+    fn targets_are_channels_and_two_patterns() {
         let args = parse("crewcast tail graph:abc run:r1 hub:acme graph:* mission:* --types a,b --json").unwrap();
         let channel = |name: &str| Target::Channel(name.parse().unwrap());
         let run = Target::Run("run:r1".parse().unwrap());
@@ -304,11 +304,11 @@ mod tests {
             let checked = checked(&format!("crewcast tail {bad} --since 7-abcdefghijkl"));
             assert!(matches!(checked, Err(CliError::Usage(_))), "{bad}");
         }
-        assert!(checked("crewcast tail run:r --since graph:g=7-abcdefghijkl").is_err(), "it is not watched");
+        assert!(checked("crewcast tail run:r --since graph:g=7-abcdefghijkl").is_err(), "not among the channels");
     }
 
     #[test]
-    fn several_channels_have_each_their_start() {
+    fn each_of_several_channels_has_its_start() {
         let args = parse("crewcast tail run:r graph:g hub:h --since graph:g=7-abcdefghijkl,run:r=0").unwrap();
         assert!(check_since(&args).is_ok());
         let start = |name: &str| start(&args, &name.parse().unwrap());
@@ -317,20 +317,20 @@ mod tests {
     }
 
     #[test]
-    fn news_say_what_was_lost() {
+    fn descriptions_say_what_was_missed() {
         let reset = |reason: &str, from: Option<&str>| {
             let from = from.map(|id| id.parse().unwrap());
-            news(&Delivery::Reset { channel: None, reason: reason.to_owned(), from }).unwrap()
+            describe(&Delivery::Reset { channel: None, reason: reason.to_owned(), from }).unwrap()
         };
         assert!(reset("trimmed", Some("7-abcdefghijkl")).ends_with("from 7-abcdefghijkl"));
-        assert!(reset("unknown_id", None).contains("another one"));
-        assert_eq!(news(&Delivery::Gap { channel: None, missed: Some(3) }).unwrap(), "3 live events were missed");
-        let end = news(&Delivery::End { reason: "\u{1b}[2J".to_owned() }).unwrap();
+        assert!(reset("unknown_id", None).contains("has changed"));
+        assert_eq!(describe(&Delivery::Gap { channel: None, missed: Some(3) }).unwrap(), "3 live events were missed");
+        let end = describe(&Delivery::End { reason: "\u{1b}[2J".to_owned() }).unwrap();
         assert!(!end.contains('\u{1b}'));
     }
 
     #[test]
-    fn json_stays_one_line() {
+    fn json_is_printed_on_one_line() {
         assert_eq!(one_line("{\n \"type\":\r\n\"a\\n\"}\n"), "{  \"type\":  \"a\\n\"}");
     }
 }

@@ -1,58 +1,60 @@
-//! What `crewcast dev` prints when it is up: where to look, and a line to paste for each way of watching and
-//! publishing.
+//! The text that `crewcast dev` prints when it runs: addresses, and commands for each way of watching and publishing.
 
-/// Where things are.
+/// The facts that the banner shows.
 #[derive(Clone, Debug)]
 pub struct Addresses {
-    /// The gateway, for example `http://127.0.0.1:8000`, without a slash at its end.
+    /// The gateway's address without a trailing slash, for example `http://127.0.0.1:8000`.
     pub gateway: String,
-    /// The operator's listener, likewise.
+    /// The address of the admin listener, likewise.
     pub admin: String,
-    /// How this program was called, for lines that call it again.
+    /// How this program was called, for commands that call it again.
     pub program: String,
-    /// Host and port of the Redis that carries the events; `None`: they stay in this process. Never a
-    /// password: the lines are printed.
+    /// Host and port of the Redis that carries the events, or `None` for the memory broker. Never a password.
     pub redis: Option<(String, u16)>,
-    /// The simulation's seed.
+    /// The seed of the simulation.
     pub seed: u64,
 }
 
-/// A tool call that shows up in the console as the work of an agent called `you`.
-const HELLO: &str = r#"{"type":"tool_start","crew_id":"forge","run_id":"mine","agent_id":"you","tool":"hello","params":{"from":"FROM"}}"#;
+/// A tool call, which the console shows as the work of an agent named `you`.
+const HELLO: &str = concat!(
+    r#"{"type":"tool_start","crew_id":"forge","run_id":"mine","agent_id":"you","#,
+    r#""tool":"hello","params":{"from":"FROM"}}"#
+);
 
-/// The text. It holds the token: it is for the terminal of who started the program, not for a log.
+/// The text of the banner. It contains the token: print it to the terminal only, never to a log.
 pub fn banner(addresses: &Addresses, token: &str) -> String {
     let Addresses { gateway, admin, program, redis, seed } = addresses;
     let sockets = gateway.replacen("http", "ws", 1);
     let hello = |from: &str| HELLO.replace("FROM", from);
     let mut out = Out::default();
 
-    out.say("Crewcast is up, and three simulated crews work: atlas, forge and relay. Ctrl-C ends it.");
-    out.head("See it");
+    out.say("Crewcast is running with three simulated crews: atlas, forge and relay. Press Ctrl-C to stop.");
+    out.head("Open");
     out.fact("Console", &format!("{gateway}/ws/client#token={token}"));
     out.fact("Metrics", &format!("{admin}/metrics"));
-    out.fact("Seed", &format!("{seed} (the same course again: --seed {seed})"));
+    out.fact("Seed", &format!("{seed} (repeat this simulation with --seed {seed})"));
     out.fact(
         "Events",
         match redis {
             Some((host, port)) => format!("in the Redis at {host}:{port}"),
-            None => "in this process; with CREWCAST_REDIS_URL set they go through Redis".to_owned(),
+            None => "in this process; set CREWCAST_REDIS_URL to send them through Redis".to_owned(),
         }
         .as_str(),
     );
 
-    out.head("Paste this first: the lines below use it");
+    out.head("Run this first: the commands below use it");
     out.paste(&format!("export CREWCAST_URL={gateway} CREWCAST_TOKEN={token}"));
 
-    out.head("Watch (the line with `node` needs Node 22 or later)");
+    out.head("Watch (the `node` command needs Node.js 22 or later)");
     out.paste(&format!("{program} tail graph:forge mission:forge"));
     out.paste(&format!(
-        "node -e 'new WebSocket(\"{sockets}/ws/graph\", [\"token\", process.env.CREWCAST_TOKEN]).onmessage = m => console.log(m.data)'"
+        "node -e 'new WebSocket(\"{sockets}/ws/graph\", [\"token\", process.env.CREWCAST_TOKEN]).onmessage = \
+         m => console.log(m.data)'"
     ));
     out.paste(&format!("websocat -H \"Authorization: Bearer $CREWCAST_TOKEN\" {sockets}/ws/mission"));
     out.paste("curl -sN -H \"Authorization: Bearer $CREWCAST_TOKEN\" \"$CREWCAST_URL/sse?channel=graph:forge\"");
 
-    out.head("Publish: the console shows it as the agent `you`");
+    out.head("Publish: the console shows the event under the agent `you`");
     out.paste(&format!("{program} publish --gateway \"$CREWCAST_URL\" graph:forge '{}'", hello("the command line")));
     out.paste(&format!(
         "curl -s -H \"Authorization: Bearer $CREWCAST_TOKEN\" -H 'Content-Type: application/json' \
@@ -85,7 +87,7 @@ impl Out {
         self.say(&format!("  {name:<8} {value}"));
     }
 
-    /// Lines to paste stand apart from the others by their indent.
+    /// The deeper indent marks commands.
     fn paste(&mut self, line: &str) {
         self.say(&format!("    {line}"));
     }
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn it_names_every_way_in() {
+    fn it_shows_every_way_to_watch_and_publish() {
         let text = banner(&addresses(Some(("127.0.0.1".to_owned(), 6379))), "aaa.bbb.ccc");
         for part in [
             "http://127.0.0.1:8000/ws/client#token=aaa.bbb.ccc",
@@ -133,17 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn without_redis_there_is_no_line_for_it() {
+    fn without_redis_there_is_no_command_for_it() {
         let text = banner(&addresses(None), "aaa.bbb.ccc");
         assert!(!text.contains("redis-cli"), "{text}");
         assert!(text.contains("CREWCAST_REDIS_URL"), "{text}");
     }
 
     #[test]
-    fn every_line_to_paste_is_sound_shell() {
+    fn every_command_is_valid_shell() {
         let mut published = 0;
         for line in pasted(&banner(&addresses(Some(("127.0.0.1".to_owned(), 6379))), "aaa.bbb.ccc")) {
-            // `set --` makes the shell read the words without calling the program.
+            // `set --` makes the shell parse the words without running the program.
             let script =
                 format!("CREWCAST_URL=u CREWCAST_TOKEN=t; set -- {line}; for word; do printf '%s\\n' \"$word\"; done");
             let output = Command::new("sh").arg("-c").arg(&script).output().unwrap();

@@ -1,4 +1,4 @@
-//! `crewcast dev`: everything on one machine. Here are the crews that it simulates and what it prints.
+//! The simulated crews and the banner of `crewcast dev`.
 
 mod banner;
 mod run;

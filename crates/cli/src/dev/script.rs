@@ -1,49 +1,49 @@
-//! Who works in the simulation, and on what.
+//! The crews, agents and tasks of the simulation.
 
 use fastrand::Rng;
 
 use super::tools::{self, Tool};
 
-/// One crew and what its runs consist of.
+/// One crew and the content of its runs.
 pub(super) struct Crew {
     pub(super) id: &'static str,
-    /// What a run can be about.
+    /// The possible subjects of a run.
     pub(super) subjects: &'static [&'static str],
-    /// Done one after the other; the tasks of one stage at the same time.
+    /// Stages run one after the other. The tasks of one stage run at the same time.
     pub(super) stages: &'static [&'static [Task]],
-    /// What a run that went well ends with.
+    /// The output of a successful run.
     pub(super) result: &'static str,
-    /// Shortest and longest rest between two runs, in seconds.
+    /// Shortest and longest pause between two runs, in seconds.
     pub(super) rest: (f64, f64),
-    /// Whether the crew is away now and then.
+    /// Whether the crew goes offline now and then.
     pub(super) leaves: bool,
 }
 
-/// What one agent does in a run.
+/// The work of one agent in a run.
 pub(super) struct Task {
     pub(super) agent_id: &'static str,
     pub(super) agent: &'static str,
     pub(super) title: &'static str,
     pub(super) calls: &'static [&'static Tool],
-    /// What comes out of it.
+    /// The result of the task.
     pub(super) output: &'static str,
 }
 
-/// How a run will end.
+/// How a run is going to end.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Fate {
+pub(super) enum Ending {
     Success,
     Error,
     Cancelled,
 }
 
-/// The crews. The second one's rests are short, so that there is always something to see.
+/// The crews. The second one pauses only briefly, so that there is always something to see.
 pub(super) static CREWS: [Crew; 3] = [
     Crew {
         id: "atlas",
         subjects: &[
             "Tidal energy in northern Europe",
-            "What recycling a battery costs",
+            "The cost of battery recycling",
             "Heat in cities by district",
             "Faults of deep-sea cables",
             "Rail freight after 2020",
@@ -67,7 +67,7 @@ pub(super) static CREWS: [Crew; 3] = [
                 Task {
                     agent_id: "analyst",
                     agent: "Analyst",
-                    title: "Work out the figures",
+                    title: "Compute the figures",
                     calls: &[&tools::SQL_QUERY, &tools::PYTHON],
                     output: "trend.png, 11 rows",
                 },
@@ -119,16 +119,16 @@ pub(super) static CREWS: [Crew; 3] = [
                 Task {
                     agent_id: "tester",
                     agent: "Tester",
-                    title: "Run the whole suite",
+                    title: "Run the test suite",
                     calls: &[&tools::RUN_TESTS],
                     output: "212 tests passed",
                 },
                 Task {
                     agent_id: "reviewer",
                     agent: "Reviewer",
-                    title: "Review the difference",
+                    title: "Review the diff",
                     calls: &[&tools::GIT_DIFF, &tools::READ_FILE, &tools::STATIC_ANALYSIS],
-                    output: "approved with one remark",
+                    output: "approved with one comment",
                 },
             ],
             &[Task {
@@ -146,7 +146,7 @@ pub(super) static CREWS: [Crew; 3] = [
     Crew {
         id: "relay",
         subjects: &[
-            "slow answers of checkout-eu",
+            "slow responses from checkout-eu",
             "the disk of db-3 fills up",
             "errors after release 4.18",
             "the certificate of api.example.com",
@@ -156,29 +156,29 @@ pub(super) static CREWS: [Crew; 3] = [
                 Task {
                     agent_id: "triager",
                     agent: "Triager",
-                    title: "Look at the alert",
+                    title: "Triage the alert",
                     calls: &[&tools::QUERY_METRICS, &tools::SEARCH_LOGS],
-                    output: "began 14 minutes ago, one region",
+                    output: "started 14 minutes ago, one region",
                 },
                 Task {
                     agent_id: "historian",
                     agent: "Historian",
-                    title: "Find earlier cases",
+                    title: "Find similar incidents",
                     calls: &[&tools::VECTOR_SEARCH, &tools::SQL_QUERY],
-                    output: "2 alike, both after a release",
+                    output: "2 similar, both after a release",
                 },
             ],
             &[Task {
                 agent_id: "responder",
                 agent: "Responder",
-                title: "Mend it",
+                title: "Fix the cause",
                 calls: &[&tools::RESTART_SERVICE, &tools::HTTP_CHECK, &tools::QUERY_METRICS],
                 output: "back to normal",
             }],
             &[Task {
                 agent_id: "triager",
                 agent: "Triager",
-                title: "Write the note",
+                title: "Write the summary",
                 calls: &[&tools::POST_MESSAGE],
                 output: "posted to #incidents",
             }],
@@ -189,22 +189,22 @@ pub(super) static CREWS: [Crew; 3] = [
     },
 ];
 
-/// Deals how runs end: of eight one fails and one is cancelled, so that nobody waits long for either.
-pub(super) struct Fates {
-    deck: Vec<Fate>,
+/// Draws the endings of runs. Of eight runs, one fails and one is cancelled, so that both are seen soon.
+pub(super) struct EndingDeck {
+    deck: Vec<Ending>,
 }
 
-impl Fates {
+impl EndingDeck {
     pub(super) fn new() -> Self {
         Self { deck: Vec::new() }
     }
 
-    pub(super) fn deal(&mut self, rng: &mut Rng) -> Fate {
+    pub(super) fn draw(&mut self, rng: &mut Rng) -> Ending {
         if self.deck.is_empty() {
-            self.deck = vec![Fate::Success; 6];
-            self.deck.extend([Fate::Error, Fate::Cancelled]);
+            self.deck = vec![Ending::Success; 6];
+            self.deck.extend([Ending::Error, Ending::Cancelled]);
             rng.shuffle(&mut self.deck);
         }
-        self.deck.pop().unwrap_or(Fate::Success)
+        self.deck.pop().unwrap_or(Ending::Success)
     }
 }

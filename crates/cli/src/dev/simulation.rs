@@ -1,5 +1,6 @@
-//! Crews that work for ever, so that there is something to watch: runs with agents, tasks and tool calls that
-//! make progress, fail, are tried again, and end one way or another. Published like anybody's events.
+//! Simulated crews that never stop. Their runs have agents, tasks and tool calls that progress, fail and are retried.
+//!
+//! The events are published like those of any producer.
 
 use std::time::Duration;
 
@@ -10,22 +11,23 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     run::SimulatedRun,
-    script::{CREWS, Crew, Fates},
+    script::{CREWS, Crew, EndingDeck},
 };
 
-/// How the simulation goes.
+/// Options of the simulation.
 #[derive(Clone, Debug)]
 pub struct SimulationOptions {
-    /// The same seed gives the same course, but for the names of runs: logs outlive the simulation, and a new
-    /// run must not go on in an old one's.
+    /// The same seed gives the same simulation, except for the ids of runs.
+    ///
+    /// Logs outlive the simulation, and a new run must not continue the log of an old one.
     pub seed: u64,
-    /// 1: natural pace; 2: twice as fast.
+    /// The speed: 1 is natural, 2 is twice as fast.
     pub speed: f64,
-    /// Ends it: what is open is ended, crews go offline, and [`run`] returns.
+    /// Stops the simulation: open runs end, crews go offline, and [`run`] returns.
     pub stop: CancellationToken,
 }
 
-/// Lets the crews work until `options.stop` is cancelled. The publisher is not closed.
+/// Runs the crews until `options.stop` is cancelled. Does not close the publisher.
 pub async fn run(publisher: Publisher, options: SimulationOptions) {
     let mut rng = Rng::with_seed(options.seed);
     let session = session_name();
@@ -36,10 +38,10 @@ pub async fn run(publisher: Publisher, options: SimulationOptions) {
     join_all(crews.collect::<Vec<_>>()).await;
 }
 
-/// One crew: run after run, with rests between them.
+/// Works as one crew: run after run, with pauses between them.
 async fn work(publisher: &Publisher, crew: &'static Crew, session: &str, pace: Pace, mut rng: Rng) {
     let mission = publisher.mission(crew.id);
-    let mut fates = Fates::new();
+    let mut endings = EndingDeck::new();
     mission.available();
     for number in 1u64.. {
         if pace.wait(&mut rng, crew.rest).await.is_err() {
@@ -57,14 +59,14 @@ async fn work(publisher: &Publisher, crew: &'static Crew, session: &str, pace: P
         }
         mission.busy();
         let id = format!("{}-{session}-{number}", crew.id);
-        let fate = fates.deal(&mut rng);
-        SimulatedRun::new(publisher, crew, id, &pace, rng.fork()).play(fate).await;
+        let ending = endings.draw(&mut rng);
+        SimulatedRun::new(publisher, crew, id, &pace, rng.fork()).play(ending).await;
         mission.available();
     }
     mission.offline();
 }
 
-/// Seconds since 1970 in base 36: short, unlike that of any earlier start, and in order.
+/// A short name that is unique for each start: the seconds since 1970 in base 36.
 fn session_name() -> String {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let mut rest = since.as_secs();
@@ -76,30 +78,30 @@ fn session_name() -> String {
     digits.iter().rev().collect()
 }
 
-/// Waits as people and machines do, until there is nothing to wait for any more.
+/// The pauses of the simulation. They end when it is stopped.
 #[derive(Clone)]
 pub(super) struct Pace {
     pub(super) speed: f64,
     pub(super) halt: CancellationToken,
 }
 
-/// The run or the whole simulation was stopped.
+/// The run or the whole simulation has been stopped.
 #[derive(Debug)]
-pub(super) struct Halted;
+pub(super) struct Stopped;
 
 impl Pace {
-    /// Between `shortest` and `longest` seconds at natural speed.
-    pub(super) async fn wait(&self, rng: &mut Rng, (shortest, longest): (f64, f64)) -> Result<(), Halted> {
+    /// Waits between `shortest` and `longest` seconds at natural speed.
+    pub(super) async fn wait(&self, rng: &mut Rng, (shortest, longest): (f64, f64)) -> Result<(), Stopped> {
         let seconds = (shortest + rng.f64() * (longest - shortest)) / self.speed;
         let pause = Duration::try_from_secs_f64(seconds).unwrap_or_default();
         tokio::select! {
             biased;
-            () = self.halt.cancelled() => Err(Halted),
+            () = self.halt.cancelled() => Err(Stopped),
             () = tokio::time::sleep(pause) => Ok(()),
         }
     }
 
-    /// The same pace for something that can be stopped by itself.
+    /// The same pace for a part that can be stopped on its own.
     pub(super) fn child(&self) -> Self {
         Self { speed: self.speed, halt: self.halt.child_token() }
     }

@@ -1,4 +1,4 @@
-//! Ten simulated minutes of the crews' work, as a transport sees it.
+//! Ten simulated minutes of work, recorded at the transport.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{SimulationOptions, run, script::CREWS};
 
-/// Everything that was published, in order, with the time at which it was.
+/// Records every published event in order, with its time.
 #[derive(Default)]
 struct Recorder {
     events: Mutex<Vec<(Instant, Channel, Bytes)>>,
@@ -53,7 +53,7 @@ enum Seen {
     Mission(Signal),
 }
 
-/// Lets the crews work for `time` and then stops them.
+/// Runs the crews for `time` and then stops them.
 async fn watch(seed: u64, time: Duration) -> Vec<(Duration, Seen)> {
     let recorder = Arc::new(Recorder::default());
     let publisher = Publisher::builder().org("dev").with_transport(recorder.clone());
@@ -102,25 +102,25 @@ async fn every_tool_call_ends_and_progress_only_grows() {
             ToolKind::ToolStart { params } => {
                 assert!(!params.is_empty(), "{call:?}");
                 retried += usize::from(params.contains_key("attempt"));
-                assert_eq!(open.insert(call, 0.0), None, "{call:?} began twice");
+                assert_eq!(open.insert(call, 0.0), None, "{call:?} started twice");
             }
             ToolKind::ToolProgress { message, progress } => {
                 assert!(!message.is_empty());
-                let before = open.get_mut(&call).unwrap_or_else(|| panic!("{call:?} has not begun"));
+                let before = open.get_mut(&call).unwrap_or_else(|| panic!("{call:?} has not started"));
                 if let Some(progress) = *progress {
                     assert!((*before..=1.0).contains(&progress), "{call:?}: {progress} after {before}");
                     *before = progress;
                 }
             }
             ToolKind::ToolEnd { exit_code, status, .. } => {
-                assert!(open.remove(&call).is_some(), "{call:?} has not begun");
+                assert!(open.remove(&call).is_some(), "{call:?} has not started");
                 assert_eq!(*exit_code == 0, *status == Outcome::Success);
                 failed += usize::from(*status == Outcome::Error);
             }
         }
     }
     assert!(open.is_empty(), "never ended: {open:?}");
-    assert!(failed >= 5 && retried >= 5, "{failed} failed, {retried} tried again");
+    assert!(failed >= 5 && retried >= 5, "{failed} failed, {retried} retried");
 }
 
 #[tokio::test(start_paused = true)]
@@ -131,7 +131,7 @@ async fn every_run_boots_once_and_is_done_once() {
     let mut open: BTreeSet<(&str, &str)> = BTreeSet::new();
     for (at, event) in runs(&events) {
         let run = event.run_id.as_str();
-        assert!(!ended.contains_key(run), "{run} goes on behind its end");
+        assert!(!ended.contains_key(run), "{run} goes on after its end");
         assert!(event.crew_id.is_some());
         assert_eq!(begun.contains_key(run), !matches!(event.kind, RunKind::Boot { .. }), "{run}");
         match &event.kind {
@@ -147,7 +147,7 @@ async fn every_run_boots_once_and_is_done_once() {
     assert!(open.is_empty(), "never ended: {open:?}");
     assert!(begun.keys().eq(ended.keys()), "{begun:?} {ended:?}");
     let count = |outcome| ended.values().filter(|(_, status)| *status == outcome).count();
-    // Of the cancelled ones three are those that the end of the simulation cut off.
+    // Three of the cancelled runs were stopped by the end of the simulation.
     let (success, error, cancelled) =
         (count(RunOutcome::Success), count(RunOutcome::Error), count(RunOutcome::Cancelled));
     assert!(success > 10 && error >= 1 && cancelled >= 4, "{success} {error} {cancelled}");
@@ -179,25 +179,25 @@ async fn there_is_always_something_to_see() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn crews_say_how_they_stand_and_go_offline_in_the_end() {
+async fn crews_publish_their_status_and_go_offline_at_the_end() {
     let events = watch(3, TEN_MINUTES).await;
-    let mut told: BTreeMap<String, Vec<CrewStatus>> = BTreeMap::new();
+    let mut statuses: BTreeMap<String, Vec<CrewStatus>> = BTreeMap::new();
     for (_, seen) in &events {
         if let Seen::Mission(signal) = seen {
-            told.entry(signal.payload.crew_id.clone()).or_default().push(signal.payload.status);
+            statuses.entry(signal.payload.crew_id.clone()).or_default().push(signal.payload.status);
         }
     }
-    assert_eq!(told.len(), CREWS.len());
-    for (crew, statuses) in &told {
+    assert_eq!(statuses.len(), CREWS.len());
+    for (crew, statuses) in &statuses {
         assert_eq!(statuses.last(), Some(&CrewStatus::Offline), "{crew}");
         assert!(statuses.contains(&CrewStatus::Busy) && statuses.contains(&CrewStatus::Available), "{crew}");
     }
-    let leaves = &told["relay"];
+    let leaves = &statuses["relay"];
     assert!(leaves[..leaves.len() - 1].contains(&CrewStatus::Offline), "{leaves:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_seed_gives_the_same_course() {
+async fn the_same_seed_gives_the_same_simulation() {
     let course = async |seed| -> Vec<(Duration, &'static str)> {
         let events = watch(seed, Duration::from_secs(120)).await;
         let name = |seen: &Seen| match seen {
@@ -213,7 +213,7 @@ async fn the_same_seed_gives_the_same_course() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn twice_the_speed_is_half_the_time() {
+async fn ten_times_the_speed_gives_more_events() {
     let recorder = Arc::new(Recorder::default());
     let publisher = Publisher::builder().with_transport(recorder.clone());
     let stop = CancellationToken::new();

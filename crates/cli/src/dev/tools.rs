@@ -1,4 +1,4 @@
-//! The tools that simulated agents call: what their parameters, progress and failures look like.
+//! The tools of simulated agents: their parameters, progress and failures.
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -6,19 +6,19 @@ use serde_json::{Value, json};
 /// One tool.
 pub(super) struct Tool {
     pub(super) name: &'static str,
-    /// Parameters of a call that has to do with a subject.
+    /// Creates the parameters of a call about a subject.
     pub(super) params: fn(&mut Rng, &str) -> Value,
-    /// What it says while it works, one progress event each.
+    /// The messages of the call's progress events.
     pub(super) steps: &'static [&'static str],
-    /// Shortest and longest call, in seconds.
+    /// Shortest and longest duration of a call, in seconds.
     pub(super) seconds: (f64, f64),
-    /// Whether it knows how far it has come, so that progress is a number too.
+    /// Whether progress events hold a number, too.
     pub(super) measured: bool,
-    /// How it fails.
+    /// How a call fails.
     pub(super) failure: Failure,
 }
 
-/// What a tool says when it fails.
+/// The failure of a tool call.
 pub(super) struct Failure {
     pub(super) exit_code: i32,
     pub(super) code: &'static str,
@@ -64,7 +64,10 @@ pub(super) static FETCH_PAGE: Tool = Tool {
 
 pub(super) static VECTOR_SEARCH: Tool = Tool {
     name: "vector_search",
-    params: |rng, subject| json!({"collection": "reports", "text": subject, "top_k": rng.u32(3..13), "min_score": 0.72}),
+    params: |rng, subject| {
+        let top_k = rng.u32(3..13);
+        json!({"collection": "reports", "text": subject, "top_k": top_k, "min_score": 0.72})
+    },
     steps: &["embedding the question", "comparing 81,204 vectors"],
     seconds: (1.0, 2.4),
     measured: true,
@@ -106,9 +109,10 @@ pub(super) static WRITE_FILE: Tool = Tool {
     name: "write_file",
     params: |rng, subject| {
         let words = rng.u32(300..1800);
-        json!({"path": "report.md", "section": pick(rng, &["summary", "method", "findings"]), "title": subject, "words": words})
+        let section = pick(rng, &["summary", "method", "findings"]);
+        json!({"path": "report.md", "section": section, "title": subject, "words": words})
     },
-    steps: &["first paragraph", "half way", "last paragraph"],
+    steps: &["first paragraph", "halfway", "last paragraph"],
     seconds: (2.4, 5.0),
     measured: true,
     failure: failure(1, "context_length", "the model's context is full"),
@@ -198,7 +202,10 @@ pub(super) static QUERY_METRICS: Tool = Tool {
 
 pub(super) static SEARCH_LOGS: Tool = Tool {
     name: "search_logs",
-    params: |rng, subject| json!({"query": format!("level:error {subject}"), "minutes": 15 * rng.u32(1..5), "limit": 200}),
+    params: |rng, subject| {
+        let minutes = 15 * rng.u32(1..5);
+        json!({"query": format!("level:error {subject}"), "minutes": minutes, "limit": 200})
+    },
     steps: &["1.2 million lines", "4 patterns found"],
     seconds: (1.6, 3.4),
     measured: true,
@@ -207,7 +214,10 @@ pub(super) static SEARCH_LOGS: Tool = Tool {
 
 pub(super) static RESTART_SERVICE: Tool = Tool {
     name: "restart_service",
-    params: |rng, _| json!({"service": pick(rng, &["checkout", "search", "media"]), "region": "eu-1", "max_unavailable": 1}),
+    params: |rng, _| {
+        let service = pick(rng, &["checkout", "search", "media"]);
+        json!({"service": service, "region": "eu-1", "max_unavailable": 1})
+    },
     steps: &["1 of 4 instances ready", "2 of 4 instances ready", "4 of 4 instances ready"],
     seconds: (2.6, 5.0),
     measured: true,
@@ -217,15 +227,18 @@ pub(super) static RESTART_SERVICE: Tool = Tool {
 pub(super) static HTTP_CHECK: Tool = Tool {
     name: "http_check",
     params: |rng, _| json!({"url": "https://shop.example.com/health", "times": rng.u32(5..20), "expect": 200}),
-    steps: &["5 of 5 well"],
+    steps: &["5 of 5 healthy"],
     seconds: (0.8, 1.9),
     measured: false,
-    failure: failure(22, "status_500", "2 of 5 answers were 500"),
+    failure: failure(22, "status_500", "2 of 5 responses were 500"),
 };
 
 pub(super) static POST_MESSAGE: Tool = Tool {
     name: "post_message",
-    params: |_, subject| json!({"channel": "#incidents", "text": format!("Looked into {subject}; details in the run.")}),
+    params: |_, subject| {
+        let text = format!("Looked into {subject}; details in the run.");
+        json!({"channel": "#incidents", "text": text})
+    },
     steps: &[],
     seconds: (0.5, 1.2),
     measured: false,

@@ -1,4 +1,4 @@
-//! The binary as it is used: one file for what needs nobody, one for what needs a Redis.
+//! Tests of the binary: commands without Redis, and commands with a real Redis.
 
 mod no_redis;
 mod support;

@@ -1,8 +1,8 @@
-//! The commands that need nobody, and `tail` against a gateway of a few lines.
+//! Commands that need no Redis, and `tail` against a fake gateway.
 
 use std::{process::Stdio, time::Duration};
 
-use crate::support::{Said, crewcast, run};
+use crate::support::{Finished, crewcast, run};
 use futures_util::{SinkExt, StreamExt};
 use tokio::{io::AsyncReadExt, net::TcpListener, time::timeout};
 use tokio_tungstenite::{
@@ -15,20 +15,20 @@ use tokio_tungstenite::{
 };
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-fn keyed(arguments: &[&str], input: &str) -> Said {
+fn keyed(arguments: &[&str], input: &str) -> Finished {
     run(crewcast(arguments).env("CREWCAST_AUTH__HS256_SECRET", SECRET), input)
 }
 
 #[test]
-fn what_is_minted_can_be_checked() {
+fn a_minted_token_can_be_checked() {
     let minted = keyed(&["token", "--sub", "u1", "--org", "acme", "--crews", "*", "--jti", "j1", "--ttl", "5m"], "");
     assert_eq!(minted.code, Some(0), "{minted:?}");
     assert!(minted.err.contains("revoke --jti j1"), "{minted:?}");
-    for said in [keyed(&["token", "check", &minted.out], ""), keyed(&["token", "check", "-"], &minted.out)] {
-        assert_eq!(said.code, Some(0), "{said:?}");
-        assert!(said.out.contains("sub u1") && said.out.contains("every one of acme"), "{said:?}");
+    for output in [keyed(&["token", "check", &minted.out], ""), keyed(&["token", "check", "-"], &minted.out)] {
+        assert_eq!(output.code, Some(0), "{output:?}");
+        assert!(output.out.contains("sub u1") && output.out.contains("every one of acme"), "{output:?}");
     }
     let other = run(
         crewcast(&["token", "check", &minted.out]).env("CREWCAST_AUTH__HS256_SECRET", SECRET.replace('0', "9")),
@@ -39,13 +39,13 @@ fn what_is_minted_can_be_checked() {
 }
 
 #[test]
-fn usage_and_configuration_have_their_exit_code() {
+fn usage_and_configuration_errors_exit_with_2() {
     let minted = run(&mut crewcast(&["token", "--sub", "u1"]), "");
     assert_eq!(minted.code, Some(2));
     assert!(minted.err.contains("CREWCAST_AUTH__HS256_SECRET"), "{minted:?}");
     for arguments in [&["publish"][..], &["config", "--set", "lisen=x"], &["config", "--config", "/does/not/exist"]] {
-        let said = run(&mut crewcast(arguments), "");
-        assert_eq!(said.code, Some(2), "{said:?}");
+        let output = run(&mut crewcast(arguments), "");
+        assert_eq!(output.code, Some(2), "{output:?}");
     }
     let http = run(&mut crewcast(&["publish", "graph:a", "{\"type\":\"x\"}", "--gateway", "http://127.0.0.1:1"]), "");
     assert_eq!(http.code, Some(2), "no token: {http:?}");
@@ -55,7 +55,7 @@ fn usage_and_configuration_have_their_exit_code() {
 }
 
 #[test]
-fn secrets_are_in_no_output() {
+fn secrets_are_never_printed() {
     let config = keyed(&["config", "--set", "broker.url=redis://u:hunter2@h"], "");
     assert_eq!(config.code, Some(0), "{config:?}");
     assert!(config.out.contains("CREWCAST_AUTH__HS256_SECRET"), "its source: {config:?}");
@@ -65,10 +65,10 @@ fn secrets_are_in_no_output() {
     assert_eq!(run(&mut crewcast(&["config", "--default"]), "").code, Some(0));
 }
 
-/// Serves one socket: these frames, then this close code. Answers the request's URI.
+/// Serves one connection: sends these messages, closes with this code, and returns the request's URI.
 #[allow(clippy::result_large_err)] // the callback's error type is tungstenite's
 async fn serve(listener: &TcpListener, frames: &[&str], code: u16) -> String {
-    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let (stream, _) = timeout(TIMEOUT, listener.accept()).await.unwrap().unwrap();
     let mut uri = String::new();
     let mut socket = accept_hdr_async(stream, |request: &Request, mut response: Response| {
         uri = request.uri().to_string();
@@ -103,28 +103,31 @@ async fn tail_resumes_and_ends_with_the_run() {
     let reset = r#"{"type":"reset","source":"gateway","channel":"run:r1","reason":"trimmed","from":null}"#;
     assert_eq!(serve(&listener, &[first], 1011).await, "/ws/runs/r1");
     assert_eq!(serve(&listener, &[reset, second], 1000).await, "/ws/runs/r1?since=1-000000aaaaaa");
-    let said = Said::from(timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap());
-    assert_eq!((said.code, said.out), (Some(0), format!("{first}\n{second}")));
+    let output = Finished::from(timeout(TIMEOUT, child.wait_with_output()).await.unwrap().unwrap());
+    assert_eq!((output.code, output.out), (Some(0), format!("{first}\n{second}")));
     assert!(
-        said.err.contains("closed by the gateway (1011)") && said.err.contains("some events are gone"),
+        output.err.contains("closed by the gateway (1011)") && output.err.contains("some events were missed"),
         "{}",
-        said.err
+        output.err
     );
 }
 
 #[tokio::test]
-async fn tail_says_why_it_may_not() {
+async fn tail_says_why_it_is_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     let child = tail(&gateway, &["graph:abc"]).spawn().unwrap();
     serve(&listener, &[], 4403).await;
-    let said = Said::from(timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap());
-    assert_eq!(said.code, Some(1));
-    assert!(said.err.contains("refused (4403): because") && said.err.contains("crewcast token check"), "{said:?}");
+    let output = Finished::from(timeout(TIMEOUT, child.wait_with_output()).await.unwrap().unwrap());
+    assert_eq!(output.code, Some(1));
+    assert!(
+        output.err.contains("refused (4403): because") && output.err.contains("crewcast token check"),
+        "{output:?}"
+    );
 }
 
 #[tokio::test]
-async fn tail_of_named_channels_is_one_socket_whose_envelopes_say_which() {
+async fn tail_follows_several_channels_over_one_socket() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     let child = tail(&gateway, &["mission:abc", "hub:acme"]).spawn().unwrap();
@@ -133,26 +136,26 @@ async fn tail_of_named_channels_is_one_socket_whose_envelopes_say_which() {
     let signal = event("mission:abc", r#"{"type":"signal","payload":{"status":"busy","crewId":"abc"}}"#);
     let uri = serve(&listener, &[&signal, &event("hub:acme", r#"{"type":"task_completed"}"#)], 1000).await;
     assert_eq!(uri, "/ws/stream");
-    let said = Said::from(timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap());
-    let lines: Vec<&str> = said.out.lines().collect();
-    assert!(lines.len() == 2 && lines[0].ends_with("mission:abc signal busy"), "{said:?}");
-    assert!(lines[1].ends_with("hub:acme task_completed"), "{said:?}");
+    let output = Finished::from(timeout(TIMEOUT, child.wait_with_output()).await.unwrap().unwrap());
+    let lines: Vec<&str> = output.out.lines().collect();
+    assert!(lines.len() == 2 && lines[0].ends_with("mission:abc signal busy"), "{output:?}");
+    assert!(lines[1].ends_with("hub:acme task_completed"), "{output:?}");
 }
 
 #[tokio::test]
-async fn an_interrupted_tail_says_where_to_go_on() {
+async fn an_interrupted_tail_prints_its_position() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     let mut child = tail(&gateway, &["graph:abc"]).spawn().unwrap();
     let event = r#"{"type":"event","channel":"graph:abc","id":"1-000000aaaaaa","event":{"type":"boot"}}"#;
     serve(&listener, &[event], 1013).await;
-    // Once the event is there, the last id is known.
+    // Once the event is printed, the last id is known.
     let mut out = child.stdout.take().unwrap();
     let mut first = [0; 1];
-    timeout(PATIENCE, out.read_exact(&mut first)).await.unwrap().unwrap();
+    timeout(TIMEOUT, out.read_exact(&mut first)).await.unwrap().unwrap();
     let pid = child.id().unwrap().to_string();
     assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    let said = Said::from(timeout(PATIENCE, child.wait_with_output()).await.unwrap().unwrap());
-    assert_eq!(said.code, Some(130), "{said:?}");
-    assert!(said.err.contains("--since 1-000000aaaaaa"), "{said:?}");
+    let output = Finished::from(timeout(TIMEOUT, child.wait_with_output()).await.unwrap().unwrap());
+    assert_eq!(output.code, Some(130), "{output:?}");
+    assert!(output.err.contains("--since 1-000000aaaaaa"), "{output:?}");
 }

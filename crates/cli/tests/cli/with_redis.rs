@@ -1,4 +1,4 @@
-//! The commands that reach Redis, against a real one.
+//! Commands that use Redis, against a real one.
 
 use crate::support::{self, Redis};
 use crewcast_events::{Channel, EventId, Keys, Kind};
@@ -22,7 +22,7 @@ fn publishing_prints_ids_and_fills_the_log() {
 }
 
 #[test]
-fn a_key_publishes_once_and_a_state_stands_beside() {
+fn a_key_publishes_once_and_state_is_set_with_the_event() {
     let redis = Redis::start();
     let publish =
         || redis.crewcast(&["publish", "run:r1", r#"{"type":"done"}"#, "--key", "k", "--state", "phase=\"over\""]);
@@ -35,20 +35,20 @@ fn a_key_publishes_once_and_a_state_stands_beside() {
 }
 
 #[test]
-fn a_live_event_is_heard_as_it_is_and_leaves_nothing() {
+fn a_live_event_is_sent_unchanged_and_stores_nothing() {
     let redis = Redis::start();
     let mut connection = redis::Client::open(redis.url()).unwrap().get_connection().unwrap();
     let mut subscription = connection.as_pubsub();
     subscription.subscribe("graph:abc").unwrap();
-    let said = redis.crewcast(&["publish", "graph:abc", r#"{ "type":"a" }"#, "--live"]);
-    assert_eq!((said.code, said.out.as_str()), (Some(0), ""), "{said:?}");
-    let heard: String = subscription.get_message().unwrap().get_payload().unwrap();
-    assert_eq!(heard, r#"{ "type":"a" }"#);
+    let output = redis.crewcast(&["publish", "graph:abc", r#"{ "type":"a" }"#, "--live"]);
+    assert_eq!((output.code, output.out.as_str()), (Some(0), ""), "{output:?}");
+    let received: String = subscription.get_message().unwrap().get_payload().unwrap();
+    assert_eq!(received, r#"{ "type":"a" }"#);
     assert_eq!(redis.ask::<u64>(&["DBSIZE"]), 0);
 }
 
 #[test]
-fn what_is_no_event_is_refused_before_redis_is_asked() {
+fn invalid_events_are_refused_with_their_line() {
     let redis = Redis::start();
     let bad = redis.crewcast(&["publish", "graph:abc", r#"{"id":1,"type":"a"}"#]);
     assert_eq!(bad.code, Some(1));
@@ -72,15 +72,15 @@ fn the_first_owner_stays_until_the_id_is_moved() {
     assert_eq!(register(&["--org", "other", "--move"]).out, "crew abc belongs to other");
     let entry = Keys::default().directory_entry(Kind::Crew, "abc");
     assert_eq!(redis.ask::<String>(&["HGET", &entry, "org"]), "other");
-    assert_eq!(register(&["--org", "other", "--remove"]).out, "crew abc is forgotten");
+    assert_eq!(register(&["--org", "other", "--remove"]).out, "crew abc is removed");
     assert_eq!(redis.ask::<u64>(&["EXISTS", &entry]), 0);
 }
 
 #[test]
 fn a_revocation_is_remembered() {
     let redis = Redis::start();
-    let said = redis.crewcast(&["token", "revoke", "--jti", "j1", "--for", "1h"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
+    let output = redis.crewcast(&["token", "revoke", "--jti", "j1", "--for", "1h"]);
+    assert_eq!(output.code, Some(0), "{output:?}");
     let sub = redis.crewcast(&["token", "revoke", "--sub", "u1"]);
     assert_eq!(sub.code, Some(0), "{sub:?}");
     let fields: Vec<String> = redis.ask(&["HKEYS", &Keys::default().revocations()]);
@@ -104,7 +104,7 @@ fn check_says_what_is_wrong_and_changes_nothing() {
     let evicting = redis.crewcast(&["check", "--set", secret]);
     assert_eq!(evicting.code, Some(1));
     assert!(evicting.out.contains("CONFIG SET maxmemory-policy noeviction"), "{evicting:?}");
-    assert!(evicting.out.contains("came back in"), "the rest is looked at all the same: {evicting:?}");
+    assert!(evicting.out.contains("came back in"), "the other tests still run: {evicting:?}");
 }
 
 #[test]
@@ -114,24 +114,24 @@ fn check_without_subscriptions_or_scripts_names_what_the_user_needs() {
         redis.ask(&["ACL", "SETUSER", "poor", "on", ">pw", "~*", "resetchannels", "+@all", "-eval", "-psubscribe"]);
     let url = redis.url().replace("redis://", "redis://poor:pw@");
     let mut check = support::crewcast(&["check", "--set", "auth.hs256_secret=0123456789abcdef0123456789abcdef"]);
-    let said = support::run(check.env("CREWCAST_REDIS_URL", url), "");
-    assert_eq!(said.code, Some(1));
-    assert!(said.out.contains("EVALSHA") && said.out.contains("allchannels"), "{said:?}");
-    assert!(!format!("{said:?}").contains(":pw"), "{said:?}");
+    let output = support::run(check.env("CREWCAST_REDIS_URL", url), "");
+    assert_eq!(output.code, Some(1));
+    assert!(output.out.contains("EVALSHA") && output.out.contains("allchannels"), "{output:?}");
+    assert!(!format!("{output:?}").contains(":pw"), "{output:?}");
 }
 
 #[test]
-fn nobody_there_is_told_by_the_exit_code() {
-    let nobody = |arguments: &[&str]| {
+fn an_unreachable_redis_has_its_own_exit_code() {
+    let unreachable = |arguments: &[&str]| {
         support::run(support::crewcast(arguments).env("CREWCAST_REDIS_URL", "redis://:hunter2@127.0.0.1:1"), "")
     };
     for arguments in [&["register", "crew", "abc", "--org", "acme"][..], &["token", "revoke", "--jti", "j"]] {
-        let said = nobody(arguments);
-        assert_eq!(said.code, Some(3), "{said:?}");
-        assert!(said.err.contains("crewcast check"), "{said:?}");
-        assert!(!said.err.contains("hunter2"), "{said:?}");
+        let output = unreachable(arguments);
+        assert_eq!(output.code, Some(3), "{output:?}");
+        assert!(output.err.contains("crewcast check"), "{output:?}");
+        assert!(!output.err.contains("hunter2"), "{output:?}");
     }
-    let check = nobody(&["check"]);
+    let check = unreachable(&["check"]);
     assert_eq!(check.code, Some(1));
     assert!(check.out.contains("WRONG  Redis cannot be used") && !check.out.contains("hunter2"), "{check:?}");
 }

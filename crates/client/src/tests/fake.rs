@@ -1,4 +1,4 @@
-//! A gateway of a few lines: the test says what each socket hears. In memory, so that the paused clock rules.
+//! A fake gateway: the test scripts each connection. It works in memory, so that tests can pause the clock.
 #![allow(clippy::result_large_err)] // the callback's error type is tungstenite's
 
 use std::{
@@ -28,15 +28,15 @@ use tokio_tungstenite::{
 
 use crate::{Client, ClientBuilder, Delivery, Subscription, client::Dial};
 
-/// Longer than anything that a client waits for.
-const PATIENCE: Duration = Duration::from_secs(600);
+/// Longer than any timeout of the client.
+const TIMEOUT: Duration = Duration::from_secs(600);
 
-pub(super) struct Fake {
+pub(super) struct FakeGateway {
     dialed: mpsc::Receiver<DuplexStream>,
     dials: mpsc::Sender<DuplexStream>,
-    /// So many attempts to connect fail from now on.
+    /// The number of coming connection attempts that fail.
     pub(super) down: Arc<AtomicU32>,
-    /// When each attempt was made.
+    /// The time of each attempt.
     pub(super) attempts: Arc<Attempts>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Fake {
 pub(super) struct Attempts(Mutex<Vec<Instant>>);
 
 impl Attempts {
-    fn note(&self) {
+    fn record(&self) {
         self.0.lock().unwrap().push(Instant::now());
     }
 
@@ -60,7 +60,7 @@ pub(super) struct Peer {
     pub(super) socket: WebSocketStream<DuplexStream>,
 }
 
-impl Fake {
+impl FakeGateway {
     pub(super) fn new() -> Self {
         let (dials, dialed) = mpsc::channel(64);
         Self { dialed, dials, down: Arc::default(), attempts: Arc::default() }
@@ -69,7 +69,7 @@ impl Fake {
     pub(super) fn builder(&self) -> ClientBuilder {
         let (dials, down, attempts) = (self.dials.clone(), self.down.clone(), self.attempts.clone());
         let dial: Dial = Arc::new(move |_, _| {
-            attempts.note();
+            attempts.record();
             let refused = down.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
             let dials = dials.clone();
             Box::pin(async move {
@@ -88,9 +88,9 @@ impl Fake {
         self.builder().token("jwt").build().unwrap()
     }
 
-    /// The next connection, upgraded.
+    /// Accepts and upgrades the next connection.
     pub(super) async fn accept(&mut self) -> Peer {
-        let stream = timeout(PATIENCE, self.dialed.recv()).await.expect("no client came").unwrap();
+        let stream = timeout(TIMEOUT, self.dialed.recv()).await.expect("no client connected").unwrap();
         let mut uri = String::new();
         let mut protocol = None;
         let socket = accept_hdr_async(stream, |request: &Request, mut response: Response| {
@@ -106,14 +106,14 @@ impl Fake {
         Peer { uri, protocol, socket }
     }
 
-    /// Drops the next connection unanswered.
+    /// Drops the next connection without an answer.
     pub(super) async fn forget(&mut self) {
-        drop(timeout(PATIENCE, self.dialed.recv()).await.expect("no client came"));
+        drop(timeout(TIMEOUT, self.dialed.recv()).await.expect("no client connected"));
     }
 
-    /// The next connection, answered with a status instead.
+    /// Answers the next connection with an HTTP status instead of an upgrade.
     pub(super) async fn refuse(&mut self, status: u16) {
-        let stream = timeout(PATIENCE, self.dialed.recv()).await.expect("no client came").unwrap();
+        let stream = timeout(TIMEOUT, self.dialed.recv()).await.expect("no client connected").unwrap();
         let refused = accept_hdr_async(stream, |_: &Request, _: Response| {
             let mut response = ErrorResponse::new(None);
             *response.status_mut() = StatusCode::from_u16(status).unwrap();
@@ -125,7 +125,7 @@ impl Fake {
 }
 
 impl Peer {
-    pub(super) async fn say(&mut self, text: impl Into<String>) {
+    pub(super) async fn send(&mut self, text: impl Into<String>) {
         self.socket.send(Message::text(text.into())).await.unwrap();
     }
 
@@ -135,37 +135,37 @@ impl Peer {
         while let Some(Ok(_)) = self.socket.next().await {}
     }
 
-    /// The next frame of the client; `None`: the connection is gone.
-    pub(super) async fn hear(&mut self) -> Option<Message> {
-        timeout(PATIENCE, self.socket.next()).await.expect("the client says nothing").and_then(Result::ok)
+    /// The client's next frame, or `None` if the connection is gone.
+    pub(super) async fn receive(&mut self) -> Option<Message> {
+        timeout(TIMEOUT, self.socket.next()).await.expect("the client sends nothing").and_then(Result::ok)
     }
 }
 
 /// The next delivery.
 pub(super) async fn next(subscription: &mut Subscription) -> Delivery {
-    timeout(PATIENCE, subscription.next()).await.expect("nothing delivered").expect("ended").expect("an error")
+    timeout(TIMEOUT, subscription.next()).await.expect("nothing delivered").expect("ended").expect("an error")
 }
 
-/// The next event's text; connection news are passed over.
+/// The next event's text. Skips reports about the connection.
 pub(super) async fn event(subscription: &mut Subscription) -> String {
     loop {
         match next(subscription).await {
             Delivery::Event { event, .. } => return event.text().to_owned(),
             Delivery::Connected { .. } | Delivery::Disconnected { .. } => {}
-            other => panic!("{other:?} where an event was due"),
+            other => panic!("{other:?}, expected an event"),
         }
     }
 }
 
-/// Reads on to the end: how it ended.
+/// Reads to the end and returns how the subscription ended.
 pub(super) async fn end(subscription: &mut Subscription) -> Result<String, crate::ClientError> {
     let mut reason = None;
-    while let Some(delivery) = timeout(PATIENCE, subscription.next()).await.expect("no end") {
-        if let Delivery::End { reason: words } = delivery? {
-            reason = Some(words);
+    while let Some(delivery) = timeout(TIMEOUT, subscription.next()).await.expect("no end") {
+        if let Delivery::End { reason: text } = delivery? {
+            reason = Some(text);
         }
     }
-    Ok(reason.expect("an end that says so"))
+    Ok(reason.expect("ended without Delivery::End"))
 }
 
 /// How long `future` takes by the paused clock.

@@ -1,4 +1,4 @@
-//! Against a scripted gateway: what a subscription does with what it hears.
+//! Subscriptions against a scripted gateway.
 
 mod fake;
 mod reconnect;
@@ -8,13 +8,13 @@ mod tokens;
 use std::time::Duration;
 
 use crewcast_events::EventId;
-use fake::{Fake, end, event, next};
+use fake::{FakeGateway, end, event, next};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::{ClientError, Delivery, Start};
 
-/// Ids of one channel.
+/// The ids of one channel.
 pub(super) fn chain(n: usize) -> Vec<EventId> {
     let mut ids: Vec<EventId> = Vec::new();
     for i in 0..n {
@@ -29,14 +29,14 @@ pub(super) fn logged(id: EventId) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn events_arrive_as_they_were_sent() {
-    let mut fake = Fake::new();
+    let mut fake = FakeGateway::new();
     let mut run = fake.client().run("r1").types(["a", "b"]).connect();
     let mut peer = fake.accept().await;
     assert_eq!(peer.uri, "/ws/runs/r1?types=a%2Cb");
     assert_eq!(peer.protocol.as_deref(), Some("token, jwt"));
     assert!(matches!(next(&mut run).await, Delivery::Connected { resumed: true }));
     let text = r#"{ "type":"x",  "n":1.50 }"#;
-    peer.say(text).await;
+    peer.send(text).await;
     let Delivery::Event { channel, event } = next(&mut run).await else { panic!() };
     assert_eq!((channel.unwrap().as_str(), event.text(), event.id()), ("run:r1", text, None));
     assert_eq!(run.last_id(), None);
@@ -45,46 +45,46 @@ async fn events_arrive_as_they_were_sent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_gateway_s_words_are_told_apart_from_producers() {
-    let mut fake = Fake::new();
+async fn control_messages_are_told_from_events() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
     assert!(matches!(next(&mut graph).await, Delivery::Connected { resumed: false }));
-    peer.say(r#"{"type":"reset","reason":"mine"}"#).await;
+    peer.send(r#"{"type":"reset","reason":"mine"}"#).await;
     assert_eq!(event(&mut graph).await, r#"{"type":"reset","reason":"mine"}"#);
-    peer.say(r#"{"type":"ping","source":"gateway","timestamp":"t"}"#).await;
-    peer.say(r#"{"type":"reset","source":"gateway","channel":"graph:abc","reason":"trimmed","from":null}"#).await;
+    peer.send(r#"{"type":"ping","source":"gateway","timestamp":"t"}"#).await;
+    peer.send(r#"{"type":"reset","source":"gateway","channel":"graph:abc","reason":"trimmed","from":null}"#).await;
     let Delivery::Reset { channel, reason, from: None } = next(&mut graph).await else { panic!() };
     assert_eq!((channel.unwrap().as_str(), &*reason), ("graph:abc", "trimmed"));
-    peer.say(r#"{"type":"gap","source":"gateway","channel":"graph:abc","missed":7}"#).await;
+    peer.send(r#"{"type":"gap","source":"gateway","channel":"graph:abc","missed":7}"#).await;
     assert!(matches!(next(&mut graph).await, Delivery::Gap { missed: Some(7), .. }));
-    peer.say(r#"{"type":"broker","source":"gateway","up":false}"#).await;
+    peer.send(r#"{"type":"broker","source":"gateway","up":false}"#).await;
     assert!(matches!(next(&mut graph).await, Delivery::Notice { message } if message.kind() == "broker"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn junk_from_a_gateway_ends_nothing() {
-    let mut fake = Fake::new();
+async fn invalid_messages_are_ignored() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
-    peer.say("hello").await;
+    peer.send("hello").await;
     peer.socket.send_binary().await;
-    peer.say(r#"{"type":"x"}"#).await;
+    peer.send(r#"{"type":"x"}"#).await;
     assert_eq!(event(&mut graph).await, r#"{"type":"x"}"#);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_is_answered() {
-    let mut fake = Fake::new();
+    let mut fake = FakeGateway::new();
     let _graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
     peer.socket.send_ping().await;
-    assert!(matches!(peer.hear().await, Some(Message::Pong(_))));
+    assert!(matches!(peer.receive().await, Some(Message::Pong(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_crews_over_one_socket_are_live_and_never_deduplicated() {
-    let mut fake = Fake::new();
+    let mut fake = FakeGateway::new();
     let id = chain(1)[0];
     let mut graphs = fake.client().graphs().since(id).connect();
     let mut peer = fake.accept().await;
@@ -92,41 +92,41 @@ async fn many_crews_over_one_socket_are_live_and_never_deduplicated() {
     assert!(matches!(next(&mut graphs).await, Delivery::Connected { resumed: false }));
     for crew in ["a", "b"] {
         let text = format!(r#"{{"id":"{id}","type":"x","crew_id":"{crew}"}}"#);
-        peer.say(&text).await;
+        peer.send(&text).await;
         let Delivery::Event { channel, event } = next(&mut graphs).await else { panic!() };
         assert_eq!((channel.unwrap().id(), event.text()), (crew, &*text));
     }
     drop(peer);
     assert_eq!(fake.accept().await.uri, "/ws/graph");
-    assert_eq!(graphs.last_id().map(|id| id.offset()), Some(1), "what the caller set, never an event's");
+    assert_eq!(graphs.last_id().map(|id| id.offset()), Some(1), "stays at the caller's id");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bad_id_never_reaches_the_gateway() {
-    let fake = Fake::new();
+async fn an_invalid_id_never_reaches_the_gateway() {
+    let fake = FakeGateway::new();
     let mut run = fake.client().run("../admin").connect();
     assert!(matches!(end(&mut run).await, Err(ClientError::Channel(_))));
     assert!(fake.attempts.all().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_holds_the_gateway_back_and_loses_nothing() {
-    let mut fake = Fake::new();
+async fn a_slow_reader_causes_backpressure_and_loses_nothing() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
-    let ids = chain(2 * crate::subscription::WAITING);
+    let ids = chain(2 * crate::subscription::QUEUE_CAPACITY);
     let mut sent = 0;
-    // Until no more fits: deliveries that wait, and the buffers of the connection.
-    while let Ok(()) = timeout(Duration::from_secs(1), peer.say(logged(ids[sent]))).await {
+    // Fills the queue of deliveries and the buffers of the connection.
+    while let Ok(()) = timeout(Duration::from_secs(1), peer.send(logged(ids[sent]))).await {
         sent += 1;
     }
-    assert!((crate::subscription::WAITING..ids.len()).contains(&sent), "{sent} of {}", ids.len());
+    assert!((crate::subscription::QUEUE_CAPACITY..ids.len()).contains(&sent), "{sent} of {}", ids.len());
     let rest = tokio::spawn({
         let ids = ids.clone();
         async move {
-            // The send that timed out was buffered: flushed with the next.
+            // The message whose send timed out is buffered; the next send flushes it.
             for &id in &ids[sent + 1..] {
-                peer.say(logged(id)).await;
+                peer.send(logged(id)).await;
             }
             peer
         }
@@ -139,29 +139,29 @@ async fn a_slow_reader_holds_the_gateway_back_and_loses_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_says_goodbye() {
-    let mut fake = Fake::new();
+async fn closing_sends_code_1000() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
     next(&mut graph).await;
-    let heard = tokio::spawn(async move { peer.hear().await });
+    let received = tokio::spawn(async move { peer.receive().await });
     graph.close().await;
-    let Some(Message::Close(Some(frame))) = heard.await.unwrap() else { panic!() };
+    let Some(Message::Close(Some(frame))) = received.await.unwrap() else { panic!() };
     assert_eq!(u16::from(frame.code), 1000);
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_ends_the_socket() {
-    let mut fake = Fake::new();
+async fn dropping_closes_the_connection() {
+    let mut fake = FakeGateway::new();
     let graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
     drop(graph);
-    assert_eq!(peer.hear().await, None);
+    assert_eq!(peer.receive().await, None);
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_to_start_is_the_caller_s() {
-    let mut fake = Fake::new();
+async fn the_caller_chooses_where_to_start() {
+    let mut fake = FakeGateway::new();
     let id = chain(1)[0];
     for (start, uri) in [
         (Start::Default, "/ws/graph/a".to_owned()),
@@ -176,14 +176,14 @@ async fn where_to_start_is_the_caller_s() {
 }
 
 #[test]
-fn nothing_shows_a_token() {
+fn debug_output_never_shows_a_token() {
     let builder = crate::Client::builder("http://gateway").token("hunter2");
     assert!(!format!("{builder:?}").contains("hunter2"));
     let client = builder.build().unwrap();
     assert!(!format!("{client:?} {:?}", client.run("r")).contains("hunter2"));
 }
 
-/// Frames that a test sends in the raw.
+/// Sends frames other than text.
 trait Raw {
     async fn send_binary(&mut self);
     async fn send_ping(&mut self);

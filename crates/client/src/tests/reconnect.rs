@@ -1,10 +1,10 @@
-//! Losing the socket and coming back.
+//! Lost connections and reconnects.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     chain,
-    fake::{Fake, end, event, next, timed},
+    fake::{FakeGateway, end, event, next, timed},
     logged,
 };
 use crate::{ClientError, Cut, Delivery};
@@ -12,13 +12,13 @@ use crate::{ClientError, Cut, Delivery};
 const LONGEST: Duration = Duration::from_secs(5);
 
 #[tokio::test(start_paused = true)]
-async fn a_cut_is_resumed_behind_the_last_event_and_repeats_are_dropped() {
-    let mut fake = Fake::new();
+async fn a_lost_connection_resumes_after_the_last_event_and_repeats_are_dropped() {
+    let mut fake = FakeGateway::new();
     let ids = chain(6);
     let mut graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
     for &id in &ids[..3] {
-        peer.say(logged(id)).await;
+        peer.send(logged(id)).await;
         assert_eq!(event(&mut graph).await, logged(id));
     }
     drop(peer);
@@ -26,9 +26,9 @@ async fn a_cut_is_resumed_behind_the_last_event_and_repeats_are_dropped() {
     let mut peer = fake.accept().await;
     assert_eq!(peer.uri, format!("/ws/graph/abc?since={}", ids[2]));
     assert!(matches!(next(&mut graph).await, Delivery::Connected { resumed: true }));
-    // A gateway that repeats itself.
+    // The gateway repeats events.
     for &id in &ids {
-        peer.say(logged(id)).await;
+        peer.send(logged(id)).await;
     }
     for &id in &ids[3..] {
         assert_eq!(event(&mut graph).await, logged(id));
@@ -37,8 +37,8 @@ async fn a_cut_is_resumed_behind_the_last_event_and_repeats_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_saw_nothing_yet_asks_for_all_again() {
-    let mut fake = Fake::new();
+async fn a_run_without_events_starts_over() {
+    let mut fake = FakeGateway::new();
     let mut run = fake.client().run("r1").connect();
     drop(fake.accept().await);
     assert!(matches!(next(&mut run).await, Delivery::Connected { resumed: true }));
@@ -47,14 +47,14 @@ async fn a_run_that_saw_nothing_yet_asks_for_all_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_filtered_reader_resumes_from_where_the_gateway_says_it_stands() {
-    let mut fake = Fake::new();
+async fn a_filtered_reader_resumes_at_the_position_that_the_gateway_sends() {
+    let mut fake = FakeGateway::new();
     let ids = chain(9);
     let mut graph = fake.client().graph("abc").types(["tool_start"]).connect();
     let mut peer = fake.accept().await;
-    peer.say(logged(ids[4])).await;
-    peer.say(format!(r#"{{"type":"ping","source":"gateway","position":{{"graph:abc":"{}"}}}}"#, ids[7])).await;
-    peer.say(r#"{"type":"tool_start","live":true}"#).await;
+    peer.send(logged(ids[4])).await;
+    peer.send(format!(r#"{{"type":"ping","source":"gateway","position":{{"graph:abc":"{}"}}}}"#, ids[7])).await;
+    peer.send(r#"{"type":"tool_start","live":true}"#).await;
     event(&mut graph).await;
     event(&mut graph).await;
     assert_eq!(graph.last_id(), Some(ids[7]));
@@ -63,13 +63,13 @@ async fn a_filtered_reader_resumes_from_where_the_gateway_says_it_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_that_had_no_event_yet_is_resumed_from_its_beginning() {
-    let mut fake = Fake::new();
+async fn an_empty_channel_is_resumed_from_its_beginning() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
     assert!(matches!(next(&mut graph).await, Delivery::Connected { resumed: false }));
-    peer.say(r#"{"type":"ping","source":"gateway","position":{"graph:abc":null}}"#).await;
-    peer.say(r#"{"type":"live"}"#).await;
+    peer.send(r#"{"type":"ping","source":"gateway","position":{"graph:abc":null}}"#).await;
+    peer.send(r#"{"type":"live"}"#).await;
     event(&mut graph).await;
     drop(peer);
     assert!(matches!(next(&mut graph).await, Delivery::Disconnected { .. }));
@@ -77,16 +77,16 @@ async fn a_channel_that_had_no_event_yet_is_resumed_from_its_beginning() {
     assert_eq!(peer.uri, "/ws/graph/abc?since=0");
     assert!(matches!(next(&mut graph).await, Delivery::Connected { resumed: true }));
     let first = chain(1)[0];
-    peer.say(logged(first)).await;
+    peer.send(logged(first)).await;
     assert_eq!(event(&mut graph).await, logged(first));
     drop(peer);
     assert_eq!(fake.accept().await.uri, format!("/ws/graph/abc?since={first}"));
 }
 
-/// Nothing has said where it stands: everything would be more than was asked for.
+/// Without a position, resuming would send more than the caller requested.
 #[tokio::test(start_paused = true)]
-async fn a_graph_that_was_cut_before_it_knew_its_place_is_live_again_and_says_so() {
-    let mut fake = Fake::new();
+async fn a_graph_without_a_position_goes_on_live_and_says_so() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     drop(fake.accept().await);
     next(&mut graph).await;
@@ -96,26 +96,26 @@ async fn a_graph_that_was_cut_before_it_knew_its_place_is_live_again_and_says_so
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_is_followed_into_the_other_history() {
-    let mut fake = Fake::new();
+async fn after_a_reset_the_client_follows_the_new_history() {
+    let mut fake = FakeGateway::new();
     let ids = chain(3);
     let other = crewcast_events::EventId::after(Some(ids[0]), *b"zzzzzz");
     let mut graph = fake.client().graph("abc").since(ids[2]).connect();
     let mut peer = fake.accept().await;
     next(&mut graph).await;
-    peer.say(format!(
+    peer.send(format!(
         r#"{{"type":"reset","source":"gateway","channel":"graph:abc","reason":"unknown_id","from":"{other}"}}"#
     ))
     .await;
     assert!(matches!(next(&mut graph).await, Delivery::Reset { from: Some(from), .. } if from == other));
-    peer.say(logged(other)).await;
+    peer.send(logged(other)).await;
     assert_eq!(event(&mut graph).await, logged(other));
     drop(peer);
     assert_eq!(fake.accept().await.uri, format!("/ws/graph/abc?since={other}"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn codes_that_forbid_a_retry_end_it() {
+async fn final_close_codes_end_the_subscription() {
     let reason = || "because".to_owned();
     for (code, error) in [
         (1003, ClientError::Refused { code: 1003, reason: reason() }),
@@ -128,7 +128,7 @@ async fn codes_that_forbid_a_retry_end_it() {
         (4404, ClientError::NotFound { reason: reason() }),
         (4409, ClientError::Replaced { reason: reason() }),
     ] {
-        let mut fake = Fake::new();
+        let mut fake = FakeGateway::new();
         let mut graph = fake.client().graph("abc").connect();
         fake.accept().await.close(code, "because").await;
         assert_eq!(end(&mut graph).await, Err(error));
@@ -137,38 +137,38 @@ async fn codes_that_forbid_a_retry_end_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn codes_that_ask_for_a_retry_get_one() {
+async fn temporary_close_codes_are_retried() {
     for code in [1001, 1011, 1012, 1013, 4408, 4429] {
-        let mut fake = Fake::new();
+        let mut fake = FakeGateway::new();
         let mut graph = fake.client().graph("abc").connect();
         fake.accept().await.close(code, "later").await;
         next(&mut graph).await;
         let Delivery::Disconnected { cut, .. } = next(&mut graph).await else { panic!() };
         assert_eq!(cut, Cut::Closed { code, reason: "later".to_owned() });
-        fake.accept().await.say(r#"{"type":"x"}"#).await;
+        fake.accept().await.send(r#"{"type":"x"}"#).await;
         assert_eq!(event(&mut graph).await, r#"{"type":"x"}"#);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_status_ends_what_never_worked_and_is_sat_out_by_what_did() {
-    let mut fake = Fake::new();
+async fn an_http_status_is_final_only_before_the_first_success() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     fake.refuse(503).await;
     fake.refuse(404).await;
     assert!(matches!(end(&mut graph).await, Err(ClientError::NotFound { .. })));
 
     let mut graph = fake.client().graph("abc").connect();
-    fake.accept().await.say(r#"{"type":"x"}"#).await;
+    fake.accept().await.send(r#"{"type":"x"}"#).await;
     event(&mut graph).await;
     fake.refuse(404).await;
-    fake.accept().await.say(r#"{"type":"y"}"#).await;
+    fake.accept().await.send(r#"{"type":"y"}"#).await;
     assert_eq!(event(&mut graph).await, r#"{"type":"y"}"#);
 }
 
 #[tokio::test(start_paused = true)]
-async fn attempts_come_ever_more_rarely_and_for_ever() {
-    let mut fake = Fake::new();
+async fn attempts_back_off_and_never_stop() {
+    let mut fake = FakeGateway::new();
     fake.down.store(40, Ordering::SeqCst);
     let mut graph = fake.client().graph("abc").connect();
     for _ in 0..40 {
@@ -186,8 +186,8 @@ async fn attempts_come_ever_more_rarely_and_for_ever() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_that_closes_at_once_is_not_hammered() {
-    let mut fake = Fake::new();
+async fn a_gateway_that_closes_at_once_is_retried_with_backoff() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     let reading = tokio::spawn(async move { while let Some(Ok(_)) = graph.next().await {} });
     for _ in 0..12 {
@@ -200,7 +200,7 @@ async fn a_gateway_that_closes_at_once_is_not_hammered() {
 
 #[tokio::test(start_paused = true)]
 async fn retry_now_ends_the_wait() {
-    let mut fake = Fake::new();
+    let mut fake = FakeGateway::new();
     fake.down.store(20, Ordering::SeqCst);
     let mut graph = fake.client().graph("abc").connect();
     let handle = graph.handle();
@@ -219,7 +219,7 @@ async fn retry_now_ends_the_wait() {
     }
     assert_eq!(fake.attempts.all().len(), 21);
     assert!(fake.attempts.all()[20] - fake.attempts.all()[0] < Duration::from_millis(100));
-    // Connected: a retry is not kept for later.
+    // While connected, a retry is not kept for later.
     let peer = fake.accept().await;
     next(&mut graph).await;
     graph.retry_now();
@@ -229,17 +229,17 @@ async fn retry_now_ends_the_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_goes_away_is_left_at_its_own_word() {
-    let mut fake = Fake::new();
+async fn a_draining_replica_sets_the_time_of_the_reconnect() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
-    // Told and closed at once: the wait is the client's.
+    // The replica closes at once: the client waits.
     let mut peer = fake.accept().await;
-    peer.say(r#"{"type":"reconnect","source":"gateway","in_ms":3000}"#).await;
+    peer.send(r#"{"type":"reconnect","source":"gateway","in_ms":3000}"#).await;
     peer.close(1012, "going away").await;
     let (mut peer, waited) = timed(fake.accept()).await;
     assert!((3000..3110).contains(&waited.as_millis()), "{waited:?}");
-    // Told, and closed when the time has come: at once.
-    peer.say(r#"{"type":"reconnect","source":"gateway","in_ms":3000}"#).await;
+    // The replica closes after the time it announced: the client reconnects at once.
+    peer.send(r#"{"type":"reconnect","source":"gateway","in_ms":3000}"#).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     peer.close(1012, "going away").await;
     let (peer, waited) = timed(fake.accept()).await;
@@ -249,15 +249,15 @@ async fn a_replica_that_goes_away_is_left_at_its_own_word() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_gateway_is_dead_and_a_pinging_one_is_not() {
-    let mut fake = Fake::new();
+async fn a_gateway_without_pings_counts_as_lost() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     let mut peer = fake.accept().await;
     next(&mut graph).await;
     for _ in 0..5 {
         tokio::time::sleep(Duration::from_secs(70)).await;
         super::Raw::send_ping(&mut peer.socket).await;
-        assert!(peer.hear().await.is_some(), "a pong");
+        assert!(peer.receive().await.is_some(), "a pong");
     }
     let (delivery, waited) = timed(next(&mut graph)).await;
     assert!(matches!(delivery, Delivery::Disconnected { cut: Cut::Silent(_), .. }), "{delivery:?}");
@@ -265,14 +265,14 @@ async fn a_silent_gateway_is_dead_and_a_pinging_one_is_not() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_gateway_that_never_answers_the_handshake_is_given_up() {
-    let mut fake = Fake::new();
+async fn a_handshake_without_an_answer_times_out() {
+    let mut fake = FakeGateway::new();
     let mut graph = fake.client().graph("abc").connect();
     let (delivery, waited) = timed(next(&mut graph)).await;
     assert!(matches!(delivery, Delivery::Disconnected { cut: Cut::Io(_), .. }), "{delivery:?}");
     assert_eq!(waited.as_secs(), 10);
-    // The first connection still waits to be accepted, and is gone.
+    // The first connection still waits in the queue; the client has dropped it.
     fake.forget().await;
-    fake.accept().await.say(r#"{"type":"x"}"#).await;
+    fake.accept().await.send(r#"{"type":"x"}"#).await;
     assert_eq!(event(&mut graph).await, r#"{"type":"x"}"#);
 }

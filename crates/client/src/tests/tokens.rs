@@ -1,4 +1,4 @@
-//! Tokens that are refused, expire, and are renewed.
+//! Tokens that are refused, expire or are renewed.
 
 use std::{
     sync::{
@@ -10,11 +10,11 @@ use std::{
 
 use tokio_tungstenite::tungstenite::Message;
 
-use super::fake::{Fake, end, event, next};
+use super::fake::{FakeGateway, end, event, next};
 use crate::{Client, ClientError, Cut, Delivery, TokenError, token::tests::jwt};
 
-/// A client whose source numbers its tokens, and how many it gave.
-fn numbered(fake: &Fake, ttl: Duration) -> (Client, Arc<AtomicU32>) {
+/// A client whose source numbers its tokens, and the number of tokens so far.
+fn numbered(fake: &FakeGateway, ttl: Duration) -> (Client, Arc<AtomicU32>) {
     let given = Arc::new(AtomicU32::new(0));
     let count = given.clone();
     let client = fake.builder().token_source(move || {
@@ -26,7 +26,7 @@ fn numbered(fake: &Fake, ttl: Duration) -> (Client, Arc<AtomicU32>) {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_is_replaced_once() {
-    let mut fake = Fake::new();
+    let mut fake = FakeGateway::new();
     let (client, given) = numbered(&fake, Duration::from_secs(3600));
     let mut graph = client.graph("abc").connect();
     let first = fake.accept().await;
@@ -34,9 +34,9 @@ async fn a_refused_token_is_replaced_once() {
     first.close(4401, "revoked").await;
     let mut second = fake.accept().await;
     assert_ne!(second.protocol, refused);
-    second.say(r#"{"type":"x"}"#).await;
+    second.send(r#"{"type":"x"}"#).await;
     event(&mut graph).await;
-    // It worked: a later refusal is a new one.
+    // The second token worked, so the next refusal gets another new token.
     second.close(4401, "token expired").await;
     fake.accept().await.close(4401, "revoked").await;
     assert_eq!(end(&mut graph).await, Err(ClientError::Unauthorized { reason: "revoked".to_owned() }));
@@ -45,35 +45,35 @@ async fn a_refused_token_is_replaced_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_is_renewed_over_the_open_socket() {
-    let mut fake = Fake::new();
+    let mut fake = FakeGateway::new();
     let (client, given) = numbered(&fake, Duration::from_secs(400));
     let _graph = client.graph("abc").connect();
     let mut peer = fake.accept().await;
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let start = tokio::time::Instant::now();
-    while heard.len() < 2 {
+    while received.len() < 2 {
         tokio::select! {
-            frame = peer.hear() => match frame {
-                Some(Message::Text(text)) => heard.push((start.elapsed().as_secs(), text.to_string())),
+            frame = peer.receive() => match frame {
+                Some(Message::Text(text)) => received.push((start.elapsed().as_secs(), text.to_string())),
                 Some(_) => {}
                 None => panic!("gone"),
             },
             () = tokio::time::sleep(Duration::from_secs(30)) => super::Raw::send_ping(&mut peer.socket).await,
         }
     }
-    for (n, (at, text)) in heard.iter().enumerate() {
+    for (n, (at, text)) in received.iter().enumerate() {
         let message: serde_json::Value = serde_json::from_str(text).unwrap();
         assert_eq!(message["action"], "auth");
         assert_ne!(format!("token, {}", message["token"].as_str().unwrap()), peer.protocol.clone().unwrap());
         let due = 340 * (n as u64 + 1);
-        assert!((due - 4..=due + 4).contains(at), "{at} where {due} was due");
+        assert!((due - 4..=due + 4).contains(at), "{at}, expected {due}");
     }
     assert_eq!(given.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_fails_is_told_and_tried_again() {
-    let mut fake = Fake::new();
+async fn a_failing_source_is_reported_and_called_again() {
+    let mut fake = FakeGateway::new();
     let asked = Arc::new(AtomicU32::new(0));
     let count = asked.clone();
     let client = fake.builder().token_source(move || {
@@ -89,8 +89,8 @@ async fn a_source_that_fails_is_told_and_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_no_header_carries_is_an_error_that_does_not_echo_it() {
-    let fake = Fake::new();
+async fn a_token_that_no_header_can_carry_is_an_error_without_the_token() {
+    let fake = FakeGateway::new();
     let mut graph = fake.builder().token("se\ncret").build().unwrap().graph("abc").connect();
     let error = end(&mut graph).await.unwrap_err();
     assert_eq!(error, ClientError::BadToken);
@@ -99,7 +99,7 @@ async fn a_token_that_no_header_carries_is_an_error_that_does_not_echo_it() {
 
 #[tokio::test(start_paused = true)]
 async fn without_a_token_no_subprotocol_is_offered() {
-    let mut fake = Fake::new();
+    let mut fake = FakeGateway::new();
     let _run = fake.builder().build().unwrap().run("r1").connect();
     assert_eq!(fake.accept().await.protocol, None);
 }

@@ -1,4 +1,4 @@
-//! The frame that the dialects `hub` and `forge` share.
+//! The event format that the dialects `hub` and `forge` share.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct Frame<K> {
     pub traceparent: Option<String>,
 }
 
-/// Something with the moment at which it was so: `data` of hub events, and state documents.
+/// Data with a timestamp: the `data` of hub events, and state documents.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Stamped<T> {

@@ -1,4 +1,4 @@
-//! Crew status signals on `mission:<crew>`.
+//! Status signals of a crew on `mission:<crew>`.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +17,7 @@ pub enum CrewStatus {
 #[serde(tag = "type", rename = "signal")]
 #[allow(missing_docs)]
 pub struct Signal {
-    /// Absent on the signal that a gateway makes for a crew that never sent one.
+    /// Missing in the signal that a gateway makes up for a crew that has never sent one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub timestamp: Option<String>,
     pub payload: SignalPayload,

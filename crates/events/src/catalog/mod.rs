@@ -1,14 +1,25 @@
-//! What typed emitters write, dialect by dialect. A gateway never demands any of it.
+//! The event types that typed emitters write, by dialect. Gateways accept any other event, too.
 //!
-//! `tests/golden/catalog/*.jsonl` holds one event of each type, every field set, for all languages alike.
+//! `tests/golden/catalog/*.jsonl` holds one event of each type with every field set, for libraries in all languages.
+
+/// Keeps the former names of types for one release.
+macro_rules! renamed {
+    ($($former:ident = $name:ident),* $(,)?) => {
+        $(
+            #[doc = concat!("Former name of [`", stringify!($name), "`].")]
+            #[deprecated = concat!("renamed to `", stringify!($name), "`")]
+            pub type $former = $name;
+        )*
+    };
+}
 
 pub mod forge;
 mod frame;
 pub mod hub;
+pub mod lease_expiry;
 pub mod mission;
 pub mod run;
 pub mod session;
-pub mod silence;
 pub mod stream;
 pub mod tool;
 pub mod tracking;
@@ -16,6 +27,14 @@ pub mod tracking;
 use serde::{Deserialize, Serialize};
 
 pub use frame::{Frame, Stamped};
+
+/// Former name of [`lease_expiry`].
+#[deprecated = "renamed to `lease_expiry`"]
+pub mod silence {
+    use super::lease_expiry::{LeaseEvent, LeaseStatus};
+
+    renamed! { Silence = LeaseStatus, SilenceEvent = LeaseEvent }
+}
 
 /// How a tool, agent or task ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -27,5 +46,5 @@ pub enum Outcome {
     CompletedWithErrors,
 }
 
-/// A JSON object as producers pass it: parameters, inputs.
+/// A JSON object of the producer, for example parameters or inputs.
 pub type Object = serde_json::Map<String, serde_json::Value>;

@@ -1,11 +1,11 @@
-//! Events of one run's life on `run:<run>`.
+//! Events of one run on `run:<run>`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Object, Outcome};
 
-/// One run event with the fields that all of them have.
+/// One run event, with the fields that all run events have.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct RunEvent {
@@ -13,7 +13,7 @@ pub struct RunEvent {
     pub kind: RunKind,
     pub timestamp: String,
     pub run_id: String,
-    /// Where known.
+    /// The crew of the run, if known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub crew_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -30,7 +30,7 @@ pub enum RunOutcome {
     Cancelled,
 }
 
-/// What happened in the run.
+/// What happened in a run.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs)]

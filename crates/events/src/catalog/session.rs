@@ -1,4 +1,4 @@
-//! Sessions: their state and logs on `session:<id>`, the list of those that are active on `tracking:<org>`.
+//! Sessions: state and logs on `session:<id>`, and the list of active sessions on `tracking:<org>`.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 /// The key of a session's state document in `session:<id>`.
 pub const STATE_KEY: &str = "state";
 
-/// The state of one session, as clients ask for it.
+/// The state of one session, as clients request it.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 #[allow(missing_docs)]
@@ -33,7 +33,7 @@ pub struct ActiveAgent {
     pub details: Value,
 }
 
-/// How grave a line of a session's log is.
+/// The severity of a line in a session's log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -56,7 +56,7 @@ pub struct SessionEvent {
     pub traceparent: Option<String>,
 }
 
-/// What happened in the session.
+/// What happened in a session.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -64,7 +64,7 @@ pub enum SessionKind {
     SessionStarted {
         query: String,
     },
-    /// The state as it is now; the state document [`STATE_KEY`] is the same.
+    /// The current state. The state document [`STATE_KEY`] holds the same.
     SessionState {
         state: SessionState,
     },
@@ -80,8 +80,10 @@ pub enum SessionKind {
     },
 }
 
-/// A session in the list of those that are active: the state document with the session's id as its key in
-/// `tracking:<org>`, beside a lease of the same name.
+/// A session in the list of active sessions.
+///
+/// This is a state document in `tracking:<org>` whose key is the session's id. The session also holds a lease with the
+/// id as its name.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct SessionSummary {
@@ -91,14 +93,14 @@ pub struct SessionSummary {
     pub agents_active: usize,
 }
 
-/// The list of active sessions changed: the event on `tracking:<org>`, in one atomic step with the document.
+/// The list of active sessions has changed. Published on `tracking:<org>` in one atomic step with the document.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "session_changed")]
 #[allow(missing_docs)]
 pub struct SessionChanged {
     #[serde(flatten)]
     pub session: SessionSummary,
-    /// Whether it is in the list; it is not after its end.
+    /// Whether the session is in the list: `false` after its end.
     pub active: bool,
     pub timestamp: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Object;
 
-/// One event of an execution: `type`, `stream_id`, `execution_id`, `timestamp` and, by type, `data`.
+/// One event of an execution: `type`, `stream_id`, `execution_id`, `timestamp`, and `data` that depends on the type.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct StreamEvent {
@@ -18,7 +18,7 @@ pub struct StreamEvent {
     pub traceparent: Option<String>,
 }
 
-/// What happened in the execution.
+/// What happened in an execution.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -32,7 +32,7 @@ pub enum StreamKind {
     ExecutionFailed {
         error: String,
     },
-    /// It waits at a node, for a decision from outside.
+    /// The execution waits at a node for a decision from outside.
     ExecutionPaused {
         node_id: String,
         reason: String,
@@ -49,13 +49,13 @@ pub enum StreamKind {
     GoalProgress {
         /// 0 to 1.
         progress: f64,
-        /// Each criterion's state, by name.
+        /// The state of each criterion, by name.
         criteria_status: Object,
     },
     GoalAchieved {
         final_status: Value,
     },
-    /// A value that was not there is null.
+    /// A missing value is null.
     StateChanged {
         key: String,
         old_value: Value,

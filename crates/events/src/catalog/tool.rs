@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Object, Outcome};
 
-/// One tool event with the fields that all of them have.
+/// One tool event, with the fields that all tool events have.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ToolEvent {
@@ -19,7 +19,7 @@ pub struct ToolEvent {
     pub traceparent: Option<String>,
 }
 
-/// What happened to the tool call.
+/// What happened to a tool call.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[allow(missing_docs)]

@@ -1,8 +1,10 @@
-//! What agents are doing and who works with whom, on `tracking:<org>`.
+//! The activity and collaboration of agents, on `tracking:<org>`.
 
 use serde::{Deserialize, Serialize};
 
-/// One event about agents. Its `timestamp` is RFC 3339, unlike that of the messages which a gateway makes in this dialect.
+/// One event about agents.
+///
+/// Its `timestamp` is RFC 3339, unlike the timestamps of the gateway's own messages in this dialect.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct TrackingEvent {
@@ -45,7 +47,7 @@ pub struct AgentCollaboration {
     pub reason: String,
 }
 
-/// What an agent can be doing: `IDLE`, `ANALYZING`, ….
+/// The activities of an agent: `IDLE`, `ANALYZING`, ….
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[allow(missing_docs)]
@@ -58,7 +60,7 @@ pub enum Activity {
     Error,
 }
 
-/// On which task an agent is, where it is on one.
+/// The task that an agent works on, if any.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct StatusMetadata {

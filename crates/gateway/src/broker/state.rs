@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crewcast_events::{EventId, catalog::silence::Silence};
+use crewcast_events::{EventId, catalog::lease_expiry::LeaseStatus};
 
 /// Most documents of one [`StateDocuments`].
 pub const MAX_DOCUMENTS: usize = 1000;
@@ -31,7 +31,7 @@ pub struct ExpiredLease {
     /// Its name in the channel.
     pub name: String,
     /// What is to be told.
-    pub silence: Silence,
+    pub silence: LeaseStatus,
     /// Since when its producer was not heard of.
     pub since: Duration,
     /// What the producer said about it; empty, or a JSON object.

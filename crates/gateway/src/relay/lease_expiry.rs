@@ -1,4 +1,4 @@
-//! Silence is a signal: a lease that nobody renews any more is told to its channel.
+//! Lease expiry: a lease that its producer no longer renews is reported on its channel.
 //!
 //! Every replica that has readers of a channel looks, since none knows of the others; an append that happens only if
 //! it is true and was not told makes it once. A lease comes with a logged event and with nothing else, so that a
@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{
     Body, Channel,
-    catalog::{Object, silence::SilenceEvent},
+    catalog::{Object, lease_expiry::LeaseEvent},
 };
 use crewcast_publisher::{Append, Entry, LeaseStep, Once};
 use futures_util::{StreamExt, stream};
@@ -177,7 +177,7 @@ impl Relay {
 fn entry(silent: &ExpiredLease, lost_after: Duration) -> Option<Entry> {
     let ExpiredLease { name, silence, since, about } = silent;
     let about: Object = serde_json::from_str(about).unwrap_or_default();
-    let event = SilenceEvent::new(*silence, name, since.as_secs_f64(), about);
+    let event = LeaseEvent::new(*silence, name, since.as_secs_f64(), about);
     let body = Body::parse(serde_json::to_vec(&event).ok()?).ok()?;
     let step = LeaseStep::Tell { name: name.as_str().into(), silence: *silence, lost_after };
     Some(Entry { lease: Some(step), ..Entry::new(body) })

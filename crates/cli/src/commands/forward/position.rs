@@ -1,4 +1,6 @@
-//! The position file: the id of the last event that was accepted, written so that a crash leaves the old one or the new one.
+//! The position file, which holds the id of the last accepted event.
+//!
+//! Writes are atomic: a crash leaves the old id or the new one.
 
 use std::{
     fs::{File, TryLockError},
@@ -12,11 +14,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
 
-/// How often events that nobody wants move the position: they are passed over again if that is lost.
-const PASSING: Duration = Duration::from_secs(1);
+/// How often events of other types move the position. A lost position costs only skipping these events again.
+const SKIP_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, Deserialize)]
-struct Held {
+struct StoredPosition {
     channel: String,
     id: EventId,
 }
@@ -25,19 +27,20 @@ struct Held {
 #[derive(Debug)]
 pub struct PositionFile {
     path: PathBuf,
-    beside: PathBuf,
+    /// The new content, before it replaces the file.
+    temporary: PathBuf,
     channel: Channel,
     last: Option<EventId>,
-    passed_at: Option<Instant>,
-    /// Locked as long as this stands. The file itself cannot be: another one takes its place with each position.
+    skipped_at: Option<Instant>,
+    /// Locked until this value is dropped. The position file itself cannot be locked: each write replaces it.
     _lock: File,
 }
 
 impl PositionFile {
-    /// Opens the file of this channel, or begins one.
+    /// Opens the position file of a channel. The file need not exist yet.
     ///
     /// # Errors
-    /// [`CliError`] when it cannot be read, is no position, is another channel's, or is in use by another process.
+    /// [`CliError`] when the file cannot be read, holds no position of this channel, or is used by another process.
     pub fn open(path: &Path, channel: &Channel) -> Result<Self, CliError> {
         let name = |ending: &str| {
             let mut name = path.as_os_str().to_owned();
@@ -46,12 +49,12 @@ impl PositionFile {
         };
         let lock = lock(&name(".lock"), path)?;
         let last = match std::fs::read(path) {
-            Ok(bytes) => Some(held(&bytes, path, channel)?),
+            Ok(bytes) => Some(parse(&bytes, path, channel)?),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(CliError::io(path.display().to_string())(error)),
         };
         let channel = channel.clone();
-        Ok(Self { path: path.to_owned(), beside: name(".new"), channel, last, passed_at: None, _lock: lock })
+        Ok(Self { path: path.to_owned(), temporary: name(".new"), channel, last, skipped_at: None, _lock: lock })
     }
 
     /// The position, if there is one.
@@ -59,37 +62,37 @@ impl PositionFile {
         self.last
     }
 
-    /// This event has been accepted. A live one has no id, and moves nothing.
+    /// Stores the id of an accepted event. A live event has no id and does not move the position.
     ///
     /// # Errors
-    /// [`CliError::Io`] when it cannot be written.
-    pub fn keep(&mut self, id: Option<EventId>) -> Result<(), CliError> {
+    /// [`CliError::Io`] when the file cannot be written.
+    pub fn store(&mut self, id: Option<EventId>) -> Result<(), CliError> {
         let Some(id) = id else { return Ok(()) };
         self.last = Some(id);
         self.write(id).map_err(CliError::io(self.path.display().to_string()))
     }
 
-    /// This event was not for posting: the position moves, though not at once with each.
+    /// Moves the position past an event that is not forwarded, at most once per [`SKIP_INTERVAL`].
     ///
     /// # Errors
-    /// [`CliError::Io`] when it cannot be written.
-    pub fn pass(&mut self, id: Option<EventId>) -> Result<(), CliError> {
-        if self.passed_at.is_some_and(|at| at.elapsed() < PASSING) {
+    /// [`CliError::Io`] when the file cannot be written.
+    pub fn skip(&mut self, id: Option<EventId>) -> Result<(), CliError> {
+        if self.skipped_at.is_some_and(|at| at.elapsed() < SKIP_INTERVAL) {
             return Ok(());
         }
-        self.passed_at = Some(Instant::now());
-        self.keep(id)
+        self.skipped_at = Some(Instant::now());
+        self.store(id)
     }
 
     fn write(&self, id: EventId) -> std::io::Result<()> {
-        let held = Held { channel: self.channel.to_string(), id };
-        let mut file = File::create(&self.beside)?;
-        serde_json::to_writer(&mut file, &held)?;
+        let stored = StoredPosition { channel: self.channel.to_string(), id };
+        let mut file = File::create(&self.temporary)?;
+        serde_json::to_writer(&mut file, &stored)?;
         file.write_all(b"\n")?;
-        // On the disk before it takes the old one's place, or a crash of the machine could leave an empty file.
+        // Synced before the rename, or a crash of the machine could leave an empty file.
         file.sync_data()?;
-        std::fs::rename(&self.beside, &self.path)?;
-        // The new name too, or a power cut could bring the old position back, and many events with it.
+        std::fs::rename(&self.temporary, &self.path)?;
+        // The rename is synced too, or a power cut could bring back the old position and repeat many events.
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
     }
@@ -100,24 +103,22 @@ fn lock(path: &Path, of: &Path) -> Result<File, CliError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(CliError::Failed(format!("{}: another forward is using this position file", of.display())))
+            Err(CliError::Failed(format!("{}: another forward process uses this position file", of.display())))
         }
         Err(TryLockError::Error(error)) => Err(CliError::io(path.display().to_string())(error)),
     }
 }
 
-fn held(bytes: &[u8], path: &Path, channel: &Channel) -> Result<EventId, CliError> {
-    let held: Held = serde_json::from_slice(bytes).map_err(|error| {
+fn parse(bytes: &[u8], path: &Path, channel: &Channel) -> Result<EventId, CliError> {
+    let stored: StoredPosition = serde_json::from_slice(bytes).map_err(|error| {
         let path = path.display();
-        CliError::Failed(format!("{path}: no position ({error}). Mend it, or remove it to begin anew"))
+        CliError::Failed(format!("{path} does not hold a position ({error}): fix the file, or remove it to start over"))
     })?;
-    if held.channel != channel.as_str() {
-        let (path, other) = (path.display(), crate::render::remark(&held.channel));
-        return Err(CliError::Usage(format!(
-            "{path} holds the position of {other}: name a file of its own for {channel}"
-        )));
+    if stored.channel != channel.as_str() {
+        let (path, other) = (path.display(), crate::render::remark(&stored.channel));
+        return Err(CliError::Usage(format!("{path} holds the position of {other}: use another file for {channel}")));
     }
-    Ok(held.id)
+    Ok(stored.id)
 }
 
 #[cfg(test)]
@@ -133,14 +134,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_there_again() {
+    fn a_stored_position_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("position");
         let open = || PositionFile::open(&path, &channel("stream:w"));
         let mut file = open().unwrap();
         assert_eq!(file.last(), None);
-        file.keep(Some(id(7))).unwrap();
-        file.keep(None).unwrap();
+        file.store(Some(id(7))).unwrap();
+        file.store(None).unwrap();
         assert!(matches!(open(), Err(CliError::Failed(_))), "one process at a time");
         drop(file);
         assert_eq!(open().unwrap().last(), Some(id(7)));
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_position_is_never_taken_for_a_beginning() {
+    fn an_invalid_file_is_an_error_and_never_a_new_start() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("position");
         for bad in ["", "7-abcdefghijkl", "{}", r#"{"channel":"stream:w","id":"7"}"#] {
@@ -159,14 +160,14 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_moves_the_position_once_in_a_while() {
+    fn skipped_events_move_the_position_at_intervals() {
         let folder = tempfile::tempdir().unwrap();
         let mut file = PositionFile::open(&folder.path().join("position"), &channel("stream:w")).unwrap();
-        file.pass(Some(id(1))).unwrap();
-        file.pass(Some(id(2))).unwrap();
+        file.skip(Some(id(1))).unwrap();
+        file.skip(Some(id(2))).unwrap();
         assert_eq!(file.last(), Some(id(1)));
-        file.passed_at = Instant::now().checked_sub(PASSING);
-        file.pass(Some(id(3))).unwrap();
+        file.skipped_at = Instant::now().checked_sub(SKIP_INTERVAL);
+        file.skip(Some(id(3))).unwrap();
         assert_eq!(file.last(), Some(id(3)));
     }
 }

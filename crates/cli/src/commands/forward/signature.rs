@@ -1,4 +1,4 @@
-//! What a webhook checks to know that a POST is ours, whole, and not an old one sent again.
+//! The signature of a POST, with which a webhook detects forged, altered and replayed requests.
 
 use std::{fmt::Write, path::Path};
 
@@ -7,31 +7,31 @@ use sha2::Sha256;
 
 use crate::error::CliError;
 
-/// The header that carries it.
+/// The header that carries the signature.
 pub const HEADER: &str = "x-crewcast-signature";
-/// Longest secret that is read, in bytes.
-const LONGEST: usize = 4096;
+/// Longest secret, in bytes.
+const MAX_SECRET: usize = 4096;
 
-/// The secret that the webhook knows too. Never printed.
-pub struct Secret(Vec<u8>);
+/// The secret that is shared with the webhook. It is never printed.
+pub struct SigningSecret(Vec<u8>);
 
-impl Secret {
-    /// The file's content without the line end behind it.
+impl SigningSecret {
+    /// Reads the secret from a file, without trailing line ends.
     ///
     /// # Errors
-    /// [`CliError`] when it cannot be read, or holds nothing that is a secret.
+    /// [`CliError`] when the file cannot be read, is empty or is too long.
     pub fn read(path: &Path) -> Result<Self, CliError> {
         let mut bytes = std::fs::read(path).map_err(CliError::io(path.display().to_string()))?;
         while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
             bytes.pop();
         }
-        if bytes.is_empty() || bytes.len() > LONGEST {
-            return Err(CliError::Usage(format!("{}: a secret has 1 to {LONGEST} bytes", path.display())));
+        if bytes.is_empty() || bytes.len() > MAX_SECRET {
+            return Err(CliError::Usage(format!("{}: the secret must have 1 to {MAX_SECRET} bytes", path.display())));
         }
         Ok(Self(bytes))
     }
 
-    /// `t=<seconds>,v1=<hex of the HMAC-SHA256 of "<seconds>.<body>">`.
+    /// Returns `t=<seconds>,v1=<hex of the HMAC-SHA256 of "<seconds>.<body>">`.
     pub fn sign(&self, seconds: u64, body: &[u8]) -> Option<String> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         mac.update(seconds.to_string().as_bytes());
@@ -51,22 +51,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn signs_as_other_programs_would_check() {
+    fn signatures_match_those_of_openssl() {
         // printf '1700000000.{"type":"x"}' | openssl dgst -sha256 -hmac s3cret
-        let signature = Secret(b"s3cret".to_vec()).sign(1_700_000_000, br#"{"type":"x"}"#).unwrap();
+        let signature = SigningSecret(b"s3cret".to_vec()).sign(1_700_000_000, br#"{"type":"x"}"#).unwrap();
         assert_eq!(signature, "t=1700000000,v1=02f86339ae9c3e11404721ac50eb73a0a5bf4480b42975d8eef5d42ebf8a12d8");
     }
 
     #[test]
-    fn a_secret_is_what_the_file_holds_without_its_line_end() {
+    fn a_secret_is_the_content_of_the_file_without_line_ends() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         std::fs::write(&path, " s3cret \r\n").unwrap();
-        assert_eq!(Secret::read(&path).unwrap().0, b" s3cret ");
+        assert_eq!(SigningSecret::read(&path).unwrap().0, b" s3cret ");
         for bad in ["", "\n"] {
             std::fs::write(&path, bad).unwrap();
-            assert!(matches!(Secret::read(&path), Err(CliError::Usage(_))));
+            assert!(matches!(SigningSecret::read(&path), Err(CliError::Usage(_))));
         }
-        assert!(matches!(Secret::read(&folder.path().join("none")), Err(CliError::Io { .. })));
+        assert!(matches!(SigningSecret::read(&folder.path().join("none")), Err(CliError::Io { .. })));
     }
 }

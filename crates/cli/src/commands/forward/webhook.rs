@@ -1,4 +1,4 @@
-//! The webhook: one POST at a time, as often as it takes.
+//! The webhook: one POST at a time, repeated until it is accepted.
 
 use std::{
     path::Path,
@@ -13,101 +13,103 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     retry::{self, Backoff, Verdict},
-    signature::{self, Secret},
+    signature::{self, SigningSecret},
 };
 use crate::error::CliError;
 
-/// How long a connection may take to come up.
-const CONNECTING: Duration = Duration::from_secs(10);
-/// How much of an answer is read, so that the connection can be used again: what it says does not matter.
-const LONGEST_ANSWER: usize = 64 << 10;
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much of a response body is read, in bytes. Reading it to the end lets the connection be reused.
+const MAX_RESPONSE: usize = 64 << 10;
 
-/// Where events go.
+/// The target of forwarded events.
 pub struct Webhook {
     client: Client,
     url: Url,
-    secret: Option<Secret>,
+    secret: Option<SigningSecret>,
 }
 
-/// One event, or a word of the gateway, on its way.
+/// One event or control message to post.
 pub struct Post<'a> {
-    /// Whose.
+    /// The channel.
     pub channel: &'a Channel,
-    /// The event's id; `None`: it is live, or no event.
+    /// The event's id; `None` for live events and control messages.
     pub id: Option<EventId>,
-    /// The kind of the gateway's word, where it is one.
+    /// The type of a control message.
     pub control: Option<&'static str>,
-    /// What is posted, byte for byte.
+    /// The body, byte for byte.
     pub body: Bytes,
 }
 
 /// How a delivery ended.
 #[derive(PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// 2xx.
+pub enum PostOutcome {
+    /// The webhook has answered 2xx.
     Accepted,
-    /// It would be refused as often as it is sent.
+    /// The webhook refuses the event permanently, with this status.
     Refused(String),
-    /// The process is to end, and it is not accepted yet.
+    /// The process has to end before the event is accepted.
     Interrupted,
 }
 
-/// How an attempt ended that did not settle it.
-struct Failed {
+/// A failed attempt that must be repeated.
+struct FailedAttempt {
     why: String,
-    asked: Option<Duration>,
+    retry_after: Option<Duration>,
 }
 
 impl Webhook {
-    /// A webhook at this address.
+    /// Creates a webhook with this address.
     ///
     /// # Errors
-    /// [`CliError`] when the address is none, or the secret cannot be read.
+    /// [`CliError`] when the address or the timeout is invalid, or the secret cannot be read.
     pub fn new(to: &str, secret: Option<&Path>, timeout: Duration) -> Result<Self, CliError> {
         let url = Url::parse(to).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let Some(url) = url else {
-            return Err(CliError::Usage("--to is of the form https://host[:port][/path]".to_owned()));
+            return Err(CliError::Usage("--to must have the form https://host[:port][/path]".to_owned()));
         };
         if timeout.is_zero() {
-            return Err(CliError::Usage("--timeout is longer than nothing".to_owned()));
+            return Err(CliError::Usage("--timeout must be longer than 0".to_owned()));
         }
-        let secret = secret.map(Secret::read).transpose()?;
+        let secret = secret.map(SigningSecret::read).transpose()?;
         let client = Client::builder()
-            // A redirected POST becomes a GET that says nothing.
+            // A redirected POST could become a GET without the event.
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("crewcast/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECTING)
+            .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             .build()
             .map_err(|_| CliError::Failed("TLS could not be set up".to_owned()))?;
         Ok(Self { client, url, secret })
     }
 
-    /// Posts until it is accepted or refused for good. An attempt that has begun is finished even when `going` is cancelled.
-    pub async fn deliver(&self, post: &Post<'_>, going: &CancellationToken) -> Outcome {
+    /// Posts until the webhook accepts the event or refuses it permanently.
+    ///
+    /// When `shutdown` is cancelled, the current attempt is still finished.
+    pub async fn deliver(&self, post: &Post<'_>, shutdown: &CancellationToken) -> PostOutcome {
         let mut backoff = Backoff::default();
-        while !going.is_cancelled() {
+        while !shutdown.is_cancelled() {
             let failed = match self.attempt(post).await {
                 Ok(outcome) => return outcome,
                 Err(failed) => failed,
             };
-            let pause = backoff.pause(failed.asked);
+            let delay = backoff.delay(failed.retry_after);
             let host = self.url.host_str().unwrap_or_default();
-            eprintln!("-- {}: {host} {}; again in {:.1} s", post.channel, failed.why, pause.as_secs_f64());
-            going.run_until_cancelled(sleep(pause)).await;
+            eprintln!("-- {}: {host} {}; trying again in {:.1} s", post.channel, failed.why, delay.as_secs_f64());
+            shutdown.run_until_cancelled(sleep(delay)).await;
         }
-        Outcome::Interrupted
+        PostOutcome::Interrupted
     }
 
-    async fn attempt(&self, post: &Post<'_>) -> Result<Outcome, Failed> {
+    async fn attempt(&self, post: &Post<'_>) -> Result<PostOutcome, FailedAttempt> {
         let response = self.request(post).send().await.map_err(no_answer)?;
         let status = response.status();
-        let asked = retry::asked(response.headers(), SystemTime::now());
+        let retry_after = retry::retry_after(response.headers(), SystemTime::now());
         drain(response).await;
         match retry::verdict(status) {
-            Verdict::Accepted => Ok(Outcome::Accepted),
-            Verdict::Refused => Ok(Outcome::Refused(format!("HTTP {}", status.as_u16()))),
-            Verdict::Again => Err(Failed { why: format!("answers HTTP {}", status.as_u16()), asked }),
+            Verdict::Accepted => Ok(PostOutcome::Accepted),
+            Verdict::Refused => Ok(PostOutcome::Refused(format!("HTTP {}", status.as_u16()))),
+            Verdict::Retry => Err(FailedAttempt { why: format!("answers HTTP {}", status.as_u16()), retry_after }),
         }
     }
 
@@ -132,25 +134,25 @@ impl Webhook {
     }
 }
 
-/// Reads what is left of an answer. The status has settled it, so that failing is no matter.
+/// Reads the rest of a response. Errors do not matter: the status has decided the outcome.
 async fn drain(mut response: Response) {
     let mut read = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
         read += chunk.len();
-        if read > LONGEST_ANSWER {
+        if read > MAX_RESPONSE {
             return;
         }
     }
 }
 
-/// Not the error itself: it would print the URL, which may hold a secret.
-fn no_answer(error: reqwest::Error) -> Failed {
+/// Describes an error without the URL, which may contain a secret.
+fn no_answer(error: reqwest::Error) -> FailedAttempt {
     let what = if error.is_timeout() {
         "does not answer in time"
     } else if error.is_connect() {
         "cannot be reached"
     } else {
-        "broke off"
+        "broke off the connection"
     };
-    Failed { why: what.to_owned(), asked: None }
+    FailedAttempt { why: what.to_owned(), retry_after: None }
 }

@@ -1,4 +1,4 @@
-//! Sends event after event into one channel, and repeats what was not answered.
+//! Publishes events to one channel, and retries unanswered ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,50 +9,50 @@ use tokio::time::{Instant, sleep};
 
 use crate::error::CliError;
 
-/// How long an event that is not answered is repeated.
-const PATIENCE: Duration = Duration::from_secs(15);
-const FIRST_WAIT: Duration = Duration::from_millis(100);
-const LONGEST_WAIT: Duration = Duration::from_secs(2);
-/// The `sub` in whose scope keys count when Redis is reached without a token.
+/// How long an unanswered event is retried.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(15);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const MAX_DELAY: Duration = Duration::from_secs(2);
+/// The `sub` that scopes idempotency keys when events go to Redis without a token.
 const SUB: &str = "cli";
 
-/// How an event is told from its repetition.
+/// How a repeated event is recognised.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Once {
-    /// Not at all: live.
+pub enum Dedup {
+    /// Not at all: the event is live.
     Live,
-    /// By a number of this sender.
+    /// By a sequence number of this sender.
     Sequence,
-    /// By the caller's key.
+    /// By an idempotency key of the caller.
     Key(String),
 }
 
-/// Sends into one channel.
+/// Publishes to one channel.
 pub struct Sender {
     transport: Arc<dyn Transport>,
     channel: Channel,
-    once: Once,
+    dedup: Dedup,
     producer: Arc<str>,
     next: u64,
 }
 
 impl Sender {
-    /// A sender with a name of its own.
-    pub fn new(transport: Arc<dyn Transport>, channel: Channel, once: Once) -> Self {
-        Self { transport, channel, once, producer: new_name(), next: 1 }
+    /// Creates a sender with a new producer name.
+    pub fn new(transport: Arc<dyn Transport>, channel: Channel, dedup: Dedup) -> Self {
+        Self { transport, channel, dedup, producer: new_name(), next: 1 }
     }
 
-    /// Publishes one event. Answers its id; `None` for a live one. `line`: where it stands in the input.
+    /// Publishes one event and returns its id, or `None` for a live event. `line` is its line in the input.
     ///
     /// # Errors
-    /// [`CliError::Failed`] when it is no event or is refused, `Unreachable` when nobody answered for 15 s.
+    /// [`CliError::Failed`] when the event is invalid or refused, `Unreachable` when there was no answer for 15 s.
     pub async fn send(
         &mut self,
         event: Vec<u8>,
         state: Option<State>,
         line: Option<usize>,
     ) -> Result<Option<String>, CliError> {
-        if self.once == Once::Live {
+        if self.dedup == Dedup::Live {
             self.send_live(event.into()).await.map(|()| None)
         } else {
             self.send_logged(event.into(), state, line).await.map(Some)
@@ -61,7 +61,7 @@ impl Sender {
 
     async fn send_live(&self, event: Bytes) -> Result<(), CliError> {
         Event::parse(event.clone()).map_err(|error| CliError::Failed(error.to_string()))?;
-        // Not repeated: whether it was heard is not known, and a live event may come twice to nobody.
+        // Never retried: the event may have been delivered, and no subscriber may get a live event twice.
         Ok(self.transport.publish_live(&self.channel, event).await?)
     }
 
@@ -74,20 +74,20 @@ impl Sender {
         let body = Body::parse(event).map_err(|error| CliError::Failed(error.to_string()))?;
         let entry = Entry { state, ..Entry::new(body) };
         let mut append = Append { channel: self.channel.clone(), entries: vec![entry], once: self.once(line) };
-        let deadline = Instant::now() + PATIENCE;
-        let mut wait = FIRST_WAIT;
+        let deadline = Instant::now() + RETRY_TIMEOUT;
+        let mut wait = FIRST_DELAY;
         let ids = loop {
             match self.transport.append(&append).await {
                 Ok(ids) => break ids,
-                // The log has forgotten this sender: it goes on under another name.
+                // The channel no longer knows this producer: go on under a new name.
                 Err(AppendError::Gap { .. }) if self.next > 1 => {
                     (self.producer, self.next) = (new_name(), 1);
                     append.once = self.once(line);
                 }
                 Err(AppendError::Unavailable(why)) if Instant::now() + wait < deadline => {
-                    tracing::warn!("not answered, repeated in {wait:?}: {why}");
+                    tracing::warn!("no answer, retrying in {wait:?}: {why}");
                     sleep(wait).await;
-                    wait = (wait * 2).min(LONGEST_WAIT);
+                    wait = (wait * 2).min(MAX_DELAY);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -98,13 +98,13 @@ impl Sender {
     }
 
     fn once(&self, line: Option<usize>) -> crewcast_publisher::Once {
-        match (&self.once, line) {
-            (Once::Live, _) => crewcast_publisher::Once::No,
-            (Once::Sequence, _) => {
+        match (&self.dedup, line) {
+            (Dedup::Live, _) => crewcast_publisher::Once::No,
+            (Dedup::Sequence, _) => {
                 crewcast_publisher::Once::Sequence { producer: self.producer.clone(), first: self.next }
             }
-            (Once::Key(key), None) => crewcast_publisher::Once::Key { sub: SUB.to_owned(), key: key.clone() },
-            (Once::Key(key), Some(line)) => {
+            (Dedup::Key(key), None) => crewcast_publisher::Once::Key { sub: SUB.to_owned(), key: key.clone() },
+            (Dedup::Key(key), Some(line)) => {
                 crewcast_publisher::Once::Key { sub: SUB.to_owned(), key: format!("{key}-{line}") }
             }
         }

@@ -1,4 +1,4 @@
-//! What is sent, and what is said about what is not.
+//! Published lines, and the errors for lines that cannot be published.
 
 use std::sync::Mutex;
 
@@ -10,7 +10,7 @@ use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed};
 use super::*;
 use crate::cli::{Cli, Command};
 
-/// Remembers what it was given; fails as it is told.
+/// Records its calls, and fails with the given errors.
 #[derive(Default)]
 struct Recorder {
     appends: Mutex<Vec<Append>>,
@@ -39,7 +39,7 @@ impl Transport for Recorder {
     }
 }
 
-fn sender(once: Once) -> (Arc<Recorder>, Sender) {
+fn sender(once: Dedup) -> (Arc<Recorder>, Sender) {
     let recorder = Arc::new(Recorder::default());
     (recorder.clone(), Sender::new(recorder, "graph:abc".parse().unwrap(), once))
 }
@@ -52,15 +52,15 @@ async fn lines(text: &str, limit: usize, sender: &mut Sender) -> (Result<(), Cli
     let mut printed = 0;
     let result = from_lines(text.as_bytes(), limit, sender, |_| {
         printed += 1;
-        Ok(Reader::There)
+        Ok(Pipe::Open)
     });
     let result = result.await;
     (result, printed)
 }
 
 #[tokio::test]
-async fn each_line_is_an_event_and_blank_ones_are_passed_over() {
-    let (recorder, mut sender) = sender(Once::Sequence);
+async fn each_line_is_an_event_and_blank_lines_are_skipped() {
+    let (recorder, mut sender) = sender(Dedup::Sequence);
     let (result, printed) = lines("{\"type\":\"a\"}\r\n\n  {\"type\":\"b\"}", 100, &mut sender).await;
     result.unwrap();
     assert_eq!(printed, 2);
@@ -70,8 +70,8 @@ async fn each_line_is_an_event_and_blank_ones_are_passed_over() {
 }
 
 #[tokio::test]
-async fn a_bad_line_is_named_and_ends_it() {
-    let (recorder, mut sender) = sender(Once::Sequence);
+async fn a_bad_line_is_named_and_ends_the_command() {
+    let (recorder, mut sender) = sender(Dedup::Sequence);
     let (result, printed) =
         lines("{\"type\":\"a\"}\n\n{\"id\":1,\"type\":\"b\"}\n{\"type\":\"c\"}\n", 100, &mut sender).await;
     let error = result.unwrap_err();
@@ -90,15 +90,15 @@ async fn a_line_is_bounded() {
         (event(41) + "\n", false),
         (" ".repeat(10_000), false),
     ] {
-        let (_, mut sender) = sender(Once::Sequence);
+        let (_, mut sender) = sender(Dedup::Sequence);
         let (result, _) = lines(&text, 40, &mut sender).await;
         assert_eq!(result.is_ok(), fits, "{text:?}: {result:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_answered_is_repeated_as_the_same() {
-    let (recorder, mut sender) = sender(Once::Sequence);
+async fn unanswered_events_are_retried_with_the_same_identity() {
+    let (recorder, mut sender) = sender(Dedup::Sequence);
     *recorder.failures.lock().unwrap() = vec![AppendError::Unavailable("away".to_owned()); 3];
     lines("{\"type\":\"a\"}\n{\"type\":\"b\"}\n", 100, &mut sender).await.0.unwrap();
     let onces = onces(&recorder);
@@ -110,8 +110,8 @@ async fn what_is_not_answered_is_repeated_as_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_never_answers_is_given_up() {
-    let (recorder, mut sender) = sender(Once::Sequence);
+async fn retries_end_after_15_seconds() {
+    let (recorder, mut sender) = sender(Dedup::Sequence);
     *recorder.failures.lock().unwrap() = vec![AppendError::Unavailable("away".to_owned()); 1000];
     let start = tokio::time::Instant::now();
     let (result, printed) = lines("{\"type\":\"a\"}\n", 100, &mut sender).await;
@@ -120,8 +120,8 @@ async fn who_never_answers_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_log_that_forgot_the_sender_gets_another() {
-    let (recorder, mut sender) = sender(Once::Sequence);
+async fn an_unknown_producer_goes_on_under_a_new_name() {
+    let (recorder, mut sender) = sender(Dedup::Sequence);
     lines("{\"type\":\"a\"}\n", 100, &mut sender).await.0.unwrap();
     *recorder.failures.lock().unwrap() = vec![AppendError::Gap { expected: 1 }];
     lines("{\"type\":\"b\"}\n", 100, &mut sender).await.0.unwrap();
@@ -132,7 +132,7 @@ async fn a_log_that_forgot_the_sender_gets_another() {
 
 #[tokio::test]
 async fn keys_are_numbered_by_line() {
-    let (recorder, mut sender) = sender(Once::Key("k".to_owned()));
+    let (recorder, mut sender) = sender(Dedup::Key("k".to_owned()));
     lines("{\"type\":\"a\"}\n\n{\"type\":\"b\"}\n", 100, &mut sender).await.0.unwrap();
     sender.send(b"{\"type\":\"c\"}".to_vec(), None, None).await.unwrap();
     let onces = onces(&recorder);
@@ -140,8 +140,8 @@ async fn keys_are_numbered_by_line() {
 }
 
 #[tokio::test]
-async fn live_events_go_as_they_are_and_only_if_they_are_events() {
-    let (recorder, mut sender) = sender(Once::Live);
+async fn live_events_are_validated_and_sent_unchanged() {
+    let (recorder, mut sender) = sender(Dedup::Live);
     let text = "{ \"id\":1, \"type\":\"a\",\"n\":1.50}";
     assert_eq!(sender.send(text.into(), None, None).await.unwrap(), None);
     assert_eq!(*recorder.live.lock().unwrap(), [text]);
@@ -149,7 +149,7 @@ async fn live_events_go_as_they_are_and_only_if_they_are_events() {
 }
 
 #[test]
-fn state_is_json_and_an_empty_one_removes() {
+fn a_state_is_json_and_an_empty_value_removes_it() {
     let of = |key: &str, json: &str| state((key.to_owned(), json.to_owned()));
     assert_eq!(of("a", "{\"n\": 1.50}").unwrap().value.unwrap().get(), "{\"n\": 1.50}");
     assert!(of("a", "").unwrap().value.is_none());
@@ -157,7 +157,7 @@ fn state_is_json_and_an_empty_one_removes() {
 }
 
 #[test]
-fn the_command_line() {
+fn parses_the_command_line() {
     let parse = |words: &[&str]| {
         let cli = Cli::try_parse_from([&["crewcast", "publish"], words].concat())?;
         let Command::Publish(args) = cli.command else { panic!() };

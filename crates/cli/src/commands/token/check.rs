@@ -1,4 +1,4 @@
-//! `crewcast token check`: what a token grants, or why it is refused.
+//! `crewcast token check`: shows what a token grants, or why it is refused.
 
 use std::{
     io::Read,
@@ -14,17 +14,17 @@ use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `token check`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// The token, a file that holds it, or - for standard input
+pub struct CheckTokenArgs {
+    /// The token, a file that contains it, or - for standard input
     #[arg(value_name = "JWT|FILE|-")]
     pub token: String,
 }
 
-/// Verifies with the configured keys. Revocations stand in Redis and are not looked at.
+/// Verifies a token with the configured keys. Does not check revocations, which are in Redis.
 ///
 /// # Errors
 /// [`CliError::Failed`] says why a gateway refuses the token.
-pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub async fn run(args: CheckTokenArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let auth = config.load()?.config.auth;
     let token = read(&args.token)?;
     let verifier = Verifier::new(&auth).map_err(|error| CliError::Usage(error.to_string()))?;
@@ -47,7 +47,7 @@ fn read(argument: &str) -> Result<String, CliError> {
 }
 
 fn describe(identity: &Identity, now: u64) -> String {
-    let mut lines = vec![format!("good: sub {}", identity.sub)];
+    let mut lines = vec![format!("valid: sub {}", identity.sub)];
     let mut put = |name: &str, value: Option<String>| {
         lines.extend(value.map(|value| format!("  {name:<9} {value}")));
     };
@@ -63,7 +63,7 @@ fn describe(identity: &Identity, now: u64) -> String {
     put("sessions", ids(&grants.sessions, &all));
     put("channels", patterns(&grants.channels));
     put("publish", patterns(&grants.publish));
-    put("admin", admin.then(|| "sees the figures of every org".to_owned()));
+    put("admin", admin.then(|| "sees the usage of every org".to_owned()));
     put("jti", jti.clone());
     put("expires", expires_at.map(|at| expiry(at, now)));
     lines.join("\n")
@@ -82,8 +82,8 @@ fn patterns(patterns: &Patterns) -> Option<String> {
 }
 
 fn expiry(at: u64, now: u64) -> String {
-    let moment = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(SystemTime::UNIX_EPOCH);
-    format!("{} (in {})", timestamp::format(moment), duration::rough(Duration::from_secs(at.saturating_sub(now))))
+    let time = UNIX_EPOCH.checked_add(Duration::from_secs(at)).unwrap_or(SystemTime::UNIX_EPOCH);
+    format!("{} (in {})", timestamp::format(time), duration::rough(Duration::from_secs(at.saturating_sub(now))))
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn says_what_is_granted_and_leaves_out_what_is_not() {
+    fn shows_granted_claims_only() {
         let identity = Identity {
             sub: "u1".into(),
             org: Some("acme".into()),
@@ -114,15 +114,15 @@ mod tests {
         let text = describe(&identity, 1_700_000_000);
         assert_eq!(
             text,
-            "good: sub u1\n  org       acme\n  crews     every one of acme\n  runs      r1, r2\n  publish   graph:*\n  \
-             jti       j1\n  expires   2023-11-14T23:13:20.000Z (in 60m)"
+            "valid: sub u1\n  org       acme\n  crews     every one of acme\n  runs      r1, r2\n  \
+             publish   graph:*\n  jti       j1\n  expires   2023-11-14T23:13:20.000Z (in 60m)"
         );
-        let homeless = describe(&Identity { org: None, ..identity }, 0);
-        assert!(homeless.contains("without an org grants nothing"), "{homeless}");
+        let without_org = describe(&Identity { org: None, ..identity }, 0);
+        assert!(without_org.contains("without an org grants nothing"), "{without_org}");
     }
 
     #[test]
-    fn a_token_comes_from_the_line_or_from_a_file() {
+    fn a_token_comes_from_the_command_line_or_from_a_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "a.b.c\n").unwrap();
         assert_eq!(read(file.path().to_str().unwrap()).unwrap(), "a.b.c");

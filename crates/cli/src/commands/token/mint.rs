@@ -11,50 +11,50 @@ use serde_json::{Map, Value, json};
 use super::unix_now;
 use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
-/// What to mint. Lists are written with commas; `*` means all that the org has.
+/// The claims of the token to mint. Lists are comma-separated; `*` means all ids of the org.
 #[derive(clap::Args, Debug, Default)]
 #[group(skip)]
-pub struct Args {
-    /// The user
+pub struct MintArgs {
+    /// The user, claim "sub"
     #[arg(long, required = true, value_name = "USER")]
     pub sub: Option<String>,
-    /// The tenant
+    /// The org, the tenant of the user
     #[arg(long)]
     pub org: Option<String>,
-    /// Crews that may be watched, or '*'
+    /// Crews that the token may read, or '*' for all crews of the org
     #[arg(long, value_delimiter = ',', value_name = "ID,…")]
     pub crews: Vec<String>,
-    /// Runs that may be watched, or '*'
+    /// Runs that the token may read, or '*' for all runs of the org
     #[arg(long, value_delimiter = ',', value_name = "ID,…")]
     pub runs: Vec<String>,
-    /// Streams that may be watched, or '*'
+    /// Streams that the token may read, or '*' for all streams of the org
     #[arg(long, value_delimiter = ',', value_name = "ID,…")]
     pub streams: Vec<String>,
-    /// Sessions that may be watched, or '*'
+    /// Sessions that the token may read, or '*' for all sessions of the org
     #[arg(long, value_delimiter = ',', value_name = "ID,…")]
     pub sessions: Vec<String>,
-    /// Channels of namespaces without an owner, or namespace:*
+    /// Channels that the token may read in namespaces without an owner; namespace:* for all
     #[arg(long, value_delimiter = ',', value_name = "CHANNEL,…")]
     pub channels: Vec<String>,
-    /// Channels that may be published to, or namespace:*
+    /// Channels that the token may publish to; namespace:* for all
     #[arg(long, value_delimiter = ',', value_name = "CHANNEL,…")]
     pub publish: Vec<String>,
-    /// Sees the figures of every org
+    /// Let the token see the usage of every org
     #[arg(long)]
     pub admin: bool,
-    /// How long it lives
+    /// Lifetime of the token
     #[arg(long, default_value = "1h", value_parser = duration::parse)]
     pub ttl: Duration,
-    /// The token's own id, by which it can be revoked [default: a random one]
+    /// The token's id, for a revocation [default: a random one]
     #[arg(long)]
     pub jti: Option<String>,
 }
 
-/// Prints the token; its `jti` and lifetime go to standard error.
+/// Prints the token. Its `jti` and lifetime go to standard error.
 ///
 /// # Errors
-/// [`CliError`]; `Usage` without a key to sign with, or for claims that no gateway would accept.
-pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+/// [`CliError::Usage`] without a signing key, or for claims that a gateway would refuse.
+pub async fn run(args: MintArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let auth = config.load()?.config.auth;
     let claims = claims(&args, &auth, unix_now());
     let token = sign(&auth, &claims).await?;
@@ -64,12 +64,12 @@ pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// Signs and, so that nobody is handed a token that is refused, verifies.
+/// Signs the claims, and verifies the result: a token that a gateway would refuse is not printed.
 async fn sign(auth: &AuthConfig, claims: &Map<String, Value>) -> Result<String, CliError> {
     let Some(secret) = &auth.hs256_secret else {
         return Err(CliError::Usage(
-            "no key to sign with: set auth.hs256_secret (CREWCAST_AUTH__HS256_SECRET) to the gateway's secret of 32 bytes or \
-             more. With auth.public_key or auth.jwks_url tokens come from whoever has the private key"
+            "no key to sign with: set auth.hs256_secret (CREWCAST_AUTH__HS256_SECRET) to the gateway's secret of 32 \
+             bytes or more. With auth.public_key or auth.jwks_url, only the holder of the private key can mint tokens"
                 .to_owned(),
         ));
     };
@@ -82,7 +82,7 @@ async fn sign(auth: &AuthConfig, claims: &Map<String, Value>) -> Result<String, 
     Ok(token)
 }
 
-fn claims(args: &Args, auth: &AuthConfig, now: u64) -> Map<String, Value> {
+fn claims(args: &MintArgs, auth: &AuthConfig, now: u64) -> Map<String, Value> {
     let mut claims = Map::new();
     let mut put = |name: &str, value: Value| claims.insert(name.to_owned(), value);
     put("sub", json!(args.sub));
@@ -116,7 +116,7 @@ fn claims(args: &Args, auth: &AuthConfig, now: u64) -> Map<String, Value> {
     claims
 }
 
-/// Sixteen random characters: enough that no two tokens share them. It is a name, not a secret.
+/// Sixteen random characters, enough to be unique. An id is not a secret.
 fn random_id() -> String {
     std::iter::repeat_with(fastrand::alphanumeric).take(16).collect()
 }
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
     use crate::cli::{Cli, Command};
 
-    fn parse(line: &str) -> Args {
+    fn parse(line: &str) -> MintArgs {
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let Command::Token(args) = cli.command else { panic!() };
         args.mint
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_minted_is_accepted_and_grants_what_was_asked() {
+    async fn a_minted_token_is_valid_and_grants_what_was_requested() {
         let args =
             parse("crewcast token --sub u1 --org acme --crews a,b --runs * --publish graph:* --ttl 2h --jti j --admin");
         let auth = AuthConfig { issuer: Some("me".into()), audience: vec!["x".into(), "y".into()], ..auth() };
@@ -155,14 +155,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_secret_it_says_what_to_set() {
+    async fn without_a_secret_the_error_says_what_to_set() {
         let auth = AuthConfig::default();
         let error = sign(&auth, &claims(&parse("crewcast token --sub u"), &auth, 0)).await.unwrap_err();
         assert!(matches!(&error, CliError::Usage(text) if text.contains("CREWCAST_AUTH__HS256_SECRET")), "{error}");
     }
 
     #[tokio::test]
-    async fn a_token_that_would_be_refused_is_not_handed_out() {
+    async fn a_token_that_would_be_refused_is_not_minted() {
         let args = parse("crewcast token --sub u --org acme --crews a/b");
         let error = sign(&auth(), &claims(&args, &auth(), unix_now())).await.unwrap_err();
         assert!(error.to_string().contains("crews"), "{error}");
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn sub_is_required_and_each_token_has_an_id_of_its_own() {
+    fn sub_is_required_and_each_token_has_a_unique_id() {
         assert!(Cli::try_parse_from(["crewcast", "token", "--org", "acme"]).is_err());
         let args = parse("crewcast token --sub u");
         let jti = || claims(&args, &auth(), 0)["jti"].clone();

@@ -11,37 +11,37 @@ pub mod revoke;
 /// Arguments of `token`.
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct Args {
-    /// Something else than minting.
+pub struct TokenArgs {
+    /// A subcommand other than minting.
     #[command(subcommand)]
-    pub command: Option<Command>,
-    /// What to mint.
+    pub command: Option<TokenCommand>,
+    /// The token to mint.
     #[command(flatten)]
-    pub mint: mint::Args,
+    pub mint: mint::MintArgs,
 }
 
-/// Something else than minting.
+/// The subcommands other than minting.
 #[derive(clap::Subcommand, Debug)]
-pub enum Command {
-    /// Say what a token grants, or why it is refused
-    Check(check::Args),
-    /// Close a token's sockets on every replica and refuse it until it would have expired
-    Revoke(revoke::Args),
+pub enum TokenCommand {
+    /// Show what a token grants, or why it is refused
+    Check(check::CheckTokenArgs),
+    /// Revoke a token, or all tokens of a user, and close its connections on every replica
+    Revoke(revoke::RevokeArgs),
 }
 
-/// Mints, checks or revokes.
+/// Mints, checks or revokes a token.
 ///
 /// # Errors
-/// [`CliError`].
-pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+/// [`CliError`] of the subcommand.
+pub async fn run(args: TokenArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     match args.command {
         None => mint::run(args.mint, config).await,
-        Some(Command::Check(check)) => check::run(check, config).await,
-        Some(Command::Revoke(revoke)) => revoke::run(revoke, config).await,
+        Some(TokenCommand::Check(check)) => check::run(check, config).await,
+        Some(TokenCommand::Revoke(revoke)) => revoke::run(revoke, config).await,
     }
 }
 
-/// The Unix second that it is now.
+/// The current time in Unix seconds.
 fn unix_now() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
 }

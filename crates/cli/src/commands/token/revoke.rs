@@ -1,49 +1,49 @@
-//! `crewcast token revoke`.
+//! `crewcast token revoke`: revokes a token or all tokens of a user.
 
 use std::{process::ExitCode, time::Duration};
 
 use crewcast_gateway::broker::{Registry, Revocation, RevocationTarget};
 
 use super::unix_now;
-use crate::{duration, error::CliError, link, output, settings::ConfigArgs};
+use crate::{backend, duration, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `token revoke`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
+pub struct RevokeArgs {
     /// Revoke the token with this id
     #[arg(long, required_unless_present = "sub", conflicts_with = "sub")]
     pub jti: Option<String>,
-    /// Revoke every token of this user that was issued until now
+    /// Revoke every token of this user that was issued before now
     #[arg(long, value_name = "USER")]
     pub sub: Option<String>,
-    /// How long it is remembered: longer than any token that is meant lives
+    /// How long to remember the revocation. Must exceed the lifetime of the revoked tokens
     #[arg(long = "for", default_value = "31d", value_parser = duration::parse, value_name = "DURATION")]
     pub remember: Duration,
 }
 
-impl Args {
+impl RevokeArgs {
     fn revocation(self, now: u64) -> Result<Revocation, CliError> {
         let target = match (self.jti, self.sub) {
             (Some(jti), _) if !jti.is_empty() => RevocationTarget::Jti(jti),
             (None, Some(sub)) if !sub.is_empty() => RevocationTarget::Sub(sub),
-            _ => return Err(CliError::Usage("name a token by --jti or a user by --sub".to_owned())),
+            _ => return Err(CliError::Usage("name a token with --jti or a user with --sub".to_owned())),
         };
         Ok(Revocation { target, issued_until: now, remember_until: now.saturating_add(self.remember.as_secs()) })
     }
 }
 
-/// Remembers the revocation in Redis and tells every replica.
+/// Stores the revocation in Redis and notifies every replica.
 ///
 /// # Errors
-/// [`CliError`].
-pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+/// [`CliError::Unreachable`] when Redis does not answer, `Usage` when the arguments are invalid.
+pub async fn run(args: RevokeArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
     let remember = args.remember;
     let revocation = args.revocation(unix_now())?;
-    let registry = link::registry(&config)?;
+    let registry = backend::registry(&config)?;
     registry.revoke(&revocation).await.map_err(|error| {
         CliError::Unreachable(format!(
-            "nothing was revoked: {error}\nIs broker.url right and does Redis run? `crewcast check` tries it out."
+            "nothing was revoked: {error}\nCheck broker.url and that Redis runs: `crewcast check` tests both"
         ))
     })?;
     let what = match &revocation.target {
@@ -64,9 +64,10 @@ mod tests {
         commands::token,
     };
 
-    fn parse(line: &str) -> Result<Args, clap::Error> {
+    fn parse(line: &str) -> Result<RevokeArgs, clap::Error> {
         let cli = Cli::try_parse_from(line.split_whitespace())?;
-        let Command::Token(token::Args { command: Some(token::Command::Revoke(args)), .. }) = cli.command else {
+        let Command::Token(token::TokenArgs { command: Some(token::TokenCommand::Revoke(args)), .. }) = cli.command
+        else {
             panic!("{line}")
         };
         Ok(args)
@@ -81,7 +82,7 @@ mod tests {
         assert_eq!((sub.target, sub.remember_until), (RevocationTarget::Sub("u".into()), 1000 + 31 * 86_400));
         assert!(parse("crewcast token revoke").is_err());
         assert!(parse("crewcast token revoke --jti j --sub u").is_err());
-        let empty = Args { jti: Some(String::new()), sub: None, remember: Duration::ZERO };
+        let empty = RevokeArgs { jti: Some(String::new()), sub: None, remember: Duration::ZERO };
         assert!(empty.revocation(0).is_err());
     }
 }

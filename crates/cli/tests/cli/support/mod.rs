@@ -1,4 +1,4 @@
-//! The binary, and a Redis of one's own.
+//! Runs the binary, with its own Redis if needed.
 
 use std::{
     io::Write,
@@ -7,37 +7,37 @@ use std::{
 
 use crewcast_test_servers::RedisServer;
 
-/// `crewcast` with these arguments and nothing of this machine's environment.
+/// `crewcast` with these arguments and an empty environment.
 pub fn crewcast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crewcast"));
     command.env_clear().args(arguments);
     command
 }
 
-/// What a command said.
+/// The output of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct Finished {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
 }
 
-impl From<Output> for Said {
+impl From<Output> for Finished {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();
         Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
     }
 }
 
-/// Runs a command to its end, with this on its standard input.
-pub fn run(command: &mut Command, input: &str) -> Said {
+/// Runs a command to its end with this standard input.
+pub fn run(command: &mut Command, input: &str) -> Finished {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap().into()
 }
 
-/// A Redis, and `crewcast` called with it.
+/// A Redis, and `crewcast` configured with it.
 pub struct Redis(RedisServer);
 
 impl Redis {
@@ -49,13 +49,13 @@ impl Redis {
         self.0.url()
     }
 
-    /// `crewcast` with this Redis.
-    pub fn crewcast(&self, arguments: &[&str]) -> Said {
+    /// Runs `crewcast` with this Redis.
+    pub fn crewcast(&self, arguments: &[&str]) -> Finished {
         self.crewcast_with(arguments, "")
     }
 
-    /// The same, with this on standard input.
-    pub fn crewcast_with(&self, arguments: &[&str], input: &str) -> Said {
+    /// Runs `crewcast` with this Redis and this standard input.
+    pub fn crewcast_with(&self, arguments: &[&str], input: &str) -> Finished {
         run(crewcast(arguments).env("CREWCAST_REDIS_URL", self.url()), input)
     }
 

@@ -7,7 +7,7 @@ use crate::catalog::{Frame, Object, Stamped};
 /// One event about an agent.
 pub type AgentEvent = Frame<AgentKind>;
 
-/// The state document of an agent, with the moment of its last change.
+/// The state document of an agent, with the time of its last change.
 pub type AgentState = Stamped<Agent>;
 
 /// What happened to an agent.
@@ -29,7 +29,7 @@ pub enum AgentKind {
     },
 }
 
-/// An agent as it is now.
+/// An agent's current state.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Agent {
@@ -37,15 +37,15 @@ pub struct Agent {
     pub name: String,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none", default)]
     pub kind: Option<String>,
-    /// The producer's word, for example `idle`; dashboards count agents by it.
+    /// A status that the producer chooses, for example `idle`. Dashboards count agents by status.
     pub status: String,
-    /// Whatever else there is to say of it.
+    /// Any further fields.
     #[serde(skip_serializing_if = "Object::is_empty", default)]
     pub metadata: Object,
 }
 
 impl Agent {
-    /// An agent with nothing but these.
+    /// Creates an agent without a kind or metadata.
     pub fn new(agent_id: impl Into<String>, name: impl Into<String>, status: impl Into<String>) -> Self {
         let (agent_id, name, status) = (agent_id.into(), name.into(), status.into());
         Self { agent_id, name, kind: None, status, metadata: Object::new() }

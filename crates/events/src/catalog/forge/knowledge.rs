@@ -10,7 +10,7 @@ pub const COUNTS: &str = "counts";
 /// One event about the graph.
 pub type KnowledgeEvent = Frame<KnowledgeKind>;
 
-/// The state document with the counts, and the moment at which they were so.
+/// The state document that holds the counts, with the time of their last change.
 pub type CountsState = Stamped<Counts>;
 
 /// What happened to the graph.
@@ -33,7 +33,7 @@ pub enum KnowledgeKind {
     /// The graph changed as a whole.
     KnowledgeUpdated {
         counts: Counts,
-        /// What else there is to say of the change.
+        /// Any further fields.
         #[serde(skip_serializing_if = "Object::is_empty", default)]
         details: Object,
     },
@@ -52,7 +52,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node with nothing but these.
+    /// Creates a node without a kind or properties.
     pub fn new(node_id: impl Into<String>, label: impl Into<String>) -> Self {
         Self { node_id: node_id.into(), label: label.into(), kind: None, properties: Object::new() }
     }
@@ -70,14 +70,14 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// An edge with nothing but these.
+    /// Creates an edge without properties.
     pub fn new(source: impl Into<String>, relation: impl Into<String>, target: impl Into<String>) -> Self {
         let (source, target, relation) = (source.into(), target.into(), relation.into());
         Self { source, target, relation, properties: Object::new() }
     }
 }
 
-/// How large the graph is.
+/// The size of the graph.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Counts {

@@ -1,13 +1,13 @@
-//! Metrics of an org on `metrics:<org>`. Each event is a whole set, of which only the newest counts.
+//! Metrics of an org on `metrics:<org>`. Each event holds a whole set and replaces the previous event of that set.
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Frame, Object};
 
-/// The newest figures of one set. Their names are the producer's.
+/// The newest figures of one set. The producer chooses their names.
 pub type MetricsEvent = Frame<MetricsKind>;
 
-/// Which figures.
+/// The figures of one set.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 #[allow(missing_docs)]
@@ -18,7 +18,7 @@ pub enum MetricsKind {
     CustomMetrics(Object),
 }
 
-/// The sets that gateways know.
+/// The metric sets that gateways know.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 #[allow(missing_docs)]
 pub enum MetricSet {
@@ -29,10 +29,10 @@ pub enum MetricSet {
 }
 
 impl MetricSet {
-    /// All of them.
+    /// All sets.
     pub const ALL: [MetricSet; 4] = [MetricSet::System, MetricSet::Tasks, MetricSet::Agents, MetricSet::Custom];
 
-    /// The key of its state document, and in what a gateway sends.
+    /// The key of the set's state document, also used in messages of a gateway.
     pub fn key(self) -> &'static str {
         match self {
             MetricSet::System => "system",
@@ -42,7 +42,7 @@ impl MetricSet {
         }
     }
 
-    /// Its event.
+    /// The event that publishes these figures.
     pub fn kind(self, figures: Object) -> MetricsKind {
         match self {
             MetricSet::System => MetricsKind::SystemMetrics(figures),

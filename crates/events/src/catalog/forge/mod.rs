@@ -1,7 +1,9 @@
-//! Agents, tasks, knowledge and metrics of an org, each on a channel of its own, and the state documents that stand
-//! beside them: what is told on connect stands in the channel's state, set in the same atomic step as its event.
+//! Agents, tasks, knowledge and metrics of an org, each on a channel of its own.
 //!
-//! | channel | key | document | leaves |
+//! Gateways send the channel's state documents to new connections. A producer sets a document in the same atomic step
+//! as the event that changes it.
+//!
+//! | channel | key | document | removed |
 //! |---|---|---|---|
 //! | `agents:<org>` | agent id | [`agents::AgentState`] | with `agent_deleted` |
 //! | `tasks:<org>` | task id | [`tasks::TaskState`] | with `task_completed` and `task_failed` |

@@ -8,8 +8,8 @@ use crate::catalog::{Frame, Stamped};
 /// One event about a task.
 pub type TaskEvent = Frame<TaskKind>;
 
-/// The state document of a task that is going on, with the moment of its last change.
-pub type TaskState = Stamped<TaskNow>;
+/// The state document of a running task, with the time of its last change.
+pub type TaskState = Stamped<TaskSnapshot>;
 
 /// What happened to a task.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -48,28 +48,28 @@ pub enum TaskKind {
 pub struct Task {
     pub task_id: String,
     pub name: String,
-    /// Who works on it, where known.
+    /// The agent that works on the task, if known.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub agent_id: Option<String>,
 }
 
 impl Task {
-    /// A task that is nobody's.
+    /// Creates a task without an agent.
     pub fn new(task_id: impl Into<String>, name: impl Into<String>) -> Self {
         Self { task_id: task_id.into(), name: name.into(), agent_id: None }
     }
 
-    /// The same task, worked on by an agent.
+    /// Sets the agent that works on the task.
     #[must_use]
     pub fn of_agent(self, agent_id: impl Into<String>) -> Self {
         Self { agent_id: Some(agent_id.into()), ..self }
     }
 }
 
-/// A task that is going on.
+/// The current state of a running task.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct TaskNow {
+pub struct TaskSnapshot {
     #[serde(flatten)]
     pub task: Task,
     pub status: TaskStatus,
@@ -79,10 +79,12 @@ pub struct TaskNow {
     pub message: Option<String>,
 }
 
-/// The status of a task that has a state document.
+/// The status of a task in its state document.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum TaskStatus {
     Running,
 }
+
+renamed! { TaskNow = TaskSnapshot }

@@ -1,18 +1,18 @@
-//! Agents of the hub: created, changed, measured, removed.
+//! Events about agents of the hub.
 
 use serde::{Deserialize, Serialize};
 
 /// `agent_created`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Created {
-    pub agent: Agent,
+pub struct AgentCreated {
+    pub agent: NewAgent,
 }
 
-/// An agent as it begins.
+/// An agent when it is created.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Agent {
+pub struct NewAgent {
     pub id: String,
     pub name: String,
     #[serde(rename = "type")]
@@ -35,7 +35,7 @@ pub struct Capability {
 /// `agent_status_changed`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct StatusChanged {
+pub struct AgentStatusChanged {
     pub agent_id: String,
     pub old_status: String,
     pub new_status: String,
@@ -46,7 +46,7 @@ pub struct StatusChanged {
 /// `agent_performance_updated`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct PerformanceUpdated {
+pub struct AgentPerformanceUpdated {
     pub agent_id: String,
     pub metrics: Performance,
 }
@@ -59,14 +59,14 @@ pub struct Performance {
     /// 0 to 1.
     pub success_rate: f64,
     pub average_response_time_ms: f64,
-    /// How many capabilities have improved.
+    /// Number of capabilities that have improved.
     pub capability_improvements: u64,
 }
 
 /// `agent_removed`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Removed {
+pub struct AgentRemoved {
     pub agent_id: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
@@ -74,10 +74,18 @@ pub struct Removed {
     pub cleanup_summary: Option<Cleanup>,
 }
 
-/// What became of what an agent had.
+/// What happened to an agent's tasks and data.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Cleanup {
     pub tasks_reassigned: u64,
     pub data_removed: bool,
+}
+
+renamed! {
+    Created = AgentCreated,
+    Agent = NewAgent,
+    StatusChanged = AgentStatusChanged,
+    PerformanceUpdated = AgentPerformanceUpdated,
+    Removed = AgentRemoved,
 }

@@ -7,9 +7,11 @@ use super::ErrorInfo;
 /// `error_occurred`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Occurred {
+pub struct ErrorOccurred {
     pub error_id: String,
     pub component: String,
     pub error: ErrorInfo,
     pub severity: String,
 }
+
+renamed! { Occurred = ErrorOccurred }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// `learning_cycle_started`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct CycleStarted {
+pub struct LearningCycleStarted {
     pub cycle_id: String,
     pub agent_id: String,
     pub learning_type: String,
@@ -20,15 +20,15 @@ pub struct CycleStarted {
 /// `learning_cycle_completed`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct CycleCompleted {
+pub struct LearningCycleCompleted {
     pub cycle_id: String,
     pub agent_id: String,
-    /// By capability.
+    /// Improvements by capability.
     pub improvements: BTreeMap<String, Improvement>,
     pub duration_ms: u64,
 }
 
-/// How far a capability has come.
+/// How much a capability has improved.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Improvement {
@@ -36,3 +36,5 @@ pub struct Improvement {
     pub new_value: f64,
     pub improvement: f64,
 }
+
+renamed! { CycleStarted = LearningCycleStarted, CycleCompleted = LearningCycleCompleted }

@@ -1,6 +1,6 @@
-//! Every agent, task, system, module, learning and error event of an org on `hub:<org>`.
+//! Agent, task, system, module, learning and error events of an org on `hub:<org>`.
 //!
-//! A gateway appends `message_id` and `sequence`; producers write neither.
+//! Gateways add `message_id` and `sequence`. Producers write neither.
 
 pub mod agent;
 pub mod error;
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{Frame, Stamped};
 
-/// One event of the hub. Its `data` bears the same `timestamp` once more.
+/// One event of the hub. Its `data` repeats the `timestamp`.
 pub type HubEvent = Frame<HubKind>;
 
 /// What happened.
@@ -22,26 +22,26 @@ pub type HubEvent = Frame<HubKind>;
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum HubKind {
-    AgentCreated(Stamped<agent::Created>),
-    AgentStatusChanged(Stamped<agent::StatusChanged>),
-    AgentPerformanceUpdated(Stamped<agent::PerformanceUpdated>),
-    AgentRemoved(Stamped<agent::Removed>),
-    TaskCreated(Stamped<task::Created>),
-    TaskAssigned(Stamped<task::Assigned>),
-    TaskStarted(Stamped<task::Started>),
-    TaskProgress(Stamped<task::Progress>),
-    TaskCompleted(Stamped<task::Completed>),
-    TaskFailed(Stamped<task::Failed>),
-    TaskCancelled(Stamped<task::Cancelled>),
+    AgentCreated(Stamped<agent::AgentCreated>),
+    AgentStatusChanged(Stamped<agent::AgentStatusChanged>),
+    AgentPerformanceUpdated(Stamped<agent::AgentPerformanceUpdated>),
+    AgentRemoved(Stamped<agent::AgentRemoved>),
+    TaskCreated(Stamped<task::TaskCreated>),
+    TaskAssigned(Stamped<task::TaskAssigned>),
+    TaskStarted(Stamped<task::TaskStarted>),
+    TaskProgress(Stamped<task::TaskProgress>),
+    TaskCompleted(Stamped<task::TaskCompleted>),
+    TaskFailed(Stamped<task::TaskFailed>),
+    TaskCancelled(Stamped<task::TaskCancelled>),
     HiveStatusUpdate(Stamped<system::HiveStatus>),
     SystemAlert(Stamped<system::SystemAlert>),
     ResourceAlert(Stamped<system::ResourceAlert>),
-    ModuleStatusChanged(Stamped<module::StatusChanged>),
-    InterModuleMessage(Stamped<module::Message>),
-    CoordinationEvent(Stamped<module::Coordination>),
-    LearningCycleStarted(Stamped<learning::CycleStarted>),
-    LearningCycleCompleted(Stamped<learning::CycleCompleted>),
-    ErrorOccurred(Stamped<error::Occurred>),
+    ModuleStatusChanged(Stamped<module::ModuleStatusChanged>),
+    InterModuleMessage(Stamped<module::InterModuleMessage>),
+    CoordinationEvent(Stamped<module::CoordinationEvent>),
+    LearningCycleStarted(Stamped<learning::LearningCycleStarted>),
+    LearningCycleCompleted(Stamped<learning::LearningCycleCompleted>),
+    ErrorOccurred(Stamped<error::ErrorOccurred>),
 }
 
 /// An error as hub events describe it.

@@ -1,4 +1,4 @@
-//! Modules of the hub and what passes between them.
+//! Modules of the hub and the messages between them.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -6,7 +6,7 @@ use serde_json::Value;
 /// `module_status_changed`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct StatusChanged {
+pub struct ModuleStatusChanged {
     pub module: String,
     pub old_status: String,
     pub new_status: String,
@@ -18,7 +18,7 @@ pub struct StatusChanged {
 /// `inter_module_message`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Message {
+pub struct InterModuleMessage {
     pub from_module: String,
     pub to_module: String,
     pub message_type: String,
@@ -28,9 +28,11 @@ pub struct Message {
 /// `coordination_event`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Coordination {
+pub struct CoordinationEvent {
     pub event_type: String,
     pub module: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub details: Option<Value>,
 }
+
+renamed! { StatusChanged = ModuleStatusChanged, Message = InterModuleMessage, Coordination = CoordinationEvent }

@@ -1,4 +1,4 @@
-//! The hub as a whole: how it is, and what alarms it.
+//! The status of the hub as a whole, and its alerts.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub struct HiveMetrics {
     pub system_load: f64,
 }
 
-/// An alert that stands in a [`HiveStatus`].
+/// An active alert in a [`HiveStatus`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct HiveAlert {

@@ -1,4 +1,4 @@
-//! Tasks of the hub, from creation to their end.
+//! Tasks of the hub, from creation to end.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,16 +8,16 @@ use super::ErrorInfo;
 /// `task_created`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Created {
-    pub task: Task,
-    /// How many agents could take it.
+pub struct TaskCreated {
+    pub task: NewTask,
+    /// Number of agents that could take the task.
     pub matching_agents: u64,
 }
 
-/// A task as it begins.
+/// A task when it is created.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Task {
+pub struct NewTask {
     pub id: String,
     pub description: String,
     #[serde(rename = "type")]
@@ -29,7 +29,7 @@ pub struct Task {
     pub created_at: String,
 }
 
-/// What an agent must be able to do for a task.
+/// A capability that a task requires of its agent.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct RequiredCapability {
@@ -41,7 +41,7 @@ pub struct RequiredCapability {
 /// `task_assigned`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Assigned {
+pub struct TaskAssigned {
     pub task_id: String,
     pub agent_id: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -54,7 +54,7 @@ pub struct Assigned {
 /// `task_started`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Started {
+pub struct TaskStarted {
     pub task_id: String,
     pub agent_id: String,
     /// Counts from 1.
@@ -64,7 +64,7 @@ pub struct Started {
 /// `task_progress`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Progress {
+pub struct TaskProgress {
     pub task_id: String,
     pub agent_id: String,
     /// 0 to 1.
@@ -79,7 +79,7 @@ pub struct Progress {
 /// `task_completed`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Completed {
+pub struct TaskCompleted {
     pub task_id: String,
     pub agent_id: String,
     pub execution_time_ms: u64,
@@ -90,7 +90,7 @@ pub struct Completed {
 /// `task_failed`.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Failed {
+pub struct TaskFailed {
     pub task_id: String,
     pub agent_id: String,
     /// Counts from 1.
@@ -105,10 +105,21 @@ pub struct Failed {
 /// `task_cancelled`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Cancelled {
+pub struct TaskCancelled {
     pub task_id: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cancelled_by: Option<String>,
+}
+
+renamed! {
+    Created = TaskCreated,
+    Task = NewTask,
+    Assigned = TaskAssigned,
+    Started = TaskStarted,
+    Progress = TaskProgress,
+    Completed = TaskCompleted,
+    Failed = TaskFailed,
+    Cancelled = TaskCancelled,
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, EventId, catalog::silence::Silence};
+use crewcast_events::{Channel, EventId, catalog::lease_expiry::LeaseStatus};
 use crewcast_publisher::{
     Append, AppendError, Entry, LeaseStep, MAX_ENTRIES, MAX_LEASES, MIN_LEASE_TTL, Once, Renewal, Transport,
 };
@@ -23,7 +23,7 @@ fn release(name: &str) -> Entry {
     Entry { lease: Some(LeaseStep::Release { name: name.into() }), ..entry(r#"{"type":"x_end"}"#) }
 }
 
-fn tell(name: &str, silence: Silence, lost_after: Duration) -> Entry {
+fn tell(name: &str, silence: LeaseStatus, lost_after: Duration) -> Entry {
     let step = LeaseStep::Tell { name: name.into(), silence, lost_after };
     Entry { lease: Some(step), ..entry(&format!(r#"{{"type":"{}"}}"#, silence.as_str())) }
 }
@@ -31,7 +31,7 @@ fn tell(name: &str, silence: Silence, lost_after: Duration) -> Entry {
 async fn tell_one(
     broker: &(impl Transport + ?Sized),
     channel: &Channel,
-    silence: Silence,
+    silence: LeaseStatus,
     lost_after: Duration,
 ) -> Option<EventId> {
     let append = Append { channel: channel.clone(), entries: vec![tell("a", silence, lost_after)], once: Once::No };
@@ -43,7 +43,7 @@ async fn due(broker: &Arc<dyn Broker>, channel: &Channel) -> Option<Duration> {
 }
 
 /// What is to be told of the lease `a`, as soon as that is something else than before.
-async fn silence(broker: &Arc<dyn Broker>, channel: &Channel, expected: Silence) {
+async fn silence(broker: &Arc<dyn Broker>, channel: &Channel, expected: LeaseStatus) {
     eventually(expected.as_str(), async || {
         let silent = broker.expired_leases(channel).await.expect("read");
         silent.iter().any(|silent| silent.name == "a" && silent.silence == expected)
@@ -91,14 +91,14 @@ pub(in crate::broker) async fn a_silence_is_told_once_whoever_tells(subject: Sub
     let run = channel("run:r1");
     broker.subscribe(std::slice::from_ref(&run)).await.unwrap();
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL), hold("b", MINUTE)], Once::No).await;
-    silence(broker, &run, Silence::Stalled).await;
+    silence(broker, &run, LeaseStatus::Stalled).await;
     assert_eq!(due(broker, &run).await, Some(Duration::ZERO));
     let silent = broker.expired_leases(&run).await.unwrap();
     assert_eq!(silent.len(), 1, "the other one stands: {silent:?}");
     assert_eq!(silent[0].about, r#"{"tool":"a : b"}"#);
     assert!(silent[0].since >= MIN_LEASE_TTL && silent[0].since < MINUTE, "{silent:?}");
 
-    for expected in [Silence::Stalled, Silence::Lost] {
+    for expected in [LeaseStatus::Stalled, LeaseStatus::Lost] {
         silence(broker, &run, expected).await;
         let tellers = (0..8).map(|_| {
             let (broker, run) = (broker.clone(), run.clone());
@@ -115,9 +115,9 @@ pub(in crate::broker) async fn a_silence_is_told_once_whoever_tells(subject: Sub
     assert_eq!(sink.messages("run:r1", 4).await, broker.history(&run, 0, 10).await.unwrap().entries);
 
     broker.renew(&[renewal(&run, &["a"])]).await.unwrap();
-    silence(broker, &run, Silence::Recovered).await;
-    assert!(tell_one(&**broker, &run, Silence::Recovered, MINUTE).await.is_some());
-    assert_eq!(tell_one(&**broker, &run, Silence::Recovered, MINUTE).await, None);
+    silence(broker, &run, LeaseStatus::Recovered).await;
+    assert!(tell_one(&**broker, &run, LeaseStatus::Recovered, MINUTE).await.is_some());
+    assert_eq!(tell_one(&**broker, &run, LeaseStatus::Recovered, MINUTE).await, None);
     assert!(due(broker, &run).await.is_some_and(|due| !due.is_zero()), "it stands again");
     assert_eq!(types(broker, &run).await, ["x_start", "x_start", "stalled", "lost", "recovered"]);
 }
@@ -126,16 +126,16 @@ pub(in crate::broker) async fn a_real_event_takes_back_what_was_told(subject: Su
     let broker = &subject.broker;
     let run = channel("run:r1");
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL)], Once::No).await;
-    silence(broker, &run, Silence::Stalled).await;
-    assert!(tell_one(&**broker, &run, Silence::Stalled, MINUTE).await.is_some());
+    silence(broker, &run, LeaseStatus::Stalled).await;
+    assert!(tell_one(&**broker, &run, LeaseStatus::Stalled, MINUTE).await.is_some());
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL)], Once::No).await;
     assert_eq!(broker.expired_leases(&run).await.unwrap(), [], "the event says it");
-    assert_eq!(tell_one(&**broker, &run, Silence::Recovered, MINUTE).await, None);
-    silence(broker, &run, Silence::Stalled).await;
-    assert!(tell_one(&**broker, &run, Silence::Stalled, MIN_LEASE_TTL).await.is_some(), "and it may stall again");
-    silence(broker, &run, Silence::Lost).await;
+    assert_eq!(tell_one(&**broker, &run, LeaseStatus::Recovered, MINUTE).await, None);
+    silence(broker, &run, LeaseStatus::Stalled).await;
+    assert!(tell_one(&**broker, &run, LeaseStatus::Stalled, MIN_LEASE_TTL).await.is_some(), "and it may stall again");
+    silence(broker, &run, LeaseStatus::Lost).await;
     append_once(&**broker, &run, vec![release("a")], Once::No).await;
-    assert_eq!(tell_one(&**broker, &run, Silence::Lost, MINUTE).await, None, "it has ended");
+    assert_eq!(tell_one(&**broker, &run, LeaseStatus::Lost, MINUTE).await, None, "it has ended");
     assert_eq!(types(broker, &run).await, ["x_start", "stalled", "x_start", "stalled", "x_end"]);
 }
 
@@ -151,7 +151,7 @@ pub(in crate::broker) async fn what_is_renewed_is_never_told(subject: Subject) {
         !silent.is_empty()
     })
     .await;
-    assert_eq!(tell_one(&**broker, &run, Silence::Stalled, MINUTE).await, None);
+    assert_eq!(tell_one(&**broker, &run, LeaseStatus::Stalled, MINUTE).await, None);
 }
 
 pub(in crate::broker) async fn what_is_not_true_is_not_told(subject: Subject) {
@@ -160,7 +160,7 @@ pub(in crate::broker) async fn what_is_not_true_is_not_told(subject: Subject) {
     broker.subscribe(std::slice::from_ref(&run)).await.unwrap();
     append_once(&**broker, &run, vec![hold("a", MINUTE)], Once::No).await;
     for name in ["a", "never"] {
-        for silence in [Silence::Stalled, Silence::Lost, Silence::Recovered] {
+        for silence in [LeaseStatus::Stalled, LeaseStatus::Lost, LeaseStatus::Recovered] {
             // Between other events, as within a batch of them.
             let entries = vec![tell(name, silence, MINUTE), entry(r#"{"type":"n"}"#), tell(name, silence, MINUTE)];
             let ids = broker.append(&Append { channel: run.clone(), entries, once: Once::No }).await.unwrap();
@@ -184,7 +184,7 @@ pub(in crate::broker) async fn refuses_what_is_no_lease(subject: Subject) {
         (hold("a b", MINUTE), Once::No),
         (hold("", MINUTE), Once::No),
         (hold("a", MIN_LEASE_TTL / 2), Once::No),
-        (tell("a", Silence::Stalled, MINUTE), numbered),
+        (tell("a", LeaseStatus::Stalled, MINUTE), numbered),
     ];
     for (entry, once) in bad {
         let append = Append { channel: run.clone(), entries: vec![entry], once };
@@ -203,12 +203,12 @@ pub(in crate::broker) async fn lost_leases_give_way_to_new_ones(subject: Subject
     for batch in holds.chunks(MAX_ENTRIES) {
         append_once(&**broker, &run, batch.to_vec(), Once::No).await;
     }
-    silence(broker, &run, Silence::Stalled).await;
+    silence(broker, &run, LeaseStatus::Stalled).await;
     append_once(&**broker, &run, vec![hold("beyond", MINUTE)], Once::No).await;
     broker.renew(&[renewal(&run, &["beyond"])]).await.unwrap();
-    assert!(tell_one(&**broker, &run, Silence::Stalled, MIN_LEASE_TTL).await.is_some());
-    silence(broker, &run, Silence::Lost).await;
-    assert!(tell_one(&**broker, &run, Silence::Lost, MINUTE).await.is_some());
+    assert!(tell_one(&**broker, &run, LeaseStatus::Stalled, MIN_LEASE_TTL).await.is_some());
+    silence(broker, &run, LeaseStatus::Lost).await;
+    assert!(tell_one(&**broker, &run, LeaseStatus::Lost, MINUTE).await.is_some());
     // There is room for one now, and only for one.
     append_once(&**broker, &run, vec![hold("new", MIN_LEASE_TTL), hold("beyond", MIN_LEASE_TTL)], Once::No).await;
     let silent = async || {

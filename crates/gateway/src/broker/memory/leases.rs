@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use crewcast_events::catalog::silence::Silence;
+use crewcast_events::catalog::lease_expiry::LeaseStatus;
 use crewcast_publisher::{LeaseStep, MAX_LEASES, Renewal};
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ struct Lease {
     renewed: Instant,
     ttl: Duration,
     /// What was told last, since the producer was heard of last.
-    told: Option<Silence>,
+    told: Option<LeaseStatus>,
     about: String,
     /// When something is to be told; `None` for one that is lost.
     due: Option<Instant>,
@@ -33,12 +33,12 @@ impl Lease {
     }
 
     /// What is to be told of it.
-    fn pending(&self, now: Instant) -> Option<Silence> {
+    fn pending(&self, now: Instant) -> Option<LeaseStatus> {
         self.due.filter(|due| *due <= now)?;
         match (self.told, self.is_silent(now)) {
-            (None, true) => Some(Silence::Stalled),
-            (Some(_), true) => Some(Silence::Lost),
-            (Some(_), false) => Some(Silence::Recovered),
+            (None, true) => Some(LeaseStatus::Stalled),
+            (Some(_), true) => Some(LeaseStatus::Lost),
+            (Some(_), false) => Some(LeaseStatus::Recovered),
             (None, false) => None,
         }
     }
@@ -65,24 +65,24 @@ impl Leases {
         }
     }
 
-    fn tell(&mut self, name: &str, silence: Silence, lost_after: Duration, now: Instant) -> bool {
+    fn tell(&mut self, name: &str, silence: LeaseStatus, lost_after: Duration, now: Instant) -> bool {
         let Some(lease) = self.by_name.get_mut(name).filter(|lease| lease.pending(now) == Some(silence)) else {
             return false;
         };
         let before = lease.told;
         (lease.told, lease.due) = match silence {
-            Silence::Stalled => (Some(silence), Some(now + lost_after)),
-            Silence::Lost => (Some(silence), None),
-            Silence::Recovered => (None, Some(lease.renewed + lease.ttl)),
+            LeaseStatus::Stalled => (Some(silence), Some(now + lost_after)),
+            LeaseStatus::Lost => (Some(silence), None),
+            LeaseStatus::Recovered => (None, Some(lease.renewed + lease.ttl)),
         };
         // One that was lost, was renewed and is silent again before anybody told: it is lost still.
-        before != Some(Silence::Lost) || silence == Silence::Recovered
+        before != Some(LeaseStatus::Lost) || silence == LeaseStatus::Recovered
     }
 
     /// Lost leases give way where there are too many.
     fn has_room(&mut self) -> bool {
         if self.by_name.len() >= MAX_LEASES {
-            self.by_name.retain(|_, lease| lease.told != Some(Silence::Lost));
+            self.by_name.retain(|_, lease| lease.told != Some(LeaseStatus::Lost));
         }
         self.by_name.len() < MAX_LEASES
     }

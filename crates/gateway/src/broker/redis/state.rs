@@ -3,7 +3,7 @@
 use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use crewcast_events::{Channel, Keys, catalog::silence::Silence};
+use crewcast_events::{Channel, Keys, catalog::lease_expiry::LeaseStatus};
 use crewcast_publisher::Redis;
 use redis::{Script, Value, from_redis_value};
 
@@ -93,9 +93,9 @@ fn lease(name: &str, value: &str, now: u64) -> Option<ExpiredLease> {
     let renewed: u64 = parts.next()?.parse().ok()?;
     let ttl: u64 = parts.next()?.parse().ok()?;
     let silence = match (parts.next()?, renewed.saturating_add(ttl) <= now) {
-        ("0", true) => Silence::Stalled,
-        ("1" | "2", true) => Silence::Lost,
-        ("1" | "2", false) => Silence::Recovered,
+        ("0", true) => LeaseStatus::Stalled,
+        ("1" | "2", true) => LeaseStatus::Lost,
+        ("1" | "2", false) => LeaseStatus::Recovered,
         _ => return None,
     };
     let since = Duration::from_millis(now.saturating_sub(renewed));

@@ -1,4 +1,4 @@
-//! Silence by the clock: when it is told, of whom it is not, and what looking costs. On a paused clock.
+//! Lease expiry by the clock: when it is told, of whom it is not, and what looking costs. On a paused clock.
 
 use std::{sync::Arc, time::Duration};
 

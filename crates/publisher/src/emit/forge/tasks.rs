@@ -4,7 +4,7 @@ use std::{any::Any, fmt::Display, panic::AssertUnwindSafe, time::Duration};
 
 use crewcast_events::catalog::{
     Frame,
-    forge::tasks::{Task, TaskEvent, TaskKind, TaskNow, TaskStatus},
+    forge::tasks::{Task, TaskEvent, TaskKind, TaskSnapshot, TaskStatus},
 };
 use futures_util::FutureExt;
 use serde_json::Value;
@@ -135,7 +135,7 @@ impl TaskEmitter {
     }
 
     fn set(&self, event: TaskEvent, task: &Task, percentage: f64, message: Option<String>) {
-        let now = TaskNow { task: task.clone(), status: TaskStatus::Running, percentage, message };
+        let now = TaskSnapshot { task: task.clone(), status: TaskStatus::Running, percentage, message };
         self.target.emit_setting(&event, &task.task_id, &stamped(&event, now));
     }
 }

@@ -1,4 +1,4 @@
-//! `crewcast publish`: events from the command line or from standard input, one JSON object a line.
+//! `crewcast publish`: publishes events from the command line or from standard input, one JSON object per line.
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -7,11 +7,11 @@ use crewcast_publisher::{State, Transport};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use self::sender::{Once, Sender};
+use self::sender::{Dedup, Sender};
 use crate::{
+    backend,
     error::CliError,
-    link,
-    output::{self, Reader},
+    output::{self, Pipe},
     settings::{ConfigArgs, key_value},
 };
 
@@ -19,48 +19,51 @@ mod sender;
 
 /// Arguments of `publish`.
 #[derive(clap::Args, Debug)]
-pub struct Args {
-    /// Where to, for example graph:abc
+pub struct PublishArgs {
+    /// The channel to publish to, for example graph:abc
     pub channel: Channel,
-    /// The event, a JSON object with a "type"; without it, or with -, one object a line from standard input
+    /// The event, a JSON object with a "type". Without it, or with -, reads one object per line from standard input
     pub event: Option<String>,
-    /// A plain PUBLISH: no id, no log; whoever is connected hears it
+    /// Publish a live event: no id, no log, only for current subscribers
     #[arg(long, conflicts_with_all = ["key", "state"])]
     pub live: bool,
-    /// Publish once however often this is repeated within 24 h. With standard input line n has the key KEY-n
+    /// Idempotency key: repeating the command within 24 h does not publish again. Line n of standard input has the key
+    /// KEY-n
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
-    /// Set a state document beside the event, in the same step; KEY= removes it
+    /// Set a state document in the same atomic step as the event. KEY= removes the document
     #[arg(long, value_name = "KEY=JSON", value_parser = key_value)]
     pub state: Option<(String, String)>,
-    /// Publish through the gateway at this address instead of through Redis
+    /// Publish through the gateway at this address instead of Redis
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
-    /// The token for --gateway; its claim "publish" must list the channel
+    /// The token for --gateway. Its claim "publish" must list the channel
     #[arg(long, value_name = "JWT", env = "CREWCAST_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 }
 
-/// Publishes and prints the ids, one a line.
+/// Publishes the events and prints their ids, one per line.
 ///
 /// # Errors
-/// [`CliError`]; of standard input it names the line, and what stands before it has been published.
-pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+/// [`CliError`]. With standard input it names the line; the lines before it have been published.
+pub async fn run(args: PublishArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
     let transport: Arc<dyn Transport> = match &args.gateway {
-        Some(gateway) => Arc::new(link::http(gateway, args.token.as_deref())?),
-        None => Arc::new(link::redis(&config)?),
+        Some(gateway) => Arc::new(backend::http(gateway, args.token.as_deref())?),
+        None => Arc::new(backend::redis(&config)?),
     };
-    let once = match (args.live, &args.key) {
-        (true, _) => Once::Live,
-        (_, Some(key)) => Once::Key(key.clone()),
-        _ => Once::Sequence,
+    let dedup = match (args.live, &args.key) {
+        (true, _) => Dedup::Live,
+        (_, Some(key)) => Dedup::Key(key.clone()),
+        _ => Dedup::Sequence,
     };
-    let mut sender = Sender::new(transport, args.channel, once);
+    let mut sender = Sender::new(transport, args.channel, dedup);
     match args.event.as_deref() {
         None | Some("-") => {
             if args.state.is_some() {
-                return Err(CliError::Usage("--state goes with one event, not with standard input".to_owned()));
+                return Err(CliError::Usage(
+                    "--state cannot be used with standard input: pass the event as an argument".to_owned(),
+                ));
             }
             let input = BufReader::new(tokio::io::stdin());
             from_lines(input, config.limits.message, &mut sender, output::line).await?;
@@ -80,24 +83,24 @@ fn state((key, json): (String, String)) -> Result<State, CliError> {
         "" => None,
         json => Some(RawValue::from_string(json.to_owned()).map_err(|error| {
             CliError::Usage(format!(
-                "--state {key}: what follows the = is no JSON ({error}); a text needs its own quotes"
+                "--state {key}: the value is not JSON ({error}): put a text in double quotes, as in {key}='\"text\"'"
             ))
         })?),
     };
     Ok(State { key, value: value.map(Arc::from) })
 }
 
-/// Publishes line by line; `limit` bytes at most each. `print` gets the ids.
+/// Publishes line by line and passes the ids to `print`. A line has at most `limit` bytes.
 async fn from_lines<I, P>(mut input: I, limit: usize, sender: &mut Sender, mut print: P) -> Result<(), CliError>
 where
     I: AsyncBufRead + Unpin,
-    P: FnMut(&str) -> Result<Reader, CliError>,
+    P: FnMut(&str) -> Result<Pipe, CliError>,
 {
     let mut number = 0;
     loop {
         number += 1;
         let mut line = Vec::new();
-        // One byte more than fits, and the line's end.
+        // One byte more than allowed, plus the line end.
         let mut bounded = (&mut input).take(limit as u64 + 2);
         let read = bounded.read_until(b'\n', &mut line).await.map_err(CliError::io("standard input"))?;
         if read == 0 {
@@ -110,17 +113,17 @@ where
         let at = |error: CliError| match error {
             CliError::Failed(text) => CliError::Failed(format!("line {number}: {text}")),
             CliError::Unreachable(text) => {
-                CliError::Unreachable(format!("line {number} and the rest are not published: {text}"))
+                CliError::Unreachable(format!("line {number} and the lines after it were not published: {text}"))
             }
             other => other,
         };
         if event.len() > limit || (read == limit + 2 && line.last() != Some(&b'\n')) {
-            return Err(at(CliError::Failed(format!("longer than limits.message, {limit} bytes"))));
+            return Err(at(CliError::Failed(format!("longer than limits.message ({limit} bytes)"))));
         }
         let id = sender.send(event.to_vec(), None, Some(number)).await.map_err(at)?;
         if let Some(id) = id {
-            // Events go on even where nobody reads the ids.
-            let _: Reader = print(&id)?;
+            // Goes on even if nobody reads the ids.
+            let _: Pipe = print(&id)?;
         }
     }
 }

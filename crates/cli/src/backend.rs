@@ -1,4 +1,4 @@
-//! The ways to where events are published: Redis, or a gateway over HTTP.
+//! Access to Redis, and to a gateway over HTTP.
 
 use crewcast_events::Keys;
 use crewcast_gateway::{
@@ -9,10 +9,10 @@ use crewcast_publisher::{HttpTransport, Redis, RedisTransport};
 
 use crate::error::CliError;
 
-/// The transport to the configured Redis. It connects when it is first used.
+/// A transport to the configured Redis. It connects on first use.
 ///
 /// # Errors
-/// [`CliError::Usage`] when the broker is no Redis, or its address none.
+/// [`CliError::Usage`] when the broker is not a Redis or its address is invalid.
 pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
     let prefix = config.broker.channel_prefix.clone();
     Ok(RedisTransport::new(servers(config)?, keys(config), prefix, config.namespaces.clone())
@@ -20,37 +20,38 @@ pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
         .max_event_bytes(config.limits.message))
 }
 
-/// The registry in the configured Redis: the directory, revocations, tickets.
+/// The registry in the configured Redis: directory, revocations and tickets.
 ///
 /// # Errors
-/// [`CliError::Usage`] when the broker is no Redis, or its address none.
+/// [`CliError::Usage`] when the broker is not a Redis or its address is invalid.
 pub fn registry(config: &Config) -> Result<RedisRegistry, CliError> {
     Ok(RedisRegistry::new(servers(config)?, keys(config)))
 }
 
-/// The configured Redis, over one connection to each of its servers.
+/// The configured Redis, with one connection to each server.
 ///
 /// # Errors
-/// [`CliError::Usage`] when the broker is no Redis, or its address none.
+/// [`CliError::Usage`] when the broker is not a Redis or its address is invalid.
 pub fn servers(config: &Config) -> Result<Redis, CliError> {
     if config.broker.kind == BrokerKind::Memory {
         return Err(CliError::Usage(
-            "broker.kind is memory: such a broker lives inside its gateway and cannot be reached from outside. Publish with \
-             --gateway, or configure a Redis (CREWCAST_REDIS_URL)"
+            "broker.kind is memory: a memory broker exists only inside its gateway. Publish with --gateway, or set \
+             broker.kind to redis and broker.url (CREWCAST_REDIS_URL) to its address"
                 .to_owned(),
         ));
     }
     connect(&config.broker, 1).map_err(|error| CliError::Usage(error.to_string()))
 }
 
-/// The transport through a gateway.
+/// A transport through a gateway.
 ///
 /// # Errors
-/// [`CliError::Usage`] when the address or the token makes no sense.
+/// [`CliError::Usage`] when the address or the token is missing or invalid.
 pub fn http(gateway: &str, token: Option<&str>) -> Result<HttpTransport, CliError> {
     let Some(token) = token else {
         return Err(CliError::Usage(
-            "publishing through a gateway needs a token whose claim `publish` lists the channel: --token or CREWCAST_TOKEN"
+            "no token: publishing through a gateway needs one whose claim `publish` lists the channel. Set --token or \
+             CREWCAST_TOKEN"
                 .to_owned(),
         ));
     };

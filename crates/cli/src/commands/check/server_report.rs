@@ -1,36 +1,37 @@
-//! What `check` demands of a Redis server.
+//! What `check` requires of a Redis server.
 
 use std::collections::HashMap;
 
 use crewcast_gateway::config::Config;
 
 use super::Finding;
-use crate::link;
+use crate::backend;
 
-/// RESP3 came with 6.0, GETDEL with 6.2.
+/// The oldest version. RESP3 came with 6.0, GETDEL with 6.2.
 const OLDEST: (u32, u32) = (6, 2);
 
-/// As those that publish, it asks for the time.
+/// A script that needs the same rights as the scripts that publish.
 const SCRIPT: &str = "return redis.call('TIME')";
 
-/// What `INFO` says, and whether scripts may run.
+/// The output of `INFO` of one server, and whether scripts may run.
 #[derive(Clone, Debug, Default)]
-pub struct Server {
-    /// Where there are several.
+pub struct ServerReport {
+    /// The server's name, if there are several servers.
     name: Option<String>,
-    /// It was reached as a part of a Cluster.
-    is_of_a_cluster: bool,
+    /// Whether the server was reached as part of a Cluster.
+    in_cluster: bool,
     info: HashMap<String, String>,
-    scripts: Option<String>,
+    /// The error of a script, if scripts may not run.
+    script_error: Option<String>,
 }
 
-impl Server {
-    /// Asks every server behind `broker.url` that holds keys.
+impl ServerReport {
+    /// Queries every server behind `broker.url` that holds keys.
     ///
     /// # Errors
-    /// Why they cannot be asked; never with credentials.
-    pub async fn look(config: &Config) -> Result<Vec<Self>, String> {
-        let redis = link::servers(config).map_err(|error| error.to_string())?;
+    /// A text that says why a server cannot be queried. It never contains credentials.
+    pub async fn fetch(config: &Config) -> Result<Vec<Self>, String> {
+        let redis = backend::servers(config).map_err(|error| error.to_string())?;
         let topology = redis.look_up().await.map_err(|error| error.to_string())?;
         let mut servers = Vec::with_capacity(topology.nodes().len());
         for node in topology.nodes() {
@@ -38,20 +39,20 @@ impl Server {
             if let Some(error) = info.as_ref().err().filter(|error| error.is_io_error() || error.code().is_none()) {
                 return Err(format!("{}: {error}", node.server.name()));
             }
-            // Without a right to INFO there is still something to find out.
-            let info = info.map(|text| read_info(&text)).unwrap_or_default();
+            // Without the right to INFO, the other tests still work.
+            let info = info.map(|text| parse_info(&text)).unwrap_or_default();
             let script: Result<redis::Value, _> = node.server.query(redis::cmd("EVAL").arg(SCRIPT).arg(0)).await;
             let name = (topology.nodes().len() > 1).then(|| node.server.name().to_owned());
-            let is_of_a_cluster = redis.is_cluster();
-            servers.push(Self { name, info, scripts: script.err().map(|error| error.to_string()), is_of_a_cluster });
+            let in_cluster = redis.is_cluster();
+            servers.push(Self { name, info, script_error: script.err().map(|error| error.to_string()), in_cluster });
         }
         if !topology.is_whole() {
-            return Err("the Cluster has slots that no server holds: see CLUSTER INFO".to_owned());
+            return Err("the Cluster has slots without a server: see CLUSTER INFO".to_owned());
         }
         Ok(servers)
     }
 
-    /// What is well and what is wrong with it.
+    /// The findings about this server.
     pub fn findings(&self) -> Vec<Finding> {
         let named = |text: String| match &self.name {
             Some(name) => format!("{name}: {text}"),
@@ -64,10 +65,10 @@ impl Server {
         let mut findings = vec![self.version(), self.eviction()];
         findings.extend(self.replica());
         findings.extend(self.cluster());
-        findings.extend(self.scripts.as_ref().map(|error| {
+        findings.extend(self.script_error.as_ref().map(|error| {
             Err(format!(
-                "scripts may not run: {error}\nLogged events need EVAL, EVALSHA, and TIME within them: give \
-                 them to the user of broker.url"
+                "scripts are not allowed: {error}\nLogged events need EVAL and EVALSHA, and TIME within them: grant \
+                 these commands to the user of broker.url"
             ))
         }));
         findings
@@ -80,12 +81,14 @@ impl Server {
     fn version(&self) -> Finding {
         let (major, minor) = OLDEST;
         let Some(version) = self.get("redis_version") else {
-            return Err("the server does not say its version: give the user of broker.url the command INFO".to_owned());
+            return Err(
+                "the server does not report its version: grant the user of broker.url the command INFO".to_owned()
+            );
         };
         let mut numbers = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
         let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
         if found < OLDEST {
-            return Err(format!("Redis {version} is too old: {major}.{minor} or later is needed (RESP3, GETDEL)"));
+            return Err(format!("Redis {version} is too old: upgrade to {major}.{minor} or later (RESP3, GETDEL)"));
         }
         Ok(format!("Redis {version} answers"))
     }
@@ -93,21 +96,21 @@ impl Server {
     fn eviction(&self) -> Finding {
         let Some(policy) = self.get("maxmemory_policy") else {
             return Err(
-                "the server does not say its maxmemory-policy: see yourself that it is noeviction, and give the user of \
+                "the server does not report its maxmemory-policy: check that it is noeviction, and grant the user of \
                  broker.url the command INFO"
                     .to_owned(),
             );
         };
         if policy == "noeviction" {
-            return Ok("maxmemory-policy is noeviction: no log is evicted".to_owned());
+            return Ok("maxmemory-policy is noeviction: logs are never evicted".to_owned());
         }
-        let now = match self.get("maxmemory") {
+        let when = match self.get("maxmemory") {
             Some("0") => "as soon as maxmemory is set",
             _ => "when memory runs short",
         };
         Err(format!(
-            "maxmemory-policy is {policy}: {now}, Redis throws away logs and their heads, and events with them\n\
-             CONFIG SET maxmemory-policy noeviction, and the same in redis.conf"
+            "maxmemory-policy is {policy}: {when}, Redis evicts logs and their heads, and events are lost\n\
+             Run CONFIG SET maxmemory-policy noeviction, and set the same in redis.conf"
         ))
     }
 
@@ -117,14 +120,14 @@ impl Server {
     }
 
     fn cluster(&self) -> Option<Finding> {
-        (self.get("cluster_enabled") == Some("1") && !self.is_of_a_cluster).then(|| {
-            Err("the server is one of a Cluster: write broker.url as redis+cluster://host:port,host:port".to_owned())
+        (self.get("cluster_enabled") == Some("1") && !self.in_cluster).then(|| {
+            Err("the server belongs to a Cluster: set broker.url to redis+cluster://host:port,host:port".to_owned())
         })
     }
 }
 
-/// `key:value` lines under `# Section` headings.
-fn read_info(text: &str) -> HashMap<String, String> {
+/// Parses `key:value` lines under `# Section` headings.
+fn parse_info(text: &str) -> HashMap<String, String> {
     let pairs = text.lines().filter_map(|line| line.trim_end().split_once(':'));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
@@ -134,23 +137,24 @@ mod tests {
     use super::*;
 
     fn wrong(info: &str) -> Vec<String> {
-        let server = Server { info: read_info(info), ..Server::default() };
+        let server = ServerReport { info: parse_info(info), ..ServerReport::default() };
         server.findings().into_iter().filter_map(Result::err).collect()
     }
 
     #[test]
-    fn a_good_server() {
-        let good = "# Server\r\nredis_version:7.0.15\r\n\r\n# Memory\r\nmaxmemory:1000\r\nmaxmemory_policy:noeviction\r\nrole:master\r\n";
+    fn a_good_server_has_no_faults() {
+        let good = "# Server\r\nredis_version:7.0.15\r\n\r\n# Memory\r\nmaxmemory:1000\r\n\
+                    maxmemory_policy:noeviction\r\nrole:master\r\n";
         assert_eq!(wrong(good), Vec::<String>::new());
     }
 
     #[test]
-    fn each_fault_is_named_with_what_mends_it() {
+    fn each_fault_is_named_with_its_fix() {
         for (info, word) in [
             ("redis_version:6.0.16\nmaxmemory_policy:noeviction", "6.2 or later"),
             ("redis_version:nonsense\nmaxmemory_policy:noeviction", "6.2 or later"),
             ("maxmemory_policy:noeviction", "INFO"),
-            ("redis_version:7.0.0", "see yourself that it is noeviction"),
+            ("redis_version:7.0.0", "check that it is noeviction"),
             (
                 "redis_version:7.0.0\nmaxmemory:100\nmaxmemory_policy:allkeys-lru",
                 "CONFIG SET maxmemory-policy noeviction",
@@ -162,7 +166,7 @@ mod tests {
             let wrong = wrong(info);
             assert!(wrong.len() == 1 && wrong[0].contains(word), "{info}: {wrong:?}");
         }
-        let server = Server { scripts: Some("NOPERM".to_owned()), ..Server::default() };
+        let server = ServerReport { script_error: Some("NOPERM".to_owned()), ..ServerReport::default() };
         assert!(server.findings().iter().any(|finding| matches!(finding, Err(text) if text.contains("EVALSHA"))));
     }
 }

@@ -1,4 +1,4 @@
-//! `crewcast check`: tries out the configuration and Redis, and says what is wrong and how to mend it.
+//! `crewcast check`: tests the configuration and Redis, and says what is wrong and how to fix it.
 
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
@@ -11,26 +11,26 @@ use crewcast_gateway::{
 };
 use tokio::time::timeout;
 
-use self::server::Server;
+use self::server_report::ServerReport;
 use crate::{error::CliError, output, settings::ConfigArgs};
 
-mod server;
+mod server_report;
 
-/// How long Redis may take for everything together.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long each part of the test of Redis may take.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Arguments of `check`.
 #[derive(clap::Args, Debug)]
-pub struct Args {}
+pub struct CheckArgs {}
 
-/// One thing that was looked at: what is well, or what is wrong and how to mend it.
+/// The result of one test: what is right, or what is wrong and how to fix it.
 pub type Finding = Result<String, String>;
 
-/// Looks at everything and prints it; exit code 1 when anything is wrong.
+/// Runs all tests and prints the findings. The exit code is 1 if anything is wrong.
 ///
 /// # Errors
-/// [`CliError::Io`] when nothing can be printed.
-pub async fn run(_: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+/// [`CliError::Io`] when standard output cannot be written.
+pub async fn run(_: CheckArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let findings = match config.load() {
         Ok(loaded) => {
             let mut findings = configuration(&loaded.config);
@@ -57,55 +57,55 @@ fn problems(error: &ConfigError) -> Vec<Finding> {
 }
 
 fn configuration(config: &Config) -> Vec<Finding> {
-    let mut findings = vec![Ok("the configuration is understood".to_owned())];
+    let mut findings = vec![Ok("the configuration is valid".to_owned())];
     findings.extend(match (config.check_serve(), Verifier::new(&config.auth)) {
         (Err(error), _) => problems(&error),
         (_, Err(error)) => vec![Err(error.to_string())],
-        (Ok(()), Ok(_)) => vec![Ok("tokens can be checked".to_owned())],
+        (Ok(()), Ok(_)) => vec![Ok("the keys for tokens can be used".to_owned())],
     });
     findings
 }
 
 async fn broker(config: &Config) -> Vec<Finding> {
     if config.broker.kind == BrokerKind::Memory {
-        return vec![Ok("the broker is memory, inside the gateway: there is nothing to reach".to_owned())];
+        return vec![Ok("broker.kind is memory: the broker runs inside the gateway".to_owned())];
     }
-    let mut findings = match timeout(PATIENCE, Server::look(config)).await {
-        Ok(Ok(servers)) => servers.iter().flat_map(Server::findings).collect::<Vec<_>>(),
+    let mut findings = match timeout(TIMEOUT, ServerReport::fetch(config)).await {
+        Ok(Ok(servers)) => servers.iter().flat_map(ServerReport::findings).collect::<Vec<_>>(),
         Ok(Err(error)) => return vec![Err(unreachable(&error))],
-        Err(_) => return vec![Err(unreachable(&format!("no answer within {} s", PATIENCE.as_secs())))],
+        Err(_) => return vec![Err(unreachable(&format!("no answer within {} s", TIMEOUT.as_secs())))],
     };
-    findings.push(match timeout(PATIENCE, round_trip(config)).await {
+    findings.push(match timeout(TIMEOUT, round_trip(config)).await {
         Ok(finding) => finding,
-        Err(_) => Err(format!("a published message did not come back within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("a published message did not come back within {} s", TIMEOUT.as_secs())),
     });
     findings
 }
 
 fn unreachable(error: &str) -> String {
     format!(
-        "Redis cannot be used: {error}\nSet broker.url (CREWCAST_REDIS_URL) to redis://[user:password@]host:port and see that \
-         this machine may connect to it"
+        "Redis cannot be used: {error}\nSet broker.url (CREWCAST_REDIS_URL) to redis://[user:password@]host:port and \
+         check that this machine can connect to it"
     )
 }
 
-/// Publishes a message and waits until it has come back through a subscription: what a gateway does.
+/// Publishes a message and waits until it comes back through a subscription, as a gateway does.
 async fn round_trip(config: &Config) -> Finding {
-    // Nothing is captured: that is the business of gateways.
+    // Storing live events as retained values is left to gateways.
     let mut namespaces: Namespaces = config.namespaces.clone();
     namespaces.0.values_mut().for_each(|namespace| namespace.capture_live = false);
     let replica = format!("check-{:08x}", fastrand::u32(..));
     let failed = |error: &dyn std::fmt::Display| {
         Err(format!(
-            "a published message does not come back: {error}\nThe user of broker.url needs the commands PUBLISH, SUBSCRIBE and \
-             PSUBSCRIBE, and all channels (ACL: allchannels)"
+            "a published message did not come back: {error}\nGrant the user of broker.url the commands PUBLISH, \
+             SUBSCRIBE and PSUBSCRIBE, and all channels (ACL: allchannels)"
         ))
     };
     let broker = match RedisBroker::new(&config.broker, namespaces, replica) {
         Ok(broker) => broker,
         Err(error) => return failed(&error),
     };
-    let probed = match broker.start(Arc::new(Deaf)).await {
+    let probed = match broker.start(Arc::new(IgnoreMessages)).await {
         Ok(()) => broker.probe().await,
         Err(error) => Err(error),
     };
@@ -116,10 +116,10 @@ async fn round_trip(config: &Config) -> Finding {
     }
 }
 
-/// Wants nothing but the probe, which the broker keeps for itself.
-struct Deaf;
+/// Ignores all messages. The broker itself handles the probe.
+struct IgnoreMessages;
 
-impl Sink for Deaf {
+impl Sink for IgnoreMessages {
     fn message(&self, _: &str, _: Bytes) {}
     fn control(&self, _: Bytes) {}
     fn link(&self, _: Link) {}
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_without_a_key_is_wrong_and_says_what_to_set() {
+    fn a_configuration_without_a_key_says_what_to_set() {
         let findings = configuration(&Config::default());
         assert_eq!(findings.len(), 2);
         let wrong = findings[1].as_ref().unwrap_err();
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_memory_broker_needs_nothing() {
+    async fn a_memory_broker_needs_no_redis() {
         let mut config = Config::default();
         config.broker.kind = BrokerKind::Memory;
         assert!(broker(&config).await.iter().all(Result::is_ok));
