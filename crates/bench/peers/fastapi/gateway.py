@@ -1,6 +1,7 @@
 """A typical gateway with FastAPI and redis-py: a socket per viewer, and one Redis subscription per channel.
 
-Environment: REDIS_URL. With JWT_SECRET (HS256), clients pass a token as the second WebSocket subprotocol, after `token`.
+Environment: REDIS_URL. With JWT_SECRET (HS256), clients pass a token as the second WebSocket subprotocol, after
+`token`.
 """
 
 import asyncio
