@@ -2,7 +2,6 @@
 
 mod algorithms;
 mod all_endpoints;
-mod bench;
 mod broker_away;
 mod browser;
 mod bytes;

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Sees to what the peers need that Crewcast is compared with: a Python environment, Node packages, nginx with nchan, NATS.
-# Installs what is missing into target/bench/peers and with the system's packages, or says what to install. Prints which
-# peers are there; the others are skipped by the comparison. Usage: setup.sh [folder]
+# Installs the peers that Crewcast is compared with: a Python environment, Node packages, nginx with nchan, and NATS.
+# Uses target/bench/peers and the packages of the system. Prints which peers are ready and, for the others, what to
+# install; the comparison skips those. Usage: setup.sh [folder]
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/../../.."
 
-# Where Debian puts servers; the PATH of users leaves it out.
+# Debian installs servers here, outside the PATH of users.
 PATH=$PATH:/usr/sbin
 
 peers=${1:-target/bench/peers}
@@ -21,7 +21,7 @@ say() { printf 'peers: %s\n' "$*" >&2; }
 # install <apt package>
 install() {
   command -v apt-get >/dev/null || return 1
-  # Without starting what is only to be measured.
+  # Install the package without starting its server.
   apt_install "$1" RUNLEVEL=1
 }
 
@@ -30,7 +30,7 @@ need() {
   "$2" && return
   install "$3" || true
   "$2" && return
-  say "$1 is skipped: it needs the package $3. Debian, Ubuntu: sudo apt-get install $3"
+  say "$1 is skipped: the package $3 is missing. On Debian or Ubuntu, run: sudo apt-get install $3"
   return 1
 }
 
@@ -47,7 +47,7 @@ has_nchan() {
 
 make_venv() {
   rm -rf "$venv"
-  # Debian has the module venv without what it needs, in a package of its own.
+  # Debian has the files that the module venv needs in a package of their own.
   python3 -m venv "$venv" >/dev/null 2>&1 || { install python3-venv && python3 -m venv "$venv"; }
 }
 
@@ -56,8 +56,9 @@ fastapi() {
   local requirements=$here/fastapi/requirements.txt
   if ! cmp -s "$requirements" "$venv/installed.txt"; then
     say "installing FastAPI and uvicorn into $venv"
-    if ! { make_venv && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2; }; then
-      say "fastapi is skipped. Please see why this fails:"
+    local pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+    if ! { make_venv && "${pip[@]}" install --quiet -r "$requirements" >&2; }; then
+      say "fastapi is skipped: its installation failed. To see why, run:"
       say "  python3 -m venv $venv && $venv/bin/python -m pip install -r $requirements"
       return
     fi
@@ -73,9 +74,9 @@ socketio() {
     say "installing Socket.IO into $folder"
     mkdir -p "$folder"
     cp "$here/socketio/package.json" "$lock" "$folder"
-    # Without scripts: bufferutil, the only one with any, brings what it would build.
+    # Only bufferutil has a script, and its package already contains the result.
     if ! (cd "$folder" && npm ci --no-progress --no-audit --no-fund --ignore-scripts >&2); then
-      say "socketio is skipped. Please see why this fails: cd $folder && npm ci"
+      say "socketio is skipped: its installation failed. To see why, run: cd $folder && npm ci"
       return
     fi
     cp "$lock" "$folder/node_modules/installed.json"

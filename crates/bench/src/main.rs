@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     match execute(Cli::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
-            eprintln!("events were lost, doubled or out of order: see above");
+            eprintln!("events were lost, duplicated or out of order: see above");
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -1,4 +1,4 @@
-//! What is kept of each run: one JSON object with all that one has to know.
+//! Records of runs: one JSON object per run with everything needed to interpret it.
 
 use std::{
     fs::{self, File},
@@ -14,53 +14,53 @@ use crate::{
     measure::machine::Machine,
 };
 
-/// One run.
+/// The record of one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Which of the commands made it.
+    /// The command that made the record.
     pub command: String,
-    /// The server that was measured.
+    /// The name of the server.
     pub server: String,
-    /// Its version.
+    /// The version of the server.
     pub server_version: String,
-    /// Redis' version.
+    /// The version of Redis.
     pub redis_version: String,
-    /// The name of what was done.
+    /// The name of the case.
     pub case: String,
-    /// The round, from 1.
+    /// Number of the round, from 1.
     pub round: usize,
-    /// Replicas of the server.
+    /// How many replicas the server had.
     pub replicas: usize,
-    /// Whether the server had a core of its own, and generator and Redis another; otherwise all shared all.
+    /// Whether the server was bound to one core, and generator and Redis to another. Otherwise all cores were shared.
     pub pinned: bool,
-    /// The load.
+    /// The load that was put on the server.
     pub load: Load,
-    /// The machine.
+    /// The machine on which it ran.
     pub machine: Machine,
-    /// What has shown.
+    /// What was measured.
     pub outcome: Outcome,
-    /// What a storm of reconnects has shown besides.
+    /// What was measured of a reconnect storm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storm: Option<Storm>,
 }
 
-/// All sockets were cut, events were logged meanwhile, and all came back at once.
+/// A reconnect storm: all sockets are cut, events are logged meanwhile, and all sockets come back at once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Storm {
-    /// Sockets.
+    /// How many sockets.
     pub sockets: usize,
-    /// Events that each had missed.
+    /// Events that each socket missed.
     pub missed: u64,
-    /// Seconds until all were open again.
+    /// Seconds until all sockets were open again.
     pub open_seconds: f64,
-    /// Seconds until the last one had everything.
+    /// Seconds until the last socket had received every missed event.
     pub complete_seconds: f64,
 }
 
-/// Appends to the file of the record's command in `folder`.
+/// Appends a record to the file of its command in `folder`.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn append(folder: &Path, record: &Record) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let path = folder.join(format!("{}.jsonl", record.command));
@@ -68,17 +68,17 @@ pub fn append(folder: &Path, record: &Record) -> Result<()> {
     writeln!(file, "{}", serde_json::to_string(record)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The records of a file, one to a line.
+/// Reads the records of a file, one per line.
 ///
 /// # Errors
-/// When it cannot be read, or holds something else.
+/// If the file cannot be read, or a line is not a record.
 pub fn read(path: &Path) -> Result<Vec<Record>> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     let parse = |line: std::io::Result<String>| Ok(serde_json::from_str(&line?)?);
     BufReader::new(file).lines().map(parse).collect::<Result<_>>().with_context(|| format!("in {}", path.display()))
 }
 
-/// The middle one of some values; of an even number the upper of the two.
+/// The median; of an even number of values, the upper of the middle two. NaN for no values.
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);

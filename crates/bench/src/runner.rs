@@ -1,24 +1,24 @@
-//! Starting servers, putting load on them, and keeping what has shown.
+//! Starts servers, puts load on them, and keeps the records.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
-    commands::Options,
     load::{self, Load, Outcome, Target, Watched},
     measure::{machine::Machine, process::Group},
+    options::Options,
     protocol::Via,
     record::{self, Record},
     servers::{self, Redis, Running, Server, Setup},
 };
 
-/// The core of the server, where each side has its own, and that of the generator and Redis.
+/// The core of the server, and the core that generator and Redis share, in pinned runs.
 const SERVER_CORE: usize = 0;
 const OTHER_CORE: usize = 1;
 
-/// Runs cases for one command.
+/// Runs the cases of one command.
 pub struct Runner {
     command: &'static str,
     options: Options,
@@ -27,22 +27,22 @@ pub struct Runner {
     clean: bool,
 }
 
-/// A server that runs with a Redis of its own.
+/// A running server with a Redis of its own.
 pub struct Stage {
-    /// The server.
+    /// The running server.
     pub running: Running,
-    /// Redis.
+    /// The Redis of the run.
     pub redis: Redis,
     name: &'static str,
     replicas: usize,
 }
 
 impl Runner {
-    /// For the command of this name. `pinned`: the server has a core of its own, and this process shares another with
-    /// Redis; on a machine with one core all share it.
+    /// A runner for the command of this name. If `pinned`, the server has a core of its own, and this process shares
+    /// another with Redis. A machine with one core ignores `pinned`.
     ///
     /// # Errors
-    /// When the process cannot be bound to its core.
+    /// If this process cannot be bound to its core.
     pub fn new(command: &'static str, options: &Options, pinned: bool) -> Result<Self> {
         let machine = Machine::this();
         let pinned = pinned && machine.cores > 1;
@@ -58,12 +58,12 @@ impl Runner {
         Ok(Self { command, options: options.clone(), machine, pinned, clean: true })
     }
 
-    /// The servers that are asked for, or these.
+    /// The servers given on the command line, or else `default`. An empty `default` means all.
     ///
     /// # Errors
-    /// When one is unknown.
+    /// If a name is unknown.
     pub fn servers(&self, default: &[&str]) -> Result<Vec<Box<dyn Server>>> {
-        let mut all = servers::all(&self.options.crewcast()?, &own_binary()?);
+        let mut all = servers::all(&self.options.crewcast()?, &servers::own_binary()?);
         let names: Vec<&str> = match &self.options.servers[..] {
             [] if default.is_empty() => all.iter().map(|server| server.name()).collect(),
             [] => default.to_vec(),
@@ -72,17 +72,17 @@ impl Runner {
         let mut chosen = Vec::new();
         for name in names {
             let Some(place) = all.iter().position(|server| server.name() == name) else {
-                bail!("no server is called {name}");
+                bail!("there is no server {name}: --servers takes raw, crewcast, fastapi, socketio, nchan and nats");
             };
             chosen.push(all.swap_remove(place));
         }
         Ok(chosen)
     }
 
-    /// Starts a server and a Redis for it, with room for each of these loads.
+    /// Starts a server and a Redis for it, set up for the largest of these loads.
     ///
     /// # Errors
-    /// When one does not start.
+    /// If either does not start.
     pub fn stage(&self, server: &dyn Server, loads: &[Load], replicas: usize) -> Result<Stage> {
         let redis = Redis::start(self.pinned.then_some(OTHER_CORE))?;
         let setup = Setup {
@@ -98,7 +98,7 @@ impl Runner {
         Ok(Stage { running, redis, name: server.name(), replicas })
     }
 
-    /// Puts the load on what is staged.
+    /// Puts a load on a stage, and keeps the record.
     ///
     /// # Errors
     /// As [`load::run`].
@@ -107,10 +107,10 @@ impl Runner {
         self.keep(stage.record(self, case, round, load, outcome))
     }
 
-    /// Writes a record, and a line about it.
+    /// Writes a record, and prints a line about it.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn keep(&mut self, record: Record) -> Result<Record> {
         print_line(&record);
         self.keep_silently(record)
@@ -119,31 +119,31 @@ impl Runner {
     /// Writes a record.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn keep_silently(&mut self, record: Record) -> Result<Record> {
         record::append(&self.options.out, &record)?;
         self.clean &= record.outcome.is_clean();
         Ok(record)
     }
 
-    /// Whether no event was lost, doubled or out of order so far.
+    /// Whether no event was lost, duplicated or out of order so far.
     pub fn is_clean(&self) -> bool {
         self.clean
     }
 
-    /// How often everything is done.
+    /// How many rounds to run.
     pub fn rounds(&self, default: usize) -> usize {
         self.options.rounds.unwrap_or(if self.options.quick { 1 } else { default })
     }
 
-    /// The load, or a short form of it for a test.
+    /// The load, or a short form of it with `--quick`.
     pub fn shortened(&self, load: Load) -> Load {
         self.options.shortened(load)
     }
 }
 
 impl Stage {
-    /// Where the load goes.
+    /// The addresses that the load goes to.
     pub fn target(&self) -> Target {
         let endpoints = &self.running.endpoints;
         let publish = match self.running.protocol.publish_over() {
@@ -153,7 +153,7 @@ impl Stage {
         Target { sockets: endpoints.sockets.clone(), publish }
     }
 
-    /// What is measured.
+    /// The processes to measure.
     pub fn watched(&self) -> Watched {
         Watched {
             server: Group::of(self.running.processes.iter().map(|process| process.id())),
@@ -185,20 +185,13 @@ impl Stage {
     }
 }
 
-/// This program, for the servers that are part of it.
-///
-/// # Errors
-/// When the system does not tell.
-pub fn own_binary() -> Result<PathBuf> {
-    std::env::current_exe().context("where is this program?")
-}
-
-/// Says what came out, in one line.
+/// Prints one line about a record.
 pub fn print_line(record: &Record) {
     let outcome = &record.outcome;
     let thousands = |value: f64| format!("{:.0}k", value / 1000.0);
     let mut line = format!(
-        "{:<10} {:<28} {:>7}/s {:>7}/server-cpu-s  p50 {:>8.2} p99 {:>8.2} max {:>8.2} ms  server {:>3.0}% (sys {:>3.0}%) redis {:>3.0}% generator {:>3.0}%",
+        "{:<10} {:<28} {:>7}/s {:>7}/server-cpu-s  p50 {:>8.2} p99 {:>8.2} max {:>8.2} ms  server {:>3.0}% \
+         (sys {:>3.0}%) redis {:>3.0}% generator {:>3.0}%",
         record.server,
         record.case,
         thousands(outcome.deliveries_per_second),
@@ -216,7 +209,7 @@ pub fn print_line(record: &Record) {
     }
     if !outcome.is_clean() {
         line += &format!(
-            "  LOST {} DOUBLED {} DISORDERED {} UNDELIVERED {}",
+            "  LOST {} DUPLICATED {} OUT OF ORDER {} UNDELIVERED {}",
             outcome.lost, outcome.doubled, outcome.disordered, outcome.undelivered
         );
     }

@@ -1,4 +1,4 @@
-//! The load generator against the raw write loop, and against a server that makes mistakes.
+//! The load generator with the raw write loop, and with a server that makes mistakes.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -32,7 +32,7 @@ fn raw(redis: &Redis) -> Running {
     RawServer { program: Path::new(PROGRAM).to_owned() }.start(&setup).unwrap()
 }
 
-/// What `crewcast-bench load` says with these arguments.
+/// The outcome of `crewcast-bench load` with these arguments.
 fn load_of(server: &Running, redis: &Redis, more: &[&str]) -> serde_json::Value {
     let output = Command::new(PROGRAM)
         .args(["load", "--protocol", "raw", "--json", "--warm-up", "0.2", "--seconds", "0.5"])
@@ -66,12 +66,12 @@ fn processes_share_the_sockets_and_one_publishes() {
     let outcome = load_of(&server, &redis, &shape);
     let (published, deliveries) = (outcome["published"].as_u64().unwrap(), outcome["deliveries"].as_u64().unwrap());
     assert_eq!((outcome["generators"].as_u64(), outcome["undelivered"].as_u64()), (Some(2), Some(0)), "{outcome}");
-    // Each event goes to twenty sockets, ten in each process; their windows begin a moment apart.
+    // Each event reaches twenty sockets, ten per process. The windows of the processes begin a moment apart.
     assert!(deliveries > published * 16 && deliveries < published * 24, "{deliveries} of {published}");
 }
 
 #[test]
-fn sockets_that_come_and_go_or_read_slowly_are_no_loss() {
+fn churn_and_slow_readers_are_not_counted_as_loss() {
     let redis = Redis::start(None).unwrap();
     let server = raw(&redis);
     let outcome = load_of(
@@ -83,7 +83,7 @@ fn sockets_that_come_and_go_or_read_slowly_are_no_loss() {
     assert!(outcome["deliveries_to_slow"].as_u64().unwrap() < outcome["deliveries"].as_u64().unwrap() / 10);
 }
 
-/// A server with one socket whose events pass through `spoil`; it is its own Redis.
+/// The outcome with a server that has one socket, passes its events through `spoil`, and is its own Redis.
 fn spoiled(spoil: fn(u64, String) -> Vec<String>) -> Outcome {
     let (sockets, redis) = (TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap());
     let target = Target { sockets: vec![sockets.local_addr().unwrap()], publish: Some(redis.local_addr().unwrap()) };
@@ -115,7 +115,7 @@ fn serve(sockets: &TcpListener, redis: &TcpListener, spoil: fn(u64, String) -> V
 }
 
 #[test]
-fn a_server_that_loses_doubles_or_delays_is_found_out() {
+fn lost_duplicated_and_reordered_events_are_found() {
     let clean = spoiled(|_, event| vec![event]);
     assert!(clean.is_clean() && clean.deliveries > 50, "{clean:?}");
 
@@ -125,7 +125,7 @@ fn a_server_that_loses_doubles_or_delays_is_found_out() {
     let doubling = spoiled(|number, event| if number == 30 { vec![event.clone(), event] } else { vec![event] });
     assert_eq!((doubling.lost, doubling.doubled, doubling.disordered), (0, 1, 0));
 
-    // Two that change places.
+    // Two events swap places.
     let swapping = spoiled(|number, event| match number {
         30 => vec![event.replace("~n00000030", "~n00000031")],
         31 => vec![event.replace("~n00000031", "~n00000030")],
@@ -135,7 +135,7 @@ fn a_server_that_loses_doubles_or_delays_is_found_out() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_an_error() {
+fn a_missing_server_is_an_error() {
     let nobody: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let output =
         Command::new(PROGRAM).args(["load", "--url", &nobody.to_string(), "--redis", &nobody.to_string()]).output();

@@ -1,6 +1,7 @@
-"""The gateway that one writes with FastAPI and redis-py: a socket for each viewer, one Redis subscription for each channel.
+"""A typical gateway with FastAPI and redis-py: a socket per viewer, and one Redis subscription per channel.
 
-Environment: REDIS_URL; JWT_SECRET (HS256) where a token is asked for, as the second WebSocket subprotocol behind `token`.
+Environment: REDIS_URL. With JWT_SECRET (HS256), clients pass a token as the second WebSocket subprotocol, after
+`token`.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ POLICY_VIOLATION = 1008
 
 
 class Channel:
-    """A channel of Redis and the sockets that listen to it."""
+    """A Redis channel and its sockets."""
 
     def __init__(self) -> None:
         self.sockets: set[WebSocket] = set()
@@ -25,7 +26,7 @@ class Channel:
 
 
 class Manager:
-    """Subscribes to a channel once for all its sockets, and sends each what is published there."""
+    """Subscribes to each channel once, and sends what is published there to its sockets."""
 
     def __init__(self, redis: Redis) -> None:
         self.pubsub = redis.pubsub()
@@ -63,7 +64,7 @@ class Manager:
                 channel.subscribed.set()
 
     async def broadcast(self, channel: Channel, text: str) -> None:
-        # One after the other: a gather makes a task of each send, which takes half as long again.
+        # One after the other: asyncio.gather makes a task of each send, which takes half as long again.
         for socket in tuple(channel.sockets):
             try:
                 await socket.send_text(text)

@@ -1,4 +1,4 @@
-// The gateway that one writes with Socket.IO and its Redis adapter: a client joins the room that it names as it connects.
+// A typical gateway with Socket.IO and its Redis adapter: a client names the room to join when it connects.
 //
 // Environment: PORT, REDIS_URL.
 import { createServer } from "node:http";
@@ -20,7 +20,7 @@ const io = new Server(http, {
   serveClient: false,
   adapter: createAdapter(publisher, subscriber),
 });
-// What the handshake was made with is not needed afterwards, and costs memory for each socket.
+// Drop the request of the handshake, which costs memory for each socket.
 io.engine.on("connection", (socket) => {
   socket.request = null;
 });

@@ -2,9 +2,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Options;
 use crate::{
     load::{Load, Pace},
+    options::Options,
     record::{Record, median},
     runner::Runner,
     servers::Server,
@@ -28,7 +28,7 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
     Ok(runner.is_clean())
 }
 
-/// All cases with one server.
+/// Measures all cases with one server.
 fn one(runner: &mut Runner, server: &dyn Server, round: usize) -> Result<Vec<Record>> {
     let cases: Vec<_> = cases().into_iter().map(|(case, load)| (case, runner.shortened(load))).collect();
     let loads: Vec<Load> = cases.iter().map(|(_, load)| load.clone()).collect();
@@ -43,7 +43,7 @@ fn one(runner: &mut Runner, server: &dyn Server, round: usize) -> Result<Vec<Rec
     Ok(records)
 }
 
-/// Channels times sockets, and how many events are on their way.
+/// Channels × sockets, and how many events are in flight.
 pub(super) fn cases() -> Vec<(&'static str, Load)> {
     let load = |channels, sockets_per_channel, pace| Load {
         channels,
@@ -56,13 +56,13 @@ pub(super) fn cases() -> Vec<(&'static str, Load)> {
     vec![
         ("1 x 1000, 1 in flight", load(1, 1000, Pace::PerChannel(1))),
         ("1 x 1000, 64 in flight", load(1, 1000, Pace::PerChannel(64))),
-        ("1000 x 1, 256 over all", load(1000, 1, Pace::Total(256))),
-        ("100 x 100, 16 over all", load(100, 100, Pace::Total(16))),
+        ("1000 x 1, 256 in total", load(1000, 1, Pace::Total(256))),
+        ("100 x 100, 16 in total", load(100, 100, Pace::Total(16))),
         ("100 x 100, 16 per channel", load(100, 100, Pace::PerChannel(16))),
     ]
 }
 
-/// Medians, and how each stands to Crewcast.
+/// Prints the medians, and Crewcast's figure divided by each.
 fn print_table(records: &[Record]) {
     let mut servers: Vec<&str> = Vec::new();
     for record in records.iter().filter(|record| record.round == 1) {
@@ -71,7 +71,8 @@ fn print_table(records: &[Record]) {
         }
     }
     println!(
-        "\nthousand deliveries per second of the server's CPU time, medians; in brackets what Crewcast does of it"
+        "\nthousand deliveries per second of the server's CPU time, medians; in brackets Crewcast's figure divided \
+         by it"
     );
     for (case, _) in cases() {
         println!("  {case}");

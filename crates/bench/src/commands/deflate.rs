@@ -2,16 +2,16 @@ use std::slice::from_ref;
 
 use anyhow::Result;
 
-use super::Options;
 use crate::{
     load::{Body, Load, Pace},
+    options::Options,
     record::{Record, median},
     runner::Runner,
 };
 
 const ROUNDS: usize = 5;
 
-/// The same events plain and deflated, in turns, at a rate that is kept: bytes on the wire, and CPU time.
+/// Compares bytes on the wire and CPU time of the same events, plain and deflated in turns, at a fixed rate.
 pub(super) fn execute(options: &Options) -> Result<bool> {
     let mut runner = Runner::new("deflate", options, true)?;
     let servers = runner.servers(&["crewcast"])?;
@@ -46,5 +46,5 @@ fn print_ratios(server: &str, records: &[Record]) {
     }
     let bytes = ratio(&|record| record.outcome.wire_bytes as f64 / record.outcome.deliveries as f64);
     let cpu = ratio(&|record| record.outcome.server_cpu.total() / record.outcome.deliveries as f64);
-    println!("{server}: deflated over plain: {bytes:.2} of the bytes, {cpu:.2} of the CPU time");
+    println!("{server}: deflated takes {bytes:.2} of the bytes and {cpu:.2} of the CPU time of plain");
 }

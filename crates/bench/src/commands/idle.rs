@@ -5,40 +5,40 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use super::Options;
 use crate::{
     load::{Generator, Load, Outcome, Pace},
     measure::process::own_cpu,
-    parts::{Job, Parts},
+    options::Options,
     runner::{Runner, Stage},
     servers::SECRET,
+    worker_process::{Job, Workers},
 };
 
-/// Channels over which the sockets are spread.
+/// Channels that the sockets are spread over.
 const CHANNELS: usize = 100;
-/// What one process opens at most, below its limit of descriptors.
+/// Sockets of one process, below its limit of file descriptors.
 const PER_PROCESS: usize = 15_000;
-/// How long memory has to settle after the last handshake.
+/// How long memory may settle after the last handshake.
 const SETTLE: Duration = Duration::from_secs(3);
 
-/// How many sockets.
+/// How many sockets to open, and how.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct IdleArgs {
     #[command(flatten)]
     options: Options,
     /// Sockets, over 100 channels
     #[arg(long, default_value_t = 15_000)]
     sockets: usize,
-    /// Handshakes under way at a time
+    /// Handshakes in progress at a time
     #[arg(long, value_delimiter = ',', default_values_t = [1, 100])]
     opening: Vec<usize>,
-    /// Replicas of the server
+    /// Number of replicas of the server
     #[arg(long, default_value_t = 1)]
     replicas: usize,
 }
 
-/// Resident memory per socket that is open, subscribed, and hears nothing.
-pub(super) fn execute(args: &Args) -> Result<bool> {
+/// Measures resident memory per socket that is open, subscribed and receives nothing.
+pub(super) fn execute(args: &IdleArgs) -> Result<bool> {
     let mut runner = Runner::new("idle", &args.options, false)?;
     let sockets = if args.options.quick { args.sockets.min(1000) } else { args.sockets };
     let processes = sockets.div_ceil(PER_PROCESS);
@@ -76,7 +76,7 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
 }
 
 fn measure(stage: &Stage, load: &Load, processes: usize) -> Result<Outcome> {
-    // One first, so that what is allocated once is not counted as a socket's.
+    // Open one socket first: what is allocated once does not belong to the other sockets.
     let mut generator = Generator::new(load.clone(), stage.target(), stage.protocol())?;
     generator.open(0..1)?;
     let watched = stage.watched();
@@ -88,9 +88,9 @@ fn measure(stage: &Stage, load: &Load, processes: usize) -> Result<Outcome> {
         sockets: stage.target().sockets,
         load: load.clone(),
     };
-    let parts = Parts::start(&job, processes - 1)?;
+    let workers = Workers::start(&job, processes - 1)?;
     generator.open(1..load.sockets())?;
-    parts.wait_until_open().context("another process could not open its sockets")?;
+    workers.wait_until_open().context("another process could not open its sockets")?;
     let seconds = began.elapsed().as_secs_f64();
     let server_cpu = watched.server.cpu() - cpu_before;
     let pause = Instant::now() + SETTLE;

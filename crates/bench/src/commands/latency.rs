@@ -2,15 +2,15 @@ use std::slice::from_ref;
 
 use anyhow::Result;
 
-use super::Options;
 use crate::{
     load::{Load, Pace},
+    options::Options,
     runner::Runner,
 };
 
 const ROUNDS: usize = 3;
 
-/// Open loops at rates that a server keeps up with; nothing is bound to a core.
+/// Measures open loops at rates that a server can sustain, with no process bound to a core.
 pub(super) fn execute(options: &Options) -> Result<bool> {
     let mut runner = Runner::new("latency", options, false)?;
     let servers = runner.servers(&["raw", "crewcast"])?;

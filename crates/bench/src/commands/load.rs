@@ -8,57 +8,57 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     load::{self, Body, Load, Outcome, Pace, Target, Watched},
     measure::process::Group,
-    parts::{Job, Parts},
     protocol,
     servers::SECRET,
+    worker_process::{Job, Workers},
 };
 
-/// The load, and where it goes.
+/// The load and its target.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// Addresses of the server's replicas, with commas between
+pub(super) struct LoadArgs {
+    /// Addresses of the server's replicas, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "ws://127.0.0.1:8000", value_parser = address)]
     url: Vec<SocketAddr>,
-    /// Where Redis is, or where else events are published: nchan's, NATS' TCP or Centrifugo's address
+    /// Address that events are published to: Redis, or the TCP address of nchan, NATS or Centrifugo
     #[arg(long, default_value = "redis://127.0.0.1:6379", value_parser = address)]
     redis: SocketAddr,
-    /// How it is spoken to: crewcast, raw, fastapi, socketio, nchan, nats, centrifugo, anycable
+    /// Protocol of the server: crewcast, raw, fastapi, socketio, nchan, nats, centrifugo, anycable
     #[arg(long, default_value = "crewcast")]
     protocol: String,
-    /// Key that signs tokens (HS256), and Centrifugo's API key
+    /// Key that signs tokens (HS256); also the API key of Centrifugo
     #[arg(long, env = "CREWCAST_AUTH__HS256_SECRET", default_value = SECRET, hide_env_values = true)]
     secret: String,
-    /// Processes of the server, with commas between, to measure their CPU time and memory
+    /// Process ids of the server, separated by commas, to measure CPU time and memory
     #[arg(long, value_delimiter = ',')]
     pid: Vec<u32>,
-    /// Redis' process
+    /// Process id of Redis
     #[arg(long)]
     redis_pid: Option<u32>,
-    /// Channels
+    /// Number of channels
     #[arg(long, default_value_t = 1)]
     channels: usize,
-    /// Sockets over all channels
+    /// Sockets of all channels together
     #[arg(long, default_value_t = 1000)]
     sockets: usize,
-    /// Processes that share the sockets; one of them publishes
+    /// Processes that share the sockets; the first publishes
     #[arg(long, default_value_t = 1)]
     processes: usize,
-    /// Closed loop: events of each channel on their way
+    /// Closed loop: events in flight per channel
     #[arg(long, conflicts_with_all = ["total", "rate"])]
     in_flight: Option<usize>,
-    /// Closed loop: events over all channels on their way
+    /// Closed loop: events in flight over all channels
     #[arg(long, conflicts_with = "rate")]
     total: Option<usize>,
     /// Open loop: events per second over all channels
     #[arg(long)]
     rate: Option<f64>,
-    /// Bytes of an event
+    /// Bytes per event
     #[arg(long, default_value_t = 200)]
     size: usize,
-    /// Events as crews publish them, of about 400 bytes, instead of padded ones
+    /// Publish events of about 400 bytes like those of a crew, instead of padded ones
     #[arg(long)]
     typical: bool,
-    /// Event types to ask for; those of --size are all tool_end
+    /// Event types to subscribe to; events made by --size are all tool_end
     #[arg(long)]
     types: Option<String>,
     /// Offer permessage-deflate
@@ -70,24 +70,24 @@ pub(super) struct Args {
     /// Share of sockets that read slowly, 0 to 1
     #[arg(long, default_value_t = 0.0)]
     slow: f64,
-    /// Share of sockets that are closed and opened again each second
+    /// Share of sockets that are closed and reopened each second
     #[arg(long, default_value_t = 0.0)]
     churn: f64,
-    /// Seconds before measuring
+    /// Seconds before the measuring window
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
-    /// Seconds of measuring
+    /// Seconds of the measuring window
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Handshakes under way at a time
+    /// Handshakes in progress at a time
     #[arg(long, default_value_t = 100)]
     opening: usize,
-    /// Print JSON
+    /// Print the result as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Host and port of a URL, or alone.
+/// The address of a URL, or of `host:port`.
 fn address(text: &str) -> Result<SocketAddr> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
@@ -95,7 +95,7 @@ fn address(text: &str) -> Result<SocketAddr> {
     found.find(SocketAddr::is_ipv4).with_context(|| format!("{text} has no IPv4 address"))
 }
 
-impl Args {
+impl LoadArgs {
     fn load(&self) -> Load {
         let pace = match (self.in_flight, self.total, self.rate) {
             (_, Some(total), _) => Pace::Total(total),
@@ -120,12 +120,12 @@ impl Args {
     }
 }
 
-pub(super) fn execute(args: &Args) -> Result<bool> {
+pub(super) fn execute(args: &LoadArgs) -> Result<bool> {
     let target = Target { sockets: args.url.clone(), publish: Some(args.redis) };
     let watched = Watched { server: Group::of(args.pid.iter().copied()), redis: Group::of(args.redis_pid) };
     ensure!(
         args.processes == 1 || args.processes > 1 && args.rate.is_some() && args.slow + args.churn == 0.0,
-        "several processes share only an open loop (--rate), without --slow and --churn"
+        "--processes above 1 needs an open loop: pass --rate, and leave out --slow and --churn"
     );
     let load = args.load();
     let protocol = protocol::named(&args.protocol, args.channels, &args.secret)?;
@@ -135,9 +135,9 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
         sockets: args.url.clone(),
         load: load.clone(),
     };
-    let mut parts = Parts::start(&job, args.processes - 1)?;
-    parts.wait_until_open()?;
-    let outcome = load::run_with(&load, target, protocol, &watched, &mut parts)?;
+    let mut workers = Workers::start(&job, args.processes - 1)?;
+    workers.wait_until_open()?;
+    let outcome = load::run_with(&load, target, protocol, &watched, &mut workers)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&serde_json::json!({ "load": load, "outcome": outcome }))?);
     } else {
@@ -169,10 +169,10 @@ fn print(outcome: &Outcome) {
     row("redis", percent(outcome.redis_cpu.total()));
     row("generator", percent(outcome.generator_cpu.total()));
     if outcome.generator_share() > 0.9 {
-        println!("the generator was the bottleneck: these are its limits, not the server's");
+        println!("the generator was the bottleneck: these are the limits of the generator, not of the server");
     }
     row("bytes received", format!("{}", outcome.wire_bytes));
-    row("lost, doubled, disordered", format!("{}, {}, {}", outcome.lost, outcome.doubled, outcome.disordered));
+    row("lost, duplicated, disordered", format!("{}, {}, {}", outcome.lost, outcome.doubled, outcome.disordered));
     row("never delivered", format!("{}", outcome.undelivered));
     let reason = outcome.close_reason.as_deref().unwrap_or_default();
     row("closed by the server", format!("{} {reason}", outcome.closed));

@@ -1,11 +1,10 @@
-//! The commands.
+//! The commands of `crewcast-bench`.
 
 mod compare;
 mod deflate;
 mod idle;
 mod latency;
 mod load;
-mod options;
 mod publish;
 mod raw_server;
 mod report;
@@ -16,9 +15,9 @@ mod storm;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-pub use options::Options;
+use crate::{options::Options, worker_process};
 
-/// Measures how events are fanned out to WebSockets.
+/// Measures the fan-out of events to WebSockets.
 #[derive(Debug, Parser)]
 #[command(name = "crewcast-bench", version)]
 pub struct Cli {
@@ -28,37 +27,37 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Puts load on a server that runs already
-    Load(load::Args),
-    /// Deliveries per CPU second of all servers, in turns
+    /// Put load on a server that is already running
+    Load(load::LoadArgs),
+    /// Measure deliveries per CPU second of all servers, in turns
     Compare(Options),
-    /// Memory per idle socket
-    Idle(idle::Args),
-    /// Latency at rates that are kept
+    /// Measure memory per idle socket
+    Idle(idle::IdleArgs),
+    /// Measure latency at fixed rates
     Latency(Options),
-    /// What one slow reader in a hundred costs the others
+    /// Measure what 1 % slow readers cost the other readers
     Slow(Options),
-    /// All sockets are cut, and come back with their positions
-    Storm(storm::Args),
-    /// What compression costs and saves
+    /// Cut all sockets, and let them resume from their positions
+    Storm(storm::StormArgs),
+    /// Measure what compression costs and saves
     Deflate(Options),
-    /// What publishing costs Redis
+    /// Measure what publishing costs Redis
     Publish(Options),
-    /// Measures what deployments are made of, and writes docs/scaling.md: what a million sockets need
-    Scale(Box<scale::Args>),
-    /// Writes docs/performance.md and its plots from what was measured
-    Report(report::Args),
-    /// Runs the raw write loop: the machine's limit
-    RawServer(raw_server::Args),
-    /// Listens for another generator
+    /// Measure the costs behind docs/scaling.md, and write the page: what a million sockets need
+    Scale(Box<scale::ScaleArgs>),
+    /// Write docs/performance.md and its plots from the records
+    Report(report::ReportArgs),
+    /// Run the raw write loop, which shows the machine's limit
+    RawServer(raw_server::RawServerArgs),
+    /// Listen on behalf of another generator
     #[command(hide = true)]
-    Part,
+    WorkerProcess,
 }
 
-/// Does what is asked; answers whether no event was lost, doubled or out of order.
+/// Runs a command. Returns whether no event was lost, duplicated or out of order.
 ///
 /// # Errors
-/// When it cannot be done.
+/// If the command fails.
 pub fn execute(cli: Cli) -> Result<bool> {
     match cli.command {
         Command::Load(args) => load::execute(&args),
@@ -71,7 +70,7 @@ pub fn execute(cli: Cli) -> Result<bool> {
         Command::Publish(options) => publish::execute(&options),
         Command::Scale(args) => scale::execute(&args),
         Command::Report(args) => report::execute(&args).map(|()| true),
-        Command::Part => crate::parts::listen().map(|()| true),
+        Command::WorkerProcess => worker_process::listen().map(|()| true),
         Command::RawServer(args) => raw_server::execute(&args).map(|()| true),
     }
 }

@@ -4,17 +4,17 @@ use anyhow::{Context, Result};
 
 use crate::{record, report};
 
-/// What is reported, and where.
+/// The records to report, and the folder of the report.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
-    /// Records, as the other commands write them; otherwise all in target/bench
+pub(super) struct ReportArgs {
+    /// Files of records that other commands wrote [default: all in target/bench]
     files: Vec<PathBuf>,
-    /// Where the report goes
+    /// Folder for the report
     #[arg(long, default_value = "docs")]
     out: PathBuf,
 }
 
-pub(super) fn execute(args: &Args) -> Result<()> {
+pub(super) fn execute(args: &ReportArgs) -> Result<()> {
     let files = if args.files.is_empty() { found()? } else { args.files.clone() };
     let mut records = Vec::new();
     for file in files {
@@ -26,9 +26,10 @@ pub(super) fn execute(args: &Args) -> Result<()> {
 }
 
 fn found() -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir("target/bench").context("nothing was measured yet")?;
+    let entries = fs::read_dir("target/bench")
+        .context("there are no records in target/bench: measure first, see `crewcast-bench --help`")?;
     let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-    // The points of `scale` are of another form, for another page.
+    // The points of `scale` have another format and belong to another page.
     files.retain(|path| path.extension().is_some_and(|ending| ending == "jsonl") && !path.ends_with("scale.jsonl"));
     files.sort();
     Ok(files)

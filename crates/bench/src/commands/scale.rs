@@ -7,47 +7,47 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::Options;
 use crate::{
     measure::machine::Machine,
     model::{
         Assumptions, Scenario, Study, document,
         study::{Line, lines},
     },
+    options::Options,
     scale::{Case, Measured, grid, measure},
 };
 
-/// What is measured, or asked.
+/// What to measure, or what to ask the model.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct ScaleArgs {
     #[command(flatten)]
     options: Options,
-    /// Measure nothing: take these points, docs/scaling.json or what was measured before
+    /// Measure nothing: read the points of docs/scaling.json, or of an earlier run
     #[arg(long)]
     from: Option<PathBuf>,
-    /// Where the document goes
+    /// Folder for the document
     #[arg(long, default_value = "docs")]
     docs: PathBuf,
-    /// Stop measuring after so many seconds; the next time goes on from there
+    /// Stop measuring after this many seconds; the next run continues from there
     #[arg(long)]
     time: Option<u64>,
-    /// Print what so many sockets need, with commas between, and write no document
+    /// Print what these numbers of sockets need, separated by commas, and write no document
     #[arg(long, value_delimiter = ',', requires = "from")]
     sockets: Vec<f64>,
-    /// Of a scenario of your own: sockets of a channel
+    /// Your own scenario: sockets per channel
     #[arg(long, requires = "sockets")]
     per_channel: Option<f64>,
-    /// Of a scenario of your own: events of a channel in a second
+    /// Your own scenario: events per second per channel
     #[arg(long, requires = "sockets")]
     rate: Option<f64>,
-    /// Of a scenario of your own: bytes of an event
+    /// Your own scenario: bytes per event
     #[arg(long, requires = "sockets")]
     bytes: Option<f64>,
     #[command(flatten)]
     assumptions: Assumptions,
 }
 
-impl Args {
+impl ScaleArgs {
     fn scenario(&self) -> Option<Scenario> {
         (self.per_channel.is_some() || self.rate.is_some() || self.bytes.is_some()).then(|| Scenario {
             name: "yours".into(),
@@ -58,14 +58,14 @@ impl Args {
     }
 }
 
-/// Measures what is not measured yet, fits the model, and writes the document; or answers from points that are there.
-pub(super) fn execute(args: &Args) -> Result<bool> {
+/// Measures missing points, fits the model, and writes the document; or answers from existing points.
+pub(super) fn execute(args: &ScaleArgs) -> Result<bool> {
     let mut study = match &args.from {
         Some(path) => Study::read(path)?,
         None => {
             let file = args.options.out.join("scale.jsonl");
             if !measure_missing(args, &file)? {
-                println!("go on with the same command");
+                println!("not all points are measured yet: run the same command again to continue");
                 return Ok(true);
             }
             Study::read(&file)?
@@ -87,8 +87,8 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
     Ok(true)
 }
 
-/// Answers whether all are there.
-fn measure_missing(args: &Args, file: &Path) -> Result<bool> {
+/// Measures the points that the file lacks. Returns whether time sufficed for all.
+fn measure_missing(args: &ScaleArgs, file: &Path) -> Result<bool> {
     fs::create_dir_all(&args.options.out)?;
     let there = if file.exists() { lines(&fs::read_to_string(file)?)? } else { Vec::new() };
     let is_there = |case: &Case| there.iter().any(|line| line.point.number == case.number);
@@ -103,18 +103,18 @@ fn measure_missing(args: &Args, file: &Path) -> Result<bool> {
         }
         match measure_one(args, case) {
             Ok(line) => keep(file, &line)?,
-            Err(error) => println!("{:>3} left out: {error:#}", case.number),
+            Err(error) => println!("{:>3} skipped: {error:#}", case.number),
         }
     }
     Ok(true)
 }
 
-fn measure_one(args: &Args, case: &Case) -> Result<Line> {
+fn measure_one(args: &ScaleArgs, case: &Case) -> Result<Line> {
     let Measured { point, crewcast, redis } = measure(args.options.crewcast()?, case)?;
     let per = |seconds: &[f64]| 100.0 * seconds.iter().sum::<f64>() / point.seconds;
     println!(
-        "{:>3} {} replicas, {} Redis, {:>6} sockets, {:>6.0} events/s, {:>7.0} deliveries/s: gateway {:>3.0}% redis {:>3.0}% \
-         generator {:>3.0}% p50 {:.2} p99 {:.2} ms",
+        "{:>3} {} replicas, {} Redis, {:>6} sockets, {:>6.0} events/s, {:>7.0} deliveries/s: gateway {:>3.0}% \
+         redis {:>3.0}% generator {:>3.0}% p50 {:.2} p99 {:.2} ms",
         point.number,
         point.replicas,
         point.nodes,

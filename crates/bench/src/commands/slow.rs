@@ -2,19 +2,19 @@ use std::{slice::from_ref, time::Duration};
 
 use anyhow::Result;
 
-use super::Options;
 use crate::{
     load::{Load, Pace},
+    options::Options,
     record::median,
     runner::Runner,
 };
 
 const ROUNDS: usize = 9;
 const SHARE: f64 = 0.01;
-const WITHOUT: &str = "none reads slowly";
-const WITH: &str = "one in a hundred reads slowly";
+const WITHOUT: &str = "no slow readers";
+const WITH: &str = "1 % slow readers";
 
-/// The same load with and without slow readers, in turns: what do the others notice?
+/// Measures the same load with and without slow readers in turns, to show what the other readers notice.
 pub(super) fn execute(options: &Options) -> Result<bool> {
     let mut runner = Runner::new("slow", options, false)?;
     let servers = runner.servers(&["crewcast"])?;
@@ -22,7 +22,7 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
         let mut ratios = Vec::new();
         for round in 1..=runner.rounds(ROUNDS) {
             let mut p99 = [0.0; 2];
-            // Which goes first changes from round to round.
+            // Alternate which load goes first.
             for turn in 0..2 {
                 let slow = (turn + round) % 2;
                 let (case, share) = if slow == 1 { (WITH, SHARE) } else { (WITHOUT, 0.0) };
@@ -32,12 +32,16 @@ pub(super) fn execute(options: &Options) -> Result<bool> {
             }
             ratios.push(p99[1] / p99[0]);
         }
-        println!("{}: p99 of the others with slow readers, over that without: {:.2}", server.name(), median(ratios));
+        println!(
+            "{}: p99 of the other sockets with slow readers, divided by p99 without: {:.2}",
+            server.name(),
+            median(ratios)
+        );
     }
     Ok(runner.is_clean())
 }
 
-/// Large enough events that a slow socket's buffers fill while it is measured.
+/// Events are large enough to fill a slow socket's buffers within the window.
 fn load() -> Load {
     Load {
         sockets_per_channel: 1000,

@@ -5,33 +5,33 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::Options;
 use crate::{
     load::{Generator, Load, Outcome, Pace},
+    options::Options,
     record::Storm,
     runner::{Runner, Stage},
 };
 
 const ROUNDS: usize = 3;
 const CHANNELS: usize = 10;
-/// How long the server has to notice that all are gone.
+/// How long the server has to notice that all sockets are gone.
 const AWAY: Duration = Duration::from_millis(500);
 
-/// How large a storm.
+/// The size of the storm.
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {
+pub(super) struct StormArgs {
     #[command(flatten)]
     options: Options,
     /// Sockets, over 10 channels
     #[arg(long, default_value_t = 10_000)]
     sockets: usize,
-    /// Events of each channel that are logged while all are away
+    /// Events per channel that are logged while the sockets are away
     #[arg(long, default_value_t = 100)]
     missed: u64,
 }
 
-/// All sockets hold a position and are cut at once; events are logged; all come back and resume.
-pub(super) fn execute(args: &Args) -> Result<bool> {
+/// Measures a reconnect storm: all sockets are cut at once, events are logged, and all sockets resume.
+pub(super) fn execute(args: &StormArgs) -> Result<bool> {
     let mut runner = Runner::new("storm", &args.options, false)?;
     let sockets = if args.options.quick { args.sockets.min(1000) } else { args.sockets };
     let load = Load {
@@ -48,7 +48,8 @@ pub(super) fn execute(args: &Args) -> Result<bool> {
             let stage = runner.stage(&**server, from_ref(&load), 1)?;
             let (storm, outcome) = measure(&stage, &load, args.missed)?;
             println!(
-                "{}: {} sockets open again after {:.2} s, each with {} missed events after {:.2} s; lost {}, doubled {}",
+                "{}: {} sockets open again after {:.2} s, each with {} missed events after {:.2} s; lost {}, \
+                 duplicated {}",
                 server.name(),
                 storm.sockets,
                 storm.open_seconds,
@@ -85,7 +86,7 @@ fn measure(stage: &Stage, load: &Load, missed: u64) -> Result<(Storm, Outcome)> 
     let open_seconds = began.elapsed().as_secs_f64();
     generator.drain()?;
     let after = generator.end_window(&watched);
-    // Where something never came, the wait for it is in the time as well: the record says so.
+    // If an event never arrives, the time includes the wait for it; the record shows the loss.
     let storm =
         Storm { sockets: load.sockets(), missed, open_seconds, complete_seconds: began.elapsed().as_secs_f64() };
     Ok((storm, Outcome { rss_loaded: watched.server.resident(), ..generator.outcome(&before, &after) }))

@@ -3,33 +3,33 @@ use serde_json::json;
 
 use crate::wire::mark::{LENGTH, Mark};
 
-/// What events hold.
+/// The content of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Body {
-    /// The end of a tool call, filled up to so many bytes.
+    /// The end of a tool call, padded to this many bytes.
     Padded(usize),
-    /// Events of several types as crews publish them, of about 400 bytes.
+    /// Events of several types, about 400 bytes each, like those of a crew.
     Typical,
 }
 
-/// An event that lacks only its mark.
+/// An event without its mark.
 #[derive(Debug, Clone)]
 pub(crate) struct Template {
     bytes: Vec<u8>,
     mark_at: usize,
 }
 
-/// Where the mark goes.
+/// The placeholder of the mark.
 const PLACE: &str = "~~~~~~~~~~~~~~~~~~~~~~~~~~~";
 
 impl Template {
     fn new(text: &str) -> Self {
-        let mark_at = text.find(PLACE).expect("every template has a place for the mark");
+        let mark_at = text.find(PLACE).expect("every template has a placeholder for the mark");
         Self { bytes: text.as_bytes().to_vec(), mark_at }
     }
 
-    /// The event with its mark.
+    /// Writes the mark, and returns the event.
     pub(crate) fn marked(&mut self, mark: Mark) -> &[u8] {
         mark.write(&mut self.bytes[self.mark_at..self.mark_at + LENGTH]);
         &self.bytes
@@ -37,7 +37,7 @@ impl Template {
 }
 
 impl Body {
-    /// The events of a channel; they take turns.
+    /// The events of a channel, published in turns.
     pub(crate) fn templates(self, channel: usize) -> Vec<Template> {
         match self {
             Self::Padded(size) => vec![padded(size, channel)],
@@ -48,9 +48,8 @@ impl Body {
 
 fn padded(size: usize, channel: usize) -> Template {
     let event = |fill: &str| {
-        format!(
-            r#"{{"type":"tool_end","crew_id":"c{channel}","run_id":"r1","agent_id":"a1","tool":"search","mark":"{PLACE}","status":"success","exit_code":0,"duration_s":1.25,"output":"{fill}"}}"#
-        )
+        format!(r#"{{"type":"tool_end","crew_id":"c{channel}","run_id":"r1","agent_id":"a1","tool":"search","#)
+            + &format!(r#""mark":"{PLACE}","status":"success","exit_code":0,"duration_s":1.25,"output":"{fill}"}}"#)
     };
     let fill = size.saturating_sub(event("").len());
     Template::new(&event(&"x".repeat(fill)))
@@ -59,9 +58,8 @@ fn padded(size: usize, channel: usize) -> Template {
 fn typical(channel: usize) -> Vec<Template> {
     let crew = format!("c{channel}");
     let head = |kind: &str, agent: &str, tool: &str| {
-        format!(
-            r#"{{"type":"{kind}","timestamp":"2026-03-01T12:34:56.789Z","crew_id":"{crew}","run_id":"run-20260301-7f3a9c","agent_id":"{agent}","tool":"{tool}","mark":"{PLACE}","#
-        )
+        format!(r#"{{"type":"{kind}","timestamp":"2026-03-01T12:34:56.789Z","crew_id":"{crew}","#)
+            + &format!(r#""run_id":"run-20260301-7f3a9c","agent_id":"{agent}","tool":"{tool}","mark":"{PLACE}","#)
     };
     let rest = [
         (
@@ -95,7 +93,8 @@ fn typical(channel: usize) -> Vec<Template> {
             "file_write",
             json!({"params": {
             "path": "reports/2026/fundy/summary.md", "mode": "append", "content":
-            "## Spring tides\n\nThe largest range of the year is expected on 20 March. See table 3 for hourly levels." }}),
+            "## Spring tides\n\nThe largest range of the year is expected on 20 March. \
+             See table 3 for hourly levels." }}),
         ),
     ];
     let event = |(kind, agent, tool, fields): &(&str, &str, &str, serde_json::Value)| {

@@ -11,7 +11,7 @@ use mio::{Events, Interest, Poll, Token, event::Event};
 use super::{
     Load, Pace,
     outcome::histogram,
-    pace::Closed,
+    pace::ClosedLoop,
     producer::Producer,
     receiver::Receiver,
     socket::{Socket, State},
@@ -19,28 +19,28 @@ use super::{
 };
 use crate::protocol::{Plan, Protocol};
 
-/// The timer's token. Sockets have theirs by their index.
+/// The token of the timer. The token of a socket is its index.
 const TIMER: usize = usize::MAX;
-/// Tokens of connections that publish begin here.
+/// The first token of the connections that publish.
 const PIPES: usize = usize::MAX / 2;
-/// Readiness taken at a time.
+/// Readiness events taken per poll.
 const EVENTS: usize = 4096;
-/// The longest wait of a turn.
+/// The longest wait of one turn.
 const TURN: Duration = Duration::from_millis(20);
-/// A closed loop in which nothing comes for so long has lost something.
+/// A closed loop in which nothing arrives for this long has lost an event.
 const STALL: Duration = Duration::from_secs(2);
-/// How long sockets may take to open while none opens.
+/// How long to wait for the next socket to open.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What a slow socket reads, and how often.
+/// How many bytes a slow socket reads at a time, and how often.
 const SLOW_BYTES: usize = 4096;
 const SLOW_EVERY: Duration = Duration::from_millis(100);
 
-/// Where the load goes.
+/// The addresses of the server under load.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Addresses over which sockets are spread.
+    /// Addresses that sockets are spread over.
     pub sockets: Vec<SocketAddr>,
-    /// Where events are published; `None`: this generator only listens.
+    /// Address that events are published to. `None` if this generator only listens.
     pub publish: Option<SocketAddr>,
 }
 
@@ -65,7 +65,7 @@ pub struct Generator {
     churn_next: usize,
     churned: Instant,
     progress: (u64, Instant),
-    /// How many events each channel has had, where another generator publishes and tells.
+    /// How many events each channel has had, set if another generator publishes.
     pub(crate) ends: Vec<u64>,
     pub(crate) reopened: u64,
     pub(crate) stalls: u64,
@@ -73,7 +73,7 @@ pub struct Generator {
     pub(crate) close_reason: Option<String>,
 }
 
-/// An open loop's times.
+/// The schedule of an open loop.
 struct Schedule {
     began: u64,
     interval: f64,
@@ -87,12 +87,12 @@ impl Schedule {
 }
 
 impl Generator {
-    /// Sockets as `load` asks for them; none is open yet.
+    /// A generator for `load`. No socket is open yet.
     ///
     /// # Errors
-    /// When the connections that publish cannot be opened.
+    /// If the connections that publish cannot be opened.
     pub fn new(load: Load, target: Target, protocol: Arc<dyn Protocol>) -> Result<Self> {
-        ensure!(!target.sockets.is_empty() && load.channels > 0, "no server, or no channel");
+        ensure!(!target.sockets.is_empty() && load.channels > 0, "a load needs at least one server and one channel");
         let poll = Poll::new()?;
         let producer = target
             .publish
@@ -129,10 +129,10 @@ impl Generator {
         })
     }
 
-    /// Opens these sockets, some at a time, and waits until all are subscribed as far as the server tells.
+    /// Opens these sockets, a few at a time, and waits until the server has confirmed all subscriptions it confirms.
     ///
     /// # Errors
-    /// When one is refused, or none opens for 30 s.
+    /// If a socket is refused, or none opens for 30 s.
     pub fn open(&mut self, sockets: impl IntoIterator<Item = usize>) -> Result<()> {
         let mut waiting = sockets.into_iter();
         let (mut left, mut last) = (true, Instant::now());
@@ -149,7 +149,7 @@ impl Generator {
             if self.opening.len() < before {
                 last = Instant::now();
             }
-            ensure!(last.elapsed() < PATIENCE, "{} sockets do not open", self.opening.len());
+            ensure!(last.elapsed() < PATIENCE, "{} sockets did not open within {PATIENCE:?}", self.opening.len());
         }
         Ok(())
     }
@@ -162,20 +162,20 @@ impl Generator {
         Ok(())
     }
 
-    /// Forgets those that are open by now.
+    /// Removes sockets from the opening ones once they are open.
     fn settle_opening(&mut self) -> Result<()> {
         let sockets = &self.sockets;
         if self.opening.iter().any(|index| sockets[*index].state == State::Closed) {
-            bail!("a socket does not open: {}", self.close_reason.as_deref().unwrap_or("closed"));
+            bail!("a socket failed to open: {}", self.close_reason.as_deref().unwrap_or("closed"));
         }
         self.opening.retain(|index| sockets[*index].state != State::Open);
         Ok(())
     }
 
-    /// One turn of the loop: takes in what has come, for `longest` at most if nothing does, and publishes what is due.
+    /// One turn of the loop: waits up to `longest`, reads what has arrived, and publishes what is due.
     ///
     /// # Errors
-    /// When publishing fails.
+    /// If publishing fails.
     pub fn turn(&mut self, longest: Duration) -> Result<()> {
         let longest = if self.due.is_empty() { longest } else { Duration::ZERO };
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
@@ -237,13 +237,13 @@ impl Generator {
         }
     }
 
-    /// From now on slow sockets read slowly.
+    /// Lets slow sockets read slowly from now on.
     pub(crate) fn begin_slowness(&mut self) -> Result<()> {
         self.slow_read = Some(Instant::now());
         self.for_slow_streams(|registry, stream, _| registry.deregister(stream))
     }
 
-    /// From now on they read as the others do.
+    /// Lets slow sockets read like the others again.
     pub(crate) fn end_slowness(&mut self) -> Result<()> {
         if self.slow_read.take().is_some() {
             let both = Interest::READABLE | Interest::WRITABLE;
@@ -279,14 +279,14 @@ impl Generator {
         }
     }
 
-    /// Begins to publish as the load's pace asks.
+    /// Begins to publish at the pace of the load.
     pub(crate) fn begin_pace(&mut self) -> Result<()> {
         let fast = |channel: usize| {
             let of_channel = self.sockets.iter().skip(channel * self.load.sockets_per_channel);
             of_channel.take(self.load.sockets_per_channel).filter(|socket| !socket.slow).count() as u32
         };
         if let Some(window) = self.load.pace.window() {
-            let mut closed = Closed::new(window, (0..self.load.channels).map(fast));
+            let mut closed = ClosedLoop::new(window, (0..self.load.channels).map(fast));
             closed.begin();
             self.receiver.checker.closed = Some(closed);
         }
@@ -298,7 +298,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Publishes no more.
+    /// Stops publishing.
     pub(crate) fn end_pace(&mut self) {
         self.receiver.checker.closed = None;
         self.schedule = None;
@@ -307,7 +307,7 @@ impl Generator {
 
     /// Publishes an event on each of these channels, now.
     pub(crate) fn publish_on(&mut self, channels: impl IntoIterator<Item = usize>) -> Result<()> {
-        let producer = self.producer.as_mut().context("this generator only listens")?;
+        let producer = self.producer.as_mut().context("this generator only listens and cannot publish")?;
         for channel in channels {
             producer.publish(channel, now())?;
         }
@@ -335,7 +335,7 @@ impl Generator {
         producer.flush()
     }
 
-    /// Turns for so long, with churn, and begins a closed loop anew in which nothing comes any more.
+    /// Turns for `time` with churn, and restarts a closed loop that has stalled.
     ///
     /// # Errors
     /// As [`Generator::turn`].
@@ -362,7 +362,7 @@ impl Generator {
         }
     }
 
-    /// Closes and opens as many sockets as have come due since the last call.
+    /// Closes and reopens the sockets that have become due since the last call.
     fn churn(&mut self) -> Result<()> {
         if self.load.churn == 0.0 {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Driving sockets and publishing on one thread, and checking what arrives.
+//! Drives sockets and publishes on one thread, and checks what arrives.
 
 mod event;
 mod generator;
@@ -17,7 +17,7 @@ mod timer;
 pub use event::Body;
 pub use generator::{Generator, Target};
 pub use outcome::{Latency, Outcome};
-pub use pace::{Closed, Window};
+pub use pace::{ClosedLoop, InFlight};
 pub use run::{Watched, run, run_with};
 pub use sequence::{Sequence, Verdict};
 pub use share::{Listeners, Share};

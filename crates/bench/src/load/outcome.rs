@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use super::Verdict;
 use crate::measure::process::Cpu;
 
-/// Latencies from 1 µs to 10 min, to three digits.
+/// A histogram of latencies from 1 µs to 10 min, with three significant digits.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1000, 600_000_000_000, 3).expect("the bounds are constants")
 }
 
-/// What is counted while events arrive.
+/// Counters of arriving events.
 pub(crate) struct Tally {
     /// The measuring window, in nanoseconds of the monotonic clock.
     pub(crate) window: (u64, u64),
@@ -44,15 +44,15 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// Bytes were read.
+    /// Counts bytes that were read.
     pub(crate) fn read(&mut self, bytes: usize) {
         if self.is_open {
             self.wire += bytes as u64;
         }
     }
 
-    /// An event was received. Deliveries count in the window; latency counts by when the event was to be published, so
-    /// that one which comes after the window is not left out for being slow.
+    /// Counts an event. Deliveries count if they arrive in the window. Latency counts if the event was due in the
+    /// window, so that late events are not left out for being slow.
     #[inline]
     pub(crate) fn delivered(&mut self, now: u64, age: u64, slow: bool) {
         if self.is_open {
@@ -65,7 +65,7 @@ impl Tally {
         }
     }
 
-    /// An event was not the one that was due.
+    /// Counts an event that was not the expected one.
     pub(crate) fn fault(&mut self, verdict: Verdict, slow: bool) {
         match verdict {
             Verdict::Gap(events) if slow => self.lost_by_slow += events,
@@ -81,20 +81,20 @@ impl Tally {
     }
 }
 
-/// Percentiles, in milliseconds.
+/// Latency percentiles in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// How many were measured.
+    /// How many latencies were recorded.
     pub count: u64,
-    /// Half are below.
+    /// The median.
     pub p50: f64,
-    /// 90 % are below.
+    /// The 90th percentile.
     pub p90: f64,
-    /// 99 % are below.
+    /// The 99th percentile.
     pub p99: f64,
-    /// 99.9 % are below.
+    /// The 99.9th percentile.
     pub p999: f64,
-    /// The largest.
+    /// The largest latency.
     pub max: f64,
 }
 
@@ -112,16 +112,16 @@ impl From<&Histogram<u64>> for Latency {
     }
 }
 
-/// What a run has shown. Times are in seconds, memory in bytes.
+/// The result of a run. Times are in seconds, memory in bytes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     /// Length of the measuring window.
     pub seconds: f64,
-    /// Events published in it.
+    /// Events published in the window.
     pub published: u64,
-    /// Events received in it, over all sockets.
+    /// Events received in the window, over all sockets.
     pub deliveries: u64,
-    /// Those of sockets that read slowly.
+    /// Deliveries to sockets that read slowly.
     pub deliveries_to_slow: u64,
     /// Deliveries per second of the window.
     pub deliveries_per_second: f64,
@@ -129,62 +129,62 @@ pub struct Outcome {
     pub deliveries_per_server_cpu_second: f64,
     /// The server's CPU time in the window, all its processes together.
     pub server_cpu: Cpu,
-    /// Redis' CPU time in the window.
+    /// CPU time of Redis in the window.
     pub redis_cpu: Cpu,
-    /// The generators' own.
+    /// CPU time of all generators in the window.
     pub generator_cpu: Cpu,
     /// How many generators there were.
     pub generators: u32,
     /// The server's resident memory before the first socket.
     pub rss_before: u64,
-    /// When all sockets were open.
+    /// The server's resident memory when all sockets were open.
     pub rss_open: u64,
-    /// At the end of the window.
+    /// The server's resident memory at the end of the window.
     pub rss_loaded: u64,
-    /// What a socket added, when all were open.
+    /// Resident memory that each socket added when all were open.
     pub rss_per_socket: f64,
-    /// From the moment when an event was to be published to when a socket had it; sockets that read slowly apart.
+    /// From the moment at which an event was due until a socket had it, without sockets that read slowly.
     pub latency: Latency,
-    /// How late events were published after that moment (open loop).
+    /// How long after that moment events were published (open loop).
     pub schedule_late: Latency,
-    /// Events that a socket was passed over with.
+    /// Events that a socket missed.
     pub lost: u64,
-    /// The same of sockets that read slowly.
+    /// Events that sockets which read slowly missed.
     pub lost_by_slow: u64,
-    /// Events that a socket got again.
+    /// Events that a socket received again.
     pub doubled: u64,
-    /// Events that a socket got behind later ones.
+    /// Events that a socket received after later ones.
     pub disordered: u64,
-    /// Events that had not come when nothing more came.
+    /// Events at the end of a channel that had not arrived when the run ended.
     pub undelivered: u64,
-    /// Sockets opened per second of the server's CPU time, where that is what was measured.
+    /// Sockets opened per second of the server's CPU time, if the command measures handshakes.
     pub handshakes_per_server_cpu_second: f64,
     /// Sockets that the server closed.
     pub closed: u64,
-    /// Why the first of them was.
+    /// Why the server closed the first of them.
     pub close_reason: Option<String>,
-    /// Sockets that were closed and opened again by the generator.
+    /// Sockets that the generator closed and reopened.
     pub reopened: u64,
-    /// Times at which a closed loop had waited too long, and began anew.
+    /// How often a closed loop stalled and was restarted.
     pub stalls: u64,
-    /// Bytes of the connections' payloads that were read in the window.
+    /// Bytes that sockets read in the window, with frames.
     pub wire_bytes: u64,
     /// Sockets with which the server agreed to compress.
     pub deflated: u64,
 }
 
 impl Outcome {
-    /// Whether everything came, once and in order, to all that read at their pace.
+    /// Whether every socket that does not read slowly received every event exactly once and in order.
     pub fn is_clean(&self) -> bool {
         self.lost + self.doubled + self.disordered + self.undelivered == 0
     }
 
-    /// The generator's share of a core; of several their mean.
+    /// The share of a core that one generator used; the mean if there are several.
     pub fn generator_share(&self) -> f64 {
         self.generator_cpu.total() / self.seconds / f64::from(self.generators.max(1))
     }
 
-    /// The server's share of a core.
+    /// The share of one core that the server used.
     pub fn server_share(&self) -> f64 {
         self.server_cpu.total() / self.seconds
     }

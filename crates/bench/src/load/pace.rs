@@ -1,51 +1,51 @@
 use std::collections::VecDeque;
 
-/// How many events of a closed loop are on their way at most.
+/// How many events of a closed loop are in flight at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Window {
-    /// So many of each channel.
+pub enum InFlight {
+    /// This many per channel.
     PerChannel(usize),
-    /// So many over all channels, which take turns.
+    /// This many over all channels, which take turns.
     Total(usize),
 }
 
-/// A closed loop: the next event is due when the oldest one has reached all of its channel's sockets.
+/// A closed loop: the next event is due when the oldest one has reached all sockets of its channel.
 #[derive(Debug)]
-pub struct Closed {
-    window: Window,
+pub struct ClosedLoop {
+    window: InFlight,
     channels: Vec<Outstanding>,
-    /// Whose turn it is, where the window is over all.
+    /// The channel whose turn is next, if the window is over all channels.
     turn: usize,
-    /// Channels in which the next event is due.
+    /// Channels in which an event is due.
     due: Vec<usize>,
 }
 
-/// The events of a channel that are on their way.
+/// The events of a channel that are in flight.
 #[derive(Debug, Default)]
 struct Outstanding {
-    /// How many sockets have to get each.
+    /// How many sockets receive each event.
     sockets: u32,
-    /// Number of the oldest.
+    /// Number of the oldest event.
     oldest: u64,
-    /// How many sockets have got each, from the oldest on.
+    /// How many sockets have received each event, from the oldest on.
     got: VecDeque<u32>,
 }
 
-impl Closed {
-    /// For channels with so many sockets each.
-    pub fn new(window: Window, sockets: impl IntoIterator<Item = u32>) -> Self {
+impl ClosedLoop {
+    /// A loop over channels with these numbers of sockets.
+    pub fn new(window: InFlight, sockets: impl IntoIterator<Item = u32>) -> Self {
         let channels: Vec<_> =
             sockets.into_iter().map(|sockets| Outstanding { sockets, ..Outstanding::default() }).collect();
         Self { window, channels, turn: 0, due: Vec::new() }
     }
 
-    /// Makes the first events due: all that the window takes.
+    /// Makes the first events due: as many as the window allows.
     pub fn begin(&mut self) {
         match self.window {
-            Window::PerChannel(events) => {
+            InFlight::PerChannel(events) => {
                 self.due = (0..events).flat_map(|_| 0..self.channels.len()).collect();
             }
-            Window::Total(events) => {
+            InFlight::Total(events) => {
                 for _ in 0..events {
                     self.next_turn();
                 }
@@ -53,12 +53,12 @@ impl Closed {
         }
     }
 
-    /// The channels in which an event is due, as often as events are.
+    /// Moves the due channels to `into`, one entry per due event.
     pub fn take_due(&mut self, into: &mut Vec<usize>) {
         into.append(&mut self.due);
     }
 
-    /// An event was published.
+    /// Notes that an event was published.
     pub fn published(&mut self, channel: usize, number: u64) {
         let outstanding = &mut self.channels[channel];
         if outstanding.got.is_empty() {
@@ -67,7 +67,7 @@ impl Closed {
         outstanding.got.push_back(0);
     }
 
-    /// A socket got an event.
+    /// Notes that a socket received an event.
     #[inline]
     pub fn received(&mut self, channel: usize, number: u64) {
         let outstanding = &mut self.channels[channel];
@@ -79,7 +79,7 @@ impl Closed {
         }
     }
 
-    /// Takes what is complete off, and makes as many events due.
+    /// Removes complete events, and makes the same number of new events due.
     fn complete(&mut self, channel: usize) {
         let outstanding = &mut self.channels[channel];
         let mut done = 0;
@@ -90,8 +90,8 @@ impl Closed {
         }
         for _ in 0..done {
             match self.window {
-                Window::PerChannel(_) => self.due.push(channel),
-                Window::Total(_) => self.next_turn(),
+                InFlight::PerChannel(_) => self.due.push(channel),
+                InFlight::Total(_) => self.next_turn(),
             }
         }
     }
@@ -101,14 +101,14 @@ impl Closed {
         self.turn = (self.turn + 1) % self.channels.len();
     }
 
-    /// Gives up on all that is on its way, and begins anew.
+    /// Gives up on everything in flight, and starts again.
     pub fn restart(&mut self) {
         self.channels.iter_mut().for_each(|channel| channel.got.clear());
         self.due.clear();
         self.begin();
     }
 
-    /// How many events are on their way.
+    /// How many events are in flight.
     pub fn outstanding(&self) -> usize {
         self.channels.iter().map(|channel| channel.got.len()).sum()
     }
@@ -118,8 +118,8 @@ impl Closed {
 mod tests {
     use super::*;
 
-    /// Publishes what is due.
-    fn publish(closed: &mut Closed, numbers: &mut [u64]) -> usize {
+    /// Publishes what is due. Returns how many events.
+    fn publish(closed: &mut ClosedLoop, numbers: &mut [u64]) -> usize {
         let mut due = Vec::new();
         closed.take_due(&mut due);
         for channel in &due {
@@ -130,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn never_more_than_the_window_is_on_its_way() {
-        let (mut closed, mut numbers) = (Closed::new(Window::PerChannel(3), [2, 2]), [10, 20]);
+    fn never_more_events_than_the_window_are_in_flight() {
+        let (mut closed, mut numbers) = (ClosedLoop::new(InFlight::PerChannel(3), [2, 2]), [10, 20]);
         closed.begin();
         assert_eq!(publish(&mut closed, &mut numbers), 6);
         for number in 10..200 {
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn events_that_complete_behind_an_older_one_wait_for_it() {
-        let (mut closed, mut numbers) = (Closed::new(Window::PerChannel(3), [1]), [0]);
+        let (mut closed, mut numbers) = (ClosedLoop::new(InFlight::PerChannel(3), [1]), [0]);
         closed.begin();
         publish(&mut closed, &mut numbers);
         closed.received(0, 2);
@@ -157,8 +157,8 @@ mod tests {
     }
 
     #[test]
-    fn a_window_over_all_goes_round() {
-        let (mut closed, mut numbers) = (Closed::new(Window::Total(4), [1; 3]), [0; 3]);
+    fn a_window_over_all_channels_goes_round() {
+        let (mut closed, mut numbers) = (ClosedLoop::new(InFlight::Total(4), [1; 3]), [0; 3]);
         closed.begin();
         assert_eq!(publish(&mut closed, &mut numbers), 4);
         assert_eq!(numbers, [2, 1, 1]);
@@ -169,8 +169,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_is_given_up() {
-        let (mut closed, mut numbers) = (Closed::new(Window::PerChannel(2), [1]), [0]);
+    fn a_restart_gives_up_lost_events() {
+        let (mut closed, mut numbers) = (ClosedLoop::new(InFlight::PerChannel(2), [1]), [0]);
         closed.begin();
         publish(&mut closed, &mut numbers);
         closed.restart();

@@ -11,11 +11,11 @@ use crate::{
     wire::mark::Mark,
 };
 
-/// Room for every event of a burst: what is measured is not how events give way.
+/// Large enough for every event of a burst: dropped events are not what is measured.
 const QUEUE_EVENTS: usize = 1_000_000;
 const QUEUE_BYTES: usize = 1 << 30;
 
-/// Makes events, and sends them on their way.
+/// Makes and publishes events.
 pub(crate) struct Producer {
     protocol: Arc<dyn Protocol>,
     channels: Vec<Source>,
@@ -34,13 +34,13 @@ enum Route {
     Pipes(Vec<Pipe>),
     Logged {
         publisher: Publisher,
-        /// Where the publisher's task runs.
+        /// Runs the publisher's task.
         _runtime: Runtime,
     },
 }
 
 impl Producer {
-    /// Connections that take part in the loop get tokens from `first` on.
+    /// Connections get tokens from `first` on.
     pub(crate) fn new(
         load: &Load,
         protocol: Arc<dyn Protocol>,
@@ -63,7 +63,7 @@ impl Producer {
         self.channels[channel].next
     }
 
-    /// Publishes the channel's next event, as of `time`; answers its number. [`Producer::flush`] writes it.
+    /// Queues the channel's next event, due at `time`, and returns its number. [`Producer::flush`] writes the event.
     pub(crate) fn publish(&mut self, channel: usize, time: u64) -> Result<u64> {
         let source = &mut self.channels[channel];
         let number = source.next;
@@ -81,7 +81,7 @@ impl Producer {
         Ok(number)
     }
 
-    /// Writes what the connections take.
+    /// Writes as much as the connections accept.
     pub(crate) fn flush(&mut self) -> Result<()> {
         match &mut self.route {
             Route::Pipes(pipes) => pipes.iter_mut().try_for_each(Pipe::flush),
@@ -89,7 +89,7 @@ impl Producer {
         }
     }
 
-    /// Reads answers away.
+    /// Reads and discards the answers of a connection.
     pub(crate) fn discard(&mut self, pipe: usize, buffer: &mut Vec<u8>) -> Result<()> {
         match &mut self.route {
             Route::Pipes(pipes) => pipes.get_mut(pipe).map_or(Ok(()), |pipe| pipe.discard(buffer)),
@@ -105,7 +105,7 @@ impl Producer {
         }
     }
 
-    /// Events that were sent, as far as is known.
+    /// Events that were sent, as far as the producer knows.
     pub(crate) fn sent(&self) -> u64 {
         match &self.route {
             Route::Pipes(_) => self.published,
@@ -113,7 +113,7 @@ impl Producer {
         }
     }
 
-    /// What is known about why nothing arrives.
+    /// The last answer or the counters, for messages about events that do not arrive.
     pub(crate) fn last_answer(&self) -> String {
         match &self.route {
             Route::Pipes(pipes) => pipes.first().map(Pipe::last_answer).unwrap_or_default(),

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{
     outcome::Tally,
-    pace::Closed,
+    pace::ClosedLoop,
     sequence::Verdict,
     socket::{Socket, State},
     timer::now,
@@ -21,28 +21,28 @@ use crate::{
     },
 };
 
-/// What one read takes at most.
+/// The most bytes that one read takes.
 const BUFFER: usize = 512 * 1024;
 
-/// Reads sockets, and checks and times the events.
+/// Reads sockets, and checks and times their events.
 pub(crate) struct Receiver {
     buffer: Vec<u8>,
     inflater: Inflater,
     pub(crate) checker: Checker,
 }
 
-/// Takes in what frames hold.
+/// Checks the content of frames.
 pub(crate) struct Checker {
     protocol: Arc<dyn Protocol>,
     framing: Framing,
     replies: Vec<Outgoing>,
-    /// When the bytes at hand were read.
+    /// When the current bytes were read.
     now: u64,
-    /// The closed loop that waits for events.
-    pub(crate) closed: Option<Closed>,
-    /// Whether sockets remember ids of events.
+    /// The closed loop, if the pace has one.
+    pub(crate) closed: Option<ClosedLoop>,
+    /// Whether sockets remember the ids of events.
     pub(crate) remember_ids: bool,
-    /// Sockets that have seen an event.
+    /// Sockets that have received an event.
     pub(crate) awake: usize,
     pub(crate) tally: Tally,
 }
@@ -63,7 +63,7 @@ impl Receiver {
         Self { buffer: vec![0; BUFFER], inflater: Inflater::default(), checker }
     }
 
-    /// Reads all that has come, or `most` bytes of it.
+    /// Reads everything that has arrived, or up to `most` bytes.
     pub(crate) fn read(&mut self, socket: &mut Socket, most: Option<usize>) -> Result<()> {
         loop {
             let carried = socket.carry.len();
@@ -85,14 +85,14 @@ impl Receiver {
             let used = self.take(socket, carried + read)?;
             socket.carry.clear();
             socket.carry.extend_from_slice(&self.buffer[used..carried + read]);
-            // A short read says that nothing is left, so that no second call is needed to learn it.
+            // After a short read nothing is left: a second call would only learn that.
             if carried + read < end || most.is_some() {
                 return Ok(());
             }
         }
     }
 
-    /// Takes in the whole frames among the buffer's first bytes; answers how many bytes they have.
+    /// Handles the whole frames among the first `end` bytes of the buffer. Returns their length.
     fn take(&mut self, socket: &mut Socket, end: usize) -> Result<usize> {
         let Self { buffer, inflater, checker } = self;
         let bytes = &buffer[..end];
@@ -108,7 +108,7 @@ impl Receiver {
                 0..=frame::BINARY if frame.compressed => {
                     let payload = inflater
                         .inflate(socket.window.get_or_insert_default(), frame.payload)
-                        .context("a message that cannot be inflated")?;
+                        .context("the server sent a message that cannot be inflated")?;
                     checker.payload(socket, payload)?;
                 }
                 0..=frame::BINARY => checker.payload(socket, frame.payload)?,
@@ -137,7 +137,10 @@ impl Checker {
             }
             frame::CLOSE => {
                 let code = payload.get(..2).map_or(1005, |code| u16::from_be_bytes([code[0], code[1]]));
-                bail!("the server closed with {code} {}", String::from_utf8_lossy(payload.get(2..).unwrap_or_default()))
+                bail!(
+                    "the server closed the connection with {code} {}",
+                    String::from_utf8_lossy(payload.get(2..).unwrap_or_default())
+                )
             }
             _ => Ok(()),
         }
@@ -169,7 +172,7 @@ impl Checker {
         mark::all(payload).map(|mark| self.event(socket, mark)).count() > 0
     }
 
-    /// A mark may be cut by the end of a frame: what may be its beginning waits for the next.
+    /// The end of a frame may cut a mark: bytes that may begin one wait for the next frame.
     fn stream(&mut self, socket: &mut Socket, payload: &[u8]) -> bool {
         let joined;
         let payload = if socket.cut.is_empty() {
@@ -209,7 +212,7 @@ impl Checker {
     }
 }
 
-/// Keeps the id with which a logged event begins.
+/// Keeps the id at the beginning of a logged event.
 fn remember_id(socket: &mut Socket, payload: &[u8]) {
     let Some(rest) = payload.strip_prefix(br#"{"id":""#) else { return };
     let id = rest.split(|byte| *byte == b'"').next().unwrap_or_default();

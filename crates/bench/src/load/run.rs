@@ -17,13 +17,13 @@ use crate::{
     protocol::Protocol,
 };
 
-/// How often an event goes out while sockets are waited for that have seen none.
+/// How often an event is published to sockets that have not received any.
 const CALL_EVERY: Duration = Duration::from_millis(100);
-/// How long sockets may take to see their first event.
+/// How long sockets may take to receive their first event.
 const WAKE: Duration = Duration::from_secs(20);
-/// When nothing has come for so long, nothing more is waited for.
+/// When nothing arrives for this long, the run ends.
 const SILENCE: Duration = Duration::from_secs(3);
-/// What is waited for at most, after a load that was too much.
+/// The longest wait for late events after the load.
 const DRAIN: Duration = Duration::from_secs(20);
 const TURN: Duration = Duration::from_millis(5);
 
@@ -36,7 +36,7 @@ pub struct Watched {
     pub redis: Group,
 }
 
-/// What the processes had used at a moment.
+/// What the processes had used up to a moment.
 pub(crate) struct Usage {
     at: Instant,
     server: Cpu,
@@ -46,25 +46,25 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// This process' CPU time since then.
+    /// CPU time of this process since `before`.
     pub(crate) fn own_since(&self, before: &Self) -> Cpu {
         self.own - before.own
     }
 }
 
-/// Puts the load on the target, and measures.
+/// Puts a load on a target, and measures.
 ///
 /// # Errors
-/// When sockets do not open or see no event, or publishing fails.
+/// If sockets do not open or receive no event, or publishing fails.
 pub fn run(load: &Load, target: Target, protocol: Arc<dyn Protocol>, watched: &Watched) -> Result<Outcome> {
     run_with(load, target, protocol, watched, &mut ())
 }
 
-/// The same, with generators that listen in other processes. Their sockets are open already, and part of `load` are
-/// only this one's.
+/// Like [`run`], with further generators that listen in other processes. Their sockets are already open; `load`
+/// describes the sockets of this generator only.
 ///
 /// # Errors
-/// As [`run`], and when one of them fails.
+/// As [`run`], and if one of the other generators fails.
 pub fn run_with(
     load: &Load,
     target: Target,
@@ -98,7 +98,7 @@ pub fn run_with(
 }
 
 impl Generator {
-    /// Publishes until each socket has seen an event, and until all have seen the last one.
+    /// Publishes until each socket has received an event, and waits until all have received the last one.
     pub(crate) fn wake(&mut self, others: &mut dyn Listeners) -> Result<()> {
         let began = Instant::now();
         while !self.is_awake() || !others.are_awake()? {
@@ -110,19 +110,19 @@ impl Generator {
             if began.elapsed() > WAKE {
                 let answer = self.producer.as_ref().map(|producer| producer.last_answer()).unwrap_or_default();
                 let awake = self.receiver.checker.awake;
-                bail!("{awake} of {} sockets see events; {answer}", self.sockets.len());
+                bail!("only {awake} of {} sockets receive events; {answer}", self.sockets.len());
             }
         }
-        ensure!(self.closed == 0, "the server closed: {}", self.close_reason.as_deref().unwrap_or_default());
+        ensure!(self.closed == 0, "the server closed a socket: {}", self.close_reason.as_deref().unwrap_or_default());
         self.drain()
     }
 
-    /// Whether all sockets have seen an event.
+    /// Whether all sockets have received an event.
     pub(crate) fn is_awake(&self) -> bool {
         self.receiver.checker.awake >= self.sockets.len()
     }
 
-    /// Channels with sockets that have seen no event; all, when those are another generator's.
+    /// Channels with sockets that have not received an event. All channels if only other generators wait.
     fn to_call(&self) -> Vec<usize> {
         let asleep = self.sockets.iter().filter(|socket| socket.sequence.next().is_none());
         let mut channels: Vec<usize> = asleep.map(|socket| socket.plan.channel).collect();
@@ -138,7 +138,7 @@ impl Generator {
         }
     }
 
-    /// Turns until every socket has every event, or nothing more comes.
+    /// Turns until every socket has every event, or nothing more arrives.
     pub(crate) fn drain(&mut self) -> Result<()> {
         let (began, mut last, mut behind) = (Instant::now(), Instant::now(), u64::MAX);
         loop {
@@ -156,21 +156,21 @@ impl Generator {
         }
     }
 
-    /// From now on sockets keep the ids of logged events.
+    /// Lets sockets keep the ids of logged events from now on.
     pub(crate) fn remember_positions(&mut self) {
         self.receiver.checker.remember_ids = true;
     }
 
-    /// Sockets that are opened next go on behind the last event that they have seen.
+    /// Lets sockets resume after the last event that they received.
     pub(crate) fn resume_positions(&mut self) -> Result<()> {
         for socket in &mut self.sockets {
-            ensure!(!socket.last_id.is_empty(), "the server gives events no ids");
+            ensure!(!socket.last_id.is_empty(), "a socket has no position: the server sends events without ids");
             socket.plan.since = Some(socket.last_id.clone());
         }
         Ok(())
     }
 
-    /// Cuts all connections, hard.
+    /// Resets all connections.
     pub(crate) fn cut_all(&mut self) {
         self.sockets.iter_mut().for_each(Socket::cut);
     }
@@ -180,12 +180,12 @@ impl Generator {
         let began = Instant::now();
         while self.queued() > 0 {
             self.turn(TURN)?;
-            ensure!(began.elapsed() < WAKE, "{} events cannot be published", self.queued());
+            ensure!(began.elapsed() < WAKE, "{} events were not published within {WAKE:?}", self.queued());
         }
         Ok(())
     }
 
-    /// Events that wait to be sent.
+    /// Events that wait in the publisher.
     pub(crate) fn queued(&self) -> usize {
         self.producer.as_ref().map_or(0, |producer| producer.queued())
     }
@@ -200,14 +200,14 @@ impl Generator {
         self.closed
     }
 
-    /// How many events have not come yet, over all open sockets, with those that still wait to be published.
+    /// How many events have not arrived yet, over all open sockets, plus those that wait to be published.
     fn behind(&self) -> u64 {
         let (ends, open) = (self.ends(), self.sockets.iter().filter(|socket| socket.state == State::Open));
         let behind = |socket: &Socket| ends.get(socket.plan.channel).map_or(0, |end| socket.sequence.behind(*end));
         open.map(behind).sum::<u64>() + self.queued() as u64
     }
 
-    /// Of sockets that read at their pace, those too that were closed.
+    /// Events that have not arrived, over all sockets that do not read slowly, closed ones included.
     pub(crate) fn undelivered(&self) -> u64 {
         let (ends, fast) = (self.ends(), self.sockets.iter().filter(|socket| !socket.slow));
         fast.map(|socket| ends.get(socket.plan.channel).map_or(0, |end| socket.sequence.behind(*end))).sum()

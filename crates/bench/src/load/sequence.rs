@@ -1,29 +1,29 @@
-/// The numbers that one socket has seen of its channel.
+/// The event numbers that one socket has received of its channel.
 #[derive(Debug, Clone, Default)]
 pub struct Sequence {
-    /// The number that comes next; `None` before the first event.
+    /// The next number; `None` before the first event.
     next: Option<u64>,
-    /// Ranges that were passed over, and may still come late.
+    /// Ranges that were skipped, and may still arrive late.
     missing: Vec<(u64, u64)>,
 }
 
-/// What an event's number says.
+/// What the number of an event means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The first that the socket sees.
+    /// The first event of the socket.
     First,
-    /// The one that was due.
+    /// The expected event.
     InOrder,
-    /// So many were passed over.
+    /// This many events were skipped.
     Gap(u64),
-    /// One that had been passed over: not lost, but out of order.
+    /// An event that had been skipped: out of order, but not lost.
     Late,
-    /// One that had been there.
+    /// An event that had already arrived.
     Double,
 }
 
 impl Sequence {
-    /// Takes in the next event.
+    /// Takes the next event.
     #[inline]
     pub fn take(&mut self, number: u64) -> Verdict {
         let Some(next) = self.next else {
@@ -51,12 +51,12 @@ impl Sequence {
         Verdict::Late
     }
 
-    /// The number that comes next; `None` before the first event.
+    /// The next number; `None` before the first event.
     pub fn next(&self) -> Option<u64> {
         self.next
     }
 
-    /// How many of the events before `end` have not come yet, those apart that were passed over.
+    /// How many of the events before `end` have not arrived yet, without those that were skipped.
     pub fn behind(&self, end: u64) -> u64 {
         self.next.map_or(0, |next| end.saturating_sub(next))
     }
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_anywhere_and_goes_on_is_in_order() {
+    fn consecutive_numbers_from_any_start_are_in_order() {
         assert_eq!(verdicts(&[7, 8, 9]), [Verdict::First, Verdict::InOrder, Verdict::InOrder]);
     }
 
@@ -82,18 +82,18 @@ mod tests {
     }
 
     #[test]
-    fn a_double_is_found() {
+    fn a_duplicate_is_found() {
         assert_eq!(verdicts(&[1, 2, 2, 1])[2..], [Verdict::Double, Verdict::Double]);
     }
 
     #[test]
-    fn what_comes_late_is_out_of_order_once_and_then_a_double() {
+    fn a_late_event_is_out_of_order_once_and_then_a_duplicate() {
         let seen = verdicts(&[1, 4, 2, 3, 3]);
         assert_eq!(seen[1..], [Verdict::Gap(2), Verdict::Late, Verdict::Late, Verdict::Double]);
     }
 
     #[test]
-    fn an_end_that_never_came_is_behind() {
+    fn missing_events_at_the_end_count_as_behind() {
         let mut sequence = Sequence::default();
         assert_eq!(sequence.behind(9), 0);
         sequence.take(4);

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::{Generator, Latency, Outcome, outcome::Tally};
 use crate::measure::process::Cpu;
 
-/// What another generator's sockets have got of the same events.
+/// What the sockets of another generator received of the same events.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Share {
     deliveries: u64,
@@ -16,40 +16,40 @@ pub struct Share {
     deflated: u64,
     closed: u64,
     close_reason: Option<String>,
-    /// Its CPU time in the window.
+    /// CPU time of that generator in the window.
     pub(crate) cpu: Cpu,
-    /// Nanoseconds, and how often.
+    /// Latencies in nanoseconds, and how often each occurred.
     latency: Vec<(u64, u64)>,
 }
 
-/// Other generators, which listen while this one publishes.
+/// Other generators, which only listen while this one publishes.
 pub trait Listeners {
-    /// Whether all their sockets have seen an event.
+    /// Whether all their sockets have received an event.
     ///
     /// # Errors
-    /// When one has failed.
+    /// If a generator has failed.
     fn are_awake(&mut self) -> Result<bool>;
 
-    /// The measuring window begins.
+    /// Begins the measuring window.
     ///
     /// # Errors
-    /// When one has gone away.
+    /// If a generator has ended.
     fn begin(&mut self) -> Result<()>;
 
-    /// It ends.
+    /// Ends the measuring window.
     ///
     /// # Errors
-    /// When one has gone away.
+    /// If a generator has ended.
     fn end(&mut self) -> Result<()>;
 
-    /// Nothing more is published: how many events each channel has had. Answers what they have got.
+    /// Ends the run: `ends` holds how many events each channel has had. Returns what the generators received.
     ///
     /// # Errors
-    /// When one has gone away.
+    /// If a generator has ended.
     fn finish(&mut self, ends: &[u64]) -> Result<Vec<Share>>;
 }
 
-/// No others.
+/// No other generators.
 impl Listeners for () {
     fn are_awake(&mut self) -> Result<bool> {
         Ok(true)
@@ -69,7 +69,7 @@ impl Listeners for () {
 }
 
 impl Generator {
-    /// What its sockets have got, where another one publishes.
+    /// What the sockets of this generator received, if another one publishes.
     pub(crate) fn share(&self, cpu: Cpu) -> Share {
         let tally = &self.receiver.checker.tally;
         Share {
@@ -89,7 +89,7 @@ impl Generator {
 }
 
 impl Outcome {
-    /// Adds what other generators' sockets have got; `tally` is that of this one's.
+    /// Adds the shares of other generators. `tally` is the one of this generator.
     pub(crate) fn with(mut self, shares: Vec<Share>, tally: &mut Tally) -> Self {
         for share in shares {
             self.deliveries += share.deliveries;
@@ -101,7 +101,7 @@ impl Outcome {
             self.deflated += share.deflated;
             self.closed += share.closed;
             self.close_reason = self.close_reason.or(share.close_reason);
-            self.generator_cpu = self.generator_cpu + share.cpu;
+            self.generator_cpu += share.cpu;
             self.generators += 1;
             for (nanoseconds, count) in share.latency {
                 tally.latency.saturating_record_n(nanoseconds, count);

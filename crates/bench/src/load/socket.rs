@@ -10,15 +10,15 @@ use socket2::{Domain, SockRef, Type};
 use super::Sequence;
 use crate::{
     protocol::{Outgoing, Plan},
-    wire::{frame, inflate::Window, mark::Finder},
+    wire::{frame, inflate::InflateWindow, mark::Finder},
 };
 
-/// Sockets from one source address; ports are given out from some 28,000.
+/// Sockets per source address; the system has about 28,000 ports for each.
 const PER_ADDRESS: usize = 4000;
 /// Receive buffer of a socket that reads slowly.
 const SLOW_BUFFER: usize = 4096;
 
-/// How far a socket has come.
+/// The progress of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Connecting,
@@ -34,16 +34,16 @@ pub(crate) struct Socket {
     pub(crate) slow: bool,
     pub(crate) state: State,
     pub(crate) stream: Option<TcpStream>,
-    /// The beginning of a frame whose end has not come yet.
+    /// The beginning of a frame whose end has not arrived yet.
     pub(crate) carry: Vec<u8>,
-    /// The end of the payloads of a stream that may be the beginning of a mark.
+    /// The end of a stream's payload, if it may be the beginning of a mark.
     pub(crate) cut: Vec<u8>,
     pub(crate) out: Vec<u8>,
     pub(crate) sequence: Sequence,
     pub(crate) finder: Finder,
-    /// What it remembers of compressed messages.
-    pub(crate) window: Option<Box<Window>>,
-    /// Id of the last event, where it is asked for.
+    /// The window of compressed messages.
+    pub(crate) window: Option<Box<InflateWindow>>,
+    /// Id of the last event, if the run resumes.
     pub(crate) last_id: String,
 }
 
@@ -64,17 +64,22 @@ impl Socket {
         }
     }
 
-    /// Begins to connect, from the source address whose third part is `source`.
+    /// Starts to connect from 127.0.`source`.y.
     pub(crate) fn connect(&mut self, server: SocketAddr, source: u8) -> Result<&mut TcpStream> {
         let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM.nonblocking().cloexec(), None)
-            .context("no descriptor for another socket: see `ulimit -n`, and use several processes")?;
+            .context("no file descriptor is left for another socket: raise `ulimit -n`, or pass --processes")?;
         socket.set_tcp_nodelay(true)?;
         if self.slow {
             socket.set_recv_buffer_size(SLOW_BUFFER)?;
         }
         let last = 1 + self.plan.index / PER_ADDRESS;
-        let from = Ipv4Addr::new(127, 0, source, u8::try_from(last).context("too many sockets for one process")?);
-        socket.bind(&SocketAddr::from((from, 0)).into()).context("no port for another socket")?;
+        let from = Ipv4Addr::new(
+            127,
+            0,
+            source,
+            u8::try_from(last).context("too many sockets for one process: pass --processes")?,
+        );
+        socket.bind(&SocketAddr::from((from, 0)).into()).context("no port is left for another socket")?;
         match socket.connect(&server.into()) {
             Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
                 return Err(error).with_context(|| format!("cannot connect to {server}"));
@@ -88,7 +93,7 @@ impl Socket {
         Ok(self.stream.insert(TcpStream::from_std(socket.into())))
     }
 
-    /// Queues messages, framed and masked.
+    /// Frames, masks and queues messages.
     pub(crate) fn queue(&mut self, messages: &mut Vec<Outgoing>) {
         for message in messages.drain(..) {
             match message {
@@ -111,7 +116,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Whether it is connected by now.
+    /// Whether the connection is established.
     pub(crate) fn connected(&self) -> Result<bool> {
         let Some(stream) = &self.stream else { return Ok(false) };
         if let Some(error) = stream.take_error()? {
@@ -120,7 +125,7 @@ impl Socket {
         Ok(stream.peer_addr().is_ok())
     }
 
-    /// Ends it with a reset, as a cable that is cut: no port is left waiting.
+    /// Resets the connection, so that no port is left in TIME_WAIT.
     pub(crate) fn cut(&mut self) {
         if let Some(stream) = self.stream.take() {
             let _ = SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));

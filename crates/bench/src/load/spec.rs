@@ -2,64 +2,64 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Window};
+use super::{Body, InFlight};
 
-/// When events are published.
+/// The pace at which events are published.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pace {
-    /// Closed loop, so many events of each channel on their way.
+    /// Closed loop: this many events in flight per channel.
     PerChannel(usize),
-    /// Closed loop, so many events over all channels on their way.
+    /// Closed loop: this many events in flight over all channels.
     Total(usize),
-    /// Open loop: so many events per second over all channels, on a schedule that waits for nothing.
+    /// Open loop: this many events per second over all channels, on a fixed schedule.
     Open(f64),
-    /// None: sockets that are idle.
+    /// No events: sockets are idle.
     Idle,
 }
 
 impl Pace {
     /// The window of a closed loop.
-    pub fn window(self) -> Option<Window> {
+    pub fn window(self) -> Option<InFlight> {
         match self {
-            Self::PerChannel(events) => Some(Window::PerChannel(events)),
-            Self::Total(events) => Some(Window::Total(events)),
+            Self::PerChannel(events) => Some(InFlight::PerChannel(events)),
+            Self::Total(events) => Some(InFlight::Total(events)),
             Self::Open(_) | Self::Idle => None,
         }
     }
 }
 
-/// Handshakes under way by default: below 128, what many servers let wait for being accepted.
+/// Default number of handshakes in progress: below 128, the accept backlog of many servers.
 const OPENING: usize = 100;
 
-/// What load is put on a server, and for how long.
+/// A load, and how long it lasts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Load {
-    /// Channels.
+    /// Number of channels.
     pub channels: usize,
-    /// Sockets of each channel.
+    /// Sockets per channel.
     pub sockets_per_channel: usize,
     /// When events are published.
     pub pace: Pace,
-    /// What they hold.
+    /// The content of events.
     pub body: Body,
-    /// Event types that sockets ask for, with commas between.
+    /// Event types that sockets subscribe to, separated by commas. `None` for all.
     pub types: Option<String>,
     /// Whether sockets offer permessage-deflate.
     pub deflate: bool,
-    /// Whether events are published with `crewcast-publisher` into the channels' logs.
+    /// Whether `crewcast-publisher` publishes the events into the channels' logs.
     pub logged: bool,
-    /// Share of sockets that read only now and then. They count neither for the latency nor for a closed loop.
+    /// Share of sockets that read slowly. They count neither for latency nor for a closed loop.
     pub slow: f64,
-    /// Share of sockets that are closed and opened again each second.
+    /// Share of sockets that are closed and reopened each second.
     pub churn: f64,
-    /// How long the load runs before it is measured.
+    /// How long the load runs before the measuring window.
     pub warm_up: Duration,
-    /// How long it is measured.
+    /// Length of the measuring window.
     pub window: Duration,
-    /// How many handshakes are under way at a time.
+    /// How many handshakes are in progress at a time.
     pub opening: usize,
-    /// Third part of the sockets' source addresses, 127.0.x.y: different in generators that run at the same time.
+    /// The x of the source addresses 127.0.x.y. Generators that run at the same time need different values.
     pub source: u8,
 }
 
@@ -89,7 +89,7 @@ impl Load {
         self.channels * self.sockets_per_channel
     }
 
-    /// Whether the socket is one of those that read slowly: spread evenly over all.
+    /// Whether a socket reads slowly. Slow sockets are spread evenly.
     pub fn is_slow(&self, socket: usize) -> bool {
         let before = |index: usize| (index as f64 * self.slow) as usize;
         before(socket + 1) > before(socket)

@@ -7,14 +7,14 @@ use rustix::time::{
     timerfd_settime,
 };
 
-/// Nanoseconds of the monotonic clock, which all processes of a machine share.
+/// The monotonic clock in nanoseconds. All processes of a machine share it.
 #[inline]
 pub(crate) fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Wakes the loop at a moment; finer than the milliseconds of its timeout.
+/// Wakes the loop at a given moment, more precisely than the milliseconds of a poll timeout.
 pub(crate) struct Timer {
     descriptor: OwnedFd,
 }
@@ -26,7 +26,7 @@ impl Timer {
         Ok(Self { descriptor })
     }
 
-    /// At this moment of [`now`].
+    /// Sets the moment of the next wake, on the clock of [`now`].
     pub(crate) fn at(&self, moment: u64) -> Result<()> {
         let it_value = Timespec { tv_sec: (moment / 1_000_000_000) as i64, tv_nsec: (moment % 1_000_000_000) as i64 };
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };

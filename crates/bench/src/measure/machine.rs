@@ -1,24 +1,24 @@
-//! The machine on which something was measured.
+//! The machine of a measurement.
 
 use std::{fs, thread};
 
 use serde::{Deserialize, Serialize};
 
-/// What one has to know of it to read the figures.
+/// What you need to know about a machine to interpret figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// Cores that this process may use.
     pub cores: usize,
-    /// The processor's name.
+    /// Name of the processor.
     pub cpu: String,
-    /// The kernel's version, without what a distribution adds.
+    /// Version of the kernel, without the suffix of a distribution.
     pub kernel: String,
     /// Bytes of memory.
     pub memory: u64,
 }
 
 impl Machine {
-    /// This one.
+    /// This machine.
     pub fn this() -> Self {
         Self {
             cores: thread::available_parallelism().map_or(1, usize::from),
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_is_its_version() {
+    fn the_suffix_of_a_distribution_is_cut() {
         assert_eq!(kernel("6.1.0-23-cloud-amd64\n"), "6.1.0");
     }
 

@@ -1,4 +1,4 @@
-//! What the operating system says about processes and the machine.
+//! Reads from the operating system what processes use, and what the machine is.
 
 pub mod machine;
 pub mod process;

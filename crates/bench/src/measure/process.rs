@@ -3,37 +3,45 @@
 use std::{
     collections::HashMap,
     fs,
-    ops::{Add, Sub},
+    iter::Sum,
+    ops::{AddAssign, Sub},
 };
 
 use serde::{Deserialize, Serialize};
 
-/// Clock ticks of `/proc/<pid>/stat` in a second: `USER_HZ`, 100 on every Linux of today.
+/// Clock ticks of `/proc/<pid>/stat` per second: `USER_HZ`, which is 100 on every current Linux.
 const TICKS: f64 = 100.0;
-/// By how much they may be ahead of the scheduler's count.
+/// Seconds by which clock ticks may be ahead of the scheduler's count.
 const COARSE: f64 = 2.0 / TICKS;
 
-/// CPU time of some processes together, in seconds.
+/// CPU time in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cpu {
-    /// In their own code.
+    /// Time in user code.
     pub user: f64,
-    /// In the kernel for them.
+    /// Time in the kernel.
     pub system: f64,
 }
 
 impl Cpu {
-    /// Both.
+    /// User and system time together.
     pub fn total(self) -> f64 {
         self.user + self.system
     }
 }
 
-impl Add for Cpu {
-    type Output = Self;
+impl AddAssign for Cpu {
+    fn add_assign(&mut self, other: Self) {
+        self.user += other.user;
+        self.system += other.system;
+    }
+}
 
-    fn add(self, other: Self) -> Self {
-        Self { user: self.user + other.user, system: self.system + other.system }
+impl Sum for Cpu {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        let mut total = Self::default();
+        all.for_each(|cpu| total += cpu);
+        total
     }
 }
 
@@ -45,14 +53,14 @@ impl Sub for Cpu {
     }
 }
 
-/// Processes that are measured together: a server, with all that it started.
+/// Processes that are measured together, such as a server and its children.
 #[derive(Debug, Clone, Default)]
 pub struct Group {
     pids: Vec<u32>,
 }
 
 impl Group {
-    /// These processes and all that they have started up to now.
+    /// These processes and their current descendants.
     pub fn of(pids: impl IntoIterator<Item = u32>) -> Self {
         let mut all = Vec::new();
         for pid in pids {
@@ -64,16 +72,13 @@ impl Group {
         Self { pids: all }
     }
 
-    /// CPU time since they were started. The sum is the scheduler's, to the nanosecond where the kernel tells; the split
-    /// is that of its clock ticks.
+    /// CPU time since the processes started. The sum comes from the scheduler, in nanoseconds if the kernel reports
+    /// them; clock ticks determine the split into user and system time.
     pub fn cpu(&self) -> Cpu {
-        self.pids
-            .iter()
-            .map(|pid| cpu(*pid))
-            .fold(Cpu::default(), |sum, cpu| Cpu { user: sum.user + cpu.user, system: sum.system + cpu.system })
+        self.pids.iter().map(|pid| cpu(*pid)).sum()
     }
 
-    /// Bytes of resident memory now.
+    /// Current resident memory in bytes.
     pub fn resident(&self) -> u64 {
         self.pids.iter().map(|pid| resident(*pid)).sum()
     }
@@ -87,7 +92,7 @@ pub fn own_cpu() -> Cpu {
 fn cpu(pid: u32) -> Cpu {
     let Some(ticks) = ticks(pid) else { return Cpu::default() };
     let Some(exact) = scheduled(pid) else { return ticks };
-    // Threads that have ended are in the ticks alone; ticks are coarse.
+    // Only the ticks, which are coarse, include threads that have ended.
     let total = exact.max(ticks.total() - COARSE);
     let user = if ticks.total() > 0.0 { ticks.user / ticks.total() } else { 0.5 };
     Cpu { user: total * user, system: total * (1.0 - user) }
@@ -95,13 +100,13 @@ fn cpu(pid: u32) -> Cpu {
 
 fn ticks(pid: u32) -> Option<Cpu> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold anything; the fields behind it begin with the third.
+    // The name in parentheses may contain anything. The third field follows it.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let seconds = |field: usize| Some(fields.get(field - 3)?.parse::<f64>().ok()? / TICKS);
     Some(Cpu { user: seconds(14)?, system: seconds(15)? })
 }
 
-/// Seconds on a CPU of all threads that live.
+/// CPU seconds of all living threads.
 fn scheduled(pid: u32) -> Option<f64> {
     let mut nanoseconds = 0u64;
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
@@ -117,7 +122,7 @@ fn resident(pid: u32) -> u64 {
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
 }
 
-/// All processes below one.
+/// All descendants of a process.
 pub fn descendants(pid: u32) -> Vec<u32> {
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -144,16 +149,18 @@ fn parent(pid: u32) -> Option<u32> {
 mod tests {
     use std::process::Command;
 
+    use rustix::time::{ClockId, clock_gettime};
+
     use super::*;
 
     #[test]
     fn a_process_that_computes_uses_cpu_and_memory() {
         let group = Group::of([std::process::id()]);
         let before = group.cpu();
-        let began = std::time::Instant::now();
-        while began.elapsed().as_millis() < 100 {
-            std::hint::black_box(began);
-        }
+        // By the CPU clock, so that a busy machine does not cut the computation short.
+        let used = || clock_gettime(ClockId::ProcessCPUTime);
+        let began = used();
+        while (used() - began).tv_nsec < 100_000_000 {}
         assert!((group.cpu() - before).total() > 0.05);
         assert!(group.resident() > 100_000);
     }

@@ -1,11 +1,12 @@
-//! How often Redis sends an event: once to every replica with a reader of its channel.
+//! How many copies of an event Redis sends: one to every replica with a reader of its channel.
 
 use super::Placement;
 
-/// Replicas with a reader of a channel of `readers` sockets, in the mean. Channels are `channels`, replicas `replicas`.
+/// The mean number of replicas with a reader of a channel that has `readers` sockets.
 ///
-/// Scattered: each socket is on any replica, all equally likely, so that one has none of the `f` with probability
-/// (1 − 1/R)^f. By channel: all sockets of a channel are on one replica, or on as few as hold them.
+/// Scattered: each socket is on any of R replicas with equal probability, so that a replica has none of f sockets with
+/// probability (1 − 1/R)^f. By channel: all sockets of a channel are on one replica, or on the fewest that can hold
+/// them.
 pub fn copies(placement: Placement, replicas: f64, readers: f64, channels: f64) -> f64 {
     match placement {
         Placement::Scattered => scattered(replicas, readers),
@@ -17,16 +18,16 @@ fn scattered(replicas: f64, readers: f64) -> f64 {
     if replicas <= 1.0 {
         return 1.0;
     }
-    // ln_1p keeps the digits where 1/R is small.
-    let nobody = (readers * (-1.0 / replicas).ln_1p()).exp();
-    replicas * (1.0 - nobody)
+    // ln_1p stays precise for small 1/R.
+    let none = (readers * (-1.0 / replicas).ln_1p()).exp();
+    replicas * (1.0 - none)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// xorshift64*, as good as this needs.
+    /// xorshift64*.
     struct Random(u64);
 
     impl Random {
@@ -39,7 +40,7 @@ mod tests {
     }
 
     #[test]
-    fn the_formula_is_what_random_placement_gives() {
+    fn the_formula_agrees_with_random_placement() {
         let mut random = Random(0x9E37_79B9_7F4A_7C15);
         for (replicas, readers) in [(2, 1), (4, 3), (10, 20), (40, 20), (100, 500)] {
             let rounds = 4000;

@@ -1,4 +1,4 @@
-//! The coefficients, and how well they predict what was held out.
+//! The coefficients, and how well they predict the points that were held out.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +15,19 @@ pub struct Model {
     coefficients: BTreeMap<&'static str, Vec<f64>>,
 }
 
-/// How far predictions of points that were held out are off, as a share of what was measured.
+/// By how much predictions deviate, as a share of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Error {
-    /// Half are off by less.
+pub struct PredictionError {
+    /// The median over the points that were held out.
     pub median: f64,
-    /// The worst.
+    /// The largest over the points that were held out.
     pub worst: f64,
-    /// The same of the points that the coefficients were fitted to.
+    /// The median over the points of the fit.
     pub fitted: f64,
 }
 
 impl Model {
-    /// Fitted to the points that are not held out.
+    /// The model fitted to the points that are not held out.
     pub fn of(points: &[Point]) -> Self {
         let fitted: Vec<&Point> = points.iter().filter(|point| !point.held_out).collect();
         let coefficients = |law: &Law| {
@@ -42,24 +42,24 @@ impl Model {
         self.coefficients.get(law.name).map_or(&[], Vec::as_slice)
     }
 
-    /// What this costs.
+    /// What these quantities cost by this law.
     pub fn cost(&self, law: &Law, quantities: &Quantities) -> f64 {
         let features = (law.features)(quantities);
         features.iter().zip(self.coefficients(law)).map(|(feature, coefficient)| feature * coefficient).sum()
     }
 
-    /// Predicted over measured, less one.
+    /// The prediction divided by the measurement, minus 1.
     pub fn deviation(&self, law: &Law, point: &Point) -> f64 {
         self.cost(law, &point.quantities()) / (law.measured)(point) - 1.0
     }
 
     /// How well the law predicts.
-    pub fn error(&self, law: &Law, points: &[Point]) -> Error {
+    pub fn error(&self, law: &Law, points: &[Point]) -> PredictionError {
         let off = |held_out: bool| {
             let chosen = points.iter().filter(move |point| point.held_out == held_out);
             chosen.map(|point| self.deviation(law, point).abs()).filter(|value| value.is_finite())
         };
-        Error { median: median(off(true)), worst: off(true).fold(0.0, f64::max), fitted: median(off(false)) }
+        PredictionError { median: median(off(true)), worst: off(true).fold(0.0, f64::max), fitted: median(off(false)) }
     }
 }
 
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
     use crate::model::law::{GATEWAY_CPU, WIRE};
 
-    /// Points of a gateway that costs 20 µs an event, 7 a delivery and 0.001 a byte.
+    /// Points of a gateway that takes 20 µs per event, 7 per delivery and 0.001 per byte.
     fn points() -> Vec<Point> {
         let mut points = Vec::new();
         for (number, (replicas, per_channel, bytes)) in
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn costs_that_follow_the_law_are_found_and_predict_what_was_held_out() {
+    fn coefficients_of_the_law_are_found_and_predict_the_point_held_out() {
         let points = points();
         let model = Model::of(&points);
         for (found, known) in model.coefficients(&GATEWAY_CPU).iter().zip([0.0, 20.0, 7.0, 0.001, 0.0]) {

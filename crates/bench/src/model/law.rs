@@ -1,23 +1,23 @@
-//! What costs what.
+//! The laws: what each quantity costs.
 
 use super::{Point, Quantities};
 
 /// A cost as a sum of terms.
 #[derive(Clone, Copy)]
 pub struct Law {
-    /// What it is the cost of.
+    /// The name of the cost.
     pub name: &'static str,
-    /// In what it is counted.
+    /// The unit of the cost.
     pub unit: &'static str,
-    /// What its terms are counted by.
+    /// The unit of each term: one of what.
     pub terms: &'static [&'static str],
-    /// How much of each there was.
+    /// The amount of each term.
     pub features: fn(&Quantities) -> Vec<f64>,
-    /// What was measured.
+    /// The measured cost of a point.
     pub measured: fn(&Point) -> f64,
 }
 
-/// All of them.
+/// All laws.
 pub const LAWS: [&Law; 6] = [&GATEWAY_CPU, &REDIS_CPU, &REDIS_OUTPUT, &WIRE, &RESIDENT, &KERNEL];
 
 /// CPU time of all replicas.
@@ -33,7 +33,7 @@ pub const GATEWAY_CPU: Law = Law {
         "probe of a replica through a Redis",
     ],
     features: |all| {
-        vec![all.replica_seconds, all.copies, all.deliveries, all.deliveries * all.bytes, all.turns, all.probes]
+        vec![all.replica_seconds, all.copies, all.deliveries, all.deliveries * all.bytes, all.pings, all.probes]
     },
     measured: |point| 1e6 * point.gateway_cpu.iter().sum::<f64>(),
 };
@@ -53,7 +53,7 @@ pub const REDIS_CPU: Law = Law {
     measured: |point| 1e6 * point.redis_cpu.iter().sum::<f64>(),
 };
 
-/// What all Redis send.
+/// Bytes that all Redis send.
 pub const REDIS_OUTPUT: Law = Law {
     name: "Redis output",
     unit: "bytes",
@@ -62,12 +62,12 @@ pub const REDIS_OUTPUT: Law = Law {
     measured: |point| point.redis_output as f64,
 };
 
-/// What sockets read.
+/// Bytes that sockets read.
 pub const WIRE: Law = Law {
     name: "bytes to sockets",
     unit: "bytes",
     terms: &["delivery", "delivered byte", "ping of a socket"],
-    features: |all| vec![all.deliveries, all.deliveries * all.bytes, all.turns],
+    features: |all| vec![all.deliveries, all.deliveries * all.bytes, all.pings],
     measured: |point| point.wire_bytes as f64,
 };
 
@@ -76,11 +76,11 @@ pub const RESIDENT: Law = Law {
     name: "gateway memory",
     unit: "bytes",
     terms: &["replica", "socket", "channel held by a replica"],
-    features: |all| vec![all.replicas, all.sockets, all.rooms],
+    features: |all| vec![all.replicas, all.sockets, all.held_channels],
     measured: |point| point.gateway_resident.iter().sum::<u64>() as f64,
 };
 
-/// Memory of the kernel for the gateway's end of each socket.
+/// Kernel memory for the gateway's end of each socket.
 pub const KERNEL: Law = Law {
     name: "kernel memory",
     unit: "bytes",

@@ -1,20 +1,21 @@
-//! What Crewcast costs, as laws fitted to what was measured, and what they say of deployments that no machine here can hold.
+//! A model of what Crewcast costs: laws fitted to measurements, and predictions for deployments that no test machine
+//! can hold.
 //!
-//! [`Quantities`] is what happens; a [`law::Law`] says what it costs; [`fit`] finds the coefficients; [`predict`] asks them of
-//! deployments; [`document`] writes it all down.
+//! [`Quantities`] describe what happens, a [`law::Law`] says what it costs, and [`fit`] finds the coefficients.
+//! [`predict`] applies the laws to deployments, and [`document`] writes the results.
 
 pub mod breaks;
 pub mod copies;
 pub mod document;
 pub mod fit;
 pub mod law;
-/// What is asked: scenarios, placements, and what machines are like.
+/// The questions: scenarios, placements, and assumptions about machines.
 pub mod plan;
-/// What was measured, and what happened in it.
+/// The measured points, and what happened in each.
 pub mod point;
 pub mod predict;
 pub mod regression;
-/// All points with what is asked of them: `docs/scaling.json`.
+/// All points with the questions to the model: `docs/scaling.json`.
 pub mod study;
 
 pub use fit::Model;

@@ -1,20 +1,20 @@
 use serde::{Deserialize, Serialize};
 
-/// What a deployment is asked to do.
+/// The load on a deployment.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Scenario {
-    /// Its name.
+    /// The name of the scenario.
     pub name: String,
-    /// Sockets of a channel; none: all read one.
+    /// Sockets per channel. `None` if all sockets read one channel.
     pub per_channel: Option<f64>,
-    /// Events of a channel in a second.
+    /// Events per second per channel.
     pub rate: f64,
-    /// Bytes of an event.
+    /// Bytes per event.
     pub bytes: f64,
 }
 
 impl Scenario {
-    /// Those that the document tells of.
+    /// The scenarios of the document.
     pub fn usual() -> Vec<Self> {
         let scenario = |name: &str, per_channel, rate, bytes| Self { name: name.into(), per_channel, rate, bytes };
         vec![
@@ -24,31 +24,31 @@ impl Scenario {
         ]
     }
 
-    /// Sockets of a channel, where there are so many altogether.
+    /// Sockets per channel, out of `sockets` altogether.
     pub fn readers(&self, sockets: f64) -> f64 {
         self.per_channel.unwrap_or(sockets).min(sockets)
     }
 
-    /// Channels, where there are so many sockets.
+    /// Number of channels for `sockets` altogether.
     pub fn channels(&self, sockets: f64) -> f64 {
         (sockets / self.readers(sockets)).max(1.0)
     }
 }
 
-/// Where the sockets of a channel are.
+/// How the sockets of a channel are placed on replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Placement {
-    /// On any replica: what a balancer does that knows nothing.
+    /// On any replica, as with a load balancer that does not know channels.
     Scattered,
-    /// On one: the balancer hashes the channel's name.
+    /// On one replica: the load balancer hashes the channel's name.
     ByChannel,
 }
 
 impl Placement {
-    /// Both.
+    /// All placements.
     pub const ALL: [Self; 2] = [Self::Scattered, Self::ByChannel];
 
-    /// Its name in tables.
+    /// The name in tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Scattered => "scattered",
@@ -57,32 +57,32 @@ impl Placement {
     }
 }
 
-/// What machines are like, and how far they are used.
+/// Assumptions about machines, and how far they are used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, clap::Args)]
 #[serde(deny_unknown_fields)]
 pub struct Assumptions {
-    /// Share of a core, and of a network, that is used at most
+    /// Share of cores and networks that is used at most
     #[arg(long, default_value_t = 0.6)]
     pub load: f64,
-    /// Cores of a replica
+    /// Cores per replica
     #[arg(long, default_value_t = 4.0)]
     pub cores: f64,
-    /// GiB of memory of a replica, the kernel's part for sockets within
+    /// GiB of memory per replica, with the kernel's memory for sockets
     #[arg(long, default_value_t = 8.0)]
     pub memory: f64,
-    /// Sockets of a replica at most, whatever else it could hold: they all come back at once when it ends
+    /// Most sockets per replica, because all of them reconnect at once when the replica stops
     #[arg(long, default_value_t = 250_000.0)]
     pub per_replica: f64,
-    /// Gbit/s of a replica, and of a Redis
+    /// Gbit/s of the network of a replica or a Redis
     #[arg(long, default_value_t = 10.0)]
     pub network: f64,
-    /// Cores that are paid for with each Redis; it computes on one
+    /// Cores paid for with each Redis, which computes on one
     #[arg(long, default_value_t = 2.0)]
     pub redis_cores: f64,
-    /// Seconds of `ready.window`: a replica sends itself five probes in it through each Redis
+    /// Seconds of `ready.window`, in which a replica sends itself five probes through each Redis
     #[arg(long, default_value_t = 15.0)]
     pub ready_window: f64,
-    /// Price of a core for an hour, an example
+    /// Price of one core for one hour
     #[arg(long, default_value_t = 0.04)]
     pub price: f64,
 }

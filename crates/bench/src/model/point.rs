@@ -1,35 +1,35 @@
 use serde::{Deserialize, Serialize};
 
-/// A socket is pinged so often, in seconds, whatever else happens.
-pub const TURN: f64 = 30.0;
+/// Seconds between two pings of a socket.
+pub const PING_INTERVAL: f64 = 30.0;
 
-/// Probes of a replica's link to a Redis in a second, while points are measured: `ready.window` is 1 s then, and holds five.
+/// Probes per second of a replica through a Redis while points are measured: five in a `ready.window` of 1 s.
 const PROBES: f64 = 5.0;
 
-/// One run, with each process' share.
+/// One measured run, with the figures of each process.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Its place in the grid.
+    /// The place in the grid.
     pub number: usize,
-    /// Whether it takes no part in the fit, and is predicted instead.
+    /// Whether the point is held out of the fit, to test predictions.
     pub held_out: bool,
-    /// Replicas of the gateway.
+    /// Number of replicas of the gateway.
     pub replicas: usize,
-    /// Servers of Redis: one, or the masters of a Cluster.
+    /// Number of Redis servers: one, or the masters of a Cluster.
     pub nodes: usize,
-    /// Channels.
+    /// Number of channels.
     pub channels: usize,
-    /// Sockets of each channel.
+    /// Sockets per channel.
     pub per_channel: usize,
-    /// Replicas that have a reader of a channel: what generators spread evenly.
+    /// Replicas that have a reader of a channel; generators spread sockets evenly.
     pub copies: usize,
-    /// Bytes of an event.
+    /// Bytes per event.
     pub bytes: usize,
-    /// Seconds measured.
+    /// Length of the measuring window.
     pub seconds: f64,
-    /// Events published in them.
+    /// Events published in the window.
     pub published: u64,
-    /// Events received in them, over all sockets.
+    /// Events received in the window, over all sockets.
     pub deliveries: u64,
     /// Bytes that sockets read, with frames.
     pub wire_bytes: u64,
@@ -45,48 +45,48 @@ pub struct Point {
     pub gateway_resident: Vec<u64>,
     /// Resident bytes of each Redis at the end.
     pub redis_resident: Vec<u64>,
-    /// By how much the kernel's own memory has grown, for both ends of all sockets.
+    /// Growth of the kernel's own memory in bytes, for both ends of all sockets.
     pub kernel_grown: u64,
-    /// Half of the deliveries took longer, ms.
+    /// Median latency in milliseconds.
     pub p50: f64,
-    /// One in a hundred took longer, ms.
+    /// The 99th percentile of latency in milliseconds.
     pub p99: f64,
 }
 
-/// What happens in some time: what costs are made of.
+/// What happens in some time: the quantities that costs depend on.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Quantities {
-    /// Seconds, over all replicas.
+    /// Seconds, summed over all replicas.
     pub replica_seconds: f64,
-    /// Seconds, over all Redis.
+    /// Seconds, summed over all Redis.
     pub node_seconds: f64,
-    /// Probes that replicas send to themselves through each Redis.
+    /// Probes that replicas send themselves through each Redis.
     pub probes: f64,
     /// Events published.
     pub published: f64,
-    /// Bytes of an event.
+    /// Bytes per event.
     pub bytes: f64,
-    /// Events taken in, over all replicas: events times copies.
+    /// Events that all replicas receive: published events times copies.
     pub copies: f64,
     /// Events written to sockets.
     pub deliveries: f64,
     /// Pings of sockets.
-    pub turns: f64,
-    /// Replicas.
+    pub pings: f64,
+    /// Number of replicas.
     pub replicas: f64,
-    /// Sockets.
+    /// Number of sockets.
     pub sockets: f64,
-    /// Channels that replicas hold, over all of them.
-    pub rooms: f64,
+    /// Channels that replicas hold, summed over all replicas.
+    pub held_channels: f64,
 }
 
-/// To the sixth decimal, a microsecond or a byte's share of one: so that what is written is read again to the last digit.
+/// Rounds to six decimals, so that a value survives being written and read.
 pub fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
 impl Point {
-    /// The same, as exact as it is kept.
+    /// The point, rounded as it is stored.
     pub fn rounded(mut self) -> Self {
         let lists = self.gateway_cpu.iter_mut().chain(&mut self.redis_cpu);
         let single = [&mut self.seconds, &mut self.generator_cpu, &mut self.p50, &mut self.p99];
@@ -94,12 +94,12 @@ impl Point {
         self
     }
 
-    /// Sockets.
+    /// Number of sockets.
     pub fn sockets(&self) -> usize {
         self.channels * self.per_channel
     }
 
-    /// What happened.
+    /// What happened in the window.
     pub fn quantities(&self) -> Quantities {
         let (replicas, copies) = (self.replicas as f64, self.copies as f64);
         let sockets = self.sockets() as f64;
@@ -111,11 +111,11 @@ impl Point {
             bytes: self.bytes as f64,
             copies: self.published as f64 * copies,
             deliveries: self.deliveries as f64,
-            // A shorter window ends before the first ping: see `commands::scale`.
-            turns: if self.seconds >= TURN { sockets * self.seconds / TURN } else { 0.0 },
+            // A shorter window ends before the first ping: see `scale::measure`.
+            pings: if self.seconds >= PING_INTERVAL { sockets * self.seconds / PING_INTERVAL } else { 0.0 },
             replicas,
             sockets,
-            rooms: self.channels as f64 * copies,
+            held_channels: self.channels as f64 * copies,
         }
     }
 }

@@ -1,71 +1,71 @@
-//! What a deployment needs.
+//! Predicts what a deployment needs.
 
 use super::{
     Assumptions, Model, Placement, Quantities, Scenario,
     copies::copies,
     law::{GATEWAY_CPU, KERNEL, REDIS_CPU, REDIS_OUTPUT, RESIDENT, WIRE},
-    point::TURN,
+    point::PING_INTERVAL,
 };
 
-/// More than this of anything is none.
+/// The most replicas or servers that are tried.
 pub const MOST: f64 = 1e7;
-/// See `ready.window`.
+/// Probes that a replica sends in one `ready.window`.
 const PROBES_IN_WINDOW: f64 = 5.0;
 const GIB: f64 = 1_073_741_824.0;
 
-/// How many of something one bound asks for.
+/// How many replicas or servers one bound needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Bound {
-    /// What is bounded.
+    /// The name of the bound.
     pub name: &'static str,
-    /// So many are needed for it; none when no number is enough.
+    /// The least number that is enough. `None` if no number is.
     pub needed: Option<f64>,
 }
 
-/// What a scenario with so many sockets needs.
+/// What a scenario needs for a number of sockets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
-    /// Sockets.
+    /// Number of sockets.
     pub sockets: f64,
-    /// Replicas that each bound asks for.
+    /// Replicas that each bound needs.
     pub replica_bounds: Vec<Bound>,
-    /// Servers of Redis that each bound asks for.
+    /// Redis servers that each bound needs.
     pub node_bounds: Vec<Bound>,
-    /// Replicas.
+    /// Number of replicas.
     pub replicas: f64,
-    /// Servers of Redis.
+    /// Number of Redis servers.
     pub nodes: f64,
-    /// Deliveries in a second.
+    /// Deliveries per second.
     pub deliveries: f64,
-    /// Events in a second.
+    /// Events per second.
     pub events: f64,
-    /// Replicas to which Redis sends an event.
+    /// Replicas that Redis sends an event to.
     pub copies: f64,
-    /// Cores that all replicas compute on.
+    /// Busy cores of all replicas.
     pub gateway_cores: f64,
-    /// Cores that all Redis compute on.
+    /// Busy cores of all Redis.
     pub redis_cores: f64,
-    /// Bits in a second to all sockets.
+    /// Bits per second to all sockets.
     pub egress: f64,
-    /// Bits in a second from all Redis.
+    /// Bits per second from all Redis.
     pub redis_egress: f64,
-    /// Bytes of all replicas and of their kernels for sockets.
+    /// Bytes of memory of all replicas, with kernel memory for sockets.
     pub memory: f64,
     /// Cores that are paid for.
     pub paid_cores: f64,
-    /// Price of an hour.
+    /// Price per hour.
     pub price: f64,
-    /// Share of what one Redis may be used that the busiest channel alone takes, which cannot be divided.
+    /// Share of one Redis that the busiest channel takes. A channel cannot be divided.
     pub channel_share: f64,
 }
 
 impl Prediction {
-    /// The bound that asks for most replicas.
+    /// The bound that needs the most replicas.
     pub fn tightest_replica_bound(&self) -> &'static str {
         tightest(&self.replica_bounds)
     }
 
-    /// The bound that asks for most Redis.
+    /// The bound that needs the most Redis.
     pub fn tightest_node_bound(&self) -> &'static str {
         tightest(&self.node_bounds)
     }
@@ -81,16 +81,16 @@ fn tightest(bounds: &[Bound]) -> &'static str {
 pub struct Question<'a> {
     /// The coefficients.
     pub model: &'a Model,
-    /// What is asked for.
+    /// The load.
     pub scenario: &'a Scenario,
-    /// Where sockets are.
+    /// Where the sockets of a channel are.
     pub placement: Placement,
-    /// On what.
+    /// What the machines are like.
     pub assumptions: &'a Assumptions,
 }
 
 impl Question<'_> {
-    /// The answer for so many sockets.
+    /// The answer for a number of sockets.
     pub fn answer(&self, sockets: f64) -> Prediction {
         let (replica_bounds, node_bounds) = self.settled(sockets);
         let (replicas, nodes) = (largest(&replica_bounds), largest(&node_bounds));
@@ -116,8 +116,8 @@ impl Question<'_> {
         }
     }
 
-    /// Replicas ask for more Redis, and Redis, through which each replica probes, for more replicas: until both are
-    /// content.
+    /// The bounds of replicas and Redis. More replicas need more Redis, and more Redis need more replicas, because each
+    /// replica probes through each Redis: repeat until both are enough.
     fn settled(&self, sockets: f64) -> (Vec<Bound>, Vec<Bound>) {
         let mut nodes = 1.0;
         loop {
@@ -131,7 +131,7 @@ impl Question<'_> {
         }
     }
 
-    /// What happens in a second, over all replicas.
+    /// What happens in one second, over all replicas.
     fn second(&self, sockets: f64, replicas: f64, nodes: f64) -> Quantities {
         let (readers, channels) = (self.scenario.readers(sockets), self.scenario.channels(sockets));
         let copies = copies(self.placement, replicas, readers, channels);
@@ -144,10 +144,10 @@ impl Question<'_> {
             bytes: self.scenario.bytes,
             copies: published * copies,
             deliveries: sockets * self.scenario.rate,
-            turns: sockets / TURN,
+            pings: sockets / PING_INTERVAL,
             replicas,
             sockets,
-            rooms: channels * copies,
+            held_channels: channels * copies,
         }
     }
 
@@ -202,7 +202,7 @@ fn largest(bounds: &[Bound]) -> f64 {
     bounds.iter().map(|bound| bound.needed.unwrap_or(f64::INFINITY)).fold(1.0, f64::max).min(MOST)
 }
 
-/// The least whole number that fits. More of them never fit worse: a replica's part falls as there are more.
+/// The least whole number that fits. If a number fits, every larger one does: the share of each replica shrinks.
 fn least(fits: impl Fn(f64) -> bool) -> Option<f64> {
     let mut enough = 1.0;
     while !fits(enough) {

@@ -1,14 +1,14 @@
-//! Least squares with coefficients that are not negative: a cost is none.
+//! Least squares with coefficients that are not negative, because costs are not.
 
-/// Sweeps over all coefficients. Few rows and few columns: it costs nothing.
+/// The most sweeps over all coefficients. With few rows and columns they take no time.
 const SWEEPS: usize = 200_000;
-/// No coefficient moves by more than this share in a sweep: done.
+/// The fit is done when no coefficient moves by more than this share in a sweep.
 const STILL: f64 = 1e-13;
 
-/// The coefficients that fit `rows` (features, and what they are to sum up to) best, by the relative error: a row counts by
-/// what its prediction is off in per cent, so that small points weigh as much as large ones.
+/// The coefficients that fit `rows` (features, and their sum) with the least relative error. Small points weigh as much
+/// as large ones.
 ///
-/// Coordinate descent on the normal equations; the problem is convex, so what it comes to is the least there is.
+/// Uses coordinate descent on the normal equations. The problem is convex, so the result is the global minimum.
 pub fn fit(rows: &[(Vec<f64>, f64)]) -> Vec<f64> {
     let Some(columns) = rows.first().map(|(features, _)| features.len()) else { return Vec::new() };
     let relative: Vec<Vec<f64>> = rows
@@ -26,7 +26,7 @@ pub fn fit(rows: &[(Vec<f64>, f64)]) -> Vec<f64> {
     found.iter().zip(&scale).map(|(value, scale)| value / scale).collect()
 }
 
-/// Columns have length 1, and every row is to sum up to 1.
+/// Fits rows whose columns have length 1, so that every row sums up to 1.
 fn descend(rows: &[Vec<f64>], columns: usize) -> Vec<f64> {
     let dot = |a: usize, b: usize| rows.iter().map(|row| row[a] * row[b]).sum::<f64>();
     let gram: Vec<Vec<f64>> = (0..columns).map(|a| (0..columns).map(|b| dot(a, b)).collect()).collect();
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn with_noise_they_are_found_nearly() {
+    fn with_noise_the_coefficients_are_nearly_found() {
         let noise = |a: f64, b: f64| 1.0 + 0.03 * ((a * 7.0 + b * 13.0) % 3.0 - 1.0);
         let found = fit(&rows(|a, b, c| (3.0 * a + 2.0 * b + 70.0 * c) * noise(a, b)));
         for (found, known) in found.iter().zip([3.0, 2.0, 70.0]) {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn none_is_negative() {
+    fn no_coefficient_is_negative() {
         let found = fit(&rows(|a, b, _| 3.0 * a + (5.0 - 0.0001 * b)));
         assert!(found.iter().all(|value| *value >= 0.0), "{found:?}");
         assert!(fit(&[]).is_empty());

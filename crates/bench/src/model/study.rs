@@ -7,48 +7,48 @@ use serde_json::{Map, Value, json};
 use super::{Assumptions, Model, Point, Scenario, law::LAWS, point::rounded};
 use crate::measure::machine::Machine;
 
-/// All that the document is made of.
+/// The data of the document.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Study {
-    /// Where it was measured.
+    /// The machine of the measurements.
     pub machine: Machine,
-    /// What was measured.
+    /// The version of Crewcast.
     pub crewcast: String,
-    /// Redis' version.
+    /// The version of Redis.
     pub redis: String,
-    /// What machines of a deployment are like.
+    /// Assumptions about the machines of a deployment.
     pub assumptions: Assumptions,
-    /// What is predicted.
+    /// The scenarios to predict.
     pub scenarios: Vec<Scenario>,
-    /// For how many sockets.
+    /// The numbers of sockets to predict.
     pub sockets: Vec<f64>,
-    /// The coefficients, to be read; they are fitted anew from the points whenever something is asked.
+    /// The coefficients, for readers only: they are fitted again from the points for every question.
     #[serde(default)]
     pub coefficients: Value,
-    /// What was measured.
+    /// The measured points.
     pub points: Vec<Point>,
 }
 
-/// One measured point with where it was measured: a line of the file that `scale` writes while it measures.
+/// One measured point and its machine: a line of the file that `scale` writes while it measures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Line {
-    /// Where.
+    /// The machine of the measurement.
     pub machine: Machine,
-    /// What.
+    /// The version of Crewcast.
     pub crewcast: String,
-    /// Redis' version.
+    /// The version of Redis.
     pub redis: String,
     /// The point.
     pub point: Point,
 }
 
 impl Study {
-    /// Of these lines, with the usual scenarios.
+    /// A study of these lines with the usual scenarios.
     ///
     /// # Errors
-    /// When there are none.
+    /// If there are no lines.
     pub fn of(lines: Vec<Line>) -> Result<Self> {
-        let last = lines.last().context("nothing was measured yet")?.clone();
+        let last = lines.last().context("no point was measured yet: run `crewcast-bench scale`")?.clone();
         let mut points: Vec<Point> = lines.into_iter().map(|line| line.point.rounded()).collect();
         points.sort_by_key(|point| point.number);
         let model = Model::of(&points);
@@ -64,10 +64,10 @@ impl Study {
         })
     }
 
-    /// From a file: the study as it stands in `docs/scaling.json`, or the lines that were measured.
+    /// Reads a study from `docs/scaling.json`, or from the lines that `scale` writes.
     ///
     /// # Errors
-    /// When it cannot be read, or is neither.
+    /// If the file cannot be read, or is neither.
     pub fn read(path: &Path) -> Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let study = match serde_json::from_str::<Self>(&text) {
@@ -78,10 +78,10 @@ impl Study {
         Ok(study)
     }
 
-    /// The study as it is kept: a point to a line.
+    /// The study as JSON with one point per line.
     ///
     /// # Errors
-    /// Never, as far as is known.
+    /// If serialization fails.
     pub fn to_json(&self) -> Result<String> {
         let head = serde_json::to_string_pretty(&Self { points: Vec::new(), ..self.clone() })?;
         let points: Vec<String> = self.points.iter().map(serde_json::to_string).collect::<Result<_, _>>()?;
@@ -90,10 +90,10 @@ impl Study {
     }
 }
 
-/// The lines of a file that `scale` wrote.
+/// Parses the lines of a file that `scale` wrote.
 ///
 /// # Errors
-/// When a line is something else.
+/// If a line is invalid.
 pub fn lines(text: &str) -> Result<Vec<Line>> {
     Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }
@@ -115,7 +115,7 @@ pub(crate) mod tests {
 
     const COMMITTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/scaling.json");
 
-    /// The one that is committed, with its model.
+    /// The committed study and its model.
     pub(crate) fn study() -> (Study, Model) {
         let study = Study::read(Path::new(COMMITTED)).unwrap();
         let model = Model::of(&study.points);
@@ -123,7 +123,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_committed_coefficients_are_those_of_the_committed_points() {
+    fn the_committed_coefficients_match_the_committed_points() {
         let (study, model) = study();
         for law in LAWS {
             let written = &study.coefficients[format!("{}, {}", law.name, law.unit)];

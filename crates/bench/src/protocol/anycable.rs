@@ -4,14 +4,14 @@ use serde_json::json;
 use super::{Outgoing, Plan, Progress, Protocol, Request};
 use crate::wire::resp;
 
-/// AnyCable speaking Action Cable's protocol, with public streams and no RPC (`--norpc --public`), and events
-/// published through its Redis channel (`--broadcast_adapter=redis`).
+/// AnyCable with Action Cable's protocol, public streams and no RPC (`--norpc --public`). Events are published through
+/// its Redis channel (`--broadcast_adapter=redis`).
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AnyCable;
 
-/// A frame from the server, as far as it is of interest.
+/// A message from the server, without fields that are not needed.
 #[derive(Deserialize)]
-struct Frame<'a> {
+struct CableMessage<'a> {
     #[serde(rename = "type", borrow)]
     kind: Option<&'a str>,
 }
@@ -30,9 +30,9 @@ impl Protocol for AnyCable {
     }
 
     fn on_other(&self, socket: &Plan, payload: &[u8], reply: &mut Vec<Outgoing>) -> Progress {
-        match serde_json::from_slice::<Frame<'_>>(payload).ok().and_then(|frame| frame.kind) {
+        match serde_json::from_slice::<CableMessage<'_>>(payload).ok().and_then(|frame| frame.kind) {
             Some("welcome") => {
-                // JSON within a string: the server gives it back letter for letter.
+                // The identifier is JSON in a string, which the server repeats letter for letter.
                 let identifier = json!({ "channel": "$pubsub", "stream_name": stream(socket.channel) }).to_string();
                 let subscribe = json!({ "command": "subscribe", "identifier": identifier });
                 reply.push(Outgoing::Text(subscribe.to_string().into()));
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_subscribes_once_it_is_welcome() {
+    fn a_welcomed_socket_subscribes() {
         let (plan, mut reply) = (Plan { channel: 7, ..Plan::default() }, Vec::new());
         assert_eq!(AnyCable.on_other(&plan, br#"{"type":"welcome"}"#, &mut reply), Progress::Waiting);
         let Some(Outgoing::Text(command)) = reply.pop() else { panic!("no command") };

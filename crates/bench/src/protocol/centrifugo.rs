@@ -8,24 +8,24 @@ use serde_json::json;
 use super::{Framing, Outgoing, Plan, Progress, Protocol, Request, Via};
 use crate::wire::http;
 
-/// How long the token holds: longer than any run.
+/// Seconds for which the token is valid: longer than any run.
 const TOKEN_LIFE: u64 = 24 * 3600;
-/// Connections that publish, for the same reason as nchan's.
+/// Connections that publish: several, for the same reason as with nchan.
 const CONNECTIONS: usize = 16;
-/// The command that subscribes. The one that connects is number 1.
+/// Number of the command that subscribes. The command that connects has number 1.
 const SUBSCRIBE: u32 = 2;
 
-/// Centrifugo's JSON protocol (its second) over WebSockets, with events published through its HTTP API.
+/// Version 2 of Centrifugo's JSON protocol over WebSockets. Events are published through the HTTP API.
 ///
-/// Commands and replies are lines, of which a frame can hold several. An empty object is a ping, and is answered by one.
+/// Commands and replies are lines, and a frame can hold several. An empty object is a ping or its answer.
 pub struct Centrifugo {
     token: String,
     api_key: String,
 }
 
-/// A line from the server, as far as it is of interest.
+/// A line from the server, without fields that are not needed.
 #[derive(Default, Deserialize)]
-struct Reply {
+struct ServerLine {
     #[serde(default)]
     id: u32,
     subscribe: Option<serde::de::IgnoredAny>,
@@ -33,10 +33,11 @@ struct Reply {
 }
 
 impl Centrifugo {
-    /// With a token signed with `secret` (`client.token.hmac_secret_key`), publishing with `api_key` (`http_api.key`).
+    /// Connects with a token signed with `secret` (`client.token.hmac_secret_key`), and publishes with `api_key`
+    /// (`http_api.key`).
     ///
     /// # Errors
-    /// When the token cannot be signed.
+    /// If the token cannot be signed.
     pub fn new(secret: &str, api_key: &str) -> Result<Self> {
         let expires = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + TOKEN_LIFE;
         let claims = json!({ "sub": "bench", "exp": expires });
@@ -71,8 +72,8 @@ impl Protocol for Centrifugo {
                 reply.push(Outgoing::Text(b"{}".to_vec()));
                 continue;
             }
-            let Ok(said) = serde_json::from_slice::<Reply>(line) else { continue };
-            if said.id == SUBSCRIBE && said.subscribe.is_some() && said.push.is_none() {
+            let Ok(line) = serde_json::from_slice::<ServerLine>(line) else { continue };
+            if line.id == SUBSCRIBE && line.subscribe.is_some() && line.push.is_none() {
                 progress = Progress::Subscribed;
             }
         }
@@ -95,7 +96,7 @@ impl Protocol for Centrifugo {
     }
 }
 
-/// Without a colon, which would ask for a namespace.
+/// The name of a channel, without a colon, which would separate a namespace.
 fn channel_name(channel: usize) -> String {
     format!("c{channel}")
 }
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn it_connects_and_subscribes_with_two_lines_in_one_frame() {
+    fn one_frame_with_two_lines_connects_and_subscribes() {
         let Outgoing::Text(hello) = protocol().hello(&Plan::default()).remove(0) else { panic!("JSON is text") };
         let lines: Vec<serde_json::Value> =
             hello.split(|byte| *byte == b'\n').map(|line| serde_json::from_slice(line).unwrap()).collect();

@@ -9,22 +9,22 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
 
 use super::{Plan, Protocol, Request, Via};
-use crate::{servers::holder, wire::resp};
+use crate::wire::{resp, slots};
 
-/// How long the tokens hold: longer than any run.
+/// How long tokens are valid: longer than any run.
 const TOKEN_LIFE: Duration = Duration::from_secs(24 * 3600);
 
-/// Crewcast: a socket on `/ws/graph/<crew>` for each channel, its events published with a plain `PUBLISH`, or logged.
+/// Crewcast with sockets on `/ws/graph/<crew>`. Events are published with a plain `PUBLISH`, or logged.
 pub struct Crewcast {
     tokens: Vec<String>,
     cluster: Vec<SocketAddr>,
 }
 
 impl Crewcast {
-    /// For as many channels, with tokens signed with `secret` (HS256).
+    /// The protocol for `channels` channels, with tokens signed with `secret` (HS256).
     ///
     /// # Errors
-    /// When a token cannot be signed.
+    /// If a token cannot be signed.
     pub fn new(channels: usize, secret: &str) -> Result<Self> {
         let expires = (SystemTime::now() + TOKEN_LIFE).duration_since(UNIX_EPOCH)?.as_secs();
         let key = EncodingKey::from_secret(secret.as_bytes());
@@ -36,7 +36,7 @@ impl Crewcast {
         Ok(Self { tokens: (0..channels).map(token).collect::<Result<_, _>>()?, cluster: Vec::new() })
     }
 
-    /// The same on a Cluster of these masters: events are published with `SPUBLISH`, each on the one that holds its channel.
+    /// The protocol with a Cluster of these masters: `SPUBLISH` publishes each event on the master of its channel.
     pub fn on_cluster(self, masters: Vec<SocketAddr>) -> Self {
         Self { cluster: masters, ..self }
     }
@@ -72,7 +72,7 @@ impl Protocol for Crewcast {
         if self.cluster.is_empty() {
             channel % connections
         } else {
-            holder(slot_of(name(channel).as_bytes()), connections)
+            slots::master_of(slot_of(name(channel).as_bytes()), connections)
         }
     }
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_and_a_filter_stand_in_the_query() {
+    fn the_query_contains_position_and_filter() {
         let protocol = Crewcast::new(3, "a secret that is 32 bytes long, or more").unwrap();
         let socket = Plan { channel: 2, types: Some("tool_end".into()), since: Some("7-x".into()), ..Plan::default() };
         assert_eq!(protocol.handshake(&socket).path, "/ws/graph/c2?types=tool_end&since=7-x");

@@ -7,21 +7,21 @@ use serde_json::json;
 use super::{Outgoing, Plan, Progress, Protocol, Request};
 use crate::wire::resp;
 
-/// How long the token holds: longer than any run.
+/// Seconds for which the token is valid: longer than any run.
 const TOKEN_LIFE: u64 = 24 * 3600;
-/// What the gateway sends when the socket's channel is subscribed in Redis.
+/// The gateway's message after it has subscribed to the socket's channel in Redis.
 const CONNECTED: &[u8] = br#"{"type":"connected"}"#;
 
-/// The gateway of `peers/fastapi`: a socket on `/ws/graph/<crew>` for each channel, its events published with a plain `PUBLISH`.
+/// The gateway of `peers/fastapi` with sockets on `/ws/graph/<crew>`. Events are published with a plain `PUBLISH`.
 pub struct FastApi {
     token: String,
 }
 
 impl FastApi {
-    /// With a token signed with `secret` (HS256).
+    /// The protocol with a token signed with `secret` (HS256).
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// If the token cannot be signed.
     pub fn new(secret: &str) -> Result<Self> {
         let expires = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() + TOKEN_LIFE;
         let claims = json!({ "sub": "bench", "exp": expires });
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_socket_is_subscribed_when_the_gateway_says_so() {
+    fn the_message_of_the_gateway_confirms_the_subscription() {
         let protocol = FastApi::new("a secret that is 32 bytes long, or more").unwrap();
         let plan = Plan { channel: 4, ..Plan::default() };
         let request = protocol.handshake(&plan);

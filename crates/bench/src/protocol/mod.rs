@@ -1,5 +1,5 @@
-//! What differs between the systems that are measured: how a socket is opened and subscribed, and how an event
-//! is published. A protocol does no I/O; the generator asks it and does what it answers.
+//! How clients and producers speak to each system: how a socket is opened and subscribed, and how an event is
+//! published. Protocols do no I/O; the generator does.
 
 mod anycable;
 mod centrifugo;
@@ -23,30 +23,22 @@ pub use nchan::Nchan;
 pub use raw::Raw;
 pub use socketio::SocketIo;
 
-/// One socket as the generator plans it.
+pub use crate::wire::handshake::Request;
+
+/// A socket as the generator plans it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Number of the socket among all of the run, from 0.
+    /// Number of the socket in the run, from 0.
     pub index: usize,
-    /// Number of the channel that it reads, from 0.
+    /// Number of the socket's channel, from 0.
     pub channel: usize,
-    /// Event types that it asks for, with commas between; `None`: all.
+    /// Event types that the socket subscribes to, separated by commas. `None` for all.
     pub types: Option<String>,
-    /// Id of the last event that it has seen, where it comes back and resumes.
+    /// Id of the last event that the socket received, if the socket resumes.
     pub since: Option<String>,
 }
 
-/// The part of a WebSocket handshake that a protocol decides. `Host`, `Upgrade`, `Connection`, version, key and, where
-/// asked for, the offer of compression are the generator's.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Request {
-    /// Path and query: `/ws/graph/c1?since=0`.
-    pub path: String,
-    /// Further header lines, name and value.
-    pub headers: Vec<(&'static str, String)>,
-}
-
-/// A message to the server; the generator frames and masks it.
+/// A message to the server. The generator frames and masks it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outgoing {
     /// A text frame's payload.
@@ -58,92 +50,93 @@ pub enum Outgoing {
 /// What a frame that carries no event says about the subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// Not subscribed by this frame.
+    /// This frame does not confirm the subscription.
     Waiting,
-    /// This frame confirms the subscription. Later answers do not matter.
+    /// This frame confirms the subscription. Later results are ignored.
     Subscribed,
 }
 
-/// How events lie in frames.
+/// How frames contain events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
-    /// Each frame carries one event at most.
+    /// Each frame contains at most one event.
     OnePerFrame,
-    /// One frame can carry several events, whole (Centrifugo's lines).
+    /// A frame can contain several whole events (lines of Centrifugo).
     SeveralPerFrame,
-    /// The frames' payloads are a stream of bytes in which events begin and end anywhere (NATS).
+    /// Payloads form a stream of bytes in which events begin and end anywhere (NATS).
     Stream,
 }
 
-/// Over what connection events are published. The bytes themselves come from [`Protocol::publish`].
+/// The connections that events are published over. [`Protocol::publish`] writes the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Via {
-    /// The run's Redis: one connection.
+    /// One connection to the Redis of the run.
     Redis,
-    /// A Redis Cluster: a connection to each of these masters; [`Protocol::connection`] says which one a channel takes.
+    /// One connection to each of these masters of a Redis Cluster. [`Protocol::connection`] chooses the one of a
+    /// channel.
     Cluster(Vec<SocketAddr>),
-    /// TCP connections to the publishing address of the server ([`crate::servers::Endpoints::publish`]), each of which
-    /// writes events one behind the other without waiting for answers. A channel's events all take the same one.
+    /// TCP connections to the server's address for producers ([`crate::servers::Endpoints::publish`]). Events are
+    /// written without waiting for answers. All events of a channel take the same connection.
     Tcp {
-        /// How many connections.
+        /// Number of connections.
         connections: usize,
-        /// Sent once at the beginning of each: NATS' `CONNECT {…}`.
+        /// The first bytes on each connection, such as `CONNECT {…}` of NATS.
         preamble: Vec<u8>,
     },
 }
 
-/// A system that is measured, as seen from its clients and its producers.
+/// A measured system as its clients and producers see it.
 pub trait Protocol: Send + Sync {
-    /// Its name in reports.
+    /// The name in reports.
     fn name(&self) -> &'static str;
 
-    /// How the socket opens.
+    /// The handshake of a socket.
     fn handshake(&self, socket: &Plan) -> Request;
 
-    /// What is sent right after the server's 101.
+    /// The messages to send after the server's 101.
     fn hello(&self, _socket: &Plan) -> Vec<Outgoing> {
         Vec::new()
     }
 
-    /// Whether the server's 101 is all that it takes to be subscribed. Otherwise [`Protocol::on_other`] tells.
+    /// Whether the server's 101 confirms the subscription. Otherwise [`Protocol::on_other`] does.
     fn subscribed_by_handshake(&self) -> bool {
         true
     }
 
-    /// Called for each frame in which no event was found; may answer. The bytes are those of one frame's payload.
+    /// Handles the payload of a frame without an event, and may reply.
     fn on_other(&self, _socket: &Plan, _payload: &[u8], _reply: &mut Vec<Outgoing>) -> Progress {
         Progress::Subscribed
     }
 
-    /// How events lie in frames.
+    /// How frames contain events.
     fn framing(&self) -> Framing {
         Framing::OnePerFrame
     }
 
-    /// Appends to `out` all that publishes `event` (a JSON object, no line breaks) on the channel: a Redis command (see
-    /// [`crate::wire::resp::command`]), an HTTP request ([`crate::wire::http::post`]), a NATS `PUB`.
+    /// Appends the bytes that publish `event`, a JSON object without line breaks, on the channel: a Redis command (see
+    /// [`crate::wire::resp::command`]), an HTTP request ([`crate::wire::http::post`]), or a NATS `PUB`.
     fn publish(&self, channel: usize, event: &[u8], out: &mut Vec<u8>);
 
-    /// Where that is written.
+    /// The connections that those bytes are written to.
     fn publish_over(&self) -> Via {
         Via::Redis
     }
 
-    /// Which of so many connections takes the channel's events.
+    /// Which of `connections` takes the channel's events.
     fn connection(&self, channel: usize, connections: usize) -> usize {
         channel % connections
     }
 
-    /// The channel's name where events are published through `crewcast-publisher`; only Crewcast has one.
+    /// The channel's name for events that `crewcast-publisher` publishes. Only Crewcast has one.
     fn logged_channel(&self, _channel: usize) -> Option<String> {
         None
     }
 }
 
-/// The protocol of this name. `secret` signs tokens where it has them.
+/// The protocol of this name. `secret` signs tokens, if the protocol has tokens.
 ///
 /// # Errors
-/// When there is none.
+/// If the name is unknown.
 pub fn named(name: &str, channels: usize, secret: &str) -> Result<Arc<dyn Protocol>> {
     Ok(match name {
         "crewcast" => Arc::new(Crewcast::new(channels, secret)?),
@@ -154,6 +147,8 @@ pub fn named(name: &str, channels: usize, secret: &str) -> Result<Arc<dyn Protoc
         "nats" => Arc::new(Nats),
         "centrifugo" => Arc::new(Centrifugo::new(secret, secret)?),
         "anycable" => Arc::new(AnyCable),
-        other => bail!("no protocol is called {other}"),
+        other => bail!(
+            "there is no protocol {other}: use crewcast, raw, fastapi, socketio, nchan, nats, centrifugo or anycable"
+        ),
     })
 }

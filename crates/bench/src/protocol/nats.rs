@@ -4,10 +4,10 @@ use memchr::memmem;
 
 use super::{Framing, Outgoing, Plan, Progress, Protocol, Request, Via};
 
-/// What both sides of a connection begin with. Without `verbose`, commands are not answered.
+/// The first command of every connection. Without `verbose`, the server does not answer commands.
 const CONNECT: &str = "CONNECT {\"verbose\":false,\"pedantic\":false}\r\n";
 
-/// NATS over WebSockets, `peers/nats`: its text protocol in binary frames, as a stream; events are published over TCP.
+/// NATS over WebSockets, `peers/nats`: a stream of its text protocol in binary frames. Events are published over TCP.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nats;
 
@@ -21,7 +21,7 @@ impl Protocol for Nats {
     }
 
     fn hello(&self, socket: &Plan) -> Vec<Outgoing> {
-        // The answer to the PING says that the SUB before it has been done.
+        // The answer to the PING confirms the SUB before it.
         vec![Outgoing::Binary(format!("{CONNECT}SUB {} 1\r\nPING\r\n", subject(socket.channel)).into())]
     }
 
@@ -35,7 +35,7 @@ impl Protocol for Nats {
             match line {
                 b"PING" => reply.push(Outgoing::Binary(b"PONG\r\n".to_vec())),
                 b"PONG" => progress = Progress::Subscribed,
-                // INFO, and +OK where somebody turns `verbose` on. An -ERR is followed by the end of the connection.
+                // INFO, or +OK with `verbose`. After an -ERR the server closes the connection.
                 _ => {}
             }
         }
@@ -61,7 +61,7 @@ fn subject(channel: usize) -> String {
     format!("graph.c{channel}")
 }
 
-/// The lines of some bytes without their ends.
+/// The lines of `bytes` without their line ends.
 fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let end = memmem::find(bytes, b"\r\n")?;
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn several_lines_may_come_in_one_frame() {
+    fn one_frame_may_contain_several_lines() {
         let mut reply = Vec::new();
         let frame = [INFO, b"PING\r\nPONG\r\n"].concat();
         assert_eq!(Nats.on_other(&Plan::default(), &frame, &mut reply), Progress::Subscribed);

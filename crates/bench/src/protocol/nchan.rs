@@ -1,11 +1,11 @@
 use super::{Plan, Protocol, Request, Via};
 use crate::wire::http;
 
-/// Connections that publish. A request waits for the answer to the one before it on its connection, as HTTP has it, so
-/// that several are needed; with 16, a tenth less comes of a second of CPU time.
+/// Connections that publish. HTTP answers the requests of a connection one after the other, so several are needed.
+/// With 16, a second of CPU time delivers a tenth less.
 const CONNECTIONS: usize = 64;
 
-/// nginx with nchan, `peers/nchan`: a socket names its channel in the query; events are published with HTTP.
+/// nginx with nchan, `peers/nchan`: sockets name their channel in the query. Events are published with HTTP.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Nchan;
 

@@ -1,7 +1,7 @@
 use super::{Plan, Protocol, Request};
 use crate::wire::resp;
 
-/// The raw write loop ([`crate::raw_server`]): the machine's limit.
+/// The raw write loop ([`crate::raw_server`]), which shows the machine's limit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Raw;
 

@@ -3,11 +3,11 @@ use serde_json::{Value, json};
 use super::{Outgoing, Plan, Progress, Protocol, Request};
 use crate::wire::resp;
 
-/// Socket.IO 4 with its Redis adapter, `peers/socketio`: a socket joins the room that it names as it connects, and
-/// events are published as `@socket.io/redis-emitter` does it.
+/// Socket.IO 4 with its Redis adapter, `peers/socketio`: a socket names its room when it connects. Events are published
+/// like by `@socket.io/redis-emitter`.
 ///
-/// Frames are text: a digit of Engine.IO (0 open, 2 ping, 3 pong, 4 message), for messages a digit of Socket.IO behind it
-/// (0 connect, 2 event, 4 error), then JSON.
+/// A text frame begins with a digit of Engine.IO (0 open, 2 ping, 3 pong, 4 message). In a message a digit of Socket.IO
+/// follows (0 connect, 2 event, 4 error), then JSON.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SocketIo;
 
@@ -88,7 +88,7 @@ fn string(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// The length of an array or a map: below 16 in the byte of its kind, otherwise in two or four behind it.
+/// Appends the head of an array or a map. The first byte holds a length below 16; otherwise two or four bytes follow.
 fn head(length: usize, short: u8, long: u8, out: &mut Vec<u8>) {
     match length {
         0..16 => out.push(short | length as u8),
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_published_as_the_emitter_does() {
+    fn an_event_is_published_like_by_the_emitter() {
         let mut out = Vec::new();
         SocketIo.publish(1, br#"{"a":1}"#, &mut out);
         let message = b"\x93\xa7emitter\
@@ -145,9 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn the_session_goes_as_engine_io_asks() {
+    fn the_session_follows_engine_io() {
         let (plan, mut reply) = (Plan::default(), Vec::new());
-        let open = br#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+        let open = br#"0{"sid":"lv_VI97HAXpY6yYWAAAC","upgrades":[],"pingInterval":25000,"pingTimeout":20000}"#;
         assert_eq!(SocketIo.on_other(&plan, open, &mut reply), Progress::Waiting);
         assert_eq!(reply, [Outgoing::Text(br#"40{"room":"graph:c0"}"#.to_vec())]);
         reply.clear();

@@ -3,16 +3,16 @@ use std::io::{ErrorKind, Read, Write};
 use anyhow::Result;
 use mio::{Registry, net::TcpStream};
 
-/// The answer to every request: no client here checks the key.
+/// The answer to every request. The load generator does not check the key.
 const ACCEPTED: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
 Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
-/// Longer requests are none.
+/// The longest request in bytes.
 const LONGEST_REQUEST: usize = 8192;
 
-/// A socket.
+/// A socket of the raw write loop.
 pub(super) struct Client {
     stream: TcpStream,
-    /// First the request, then what could not be written yet.
+    /// The request at first; after that, bytes that wait to be written.
     bytes: Vec<u8>,
     gone: bool,
 }
@@ -22,7 +22,7 @@ impl Client {
         Self { stream, bytes: Vec::new(), gone: false }
     }
 
-    /// The channel that the request names, when it is whole.
+    /// The channel in the request, once the request is complete.
     pub(super) fn requested(&mut self) -> Option<Vec<u8>> {
         let mut buffer = [0; 2048];
         loop {
@@ -41,7 +41,7 @@ impl Client {
         Some(self.bytes.strip_prefix(b"GET /")?.split(|byte| *byte == b' ').next()?.to_vec())
     }
 
-    /// Answers the request, and takes the socket out of the poll: from now on it is only written to.
+    /// Answers the request, and removes the socket from the poll: from now on it is only written to.
     pub(super) fn accept(&mut self, registry: &Registry) -> Result<()> {
         registry.deregister(&mut self.stream)?;
         self.bytes = Vec::new();
@@ -49,7 +49,7 @@ impl Client {
         Ok(())
     }
 
-    /// Writes what waits and then this; keeps what the socket does not take.
+    /// Writes waiting bytes and then `frames`. Keeps what the socket does not accept.
     #[inline]
     pub(super) fn send(&mut self, frames: &[u8]) {
         if !self.bytes.is_empty() {
@@ -76,7 +76,7 @@ impl Client {
         }
     }
 
-    /// Whether something waits until it can be written.
+    /// Whether bytes wait to be written.
     pub(super) fn waits(&self) -> bool {
         !self.bytes.is_empty()
     }

@@ -19,7 +19,7 @@ pub(super) struct Feed {
 
 impl Feed {
     pub(super) fn connect(redis: SocketAddr, registry: &Registry, token: Token) -> Result<Self> {
-        let stream = std::net::TcpStream::connect(redis).context("Redis is not reached")?;
+        let stream = std::net::TcpStream::connect(redis).context("cannot connect to Redis")?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let mut stream = TcpStream::from_std(stream);
@@ -27,7 +27,7 @@ impl Feed {
         Ok(Self { stream, buffer: vec![0; BUFFER], filled: 0 })
     }
 
-    /// Subscribes another channel.
+    /// Subscribes to another channel.
     pub(super) fn subscribe(&mut self, channel: &[u8]) -> Result<()> {
         let mut command = Vec::new();
         resp::command(&mut command, &[b"SUBSCRIBE", channel]);
@@ -42,7 +42,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Reads once, and hands out each whole message in place. Answers whether more may be there.
+    /// Reads once, and passes on each complete message. Returns whether more may be waiting.
     pub(super) fn read(&mut self, mut message: impl FnMut(&[u8], &[u8])) -> Result<bool> {
         if self.filled == self.buffer.len() {
             self.buffer.resize(self.filled * 2, 0);

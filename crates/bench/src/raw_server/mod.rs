@@ -1,8 +1,8 @@
-//! The raw write loop: what this machine and its kernel can do at most, with one thread.
+//! The raw write loop: the most that this machine and its kernel can do with one thread.
 //!
-//! It subscribes over one connection to Redis, groups what a read brings by channel, builds each channel's frames once, and
-//! writes them with one call per socket, socket after socket. No tokens, no limits, no history: nothing but the bytes. The
-//! path of a socket's request names its channel: `/graph:c1`.
+//! The loop subscribes over one connection to Redis and groups the messages of each read by channel. It builds the
+//! frames of a channel once and writes them with one call per socket. There are no tokens, limits or history. The path
+//! of a socket's request names its channel: `/graph:c1`.
 
 mod client;
 mod feed;
@@ -19,24 +19,24 @@ use feed::Feed;
 
 const LISTENER: Token = Token(usize::MAX);
 const FEED: Token = Token(usize::MAX - 1);
-/// How often sockets are tried again whose buffers were full.
+/// How often sockets with full buffers are retried.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// Connections that may wait for being accepted; the system caps it at its own limit.
+/// Connections that may wait to be accepted. The system applies its own limit as well.
 const BACKLOG: i32 = 65_535;
 
-/// A channel: its sockets, and the frames that the batch at hand holds for them.
+/// A channel: its sockets, and the frames of the current batch.
 #[derive(Default)]
 struct Channel {
     clients: Vec<Client>,
     frames: Vec<u8>,
 }
 
-struct Server {
+struct WriteLoop {
     poll: Poll,
     listener: TcpListener,
     feed: Feed,
-    /// Connections whose request is not whole yet.
+    /// Connections whose request is still incomplete.
     newcomers: HashMap<usize, Client>,
     next: usize,
     numbers: HashMap<Vec<u8>, usize>,
@@ -45,16 +45,16 @@ struct Server {
     waiting: usize,
 }
 
-/// Listens on `address` until the process ends; tells on standard output when it is ready.
+/// Listens on `address` until the process ends. Prints `ready` on standard output when listening.
 ///
 /// # Errors
-/// When Redis is not reached or goes away.
+/// If Redis cannot be reached, or closes the connection.
 pub fn serve(address: SocketAddr, redis: SocketAddr) -> Result<()> {
     let poll = Poll::new()?;
     let mut listener = listen(address)?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let feed = Feed::connect(redis, poll.registry(), FEED)?;
-    let mut server = Server {
+    let mut server = WriteLoop {
         poll,
         listener,
         feed,
@@ -72,7 +72,7 @@ pub fn serve(address: SocketAddr, redis: SocketAddr) -> Result<()> {
     }
 }
 
-/// A listener before which a storm of newcomers may wait.
+/// A listener with a backlog large enough for a storm of connections.
 fn listen(address: SocketAddr) -> Result<TcpListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
     socket.set_reuse_address(true)?;
@@ -81,7 +81,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     Ok(TcpListener::from_std(socket.into()))
 }
 
-impl Server {
+impl WriteLoop {
     fn turn(&mut self, events: &mut Events) -> Result<()> {
         let longest = if self.waiting > 0 { Some(RETRY) } else { None };
         match self.poll.poll(events, longest) {
@@ -117,7 +117,7 @@ impl Server {
         }
     }
 
-    /// Reads a newcomer's request; when it is whole, the socket leaves the poll and joins its channel.
+    /// Reads a newcomer's request. Once the request is complete, the socket leaves the poll and joins its channel.
     fn welcome(&mut self, newcomer: usize) -> Result<()> {
         let Some(client) = self.newcomers.get_mut(&newcomer) else { return Ok(()) };
         let Some(channel) = client.requested() else {
@@ -141,7 +141,7 @@ impl Server {
         Ok(())
     }
 
-    /// Takes in what Redis has sent, batch by batch, and writes it.
+    /// Reads what Redis has sent, batch by batch, and writes it to sockets.
     fn deliver(&mut self) -> Result<()> {
         loop {
             let (numbers, channels, touched) = (&self.numbers, &mut self.channels, &mut self.touched);

@@ -1,4 +1,4 @@
-//! The report: tables and plots from records.
+//! `docs/performance.md`: tables and plots made from records.
 
 mod plot;
 mod sections;
@@ -13,9 +13,9 @@ use crate::record::Record;
 /// Writes `performance.md`, and its plots under `plots/`, into `folder`.
 ///
 /// # Errors
-/// When there are no records, or a file cannot be written.
+/// If there are no records, or a file cannot be written.
 pub fn write(records: &[Record], folder: &Path) -> Result<()> {
-    ensure!(!records.is_empty(), "nothing was measured: see `crewcast-bench --help`");
+    ensure!(!records.is_empty(), "there are no records to report: measure first, see `crewcast-bench --help`");
     let report = Report { records };
     let plots = folder.join("plots");
     fs::create_dir_all(&plots).with_context(|| format!("cannot create {}", plots.display()))?;
@@ -34,12 +34,12 @@ pub fn write(records: &[Record], folder: &Path) -> Result<()> {
     fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// What was measured.
+/// The records that the report is about.
 struct Report<'a> {
     records: &'a [Record],
 }
 
-/// A part of the report.
+/// One section of the page, with its plot.
 struct Section {
     text: String,
     plot: Option<(&'static str, String)>,
@@ -52,7 +52,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The different values of a field, in the order in which they first come.
+/// The distinct values of a field, in the order of their first appearance.
 fn distinct<'a>(records: &[&'a Record], field: impl Fn(&'a Record) -> &'a str) -> Vec<&'a str> {
     let mut values = Vec::new();
     for value in records.iter().map(|record| field(record)) {

@@ -16,14 +16,14 @@ pub(super) struct Panel {
     pub(super) bars: Vec<Bar>,
 }
 
-/// A bar, with what stands on both its ends.
+/// A bar, with the texts at both of its ends.
 pub(super) struct Bar {
     pub(super) label: String,
     pub(super) value: f64,
     pub(super) figure: String,
 }
 
-/// Panels below each other; bars whose label begins with `crewcast` stand out.
+/// Draws the panels below each other. Bars whose label begins with `crewcast` have a colour of their own.
 pub(super) fn bars(panels: &[Panel]) -> String {
     let height: f64 = panels.iter().map(|panel| HEAD + ROW * panel.bars.len() as f64 + 8.0).sum();
     let mut out = String::new();

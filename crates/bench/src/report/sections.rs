@@ -5,7 +5,7 @@ use super::{
 };
 use crate::record::Record;
 
-/// The server to which others are compared.
+/// The server that the others are compared with.
 const OURS: &str = "crewcast";
 
 impl Report<'_> {
@@ -18,12 +18,14 @@ impl Report<'_> {
             format!("{server} {}", version.map(String::as_str).unwrap_or_default())
         });
         format!(
-            "# Performance\n\n`make bench` measures all of this on your machine and writes this page. Figures of different machines, and of \
-             one machine at different times, are not comparable; servers were measured in turns, and what stands here are medians \
-             over the rounds.\n\n\
-             Measured on: {}, {} cores, {:.0} GiB of memory, Linux {}; loopback. Redis {}. Servers: {}. `raw` is a single-threaded loop that \
-             writes what Redis sends to every socket, with no tokens, limits or history: what the machine and its kernel can do.\n\n\
-             The load generator is one thread that checks each event at each socket for loss, doubles and order.\n\n",
+            "# Performance\n\nThis page shows operators what Crewcast costs and how fast it is, compared with other \
+             systems. `make bench` measures everything on your machine and writes this page. Do not compare figures from \
+             different machines, or from one machine at different times. Servers were measured in turns, and each figure \
+             is the median over the rounds.\n\n\
+             Measured on: {}, {} cores, {:.0} GiB of memory, Linux {}, over the loopback interface, with Redis {}. \
+             Servers: {}. `raw` is a single-threaded loop that writes what Redis sends to every socket, without tokens, \
+             limits or history: it shows what the machine and its kernel can do.\n\n\
+             The load generator is one thread. It checks every event at every socket for loss, duplicates and order.\n\n",
             machine.cpu,
             machine.cores,
             machine.memory as f64 / (1u64 << 30) as f64,
@@ -55,9 +57,11 @@ impl Report<'_> {
             .map(|case| panel(&records, &servers, (case, "thousand deliveries per CPU second"), rate, thousands))
             .collect();
         let text = format!(
-            "## Deliveries per second of CPU time\n\n![Deliveries per CPU second](plots/deliveries.svg)\n\nEvents of 200 bytes; channels × sockets, \
-             and events on their way (closed loop). Server bound to one core, generator and Redis to another. Thousand deliveries per \
-             second of the server's CPU time, all its processes together; in brackets Crewcast's over theirs.\n\n{}\
+            "## Deliveries per second of CPU time\n\n![Deliveries per CPU second](plots/deliveries.svg)\n\nEvents \
+             have 200 bytes. Columns show channels × sockets, and how many events are in flight (closed loop). The \
+             server is bound to one core, generator and Redis to another. Each cell shows thousands of deliveries \
+             per second of CPU time of all the server's processes, and in brackets Crewcast's figure divided by the \
+             server's.\n\n{}\
              CPU time per delivery in µs, user + system:\n\n{}",
             rates.finish(),
             costs.finish()
@@ -68,10 +72,11 @@ impl Report<'_> {
     pub(super) fn latency(&self) -> Option<Section> {
         let records = self.of("latency");
         let (servers, cases) = (distinct(&records, |record| &record.server), distinct(&records, |record| &record.case));
-        let mut text = "## Latency\n\n![Latency](plots/latency.svg)\n\nOpen loop: events go out on a schedule whatever comes back, and latency \
-                        counts from the moment when the event was to be published to when a socket had read it. Milliseconds; all share both cores.\n\n"
+        let mut text = "## Latency\n\n![Latency](plots/latency.svg)\n\nEvents are published on a fixed schedule, \
+                        whatever comes back (open loop). Latency counts from the moment at which an event was due to \
+                        be published until a socket had read it, in milliseconds. All processes share both cores.\n\n"
             .to_owned();
-        let mut table = Table::new(&["", "p50", "p90", "p99", "p99.9", "max", "schedule late, p99"]);
+        let mut table = Table::new(&["", "p50", "p90", "p99", "p99.9", "max", "published late, p99"]);
         for (case, server) in cases.iter().flat_map(|case| servers.iter().map(move |server| (case, server))) {
             let at = |percentile: fn(&Record) -> f64| figure(median_of(&records, server, case, percentile), 2);
             let figures = [
@@ -109,8 +114,9 @@ impl Report<'_> {
             .map(|case| panel(&records, &servers, (case, "bytes per socket"), per_socket, |value| figure(value, 0)))
             .collect();
         let text = format!(
-            "## Memory per idle socket\n\n![Memory per idle socket](plots/memory.svg)\n\nResident memory that a socket adds which is open, \
-             subscribed and hears nothing; of `crewcast` authenticated as well. The kernel keeps about 5 KB a socket besides, which is in no process's resident \
+            "## Memory per idle socket\n\n![Memory per idle socket](plots/memory.svg)\n\nResident memory that each \
+             socket adds. The sockets are open, subscribed and receive nothing; those of `crewcast` are also \
+             authenticated. The kernel keeps about 5 KB more per socket, which is not part of any process's resident \
              memory.\n\n{}",
             table.finish()
         );
@@ -129,8 +135,9 @@ impl Report<'_> {
             }
         }
         let text = format!(
-            "## Slow readers\n\n1000 sockets on one channel, 100 events of 2000 bytes a second; a slow socket has a receive buffer of 4 KiB and \
-             reads 4 KiB ten times a second. Latency of the others, ms:\n\n{}",
+            "## Slow readers\n\n1000 sockets read one channel with 100 events of 2000 bytes per second. A slow \
+             socket has a receive buffer of 4 KiB and reads 4 KiB ten times per second. Latency of the other sockets \
+             in milliseconds:\n\n{}",
             table.finish()
         );
         some_of(&records, text, None)
@@ -138,7 +145,7 @@ impl Report<'_> {
 
     pub(super) fn storm(&self) -> Option<Section> {
         let records = self.of("storm");
-        let mut table = Table::new(&["", "all open, s", "all complete, s", "server CPU, s", "lost", "doubled"]);
+        let mut table = Table::new(&["", "all open, s", "all complete, s", "server CPU, s", "lost", "duplicated"]);
         for server in distinct(&records, |record| &record.server) {
             for case in distinct(&records, |record| &record.case) {
                 let at = |value: fn(&Record) -> f64| median_of(&records, server, case, value);
@@ -153,8 +160,8 @@ impl Report<'_> {
             }
         }
         let text = format!(
-            "## Reconnect storm\n\nAll sockets hold a position and are cut at once. Events are logged while they are away. Then all come \
-             back, 512 handshakes at a time, and resume.\n\n{}",
+            "## Reconnect storm\n\nEvery socket holds a position, and all are cut at once. Events are logged while \
+             the sockets are away. Then all sockets reconnect, 512 handshakes at a time, and resume.\n\n{}",
             table.finish()
         );
         some_of(&records, text, None)
@@ -179,8 +186,10 @@ impl Report<'_> {
             }
         }
         let text = format!(
-            "## Compression\n\npermessage-deflate as browsers offer it. The generator's events are alike but for their numbers, so that the bytes flatter: the catalogs' events with varied texts come to 0.27 to 0.33; 10 channels × 100 sockets, 400 typical events of about 400 \
-             bytes a second, plain and deflated in turns.\n\n{}",
+            "## Compression\n\npermessage-deflate as browsers offer it: 10 channels × 100 sockets, 400 typical \
+             events of about 400 bytes per second, plain and compressed in turns. The generator's events differ only \
+             in their numbers, which flatters the figure: events of the catalogs, with varied texts, shrink to 0.27 \
+             to 0.33 of their bytes.\n\n{}",
             table.finish()
         );
         some_of(&records, text, None)
@@ -198,11 +207,12 @@ impl Report<'_> {
             ];
             table.row(&row(case, figures));
         }
-        let text = format!("## Publishing\n\nOne publisher process, nobody listening.\n\n{}", table.finish());
+        let text =
+            format!("## Publishing\n\nOne publisher process publishes, and no socket listens.\n\n{}", table.finish());
         some_of(&records, text, None)
     }
 
-    /// What went wrong, and where the generator was at its limit.
+    /// Runs with faults, and runs in which the generator was at its limit.
     pub(super) fn faults(&self) -> String {
         let mut lines = Vec::new();
         for record in self.records {
@@ -212,7 +222,7 @@ impl Report<'_> {
                 let (lost, doubled) = (outcome.lost + outcome.undelivered, outcome.doubled);
                 let total = outcome.deliveries;
                 lines.push(format!(
-                    "- {of}: {lost} lost, {doubled} doubled, {} out of order, of {total}\n",
+                    "- {of}: {lost} lost, {doubled} duplicated, {} out of order, of {total}\n",
                     outcome.disordered
                 ));
             }
@@ -224,16 +234,16 @@ impl Report<'_> {
                 ));
             }
             if outcome.stalls > 0 {
-                lines.push(format!("- {of}: the loop stood still {} times\n", outcome.stalls));
+                lines.push(format!("- {of}: the closed loop stalled {} times\n", outcome.stalls));
             }
         }
         let found = if lines.is_empty() {
-            "No event was lost, doubled or out of order in any run, and the generator stayed below 90 % of a core.\n"
+            "No event was lost, duplicated or out of order in any run, and the generator used at most 90 % of a core.\n"
                 .to_owned()
         } else {
             lines.concat()
         };
-        format!("## What went wrong\n\n{found}")
+        format!("## Faults and saturation\n\n{found}")
     }
 }
 

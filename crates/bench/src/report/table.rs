@@ -18,18 +18,18 @@ impl Table {
         self.text += &format!("| {} |\n", cells.join(" | "));
     }
 
-    /// The table, with an empty line behind it.
+    /// The table and an empty line.
     pub(crate) fn finish(self) -> String {
         self.text + "\n"
     }
 }
 
-/// A figure, or a dash where there is none.
+/// A figure, or a dash if it is not finite.
 pub(crate) fn figure(value: f64, decimals: usize) -> String {
     if value.is_finite() { format!("{value:.decimals$}") } else { "–".into() }
 }
 
-/// Thousands, with as many decimals as say something.
+/// A value in thousands, with one decimal if it is small.
 pub(crate) fn thousands(value: f64) -> String {
     let value = value / 1000.0;
     figure(value, if value < 10.0 { 1 } else { 0 })

@@ -2,12 +2,12 @@ use std::time::Duration;
 
 use crate::load::{Body, Load, Pace};
 
-/// Every fifth point, from the fourth on, is held out, chosen before anything was measured.
+/// Every fifth point from the fourth on is held out. The choice was made before anything was measured.
 const HOLD_OUT: (usize, usize) = (5, 3);
-/// Replicas and Redis.
+/// Numbers of replicas and Redis.
 const SITES: [(usize, usize); 6] = [(1, 1), (2, 1), (4, 1), (1, 3), (2, 3), (4, 3)];
-/// What each site is measured with: channels, sockets of a channel, events per second over all channels, bytes of an
-/// event. Rates leave the machine room: what is measured is what an event costs, not what a queue hides.
+/// The loads of each site: channels, sockets per channel, events per second over all channels, bytes per event. The
+/// machine can sustain every rate, so that the cost of an event is measured and not a queue.
 const LOADS: [(usize, usize, f64, usize); 7] = [
     (100, 10, 500.0, 200),
     (1000, 1, 4000.0, 200),
@@ -17,8 +17,8 @@ const LOADS: [(usize, usize, f64, usize); 7] = [
     (1000, 4, 2000.0, 200),
     (10, 1000, 12.0, 200),
 ];
-/// Many sockets, and few events: replicas, Redis, channels, sockets of a channel, events per second, processes that
-/// open them.
+/// Many sockets and few events: replicas, Redis, channels, sockets per channel, events per second, processes that open
+/// the sockets.
 const MANY: [(usize, usize, usize, usize, f64, usize); 5] = [
     (1, 1, 100, 150, 20.0, 1),
     (2, 1, 100, 150, 10.0, 2),
@@ -26,33 +26,34 @@ const MANY: [(usize, usize, usize, usize, f64, usize); 5] = [
     (4, 1, 100, 125, 10.0, 4),
     (4, 3, 100, 125, 20.0, 4),
 ];
-/// Sockets that hear next to nothing, for so long that each is pinged: replicas, sockets of each of 100 channels.
+/// Nearly silent sockets, measured long enough that each is pinged: replicas, sockets per channel of 100 channels.
 const QUIET: [(usize, usize); 3] = [(1, 50), (1, 120), (2, 80)];
 
 const WARM_UP: Duration = Duration::from_millis(700);
 const WINDOW: Duration = Duration::from_secs(3);
-/// Pings come every 30 s.
+/// Long enough for the pings, which come every 30 s.
 const QUIET_WINDOW: Duration = Duration::from_secs(30);
 
-/// One point that is to be measured.
+/// A point to measure.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
-    /// Its number.
+    /// The number of the point.
     pub number: usize,
-    /// Whether it is held out of the fit.
+    /// Whether the point is held out of the fit.
     pub held_out: bool,
-    /// Replicas.
+    /// Number of replicas.
     pub replicas: usize,
-    /// Servers of Redis.
+    /// Number of Redis servers.
     pub nodes: usize,
     /// Processes that share the sockets.
     pub processes: usize,
-    /// What each process opens, and what is published.
+    /// The load of each process.
     pub load: Load,
 }
 
 impl Case {
-    /// Replicas that have a reader of each channel: a process spreads the sockets of a channel evenly, and all do it alike.
+    /// Replicas that have a reader of each channel. Every process spreads the sockets of a channel evenly over the same
+    /// replicas.
     pub fn copies(&self) -> usize {
         self.load.sockets_per_channel.min(self.replicas)
     }

@@ -1,4 +1,4 @@
-//! Measuring the points that the model is fitted to.
+//! Measures the points that the model is fitted to.
 
 mod grid;
 mod probe;

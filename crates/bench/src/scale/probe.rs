@@ -5,21 +5,21 @@ use anyhow::Result;
 use crate::{
     load::{Listeners, Share},
     measure::process::Group,
-    parts::Parts,
     servers::net_output,
+    worker_process::Workers,
 };
 
-/// Reads every process' figures when the window begins and when it ends.
+/// Reads the figures of every process at the beginning and the end of the window.
 pub(super) struct Probe {
-    parts: Parts,
+    workers: Workers,
     gateways: Vec<Group>,
     redis: Vec<(Group, SocketAddr)>,
     began: Figures,
-    /// What has been used in the window.
+    /// What the processes used in the window.
     pub(super) used: Figures,
 }
 
-/// Figures of each process.
+/// The figures of each process.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Figures {
     /// CPU seconds of each replica.
@@ -32,13 +32,13 @@ pub(super) struct Figures {
     pub(super) gateways_resident: Vec<u64>,
     /// Resident memory of each Redis at the end.
     pub(super) redis_resident: Vec<u64>,
-    /// The kernel's own memory.
+    /// Bytes of the kernel's own memory.
     pub(super) kernel: u64,
 }
 
 impl Probe {
-    pub(super) fn new(parts: Parts, gateways: Vec<Group>, redis: Vec<(Group, SocketAddr)>) -> Self {
-        Self { parts, gateways, redis, began: Figures::default(), used: Figures::default() }
+    pub(super) fn new(workers: Workers, gateways: Vec<Group>, redis: Vec<(Group, SocketAddr)>) -> Self {
+        Self { workers, gateways, redis, began: Figures::default(), used: Figures::default() }
     }
 
     fn figures(&self) -> Result<Figures> {
@@ -69,21 +69,21 @@ impl Figures {
 
 impl Listeners for Probe {
     fn are_awake(&mut self) -> Result<bool> {
-        self.parts.are_awake()
+        self.workers.are_awake()
     }
 
     fn begin(&mut self) -> Result<()> {
         self.began = self.figures()?;
-        self.parts.begin()
+        self.workers.begin()
     }
 
     fn end(&mut self) -> Result<()> {
         self.used = self.figures()?.since(&self.began);
-        self.parts.end()
+        self.workers.end()
     }
 
     fn finish(&mut self, ends: &[u64]) -> Result<Vec<Share>> {
-        self.parts.finish(ends)
+        self.workers.finish(ends)
     }
 }
 

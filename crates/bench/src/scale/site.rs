@@ -8,20 +8,20 @@ use super::{
 };
 use crate::{
     load::{self, Body, Outcome, Target, Watched},
-    measure::process::Group,
-    model::{Point, point::TURN},
-    parts::{Job, Parts},
+    measure::process::{Cpu, Group},
+    model::{Point, point::PING_INTERVAL},
     servers::{CrewcastServer, Redis, Running, SECRET, Server, Setup, join},
+    worker_process::{Job, Workers},
 };
 
-/// Cores that all may use together before the machine, not the gateway, shapes the figures.
+/// The most cores that all processes may use together. Beyond that the machine limits the figures, not the gateway.
 const CORES: f64 = 1.5;
-/// Events that go out later than this, ms, were not published at the rate.
+/// The 99th percentile of publishing delay in milliseconds, beyond which the rate was not sustained.
 const LATE: f64 = 50.0;
 
-/// Replicas, and the Redis between them.
+/// Replicas and their Redis.
 struct Site {
-    // Ends first, so that it does not miss the others.
+    // Dropped first, so that the gateways do not report a missing Redis.
     running: Running,
     redis: Vec<Redis>,
 }
@@ -55,21 +55,21 @@ impl Site {
     }
 }
 
-/// A point, and of what.
+/// A measured point with the versions.
 #[derive(Debug)]
 pub struct Measured {
     /// The point.
     pub point: Point,
-    /// The gateway's version.
+    /// The version of the gateway.
     pub crewcast: String,
-    /// Redis' version.
+    /// The version of Redis.
     pub redis: String,
 }
 
-/// Measures a point of this gateway.
+/// Measures a point with this gateway.
 ///
 /// # Errors
-/// When something does not start, and when the machine was too busy for the figures to mean something.
+/// If a process does not start, or the machine was too busy for meaningful figures.
 pub fn measure(crewcast: PathBuf, case: &Case) -> Result<Measured> {
     let site = Site::start(crewcast, case)?;
     let sockets = site.running.endpoints.sockets.clone();
@@ -77,9 +77,9 @@ pub fn measure(crewcast: PathBuf, case: &Case) -> Result<Measured> {
     let began = Instant::now();
     let job =
         Job { protocol: "crewcast".into(), secret: SECRET.into(), sockets: sockets.clone(), load: case.load.clone() };
-    let parts = Parts::start(&job, case.processes - 1)?;
-    parts.wait_until_open()?;
-    let mut probe = Probe::new(parts, site.gateways(), site.nodes());
+    let workers = Workers::start(&job, case.processes - 1)?;
+    workers.wait_until_open()?;
+    let mut probe = Probe::new(workers, site.gateways(), site.nodes());
     let watched = Watched {
         server: Group::of(site.running.processes.iter().map(|process| process.id())),
         redis: Group::of(site.redis.iter().map(Redis::id)),
@@ -87,8 +87,8 @@ pub fn measure(crewcast: PathBuf, case: &Case) -> Result<Measured> {
     let target = Target { sockets, publish: Some(site.redis[0].address()) };
     let outcome = load::run_with(&case.load, target, site.running.protocol.clone(), &watched, &mut probe)?;
     ensure!(
-        case.load.window.as_secs_f64() >= TURN || began.elapsed().as_secs_f64() < TURN,
-        "it took so long that pings were measured as well"
+        case.load.window.as_secs_f64() >= PING_INTERVAL || began.elapsed().as_secs_f64() < PING_INTERVAL,
+        "the run took so long that pings were measured as well"
     );
     check(&outcome)?;
     Ok(Measured {
@@ -99,15 +99,20 @@ pub fn measure(crewcast: PathBuf, case: &Case) -> Result<Measured> {
 }
 
 fn check(outcome: &Outcome) -> Result<()> {
-    let cores = (outcome.server_cpu + outcome.redis_cpu + outcome.generator_cpu).total() / outcome.seconds;
-    ensure!(cores <= CORES, "{:.0} % of a core were in use: too much", 100.0 * cores);
-    ensure!(outcome.schedule_late.p99 <= LATE, "events went out {:.0} ms late", outcome.schedule_late.p99);
+    let cpu: Cpu = [outcome.server_cpu, outcome.redis_cpu, outcome.generator_cpu].into_iter().sum();
+    let cores = cpu.total() / outcome.seconds;
+    ensure!(
+        cores <= CORES,
+        "the processes used {:.0} % of a core, which is too much for meaningful figures",
+        100.0 * cores
+    );
+    ensure!(outcome.schedule_late.p99 <= LATE, "events were published {:.0} ms late", outcome.schedule_late.p99);
     ensure!(outcome.is_clean() && outcome.closed == 0, "events were lost, or sockets closed");
     Ok(())
 }
 
 fn point(case: &Case, outcome: &Outcome, probe: Probe, kernel: u64) -> Result<Point> {
-    let Body::Padded(bytes) = case.load.body else { bail!("events of one size are needed") };
+    let Body::Padded(bytes) = case.load.body else { bail!("a point needs events of one size") };
     let used = probe.used;
     Ok(Point {
         number: case.number,

@@ -12,15 +12,15 @@ use anyhow::{Context, Result, ensure};
 use super::{Endpoints, Process, Running, Server, Setup, free_port};
 use crate::protocol::Crewcast;
 
-/// Signs the tokens of runs.
+/// The key that signs the tokens of runs.
 pub const SECRET: &str = "a secret for measuring, 32 bytes long or more";
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Crewcast, `crewcast serve`, with as many replicas as asked for.
+/// One or more replicas of `crewcast serve`.
 pub struct CrewcastServer {
-    /// The binary.
+    /// The path of the binary.
     pub program: PathBuf,
-    /// Masters of a Cluster; empty: the run's one Redis.
+    /// Masters of a Cluster. If empty, replicas use the Redis of the run.
     pub cluster: Vec<SocketAddr>,
 }
 
@@ -67,7 +67,7 @@ impl CrewcastServer {
         let began = Instant::now();
         while !is_ready(admin) {
             process.still_runs()?;
-            ensure!(began.elapsed() < PATIENCE, "crewcast does not become ready");
+            ensure!(began.elapsed() < PATIENCE, "crewcast was not ready within {PATIENCE:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok((process, address))
@@ -83,7 +83,7 @@ impl CrewcastServer {
 }
 
 fn version(program: &Path) -> Result<String> {
-    let output = Command::new(program).arg("--version").output().context("no version")?;
+    let output = Command::new(program).arg("--version").output().context("cannot run `crewcast --version`")?;
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text.split_whitespace().last().unwrap_or_default().to_owned())
 }

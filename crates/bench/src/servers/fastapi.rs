@@ -32,7 +32,7 @@ impl Server for FastApiServer {
     }
 }
 
-/// Of FastAPI and uvicorn, as they are pinned.
+/// The pinned versions of FastAPI and uvicorn.
 fn version() -> String {
     let of =
         |name: &str| REQUIREMENTS.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("==")).unwrap_or("?");

@@ -1,4 +1,4 @@
-//! The servers that are measured: started on free ports, stopped when dropped.
+//! The servers to measure. They are started on free ports, and stopped when dropped.
 
 mod crewcast;
 mod fastapi;
@@ -22,66 +22,66 @@ pub use crewcast::{CrewcastServer, SECRET};
 pub use fastapi::FastApiServer;
 pub use nats::NatsServer;
 pub use nchan::NchanServer;
-pub use process::{Process, free_port, wait_until_listening};
+pub use process::{Process, free_port, own_binary, wait_until_listening};
 pub use raw::RawServer;
-pub use redis::{Redis, holder, join, net_output};
+pub use redis::{Redis, join, net_output};
 pub use socketio::SocketIoServer;
 
 use crate::protocol::Protocol;
 
-/// What a server needs to know when it is started.
+/// The setup of a server.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// The run's Redis.
+    /// The Redis of the run.
     pub redis: SocketAddr,
-    /// Core to which it is bound (`taskset -c`); `None`: all.
+    /// The core that the server is bound to (`taskset -c`). `None` for all cores.
     pub core: Option<usize>,
-    /// Replicas, or worker processes where a peer has these.
+    /// Number of replicas, or of worker processes of a peer.
     pub replicas: usize,
-    /// Channels of the run.
+    /// Number of channels of the run.
     pub channels: usize,
-    /// Sockets of the run.
+    /// Number of sockets of the run.
     pub sockets: usize,
-    /// Whether permessage-deflate is to be on.
+    /// Whether to enable permessage-deflate.
     pub deflate: bool,
-    /// Where peers are installed by `crates/bench/peers/setup.sh`, and where their configuration may be written.
+    /// The folder in which `crates/bench/peers/setup.sh` installs peers, and their configuration is written.
     pub peers: PathBuf,
 }
 
-/// Where a server that runs is reached.
+/// The addresses of a running server.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
-    /// For sockets; several where it has replicas on several ports: the sockets are spread over them.
+    /// Addresses for sockets, one per replica. Sockets are spread over them.
     pub sockets: Vec<SocketAddr>,
-    /// For producers that do not publish through Redis.
+    /// Address for producers that do not publish through Redis.
     pub publish: Option<SocketAddr>,
 }
 
-/// A server that runs. All its processes end when it is dropped.
+/// A running server. Its processes end when this is dropped.
 pub struct Running {
-    /// Its processes; those that they start in turn are found by the measurement.
+    /// The processes that were started. The measurement finds their children.
     pub processes: Vec<Process>,
-    /// Where it is reached.
+    /// The addresses of the server.
     pub endpoints: Endpoints,
-    /// How clients and producers speak to it.
+    /// The protocol of clients and producers.
     pub protocol: Arc<dyn Protocol>,
-    /// Its version, as it tells or as it was installed.
+    /// The version that the server reports, or that was installed.
     pub version: String,
 }
 
 /// A kind of server that can be measured.
 pub trait Server {
-    /// Its name on the command line and in reports.
+    /// The name on the command line and in reports.
     fn name(&self) -> &'static str;
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     ///
     /// # Errors
-    /// When it is not installed or does not start: it is skipped with this message.
+    /// If the server is not installed or does not start. The command then skips it with this message.
     fn start(&self, setup: &Setup) -> Result<Running>;
 }
 
-/// Every kind of server there is, in the order of reports. `crewcast` and `bench` are the binaries of both.
+/// All kinds of servers, in the order of reports. `crewcast` and `bench` are the paths of these binaries.
 pub fn all(crewcast: &Path, bench: &Path) -> Vec<Box<dyn Server>> {
     vec![
         Box::new(RawServer { program: bench.to_owned() }),

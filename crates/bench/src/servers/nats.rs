@@ -5,7 +5,7 @@ use crate::protocol::Nats;
 
 const CONFIGURATION: &str = include_str!("../../peers/nats/nats.conf");
 
-/// NATS, which is its own broker: without Redis.
+/// NATS, which is its own broker and does not use Redis.
 pub struct NatsServer;
 
 impl Server for NatsServer {

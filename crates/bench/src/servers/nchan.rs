@@ -11,7 +11,7 @@ use super::{Process, Running, Server, Setup, peers};
 use crate::protocol::Nchan;
 
 const CONFIGURATION: &str = include_str!("../../peers/nchan/nginx.conf");
-/// Where packages put the module.
+/// Paths at which packages install the module.
 const MODULES: [&str; 4] = [
     "/usr/lib/nginx/modules/ngx_nchan_module.so",
     "/usr/lib64/nginx/modules/ngx_nchan_module.so",
@@ -31,7 +31,7 @@ impl Server for NchanServer {
         peers::only_one(setup)?;
         let nginx = peers::program("nginx")?;
         let module = MODULES.iter().map(PathBuf::from).find(|path| path.exists());
-        let module = module.context("nginx's module nchan is not installed: run crates/bench/peers/setup.sh")?;
+        let module = module.context("the nginx module nchan is not installed: run crates/bench/peers/setup.sh")?;
         let address = peers::free_address()?;
         let folder = peers::write(setup, "nchan", "nginx.conf", "")?;
         let configuration = configuration(&module, &folder, address, setup.redis);
@@ -51,7 +51,7 @@ fn configuration(module: &Path, folder: &Path, address: SocketAddr, redis: Socke
         .replace("{redis}", &redis.to_string())
 }
 
-/// nchan's version, as its status page tells.
+/// The version on nchan's status page.
 fn version(address: SocketAddr) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -59,7 +59,7 @@ fn version(address: SocketAddr) -> Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let version = answer.lines().find_map(|line| line.strip_prefix("nchan version:"));
-    Ok(version.context("nchan does not tell its version")?.trim().to_owned())
+    Ok(version.context("the status page of nchan has no version")?.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_places_of_the_configuration_are_filled() {
+    fn all_placeholders_of_the_configuration_are_filled() {
         let address = "127.0.0.1:4000".parse().unwrap();
         let filled = configuration(Path::new("/m.so"), Path::new("/folder"), address, address);
         for place in ["{module}", "{folder}", "{address}", "{redis}"] {

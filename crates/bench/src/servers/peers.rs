@@ -1,5 +1,5 @@
-//! What the peers' servers have in common. Their programs and configuration are part of this binary, and are written to
-//! the peers' folder beside what `peers/setup.sh` has installed there.
+//! What the servers of all peers have in common. Their programs and configuration are part of this binary, and are
+//! written to the folder in which `peers/setup.sh` installs the peers.
 
 use std::{
     fs,
@@ -19,29 +19,29 @@ pub(super) fn free_address() -> Result<SocketAddr> {
     Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)))
 }
 
-/// The folder of a peer, with `text` written to `file` in it.
+/// Writes `text` to `file` in the folder of a peer, and returns the folder.
 pub(super) fn write(setup: &Setup, peer: &str, file: &str, text: &str) -> Result<PathBuf> {
     let folder = setup.peers.join(peer);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let folder = folder.canonicalize()?;
     fs::write(folder.join(file), text)?;
     Ok(folder)
 }
 
-/// A peer has one process here: more of them are another comparison.
+/// Fails unless the setup is one process without compression, the only setup in which peers are compared.
 pub(super) fn only_one(setup: &Setup) -> Result<()> {
-    ensure!(setup.replicas <= 1, "it is measured with one process only");
-    ensure!(!setup.deflate, "it is measured without compression only");
+    ensure!(setup.replicas <= 1, "peers are measured with one process only");
+    ensure!(!setup.deflate, "peers are measured without compression only");
     Ok(())
 }
 
-/// Fails unless `path` is there.
+/// Fails unless `path` exists.
 pub(super) fn installed(path: &Path) -> Result<()> {
-    ensure!(path.exists(), "{} is not there: run crates/bench/peers/setup.sh", path.display());
+    ensure!(path.exists(), "{} does not exist: run crates/bench/peers/setup.sh", path.display());
     Ok(())
 }
 
-/// A program from the PATH, or from where Debian puts what only root is expected to start.
+/// The path of a program in `PATH`, or in the folders for programs that root starts.
 pub(super) fn program(name: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
@@ -52,7 +52,7 @@ pub(super) fn program(name: &str) -> Result<PathBuf> {
     Ok(found)
 }
 
-/// What a program prints of its version.
+/// The version that a program prints.
 pub(super) fn version(program: &Path, argument: &str) -> Result<String> {
     let output = Command::new(program).arg(argument).output()?;
     let text = [output.stdout, output.stderr].concat();

@@ -2,6 +2,7 @@ use std::{
     ffi::OsStr,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::process::CommandExt,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -11,16 +12,16 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::measure::process::descendants;
 
-/// How long a server may take until it listens.
+/// How long a server may take to listen.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A process that is killed, with all that it started, when it is dropped.
+/// A process that is killed with all its descendants when dropped.
 pub struct Process {
     child: Child,
 }
 
 impl Process {
-    /// A command for `program`, bound to `core` if there is one.
+    /// A command for `program`, bound to `core` if given.
     pub fn command(program: impl AsRef<OsStr>, core: Option<usize>) -> Command {
         match core {
             Some(core) => {
@@ -32,20 +33,19 @@ impl Process {
         }
     }
 
-    /// Starts it, in a process group of its own, with nothing to read and its output thrown away unless the command says
-    /// otherwise beforehand.
+    /// Starts the command in a process group of its own, without input.
     ///
     /// # Errors
-    /// When the program cannot be started.
+    /// If the program cannot be started.
     pub fn start(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::null());
         Self::spawn(command)
     }
 
-    /// Like [`Process::start`], with a pipe to write to.
+    /// Like [`Process::start`], with a pipe as input.
     ///
     /// # Errors
-    /// When the program cannot be started.
+    /// If the program cannot be started.
     pub fn start_with_input(mut command: Command) -> Result<Self> {
         command.stdin(Stdio::piped());
         Self::spawn(command)
@@ -57,23 +57,23 @@ impl Process {
         Ok(Self { child })
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The running process, for its pipes.
+    /// The child process, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// Fails when the process has ended.
+    /// Checks that the process still runs.
     ///
     /// # Errors
-    /// With its status.
+    /// If the process has ended, with its exit status.
     pub fn still_runs(&mut self) -> Result<()> {
         match self.child.try_wait()? {
-            Some(status) => bail!("the server ended: {status}"),
+            Some(status) => bail!("the process ended: {status}"),
             None => Ok(()),
         }
     }
@@ -92,24 +92,32 @@ impl Drop for Process {
     }
 }
 
-/// A port of the loopback interface that nobody listens on.
+/// The path of this program, which also runs the raw write loop and the worker processes.
 ///
 /// # Errors
-/// When there is none.
+/// If the system does not know the path.
+pub fn own_binary() -> Result<PathBuf> {
+    std::env::current_exe().context("the system does not know the path of this program")
+}
+
+/// A free port of the loopback interface.
+///
+/// # Errors
+/// If there is no free port.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-/// Waits until somebody accepts connections at the address.
+/// Waits until the process accepts connections at the address.
 ///
 /// # Errors
-/// When the process ends, or nobody does in 20 s.
+/// If the process ends, or does not listen within 20 s.
 pub fn wait_until_listening(process: &mut Process, address: SocketAddr) -> Result<()> {
     let began = Instant::now();
     while TcpStream::connect_timeout(&address, Duration::from_millis(200)).is_err() {
         process.still_runs()?;
         if began.elapsed() > PATIENCE {
-            bail!("nobody listens on {address}");
+            bail!("no server listens on {address} after {PATIENCE:?}");
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -13,7 +13,7 @@ use crate::protocol::Raw;
 
 /// The raw write loop, in a process of its own.
 pub struct RawServer {
-    /// The binary of this program.
+    /// The path of this program.
     pub program: PathBuf,
 }
 
@@ -28,7 +28,7 @@ impl Server for RawServer {
         command.args(["raw-server", "--listen", &address.to_string(), "--redis", &setup.redis.to_string()]);
         command.stdout(Stdio::piped());
         let mut process = Process::start(command)?;
-        let output = process.child().stdout.take().context("no output")?;
+        let output = process.child().stdout.take().context("the raw write loop has no output")?;
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line)?;
         process.still_runs()?;

@@ -33,7 +33,7 @@ impl Server for SocketIoServer {
     }
 }
 
-/// Of Socket.IO, as it is pinned.
+/// The pinned version of Socket.IO.
 fn version() -> Result<String> {
     let package: Value = serde_json::from_str(PACKAGE)?;
     Ok(package["dependencies"]["socket.io"].as_str().context("package.json has no socket.io")?.to_owned())

@@ -1,4 +1,4 @@
-//! WebSocket frames (RFC 6455), as a client sends and receives them.
+//! WebSocket frames (RFC 6455) of a client.
 
 /// Opcode of a text frame.
 pub const TEXT: u8 = 1;
@@ -11,18 +11,18 @@ pub const PING: u8 = 9;
 /// Opcode of a pong.
 pub const PONG: u8 = 10;
 
-/// A frame from a server, in place.
+/// A frame from a server, borrowed from the read buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// What it is; 0 continues a message.
+    /// The opcode; 0 continues a message.
     pub opcode: u8,
-    /// Whether its payload is deflated (RSV1).
+    /// Whether the payload is deflated (RSV1).
     pub compressed: bool,
-    /// Its payload. Servers do not mask.
+    /// The payload. Servers do not mask.
     pub payload: &'a [u8],
 }
 
-/// The first whole frame of `bytes` and its length. `None` while it is not whole.
+/// The first frame of `bytes` and its length. `None` while the frame is incomplete.
 #[inline]
 pub fn first(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     let (&head, &short) = (bytes.first()?, bytes.get(1)?);
@@ -36,13 +36,13 @@ pub fn first(bytes: &[u8]) -> Option<(Frame<'_>, usize)> {
     Some((Frame { opcode: head & 0x0f, compressed: head & 0x40 != 0, payload }, end))
 }
 
-/// Appends a server's frame: whole, not masked.
+/// Appends a frame of a server: final and not masked.
 pub fn push(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     push_head(out, opcode, payload.len(), 0);
     out.extend_from_slice(payload);
 }
 
-/// Appends a client's frame. Its masking key is zero: a mask that costs nothing, and that servers have to apply all the same.
+/// Appends a frame of a client. The masking key is zero, which costs the client nothing; servers apply it all the same.
 pub fn push_masked(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     push_head(out, opcode, payload.len(), 0x80);
     out.extend_from_slice(&[0; 4]);
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_of_any_length_cut_anywhere_is_not_whole() {
+    fn a_frame_of_any_length_cut_anywhere_is_incomplete() {
         for length in [0, 1, 125, 126, 200, 65_535, 65_536] {
             let mut bytes = Vec::new();
             push(&mut bytes, TEXT, &vec![b'x'; length]);
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bit_of_compression_is_told() {
+    fn the_compression_bit_is_read() {
         assert!(first(&[0xc1, 1, b'x']).unwrap().0.compressed);
         assert!(!first(&[0x81, 1, b'x']).unwrap().0.compressed);
     }

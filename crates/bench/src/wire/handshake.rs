@@ -1,15 +1,23 @@
-//! The opening of a WebSocket, as a client sees it.
+//! The opening handshake of a WebSocket client.
 
 use std::io::Write;
 
 use anyhow::{Result, bail};
 
-use crate::protocol::Request;
-
-/// What is asked for where compression is, as browsers do: the server may compress against what it has sent before.
+/// The offer of compression, as browsers make it: the server may keep its window between messages.
 const OFFER: &str = "permessage-deflate; client_no_context_takeover";
 
-/// Appends the request. The key is always the same: nothing here checks its answer.
+/// The part of a WebSocket handshake that depends on the protocol. The generator adds `Host`, `Upgrade`, `Connection`,
+/// version, key and the offer of compression.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// Path and query, such as `/ws/graph/c1?since=0`.
+    pub path: String,
+    /// Further headers: name and value.
+    pub headers: Vec<(&'static str, String)>,
+}
+
+/// Appends the request. The key is always the same, because the client does not check the answer to it.
 pub fn request(out: &mut Vec<u8>, request: &Request, deflate: bool) {
     let _ = write!(
         out,
@@ -26,24 +34,24 @@ pub fn request(out: &mut Vec<u8>, request: &Request, deflate: bool) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// An answer that was taken.
+/// A successful answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
-    /// Bytes of the answer's head.
+    /// Length of the head in bytes.
     pub length: usize,
-    /// Whether messages may be compressed.
+    /// Whether the server agreed to compression.
     pub deflate: bool,
 }
 
-/// The server's answer at the beginning of `bytes`; `None` while it is not whole.
+/// The server's answer at the beginning of `bytes`. `None` while the answer is incomplete.
 ///
 /// # Errors
-/// When it is no 101.
+/// If the answer is not a 101.
 pub fn answer(bytes: &[u8]) -> Result<Option<Accepted>> {
     let Some(end) = memchr::memmem::find(bytes, b"\r\n\r\n") else { return Ok(None) };
     let head = String::from_utf8_lossy(&bytes[..end]);
     if !head.starts_with("HTTP/1.1 101") {
-        bail!("the server refuses: {}", String::from_utf8_lossy(&bytes[..bytes.len().min(300)]));
+        bail!("the server refused the handshake: {}", String::from_utf8_lossy(&bytes[..bytes.len().min(300)]));
     }
     let deflate = head.to_ascii_lowercase().contains("permessage-deflate");
     Ok(Some(Accepted { length: end + 4, deflate }))
@@ -54,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_cut_anywhere_is_not_whole() {
+    fn an_answer_cut_anywhere_is_incomplete() {
         let text = b"HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n";
         for cut in 0..text.len() {
             assert_eq!(answer(&text[..cut]).unwrap(), None);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-/// Appends a POST over a connection that stays open.
+/// Appends a POST request. The connection stays open.
 pub fn post(out: &mut Vec<u8>, path: &str, headers: &[(&str, &str)], body: &[u8]) {
     let _ = write!(out, "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n", body.len());
     for (name, value) in headers {

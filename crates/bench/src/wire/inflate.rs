@@ -1,21 +1,21 @@
-//! Inflating messages of permessage-deflate (RFC 7692).
+//! Inflates messages of permessage-deflate (RFC 7692).
 
 use flate2::{Decompress, FlushDecompress};
 
-/// What a sender cuts off the end of each message.
+/// The bytes that a sender removes from the end of each message.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 const LARGEST: usize = 1 << 20;
 
-/// What a client remembers of the messages before.
-pub struct Window(Decompress);
+/// The window of one socket: what earlier messages contained.
+pub struct InflateWindow(Decompress);
 
-impl Default for Window {
+impl Default for InflateWindow {
     fn default() -> Self {
         Self(Decompress::new(false))
     }
 }
 
-/// Inflates messages, each with its socket's window.
+/// Inflates messages, each with the window of its socket.
 #[derive(Default)]
 pub struct Inflater {
     input: Vec<u8>,
@@ -23,8 +23,8 @@ pub struct Inflater {
 }
 
 impl Inflater {
-    /// The message; `None` where it is damaged or larger than 1 MiB.
-    pub fn inflate(&mut self, window: &mut Window, payload: &[u8]) -> Option<&[u8]> {
+    /// Inflates a message. `None` if the message is damaged or larger than 1 MiB.
+    pub fn inflate(&mut self, window: &mut InflateWindow, payload: &[u8]) -> Option<&[u8]> {
         self.input.clear();
         self.input.extend_from_slice(payload);
         self.input.extend_from_slice(&TAIL);
@@ -43,7 +43,7 @@ mod tests {
 
     #[test]
     fn messages_are_inflated_against_those_before() {
-        let (mut inflater, mut window) = (Inflater::default(), Window::default());
+        let (mut inflater, mut window) = (Inflater::default(), InflateWindow::default());
         let mut compress = Compress::new(Compression::fast(), false);
         let mut lengths = Vec::new();
         for text in [r#"{"type":"tool_end","a":1}"#, r#"{"type":"tool_end","a":1}"#, r#"{"type":"tool_end","a":2}"#] {

@@ -1,25 +1,25 @@
-//! The mark in each event: its number in its channel and when it was published.
+//! The mark in each event: the number of the event in its channel, and when the event was due.
 //!
-//! It is the value of a JSON string made of characters that no envelope escapes, and of a fixed width, so that it is
-//! found and read in some nanoseconds whatever a system wraps around the event: `~n00000012t0000001700000000`.
+//! A mark is a JSON string of fixed width, made of characters that no envelope escapes. Whatever a system wraps around
+//! an event, the mark is found and read in a few nanoseconds: `~n00000012t0000001700000000`.
 
 use memchr::memmem;
 
-/// Bytes of a mark.
+/// Length of a mark in bytes.
 pub const LENGTH: usize = 27;
 
 const BEGIN: &[u8; 2] = b"~n";
-/// Times are written modulo this many nanoseconds: 115 days.
+/// Times are written modulo this number of nanoseconds, which is 115 days.
 const TIME_MODULUS: u64 = 10_000_000_000_000_000;
-/// Numbers are below this.
+/// Numbers are written modulo this.
 const MOST: u64 = 100_000_000;
 
-/// What an event's mark says.
+/// The content of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// The event's number in its channel, from 0.
+    /// Number of the event in its channel, from 0.
     pub number: u64,
-    /// When it was to be published, in nanoseconds of the monotonic clock.
+    /// When the event was due, in nanoseconds of the monotonic clock.
     pub time: u64,
 }
 
@@ -43,7 +43,7 @@ impl Mark {
         Some(Self { number: eight(&bytes[2..10])?, time: high * MOST + low })
     }
 
-    /// Nanoseconds from then to `now`; 0 where it lies ahead.
+    /// Nanoseconds from the time of the mark to `now`; 0 if that time is ahead.
     #[inline]
     pub fn age(self, now: u64) -> u64 {
         let age = (now % TIME_MODULUS + TIME_MODULUS - self.time) % TIME_MODULUS;
@@ -51,7 +51,7 @@ impl Mark {
     }
 }
 
-/// Finds marks; remembers where the last one stood, since the next frame is likely to be like it.
+/// Finds marks. Tries the place of the last mark first, because frames are much alike.
 #[derive(Debug, Default)]
 pub struct Finder {
     hint: usize,
@@ -70,7 +70,7 @@ impl Finder {
     }
 }
 
-/// All marks of some bytes, in order.
+/// All marks in `bytes`, in order.
 pub fn all(bytes: &[u8]) -> impl Iterator<Item = Mark> + '_ {
     let mut from = 0;
     std::iter::from_fn(move || {
@@ -80,7 +80,7 @@ pub fn all(bytes: &[u8]) -> impl Iterator<Item = Mark> + '_ {
     })
 }
 
-/// How many bytes at the end may be the beginning of a mark that is cut.
+/// How many bytes at the end may be the beginning of a cut mark.
 pub fn cut(bytes: &[u8]) -> usize {
     let tail = &bytes[bytes.len().saturating_sub(LENGTH - 1)..];
     memchr::memrchr(BEGIN[0], tail).map_or(0, |at| tail.len() - at)
@@ -103,7 +103,7 @@ fn digits(mut value: u64, out: &mut [u8]) {
     }
 }
 
-/// Eight digits at once: pairs, then fours, then all.
+/// Parses eight digits at once: pairs, then groups of four, then all.
 #[inline]
 fn eight(bytes: &[u8]) -> Option<u64> {
     let raw = u64::from_le_bytes(bytes.try_into().ok()?);
@@ -128,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read() {
+    fn a_written_mark_is_read() {
         for (number, time) in [(0, 0), (7, 1), (12_345_678, 1_234_567_890_123_456), (99_999_999, TIME_MODULUS - 1)] {
             assert_eq!(Mark::at(&written(Mark { number, time })), Some(Mark { number, time }));
         }
     }
 
     #[test]
-    fn a_mark_is_found_wherever_it_stands() {
+    fn a_mark_is_found_at_any_place() {
         let mark = Mark { number: 3, time: 99 };
         let mut finder = Finder::default();
         for before in ["", "{\"type\":\"a\",\"mark\":\"", "42[\"event\",\"{\\\"n\\\":~n~", ""] {

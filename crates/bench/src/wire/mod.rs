@@ -1,4 +1,4 @@
-//! Bytes: WebSocket frames, marks in events, Redis' protocol. No I/O.
+//! Formats on the wire: WebSocket frames, marks in events, the protocol of Redis. No I/O.
 
 pub mod frame;
 pub mod handshake;
@@ -6,3 +6,4 @@ pub mod http;
 pub mod inflate;
 pub mod mark;
 pub mod resp;
+pub mod slots;

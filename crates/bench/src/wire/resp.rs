@@ -1,4 +1,4 @@
-//! Redis' protocol, as much as publishing and the raw write loop need.
+//! The part of the Redis protocol that publishing and the raw write loop need.
 
 use std::io::Write;
 
@@ -12,21 +12,21 @@ pub fn command(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-/// What stands at the beginning of some bytes from Redis.
+/// A message from Redis on a subscribed connection.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Reply<'a> {
     /// A message of a subscribed channel.
     Message {
         /// The channel.
         channel: &'a [u8],
-        /// What was published.
+        /// The published payload.
         payload: &'a [u8],
     },
-    /// Anything else that is an array: a confirmation.
+    /// Any other array, such as a confirmation.
     Other,
 }
 
-/// The first whole reply of a subscribed connection, and its length. `None` while it is not whole.
+/// The first reply of a subscribed connection and its length. `None` while the reply is incomplete.
 pub fn pushed(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
     let (count, mut at) = number(bytes, b'*', 0)?;
     let mut parts: [&[u8]; 3] = [b""; 3];
@@ -49,7 +49,7 @@ pub fn pushed(bytes: &[u8]) -> Option<(Reply<'_>, usize)> {
     Some((reply, at))
 }
 
-/// The number behind `kind` at `at`, and where the next line begins.
+/// The number after `kind` at `at`, and the beginning of the next line.
 fn number(bytes: &[u8], kind: u8, at: usize) -> Option<(usize, usize)> {
     let rest = bytes.get(at..)?;
     (rest.first() == Some(&kind)).then_some(())?;
@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_cut_anywhere_is_not_whole() {
+    fn a_message_cut_anywhere_is_incomplete() {
         let mut bytes = Vec::new();
         command(&mut bytes, &[b"message", b"graph:c1", b"{\"a\":1}"]);
         let whole = bytes.len();
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_confirmation_is_passed_over() {
+    fn a_confirmation_is_skipped() {
         let bytes = b"*3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n";
         assert_eq!(pushed(bytes), Some((Reply::Other, bytes.len())));
     }

@@ -12,7 +12,7 @@ use crate::{
 const GIB: f64 = 1_073_741_824.0;
 const HOUR: f64 = 3600.0;
 
-/// What is asked of each scenario, one placement after the other.
+/// The questions about each scenario, one for each placement.
 fn questions<'a>(study: &'a Study, model: &'a Model) -> Vec<Question<'a>> {
     let of = |scenario| {
         Placement::ALL.map(|placement| Question { model, scenario, placement, assumptions: &study.assumptions })
@@ -21,9 +21,9 @@ fn questions<'a>(study: &'a Study, model: &'a Model) -> Vec<Question<'a>> {
 }
 
 fn described(scenario: &Scenario) -> String {
-    let readers = |readers| format!("{} sockets a channel", plain(readers));
+    let readers = |readers| format!("{} sockets per channel", plain(readers));
     format!(
-        "**{}**: {}, {} events/s each, of {} bytes",
+        "**{}**: {}, {} events/s per channel, {} bytes per event",
         scenario.name,
         scenario.per_channel.map_or("all sockets on one channel".to_owned(), readers),
         plain(scenario.rate),
@@ -33,8 +33,9 @@ fn described(scenario: &Scenario) -> String {
 
 fn assumed(assumptions: &Assumptions) -> String {
     format!(
-        "A replica has {} cores and {} GiB, a Redis computes on one of {} cores; both have {} Gbit/s. Cores and networks are used to \
-         {:.0} % at most, a replica holds {} sockets at most, `ready.window` is {} s. A core costs {} an hour: an example.",
+        "A replica has {} cores and {} GiB of memory. A Redis computes on one of its {} cores. Both have a network of \
+         {} Gbit/s. Cores and networks are used up to {:.0} %. A replica holds at most {} sockets. `ready.window` is \
+         {} s. A core costs {} per hour, as an example.",
         plain(assumptions.cores),
         plain(assumptions.memory),
         plain(assumptions.redis_cores),
@@ -46,15 +47,15 @@ fn assumed(assumptions: &Assumptions) -> String {
     )
 }
 
-/// The short of it.
+/// The summary: one line per scenario and number of sockets.
 pub(super) fn summary(study: &Study, model: &Model) -> String {
-    let mut text = "## In short\n\n".to_owned();
+    let mut text = "## Summary\n\n".to_owned();
     for scenario in &study.scenarios {
         let ask = |placement| Question { model, scenario, placement, assumptions: &study.assumptions };
         for sockets in &study.sockets {
             let [scattered, together] = Placement::ALL.map(|placement| ask(placement).answer(*sockets));
             text += &format!(
-                "- {} sockets {}: {}; {}.\n",
+                "- **{} sockets, {}**: {}. {}.\n",
                 about(*sockets),
                 scenario.name,
                 sentence(&scattered),
@@ -66,39 +67,52 @@ pub(super) fn summary(study: &Study, model: &Model) -> String {
 }
 
 fn sentence(answer: &Prediction) -> String {
-    let why = |count: f64, bound: &str| {
-        if count > 1.0 { format!("{} for their {bound}", self::count(count)) } else { whole(count) }
-    };
+    let bound = |count: f64, bound: &str| if count > 1.0 { format!(" (bound by {bound})") } else { String::new() };
     format!(
-        "replicas {}, Redis {}, {} Gbit/s to sockets, {} an hour",
-        why(answer.replicas, answer.tightest_replica_bound()),
-        why(answer.nodes, answer.tightest_node_bound()),
+        "{}{}, {}{}, {} Gbit/s to sockets, {} per hour",
+        replicas(answer.replicas),
+        bound(answer.replicas, answer.tightest_replica_bound()),
+        servers(answer.nodes),
+        bound(answer.nodes, answer.tightest_node_bound()),
         number(answer.egress / 1e9),
         number(answer.price)
     )
 }
 
-/// How many, if any number is enough.
-fn count(value: f64) -> String {
-    if value < MOST { whole(value) } else { "no number is enough".into() }
-}
-
 fn short(answer: &Prediction) -> String {
     format!(
-        "with channels kept together replicas {}, Redis {}, {} an hour",
-        count(answer.replicas),
-        count(answer.nodes),
+        "With channels kept together: {}, {}, {} per hour",
+        replicas(answer.replicas),
+        servers(answer.nodes),
         number(answer.price)
     )
 }
 
-/// What it takes.
+fn replicas(count: f64) -> String {
+    match count {
+        1.0 => "1 replica".into(),
+        count if count < MOST => format!("{} replicas", whole(count)),
+        _ => "no number of replicas is enough".into(),
+    }
+}
+
+fn servers(count: f64) -> String {
+    if count < MOST { format!("{} Redis", whole(count)) } else { "no number of Redis is enough".into() }
+}
+
+/// A count for a table.
+fn count(value: f64) -> String {
+    if value < MOST { whole(value) } else { "no number is enough".into() }
+}
+
+/// What each scenario needs, for each number of sockets.
 pub(super) fn needs(study: &Study, model: &Model) -> String {
     let described: Vec<String> =
         study.scenarios.iter().map(|scenario| format!("- {}\n", described(scenario))).collect();
     let mut text = format!(
-        "## What it takes\n\n{}\n{}\n\nScattered: the balancer puts a socket on any replica. By channel: it hashes the channel's \
-         name, so that all its readers are on one replica, or on as few as hold them.\n\n",
+        "## What a deployment needs\n\n{}\n{}\n\nScattered means that the load balancer puts a socket on any replica. \
+         By channel means that the load balancer hashes the channel's name: all readers of a channel are on one \
+         replica, or on the fewest replicas that can hold them.\n\n",
         described.concat(),
         assumed(&study.assumptions)
     );
@@ -126,9 +140,9 @@ fn sizes(study: &Study, model: &Model, sockets: f64) -> String {
         "Gbit/s to sockets",
         "Gbit/s from Redis",
         "memory, GiB",
-        "TB an hour",
-        "core-hours an hour",
-        "price an hour",
+        "TB per hour",
+        "core-hours per hour",
+        "price per hour",
     ]);
     for question in questions(study, model) {
         let answer = question.answer(sockets);
@@ -152,13 +166,13 @@ fn sizes(study: &Study, model: &Model, sockets: f64) -> String {
     table.finish()
 }
 
-/// How many each bound asks for: the largest decides.
+/// How many each bound needs; the largest number decides.
 fn bounds(study: &Study, model: &Model, sockets: f64) -> String {
     let needed =
         |bound: &Bound| format!("{}: {}", bound.name, bound.needed.map_or("no number is enough".into(), whole));
     let listed = |bounds: &[Bound]| bounds.iter().map(needed).collect::<Vec<_>>().join(", ");
     let mut table =
-        Table::new(&["how many each bound asks for", "replicas", "Redis", "of a Redis' share, one channel takes"]);
+        Table::new(&["needed for each bound", "replicas", "Redis", "share of one Redis that one channel takes"]);
     for question in questions(study, model) {
         let answer = question.answer(sockets);
         table.row(&[
@@ -171,7 +185,7 @@ fn bounds(study: &Study, model: &Model, sockets: f64) -> String {
     table.finish()
 }
 
-/// What breaks first.
+/// How many sockets one of each can serve, and which bound breaks first.
 pub(super) fn breaks(study: &Study, model: &Model) -> String {
     let mut table = Table::new(&[
         "",
@@ -191,8 +205,8 @@ pub(super) fn breaks(study: &Study, model: &Model) -> String {
         ]);
     }
     format!(
-        "## What breaks first\n\nSockets up to which one of each is enough. Replicas are added without end, each like the others; \
-         Redis is divided by channel, as far as there are channels; a channel cannot be divided.\n\n{}",
+        "## What breaks first\n\nThe table shows up to how many sockets one of each is enough. The model adds equal \
+         replicas without limit. It spreads the channels over any number of Redis, but cannot split a channel.\n\n{}",
         table.finish()
     )
 }
@@ -201,17 +215,17 @@ fn reach(at: Break) -> String {
     at.sockets.map_or("more than 1,000 million".into(), about)
 }
 
-/// What is full, the first one first.
+/// The bounds in the order in which they break.
 fn order(replica: Break, node: Break, channel: Break) -> String {
     let mut all: Vec<(f64, String)> = [("a replica's ", replica), ("a Redis' ", node), ("", channel)]
         .into_iter()
-        .filter_map(|(whose, at)| Some((at.sockets?, format!("{whose}{}", at.bound))))
+        .filter_map(|(owner, at)| Some((at.sockets?, format!("{owner}{}", at.bound))))
         .collect();
     all.sort_by(|a, b| a.0.total_cmp(&b.0));
     all.into_iter().map(|(_, what)| what).collect::<Vec<_>>().join(", then ")
 }
 
-/// How copies grow.
+/// How the number of copies grows with the number of replicas.
 pub(super) fn copies(study: &Study) -> String {
     const REPLICAS: [f64; 6] = [1.0, 4.0, 10.0, 40.0, 100.0, 400.0];
     let head: Vec<String> = REPLICAS.iter().map(|replicas| format!("R = {}", whole(*replicas))).collect();
@@ -226,10 +240,12 @@ pub(super) fn copies(study: &Study) -> String {
         table.row(&row);
     }
     format!(
-        "### Copies of an event\n\nRedis sends an event to each replica that has a reader of its channel. With f sockets a channel scattered over R \
-         replicas these are R·(1 − (1 − 1/R)^f), which grows with R until it is f: more replicas are more work for Redis and for all \
-         replicas together, for the same deliveries. A test compares the formula with random placement.\n\n{}\
-         The remedy is in front of the gateways: a balancer that hashes the path, or whatever names the channel, to a replica, makes it 1.\n\n",
+        "### Copies of an event\n\nRedis sends an event to each replica that has a reader of its channel. With f \
+         sockets per channel scattered over R replicas, these are R·(1 − (1 − 1/R)^f) copies. The number grows with \
+         R up to f: more replicas mean more work for Redis and for all replicas together, for the same deliveries. A \
+         test compares the formula with random placement.\n\n{}\
+         To bring the number down to 1, let the load balancer hash the path, or whatever else names the channel, to a \
+         replica.\n\n",
         table.finish()
     )
 }

@@ -1,4 +1,4 @@
-/// With as many digits as say something, and commas between thousands.
+/// A number with as many digits as are significant, and commas between thousands.
 pub(super) fn number(value: f64) -> String {
     if !value.is_finite() {
         return "–".into();
@@ -16,13 +16,13 @@ pub(super) fn number(value: f64) -> String {
     rest.map_or_else(|| grouped(whole), |rest| format!("{}.{rest}", grouped(whole)))
 }
 
-/// As it was given.
+/// A number with all its digits.
 pub(super) fn plain(value: f64) -> String {
     let text = value.to_string();
     if value.fract() == 0.0 { grouped(&text) } else { text }
 }
 
-/// A count.
+/// A count, with commas between thousands.
 pub(super) fn whole(value: f64) -> String {
     if value.is_finite() { grouped(&format!("{value:.0}")) } else { "–".into() }
 }
@@ -43,7 +43,7 @@ pub(super) fn about(value: f64) -> String {
     rounded + name
 }
 
-/// A share of one.
+/// A share of 1 as a percentage.
 pub(super) fn percent(share: f64) -> String {
     if share.is_finite() { format!("{:.1} %", 100.0 * share) } else { "–".into() }
 }

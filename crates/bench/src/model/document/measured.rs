@@ -8,12 +8,15 @@ pub(super) fn head(study: &Study) -> String {
     let machine = &study.machine;
     let sockets = study.points.iter().map(Point::sockets);
     format!(
-        "# Scaling past this machine\n\n\
-         What a deployment needs that no machine here can hold: a model of what an event, a replica, a socket and a byte cost, fitted to \
-         {} short runs with {} to {} sockets, and what it says of more. Every figure on this page is measured or computed by \
-         `crewcast-bench scale` from [scaling.json](scaling.json); [below](#again) is how to ask it for your own numbers. Figures here are \
-         of the way an event takes when it is live; what peers cost stands in [performance.md](performance.md).\n\n\
-         Measured on: {}, {} cores, {:.0} GiB of memory, Linux {}; loopback. Redis {}, crewcast {}.\n\n",
+        "# Scaling beyond one machine\n\n\
+         This page is for operators who plan a deployment that is larger than any test machine. It shows how many \
+         replicas and Redis servers a deployment needs, and what breaks first. The answers come from a model of what \
+         an event, a replica, a socket and a byte cost. The model is fitted to {} short runs with {} to {} sockets. \
+         `crewcast-bench scale` measures or computes every figure on this page from [scaling.json](scaling.json); \
+         see [Reproduce these numbers](#reproduce-these-numbers) to ask for your own. The model covers live events. \
+         For other systems, see [performance.md](performance.md).\n\n\
+         Measured on: {}, {} cores, {:.0} GiB of memory, Linux {}, over the loopback interface, with Redis {} and \
+         crewcast {}.\n\n",
         study.points.len(),
         whole(sockets.clone().min().unwrap_or(0) as f64),
         whole(sockets.max().unwrap_or(0) as f64),
@@ -54,18 +57,22 @@ pub(super) fn laws(study: &Study, model: &Model) -> String {
     }
     let fitted = study.points.iter().filter(|point| !point.held_out).count();
     format!(
-        "## The model\n\nEach cost is a sum of terms, fitted to {fitted} of the points by least squares of the relative error with coefficients \
-         that are not negative. A zero says that the term cannot be told from the others, or costs nothing.\n\n{}\
-         A copy is an event on its way from Redis to one replica; it is sent to each replica that has a reader of the channel. A delivery \
-         is an event on one socket: at these rates a write of its own, with the receiving side of the loopback in it. Under more load \
-         several events share a write and each costs less, so that the model is on the careful side. \
-         Probes are what `/readyz` rests on: each replica sends itself five in a `ready.window` through each Redis. With many of both \
-         they are the product of the two; the window was 1 s while this was measured, and can be longer.\n\n",
+        "## The model\n\nEach cost is a sum of terms. The coefficients are fitted to {fitted} of the points by least \
+         squares of the relative error, and are never negative. A zero means that the term costs nothing, or that \
+         its cost cannot be told apart from the others.\n\n{}\
+         - A **copy** is an event on its way from Redis to one replica. Redis sends a copy to each replica that has \
+         a reader of the channel.\n\
+         - A **delivery** is an event on one socket. At these rates each delivery is a write of its own, and its cost \
+         includes the receiving side of the loopback. Under more load several events share a write and each costs \
+         less, so the model errs on the safe side.\n\
+         - A **probe** is what `/readyz` relies on. Each replica sends itself five in a `ready.window` through each \
+         Redis, so probes grow with the product of replicas and Redis. The window was 1 s during these measurements, \
+         and can be longer.\n\n",
         table.finish()
     )
 }
 
-/// Predictions of points that the model has not seen.
+/// How well the model predicts the points that were held out.
 pub(super) fn held_out(study: &Study, model: &Model) -> String {
     let held: Vec<&Point> = study.points.iter().filter(|point| point.held_out).collect();
     let mut errors = Table::new(&["", "held out: median", "held out: worst", "fitted: median"]);
@@ -89,9 +96,10 @@ pub(super) fn held_out(study: &Study, model: &Model) -> String {
         table.row(&row);
     }
     format!(
-        "## How well it predicts\n\n![Predicted against measured](plots/scaling.svg)\n\n{} of the {} points took no part in the fit: every fifth of \
-         the grid, chosen before anything was measured. How far predictions are off from what was measured:\n\n{}\
-         Each of the points that were held out, predicted over measured:\n\n{}",
+        "## How well the model predicts\n\n![Predicted against measured](plots/scaling.svg)\n\n{} of the {} points \
+         were held out of the fit: every fifth point of the grid, chosen before anything was measured. The \
+         predictions differ from the measurements by:\n\n{}\
+         Deviation of the prediction from the measurement at each point that was held out:\n\n{}",
         held.len(),
         study.points.len(),
         errors.finish(),
@@ -99,7 +107,7 @@ pub(super) fn held_out(study: &Study, model: &Model) -> String {
     )
 }
 
-/// All that was measured.
+/// Every point that was measured.
 pub(super) fn points(study: &Study) -> String {
     let mut table = Table::new(&[
         "",
@@ -137,9 +145,10 @@ pub(super) fn points(study: &Study) -> String {
         ]);
     }
     format!(
-        "## What was measured\n\nOpen loop: events go out on a schedule whatever comes back. 100 % is one core; all processes of a kind together. \
-         Several Redis are a Cluster of masters with sharded pub/sub. A point counts only if all processes together used no more than one and a half of \
-         the cores, and every event reached every socket once and in order.\n\n{}",
+        "## What was measured\n\nEvents are published on a fixed schedule, whatever comes back (open loop). 100 % of \
+         CPU is one core, and processes of one kind are added up. Several Redis form a Cluster of masters with \
+         sharded pub/sub. A point counts only if all processes together used at most one and a half cores, and every \
+         event reached every socket exactly once and in order.\n\n{}",
         table.finish()
     )
 }
@@ -149,27 +158,34 @@ pub(super) fn limits(study: &Study) -> String {
     let nodes = study.points.iter().map(|point| point.nodes).max().unwrap_or(0);
     let replicas = study.points.iter().map(|point| point.replicas).max().unwrap_or(0);
     format!(
-        "## What the model does not know\n\n\
-         - It is a straight line beyond {} sockets, {replicas} replicas and {nodes} Redis. What grows faster than the number of \
-         sockets at sizes that were not measured is not in it.\n\
-         - Loopback: no network card, its interrupts, or TLS. Half of what a write costs here is the receiving side of the same machine.\n\
-         - Live events. What a logged one costs Redis besides stands in [performance.md](performance.md#publishing).\n\
-         - Handshakes, resumes and replicas that go away: [performance.md](performance.md#reconnect-storm) has a storm measured. That is why a replica is \
-         bounded in sockets and not used beyond a share of its cores.\n\
-         - Heartbeats, a message to each socket every 45 s: no window was long enough for them. Each is about a delivery.\n\
-         - Compression, which costs CPU time once for all readers of a channel and saves network.\n\n",
+        "## What the model does not cover\n\n\
+         - **Larger sizes**: beyond {} sockets, {replicas} replicas and {nodes} Redis the model is a straight line. \
+         Costs that grow faster than the number of sockets at larger sizes are not in it.\n\
+         - **Real networks**: the runs used the loopback interface, without a network card, its interrupts or TLS. \
+         Half of the cost of a write is the receiving side on the same machine.\n\
+         - **Logged events**: [performance.md](performance.md#publishing) shows what they cost Redis in addition.\n\
+         - **Handshakes, resumes and replicas that stop**: [performance.md](performance.md#reconnect-storm) measures \
+         a storm. To leave room for one, the model limits the sockets per replica and the share of its cores that is \
+         used.\n\
+         - **Heartbeats**: each socket receives a message every 45 s, and no window was long enough to measure it. A \
+         heartbeat costs about as much as a delivery.\n\
+         - **Compression**: costs CPU time once for all readers of a channel, and saves network traffic.\n\n",
         whole(most as f64)
     )
 }
 
-pub(super) fn again() -> String {
-    "## Again\n\n```sh\n\
-     crewcast-bench scale                                  # measures here (five minutes), and writes this page\n\
-     crewcast-bench scale --from docs/scaling.json         # writes this page from the same points\n\
+pub(super) fn reproduce() -> String {
+    "## Reproduce these numbers\n\n```sh\n\
+     # Measures on this machine (five minutes), and writes this page\n\
+     crewcast-bench scale\n\
+     # Writes this page from the same points\n\
+     crewcast-bench scale --from docs/scaling.json\n\
+     # Answers for numbers of your own\n\
      crewcast-bench scale --from docs/scaling.json --sockets 1000000,10000000\n\
-     crewcast-bench scale --from docs/scaling.json --sockets 3000000 --per-channel 8 --rate 2 --bytes 500 --cores 8 --price 0.05\n\
+     crewcast-bench scale --from docs/scaling.json --sockets 3000000 --per-channel 8 --rate 2 --bytes 500 --cores 8 \
+     --price 0.05\n\
      ```\n\n\
-     The points are kept in `target/bench/scale.jsonl` while they are measured; what is there is not measured again. `--help` names every \
-     assumption. A test holds this page to its points.\n"
+     While it measures, `crewcast-bench scale` keeps finished points in `target/bench/scale.jsonl`, and does not \
+     measure them again. `--help` lists every assumption. A test checks that this page matches its points.\n"
         .into()
 }

@@ -1,4 +1,4 @@
-//! Predicted against measured, both on logarithmic scales.
+//! The plot of predictions against measurements, both on logarithmic scales.
 
 use crate::{
     model::{
@@ -14,7 +14,7 @@ const HEAD: f64 = 34.0;
 const FITTED: &str = "#94a3b8";
 const HELD_OUT: &str = "#dc2626";
 
-/// One square for each of the laws that predictions rest on most.
+/// One square for each law that matters most to predictions.
 pub(super) fn draw(study: &Study, model: &Model) -> String {
     let laws = [&GATEWAY_CPU, &REDIS_CPU, &RESIDENT];
     let (width, height) = (laws.len() as f64 * (SIZE + GAP) + GAP, SIZE + HEAD + 2.0 * GAP);
@@ -22,10 +22,8 @@ pub(super) fn draw(study: &Study, model: &Model) -> String {
     for (n, law) in laws.into_iter().enumerate() {
         square(&mut out, study, model, law, GAP + n as f64 * (SIZE + GAP));
     }
-    out += &format!(
-        "<text x=\"{GAP}\" y=\"{:.0}\" fill=\"{INK}\">measured to the right, predicted upwards, logarithmic; red: held out, grey: fitted</text>\n",
-        HEAD + SIZE + 22.0
-    );
+    let caption = "x: measured, y: predicted, both logarithmic; red: held out, grey: fitted";
+    out += &format!("<text x=\"{GAP}\" y=\"{:.0}\" fill=\"{INK}\">{caption}</text>\n", HEAD + SIZE + 22.0);
     picture(width, height, &out)
 }
 

@@ -1,4 +1,4 @@
-//! `docs/scaling.md`: every figure in it is computed from the study.
+//! `docs/scaling.md`. Every figure on the page is computed from the study.
 
 mod answers;
 mod figures;
@@ -14,7 +14,7 @@ use super::{Model, Study};
 /// Writes `scaling.md`, `scaling.json` and the plot.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// If a file cannot be written.
 pub fn write(study: &Study, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder.join("plots"))?;
     let write = |name: &str, text: String| {
@@ -27,7 +27,7 @@ pub fn write(study: &Study, folder: &Path) -> Result<()> {
     write("plots/scaling.svg", scatter::draw(study, &model))
 }
 
-/// The document.
+/// The text of `docs/scaling.md`.
 pub fn text(study: &Study) -> String {
     let model = Model::of(&study.points);
     [
@@ -40,12 +40,12 @@ pub fn text(study: &Study) -> String {
         measured::held_out(study, &model),
         measured::points(study),
         measured::limits(study),
-        measured::again(),
+        measured::reproduce(),
     ]
     .concat()
 }
 
-/// What the study's scenarios need.
+/// What the study's scenarios need, and what breaks first.
 pub fn predictions(study: &Study) -> String {
     let model = Model::of(&study.points);
     answers::needs(study, &model) + &answers::breaks(study, &model)
@@ -59,10 +59,13 @@ mod tests {
     const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 
     #[test]
-    fn the_committed_document_is_what_the_committed_points_say() {
+    fn the_committed_document_matches_the_committed_points() {
         let (study, model) = study();
         let committed = |name: &str| fs::read_to_string(Path::new(DOCS).join(name)).unwrap();
-        assert!(committed("scaling.md") == text(&study), "crewcast-bench scale --from docs/scaling.json");
+        assert!(
+            committed("scaling.md") == text(&study),
+            "docs/scaling.md is out of date: run `crewcast-bench scale --from docs/scaling.json`"
+        );
         assert!(committed("plots/scaling.svg") == scatter::draw(&study, &model));
     }
 

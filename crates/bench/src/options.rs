@@ -1,48 +1,54 @@
+//! The options that commands share.
+
 use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, ensure};
 use clap::Args;
 
-use crate::{load::Load, runner::own_binary};
+use crate::{load::Load, servers::own_binary};
 
-/// What all commands take that start servers.
+/// The options of every command that starts servers.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// The crewcast binary; otherwise the one beside this program
+    /// Path of the crewcast binary [default: next to this program]
     #[arg(long)]
     pub crewcast: Option<PathBuf>,
-    /// Where peers are installed
+    /// Folder in which peers are installed
     #[arg(long, default_value = "target/bench/peers")]
     pub peers: PathBuf,
-    /// Where records go
+    /// Folder for the records
     #[arg(long, default_value = "target/bench")]
     pub out: PathBuf,
-    /// Which servers, with commas between
+    /// Servers to measure, separated by commas
     #[arg(long, value_delimiter = ',')]
     pub servers: Vec<String>,
-    /// How often everything is done
+    /// Number of rounds
     #[arg(long)]
     pub rounds: Option<usize>,
-    /// Only a test of whether it works: one short round
+    /// Run one short round, to test that everything works
     #[arg(long)]
     pub quick: bool,
 }
 
 impl Options {
-    /// The crewcast binary.
+    /// The path of the crewcast binary.
     ///
     /// # Errors
-    /// When it is not there.
+    /// If the binary does not exist.
     pub fn crewcast(&self) -> Result<PathBuf> {
         let path = match &self.crewcast {
             Some(path) => path.clone(),
             None => own_binary()?.with_file_name("crewcast"),
         };
-        ensure!(path.exists(), "{} is not there: cargo build --release -p crewcast", path.display());
+        ensure!(
+            path.exists(),
+            "{} does not exist: run `cargo build --release -p crewcast`, or pass --crewcast",
+            path.display()
+        );
         Ok(path)
     }
 
-    /// The load, or a short form of it for a test.
+    /// The load, or a short form of it with `--quick`.
     pub fn shortened(&self, load: Load) -> Load {
         if !self.quick {
             return load;
