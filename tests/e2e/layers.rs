@@ -41,9 +41,9 @@ const USES: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
-    // To go: `telemetry`, when this is a crate of its own.
+    // To go: `telemetry`, when this is a separate crate.
     ("transport", &["telemetry"]),
-    // Beside the path. To go: `broker` in `auth`, when the registry is a module of its own.
+    // Beside the path. To go: `broker` in `auth`, when the registry is a separate module.
     ("auth", &["broker", "config"]),
     ("limits", &["config"]),
     // To go: `transport`. The configuration uses no other module.

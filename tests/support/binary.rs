@@ -33,7 +33,14 @@ fn build_beside(test: &Path) -> PathBuf {
         Some(profile) => profile,
         None => panic!("{} is not in the folder of a profile", test.display()),
     };
-    let built = Command::new(env!("CARGO"))
+    let mut cargo = Command::new(env!("CARGO"));
+    // Build scripts of dependencies look at what Cargo says about the package of a test, and would run again.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_PKG_", "CARGO_MANIFEST_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
+    let built = cargo
         .current_dir(root())
         // An example makes Cargo choose the features that `cargo test --workspace` has, so that both share one build.
         .args(["build", "--quiet", "--workspace", "--bin", "crewcast", "--example", "monitor"])

@@ -64,7 +64,7 @@ impl EventStream {
     /// The next event of a producer.
     pub async fn event(&mut self) -> Message {
         loop {
-            let message = self.next().await.expect("the stream goes on");
+            let message = self.next().await.expect("the stream continues");
             if message.json()["source"] != "gateway" {
                 return message;
             }
@@ -74,7 +74,7 @@ impl EventStream {
     /// Reads until the server has sent an id.
     pub async fn opened(&mut self) {
         while self.last_id.is_empty() {
-            assert!(self.read().await, "the stream goes on");
+            assert!(self.read().await, "the stream continues");
         }
     }
 
@@ -98,7 +98,7 @@ impl EventStream {
         let mut ready = Vec::from(std::mem::take(&mut self.ready));
         while left > 0 {
             let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("a chunk in time").unwrap();
-            let chunk = chunk.expect("the stream goes on");
+            let chunk = chunk.expect("the stream continues");
             let taken = chunk.len().min(left);
             left -= taken;
             self.feed(std::str::from_utf8(&chunk[..taken]).expect("the test publishes ASCII"));
