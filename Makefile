@@ -20,7 +20,7 @@ test: ## Run every test (installs what they start when missing: redis-server, ng
 SOAK_MINUTES ?= 10
 
 soak: ## Break things at random under load for SOAK_MINUTES (10), and print what it cost (needs redis-server)
-	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test --release -p crewcast --test faults -- --ignored --nocapture soak
+	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test --release -p crewcast-tests --test faults -- --ignored --nocapture soak
 
 lint: ## Check format, lints and documentation; warnings are errors
 	$(CARGO) fmt --all -- --check
