@@ -21,9 +21,9 @@ use crewcast_events::{Body, Channel, Keys, Namespaces};
 use crewcast_gateway::{
     broker::{Broker, redis::RedisBroker},
     config::{BrokerConfig, Secret},
-    hub::{Caught, Hub, RingLimits, Wake},
+    hub::{Hub, Notifier, ReadOutcome, RingLimits},
     relay::Relay,
-    stats::Figures,
+    stats::UsageCounters,
 };
 use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls, Transport};
 use crewcast_test_servers::RedisServer;
@@ -46,8 +46,8 @@ async fn main() -> Result<()> {
     for round in 0..3 {
         for kind in ["live", "logged"] {
             for channels in [1, 1000] {
-                let figures = intake(kind, channels, rate, Duration::from_secs(seconds)).await?;
-                println!("{round} {kind:6} {channels:4} channels: {figures}");
+                let usage = intake(kind, channels, rate, Duration::from_secs(seconds)).await?;
+                println!("{round} {kind:6} {channels:4} channels: {usage}");
             }
         }
     }
@@ -81,7 +81,7 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     let broker = RedisBroker::new(&config, Namespaces::default(), "intake".to_owned())?;
     let (hub, demands) = Hub::new(RingLimits { events: 1024, bytes: 1 << 20, total_bytes: 256 << 20 });
     let relay = Relay::start(hub.clone(), demands, broker.clone(), Namespaces::default(), 1 << 20);
-    relay.set_figures(Figures::new(Namespaces::default()));
+    relay.set_usage(UsageCounters::new(Namespaces::default()));
     broker.start(relay.clone()).await?;
     let read = Arc::new(AtomicU64::new(0));
     let fell = Arc::new(AtomicU64::new(0));
@@ -100,7 +100,7 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     tokio::time::sleep(window).await;
     let after = at(cpu_of_self(), cpu_of_redis(&server).await?);
     let events = (after.2 - before.2) as f64;
-    let figures = format!(
+    let usage = format!(
         "{:7.0} events/s, {:.2} µs of the replica and {:.2} µs of Redis each, {} fell off, {:.0} % and {:.0} % of a core",
         events / (after.3 - before.3).as_secs_f64(),
         (after.0 - before.0) * 1e6 / events,
@@ -111,31 +111,31 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     );
     relay.stop().await;
     broker.close().await;
-    Ok(figures)
+    Ok(usage)
 }
 
 /// A member that reads whatever comes.
 async fn reader(hub: Arc<Hub>, channel: Channel, read: Arc<AtomicU64>, fell: Arc<AtomicU64>) {
-    let wake = Arc::new(Wake::default());
-    let member = hub.join(&channel, &wake, 0);
+    let notifier = Arc::new(Notifier::default());
+    let subscriber = hub.subscribe(&channel, &notifier, 0);
     let (mut next, mut keys, mut entries) = (0, Vec::new(), Vec::new());
     loop {
         poll_fn(|cx| {
-            wake.register(cx.waker());
-            if wake.has_ready() { Poll::Ready(()) } else { Poll::Pending }
+            notifier.register(cx.waker());
+            if notifier.has_ready() { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
         keys.clear();
-        wake.take_ready(&mut keys);
+        notifier.take_ready(&mut keys);
         loop {
             entries.clear();
-            match member.read(next, 256, &mut entries) {
-                Caught::Entries { .. } => next += entries.len() as i64,
-                Caught::FellOff { first, .. } => {
+            match subscriber.read(next, 256, &mut entries) {
+                ReadOutcome::Entries { .. } => next += entries.len() as i64,
+                ReadOutcome::FellOff { first, .. } => {
                     fell.fetch_add((first - next) as u64, Ordering::Relaxed);
                     next = first;
                 }
-                Caught::UpToDate => break,
+                ReadOutcome::UpToDate => break,
             }
             read.fetch_add(entries.len() as u64, Ordering::Relaxed);
             tokio::task::yield_now().await;

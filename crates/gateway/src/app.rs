@@ -12,7 +12,7 @@ use crate::{
     auth::{Auth, client_address, requested_host},
     broker::{Broker, Registry},
     config::Config,
-    connection::Shared,
+    connection::ConnectionContext,
     drain::Drain,
     limits::ConnectionLimits,
     ready::Readiness,
@@ -38,7 +38,7 @@ pub struct App {
     /// What `/metrics` renders; `None` where the process has no recorder.
     pub recorder: Option<Recorder>,
     /// What sockets and event streams use.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<ConnectionContext>,
     /// What this replica and the others do.
     pub stats: Arc<Stats>,
     /// Room for connections.

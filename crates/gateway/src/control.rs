@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::{
     app::App,
     broker::Control,
-    connection::Crowd,
+    connection::ConnectionRegistry,
     hub::{Flag, Hub},
     relay::ControlSink,
 };
@@ -38,12 +38,12 @@ impl Reviews {
     }
 
     /// Lets the sockets of the orgs that were asked for review their grants, for ever.
-    pub async fn serve(self: Arc<Self>, crowd: Arc<Crowd>) {
+    pub async fn serve(self: Arc<Self>, registry: Arc<ConnectionRegistry>) {
         loop {
             self.asked.notified().await;
             tokio::time::sleep(GATHER).await;
             let orgs = std::mem::take(&mut *self.orgs.lock());
-            crowd.raise(Flag::Grants, |org| org.is_some_and(|org| orgs.contains(org))).await;
+            registry.raise(Flag::Grants, |org| org.is_some_and(|org| orgs.contains(org))).await;
         }
     }
 }
@@ -72,10 +72,10 @@ impl ControlSink for Controls {
                     self.reviews.ask(std::iter::once(&claim.org).chain(from));
                 }
             }
-            Control::Client { client, number } => self.app.shared.clients.announced(client, *number),
+            Control::Client { client, number } => self.app.shared.client_sessions.announced(client, *number),
             Control::Revoked(_) => {
-                let crowd = self.app.shared.crowd.clone();
-                self.app.sockets.spawn(async move { crowd.raise(Flag::Grants, |_| true).await });
+                let registry = self.app.shared.connections.clone();
+                self.app.sockets.spawn(async move { registry.raise(Flag::Grants, |_| true).await });
             }
         }
     }

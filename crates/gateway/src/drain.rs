@@ -34,7 +34,7 @@ const COME_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a drain ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
+pub enum DrainOutcome {
     /// Every connection has left.
     Empty,
     /// `drain.grace` is over; what was still open is cut. Its clients resume elsewhere.
@@ -43,12 +43,12 @@ pub enum Outcome {
     Forced,
 }
 
-impl Outcome {
+impl DrainOutcome {
     /// The process's exit code: 0 for a drain that took its course, 1 for one that was cut short.
     pub fn exit_code(self) -> u8 {
         match self {
-            Outcome::Empty | Outcome::GraceOver => 0,
-            Outcome::Forced => 1,
+            DrainOutcome::Empty | DrainOutcome::GraceOver => 0,
+            DrainOutcome::Forced => 1,
         }
     }
 }
@@ -56,11 +56,11 @@ impl Outcome {
 /// The drain of one replica. Clones are the same one.
 #[derive(Clone, Debug)]
 pub struct Drain {
-    shared: Arc<Shared>,
+    shared: Arc<DrainState>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct DrainState {
     config: config::Drain,
     connections: TaskTracker,
     began: OnceLock<Instant>,
@@ -72,7 +72,7 @@ impl Drain {
     /// A replica that serves.
     pub fn new(config: &config::Drain) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            shared: Arc::new(DrainState {
                 config: config.clone(),
                 connections: TaskTracker::new(),
                 began: OnceLock::new(),
@@ -83,15 +83,15 @@ impl Drain {
     }
 
     /// Counts a connection in, until what is returned is dropped. `None` while draining: refuse it.
-    pub fn enter(&self) -> Option<Connection> {
+    pub fn enter(&self) -> Option<DrainGuard> {
         self.enter_with(fastrand::u64(..))
     }
 
     /// [`Drain::enter`] with the seed of the connection's moment.
-    pub fn enter_with(&self, seed: u64) -> Option<Connection> {
+    pub fn enter_with(&self, seed: u64) -> Option<DrainGuard> {
         // Counted before the check: whoever is not seen by `begin` sees that it has begun.
         let counted = self.shared.connections.token();
-        let connection = Connection { drain: self.clone(), seed, _counted: counted };
+        let connection = DrainGuard { drain: self.clone(), seed, _counted: counted };
         (!self.is_draining()).then_some(connection)
     }
 
@@ -126,19 +126,19 @@ impl Drain {
 
     /// Returns when the drain has ended: every connection gone, the grace over, or forced. Not before it has
     /// begun.
-    pub async fn ended(&self) -> Outcome {
+    pub async fn ended(&self) -> DrainOutcome {
         self.begun().await;
         let over = self.began() + self.shared.config.grace;
         tokio::select! {
             biased;
-            () = self.shared.forced.cancelled() => Outcome::Forced,
-            () = self.shared.connections.wait() => Outcome::Empty,
-            () = sleep_until(over) => Outcome::GraceOver,
+            () = self.shared.forced.cancelled() => DrainOutcome::Forced,
+            () = self.shared.connections.wait() => DrainOutcome::Empty,
+            () = sleep_until(over) => DrainOutcome::GraceOver,
         }
     }
 
     /// Drains at the first signal, ends at once at the second.
-    pub async fn run(&self, mut signals: impl Signals) -> Outcome {
+    pub async fn run(&self, mut signals: impl Signals) -> DrainOutcome {
         let signal = signals.next().await;
         tracing::info!(signal, connections = self.connections(), "going away");
         self.begin();
@@ -150,7 +150,7 @@ impl Drain {
             signal = signals.next() => {
                 tracing::warn!(signal, connections = self.connections(), "asked again: going at once");
                 self.force();
-                Outcome::Forced
+                DrainOutcome::Forced
             }
         }
     }
@@ -162,13 +162,13 @@ impl Drain {
 
 /// One connection of a [`Drain`], counted until dropped.
 #[derive(Debug)]
-pub struct Connection {
+pub struct DrainGuard {
     drain: Drain,
     seed: u64,
     _counted: TaskTrackerToken,
 }
 
-impl Connection {
+impl DrainGuard {
     /// When after the begin of the drain this connection leaves: less than `drain.spread`, always the same.
     pub fn moment(&self) -> Duration {
         share(self.drain.shared.config.spread, self.seed)
@@ -256,7 +256,7 @@ mod tests {
         assert!(drain.enter().is_none());
         assert_eq!(drain.connections(), 1, "who was refused is not counted");
         drop(inside);
-        assert_eq!(drain.ended().await, Outcome::Empty);
+        assert_eq!(drain.ended().await, DrainOutcome::Empty);
     }
 
     #[tokio::test(start_paused = true)]
@@ -273,7 +273,7 @@ mod tests {
             });
         }
         drain.begin();
-        assert_eq!(drain.ended().await, Outcome::Empty);
+        assert_eq!(drain.ended().await, DrainOutcome::Empty);
         let spread = config::Drain::default().spread;
         assert!(start.elapsed() > spread * 9 / 10 && start.elapsed() < spread, "{:?}", start.elapsed());
         let left = leaving.join_all().await;
@@ -302,9 +302,9 @@ mod tests {
         drain.begin();
         tokio::time::advance(Duration::from_secs(5)).await;
         drain.begin();
-        assert_eq!(drain.ended().await, Outcome::GraceOver);
+        assert_eq!(drain.ended().await, DrainOutcome::GraceOver);
         assert_eq!(start.elapsed(), Duration::from_secs(25), "a repeated begin does not lengthen the grace");
-        assert_eq!(Outcome::GraceOver.exit_code(), 0);
+        assert_eq!(DrainOutcome::GraceOver.exit_code(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,10 +321,10 @@ mod tests {
         drain.begun().await;
         assert!(!running.is_finished());
         signals.send("SIGTERM").await.expect("listens");
-        assert_eq!(running.await.expect("runs"), Outcome::Forced);
+        assert_eq!(running.await.expect("runs"), DrainOutcome::Forced);
         assert!(start.elapsed() < Duration::from_secs(1));
-        assert_eq!((Outcome::Forced.exit_code(), Outcome::Empty.exit_code()), (1, 0));
-        assert_eq!(drain.ended().await, Outcome::Forced);
+        assert_eq!((DrainOutcome::Forced.exit_code(), DrainOutcome::Empty.exit_code()), (1, 0));
+        assert_eq!(drain.ended().await, DrainOutcome::Forced);
     }
 
     #[tokio::test]

@@ -5,16 +5,16 @@
 
 pub mod app;
 pub mod auth;
-pub mod boards;
 pub mod broker;
 pub mod config;
 pub mod connection;
+pub mod console;
 pub mod control;
+pub mod dashboards;
 pub mod dialect;
 pub mod drain;
 pub mod hub;
 pub mod limits;
-pub mod page;
 pub mod publishing;
 pub mod ready;
 pub mod relay;

@@ -56,7 +56,7 @@ impl Publishing {
         if !self.auth.may_publish(identity, channel).await? {
             return Err(NotPublished::Forbidden);
         }
-        let Some(claim) = self.auth.owed(identity, channel).await? else { return Ok(()) };
+        let Some(claim) = self.auth.required_claim(identity, channel).await? else { return Ok(()) };
         match self.broker.claim(&claim, ClaimMode::Keep).await? {
             Claimed::Done => Ok(()),
             Claimed::OwnedBy(_) => Err(NotPublished::Forbidden),

@@ -22,11 +22,11 @@ const SUCCESSES: u32 = 2;
 pub struct Readiness {
     window: Duration,
     drain: Drain,
-    state: Mutex<State>,
+    state: Mutex<ReadinessState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct ReadinessState {
     started: Instant,
     last_success: Option<Instant>,
     /// Successes in a row, counted up to [`SUCCESSES`]. Failures inside the window do not take ready away.
@@ -64,7 +64,11 @@ impl fmt::Display for NotReady {
 impl Readiness {
     /// Not ready yet. `window` is `ready.window`.
     pub fn new(window: Duration, drain: Drain) -> Self {
-        Self { window, drain, state: Mutex::new(State { started: Instant::now(), last_success: None, streak: 0 }) }
+        Self {
+            window,
+            drain,
+            state: Mutex::new(ReadinessState { started: Instant::now(), last_success: None, streak: 0 }),
+        }
     }
 
     /// Whether this replica delivers and stays.
@@ -140,7 +144,7 @@ impl Readiness {
     }
 }
 
-impl State {
+impl ReadinessState {
     fn lapsed(&self, window: Duration) -> bool {
         self.last_success.is_none_or(|last| last.elapsed() > window)
     }

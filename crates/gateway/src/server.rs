@@ -10,21 +10,21 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     auth::{Auth, AuthSetupError},
-    boards::Boards,
     broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
-    connection::{Alarms, Clients, Crowd, Shared},
+    connection::{ClientSessions, CoarseTimer, ConnectionContext, ConnectionRegistry},
+    console,
     control::{Controls, Reviews},
-    drain::{Drain, Outcome, Signals},
+    dashboards::Dashboards,
+    drain::{Drain, DrainOutcome, Signals},
     hub::{Flag, Hub, RingLimits},
     limits::{ConnectionLimits, Rate, open_files, raise_open_files},
-    page,
     publishing::Publishing,
     ready::Readiness,
     relay::{LinkState, Relay},
-    replay::{Beside, History},
+    replay::{ChannelReads, History},
     routes::{self, cors},
-    stats::{Figures, Stats},
+    stats::{Stats, UsageCounters},
     telemetry::{
         Recorder,
         metrics::{Metric, gauge},
@@ -121,10 +121,10 @@ impl Server {
 
     /// Serves until the first signal, then goes away as the spec says: not ready, no new sockets, each open
     /// one told and closed at its own moment, the process gone within `drain.grace`, or at once with the second signal.
-    pub async fn run(self, signals: impl Signals) -> Outcome {
+    pub async fn run(self, signals: impl Signals) -> DrainOutcome {
         let outcome = self.app.drain.clone().run(signals).await;
         // Who was asked to go at once, or has used the grace up, waits for nobody: the process ends.
-        if outcome == Outcome::Empty {
+        if outcome == DrainOutcome::Empty {
             self.stop().await;
         }
         outcome
@@ -158,10 +158,10 @@ impl Server {
 
     fn spawn_watchers(&self, reviews: Arc<Reviews>) {
         let (app, stop) = (self.app.clone(), &self.stop);
-        let crowd = app.shared.crowd.clone();
-        self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(crowd)));
-        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.shared.alarms.clone().ring()));
-        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.stats.clone().tell()));
+        let connections = app.shared.connections.clone();
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(reviews.serve(connections)));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.shared.timer.clone().run()));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(app.stats.clone().report()));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_link(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_grants(app.clone())));
         self.tasks.spawn(stop.clone().run_until_cancelled_owned(watch_drain(app.clone())));
@@ -195,23 +195,23 @@ pub(crate) fn assemble(
         Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + ID_MARGIN);
     let drain = Drain::new(&config.drain);
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
-    let figures = Figures::new(config.namespaces.clone());
-    relay.set_figures(figures.clone());
-    let beside = Beside::new(broker.clone());
-    let shared = Arc::new(Shared {
+    let usage = UsageCounters::new(config.namespaces.clone());
+    relay.set_usage(usage.clone());
+    let channel_reads = ChannelReads::new(broker.clone());
+    let shared = Arc::new(ConnectionContext {
         hub: hub.clone(),
         history: History::new(broker.clone(), hub.clone()),
-        boards: Boards::new(beside.clone(), broker.clone(), config.forge.clone()),
-        beside,
-        clients: Clients::new(registry.clone()),
+        dashboards: Dashboards::new(channel_reads.clone(), broker.clone(), config.forge.clone()),
+        channel_reads,
+        client_sessions: ClientSessions::new(registry.clone()),
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
         namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
-        figures: figures.clone(),
+        usage: usage.clone(),
         link: relay.link_state(),
-        crowd: Arc::new(Crowd::default()),
-        alarms: Alarms::new(),
+        connections: Arc::new(ConnectionRegistry::default()),
+        timer: CoarseTimer::new(),
         drain: drain.clone(),
         limits: config.limits.clone(),
         message_rate: Rate::per_minute(config.limits.messages_per_minute),
@@ -219,7 +219,7 @@ pub(crate) fn assemble(
         compression: config.compression.wanted(),
     });
     let app = Arc::new(App {
-        stats: Stats::new(figures, hub.clone(), config.namespaces.clone(), registry.clone()),
+        stats: Stats::new(usage, hub.clone(), config.namespaces.clone(), registry.clone()),
         readiness: Arc::new(Readiness::new(config.ready.window, drain.clone())),
         drain,
         limits: connection_limits,
@@ -241,7 +241,7 @@ fn public_router(app: &Arc<App>) -> Router {
         None => http,
     };
     http.merge(routes::socket_routes())
-        .merge(page::routes())
+        .merge(console::routes())
         .method_not_allowed_fallback(routes::method_not_allowed)
         .fallback(routes::no_such_endpoint)
         .with_state(app.clone())
@@ -284,7 +284,7 @@ async fn watch_link(app: Arc<App>) {
     loop {
         let is_up = *link.borrow_and_update() == LinkState::Up;
         gauge(Metric::BrokerUp, &[]).set(f64::from(u8::from(is_up)));
-        app.shared.crowd.raise(Flag::Link, |_| true).await;
+        app.shared.connections.raise(Flag::Link, |_| true).await;
         if link.changed().await.is_err() {
             return;
         }
@@ -294,14 +294,14 @@ async fn watch_link(app: Arc<App>) {
 /// Tells every socket when this replica begins to go away.
 async fn watch_drain(app: Arc<App>) {
     app.drain.begun().await;
-    app.shared.crowd.raise(Flag::Drain, |_| true).await;
+    app.shared.connections.raise(Flag::Drain, |_| true).await;
 }
 
 /// Lets every socket review its grants when the auth side has learnt something by itself.
 async fn watch_grants(app: Arc<App>) {
     let mut changes = app.auth.changes();
     while changes.changed().await.is_ok() {
-        app.shared.crowd.raise(Flag::Grants, |_| true).await;
+        app.shared.connections.raise(Flag::Grants, |_| true).await;
         tokio::time::sleep(REVIEW_EVERY).await;
     }
 }

@@ -6,11 +6,11 @@ use bytes::Bytes;
 use crewcast_events::EventId;
 use serde_json::value::RawValue;
 
-use crate::broker::ChannelState;
+use crate::broker::StateDocuments;
 
 /// A channel's state documents and the id behind which they stand.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct StateSnapshot {
     /// The last id given: later events are not in the documents, everything else is.
     pub head: Option<EventId>,
     /// The documents by key, in the order of the keys. What is no JSON is left out.
@@ -20,7 +20,7 @@ pub struct State {
     frame: OnceLock<Bytes>,
 }
 
-impl State {
+impl StateSnapshot {
     /// The bytes of the message that tells the whole state, made by `encode` when nobody needed them before.
     pub fn encoded(&self, encode: impl FnOnce() -> Bytes) -> Bytes {
         self.frame.get_or_init(encode).clone()
@@ -33,8 +33,8 @@ impl State {
     }
 }
 
-impl From<ChannelState> for State {
-    fn from(state: ChannelState) -> Self {
+impl From<StateDocuments> for StateSnapshot {
+    fn from(state: StateDocuments) -> Self {
         let document = |(key, raw): (String, Bytes)| Some((key, serde_json::from_slice(&raw).ok()?));
         let documents = state.documents.into_iter().filter_map(document).collect();
         Self { head: state.head, documents, truncated: state.truncated, frame: OnceLock::new() }
@@ -49,7 +49,7 @@ mod tests {
     fn what_is_no_json_is_left_out() {
         let documents = [("a", "{"), ("b", "{\"x\":1.50}"), ("c", "")];
         let documents = documents.map(|(key, raw)| (key.to_owned(), Bytes::from_static(raw.as_bytes()))).to_vec();
-        let state = State::from(ChannelState { documents, ..ChannelState::default() });
+        let state = StateSnapshot::from(StateDocuments { documents, ..StateDocuments::default() });
         assert_eq!(state.documents.len(), 1);
         assert_eq!(state.document("b").unwrap().get(), "{\"x\":1.50}");
     }

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::RwLock;
 
-use crate::broker::{Broker, BrokerError, ChannelState, Page, Silent, Sink, Snapshot, memory::MemoryBroker};
+use crate::broker::{Broker, BrokerError, ExpiredLease, Page, Sink, Snapshot, StateDocuments, memory::MemoryBroker};
 
 /// What becomes of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -118,7 +118,7 @@ impl Broker for FaultyBroker {
         page
     }
 
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         self.call().map_err(BrokerError::Unavailable)?;
         let state = self.inner.state(channel, within).await;
         self.state_reads.fetch_add(1, Ordering::Relaxed);
@@ -126,12 +126,12 @@ impl Broker for FaultyBroker {
         state
     }
 
-    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
-        self.inner.due(channels).await
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        self.inner.next_lease_expiry(channels).await
     }
 
-    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
-        self.inner.silent(channel).await
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
+        self.inner.expired_leases(channel).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{AuthError, AuthSetupError, Grants, Identity, Ids, Patterns, error::BadClaim};
 use crate::config::AuthConfig;
 
-type Claims = Map<String, Value>;
+type ClaimMap = Map<String, Value>;
 
 /// Longest `sub`, `user_id` and `jti` in bytes: they stand in keys and in every socket's memory.
 const MAX_NAME: usize = 256;
@@ -29,7 +29,7 @@ pub(super) fn unix_now() -> u64 {
 }
 
 /// The rules that a token's registered claims are held against.
-pub(super) struct Rules {
+pub(super) struct ClaimRules {
     issuer: Option<String>,
     audience: Vec<String>,
     leeway: u64,
@@ -37,7 +37,7 @@ pub(super) struct Rules {
     default_org: Option<Arc<str>>,
 }
 
-impl Rules {
+impl ClaimRules {
     pub(super) fn new(config: &AuthConfig) -> Result<Self, AuthSetupError> {
         if config.default_org.as_deref().is_some_and(|org| !is_id(org)) {
             return Err(AuthSetupError::DefaultOrg);
@@ -52,7 +52,7 @@ impl Rules {
     }
 
     /// Judges the claims of a token whose signature is good.
-    pub(super) fn identity(&self, claims: &Claims, now: u64) -> Result<Identity, AuthError> {
+    pub(super) fn identity(&self, claims: &ClaimMap, now: u64) -> Result<Identity, AuthError> {
         let expires_at = self.expiry(claims, now)?;
         if time(claims, "nbf")?.is_some_and(|nbf| nbf > now.saturating_add(self.leeway)) {
             return Err(AuthError::NotYetValid);
@@ -68,7 +68,7 @@ impl Rules {
     }
 
     /// The second from which on the token is refused: `exp` and what leeway adds (RFC 7519, 4.1.4: "on or after").
-    fn expiry(&self, claims: &Claims, now: u64) -> Result<Option<u64>, AuthError> {
+    fn expiry(&self, claims: &ClaimMap, now: u64) -> Result<Option<u64>, AuthError> {
         match time(claims, "exp")? {
             None if self.allow_no_expiry => Ok(None),
             None => Err(bad("exp", "is required")),
@@ -79,7 +79,7 @@ impl Rules {
         }
     }
 
-    fn issuer(&self, claims: &Claims) -> Result<(), AuthError> {
+    fn issuer(&self, claims: &ClaimMap) -> Result<(), AuthError> {
         match &self.issuer {
             Some(issuer) if present(claims, "iss").and_then(Value::as_str) != Some(issuer) => Err(AuthError::Issuer),
             _ => Ok(()),
@@ -87,7 +87,7 @@ impl Rules {
     }
 
     /// A token with an audience that is not ours is refused even when none is configured (RFC 7519, 4.1.3).
-    fn audience(&self, claims: &Claims) -> Result<(), AuthError> {
+    fn audience(&self, claims: &ClaimMap) -> Result<(), AuthError> {
         let ours = |value: &Value| value.as_str().is_some_and(|aud| self.audience.iter().any(|own| own == aud));
         let good = match present(claims, "aud") {
             None => self.audience.is_empty(),
@@ -100,7 +100,7 @@ impl Rules {
 
 /// The identity of sockets without a token. `auth.default_org` does not apply: what strangers see of an org is
 /// said in the table itself or not at all.
-pub(super) fn anonymous(claims: &Claims) -> Result<Identity, AuthSetupError> {
+pub(super) fn anonymous(claims: &ClaimMap) -> Result<Identity, AuthSetupError> {
     if let Some(unknown) = claims.keys().find(|key| !ANONYMOUS_CLAIMS.contains(&key.as_str())) {
         let known = ANONYMOUS_CLAIMS.join(", ");
         return Err(AuthSetupError::Anonymous(format!("unknown claim {unknown:?}; known are {known}")));
@@ -116,7 +116,7 @@ pub(super) fn anonymous(claims: &Claims) -> Result<Identity, AuthSetupError> {
 }
 
 /// Who it is and what is granted, without times.
-fn identity(claims: &Claims) -> Result<Identity, AuthError> {
+fn identity(claims: &ClaimMap) -> Result<Identity, AuthError> {
     let org = match present(claims, "org") {
         None => None,
         Some(Value::String(org)) if is_id(org) => Some(Arc::from(org.as_str())),
@@ -148,7 +148,7 @@ fn identity(claims: &Claims) -> Result<Identity, AuthError> {
 }
 
 /// `sub`, or `user_id`, which many issuers write as a number.
-fn sub(claims: &Claims) -> Result<Arc<str>, AuthError> {
+fn sub(claims: &ClaimMap) -> Result<Arc<str>, AuthError> {
     if let Some(sub) = name(claims, "sub")? {
         return Ok(sub.into());
     }
@@ -158,7 +158,7 @@ fn sub(claims: &Claims) -> Result<Arc<str>, AuthError> {
     }
 }
 
-fn name<'a>(claims: &'a Claims, claim: &'static str) -> Result<Option<&'a str>, AuthError> {
+fn name<'a>(claims: &'a ClaimMap, claim: &'static str) -> Result<Option<&'a str>, AuthError> {
     match present(claims, claim) {
         None => Ok(None),
         Some(Value::String(name)) if !name.is_empty() && name.len() <= MAX_NAME => Ok(Some(name)),
@@ -167,7 +167,7 @@ fn name<'a>(claims: &'a Claims, claim: &'static str) -> Result<Option<&'a str>, 
 }
 
 /// A `NumericDate` (RFC 7519, 2): seconds, possibly with a fraction.
-fn time(claims: &Claims, claim: &'static str) -> Result<Option<u64>, AuthError> {
+fn time(claims: &ClaimMap, claim: &'static str) -> Result<Option<u64>, AuthError> {
     match present(claims, claim) {
         None => Ok(None),
         Some(Value::Number(number)) => match (number.as_u64(), number.as_f64()) {
@@ -180,7 +180,7 @@ fn time(claims: &Claims, claim: &'static str) -> Result<Option<u64>, AuthError> 
     }
 }
 
-fn ids(claims: &Claims, claim: &'static str) -> Result<Ids, AuthError> {
+fn ids(claims: &ClaimMap, claim: &'static str) -> Result<Ids, AuthError> {
     let malformed = || bad(claim, "must be a list of ids, or \"*\" alone");
     match present(claims, claim) {
         None => Ok(Ids::default()),
@@ -194,7 +194,7 @@ fn ids(claims: &Claims, claim: &'static str) -> Result<Ids, AuthError> {
     }
 }
 
-fn patterns(claims: &Claims, claim: &'static str) -> Result<Patterns, AuthError> {
+fn patterns(claims: &ClaimMap, claim: &'static str) -> Result<Patterns, AuthError> {
     let malformed = || bad(claim, "must be a list of channels or <namespace>:*");
     let is_pattern =
         |text: &&str| text.strip_suffix(":*").map_or_else(|| text.parse::<Channel>().is_ok(), is_namespace);
@@ -209,7 +209,7 @@ fn patterns(claims: &Claims, claim: &'static str) -> Result<Patterns, AuthError>
 }
 
 /// A claim that is there; `null` counts as missing, as many libraries write it for what is not set.
-fn present<'a>(claims: &'a Claims, claim: &str) -> Option<&'a Value> {
+fn present<'a>(claims: &'a ClaimMap, claim: &str) -> Option<&'a Value> {
     claims.get(claim).filter(|value| !value.is_null())
 }
 
@@ -225,14 +225,14 @@ mod tests {
 
     const NOW: u64 = 1_800_000_000;
 
-    fn rules(set: impl FnOnce(&mut AuthConfig)) -> Rules {
+    fn rules(set: impl FnOnce(&mut AuthConfig)) -> ClaimRules {
         let mut config = AuthConfig::default();
         set(&mut config);
-        Rules::new(&config).unwrap()
+        ClaimRules::new(&config).unwrap()
     }
 
     /// Judges claims that have a `sub` and an hour to live, unless they say otherwise.
-    fn judge(rules: &Rules, claims: Value) -> Result<Identity, AuthError> {
+    fn judge(rules: &ClaimRules, claims: Value) -> Result<Identity, AuthError> {
         let mut all = json!({ "sub": "u1", "exp": NOW + 3600 });
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
         rules.identity(all.as_object().unwrap(), NOW)
@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(judge(&rules, json!({ "org": "acme" })).unwrap().org.as_deref(), Some("acme"));
         assert_eq!(anonymous(&Map::new()).unwrap().org, None);
         let config = AuthConfig { default_org: Some("a b".to_owned()), ..AuthConfig::default() };
-        assert!(matches!(Rules::new(&config), Err(AuthSetupError::DefaultOrg)));
+        assert!(matches!(ClaimRules::new(&config), Err(AuthSetupError::DefaultOrg)));
     }
 
     #[test]

@@ -32,10 +32,10 @@ impl KeySet {
     /// malformed. Symmetric keys are among the rest: what stands in a public document is no secret.
     pub(super) fn parse(document: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
         #[derive(serde::Deserialize)]
-        struct Document {
+        struct JwkDocument {
             keys: Vec<serde_json::Value>,
         }
-        let document: Document =
+        let document: JwkDocument =
             serde_json::from_slice(document).map_err(|error| format!("not a JWKS document: {error}"))?;
         if document.keys.len() > MAX_KEYS {
             return Err(format!("more than {MAX_KEYS} keys"));

@@ -6,7 +6,7 @@
 
 mod access;
 mod address;
-mod changes;
+mod change_signal;
 mod claims;
 mod credential;
 mod directory;

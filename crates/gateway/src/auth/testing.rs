@@ -132,7 +132,7 @@ impl Registry for FakeRegistry {
         self.answer(owners).await
     }
 
-    async fn owned(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
+    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
         self.roster_reads.fetch_add(1, SeqCst);
         let owned = {
             let claims = self.claims.lock();
@@ -166,15 +166,15 @@ impl Registry for FakeRegistry {
         self.answer(taken).await
     }
 
-    async fn tell_figures(&self, _replica: &str, _figures: Option<Bytes>) -> Result<(), BrokerError> {
+    async fn report_usage(&self, _replica: &str, _usage: Option<Bytes>) -> Result<(), BrokerError> {
         self.alive()
     }
 
-    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
         self.answer(Vec::new()).await
     }
 
-    async fn announce(&self, _client: &str) -> Result<u64, BrokerError> {
+    async fn register_client(&self, _client: &str) -> Result<u64, BrokerError> {
         self.alive()?;
         Ok(1)
     }

@@ -29,7 +29,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Kind};
 use crewcast_publisher::{Claim, Transport};
 
-pub use state::{ChannelState, MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent};
+pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
 /// Why a broker did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -140,15 +140,15 @@ pub trait Broker: Transport {
 
     /// State documents and the head behind which they stand: at most [`MAX_DOCUMENTS`] of [`STATE_BYTES`]. With `within`
     /// only those beside a lease of the same name that was renewed at most so long ago.
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError>;
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError>;
 
     /// How long until something is to be told of a lease, for several channels, pipelined, in the order asked; `None`
     /// where nothing is.
-    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
 
-    /// The leases of a channel of which something is to be told now, at most [`SILENT_AT_ONCE`]. It is told by an append
+    /// The leases of a channel of which something is to be told now, at most [`MAX_EXPIRED`]. It is told by an append
     /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once whoever asked.
-    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError>;
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError>;
 
     /// Publishes a probe and waits until it has come back through this replica's own subscription.
     async fn probe(&self) -> Result<Duration, BrokerError>;
@@ -180,7 +180,7 @@ pub enum RevocationTarget {
 }
 
 /// How long a replica's figures count after it has told them.
-pub const FIGURES_AGE: Duration = Duration::from_secs(15);
+pub const USAGE_AGE: Duration = Duration::from_secs(15);
 
 /// What a broker's side keeps that is no event: the directory, revocations, tickets, figures.
 #[async_trait]
@@ -189,7 +189,7 @@ pub trait Registry: Send + Sync + 'static {
     async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError>;
 
     /// Every id of one kind that an org owns.
-    async fn owned(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError>;
+    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError>;
 
     /// Remembers a revocation and tells every replica through the control channel.
     async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError>;
@@ -203,15 +203,15 @@ pub trait Registry: Send + Sync + 'static {
     /// Takes what stands behind a ticket: at most one caller ever gets it.
     async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError>;
 
-    /// Keeps a replica's figures for [`FIGURES_AGE`]; `None` forgets them.
-    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError>;
+    /// Keeps a replica's figures for [`USAGE_AGE`]; `None` forgets them.
+    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError>;
 
     /// The figures of every replica that has told some, and is not older than that.
-    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError>;
+    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError>;
 
     /// Tells every replica through the control channel that a client has come, with a number that is higher than
     /// those of all who came before, and answers that number.
-    async fn announce(&self, client: &str) -> Result<u64, BrokerError>;
+    async fn register_client(&self, client: &str) -> Result<u64, BrokerError>;
 }
 
 /// A message on the control channel.

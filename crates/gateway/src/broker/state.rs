@@ -5,16 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use crewcast_events::{EventId, catalog::silence::Silence};
 
-/// Most documents of one [`ChannelState`].
+/// Most documents of one [`StateDocuments`].
 pub const MAX_DOCUMENTS: usize = 1000;
 /// Most bytes of the documents and their keys, beyond the first.
 pub const STATE_BYTES: usize = 1 << 20;
 /// Most leases that [`super::Broker::silent`] answers at once: bounds how long one script runs.
-pub const SILENT_AT_ONCE: usize = 64;
+pub const MAX_EXPIRED: usize = 64;
 
 /// A channel's state, read in one atomic step: what follows `head` in the log is not in it, everything else is.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ChannelState {
+pub struct StateDocuments {
     /// The last id given.
     pub head: Option<EventId>,
     /// The documents by key, in the order of the keys.
@@ -27,7 +27,7 @@ pub struct ChannelState {
 
 /// A lease of which something is to be told.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Silent {
+pub struct ExpiredLease {
     /// Its name in the channel.
     pub name: String,
     /// What is to be told.

@@ -2,10 +2,10 @@
 
 use crewcast_events::Channel;
 
-use super::{Connection, jobs::Asked};
+use super::{Connection, jobs::GrantRequest};
 use crate::{
-    boards::{Board, Watching},
-    dialect::{Action, Asked as Wanted},
+    dashboards::{Dashboard, DashboardWatch},
+    dialect::{Action, Denied},
     replay::Start,
 };
 
@@ -15,7 +15,7 @@ impl Connection {
         while self.end.is_none() && !self.actions.is_empty() {
             let mut actions = std::mem::take(&mut self.actions);
             for action in actions.drain(..) {
-                self.carry_out(action);
+                self.execute(action);
                 if self.end.is_some() {
                     break;
                 }
@@ -25,48 +25,49 @@ impl Connection {
                 self.actions = actions;
             }
         }
-        self.subscriptions.delivered.flush(self.dialect.label());
+        self.subscriptions.metrics.flush(self.dialect.label());
     }
 
-    fn carry_out(&mut self, action: Action) {
+    fn execute(&mut self, action: Action) {
         match action {
             Action::Send(frame) => self.socket.queue(frame),
             Action::Deliver(frame, encoding, entry) => {
-                let frame = self.fitting(frame, encoding, &entry);
-                self.subscriptions.delivered.count(&frame, &entry);
+                let frame = self.frame_for_peer(frame, encoding, &entry);
+                self.subscriptions.metrics.count(&frame, &entry);
                 self.socket.queue(frame);
             }
             Action::DeliverBatch { frame, events } => {
-                self.subscriptions.delivered.count_batch(&frame, events);
+                self.subscriptions.metrics.count_batch(&frame, events);
                 self.socket.queue(frame);
             }
             Action::Subscribe { channel, start } => {
                 let key = self.subscriptions.ask(channel.clone(), start);
-                self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
+                self.jobs.ask(&self.shared, &self.principal, GrantRequest::now(key, channel));
             }
             Action::SubscribeAll { namespace, start, appearing } => {
                 self.subscriptions.ask_all(namespace, start, appearing);
-                self.jobs.list(&self.shared, &self.who, Asked::now(0, namespace));
+                self.jobs.list(&self.shared, &self.principal, GrantRequest::now(0, namespace));
             }
             Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
             Action::Unsubscribe(channel) => self.subscriptions.drop_channel(&channel),
-            Action::ReadOn => self.subscriptions.read_on(),
+            Action::Resume => self.subscriptions.resume(),
             Action::UnsubscribeAll { namespace } => self.subscriptions.drop_all(namespace),
             Action::Fetch { channel, offset } => self.jobs.fetch(&self.shared, channel, offset),
-            Action::ReadSnapshot { channel } => self.jobs.snapshot(&self.shared, &self.who, channel),
+            Action::ReadSnapshot { channel } => self.jobs.snapshot(&self.shared, &self.principal, channel),
             Action::ReadState { channel, within } => {
-                self.jobs.read_state(&self.shared, &self.who, channel, within);
+                self.jobs.read_state(&self.shared, &self.principal, channel, within);
             }
-            Action::ReadLast { channel, kind } => self.jobs.read_last(&self.shared, &self.who, channel, kind),
+            Action::ReadTail { channel, kind } => self.jobs.read_tail(&self.shared, &self.principal, channel, kind),
             Action::Replace { client } => {
-                let place = self.shared.clients.enter(&client, self.who.identity(), self.wake.clone());
+                let place =
+                    self.shared.client_sessions.enter(&client, self.principal.identity(), self.notifier.clone());
                 self.jobs.announce(&self.shared, place.client());
                 self.client = Some(Box::new(place));
             }
-            Action::Watch(board) => self.watch(board, None),
-            Action::Authenticate(token) => self.jobs.verify(&self.shared, self.who.identity(), token),
+            Action::Watch(dashboard) => self.watch(dashboard, None),
+            Action::Authenticate(token) => self.jobs.verify(&self.shared, self.principal.identity(), token),
             Action::Publish { channel, event, reference } => {
-                self.jobs.publish(&self.shared, self.who.identity(), channel, event, reference);
+                self.jobs.publish(&self.shared, self.principal.identity(), channel, event, reference);
             }
             Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
             Action::Close(code, reason) => self.end = Some(Box::new((code, reason))),
@@ -74,29 +75,29 @@ impl Connection {
     }
 
     /// What the dialect holds back goes out before the goodbye.
-    pub(super) fn last_words(&mut self) {
-        if !self.peer_is_gone {
+    pub(super) fn flush_on_close(&mut self) {
+        if !self.peer_gone {
             self.dialect.on_close(&mut self.actions);
-            std::mem::take(&mut self.actions).into_iter().for_each(|action| self.carry_out(action));
-            self.subscriptions.delivered.flush(self.dialect.label());
+            std::mem::take(&mut self.actions).into_iter().for_each(|action| self.execute(action));
+            self.subscriptions.metrics.flush(self.dialect.label());
         }
     }
 
     fn subscribe_own(&mut self, namespace: &'static str, start: Start) {
         let own = self.org().and_then(|org| Channel::new(namespace, &org).ok());
         let Some(channel) = own else {
-            return self.dialect.on_refused(Wanted::Own(namespace), &mut self.actions);
+            return self.dialect.on_refused(Denied::Own(namespace), &mut self.actions);
         };
         let key = self.subscriptions.ask(channel.clone(), start);
-        self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
+        self.jobs.ask(&self.shared, &self.principal, GrantRequest::now(key, channel));
     }
 
     /// Goes on watching a board, or begins to.
-    pub(super) fn watch(&mut self, board: Board, watching: Option<Watching>) {
+    pub(super) fn watch(&mut self, dashboard: Dashboard, watching: Option<DashboardWatch>) {
         let Some(org) = self.org() else {
-            return self.dialect.on_refused(Wanted::Own(board.namespaces()[0]), &mut self.actions);
+            return self.dialect.on_refused(Denied::Own(dashboard.namespaces()[0]), &mut self.actions);
         };
-        let watching = watching.unwrap_or_else(|| self.shared.boards.watch(board, org.clone()));
-        self.jobs.board(&self.shared, &self.who, board, org, watching);
+        let watching = watching.unwrap_or_else(|| self.shared.dashboards.watch(dashboard, org.clone()));
+        self.jobs.dashboard(&self.shared, &self.principal, dashboard, org, watching);
     }
 }

@@ -9,8 +9,8 @@ use std::{
 
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
-use super::alarms::{Alarms, GRAIN};
-use crate::hub::Wake;
+use super::coarse_timer::{CoarseTimer, RESOLUTION};
+use crate::hub::Notifier;
 
 /// How often the peer is pinged at protocol level (spec: dialect `crew`).
 const PING: Duration = Duration::from_secs(30);
@@ -18,7 +18,7 @@ const PING: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(75);
 
 /// Nearer than this the connection waits by a timer of its own.
-const NEAR: Duration = GRAIN.saturating_mul(2);
+const NEAR: Duration = RESOLUTION.saturating_mul(2);
 
 /// A moment in nanoseconds of the process's life: half the size of an `Instant`, of which each socket keeps many.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -143,7 +143,7 @@ impl Deadlines {
         }
     }
 
-    pub(super) fn lose_patience_at(&mut self, at: Option<Instant>) {
+    pub(super) fn give_up_at(&mut self, at: Option<Instant>) {
         self.patience = at.map_or(Moment::NEVER, Moment::at);
     }
 
@@ -185,7 +185,7 @@ impl Deadlines {
         self.expiry.has_come(now)
     }
 
-    pub(super) fn is_silent(&self, now: Instant) -> bool {
+    pub(super) fn missed_pong(&self, now: Instant) -> bool {
         self.silence.has_come(now)
     }
 
@@ -193,7 +193,7 @@ impl Deadlines {
         waits && self.written == written && self.stalled.has_come(now)
     }
 
-    pub(super) fn has_lost_patience(&self, now: Instant) -> bool {
+    pub(super) fn has_given_up(&self, now: Instant) -> bool {
         self.patience.has_come(now)
     }
 
@@ -223,12 +223,12 @@ impl Deadlines {
     }
 
     /// The alarm that was set has rung.
-    pub(super) fn alarm_rang(&mut self) {
+    pub(super) fn timer_fired(&mut self) {
         self.alarm = Moment::NEVER;
     }
 
-    /// Ready when some deadline has passed. `wake` is what an alarm wakes.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, alarms: &Alarms, wake: &Arc<Wake>) -> Poll<()> {
+    /// Ready when some deadline has passed. `notifier` is what an alarm wakes.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, timer: &CoarseTimer, notifier: &Arc<Notifier>) -> Poll<()> {
         self.is_nearer = false;
         let (next, now) = (self.next(), Instant::now());
         if next.has_come(now) {
@@ -240,7 +240,7 @@ impl Deadlines {
             // A deadline that moved away is noticed when the alarm rings too early.
             if next < self.alarm {
                 self.alarm = next;
-                alarms.set(next.instant(), wake);
+                timer.set(next.instant(), notifier);
             }
             return Poll::Pending;
         }

@@ -10,14 +10,14 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::{Shared, Who, queue::Queue, subscriptions::Turn};
+use super::{ConnectionContext, Principal, queue::Queue, subscriptions::ReaderRef};
 use crate::{
     auth::{Auth, AuthError, Identity},
-    boards::{Board, Watching},
     broker::BrokerError,
+    dashboards::{Dashboard, DashboardWatch},
     dialect::NotPublished,
-    replay::{ChannelState, Last, LogPage, Stretch},
-    state::State,
+    replay::{LogPage, LogRange, StateDocuments, Tail},
+    state::StateSnapshot,
 };
 
 /// How long a job that the broker did not serve waits for its next try.
@@ -25,7 +25,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) enum Done {
     Page {
-        turn: Turn,
+        reader_ref: ReaderRef,
         page: Option<Arc<LogPage>>,
     },
     Fetched {
@@ -36,21 +36,21 @@ pub(super) enum Done {
     /// `None`: not granted.
     State {
         channel: Channel,
-        state: Option<Arc<ChannelState>>,
+        state: Option<Arc<StateDocuments>>,
     },
     /// `None`: not granted.
-    Last {
+    Tail {
         channel: Channel,
-        last: Option<Arc<Last>>,
+        tail: Option<Arc<Tail>>,
     },
     Announced(u64),
     Snapshot {
         channel: Channel,
-        state: Arc<State>,
+        state: Arc<StateSnapshot>,
     },
-    Board {
-        board: Board,
-        seen: Option<(Watching, Bytes)>,
+    Dashboard {
+        dashboard: Dashboard,
+        seen: Option<(DashboardWatch, Bytes)>,
     },
     NotGranted(Channel),
     Granted {
@@ -70,13 +70,13 @@ pub(super) enum Done {
 }
 
 /// A question to the auth side.
-pub(super) struct Asked<What = Channel> {
+pub(super) struct GrantRequest<What = Channel> {
     what: What,
     key: u32,
     is_repeated: bool,
 }
 
-impl<What> Asked<What> {
+impl<What> GrantRequest<What> {
     pub(super) fn now(key: u32, what: What) -> Self {
         Self { what, key, is_repeated: false }
     }
@@ -151,15 +151,21 @@ impl Jobs {
         self.of_client > 0
     }
 
-    pub(super) fn page(&mut self, shared: &Shared, turn: Turn, channel: Channel, stretch: Stretch) {
+    pub(super) fn page(
+        &mut self,
+        shared: &ConnectionContext,
+        reader_ref: ReaderRef,
+        channel: Channel,
+        range: LogRange,
+    ) {
         let history = shared.history.clone();
         self.push(async move {
-            let page = retrying(|| history.clone().page(channel.clone(), stretch)).await;
-            Done::Page { turn, page }
+            let page = retrying(|| history.clone().page(channel.clone(), range)).await;
+            Done::Page { reader_ref, page }
         });
     }
 
-    pub(super) fn fetch(&mut self, shared: &Shared, channel: Channel, offset: u64) {
+    pub(super) fn fetch(&mut self, shared: &ConnectionContext, channel: Channel, offset: u64) {
         let history = shared.history.clone();
         self.push(async move {
             let page = retrying(|| history.clone().at(channel.clone(), offset)).await;
@@ -168,44 +174,61 @@ impl Jobs {
     }
 
     /// Asks whether somebody may read a channel.
-    pub(super) fn ask(&mut self, shared: &Arc<Shared>, who: &Who, asked: Asked) {
-        let (auth, who) = (shared.auth.clone(), who.clone());
+    pub(super) fn ask(&mut self, shared: &Arc<ConnectionContext>, principal: &Principal, asked: GrantRequest) {
+        let (auth, principal) = (shared.auth.clone(), principal.clone());
         self.push(async move {
             asked.wait().await;
-            let result = may_read(&auth, &who, &asked.what).await;
+            let result = may_read(&auth, &principal, &asked.what).await;
             Done::Granted { key: asked.key, channel: asked.what, result }
         });
     }
 
     /// Reads a channel's state for somebody who may read the channel.
-    pub(super) fn read_state(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, within: Option<Duration>) {
-        let (shared, who) = (shared.clone(), who.clone());
+    pub(super) fn read_state(
+        &mut self,
+        shared: &Arc<ConnectionContext>,
+        principal: &Principal,
+        channel: Channel,
+        within: Option<Duration>,
+    ) {
+        let (shared, principal) = (shared.clone(), principal.clone());
         self.push_read(async move {
-            let read = || shared.beside.state(channel.clone(), within);
-            let state = if_granted(&shared.auth, &who, &channel, read).await;
+            let read = || shared.channel_reads.state(channel.clone(), within);
+            let state = if_granted(&shared.auth, &principal, &channel, read).await;
             Done::State { channel, state }
         });
     }
 
     /// Reads a channel's last events of a type for somebody who may read the channel.
-    pub(super) fn read_last(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel, kind: &'static str) {
-        let (shared, who) = (shared.clone(), who.clone());
+    pub(super) fn read_tail(
+        &mut self,
+        shared: &Arc<ConnectionContext>,
+        principal: &Principal,
+        channel: Channel,
+        kind: &'static str,
+    ) {
+        let (shared, principal) = (shared.clone(), principal.clone());
         self.push_read(async move {
-            let read = || shared.beside.last(channel.clone(), kind);
-            let last = if_granted(&shared.auth, &who, &channel, read).await;
-            Done::Last { channel, last }
+            let read = || shared.channel_reads.tail(channel.clone(), kind);
+            let tail = if_granted(&shared.auth, &principal, &channel, read).await;
+            Done::Tail { channel, tail }
         });
     }
 
     /// Tells all replicas that a client's newest socket is this one.
-    pub(super) fn announce(&mut self, shared: &Shared, client: Arc<str>) {
-        let clients = shared.clients.clone();
-        self.push(async move { Done::Announced(retrying(|| clients.announce(&client)).await) });
+    pub(super) fn announce(&mut self, shared: &ConnectionContext, client: Arc<str>) {
+        let client_sessions = shared.client_sessions.clone();
+        self.push(async move { Done::Announced(retrying(|| client_sessions.announce(&client)).await) });
     }
 
     /// Lists the channels of a namespace that somebody may read.
-    pub(super) fn list(&mut self, shared: &Arc<Shared>, who: &Who, asked: Asked<&'static str>) {
-        let (auth, identity) = (shared.auth.clone(), who.identity().cloned());
+    pub(super) fn list(
+        &mut self,
+        shared: &Arc<ConnectionContext>,
+        principal: &Principal,
+        asked: GrantRequest<&'static str>,
+    ) {
+        let (auth, identity) = (shared.auth.clone(), principal.identity().cloned());
         self.push(async move {
             asked.wait().await;
             let result = match identity {
@@ -217,11 +240,11 @@ impl Jobs {
     }
 
     /// Reads a channel's whole state, and the id behind which it stands, for somebody who may read the channel.
-    pub(super) fn snapshot(&mut self, shared: &Arc<Shared>, who: &Who, channel: Channel) {
-        let (shared, who) = (shared.clone(), who.clone());
+    pub(super) fn snapshot(&mut self, shared: &Arc<ConnectionContext>, principal: &Principal, channel: Channel) {
+        let (shared, principal) = (shared.clone(), principal.clone());
         self.push(async move {
-            let read = || shared.beside.snapshot(channel.clone());
-            match if_granted(&shared.auth, &who, &channel, read).await {
+            let read = || shared.channel_reads.snapshot(channel.clone());
+            match if_granted(&shared.auth, &principal, &channel, read).await {
                 Some(state) => Done::Snapshot { channel, state },
                 None => Done::NotGranted(channel),
             }
@@ -229,20 +252,27 @@ impl Jobs {
     }
 
     /// Waits for the next document of a board, for somebody who may read all that it shows.
-    pub(super) fn board(&mut self, shared: &Arc<Shared>, who: &Who, board: Board, org: Arc<str>, watching: Watching) {
-        let (shared, who) = (shared.clone(), who.clone());
+    pub(super) fn dashboard(
+        &mut self,
+        shared: &Arc<ConnectionContext>,
+        principal: &Principal,
+        dashboard: Dashboard,
+        org: Arc<str>,
+        watching: DashboardWatch,
+    ) {
+        let (shared, principal) = (shared.clone(), principal.clone());
         self.push(async move {
-            for channel in board.channels(&org) {
-                if !retrying(|| may_read(&shared.auth, &who, &channel)).await {
+            for channel in dashboard.channels(&org) {
+                if !retrying(|| may_read(&shared.auth, &principal, &channel)).await {
                     return Done::NotGranted(channel);
                 }
             }
-            Done::Board { board, seen: watching.next().await }
+            Done::Dashboard { dashboard, seen: watching.next().await }
         });
     }
 
     /// Checks a token. A socket that came without any has nothing to refresh, but may come to be somebody's.
-    pub(super) fn verify(&mut self, shared: &Arc<Shared>, identity: Option<&Identity>, token: String) {
+    pub(super) fn verify(&mut self, shared: &Arc<ConnectionContext>, identity: Option<&Identity>, token: String) {
         let (auth, identity) = (shared.auth.clone(), identity.cloned());
         self.of_client += 1;
         self.push(async move {
@@ -257,7 +287,7 @@ impl Jobs {
     /// Publishes what a client asks for. A stranger may nothing.
     pub(super) fn publish(
         &mut self,
-        shared: &Arc<Shared>,
+        shared: &Arc<ConnectionContext>,
         identity: Option<&Identity>,
         channel: Channel,
         event: Bytes,
@@ -275,21 +305,21 @@ impl Jobs {
     }
 }
 
-async fn may_read(auth: &Auth, who: &Who, channel: &Channel) -> Result<bool, BrokerError> {
-    match who {
-        Who::Known(identity) => auth.may_read(identity, channel).await,
-        Who::Anybody => Ok(true),
-        Who::Stranger => Ok(false),
+async fn may_read(auth: &Auth, principal: &Principal, channel: &Channel) -> Result<bool, BrokerError> {
+    match principal {
+        Principal::User(identity) => auth.may_read(identity, channel).await,
+        Principal::Public => Ok(true),
+        Principal::Pending => Ok(false),
     }
 }
 
 /// What is read of a channel, for somebody who may read it before, so that nothing is read for anybody else, and behind:
 /// the channel may have come to be another org's meanwhile, and what was read, written by that.
-async fn if_granted<T, F>(auth: &Auth, who: &Who, channel: &Channel, read: impl Fn() -> F) -> Option<T>
+async fn if_granted<T, F>(auth: &Auth, principal: &Principal, channel: &Channel, read: impl Fn() -> F) -> Option<T>
 where
     F: Future<Output = Result<T, BrokerError>>,
 {
-    let granted = || may_read(auth, who, channel);
+    let granted = || may_read(auth, principal, channel);
     if !retrying(granted).await {
         return None;
     }

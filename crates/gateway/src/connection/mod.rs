@@ -5,24 +5,24 @@
 //! come by a sweep of the hub instead, which does the same without waking the task.
 
 mod actions;
-mod alarms;
-mod attended;
-mod cause;
-mod clients;
+mod admission;
+mod coarse_timer;
 mod compressed;
-mod crowd;
+mod conflate;
 mod deadlines;
-mod delivered;
-mod giving_way;
+mod delivery_metrics;
+mod driver;
 mod jobs;
+mod principal;
 mod queue;
-mod seat;
+mod registry;
+mod scratch;
 mod stream;
 mod subscriptions;
+mod takeover;
 #[cfg(test)]
 mod tests;
-mod who;
-mod workbench;
+mod wakeup;
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -34,16 +34,16 @@ use tokio::{
 
 use crate::{
     auth::{Auth, AuthError, Identity},
-    boards::Boards,
     config::Limits,
-    dialect::{Actions, Asked as Wanted, Dialect, control},
+    dashboards::Dashboards,
+    dialect::{Actions, Denied, Dialect, control},
     drain::Drain,
-    hub::{Flag, Hub, Run, Wake},
+    hub::{Flag, Hub, Notifier, WindowPosition},
     limits::{Bucket, ConnectionLimits, Rate},
     publishing::Publishing,
     relay::LinkState,
-    replay::{Beside, History},
-    stats::{Counted, Figures},
+    replay::{ChannelReads, History},
+    stats::{UsageCounters, UsageGuard},
     telemetry::metrics::{Metric, counter, gauge},
     transport::{
         close::CloseCode,
@@ -53,18 +53,18 @@ use crate::{
         socket::Socket,
     },
 };
-pub use alarms::Alarms;
-use attended::{Attended, OfTask};
-use cause::Cause;
-use clients::ClientPlace;
-pub use clients::Clients;
-pub use crowd::{Crowd, Place};
+pub use admission::Admission;
+pub use coarse_timer::CoarseTimer;
 use deadlines::Deadlines;
-use jobs::{Asked, Done, Jobs};
-pub use seat::Seat;
+use driver::{Attended, OfTask};
+use jobs::{Done, GrantRequest, Jobs};
+pub use principal::Principal;
+pub use registry::{ConnectionRegistry, Registration};
 pub use stream::{CHUNKS, run_stream};
 use subscriptions::Subscriptions;
-pub use who::Who;
+pub use takeover::ClientSessions;
+use takeover::Takeover;
+use wakeup::Wakeup;
 
 /// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.
 const HIGH_WATER: usize = 128 << 10;
@@ -73,31 +73,31 @@ const HIGH_WATER: usize = 128 << 10;
 const LOST: &str = "1006";
 
 /// What every connection of this replica uses.
-pub struct Shared {
+pub struct ConnectionContext {
     /// Channels in memory.
     pub hub: Arc<Hub>,
     /// The log.
     pub history: Arc<History>,
     /// Documents that are read at intervals.
-    pub boards: Arc<Boards>,
+    pub dashboards: Arc<Dashboards>,
     /// What stands beside the channels' events.
-    pub beside: Arc<Beside>,
+    pub channel_reads: Arc<ChannelReads>,
     /// Sockets that replace each other.
-    pub clients: Arc<Clients>,
+    pub client_sessions: Arc<ClientSessions>,
     /// Who may read what.
     pub auth: Arc<Auth>,
     /// What clients publish.
     pub publishing: Arc<Publishing>,
     /// What is counted of each org.
-    pub figures: Arc<Figures>,
+    pub usage: Arc<UsageCounters>,
     /// The rules of the channels.
     pub namespaces: Namespaces,
     /// The link to the broker.
     pub link: watch::Receiver<LinkState>,
     /// Every connection.
-    pub crowd: Arc<Crowd>,
+    pub connections: Arc<ConnectionRegistry>,
     /// What wakes them for their deadlines.
-    pub alarms: Arc<Alarms>,
+    pub timer: Arc<CoarseTimer>,
     /// How this replica goes away.
     pub drain: Drain,
     /// Bounds.
@@ -125,26 +125,26 @@ pub fn close_code(error: &AuthError) -> CloseCode {
 }
 
 struct Connection {
-    shared: Arc<Shared>,
-    who: Who,
+    shared: Arc<ConnectionContext>,
+    principal: Principal,
     dialect: Box<dyn Dialect>,
     socket: Socket,
     /// The compressed events that it was sent last.
-    run: Option<Box<Run>>,
-    wake: Arc<Wake>,
+    run: Option<Box<WindowPosition>>,
+    notifier: Arc<Notifier>,
     subscriptions: Subscriptions,
     jobs: Jobs,
     deadlines: Deadlines,
     messages: Bucket,
-    seat: Seat,
+    admission: Admission,
     /// In the crowd, while it is open.
-    place: Option<Place>,
-    counted: Option<Counted>,
+    place: Option<Registration>,
+    counted: Option<UsageGuard>,
     /// Among the sockets of its client, where it is the one of a client.
-    client: Option<Box<ClientPlace>>,
+    client: Option<Box<Takeover>>,
     actions: Actions,
-    told_link_down: bool,
-    peer_is_gone: bool,
+    reported_link_down: bool,
+    peer_gone: bool,
     end: Option<Box<End>>,
 }
 
@@ -153,13 +153,13 @@ struct Connection {
 /// Not an `async fn`: such a future keeps its arguments beside what is made of them, and there is one
 /// for each idle socket.
 pub fn run(
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionContext>,
     socket: Socket,
-    who: Who,
+    principal: Principal,
     dialect: Box<dyn Dialect>,
-    seat: Seat,
+    admission: Admission,
 ) -> impl Future<Output = ()> + Send + 'static {
-    live(OfTask(Attended::new(Box::new(Connection::new(shared, socket, who, dialect, seat)))))
+    live(OfTask(Attended::new(Box::new(Connection::new(shared, socket, principal, dialect, admission)))))
 }
 
 async fn live(attended: OfTask) {
@@ -172,7 +172,7 @@ async fn live(attended: OfTask) {
     });
     let Some(mut connection) = attended.0.ended().await else { return };
     (connection.place, connection.client, connection.counted) = (None, None, None);
-    connection.last_words();
+    connection.flush_on_close();
     if connection.ends_well() {
         // In a box: an idle connection does not carry the room that it needs.
         Box::pin(connection.flush_rest()).await;
@@ -181,66 +181,72 @@ async fn live(attended: OfTask) {
 }
 
 impl Connection {
-    fn new(shared: Arc<Shared>, socket: Socket, who: Who, dialect: Box<dyn Dialect>, seat: Seat) -> Self {
-        let wake = Arc::new(Wake::default());
-        let expires_at = who.identity().and_then(|identity| identity.expires_at);
+    fn new(
+        shared: Arc<ConnectionContext>,
+        socket: Socket,
+        principal: Principal,
+        dialect: Box<dyn Dialect>,
+        admission: Admission,
+    ) -> Self {
+        let notifier = Arc::new(Notifier::default());
+        let expires_at = principal.identity().and_then(|identity| identity.expires_at);
         Self {
-            subscriptions: Subscriptions::new(wake.clone()),
+            subscriptions: Subscriptions::new(notifier.clone()),
             deadlines: Deadlines::new(dialect.heartbeat(), shared.limits.stall, expires_at),
             messages: Bucket::new(Instant::now()),
             jobs: Jobs::default(),
             actions: Vec::new(),
-            told_link_down: false,
-            peer_is_gone: false,
+            reported_link_down: false,
+            peer_gone: false,
             end: None,
             place: None,
             counted: None,
             client: None,
             run: None,
             shared,
-            who,
+            principal,
             dialect,
             socket,
-            wake,
-            seat,
+            notifier,
+            admission,
         }
     }
 
     /// Control messages concern it from now on by its org, and its org's figures count it.
     fn enter(&mut self) {
-        self.place = Some(self.shared.crowd.enter(self.wake.clone(), self.org()));
-        let counted = self.shared.figures.enter(self.org(), self.seat.endpoint.clone());
-        self.subscriptions.delivered.of(counted.of().clone());
+        self.place = Some(self.shared.connections.enter(self.notifier.clone(), self.org()));
+        let counted = self.shared.usage.enter(self.org(), self.admission.endpoint.clone());
+        self.subscriptions.metrics.of(counted.of().clone());
         self.counted = Some(counted);
     }
 
     fn open(&mut self) {
         // What was revoked before this socket entered the crowd has told nobody.
-        if let Some(Err(error)) = self.who.identity().map(|identity| self.shared.auth.still_good(identity)) {
+        if let Some(Err(error)) = self.principal.identity().map(|identity| self.shared.auth.revalidate(identity)) {
             return self.close(close_code(&error), error.reason());
         }
-        self.dialect.on_open(self.who.identity(), &mut self.actions);
+        self.dialect.on_open(self.principal.identity(), &mut self.actions);
         self.perform();
         // Flags that were raised before this socket entered the crowd.
-        self.look_at_link();
+        self.check_link();
         self.perform();
         if self.shared.drain.is_draining() {
-            self.wake.raise(Flag::Drain);
+            self.notifier.raise(Flag::Drain);
         }
     }
 
-    fn handle(&mut self, cause: Cause) {
-        match cause {
-            Cause::Message(message) => self.on_message(message),
-            Cause::Violation(error) => self.close(error.close_code(), error.to_string()),
-            Cause::PeerGone => {
-                self.peer_is_gone = true;
+    fn handle(&mut self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Message(message) => self.on_message(message),
+            Wakeup::Violation(error) => self.close(error.close_code(), error.to_string()),
+            Wakeup::PeerGone => {
+                self.peer_gone = true;
                 self.close(CloseCode::Goodbye, "");
             }
-            Cause::Entries => self.pull(),
-            Cause::Flags => self.on_flags(),
-            Cause::Done(done) => self.on_done(done),
-            Cause::Deadline => self.on_deadline(Instant::now()),
+            Wakeup::Entries => self.pull(),
+            Wakeup::Flags => self.on_flags(),
+            Wakeup::Done(done) => self.on_done(done),
+            Wakeup::Deadline => self.on_deadline(Instant::now()),
         }
         self.perform();
     }
@@ -273,44 +279,44 @@ impl Connection {
     }
 
     fn on_flags(&mut self) {
-        if self.wake.take(Flag::Alarm) {
-            self.deadlines.alarm_rang();
+        if self.notifier.take(Flag::Timer) {
+            self.deadlines.timer_fired();
         }
-        if self.wake.take(Flag::Grants) {
+        if self.notifier.take(Flag::Grants) {
             self.review_grants();
         }
-        if self.wake.take(Flag::Replaced) {
+        if self.notifier.take(Flag::TakenOver) {
             return self.close(CloseCode::Replaced, CloseCode::Replaced.reason());
         }
-        if self.wake.take(Flag::Link) {
-            self.look_at_link();
+        if self.notifier.take(Flag::Link) {
+            self.check_link();
         }
-        if self.wake.take(Flag::Drain) {
-            self.deadlines.leave_in(self.seat.leave.moment());
+        if self.notifier.take(Flag::Drain) {
+            self.deadlines.leave_in(self.admission.leave.moment());
         }
     }
 
     fn review_grants(&mut self) {
-        if let Some(identity) = self.who.identity() {
-            if let Err(error) = self.shared.auth.still_good(identity) {
+        if let Some(identity) = self.principal.identity() {
+            if let Err(error) = self.shared.auth.revalidate(identity) {
                 return self.close(close_code(&error), error.reason());
             }
-            self.subscriptions.review(&self.who, &mut self.jobs, &self.shared);
+            self.subscriptions.review(&self.principal, &mut self.jobs, &self.shared);
         }
     }
 
-    fn look_at_link(&mut self) {
+    fn check_link(&mut self) {
         let state = *self.shared.link.borrow();
         match state {
             LinkState::Up => {
-                self.deadlines.lose_patience_at(None);
-                if std::mem::take(&mut self.told_link_down) {
+                self.deadlines.give_up_at(None);
+                if std::mem::take(&mut self.reported_link_down) {
                     self.dialect.on_notice(&control::broker(true), &mut self.actions);
                 }
             }
             LinkState::Down(since) => {
-                self.deadlines.lose_patience_at(Some(since + self.shared.patience));
-                if !std::mem::replace(&mut self.told_link_down, true) {
+                self.deadlines.give_up_at(Some(since + self.shared.patience));
+                if !std::mem::replace(&mut self.reported_link_down, true) {
                     self.dialect.on_notice(&control::broker(false), &mut self.actions);
                 }
             }
@@ -319,8 +325,8 @@ impl Connection {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Page { turn, page } => {
-                self.subscriptions.take_page(turn, page.as_deref(), &mut *self.dialect, &mut self.actions);
+            Done::Page { reader_ref, page } => {
+                self.subscriptions.take_page(reader_ref, page.as_deref(), &mut *self.dialect, &mut self.actions);
             }
             Done::Fetched { channel, offset, page } => {
                 let entry = page.entries.first().filter(|entry| entry.id().is_some_and(|id| id.offset() == offset));
@@ -328,39 +334,39 @@ impl Connection {
                 self.dialect.on_fetched(&channel, event, &mut self.actions);
             }
             Done::Snapshot { channel, state } => self.dialect.on_snapshot(&channel, &state, &mut self.actions),
-            Done::Board { board, seen: Some((watching, frame)) } => {
+            Done::Dashboard { dashboard, seen: Some((watching, frame)) } => {
                 // For who does not read there will be a newer one.
                 if self.socket.queued_bytes() < HIGH_WATER {
-                    self.dialect.on_board(&frame, &mut self.actions);
+                    self.dialect.on_dashboard(&frame, &mut self.actions);
                 }
-                self.watch(board, Some(watching));
+                self.watch(dashboard, Some(watching));
             }
-            Done::Board { seen: None, .. } => self.close(CloseCode::Internal, "internal error"),
-            Done::NotGranted(channel) => self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions),
+            Done::Dashboard { seen: None, .. } => self.close(CloseCode::Internal, "internal error"),
+            Done::NotGranted(channel) => self.dialect.on_refused(Denied::Channel(&channel), &mut self.actions),
             Done::State { channel, state } => {
                 self.dialect.on_state(&channel, state.as_deref(), &mut self.actions);
             }
-            Done::Last { channel, last } => self.dialect.on_last(&channel, last.as_deref(), &mut self.actions),
-            Done::Announced(number) => self.client.iter().for_each(|place| place.numbered(number)),
-            Done::Granted { key, channel, .. } if !self.subscriptions.is_at(key, &channel) => {}
+            Done::Tail { channel, tail } => self.dialect.on_tail(&channel, tail.as_deref(), &mut self.actions),
+            Done::Announced(number) => self.client.iter().for_each(|place| place.took_over(number)),
+            Done::Granted { key, channel, .. } if !self.subscriptions.is_current(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
                 Ok(false) => {
                     self.subscriptions.refuse(&channel);
-                    self.dialect.on_refused(Wanted::Channel(&channel), &mut self.actions);
+                    self.dialect.on_refused(Denied::Channel(&channel), &mut self.actions);
                 }
                 // The socket waits for the broker as long as its patience lasts; what it reads already goes on.
-                Err(_) => self.jobs.ask(&self.shared, &self.who, Asked::again(key, channel)),
+                Err(_) => self.jobs.ask(&self.shared, &self.principal, GrantRequest::again(key, channel)),
             },
             Done::Listed { namespace, result } => match result {
                 Ok(channels) => {
                     let dialect = &mut *self.dialect;
                     if self.subscriptions.list(namespace, channels, dialect, &self.shared, &mut self.actions) {
                         // The directory changed while it was read.
-                        self.jobs.list(&self.shared, &self.who, Asked::now(0, namespace));
+                        self.jobs.list(&self.shared, &self.principal, GrantRequest::now(0, namespace));
                     }
                 }
-                Err(_) => self.jobs.list(&self.shared, &self.who, Asked::again(0, namespace)),
+                Err(_) => self.jobs.list(&self.shared, &self.principal, GrantRequest::again(0, namespace)),
             },
             Done::Refreshed(result) => self.on_token(result.map(|identity| *identity)),
             Done::Published { reference, published } => {
@@ -370,25 +376,25 @@ impl Connection {
     }
 
     fn org(&self) -> Option<Arc<str>> {
-        self.who.identity().and_then(|identity| identity.org.clone())
+        self.principal.identity().and_then(|identity| identity.org.clone())
     }
 
     fn on_token(&mut self, result: Result<Identity, AuthError>) {
-        let was_nobody = self.who.is_nobody();
+        let was_unidentified = self.principal.is_unidentified();
         let fresh = match result {
             Ok(fresh) => fresh,
-            Err(error) if was_nobody => return self.dialect.on_bad_token(&error, &mut self.actions),
+            Err(error) if was_unidentified => return self.dialect.on_bad_token(&error, &mut self.actions),
             Err(error) => return self.close(close_code(&error), error.reason()),
         };
-        if was_nobody {
+        if was_unidentified {
             match self.shared.connection_limits.identify(&fresh.sub) {
-                Ok(user) => self.seat.user = Some(user),
+                Ok(user) => self.admission.user = Some(user),
                 Err(limit) => return self.close(CloseCode::TooMany, limit.to_string()),
             }
         }
         self.deadlines.expires_at(fresh.expires_at);
-        self.who = Who::Known(fresh.clone());
-        if was_nobody {
+        self.principal = Principal::User(fresh.clone());
+        if was_unidentified {
             self.enter();
         }
         self.review_grants();
@@ -399,17 +405,17 @@ impl Connection {
         if self.deadlines.has_expired(now) {
             return self.close(CloseCode::Unauthorized, "token expired");
         }
-        if self.deadlines.is_silent(now) {
+        if self.deadlines.missed_pong(now) {
             return self.close(CloseCode::Stalled, "no pong: reconnect and resume");
         }
         if self.deadlines.has_stalled(now, self.socket.written_bytes(), self.socket.queued_frames() > 0) {
             return self.close(CloseCode::Stalled, "the reader makes no progress: reconnect and resume");
         }
-        if self.deadlines.has_lost_patience(now) {
+        if self.deadlines.has_given_up(now) {
             return self.close(CloseCode::Overloaded, "the broker is away: reconnect with backoff");
         }
         if self.deadlines.leaves(now) {
-            let reconnect = control::reconnect(self.seat.leave.reconnect_hint_ms());
+            let reconnect = control::reconnect(self.admission.leave.reconnect_hint_ms());
             self.dialect.on_notice(&reconnect, &mut self.actions);
             self.perform();
             return self.close(CloseCode::GoingAway, "this replica is going away: reconnect and resume");
@@ -433,7 +439,7 @@ impl Connection {
 
     /// Whether the end is none that a client has to be cut for: then it gets everything first.
     fn ends_well(&self) -> bool {
-        !self.peer_is_gone
+        !self.peer_gone
             && self.end.as_ref().is_some_and(|end| matches!(end.0, CloseCode::RunCompleted | CloseCode::GoingAway))
     }
 
@@ -441,12 +447,12 @@ impl Connection {
     fn clean_up(self: Box<Self>) -> impl Future<Output = ()> + Send + 'static {
         let (code, reason) = self.end.map_or((CloseCode::Internal, Cow::Borrowed("internal error")), |end| *end);
         // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
-        let counted = if self.peer_is_gone { LOST } else { code.label() };
+        let counted = if self.peer_gone { LOST } else { code.label() };
         counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", counted)]).increment(1);
-        let (goodbye, seat, label) = (self.socket.close(code, &reason), self.seat, self.dialect.label());
+        let (goodbye, admission, label) = (self.socket.close(code, &reason), self.admission, self.dialect.label());
         async move {
             goodbye.await;
-            drop(seat);
+            drop(admission);
             gauge(Metric::Connections, &[("dialect", label)]).decrement(1.0);
         }
     }

@@ -16,15 +16,15 @@ use tokio::{
 use tokio_util::sync::PollSender;
 
 use super::{
-    Seat, Shared, Who, close_code,
+    Admission, ConnectionContext, Principal, close_code,
     deadlines::Deadlines,
-    jobs::{Asked, Done, Jobs},
+    jobs::{Done, GrantRequest, Jobs},
     subscriptions::Subscriptions,
 };
 use crate::{
     auth::Identity,
     dialect::{Action, Actions, Dialect, control, sse::control_event},
-    hub::{Flag, Wake},
+    hub::{Flag, Notifier},
     relay::LinkState,
     telemetry::metrics::{Metric, counter, gauge},
     transport::close::CloseCode,
@@ -35,14 +35,14 @@ const CHUNK: usize = 64 << 10;
 /// Chunks that wait for the client at most: behind them the reader is a cursor again.
 pub const CHUNKS: usize = 2;
 /// How long the last words of a stream that ends may take.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const FLUSH_ON_CLOSE: Duration = Duration::from_secs(5);
 
-struct Stream {
-    shared: Arc<Shared>,
+struct EventStream {
+    shared: Arc<ConnectionContext>,
     identity: Identity,
-    who: Who,
+    principal: Principal,
     dialect: Box<dyn Dialect>,
-    wake: Arc<Wake>,
+    notifier: Arc<Notifier>,
     subscriptions: Subscriptions,
     jobs: Jobs,
     deadlines: Deadlines,
@@ -51,18 +51,18 @@ struct Stream {
     body: PollSender<Bytes>,
     client_gone: BoxFuture<'static, ()>,
     written: u64,
-    told_link_down: bool,
+    reported_link_down: bool,
     is_over: bool,
     /// How its end is counted: as a socket's would be.
     code: CloseCode,
-    seat: Seat,
+    admission: Admission,
 }
 
 /// The client has closed the stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct ClientGone;
 
-enum Cause {
+enum Wakeup {
     Entries,
     Flags,
     Done(Done),
@@ -72,23 +72,23 @@ enum Cause {
 
 /// Serves one event stream into `body` until the client goes away or its grant ends.
 pub async fn run_stream(
-    shared: Arc<Shared>,
+    shared: Arc<ConnectionContext>,
     body: mpsc::Sender<Bytes>,
     identity: Identity,
     dialect: Box<dyn Dialect>,
-    seat: Seat,
+    admission: Admission,
 ) {
     let label = dialect.label();
     gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
     counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
-    let mut stream = Stream::new(shared, body, identity, dialect, seat);
-    let place = stream.shared.crowd.enter(stream.wake.clone(), stream.identity.org.clone());
-    let counted = stream.shared.figures.enter(stream.identity.org.clone(), stream.seat.endpoint.clone());
-    stream.subscriptions.delivered.of(counted.of().clone());
+    let mut stream = EventStream::new(shared, body, identity, dialect, admission);
+    let place = stream.shared.connections.enter(stream.notifier.clone(), stream.identity.org.clone());
+    let counted = stream.shared.usage.enter(stream.identity.org.clone(), stream.admission.endpoint.clone());
+    stream.subscriptions.metrics.of(counted.of().clone());
     stream.open();
     while !stream.is_over {
-        let cause = stream.next_cause().await;
-        stream.handle(cause);
+        let wakeup = stream.next_wakeup().await;
+        stream.handle(wakeup);
     }
     stream.flush_rest().await;
     let code = stream.code.label();
@@ -101,18 +101,18 @@ fn closed(body: mpsc::Sender<Bytes>) -> BoxFuture<'static, ()> {
     Box::pin(async move { body.closed().await })
 }
 
-impl Stream {
+impl EventStream {
     fn new(
-        shared: Arc<Shared>,
+        shared: Arc<ConnectionContext>,
         body: mpsc::Sender<Bytes>,
         identity: Identity,
         dialect: Box<dyn Dialect>,
-        seat: Seat,
+        admission: Admission,
     ) -> Self {
-        let wake = Arc::new(Wake::default());
+        let notifier = Arc::new(Notifier::default());
         let deadlines = Deadlines::new(dialect.heartbeat(), shared.limits.stall, identity.expires_at).without_answers();
         Self {
-            subscriptions: Subscriptions::new(wake.clone()),
+            subscriptions: Subscriptions::new(notifier.clone()),
             deadlines,
             jobs: Jobs::default(),
             actions: Vec::new(),
@@ -120,49 +120,49 @@ impl Stream {
             client_gone: closed(body.clone()),
             body: PollSender::new(body),
             written: 0,
-            told_link_down: false,
+            reported_link_down: false,
             is_over: false,
             code: CloseCode::Goodbye,
             shared,
-            who: Who::Known(identity.clone()),
+            principal: Principal::User(identity.clone()),
             identity,
             dialect,
-            wake,
-            seat,
+            notifier,
+            admission,
         }
     }
 
     fn open(&mut self) {
         // What was revoked before this stream entered the crowd has told nobody.
-        if let Err(error) = self.shared.auth.still_good(&self.identity) {
+        if let Err(error) = self.shared.auth.revalidate(&self.identity) {
             return self.end(close_code(&error), "unauthorized", &error.reason());
         }
         self.dialect.on_open(Some(&self.identity), &mut self.actions);
         self.perform();
-        self.look_at_link();
+        self.check_link();
         if self.shared.drain.is_draining() {
-            self.wake.raise(Flag::Drain);
+            self.notifier.raise(Flag::Drain);
         }
     }
 
-    async fn next_cause(&mut self) -> Cause {
+    async fn next_wakeup(&mut self) -> Wakeup {
         poll_fn(|cx| {
-            self.wake.register(cx.waker());
+            self.notifier.register(cx.waker());
             if self.client_gone.as_mut().poll(cx).is_ready() || self.poll_flush(cx) == Poll::Ready(Err(ClientGone)) {
-                return Poll::Ready(Cause::ClientGone);
+                return Poll::Ready(Wakeup::ClientGone);
             }
             self.deadlines.watch_progress(self.written, !self.pending.is_empty());
-            if self.deadlines.poll(cx, &self.shared.alarms, &self.wake).is_ready() {
-                return Poll::Ready(Cause::Deadline);
+            if self.deadlines.poll(cx, &self.shared.timer, &self.notifier).is_ready() {
+                return Poll::Ready(Wakeup::Deadline);
             }
-            if self.wake.is_raised() {
-                return Poll::Ready(Cause::Flags);
+            if self.notifier.is_raised() {
+                return Poll::Ready(Wakeup::Flags);
             }
             if let Poll::Ready(done) = self.jobs.poll(cx) {
-                return Poll::Ready(Cause::Done(done));
+                return Poll::Ready(Wakeup::Done(done));
             }
             if self.pending.is_empty() && self.subscriptions.have_entries() {
-                return Poll::Ready(Cause::Entries);
+                return Poll::Ready(Wakeup::Entries);
             }
             Poll::Pending
         })
@@ -190,52 +190,52 @@ impl Stream {
     /// What was still to be said, if the client takes it soon.
     async fn flush_rest(&mut self) {
         let flushing = poll_fn(|cx| self.poll_flush(cx));
-        let _ = tokio::time::timeout(LAST_WORDS, flushing).await;
+        let _ = tokio::time::timeout(FLUSH_ON_CLOSE, flushing).await;
     }
 
-    fn handle(&mut self, cause: Cause) {
-        match cause {
-            Cause::Entries => {
+    fn handle(&mut self, wakeup: Wakeup) {
+        match wakeup {
+            Wakeup::Entries => {
                 while self.pending.len() < CHUNK && self.subscriptions.read_next(&mut *self.dialect, &mut self.actions)
                 {
                     self.perform();
                 }
                 self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
             }
-            Cause::Flags => self.on_flags(),
-            Cause::Done(done) => self.on_done(done),
-            Cause::Deadline => self.on_deadline(Instant::now()),
-            Cause::ClientGone => self.is_over = true,
+            Wakeup::Flags => self.on_flags(),
+            Wakeup::Done(done) => self.on_done(done),
+            Wakeup::Deadline => self.on_deadline(Instant::now()),
+            Wakeup::ClientGone => self.is_over = true,
         }
         self.perform();
     }
 
     fn on_flags(&mut self) {
-        if self.wake.take(Flag::Alarm) {
-            self.deadlines.alarm_rang();
+        if self.notifier.take(Flag::Timer) {
+            self.deadlines.timer_fired();
         }
-        if self.wake.take(Flag::Grants) {
-            if let Err(error) = self.shared.auth.still_good(&self.identity) {
+        if self.notifier.take(Flag::Grants) {
+            if let Err(error) = self.shared.auth.revalidate(&self.identity) {
                 return self.end(CloseCode::Unauthorized, "unauthorized", &error.reason());
             }
-            self.subscriptions.review(&self.who, &mut self.jobs, &self.shared);
+            self.subscriptions.review(&self.principal, &mut self.jobs, &self.shared);
         }
-        if self.wake.take(Flag::Link) {
-            self.look_at_link();
+        if self.notifier.take(Flag::Link) {
+            self.check_link();
         }
-        if self.wake.take(Flag::Drain) {
-            self.deadlines.leave_in(self.seat.leave.moment());
+        if self.notifier.take(Flag::Drain) {
+            self.deadlines.leave_in(self.admission.leave.moment());
         }
     }
 
-    fn look_at_link(&mut self) {
+    fn check_link(&mut self) {
         let state = *self.shared.link.borrow();
         let is_up = state == LinkState::Up;
-        if self.told_link_down == is_up {
-            self.told_link_down = !is_up;
+        if self.reported_link_down == is_up {
+            self.reported_link_down = !is_up;
             self.pending.extend_from_slice(&control_event(&control::broker(is_up)));
         }
-        self.deadlines.lose_patience_at(match state {
+        self.deadlines.give_up_at(match state {
             LinkState::Up => None,
             LinkState::Down(since) => Some(since + self.shared.patience),
         });
@@ -243,23 +243,23 @@ impl Stream {
 
     fn on_done(&mut self, done: Done) {
         match done {
-            Done::Page { turn, page } => {
-                self.subscriptions.take_page(turn, page.as_deref(), &mut *self.dialect, &mut self.actions);
+            Done::Page { reader_ref, page } => {
+                self.subscriptions.take_page(reader_ref, page.as_deref(), &mut *self.dialect, &mut self.actions);
             }
             Done::Granted { key, result: Ok(true), .. } => self.subscriptions.grant(key, &self.shared),
             Done::Granted { result: Ok(false), .. } => {
                 self.end(CloseCode::Forbidden, "forbidden", "the token no longer grants a channel of this stream");
             }
             Done::Granted { key, channel, result: Err(_) } => {
-                self.jobs.ask(&self.shared, &self.who, Asked::again(key, channel));
+                self.jobs.ask(&self.shared, &self.principal, GrantRequest::again(key, channel));
             }
             // An event stream never asks for these.
             Done::Fetched { .. }
             | Done::State { .. }
             | Done::Snapshot { .. }
-            | Done::Board { .. }
+            | Done::Dashboard { .. }
             | Done::NotGranted(_)
-            | Done::Last { .. }
+            | Done::Tail { .. }
             | Done::Announced(_)
             | Done::Listed { .. }
             | Done::Refreshed(_)
@@ -276,11 +276,11 @@ impl Stream {
         if self.deadlines.has_expired(now) {
             return self.end(CloseCode::Unauthorized, "unauthorized", "token expired");
         }
-        if self.deadlines.has_lost_patience(now) {
+        if self.deadlines.has_given_up(now) {
             return self.end(CloseCode::Overloaded, "broker_unavailable", "the broker is away: reconnect with backoff");
         }
         if self.deadlines.leaves(now) {
-            let in_ms = self.seat.leave.reconnect_hint_ms();
+            let in_ms = self.admission.leave.reconnect_hint_ms();
             // EventSource waits this long before it comes back.
             self.pending.extend_from_slice(format!("retry: {in_ms}\n").as_bytes());
             self.pending.extend_from_slice(&control_event(&control::reconnect(in_ms)));
@@ -300,12 +300,12 @@ impl Stream {
             match action {
                 Action::Send(text) => self.pending.extend_from_slice(&text),
                 Action::Deliver(text, _, entry) => {
-                    self.subscriptions.delivered.count(&text, &entry);
+                    self.subscriptions.metrics.count(&text, &entry);
                     self.pending.extend_from_slice(&text);
                 }
                 Action::Subscribe { channel, start } => {
                     let key = self.subscriptions.ask(channel.clone(), start);
-                    self.jobs.ask(&self.shared, &self.who, Asked::now(key, channel));
+                    self.jobs.ask(&self.shared, &self.principal, GrantRequest::now(key, channel));
                 }
                 Action::WakeAt(at) => self.deadlines.wake_dialect_at(at),
                 Action::Close(code, _) => {
@@ -317,19 +317,19 @@ impl Stream {
                 | Action::SubscribeAll { .. }
                 | Action::SubscribeOwn { .. }
                 | Action::Unsubscribe(_)
-                | Action::ReadOn
+                | Action::Resume
                 | Action::UnsubscribeAll { .. }
                 | Action::Fetch { .. }
                 | Action::ReadState { .. }
                 | Action::ReadSnapshot { .. }
                 | Action::Watch(_)
-                | Action::ReadLast { .. }
+                | Action::ReadTail { .. }
                 | Action::Replace { .. }
                 | Action::Authenticate(_)
                 | Action::Publish { .. } => {}
             }
         }
-        self.subscriptions.delivered.flush(self.dialect.label());
+        self.subscriptions.metrics.flush(self.dialect.label());
     }
 
     /// The stream's head has long been answered with 200: why it ends can only be said in it.

@@ -5,25 +5,25 @@ use std::{collections::HashSet, sync::Arc};
 use crewcast_events::{Channel, EventId};
 
 use super::{
-    Shared, Who,
-    delivered::Delivered,
-    giving_way::giving_way,
-    jobs::{Asked, Jobs},
+    ConnectionContext, Principal,
+    conflate::conflated,
+    delivery_metrics::DeliveryMetrics,
+    jobs::{GrantRequest, Jobs},
     queue::Queue,
 };
 use crate::{
-    dialect::{Actions, Dialect, Skipped},
-    hub::{Entry, Wake},
-    replay::{LogPage, Read, Reader, Start, Stretch},
+    dialect::{Actions, Conflated, Dialect},
+    hub::{Entry, Notifier},
+    replay::{LogPage, LogRange, Read, Reader, Start},
     telemetry::metrics::{Metric, counter},
 };
 
 /// Entries read from one channel before the next one has its turn.
-const TURN: usize = 64;
+const READ_BATCH: usize = 64;
 
 pub(super) struct Subscriptions {
-    wake: Arc<Wake>,
-    channels: Vec<Option<Subscription>>,
+    notifier: Arc<Notifier>,
+    channels: Vec<Option<ChannelSubscription>>,
     /// Places of channels that went.
     vacant: Queue<u32>,
     all: Option<Box<AllOf>>,
@@ -31,14 +31,14 @@ pub(super) struct Subscriptions {
     ready: Queue<u32>,
     /// Readers that wait for a page of the log, and what of it. One page at a time is under
     /// way: more would wait in memory for a reader that may be slow.
-    waiting: Queue<(Turn, Stretch)>,
+    waiting: Queue<(ReaderRef, LogRange)>,
     page_under_way: bool,
     /// The last number that a reader was given.
     readers: u32,
-    pub(super) delivered: Delivered,
+    pub(super) metrics: DeliveryMetrics,
 }
 
-struct Subscription {
+struct ChannelSubscription {
     channel: Channel,
     /// Where the reader is to begin; `None` when it has.
     start: Option<Box<Start>>,
@@ -54,7 +54,7 @@ struct Subscription {
     skips: bool,
 }
 
-impl Subscription {
+impl ChannelSubscription {
     fn new(channel: Channel, start: Start) -> Self {
         Self {
             channel,
@@ -70,14 +70,14 @@ impl Subscription {
 
 /// A reader and its place, which may have gone to another one meanwhile.
 #[derive(Clone, Copy)]
-pub(super) struct Turn {
+pub(super) struct ReaderRef {
     key: u32,
     number: u32,
 }
 
 /// What a turn has brought.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Turned {
+pub(super) enum ReadStep {
     /// The channel has opened; what it holds comes next.
     Opened,
     /// Entries, and perhaps not all.
@@ -98,9 +98,9 @@ struct AllOf {
 }
 
 impl Subscriptions {
-    pub(super) fn new(wake: Arc<Wake>) -> Self {
+    pub(super) fn new(notifier: Arc<Notifier>) -> Self {
         Self {
-            wake,
+            notifier,
             channels: Vec::new(),
             vacant: Queue::default(),
             all: None,
@@ -108,7 +108,7 @@ impl Subscriptions {
             waiting: Queue::default(),
             page_under_way: false,
             readers: 0,
-            delivered: Delivered::default(),
+            metrics: DeliveryMetrics::default(),
         }
     }
 
@@ -126,7 +126,7 @@ impl Subscriptions {
             }
             return key;
         }
-        self.add(Subscription { is_named: true, ..Subscription::new(channel, start) })
+        self.add(ChannelSubscription { is_named: true, ..ChannelSubscription::new(channel, start) })
     }
 
     /// Notes a namespace whose granted channels are being listed.
@@ -135,7 +135,7 @@ impl Subscriptions {
             Some(Box::new(AllOf { namespace, start, appearing, was_listed: false, listing: true, changed: false }));
     }
 
-    fn add(&mut self, subscription: Subscription) -> u32 {
+    fn add(&mut self, subscription: ChannelSubscription) -> u32 {
         if let Some(key) = self.vacant.pop_front() {
             self.channels[key as usize] = Some(subscription);
             return key;
@@ -172,7 +172,7 @@ impl Subscriptions {
     }
 
     /// Lets `review` look at each channel, and leaves those that nobody wants any more.
-    fn leave(&mut self, mut review: impl FnMut(&mut Subscription)) {
+    fn leave(&mut self, mut review: impl FnMut(&mut ChannelSubscription)) {
         for (key, place) in (0..).zip(&mut self.channels) {
             let Some(subscription) = place else { continue };
             review(subscription);
@@ -184,19 +184,19 @@ impl Subscriptions {
     }
 
     /// Whether the place `key` is still this channel's: grants and pages are asked for and come later.
-    pub(super) fn is_at(&self, key: u32, channel: &Channel) -> bool {
+    pub(super) fn is_current(&self, key: u32, channel: &Channel) -> bool {
         self.channels.get(key as usize).and_then(Option::as_ref).is_some_and(|s| s.channel == *channel)
     }
 
     /// The channel may be read: begin.
-    pub(super) fn grant(&mut self, key: u32, shared: &Shared) {
+    pub(super) fn grant(&mut self, key: u32, shared: &ConnectionContext) {
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
         if let Some(start) = subscription.start.take() {
-            let member = shared.hub.join(&subscription.channel, &self.wake, key);
+            let subscriber = shared.hub.subscribe(&subscription.channel, &self.notifier, key);
             self.readers = self.readers.wrapping_add(1);
             subscription.number = self.readers;
             subscription.skips = shared.namespaces.of(&subscription.channel).is_some_and(|rules| rules.skip_progress);
-            subscription.reader = Some(Reader::new(member, *start));
+            subscription.reader = Some(Reader::new(subscriber, *start));
         }
     }
 
@@ -207,7 +207,7 @@ impl Subscriptions {
         namespace: &'static str,
         granted: Vec<Channel>,
         dialect: &mut dyn Dialect,
-        shared: &Shared,
+        shared: &ConnectionContext,
         out: &mut Actions,
     ) -> bool {
         let Some(all) = self.all.as_mut().filter(|all| all.namespace == namespace) else { return false };
@@ -229,17 +229,17 @@ impl Subscriptions {
         let staying = self.channels.iter().flatten().filter(|s| s.is_listed).map(|s| &s.channel);
         dialect.on_listed(namespace, &mut staying.chain(&appeared), out);
         for channel in appeared {
-            let key = self.add(Subscription { is_listed: true, ..Subscription::new(channel, start) });
+            let key = self.add(ChannelSubscription { is_listed: true, ..ChannelSubscription::new(channel, start) });
             self.grant(key, shared);
         }
         again
     }
 
     /// What the identity may read, or the directory, may have changed.
-    pub(super) fn review(&mut self, who: &Who, jobs: &mut Jobs, shared: &Arc<Shared>) {
+    pub(super) fn review(&mut self, principal: &Principal, jobs: &mut Jobs, shared: &Arc<ConnectionContext>) {
         for (key, subscription) in self.channels.iter().enumerate() {
             if let Some(subscription) = subscription.as_ref().filter(|subscription| subscription.is_named) {
-                jobs.ask(shared, who, Asked::now(key as u32, subscription.channel.clone()));
+                jobs.ask(shared, principal, GrantRequest::now(key as u32, subscription.channel.clone()));
             }
         }
         if let Some(all) = &mut self.all {
@@ -247,18 +247,18 @@ impl Subscriptions {
                 all.changed = true;
             } else {
                 all.listing = true;
-                jobs.list(shared, who, Asked::now(0, all.namespace));
+                jobs.list(shared, principal, GrantRequest::now(0, all.namespace));
             }
         }
     }
 
     /// Whether some channel has entries, or could ask for a page.
     pub(super) fn have_entries(&self) -> bool {
-        self.have_turns() || self.wake.has_ready()
+        self.have_ready() || self.notifier.has_ready()
     }
 
     /// The same of what nobody was rung for.
-    pub(super) fn have_turns(&self) -> bool {
+    pub(super) fn have_ready(&self) -> bool {
         !self.ready.is_empty() || (!self.page_under_way && !self.waiting.is_empty())
     }
 
@@ -266,56 +266,56 @@ impl Subscriptions {
     pub(super) fn read_next(&mut self, dialect: &mut dyn Dialect, out: &mut Actions) -> bool {
         if self.ready.is_empty() {
             let mut rung = Vec::new();
-            self.wake.take_ready(&mut rung);
+            self.notifier.take_ready(&mut rung);
             self.ready.extend(rung);
         }
         let Some(key) = self.ready.pop_front() else { return false };
         match self.read(key, dialect, out) {
-            Turned::Opened => self.ready.push_front(key),
-            Turned::MayHaveMore => self.ready.push_back(key),
-            Turned::HasNoMore => {}
+            ReadStep::Opened => self.ready.push_front(key),
+            ReadStep::MayHaveMore => self.ready.push_back(key),
+            ReadStep::HasNoMore => {}
         }
         true
     }
 
     /// Reads one turn of one channel and hands it to the dialect.
-    pub(super) fn read(&mut self, key: u32, dialect: &mut dyn Dialect, out: &mut Actions) -> Turned {
-        let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return Turned::HasNoMore };
+    pub(super) fn read(&mut self, key: u32, dialect: &mut dyn Dialect, out: &mut Actions) -> ReadStep {
+        let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return ReadStep::HasNoMore };
         let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else {
-            return Turned::HasNoMore;
+            return ReadStep::HasNoMore;
         };
-        // A reader that is held stays where it is: `read_on` comes back to it.
-        if reader.is_open() && dialect.is_held(channel) {
-            return Turned::HasNoMore;
+        // A reader that is held stays where it is: `resume` comes back to it.
+        if reader.is_open() && dialect.is_paused(channel) {
+            return ReadStep::HasNoMore;
         }
-        self.delivered.begin(Some(channel));
-        let mut entries = std::mem::take(&mut self.delivered.step().entries);
-        let read = reader.read(TURN, &mut entries);
-        if subscription.skips && entries.len() == TURN {
-            give_way(channel, &mut entries, dialect, out);
+        self.metrics.begin(Some(channel));
+        let mut entries = std::mem::take(&mut self.metrics.batch().entries);
+        let read = reader.read(READ_BATCH, &mut entries);
+        if subscription.skips && entries.len() == READ_BATCH {
+            conflate_batch(channel, &mut entries, dialect, out);
         }
         for entry in entries.drain(..) {
-            self.delivered.look_at(&entry);
+            self.metrics.count_missed(&entry);
             dialect.on_entry(channel, &entry, out);
         }
-        self.delivered.step().entries = entries;
+        self.metrics.batch().entries = entries;
         match read {
             Read::Opened(opening) => {
                 dialect.on_channel(channel, &opening, out);
-                return Turned::Opened;
+                return ReadStep::Opened;
             }
-            Read::Entries => return Turned::MayHaveMore,
-            Read::NeedsPage(stretch) => {
-                self.waiting.push_back((Turn { key, number: subscription.number }, stretch));
+            Read::Entries => return ReadStep::MayHaveMore,
+            Read::NeedsPage(range) => {
+                self.waiting.push_back((ReaderRef { key, number: subscription.number }, range));
             }
             Read::CaughtUp => dialect.on_caught_up(channel, reader.position(), out),
             Read::Idle => {}
         }
-        Turned::HasNoMore
+        ReadStep::HasNoMore
     }
 
     /// What was held may be read.
-    pub(super) fn read_on(&mut self) {
+    pub(super) fn resume(&mut self) {
         let open = (0..).zip(&self.channels).filter(|(_, place)| {
             let reader = place.as_ref().and_then(|subscription| subscription.reader.as_ref());
             reader.is_some_and(Reader::is_open)
@@ -324,17 +324,17 @@ impl Subscriptions {
     }
 
     /// The subscription whose reader it still is.
-    fn whose(&mut self, turn: Turn) -> Option<&mut Subscription> {
-        let place = self.channels.get_mut(turn.key as usize).and_then(Option::as_mut);
-        place.filter(|subscription| subscription.reader.is_some() && subscription.number == turn.number)
+    fn subscription_of(&mut self, reader_ref: ReaderRef) -> Option<&mut ChannelSubscription> {
+        let place = self.channels.get_mut(reader_ref.key as usize).and_then(Option::as_mut);
+        place.filter(|subscription| subscription.reader.is_some() && subscription.number == reader_ref.number)
     }
 
     /// Asks for the next page that some reader waits for, unless one is under way.
-    pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &Shared) {
+    pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &ConnectionContext) {
         while !self.page_under_way {
-            let Some((turn, stretch)) = self.waiting.pop_front() else { return };
-            if let Some(subscription) = self.whose(turn) {
-                jobs.page(shared, turn, subscription.channel.clone(), stretch);
+            let Some((reader_ref, range)) = self.waiting.pop_front() else { return };
+            if let Some(subscription) = self.subscription_of(reader_ref) {
+                jobs.page(shared, reader_ref, subscription.channel.clone(), range);
                 self.page_under_way = true;
             }
         }
@@ -343,21 +343,21 @@ impl Subscriptions {
     /// A page of the log has come for one reader, or is no longer needed.
     pub(super) fn take_page(
         &mut self,
-        turn: Turn,
+        reader_ref: ReaderRef,
         page: Option<&LogPage>,
         dialect: &mut dyn Dialect,
         out: &mut Actions,
     ) {
         self.page_under_way = false;
         // How old replayed events are says nothing about delivery.
-        self.delivered.begin(None);
+        self.metrics.begin(None);
         // The reader may have gone since the page was asked for.
-        let Some(subscription) = self.whose(turn) else { return };
+        let Some(subscription) = self.subscription_of(reader_ref) else { return };
         let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else { return };
         let mut entries = Vec::new();
         reader.take_page(page, &mut entries);
         entries.iter().for_each(|entry| dialect.on_entry(channel, entry, out));
-        self.ready.push_back(turn.key);
+        self.ready.push_back(reader_ref.key);
     }
 
     /// Where each open channel stands.
@@ -368,17 +368,17 @@ impl Subscriptions {
 }
 
 /// Hands a whole turn to the dialect, old progress left out. Before each event that follows on such, it is told what was.
-fn give_way(channel: &Channel, turn: &mut Vec<Arc<Entry>>, dialect: &mut dyn Dialect, out: &mut Actions) {
-    let gives_way = giving_way(turn, |event| dialect.may_skip(channel, event));
-    let (mut all, mut skipped) = (0, Skipped::default());
-    for (entry, gives_way) in turn.drain(..).zip(gives_way) {
-        if gives_way {
-            skipped = Skipped { events: skipped.events + 1, position: entry.position() };
+fn conflate_batch(channel: &Channel, entries: &mut Vec<Arc<Entry>>, dialect: &mut dyn Dialect, out: &mut Actions) {
+    let flags = conflated(entries, |event| dialect.may_conflate(channel, event));
+    let (mut all, mut skipped) = (0, Conflated::default());
+    for (entry, is_conflated) in entries.drain(..).zip(flags) {
+        if is_conflated {
+            skipped = Conflated { events: skipped.events + 1, position: entry.position() };
             all += 1;
             continue;
         }
         if skipped.events > 0 {
-            dialect.on_skipped(channel, std::mem::take(&mut skipped), out);
+            dialect.on_conflated(channel, std::mem::take(&mut skipped), out);
         }
         dialect.on_entry(channel, &entry, out);
     }

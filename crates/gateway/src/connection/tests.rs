@@ -23,8 +23,8 @@ use crate::{
     broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
     config::{Algorithm, Config, Secret},
     dialect::{
-        crew::{Crew, Endpoint},
-        tracking::Tracking,
+        crew::{CrewDialect, CrewEndpoint},
+        tracking::TrackingDialect,
     },
     server::{Parts, assemble},
     testing::FaultyBroker,
@@ -59,13 +59,13 @@ impl Bench {
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
         let parts = assemble(config, broker.clone(), broker.inner.clone(), None).unwrap();
         broker.start(parts.relay.clone()).await.unwrap();
-        tokio::spawn(parts.app.shared.alarms.clone().ring());
+        tokio::spawn(parts.app.shared.timer.clone().run());
         Self { parts, broker }
     }
 
     /// A socket that is open, and its client.
-    fn open(&self, endpoint: Endpoint, expires_at: Option<u64>) -> Client {
-        self.open_dialect(Box::new(Crew::new(endpoint, None, Vec::new())), expires_at)
+    fn open(&self, endpoint: CrewEndpoint, expires_at: Option<u64>) -> Client {
+        self.open_dialect(Box::new(CrewDialect::new(endpoint, None, Vec::new())), expires_at)
     }
 
     fn open_dialect(&self, dialect: Box<dyn Dialect>, expires_at: Option<u64>) -> Client {
@@ -77,21 +77,22 @@ impl Bench {
         let socket = Socket::new(stream, app.config.limits.message, Bytes::new());
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (leave, place) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
-        let seat = Seat { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None };
-        let server = tokio::spawn(run(app.shared.clone(), socket, Who::Known(identity(expires_at)), dialect, seat));
+        let admission = Admission { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None };
+        let server =
+            tokio::spawn(run(app.shared.clone(), socket, Principal::User(identity(expires_at)), dialect, admission));
         Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }
     }
 
     fn graph(&self) -> Client {
-        self.open(Endpoint::Graph(channel("graph:abc")), None)
+        self.open(CrewEndpoint::Graph(channel("graph:abc")), None)
     }
 
     fn tracking(&self) -> Client {
-        self.open_dialect(Box::new(Tracking::new("client_1".to_owned(), seconds(60))), None)
+        self.open_dialect(Box::new(TrackingDialect::new("client_1".to_owned(), seconds(60))), None)
     }
 
     fn mission(&self, offline_after: Option<Duration>) -> Client {
-        self.open(Endpoint::Mission { offline_after }, None)
+        self.open(CrewEndpoint::Mission { offline_after }, None)
     }
 
     async fn publish(&self, name: &str, event: &Value) -> String {
@@ -339,7 +340,8 @@ async fn the_ping_message_bears_the_time_and_the_position() {
 #[tokio::test(start_paused = true)]
 async fn a_run_has_no_ping_messages() {
     let bench = Bench::new().await;
-    let mut client = bench.open(Endpoint::Run { channel: channel("run:r1"), terminal: vec!["done".to_owned()] }, None);
+    let mut client =
+        bench.open(CrewEndpoint::Run { channel: channel("run:r1"), terminal: vec!["done".to_owned()] }, None);
     for n in 1..=6 {
         let (at, heard) = client.next().await;
         assert_eq!(heard, Heard::Ping);
@@ -379,7 +381,7 @@ async fn any_word_of_the_peer_is_a_sign_of_life() {
 #[tokio::test(start_paused = true)]
 async fn a_token_that_expires_closes_its_socket() {
     let bench = Bench::new().await;
-    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
     let (at, heard) = client.end().await;
     assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
     // The second has begun when the test does.
@@ -401,7 +403,7 @@ async fn a_token_that_is_revoked_while_its_socket_opens_closes_it() {
 #[tokio::test(start_paused = true)]
 async fn a_fresh_token_moves_the_end() {
     let bench = Bench::new().await;
-    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
     client.say(&json!({ "action": "auth", "token": token("u1", unix_now() + 300) })).await;
     let (at, heard) = client.end().await;
     assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
@@ -411,7 +413,7 @@ async fn a_fresh_token_moves_the_end() {
 #[tokio::test(start_paused = true)]
 async fn another_users_token_ends_the_socket_at_once() {
     let bench = Bench::new().await;
-    let mut client = bench.open(Endpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
+    let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
     client.say(&json!({ "action": "auth", "token": token("u2", unix_now() + 300) })).await;
     let (at, heard) = client.end().await;
     assert!(matches!(heard, Heard::Close(4401, _)), "{heard:?}");
@@ -463,7 +465,7 @@ async fn sockets_wait_for_a_broker_that_is_away_as_long_as_patience_lasts() {
     let broker = |state: &str| json!({ "type": "broker", "source": "gateway", "state": state });
     let change = async |link| {
         bench.parts.relay.link(link);
-        bench.parts.app.shared.crowd.raise(Flag::Link, |_| true).await;
+        bench.parts.app.shared.connections.raise(Flag::Link, |_| true).await;
     };
     tokio::time::sleep(seconds(1)).await;
     change(Link::Down).await;

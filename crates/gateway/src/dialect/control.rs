@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, timestamp};
 use serde_json::{Map, Value, json};
 
-use super::{Positions, Skipped};
+use super::{Conflated, Positions};
 use crate::{hub::Item, transport::frame::text_frame};
 
 /// A position map in a `ping` stays readable and small: sockets with more channels than this go without.
@@ -26,7 +26,7 @@ pub fn mark(channel: &Channel, item: &Item) -> Option<String> {
 }
 
 /// `skipped`: old progress was left out, and where that leaves the reader.
-pub fn skipped(channel: &Channel, Skipped { events, position }: Skipped) -> String {
+pub fn skipped(channel: &Channel, Conflated { events, position }: Conflated) -> String {
     let (channel, events) = (("channel", json!(channel)), ("events", json!(events)));
     message("skipped", &[channel, events, ("position", json!(position))])
 }

@@ -5,11 +5,11 @@
 //! each is tested as a plain state machine. A new one is a file here and a line in `routes/sockets.rs`.
 
 pub mod batch;
+pub mod client_input;
 pub mod control;
 pub mod crew;
 pub mod forge;
 pub mod hub;
-pub mod listener;
 pub mod sse;
 pub mod stream;
 pub mod tracking;
@@ -22,10 +22,10 @@ use tokio::time::Instant;
 
 use crate::{
     auth::{AuthError, Identity},
-    boards::Board,
+    dashboards::Dashboard,
     hub::{Encoding, Entry},
-    replay::{ChannelState, Last, Opening, Start},
-    state::State,
+    replay::{Opening, Start, StateDocuments, Tail},
+    state::StateSnapshot,
     transport::close::CloseCode,
 };
 
@@ -73,8 +73,8 @@ pub enum Action {
     },
     /// Stop reading a channel that was asked for by name. One of a `SubscribeAll` is read on.
     Unsubscribe(Channel),
-    /// Read the channels that were held (`is_held`).
-    ReadOn,
+    /// Read the channels that were held (`is_paused`).
+    Resume,
     /// Stop reading the channels of a `SubscribeAll`. Those that were asked for by name too are read on.
     UnsubscribeAll {
         /// Which namespace.
@@ -93,9 +93,9 @@ pub enum Action {
         /// Whose state.
         channel: Channel,
     },
-    /// Watch a document of the identity's org: `on_board` with what was read last, and whenever it is read. Without an
+    /// Watch a document of the identity's org: `on_dashboard` with what was read last, and whenever it is read. Without an
     /// org, or the grant for a channel that is shown: `on_refused`.
-    Watch(Board),
+    Watch(Dashboard),
     /// Read a channel's state: answered with `on_state`. Sockets that ask at the same moment share one read, which began
     /// after each of them asked.
     ReadState {
@@ -104,8 +104,8 @@ pub enum Action {
         /// Only documents beside a lease of the same name that was renewed so recently.
         within: Option<Duration>,
     },
-    /// Read the last events of a type that a channel's log holds: answered with `on_last`. Shared likewise.
-    ReadLast {
+    /// Read the last events of a type that a channel's log holds: answered with `on_tail`. Shared likewise.
+    ReadTail {
         /// Whose.
         channel: Channel,
         /// Which type.
@@ -136,7 +136,7 @@ pub enum Action {
 
 /// What was asked for and is not granted.
 #[derive(Clone, Copy, Debug)]
-pub enum Asked<'a> {
+pub enum Denied<'a> {
     /// A channel.
     Channel(&'a Channel),
     /// The org's channel of a namespace, by somebody without an org.
@@ -156,7 +156,7 @@ pub enum NotPublished {
 
 /// Progress in a row that a lagging reader is spared.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Skipped {
+pub struct Conflated {
     /// How many events.
     pub events: u64,
     /// The channel's position behind them.
@@ -190,7 +190,7 @@ pub trait Dialect: Send {
     }
 
     /// The token does not grant a channel that was asked for, or no longer does.
-    fn on_refused(&mut self, _asked: Asked<'_>, out: &mut Actions) {
+    fn on_refused(&mut self, _asked: Denied<'_>, out: &mut Actions) {
         let reason = "the token does not grant this channel: ask for access";
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
@@ -205,8 +205,8 @@ pub trait Dialect: Send {
     ) {
     }
 
-    /// Whether a channel that is open is not to be read yet. It stays a place in the ring; [`Action::ReadOn`] ends it.
-    fn is_held(&self, _channel: &Channel) -> bool {
+    /// Whether a channel that is open is not to be read yet. It stays a place in the ring; [`Action::Resume`] ends it.
+    fn is_paused(&self, _channel: &Channel) -> bool {
         false
     }
 
@@ -235,12 +235,12 @@ pub trait Dialect: Send {
 
     /// Whether progress that newer progress has made old may be left out. What a filter hides is no loss, and not told as
     /// one.
-    fn may_skip(&self, _channel: &Channel, _event: &Event) -> bool {
+    fn may_conflate(&self, _channel: &Channel, _event: &Event) -> bool {
         true
     }
 
     /// Progress was left out before the entry that comes next.
-    fn on_skipped(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+    fn on_conflated(&mut self, channel: &Channel, skipped: Conflated, out: &mut Actions) {
         self.on_notice(&control::skipped(channel, skipped), out);
     }
 
@@ -251,16 +251,16 @@ pub trait Dialect: Send {
     fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
 
     /// The answer to [`Action::ReadSnapshot`].
-    fn on_snapshot(&mut self, _channel: &Channel, _state: &Arc<State>, _out: &mut Actions) {}
+    fn on_snapshot(&mut self, _channel: &Channel, _state: &Arc<StateSnapshot>, _out: &mut Actions) {}
 
     /// The newest document of [`Action::Watch`], as a frame that all who watch it share.
-    fn on_board(&mut self, _frame: &Bytes, _out: &mut Actions) {}
+    fn on_dashboard(&mut self, _frame: &Bytes, _out: &mut Actions) {}
 
     /// The answer to [`Action::ReadState`]; `None`: the token does not grant the channel.
-    fn on_state(&mut self, _channel: &Channel, _state: Option<&ChannelState>, _out: &mut Actions) {}
+    fn on_state(&mut self, _channel: &Channel, _state: Option<&StateDocuments>, _out: &mut Actions) {}
 
-    /// The answer to [`Action::ReadLast`]; `None`: the token does not grant the channel.
-    fn on_last(&mut self, _channel: &Channel, _last: Option<&Last>, _out: &mut Actions) {}
+    /// The answer to [`Action::ReadTail`]; `None`: the token does not grant the channel.
+    fn on_tail(&mut self, _channel: &Channel, _tail: Option<&Tail>, _out: &mut Actions) {}
 
     /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);

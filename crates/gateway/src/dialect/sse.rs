@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Since};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Dialect, Positions, Skipped, control};
+use super::{Action, Actions, Conflated, Dialect, Positions, control};
 use crate::{
     auth::Identity,
     hub::{Encoding, Entry},
@@ -180,11 +180,11 @@ impl Dialect for Sse {
         self.deliver(entry, event, out);
     }
 
-    fn may_skip(&self, _channel: &Channel, event: &Event) -> bool {
+    fn may_conflate(&self, _channel: &Channel, event: &Event) -> bool {
         self.is_wanted(event)
     }
 
-    fn on_skipped(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+    fn on_conflated(&mut self, channel: &Channel, skipped: Conflated, out: &mut Actions) {
         let line = self.id_line(once((channel, skipped.position)));
         out.push(Action::Send(line.into()));
         out.push(Action::Send(control_event(&control::skipped(channel, skipped))));

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use crewcast_events::{Event, EventId, Field, ResetReason, timestamp};
 
-use super::chain::{Chains, Link, Run, WINDOW};
+use super::shared_window::{Segment, SharedWindows, WINDOW, WindowPosition};
 
 /// From so many bytes a message is compressed by itself, and its channel's chain not held meanwhile: what it finds in
 /// itself leaves little to find before it.
@@ -62,7 +62,7 @@ pub struct Entry {
     /// The same compressed, where somebody takes it so. Apart, since an entry that nobody does is not to be twice as large.
     compressed: OnceLock<Box<[OnceLock<Box<Compressed>>; ENCODINGS]>>,
     /// The chains of the channel, and where in it the entry stands.
-    place: Option<(Arc<Chains>, i64)>,
+    place: Option<(Arc<SharedWindows>, i64)>,
 }
 
 /// An entry compressed in one encoding.
@@ -79,20 +79,20 @@ struct First {
     frame: Bytes,
     /// Whether the frame is compressed against the link's window.
     is_chained: bool,
-    link: Option<Link>,
+    link: Option<Segment>,
 }
 
 /// How a socket takes what is compressed.
 #[derive(Debug)]
-pub struct Taker<'a> {
+pub struct DeflatePeer<'a> {
     /// What it took before.
-    pub run: &'a mut Run,
+    pub run: &'a mut WindowPosition,
     /// Bytes that its window spans, what is taken included; 0: it keeps none from one message to the next.
     pub span: usize,
 }
 
-impl Taker<'_> {
-    fn takes_chained(&self, link: Link, length: usize) -> bool {
+impl DeflatePeer<'_> {
+    fn takes_chained(&self, link: Segment, length: usize) -> bool {
         length < LONG && WINDOW + length <= self.span && self.run.leads_to(link)
     }
 }
@@ -109,7 +109,7 @@ impl Entry {
     }
 
     /// The same, at a place of a channel whose readers share what they were sent before.
-    pub(crate) fn at(self, chains: &Arc<Chains>, place: i64) -> Self {
+    pub(crate) fn at(self, chains: &Arc<SharedWindows>, place: i64) -> Self {
         Self { place: Some((chains.clone(), place)), ..self }
     }
 
@@ -164,7 +164,7 @@ impl Entry {
         &self,
         encoding: Encoding,
         text: &Bytes,
-        taker: Taker<'_>,
+        taker: DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
     ) -> Option<Bytes> {
         let compressed = self.compressed.get_or_init(Box::default)[encoding as usize].get_or_init(Box::default);
@@ -192,7 +192,7 @@ impl Entry {
         &self,
         encoding: Encoding,
         text: &Bytes,
-        taker: &Taker<'_>,
+        taker: &DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
     ) -> Option<First> {
         let alone = |frame| First { frame, is_chained: false, link: None };

@@ -1,15 +1,15 @@
 //! Channels in memory: the recent events of each, once, and who reads them.
 //!
-//! A [`Room`] is one channel: a `Ring` of recent entries and the members that are woken
+//! A [`ChannelState`] is one channel: a `Ring` of recent entries and the members that are woken
 //! when there is more. A member is no queue, it only has a place in the ring. The hub knows no dialect, no
 //! transport and no broker; the relay fills it, readers (`replay`) empty it.
 
-mod chain;
+mod channel;
 mod entry;
+mod fanout;
+mod notifier;
 mod ring;
-mod room;
-mod sweep;
-mod wake;
+mod shared_window;
 
 use std::sync::{
     Arc,
@@ -20,12 +20,12 @@ use crewcast_events::{Channel, EventId};
 use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::mpsc;
 
-pub(crate) use chain::Chains;
-pub use chain::Run;
-pub use entry::{Encoding, Entry, Item, Taker};
-pub use room::{Caught, Member, Opened, Room, RoomFigures};
-pub use sweep::Sweeps;
-pub use wake::{Attend, Flag, Wake};
+pub use channel::{ChannelStart, ChannelState, ReadOutcome, RingUsage, Subscriber};
+pub use entry::{DeflatePeer, Encoding, Entry, Item};
+pub use fanout::Fanout;
+pub use notifier::{Deliver, Flag, Notifier};
+pub(crate) use shared_window::SharedWindows;
+pub use shared_window::WindowPosition;
 
 /// How much the rings may hold.
 #[derive(Clone, Debug)]
@@ -42,16 +42,16 @@ pub struct RingLimits {
 #[derive(Clone)]
 pub enum Demand {
     /// A channel has its first member.
-    Wanted(Arc<Room>),
+    Wanted(Arc<ChannelState>),
     /// A channel has lost its last member.
     Idle(Channel),
 }
 
 /// Every channel that somebody reads.
 pub struct Hub {
-    rooms: DashMap<Channel, Arc<Room>>,
+    channels: DashMap<Channel, Arc<ChannelState>>,
     budget: Arc<Budget>,
-    sweeps: Arc<Sweeps>,
+    fanout: Arc<Fanout>,
     demand: mpsc::UnboundedSender<Demand>,
 }
 
@@ -87,47 +87,48 @@ impl Hub {
         #[allow(clippy::disallowed_methods)]
         let (demand, demands) = mpsc::unbounded_channel();
         let budget = Arc::new(Budget { limits, held: AtomicUsize::new(0) });
-        let sweeps = Arc::new(Sweeps::default());
-        (Arc::new(Self { rooms: DashMap::new(), budget, sweeps, demand }), demands)
+        let fanout = Arc::new(Fanout::default());
+        (Arc::new(Self { channels: DashMap::new(), budget, fanout, demand }), demands)
     }
 
-    /// Makes `wake` a member of a channel; `key` is what the member will find in its wake's list. The
+    /// Makes `notifier` a member of a channel; `key` is what the member will find in its wake's list. The
     /// membership ends when the answer is dropped.
-    pub fn join(self: &Arc<Self>, channel: &Channel, wake: &Arc<Wake>, key: u32) -> Member {
+    pub fn subscribe(self: &Arc<Self>, channel: &Channel, notifier: &Arc<Notifier>, key: u32) -> Subscriber {
         // Under the map's entry, so that no room is removed between being found and being joined.
-        let entry = self.rooms.entry(channel.clone());
-        let (room, is_new) = match entry {
+        let entry = self.channels.entry(channel.clone());
+        let (channel_state, is_new) = match entry {
             MapEntry::Occupied(ref found) => (found.get().clone(), false),
             MapEntry::Vacant(vacant) => {
-                let room = Arc::new(Room::new(channel.clone(), self.budget.clone(), self.sweeps.clone()));
-                vacant.insert(room.clone());
-                (room, true)
+                let channel_state =
+                    Arc::new(ChannelState::new(channel.clone(), self.budget.clone(), self.fanout.clone()));
+                vacant.insert(channel_state.clone());
+                (channel_state, true)
             }
         };
-        let member = Member::enter(self.clone(), room.clone(), wake.clone(), key);
+        let subscriber = Subscriber::register(self.clone(), channel_state.clone(), notifier.clone(), key);
         if is_new {
             // The receiver lives as long as the relay: without it nothing would be delivered anyway.
-            let _ = self.demand.send(Demand::Wanted(room));
+            let _ = self.demand.send(Demand::Wanted(channel_state));
         }
-        member
+        subscriber
     }
 
     /// What hands out what has come: to be served by as many tasks as there are threads.
-    pub fn sweeps(&self) -> &Arc<Sweeps> {
-        &self.sweeps
+    pub fn fanout(&self) -> &Arc<Fanout> {
+        &self.fanout
     }
 
     /// Raises a flag for every member of one channel.
     pub fn raise(&self, channel: &Channel, flag: Flag) {
-        if let Some(room) = self.rooms.get(channel) {
-            room.raise(flag);
+        if let Some(channel_state) = self.channels.get(channel) {
+            channel_state.raise(flag);
         }
     }
 
     /// Forgets what a channel's room remembers: the channel has another owner from now on.
     pub fn forget_past(&self, channel: &Channel) {
-        if let Some(room) = self.rooms.get(channel) {
-            room.forget_past();
+        if let Some(channel_state) = self.channels.get(channel) {
+            channel_state.forget_past();
         }
     }
 
@@ -135,14 +136,14 @@ impl Hub {
     /// `before` (`None`: none is known). Whoever comes back to the channel from there is served from memory. What does not lead
     /// up to the ring's beginning without a hole, and what has no room, is passed over.
     pub fn prepend(&self, channel: &Channel, before: Option<EventId>, stretch: &[Arc<Entry>]) {
-        if let Some(room) = self.rooms.get(channel) {
-            room.prepend(before, stretch);
+        if let Some(channel_state) = self.channels.get(channel) {
+            channel_state.prepend(before, stretch);
         }
     }
 
     /// Whether a channel's ring holds everything behind the event `id`.
-    pub fn leads_on_from(&self, channel: &Channel, id: EventId) -> bool {
-        self.rooms.get(channel).is_some_and(|room| room.behind(id).is_some())
+    pub fn continues_from(&self, channel: &Channel, id: EventId) -> bool {
+        self.channels.get(channel).is_some_and(|channel_state| channel_state.sequence_after(id).is_some())
     }
 
     /// Whether all rings together hold more than they may.
@@ -152,7 +153,7 @@ impl Hub {
 
     /// Forgets a channel if nobody reads it; says whether it did.
     pub fn forget_if_idle(&self, channel: &Channel) -> bool {
-        self.rooms.remove_if(channel, |_, room| room.is_idle()).is_some()
+        self.channels.remove_if(channel, |_, channel_state| channel_state.is_idle()).is_some()
     }
 
     pub(crate) fn became_idle(&self, channel: &Channel) {
@@ -160,8 +161,8 @@ impl Hub {
     }
 
     /// Shows each channel that somebody reads, with its figures.
-    pub fn each_room(&self, mut show: impl FnMut(&Channel, RoomFigures)) {
-        self.rooms.iter().for_each(|room| show(room.key(), room.figures()));
+    pub fn each_channel(&self, mut show: impl FnMut(&Channel, RingUsage)) {
+        self.channels.iter().for_each(|channel_state| show(channel_state.key(), channel_state.usage()));
     }
 
     /// Bytes that all rings hold now.
@@ -171,7 +172,7 @@ impl Hub {
 
     /// Channels that somebody reads, or did a moment ago.
     pub fn channels(&self) -> usize {
-        self.rooms.len()
+        self.channels.len()
     }
 }
 

@@ -154,7 +154,7 @@ impl Ring {
     }
 
     /// Where a reader goes on that has seen everything up to `id`: behind its entry, or at the entry that continues it.
-    pub(crate) fn behind(&self, id: EventId) -> Option<i64> {
+    pub(crate) fn sequence_after(&self, id: EventId) -> Option<i64> {
         let newest_first = self.entries.iter().enumerate().rev();
         for (index, entry) in newest_first {
             match entry.id() {

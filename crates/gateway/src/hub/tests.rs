@@ -27,9 +27,9 @@ fn live() -> Item {
     Item::Event(Event::parse(Bytes::from_static(br#"{"type":"x"}"#)).unwrap())
 }
 
-fn room_of(demand: Demand) -> Arc<Room> {
+fn channel_of(demand: Demand) -> Arc<ChannelState> {
     match demand {
-        Demand::Wanted(room) => room,
+        Demand::Wanted(channel_state) => channel_state,
         Demand::Idle(channel) => panic!("{channel} is idle"),
     }
 }
@@ -37,10 +37,10 @@ fn room_of(demand: Demand) -> Arc<Room> {
 #[test]
 fn the_first_member_makes_a_demand_and_the_last_ends_it() {
     let (hub, mut demands) = Hub::new(limits());
-    let wake = Arc::new(Wake::default());
-    let first = hub.join(&channel(), &wake, 0);
-    let second = hub.join(&channel(), &wake, 1);
-    room_of(demands.try_recv().unwrap());
+    let notifier = Arc::new(Notifier::default());
+    let first = hub.subscribe(&channel(), &notifier, 0);
+    let second = hub.subscribe(&channel(), &notifier, 1);
+    channel_of(demands.try_recv().unwrap());
     drop(first);
     assert!(demands.try_recv().is_err());
     assert!(!hub.forget_if_idle(&channel()));
@@ -53,115 +53,115 @@ fn the_first_member_makes_a_demand_and_the_last_ends_it() {
 #[test]
 fn a_bell_is_rung_once_until_it_is_answered() {
     let (hub, mut demands) = Hub::new(limits());
-    let wake = Arc::new(Wake::default());
-    let member = hub.join(&channel(), &wake, 7);
-    let room = room_of(demands.try_recv().unwrap());
+    let notifier = Arc::new(Notifier::default());
+    let subscriber = hub.subscribe(&channel(), &notifier, 7);
+    let channel_state = channel_of(demands.try_recv().unwrap());
     let mut keys = Vec::new();
-    wake.take_ready(&mut keys);
-    assert!(keys.is_empty(), "nothing is rung before the room is open");
-    room.open(None, None);
-    room.append(live(), None, false);
-    wake.take_ready(&mut keys);
+    notifier.take_ready(&mut keys);
+    assert!(keys.is_empty(), "nothing is notified before the channel_state is open");
+    channel_state.open(None, None);
+    channel_state.append(live(), None, false);
+    notifier.take_ready(&mut keys);
     assert_eq!(keys, [7]);
     let mut entries = Vec::new();
-    room.append(live(), None, false);
-    wake.take_ready(&mut keys);
-    assert_eq!(keys, [7], "still rung");
-    assert!(matches!(member.read(0, 1, &mut entries), Caught::Entries { at_end: false }));
-    room.append(live(), None, false);
-    wake.take_ready(&mut keys);
-    assert_eq!(keys, [7], "still rung");
-    assert!(matches!(member.read(1, 16, &mut entries), Caught::Entries { at_end: true }));
-    room.append(live(), None, false);
-    wake.take_ready(&mut keys);
+    channel_state.append(live(), None, false);
+    notifier.take_ready(&mut keys);
+    assert_eq!(keys, [7], "still notified");
+    assert!(matches!(subscriber.read(0, 1, &mut entries), ReadOutcome::Entries { at_end: false }));
+    channel_state.append(live(), None, false);
+    notifier.take_ready(&mut keys);
+    assert_eq!(keys, [7], "still notified");
+    assert!(matches!(subscriber.read(1, 16, &mut entries), ReadOutcome::Entries { at_end: true }));
+    channel_state.append(live(), None, false);
+    notifier.take_ready(&mut keys);
     assert_eq!(keys, [7, 7]);
 }
 
 #[test]
 fn the_figures_tell_what_the_ring_holds_and_how_far_the_slowest_is_behind() {
     let (hub, mut demands) = Hub::new(limits());
-    let members = [0, 1].map(|key| hub.join(&channel(), &Arc::new(Wake::default()), key));
-    let room = room_of(demands.try_recv().unwrap());
-    room.open(None, None);
+    let subscribers = [0, 1].map(|key| hub.subscribe(&channel(), &Arc::new(Notifier::default()), key));
+    let channel_state = channel_of(demands.try_recv().unwrap());
+    channel_state.open(None, None);
     let figures = || {
         let mut seen = Vec::new();
-        hub.each_room(|channel, figures| seen.push((channel.clone(), figures)));
+        hub.each_channel(|channel, figures| seen.push((channel.clone(), figures)));
         assert_eq!((seen.len(), &seen[0].0), (1, &channel()));
         (seen[0].1.events, seen[0].1.bytes == hub.held_bytes(), seen[0].1.lag)
     };
     assert_eq!(figures(), (0, true, 0));
     for _ in 0..3 {
-        room.append(live(), None, false);
+        channel_state.append(live(), None, false);
     }
     let mut entries = Vec::new();
-    members[0].read(0, 16, &mut entries);
+    subscribers[0].read(0, 16, &mut entries);
     assert_eq!(figures(), (3, true, 3), "the other has read nothing");
-    members[1].read(0, 2, &mut entries);
+    subscribers[1].read(0, 2, &mut entries);
     assert_eq!(figures(), (3, true, 1));
-    members[1].read(2, 16, &mut entries);
-    members[1].read(3, 16, &mut entries);
+    subscribers[1].read(2, 16, &mut entries);
+    subscribers[1].read(3, 16, &mut entries);
     assert_eq!(figures(), (3, true, 0));
     for _ in 0..6 {
-        room.append(live(), None, false);
+        channel_state.append(live(), None, false);
     }
     assert_eq!(figures(), (4, true, 6), "behind what the ring still holds");
     // One that comes back from the log stands where it enters.
-    members[0].read(9, 16, &mut entries);
-    members[1].read(9, 16, &mut entries);
+    subscribers[0].read(9, 16, &mut entries);
+    subscribers[1].read(9, 16, &mut entries);
     assert_eq!(figures(), (4, true, 0));
 }
 
 #[test]
 fn a_place_that_left_the_ring_is_told_with_what_was_missed() {
     let (hub, mut demands) = Hub::new(limits());
-    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
-    let room = room_of(demands.try_recv().unwrap());
-    room.open(None, None);
+    let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
+    let channel_state = channel_of(demands.try_recv().unwrap());
+    channel_state.open(None, None);
     let ids = chain(5);
     for &id in &ids {
-        room.append(logged(id), Some(id), false);
-        room.append(live(), Some(id), false);
+        channel_state.append(logged(id), Some(id), false);
+        channel_state.append(live(), Some(id), false);
     }
     let mut entries = Vec::new();
-    match member.read(0, 16, &mut entries) {
-        Caught::FellOff { first, position, live } => {
+    match subscriber.read(0, 16, &mut entries) {
+        ReadOutcome::FellOff { first, position, live } => {
             assert_eq!((first, position, live), (6, Some(ids[2]), 3));
         }
         other => panic!("{other:?}"),
     }
-    assert_eq!(member.behind(ids[2]), Some(6));
-    assert_eq!(member.behind(ids[3]), Some(8));
-    assert_eq!(member.behind(ids[4]), Some(9));
-    assert_eq!(member.behind(ids[1]), None);
-    assert!(room.holds(ids[4]) && !room.holds(ids[0]));
+    assert_eq!(subscriber.sequence_after(ids[2]), Some(6));
+    assert_eq!(subscriber.sequence_after(ids[3]), Some(8));
+    assert_eq!(subscriber.sequence_after(ids[4]), Some(9));
+    assert_eq!(subscriber.sequence_after(ids[1]), None);
+    assert!(channel_state.holds(ids[4]) && !channel_state.holds(ids[0]));
 }
 
 #[test]
 fn rings_hold_no_more_bytes_than_they_may() {
     let (hub, mut demands) = Hub::new(RingLimits { events: 1000, bytes: 1 << 20, total_bytes: 20_000 });
-    let wake = Arc::new(Wake::default());
-    let members: Vec<_> =
-        (0..10).map(|n| hub.join(&Channel::new("graph", &n.to_string()).unwrap(), &wake, n)).collect();
-    let mut rooms = Vec::new();
-    for _ in &members {
-        let room = room_of(demands.try_recv().unwrap());
-        room.open(None, None);
+    let notifier = Arc::new(Notifier::default());
+    let subscribers: Vec<_> =
+        (0..10).map(|n| hub.subscribe(&Channel::new("graph", &n.to_string()).unwrap(), &notifier, n)).collect();
+    let mut channels = Vec::new();
+    for _ in &subscribers {
+        let channel_state = channel_of(demands.try_recv().unwrap());
+        channel_state.open(None, None);
         for _ in 0..100 {
-            room.append(live(), None, false);
+            channel_state.append(live(), None, false);
         }
-        rooms.push(room);
+        channels.push(channel_state);
     }
     // Each ring keeps its newest entries whatever the budget says, until it is trimmed.
     let weight = Entry::new(live(), None).weight();
     assert!(hub.is_over_budget());
     // The first ring took the whole budget, each other one its floor.
     assert!(hub.held_bytes() <= 20_000 + weight + 9 * 16 * weight, "{}", hub.held_bytes());
-    rooms.iter().for_each(|room| room.trim());
+    channels.iter().for_each(|channel_state| channel_state.trim());
     assert_eq!(hub.held_bytes(), 10 * weight);
     assert!(!hub.is_over_budget());
-    rooms.iter().for_each(|room| room.forget_past());
+    channels.iter().for_each(|channel_state| channel_state.forget_past());
     assert_eq!(hub.held_bytes(), 0);
-    drop((members, rooms));
+    drop((subscribers, channels));
     for n in 0..10 {
         assert!(hub.forget_if_idle(&Channel::new("graph", &n.to_string()).unwrap()));
     }
@@ -172,73 +172,76 @@ fn rings_hold_no_more_bytes_than_they_may() {
 #[test]
 fn an_opening_knows_the_retained_event_and_the_position() {
     let (hub, mut demands) = Hub::new(limits());
-    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
-    assert!(member.opened_now().is_none());
-    let room = room_of(demands.try_recv().unwrap());
+    let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
+    assert!(subscriber.current_start().is_none());
+    let channel_state = channel_of(demands.try_recv().unwrap());
     let ids = chain(2);
-    room.open(Some(ids[0]), None);
-    room.append(logged(ids[1]), Some(ids[1]), true);
-    let now = member.opened_now().unwrap();
+    channel_state.open(Some(ids[0]), None);
+    channel_state.append(logged(ids[1]), Some(ids[1]), true);
+    let now = subscriber.current_start().unwrap();
     assert_eq!((now.next, now.position), (1, Some(ids[1])));
     assert_eq!(now.retained.unwrap().id(), Some(ids[1]));
-    let joined = member.opened_at_join().unwrap();
+    let joined = subscriber.start_at_join().unwrap();
     assert_eq!((joined.next, joined.position), (0, Some(ids[0])));
 }
 
 #[test]
 fn a_forgotten_past_is_seen_by_nobody_and_the_position_stands() {
     let (hub, mut demands) = Hub::new(limits());
-    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
-    let room = room_of(demands.try_recv().unwrap());
+    let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
+    let channel_state = channel_of(demands.try_recv().unwrap());
     let ids = chain(2);
-    room.open(None, None);
-    room.append(logged(ids[0]), Some(ids[0]), true);
+    channel_state.open(None, None);
+    channel_state.append(logged(ids[0]), Some(ids[0]), true);
     hub.forget_past(&channel());
-    let now = member.opened_now().unwrap();
+    let now = subscriber.current_start().unwrap();
     assert_eq!((now.position, now.retained.is_none()), (Some(ids[0]), true));
     let mut entries = Vec::new();
-    assert!(matches!(member.read(0, 16, &mut entries), Caught::FellOff { first: 1, .. }));
-    assert_eq!(member.behind(ids[0]), Some(1), "from there it goes on without a hole");
-    room.append(logged(ids[1]), Some(ids[1]), true);
-    assert!(matches!(member.read(1, 16, &mut entries), Caught::Entries { .. }));
+    assert!(matches!(subscriber.read(0, 16, &mut entries), ReadOutcome::FellOff { first: 1, .. }));
+    assert_eq!(subscriber.sequence_after(ids[0]), Some(1), "from there it goes on without a hole");
+    channel_state.append(logged(ids[1]), Some(ids[1]), true);
+    assert!(matches!(subscriber.read(1, 16, &mut entries), ReadOutcome::Entries { .. }));
     assert_eq!(entries.iter().map(|entry| entry.id()).collect::<Vec<_>>(), [Some(ids[1])]);
-    assert_eq!(member.opened_now().unwrap().retained.unwrap().id(), Some(ids[1]));
+    assert_eq!(subscriber.current_start().unwrap().retained.unwrap().id(), Some(ids[1]));
 }
 
 #[test]
 fn what_was_read_before_the_past_was_forgotten_is_not_shown_after_it() {
     let (hub, mut demands) = Hub::new(limits());
-    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
-    let room = room_of(demands.try_recv().unwrap());
+    let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
+    let channel_state = channel_of(demands.try_recv().unwrap());
     hub.forget_past(&channel());
     let id = chain(1)[0];
-    room.open(Some(id), Some(Arc::new(Entry::new(logged(id), Some(id)))));
-    assert!(member.opened_now().unwrap().retained.is_none());
+    channel_state.open(Some(id), Some(Arc::new(Entry::new(logged(id), Some(id)))));
+    assert!(subscriber.current_start().unwrap().retained.is_none());
 }
 
 #[test]
 fn no_reader_comes_upon_what_a_reset_announces_without_the_reset() {
     let reset = |from| Item::Reset { reason: crewcast_events::ResetReason::Trimmed, from: Some(from) };
     let (hub, mut demands) = Hub::new(limits());
-    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
-    let room = room_of(demands.try_recv().unwrap());
-    room.open(None, None);
+    let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
+    let channel_state = channel_of(demands.try_recv().unwrap());
+    channel_state.open(None, None);
     let ids = chain(9);
-    room.append_announced(reset(ids[2]), logged(ids[2]), Some(ids[2]), false);
-    room.append(logged(ids[3]), Some(ids[3]), false);
-    room.append(logged(ids[4]), Some(ids[4]), false);
+    channel_state.append_announced(reset(ids[2]), logged(ids[2]), Some(ids[2]), false);
+    channel_state.append(logged(ids[3]), Some(ids[3]), false);
+    channel_state.append(logged(ids[4]), Some(ids[4]), false);
     let mut entries = Vec::new();
-    assert!(matches!(member.read(0, 1, &mut entries), Caught::Entries { .. }), "the ring is full and holds the reset");
-    room.append(logged(ids[5]), Some(ids[5]), false);
-    match member.read(0, 16, &mut entries) {
-        Caught::FellOff { first, position, .. } => assert_eq!((first, position), (2, Some(ids[2]))),
+    assert!(
+        matches!(subscriber.read(0, 1, &mut entries), ReadOutcome::Entries { .. }),
+        "the ring is full and holds the reset"
+    );
+    channel_state.append(logged(ids[5]), Some(ids[5]), false);
+    match subscriber.read(0, 16, &mut entries) {
+        ReadOutcome::FellOff { first, position, .. } => assert_eq!((first, position), (2, Some(ids[2]))),
         other => panic!("{other:?}"),
     }
     // A ring that gives way keeps its newest entry, and what goes with it.
-    room.append_announced(reset(ids[7]), logged(ids[7]), Some(ids[7]), false);
-    room.trim();
+    channel_state.append_announced(reset(ids[7]), logged(ids[7]), Some(ids[7]), false);
+    channel_state.trim();
     entries.clear();
-    assert!(matches!(member.read(5, 16, &mut entries), Caught::Entries { .. }));
+    assert!(matches!(subscriber.read(5, 16, &mut entries), ReadOutcome::Entries { .. }));
     assert!(matches!(entries[0].item(), Item::Reset { .. }));
     assert_eq!((entries.len(), entries[1].id()), (2, Some(ids[7])));
     hub.forget_past(&channel());
@@ -251,41 +254,44 @@ fn stretch(ids: &[EventId]) -> Vec<Arc<Entry>> {
 }
 
 /// A room that opened at `position`, and its member.
-fn opened(limits: RingLimits, position: EventId) -> (Arc<Hub>, Arc<Room>, Member) {
+fn opened(limits: RingLimits, position: EventId) -> (Arc<Hub>, Arc<ChannelState>, Subscriber) {
     let (hub, mut demands) = Hub::new(limits);
-    let member = hub.join(&channel(), &Arc::new(Wake::default()), 0);
-    let room = room_of(demands.try_recv().unwrap());
-    room.open(Some(position), None);
-    (hub, room, member)
+    let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
+    let channel_state = channel_of(demands.try_recv().unwrap());
+    channel_state.open(Some(position), None);
+    (hub, channel_state, subscriber)
 }
 
 #[test]
 fn a_ring_begins_earlier_when_the_log_was_read() {
     let ids = chain(10);
-    let (hub, room, member) = opened(RingLimits { events: 8, ..limits() }, ids[6]);
-    room.append(live(), Some(ids[6]), false);
-    room.append(logged(ids[7]), Some(ids[7]), false);
-    assert_eq!(member.behind(ids[4]), None);
+    let (hub, channel_state, subscriber) = opened(RingLimits { events: 8, ..limits() }, ids[6]);
+    channel_state.append(live(), Some(ids[6]), false);
+    channel_state.append(logged(ids[7]), Some(ids[7]), false);
+    assert_eq!(subscriber.sequence_after(ids[4]), None);
     // What the ring holds itself is passed over.
     hub.prepend(&channel(), Some(ids[2]), &stretch(&ids[3..9]));
-    assert_eq!((member.behind(ids[2]), member.behind(ids[4]), member.behind(ids[6])), (Some(-4), Some(-2), Some(1)));
+    assert_eq!(
+        (subscriber.sequence_after(ids[2]), subscriber.sequence_after(ids[4]), subscriber.sequence_after(ids[6])),
+        (Some(-4), Some(-2), Some(1))
+    );
     let mut entries = Vec::new();
-    assert!(matches!(member.read(-4, 16, &mut entries), Caught::Entries { .. }));
+    assert!(matches!(subscriber.read(-4, 16, &mut entries), ReadOutcome::Entries { .. }));
     let read: Vec<_> = entries.iter().map(|entry| entry.id()).collect();
     assert_eq!(read, [Some(ids[3]), Some(ids[4]), Some(ids[5]), Some(ids[6]), None, Some(ids[7])]);
-    let now = member.opened_now().unwrap();
+    let now = subscriber.current_start().unwrap();
     assert_eq!((now.next, now.position, now.live), (2, Some(ids[7]), 1));
-    assert_eq!(member.opened_at_join().unwrap().position, Some(ids[6]));
+    assert_eq!(subscriber.start_at_join().unwrap().position, Some(ids[6]));
     // And still earlier, up to what a ring may hold; nothing new is given up for the past.
     hub.prepend(&channel(), None, &stretch(&ids[..5]));
-    assert_eq!((member.behind(ids[0]), member.behind(ids[1])), (Some(-6), Some(-5)));
+    assert_eq!((subscriber.sequence_after(ids[0]), subscriber.sequence_after(ids[1])), (Some(-6), Some(-5)));
 }
 
 #[test]
 fn a_stretch_that_does_not_lead_up_to_the_ring_is_passed_over() {
     let ids = chain(10);
     let other = EventId::after(Some(ids[5]), *b"zzzzzz");
-    let (hub, _room, member) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
+    let (hub, _room, subscriber) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
     // It ends too early; it is another history's; it begins behind the ring.
     hub.prepend(&channel(), None, &stretch(&ids[..6]));
     hub.prepend(&channel(), None, &stretch(&[ids[4], ids[5], other]));
@@ -293,25 +299,25 @@ fn a_stretch_that_does_not_lead_up_to_the_ring_is_passed_over() {
     assert_eq!(hub.held_bytes(), 0);
     // From a hole on it leads nowhere.
     hub.prepend(&channel(), Some(ids[1]), &stretch(&[ids[2], ids[3], ids[5], ids[6]]));
-    assert_eq!((member.behind(ids[5]), member.behind(ids[4])), (Some(-1), None));
+    assert_eq!((subscriber.sequence_after(ids[5]), subscriber.sequence_after(ids[4])), (Some(-1), None));
 }
 
 #[test]
 fn a_ring_that_gave_something_up_has_no_beginning_to_lead_up_to() {
     let ids = chain(20);
     let stretch = stretch(&ids[..15]);
-    let (hub, room, member) = opened(limits(), ids[6]);
+    let (hub, channel_state, subscriber) = opened(limits(), ids[6]);
     for &id in &ids[7..12] {
-        room.append(logged(id), Some(id), false);
+        channel_state.append(logged(id), Some(id), false);
     }
     hub.prepend(&channel(), None, &stretch);
-    assert_eq!(member.behind(ids[5]), None);
+    assert_eq!(subscriber.sequence_after(ids[5]), None);
     // The former owner's events, read before and told after.
-    let (hub, room, member) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
+    let (hub, channel_state, subscriber) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
     hub.forget_past(&channel());
     hub.prepend(&channel(), None, &stretch);
-    assert_eq!((member.behind(ids[5]), hub.held_bytes()), (None, 0));
-    drop(room);
+    assert_eq!((subscriber.sequence_after(ids[5]), hub.held_bytes()), (None, 0));
+    drop(channel_state);
 }
 
 #[test]
@@ -320,12 +326,12 @@ fn what_is_past_leaves_half_of_the_memory() {
     let stretch = stretch(&ids);
     let weight = stretch[0].weight();
     for (bytes, total_bytes, most) in [(1 << 20, 40 * weight, 20), (10 * weight, 1 << 20, 10)] {
-        let (hub, room, member) = opened(RingLimits { events: 1000, bytes, total_bytes }, ids[99]);
+        let (hub, channel_state, subscriber) = opened(RingLimits { events: 1000, bytes, total_bytes }, ids[99]);
         hub.prepend(&channel(), None, &stretch);
         let held = hub.held_bytes() / weight;
         assert!((most - 1..=most).contains(&held), "{held} of {most}");
-        assert_eq!(member.behind(ids[99 - held]), Some(-(held as i64)));
-        drop((member, room));
+        assert_eq!(subscriber.sequence_after(ids[99 - held]), Some(-(held as i64)));
+        drop((subscriber, channel_state));
         assert!(hub.forget_if_idle(&channel()));
     }
 }

@@ -8,10 +8,10 @@ use std::{
 use crewcast_events::Channel;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{LINGER, Line, Relay, silence::Look};
+use super::{LINGER, Relay, Sequencer, lease_expiry::LeaseCheck};
 use crate::{
     broker::BrokerError,
-    hub::{Demand, Room},
+    hub::{ChannelState, Demand},
 };
 
 /// Most channels of one SUBSCRIBE.
@@ -34,15 +34,15 @@ pub(super) async fn serve(relay: Arc<Relay>, mut demands: mpsc::UnboundedReceive
         let mut wanted = std::mem::take(&mut retry);
         for demand in batch.drain(..) {
             match demand {
-                Demand::Wanted(room) => wanted.push(relay.add_line(room)),
+                Demand::Wanted(channel_state) => wanted.push(relay.add_sequencer(channel_state)),
                 Demand::Idle(channel) => lingering.push_back((Instant::now() + LINGER, channel)),
             }
         }
         give_up_idle(&relay, &mut lingering).await;
         // What waited for the broker may have been given up meanwhile.
-        wanted.retain(|channel| relay.lines.contains_key(channel));
+        wanted.retain(|channel| relay.sequencers.contains_key(channel));
         for chunk in wanted.chunks(BATCH) {
-            if let Err(error) = open_lines(&relay, chunk).await {
+            if let Err(error) = open_sequencers(&relay, chunk).await {
                 tracing::debug!(%error, channels = chunk.len(), "channels wait for the broker");
                 retry.extend_from_slice(chunk);
             }
@@ -58,7 +58,7 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// Subscribes to channels and opens their rooms at the position that they have after the confirmation.
-async fn open_lines(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(), BrokerError> {
+async fn open_sequencers(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(), BrokerError> {
     relay.broker.subscribe(channels).await?;
     let snapshots = relay.broker.snapshots(channels).await?;
     if snapshots.iter().any(|snapshot| snapshot.retained.is_some()) {
@@ -66,11 +66,11 @@ async fn open_lines(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(), Brok
         relay.broker.barrier().await?;
     }
     for (channel, snapshot) in channels.iter().zip(snapshots) {
-        let Some(mut line) = relay.lines.get_mut(channel) else { continue };
-        let need = line.open(snapshot);
-        let unsettled = line.unsettled(need);
-        drop(line);
-        relay.settle(unsettled);
+        let Some(mut sequencer) = relay.sequencers.get_mut(channel) else { continue };
+        let backfill = sequencer.open(snapshot);
+        let pending = sequencer.pending(backfill);
+        drop(sequencer);
+        relay.backfill(pending);
     }
     Ok(())
 }
@@ -82,7 +82,7 @@ async fn give_up_idle(relay: &Relay, lingering: &mut std::collections::VecDeque<
             break;
         }
         if relay.hub.forget_if_idle(channel) {
-            relay.lines.remove(channel);
+            relay.sequencers.remove(channel);
             idle.push(channel.clone());
         }
         lingering.pop_front();
@@ -96,15 +96,15 @@ async fn give_up_idle(relay: &Relay, lingering: &mut std::collections::VecDeque<
 }
 
 impl Relay {
-    fn add_line(&self, room: Arc<Room>) -> Channel {
-        let channel = room.channel().clone();
+    fn add_sequencer(&self, channel_state: Arc<ChannelState>) -> Channel {
+        let channel = channel_state.channel().clone();
         let retain = self.retains(&channel);
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
         let is_watched = self.namespaces.of(&channel).is_some_and(|rules| !rules.lost_after.is_zero());
-        let mut line = Line::new(room, retain, serial);
-        line.look = Look::new(is_watched);
-        line.org = self.figures.get().and_then(|figures| figures.org_of(&channel));
-        self.lines.insert(channel.clone(), line);
+        let mut sequencer = Sequencer::new(channel_state, retain, serial);
+        sequencer.lease_check = LeaseCheck::new(is_watched);
+        sequencer.org = self.usage.get().and_then(|usage| usage.org_of(&channel));
+        self.sequencers.insert(channel.clone(), sequencer);
         channel
     }
 }

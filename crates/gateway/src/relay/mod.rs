@@ -1,22 +1,22 @@
 //! From broker messages to a channel's one history.
 //!
-//! Each channel has a `Line`, a state machine without I/O: it forwards a message that
+//! Each channel has a `Sequencer`, a state machine without I/O: it forwards a message that
 //! continues the channel's position, drops one that the channel holds already, and holds everything back
 //! while something is to be settled against the log. The relay does the reading for it, once per channel
 //! and replica, whatever the number of sockets.
 //!
-//! - `line.rs` with `held.rs`: the rule, and what is held back
+//! - `sequencer.rs` with `held.rs`: the rule, and what is held back
 //! - `demand.rs`: what the hub wants is subscribed, in batches; idle channels linger and are given up
 //! - `settle.rs`: holes, repeats and rewritten histories are settled against the log
 //! - `silence.rs`: a lease that nobody renews any more is told to its channel
 //! - `watch.rs`: positions are compared with the heads, after a reconnect and on a schedule
 
+mod backfill;
 mod demand;
-mod held;
-mod line;
-mod settle;
-mod silence;
-mod watch;
+mod head_check;
+mod lease_expiry;
+mod reorder_buffer;
+mod sequencer;
 
 use std::{
     sync::{Arc, OnceLock, Weak, atomic::AtomicU64},
@@ -33,10 +33,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     broker::{Broker, Control, Link, Sink},
     hub::{Demand, Hub},
-    stats::Figures,
+    stats::UsageCounters,
     telemetry::metrics::{Metric, counter},
 };
-use line::{Accepted, Line, Retain};
+use sequencer::{Accepted, Retain, Sequencer};
 
 /// How long a channel that nobody reads stays subscribed, so that readers who come and go are free.
 const LINGER: Duration = Duration::from_secs(10);
@@ -64,12 +64,12 @@ pub struct Relay {
     hub: Arc<Hub>,
     broker: Arc<dyn Broker>,
     namespaces: Namespaces,
-    lines: DashMap<Channel, Line>,
+    sequencers: DashMap<Channel, Sequencer>,
     serials: AtomicU64,
     message_limit: usize,
     link: state::Sender<LinkState>,
     control: OnceLock<Arc<dyn ControlSink>>,
-    figures: OnceLock<Arc<Figures>>,
+    usage: OnceLock<Arc<UsageCounters>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -88,20 +88,20 @@ impl Relay {
             hub,
             broker,
             namespaces,
-            lines: DashMap::new(),
+            sequencers: DashMap::new(),
             serials: AtomicU64::new(0),
             message_limit,
             link: state::Sender::new(LinkState::Down(Instant::now())),
             control: OnceLock::new(),
-            figures: OnceLock::new(),
+            usage: OnceLock::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
         relay.spawn(demand::serve(relay.clone(), demands));
-        relay.spawn(watch::compare_on_schedule(relay.clone()));
-        relay.spawn(silence::tell_on_schedule(relay.clone()));
+        relay.spawn(head_check::check_on_schedule(relay.clone()));
+        relay.spawn(lease_expiry::publish_on_schedule(relay.clone()));
         for _ in 0..Handle::current().metrics().num_workers() {
-            relay.spawn(relay.hub.sweeps().clone().serve());
+            relay.spawn(relay.hub.fanout().clone().serve());
         }
         relay
     }
@@ -112,8 +112,8 @@ impl Relay {
     }
 
     /// What counts events. Set once, before the broker starts.
-    pub fn set_figures(&self, figures: Arc<Figures>) {
-        let _ = self.figures.set(figures);
+    pub fn set_usage(&self, usage: Arc<UsageCounters>) {
+        let _ = self.usage.set(usage);
     }
 
     /// The link, now and as it changes.
@@ -145,8 +145,8 @@ impl Relay {
 
     fn reject(&self, channel: &str, reason: &'static str) {
         counter(Metric::EventsRejected, &[("reason", reason)]).increment(1);
-        if let Some(figures) = self.figures.get() {
-            figures.rejected();
+        if let Some(usage) = self.usage.get() {
+            usage.rejected();
         }
         // Once a minute, with the channel as the only detail: what was published may be anything.
         crate::telemetry::throttle::once_a_minute(reason, || {
@@ -164,18 +164,18 @@ impl Sink for Relay {
             Ok(event) => event,
             Err(rejected) => return self.reject(channel, rejected.label()),
         };
-        let Some(mut line) = self.lines.get_mut(channel) else { return };
-        line.count_received();
-        if let Some(figures) = self.figures.get() {
-            figures.received(&line.org);
+        let Some(mut sequencer) = self.sequencers.get_mut(channel) else { return };
+        sequencer.count_received();
+        if let Some(usage) = self.usage.get() {
+            usage.received(&sequencer.org);
         }
         if event.id().is_some() {
-            line.look.heard();
+            sequencer.lease_check.heard();
         }
-        if let Accepted::NeedsLog(need) = line.accept(event) {
-            let unsettled = line.unsettled(need);
-            drop(line);
-            self.settle(unsettled);
+        if let Accepted::NeedsLog(backfill) = sequencer.accept(event) {
+            let pending = sequencer.pending(backfill);
+            drop(sequencer);
+            self.backfill(pending);
         }
     }
 
@@ -202,7 +202,7 @@ impl Sink for Relay {
                 if let Some(sink) = self.control.get() {
                     sink.on_link_up();
                 }
-                self.compare_soon(None);
+                self.check_soon(None);
             }
             (LinkState::Up, LinkState::Down(_)) => tracing::warn!("the broker is away; sockets wait for it"),
             _ => {}
@@ -210,17 +210,9 @@ impl Sink for Relay {
     }
 
     fn missed(&self, channels: &[Channel]) {
-        self.compare_soon(Some(channels.to_vec()));
+        self.check_soon(Some(channels.to_vec()));
     }
 }
 
-#[cfg(test)]
-mod clock_tests;
-#[cfg(test)]
-mod join_tests;
-#[cfg(test)]
-mod model;
-#[cfg(test)]
-mod silence_tests;
 #[cfg(test)]
 mod tests;

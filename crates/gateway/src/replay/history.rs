@@ -20,16 +20,16 @@ pub(super) const PAGE: usize = 256;
 /// whom have seen a little less.
 pub(super) const LOOK_BACK: usize = 128;
 /// Reads of others that one who comes back waits for in vain before it reads for itself alone.
-const TURNS: usize = 4;
+const SHARED_READS: usize = 4;
 
-type Answer = Result<Arc<LogPage>, BrokerError>;
-type Reading = Shared<oneshot::Receiver<Answer>>;
+type ReadResult = Result<Arc<LogPage>, BrokerError>;
+type Reading = Shared<oneshot::Receiver<ReadResult>>;
 
 /// What a reader wants of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stretch {
+pub enum LogRange {
     /// What is behind this offset (0: from the beginning).
-    Behind(u64),
+    After(u64),
     /// What is behind this event, for a reader that comes back: the page may begin earlier.
     Resume(EventId),
 }
@@ -76,7 +76,7 @@ impl LogPage {
     }
 
     /// Whether a reader that has seen `id` gets on with this page.
-    fn leads_on_from(&self, id: EventId) -> bool {
+    fn continues_from(&self, id: EventId) -> bool {
         self.at(id.offset()) == Some(id) && !self.behind(id.offset()).is_empty()
     }
 
@@ -95,13 +95,13 @@ pub struct History {
     broker: Arc<dyn Broker>,
     hub: Arc<Hub>,
     /// Reads of one stretch.
-    under_way: DashMap<Key, Reading>,
+    under_way: DashMap<ReadKey, Reading>,
     /// Reads for those who come back.
     resuming: DashMap<Channel, Reading>,
     tasks: TaskTracker,
 }
 
-type Key = (Channel, u64, usize);
+type ReadKey = (Channel, u64, usize);
 
 impl History {
     /// Reads from this broker; what leads up to a ring of the hub's becomes its beginning.
@@ -114,14 +114,10 @@ impl History {
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn page(
-        self: Arc<Self>,
-        channel: Channel,
-        stretch: Stretch,
-    ) -> Result<Option<Arc<LogPage>>, BrokerError> {
-        match stretch {
-            Stretch::Behind(offset) => self.read((channel, offset, PAGE)).await.map(Some),
-            Stretch::Resume(id) => self.resume(channel, id).await,
+    pub async fn page(self: Arc<Self>, channel: Channel, range: LogRange) -> Result<Option<Arc<LogPage>>, BrokerError> {
+        match range {
+            LogRange::After(offset) => self.read((channel, offset, PAGE)).await.map(Some),
+            LogRange::Resume(id) => self.resume(channel, id).await,
         }
     }
 
@@ -129,7 +125,7 @@ impl History {
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn at(self: Arc<Self>, channel: Channel, offset: u64) -> Answer {
+    pub async fn at(self: Arc<Self>, channel: Channel, offset: u64) -> ReadResult {
         self.read((channel, offset.saturating_sub(1), 1)).await
     }
 
@@ -137,29 +133,29 @@ impl History {
     /// event that he has seen and what follows; that he is lost is only concluded from a read of his own: another's may have
     /// begun before that event was written.
     async fn resume(self: Arc<Self>, channel: Channel, id: EventId) -> Result<Option<Arc<LogPage>>, BrokerError> {
-        for _ in 0..TURNS {
+        for _ in 0..SHARED_READS {
             let (reading, is_own) = match self.resuming.entry(channel.clone()) {
                 MapEntry::Occupied(under_way) => (under_way.get().clone(), false),
                 // A read may just have ended: its page is in the ring before it is no longer under way.
-                MapEntry::Vacant(_) if self.hub.leads_on_from(&channel, id) => return Ok(None),
+                MapEntry::Vacant(_) if self.hub.continues_from(&channel, id) => return Ok(None),
                 MapEntry::Vacant(vacant) => (vacant.insert(self.begin_to_resume(channel.clone(), id)).clone(), true),
             };
             let page = answer(reading).await?;
-            if is_own || page.leads_on_from(id) {
+            if is_own || page.continues_from(id) {
                 return Ok(Some(page));
             }
         }
         self.read((channel, id.offset(), PAGE)).await.map(Some)
     }
 
-    async fn read(self: Arc<Self>, key: Key) -> Answer {
+    async fn read(self: Arc<Self>, key: ReadKey) -> ReadResult {
         let reading = self.under_way.entry(key.clone()).or_insert_with(|| self.begin(key)).clone();
         answer(reading).await
     }
 
     /// Begins a read in a task of its own: one whose reader has gone away ends all the same, and gives back
     /// the connection that it reads with.
-    fn begin(self: &Arc<Self>, key: Key) -> Reading {
+    fn begin(self: &Arc<Self>, key: ReadKey) -> Reading {
         let history = self.clone();
         let (answer, reading) = oneshot::channel();
         self.tasks.spawn(async move {
@@ -184,7 +180,7 @@ impl History {
     }
 
     /// A page that begins before `id` and gets beyond it, if the log does; where events are large, from less far back.
-    async fn look_back(&self, channel: &Channel, id: EventId) -> Answer {
+    async fn look_back(&self, channel: &Channel, id: EventId) -> ReadResult {
         let mut back = LOOK_BACK;
         loop {
             let page = self.read_log(channel, id.offset().saturating_sub(back as u64), PAGE + back).await?;
@@ -195,7 +191,7 @@ impl History {
         }
     }
 
-    async fn read_log(&self, channel: &Channel, offset: u64, limit: usize) -> Answer {
+    async fn read_log(&self, channel: &Channel, offset: u64, limit: usize) -> ReadResult {
         counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
         let page = self.broker.history(channel, offset, limit).await?;
         let page = LogPage::new(page, offset);
@@ -204,6 +200,6 @@ impl History {
     }
 }
 
-async fn answer(reading: Reading) -> Answer {
+async fn answer(reading: Reading) -> ReadResult {
     reading.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
 }

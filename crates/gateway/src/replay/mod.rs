@@ -7,14 +7,14 @@
 //! everybody who comes is served. The ring knows what became of the channel: a stretch that was read before the history
 //! was rewritten, or before the channel went to another owner, does not get into it.
 
-mod beside;
+mod channel_reads;
 mod history;
 mod reader;
 mod together;
 
-pub use crate::broker::ChannelState;
-pub use beside::{Beside, Last};
-pub use history::{History, LogPage, Stretch};
+pub use crate::broker::StateDocuments;
+pub use channel_reads::{ChannelReads, Tail};
+pub use history::{History, LogPage, LogRange};
 pub use reader::{Opening, Read, Reader, Start};
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::sync::{Arc, LazyLock};
 use crewcast_events::{Channel, EventId, ResetReason, Resumed, Since, resume};
 
 use crate::{
-    hub::{Caught, Entry, Item, Member, Opened},
+    hub::{ChannelStart, Entry, Item, ReadOutcome, Subscriber},
     telemetry::metrics::{Metric, counter, histogram},
 };
 
-use super::{LogPage, Stretch};
+use super::{LogPage, LogRange};
 
 static CURSOR_LAG: LazyLock<metrics::Histogram> = LazyLock::new(|| histogram(Metric::CursorLag, &[]));
 
@@ -45,34 +45,34 @@ pub enum Read {
     /// Nothing now; the reader's wake is rung when there is.
     Idle,
     /// The log is needed: give this stretch of it to [`Reader::take_page`].
-    NeedsPage(Stretch),
+    NeedsPage(LogRange),
 }
 
-enum Place {
+enum ReaderState {
     /// The channel is not open yet.
     Opening(Box<Start>),
     /// Reading the log behind the position, until the ring can be entered. In a box: most readers are in the ring.
-    Log(Box<InLog>),
+    Log(Box<LogState>),
     /// Reading the ring.
     Ring { next: i64 },
 }
 
 #[derive(Clone, Copy)]
-struct InLog {
+struct LogState {
     since: Since,
-    target: Target,
-    page: Page,
+    target: RingTarget,
+    page: PageRequest,
 }
 
-impl Place {
-    fn log(since: Since, target: Target, page: Page) -> Self {
-        Self::Log(Box::new(InLog { since, target, page }))
+impl ReaderState {
+    fn log(since: Since, target: RingTarget, page: PageRequest) -> Self {
+        Self::Log(Box::new(LogState { since, target, page }))
     }
 }
 
 /// The next page of a reader in the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Page {
+enum PageRequest {
     /// Its first: others who come back with it are served by the same read.
     First,
     /// One behind the page before.
@@ -82,23 +82,23 @@ enum Page {
 }
 
 /// What an entry of the ring is to a reader.
-enum Judged {
-    Mine,
-    NotMine,
+enum Disposition {
+    Deliver,
+    Skip,
     Hole,
 }
 
 /// Where in the ring a reader wants to go on when it has caught up.
 #[derive(Clone, Copy, Debug)]
-struct Target {
+struct RingTarget {
     next: i64,
     position: Option<EventId>,
 }
 
 /// A cursor over one channel.
 pub struct Reader {
-    member: Member,
-    place: Place,
+    subscriber: Subscriber,
+    state: ReaderState,
     /// The last logged id that was read.
     position: Option<EventId>,
     /// Live entries before this sequence number are history: a resuming client may have seen them.
@@ -106,32 +106,32 @@ pub struct Reader {
     /// Live events of the ring that are behind the reader.
     live_seen: u64,
     /// Pages in a row that held nothing, though the ring's place is further on.
-    in_vain: u32,
+    empty_reads: u32,
     /// A reset of the ring's was read, and the event that it announces was not.
-    begins_anew: bool,
+    after_reset: bool,
 }
 
 /// So many pages in a row that hold nothing say for certain that the log has nothing more: the first may have been
 /// read before the rest was written, and the second may have begun before the first was answered, for somebody else.
-const IN_VAIN: u32 = 3;
+const MAX_EMPTY_READS: u32 = 3;
 
 impl Reader {
     /// A reader of the member's channel.
-    pub fn new(member: Member, start: Start) -> Self {
+    pub fn new(subscriber: Subscriber, start: Start) -> Self {
         Self {
-            member,
-            place: Place::Opening(Box::new(start)),
+            subscriber,
+            state: ReaderState::Opening(Box::new(start)),
             position: None,
             live_from: 0,
             live_seen: 0,
-            in_vain: 0,
-            begins_anew: false,
+            empty_reads: 0,
+            after_reset: false,
         }
     }
 
     /// The channel's name.
     pub fn channel(&self) -> &Channel {
-        self.member.channel()
+        self.subscriber.channel()
     }
 
     /// The last logged id that was read or, before the first, where the reader began.
@@ -141,27 +141,27 @@ impl Reader {
 
     /// Whether the channel is open and the reader has been told so.
     pub fn is_open(&self) -> bool {
-        !matches!(self.place, Place::Opening(_))
+        !matches!(self.state, ReaderState::Opening(_))
     }
 
     /// Whether the reader follows the ring.
     pub fn is_in_ring(&self) -> bool {
-        matches!(self.place, Place::Ring { .. })
+        matches!(self.state, ReaderState::Ring { .. })
     }
 
     /// Reads on: at most `limit` entries into `buffer`.
     pub fn read(&mut self, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
-        match &mut self.place {
-            Place::Opening(start) => {
+        match &mut self.state {
+            ReaderState::Opening(start) => {
                 let start = **start;
                 self.open(start)
             }
-            Place::Log(log) if log.page == Page::Asked => Read::Idle,
-            Place::Log(log) => {
-                let InLog { since, target, page } = **log;
+            ReaderState::Log(log) if log.page == PageRequest::Asked => Read::Idle,
+            ReaderState::Log(log) => {
+                let LogState { since, target, page } = **log;
                 self.read_log(since, target, page)
             }
-            Place::Ring { next } => {
+            ReaderState::Ring { next } => {
                 let next = *next;
                 self.read_ring(next, limit, buffer)
             }
@@ -170,13 +170,13 @@ impl Reader {
 
     /// Takes what [`Read::NeedsPage`] asked for, `None` if the ring has come to hold it; entries go into `buffer`.
     pub fn take_page(&mut self, page: Option<&LogPage>, buffer: &mut Vec<Arc<Entry>>) {
-        let Place::Log(log) = &self.place else { return };
-        let InLog { since, target, .. } = **log;
+        let ReaderState::Log(log) = &self.state else { return };
+        let LogState { since, target, .. } = **log;
         if self.enter_ring_early(since, target) {
             return;
         }
         let Some(page) = page else {
-            self.place = Place::log(since, target, Page::Next);
+            self.state = ReaderState::log(since, target, PageRequest::Next);
             return;
         };
         let seen = offset_of(since);
@@ -186,7 +186,7 @@ impl Reader {
             let from = entries.first().and_then(|entry| entry.id());
             if from != page.first && since != Since::Unknown {
                 // Another history: everything that the log holds of it is news.
-                self.place = Place::log(Since::Unknown, target, Page::Next);
+                self.state = ReaderState::log(Since::Unknown, target, PageRequest::Next);
                 return;
             }
             self.position = if from.is_some() { None } else { page.head };
@@ -194,14 +194,14 @@ impl Reader {
         }
         if let Some(last) = entries.last() {
             self.position = last.id();
-            self.in_vain = 0;
+            self.empty_reads = 0;
             buffer.extend_from_slice(entries);
         }
         let is_behind = offset(self.position) < offset(target.position);
         if is_behind && !entries.is_empty() {
             self.go_on_in_log(target);
         } else if is_behind && resumed == Resumed::Gapless {
-            self.look_again(target);
+            self.retry_log(target);
         } else {
             self.enter_ring(target, buffer);
         }
@@ -210,91 +210,92 @@ impl Reader {
     /// The log ends before the ring's place and says that nothing is missing: it was read before the rest was
     /// written, or it has lost the history in which the ring still stands. When it goes on saying so, the reader waits
     /// at the ring's end for the reset that the relay will put there.
-    fn look_again(&mut self, target: Target) {
-        self.in_vain += 1;
-        if self.in_vain < IN_VAIN {
+    fn retry_log(&mut self, target: RingTarget) {
+        self.empty_reads += 1;
+        if self.empty_reads < MAX_EMPTY_READS {
             return self.go_on_in_log(target);
         }
-        self.in_vain = 0;
-        match self.member.opened_now() {
+        self.empty_reads = 0;
+        match self.subscriber.current_start() {
             // The ring has gone on meanwhile: what is there now may be in the log.
             Some(end) if end.next != target.next => {
-                self.go_on_in_log(Target { next: end.next, position: end.position });
+                self.go_on_in_log(RingTarget { next: end.next, position: end.position });
             }
-            _ => self.place = Place::Ring { next: target.next },
+            _ => self.state = ReaderState::Ring { next: target.next },
         }
     }
 
     fn open(&mut self, start: Start) -> Read {
         let opened = match start {
-            Start::Live => self.member.opened_at_join(),
-            Start::Retained | Start::Since(_) => self.member.opened_now(),
+            Start::Live => self.subscriber.start_at_join(),
+            Start::Retained | Start::Since(_) => self.subscriber.current_start(),
         };
-        let Some(Opened { next, position, retained, live }) = opened else { return Read::Idle };
+        let Some(ChannelStart { next, position, retained, live }) = opened else { return Read::Idle };
         self.live_seen = live;
         let opening = Opening { position, retained: retained.filter(|_| start == Start::Retained) };
         match start {
             Start::Live | Start::Retained => {
                 self.position = position;
-                self.place = Place::Ring { next };
+                self.state = ReaderState::Ring { next };
             }
-            Start::Since(since) => self.resume_from(since, Target { next, position }),
+            Start::Since(since) => self.resume_from(since, RingTarget { next, position }),
         }
         Read::Opened(opening)
     }
 
-    fn resume_from(&mut self, since: Since, target: Target) {
+    fn resume_from(&mut self, since: Since, target: RingTarget) {
         self.live_from = target.next;
         if let Since::After(id) = since {
             self.position = Some(id);
-            if let Some(next) = self.member.behind(id) {
+            if let Some(next) = self.subscriber.sequence_after(id) {
                 counter(Metric::HistoryReads, &[("source", "ring")]).increment(1);
-                self.place = Place::Ring { next };
+                self.state = ReaderState::Ring { next };
                 return;
             }
         }
         if since == Since::Beginning && target.position.is_none() {
-            self.place = Place::Ring { next: target.next };
+            self.state = ReaderState::Ring { next: target.next };
             return;
         }
-        self.place = Place::log(since, target, Page::First);
+        self.state = ReaderState::log(since, target, PageRequest::First);
     }
 
-    fn read_log(&mut self, since: Since, target: Target, page: Page) -> Read {
+    fn read_log(&mut self, since: Since, target: RingTarget, page: PageRequest) -> Read {
         if self.enter_ring_early(since, target) {
             counter(Metric::HistoryReads, &[("source", "ring")]).increment(1);
             return Read::Entries;
         }
-        self.place = Place::log(since, target, Page::Asked);
+        self.state = ReaderState::log(since, target, PageRequest::Asked);
         Read::NeedsPage(match since {
-            Since::After(id) if page == Page::First => Stretch::Resume(id),
-            since => Stretch::Behind(offset_of(since)),
+            Since::After(id) if page == PageRequest::First => LogRange::Resume(id),
+            since => LogRange::After(offset_of(since)),
         })
     }
 
     /// Enters the ring where it leads on from `since`, if somebody who read the log has made it begin that early.
     /// Only who has not been in the ring yet: before his target there is no live event that he is to see.
-    fn enter_ring_early(&mut self, since: Since, target: Target) -> bool {
+    fn enter_ring_early(&mut self, since: Since, target: RingTarget) -> bool {
         let Since::After(id) = since else { return false };
-        let next = self.member.behind(id).filter(|next| *next < target.next && target.next == self.live_from);
+        let next =
+            self.subscriber.sequence_after(id).filter(|next| *next < target.next && target.next == self.live_from);
         if let Some(next) = next {
-            self.place = Place::Ring { next };
+            self.state = ReaderState::Ring { next };
         }
         next.is_some()
     }
 
     fn read_ring(&mut self, next: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
         let begin = buffer.len();
-        let at_end = match self.member.read(next, limit, buffer) {
-            Caught::UpToDate => true,
-            Caught::FellOff { first, position, live } => {
-                self.fall_off(Target { next: first, position }, live, buffer);
+        let at_end = match self.subscriber.read(next, limit, buffer) {
+            ReadOutcome::UpToDate => true,
+            ReadOutcome::FellOff { first, position, live } => {
+                self.fall_off(RingTarget { next: first, position }, live, buffer);
                 false
             }
-            Caught::Entries { at_end } => {
+            ReadOutcome::Entries { at_end } => {
                 let read = buffer.len() - begin;
                 CURSOR_LAG.record(read as f64);
-                self.place = Place::Ring { next: next + read as i64 };
+                self.state = ReaderState::Ring { next: next + read as i64 };
                 self.pass(next, begin, buffer);
                 at_end
             }
@@ -306,42 +307,44 @@ impl Reader {
     fn pass(&mut self, first: i64, begin: usize, buffer: &mut Vec<Arc<Entry>>) {
         let read = buffer.split_off(begin);
         for (sequence, entry) in (first..).zip(read) {
-            match self.judge(&entry, sequence) {
-                Judged::Mine => buffer.push(entry),
-                Judged::NotMine => {}
-                Judged::Hole => return self.go_on_in_log(Target { next: sequence, position: entry.position() }),
+            match self.disposition(&entry, sequence) {
+                Disposition::Deliver => buffer.push(entry),
+                Disposition::Skip => {}
+                Disposition::Hole => {
+                    return self.go_on_in_log(RingTarget { next: sequence, position: entry.position() });
+                }
             }
         }
     }
 
-    fn judge(&mut self, entry: &Entry, sequence: i64) -> Judged {
+    fn disposition(&mut self, entry: &Entry, sequence: i64) -> Disposition {
         if entry.is_live() {
             let is_news = sequence >= self.live_from;
             self.live_seen += u64::from(is_news);
-            return if is_news { Judged::Mine } else { Judged::NotMine };
+            return if is_news { Disposition::Deliver } else { Disposition::Skip };
         }
         match entry.id() {
             // Already read from the log.
-            Some(id) if id.offset() <= offset(self.position) => Judged::NotMine,
+            Some(id) if id.offset() <= offset(self.position) => Disposition::Skip,
             // Something is missing between: the log tells what, or that it is gone.
-            Some(id) if !self.begins_anew && !id.continues(self.position) => Judged::Hole,
+            Some(id) if !self.after_reset && !id.continues(self.position) => Disposition::Hole,
             Some(id) => {
-                self.begins_anew = false;
+                self.after_reset = false;
                 self.position = Some(id);
-                Judged::Mine
+                Disposition::Deliver
             }
             None => {
                 // Behind a reset the offsets may begin anew.
                 if let Item::Reset { from, .. } = entry.item() {
-                    self.begins_anew = from.is_some();
+                    self.after_reset = from.is_some();
                     self.position = if from.is_some() { None } else { entry.position() };
                 }
-                Judged::Mine
+                Disposition::Deliver
             }
         }
     }
 
-    fn fall_off(&mut self, target: Target, live: u64, buffer: &mut Vec<Arc<Entry>>) {
+    fn fall_off(&mut self, target: RingTarget, live: u64, buffer: &mut Vec<Arc<Entry>>) {
         let missed = live.saturating_sub(self.live_seen);
         self.live_seen = self.live_seen.max(live);
         if missed > 0 {
@@ -350,24 +353,24 @@ impl Reader {
             buffer.push(Arc::new(Entry::new(Item::Gap { missed: Some(missed) }, self.position)));
         }
         if target.position == self.position {
-            self.place = Place::Ring { next: target.next };
+            self.state = ReaderState::Ring { next: target.next };
         } else {
             self.go_on_in_log(target);
         }
     }
 
-    fn go_on_in_log(&mut self, target: Target) {
-        self.begins_anew = false;
+    fn go_on_in_log(&mut self, target: RingTarget) {
+        self.after_reset = false;
         let since = self.position.map_or(Since::Beginning, Since::After);
-        self.place = Place::log(since, target, Page::Next);
+        self.state = ReaderState::log(since, target, PageRequest::Next);
     }
 
-    fn enter_ring(&mut self, target: Target, buffer: &mut Vec<Arc<Entry>>) {
-        self.place = Place::Ring { next: target.next };
+    fn enter_ring(&mut self, target: RingTarget, buffer: &mut Vec<Arc<Entry>>) {
+        self.state = ReaderState::Ring { next: target.next };
         // The target may have left the ring meanwhile: then there is more log to read.
         let mut probe = Vec::new();
-        if let Caught::FellOff { first, position, live } = self.member.read(target.next, 1, &mut probe) {
-            self.fall_off(Target { next: first, position }, live, buffer);
+        if let ReadOutcome::FellOff { first, position, live } = self.subscriber.read(target.next, 1, &mut probe) {
+            self.fall_off(RingTarget { next: first, position }, live, buffer);
         }
     }
 

@@ -18,46 +18,46 @@ use crate::broker::BrokerError;
 /// time than all of them do.
 const PACE: Duration = Duration::from_millis(50);
 
-type Answer<V> = Result<Arc<V>, BrokerError>;
-type Waiting<V> = Shared<oneshot::Receiver<Answer<V>>>;
+type FlightResult<V> = Result<Arc<V>, BrokerError>;
+type FlightReceiver<V> = Shared<oneshot::Receiver<FlightResult<V>>>;
 
 /// Reads that are shared. Nobody is given one that began before he asked: who asks because of an event gets what
 /// includes it. So of one key at most one read is under way and one is to follow it, after a pause.
-pub(super) struct Together<K, V> {
-    under_way: Mutex<HashMap<K, Option<Following<V>>>>,
-    read: Box<dyn Fn(K) -> BoxFuture<'static, Answer<V>> + Send + Sync>,
+pub(super) struct Singleflight<K, V> {
+    under_way: Mutex<HashMap<K, Option<NextFlight<V>>>>,
+    read: Box<dyn Fn(K) -> BoxFuture<'static, FlightResult<V>> + Send + Sync>,
 }
 
 /// The read that follows the one under way.
-struct Following<V> {
-    answer: oneshot::Sender<Answer<V>>,
-    waiting: Waiting<V>,
+struct NextFlight<V> {
+    answer: oneshot::Sender<FlightResult<V>>,
+    waiting: FlightReceiver<V>,
 }
 
-impl<V> Following<V> {
+impl<V> NextFlight<V> {
     fn new() -> Self {
         let (answer, waiting) = oneshot::channel();
         Self { answer, waiting: waiting.shared() }
     }
 }
 
-impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Together<K, V> {
-    pub(super) fn new(read: impl Fn(K) -> BoxFuture<'static, Answer<V>> + Send + Sync + 'static) -> Arc<Self> {
+impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Singleflight<K, V> {
+    pub(super) fn new(read: impl Fn(K) -> BoxFuture<'static, FlightResult<V>> + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { under_way: Mutex::default(), read: Box::new(read) })
     }
 
     /// What a read answers that begins now or later.
-    pub(super) async fn ask(self: &Arc<Self>, key: K) -> Answer<V> {
+    pub(super) async fn ask(self: &Arc<Self>, key: K) -> FlightResult<V> {
         let waiting = self.join(key);
         waiting.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
     }
 
-    fn join(self: &Arc<Self>, key: K) -> Waiting<V> {
+    fn join(self: &Arc<Self>, key: K) -> FlightReceiver<V> {
         let mut under_way = self.under_way.lock();
         if let Some(following) = under_way.get_mut(&key) {
-            return following.get_or_insert_with(Following::new).waiting.clone();
+            return following.get_or_insert_with(NextFlight::new).waiting.clone();
         }
-        let first = Following::new();
+        let first = NextFlight::new();
         let waiting = first.waiting.clone();
         under_way.insert(key.clone(), None);
         // A task of its own: a read whose reader has gone away serves the others all the same.
@@ -65,7 +65,7 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Together<K
         waiting
     }
 
-    async fn serve(self: Arc<Self>, key: K, first: oneshot::Sender<Answer<V>>) {
+    async fn serve(self: Arc<Self>, key: K, first: oneshot::Sender<FlightResult<V>>) {
         let mut next = Some(first);
         while let Some(answer) = next {
             let follow_at = Instant::now() + PACE;
@@ -92,7 +92,7 @@ mod tests {
     #[tokio::test]
     async fn who_asks_while_a_read_is_under_way_shares_the_one_that_follows() {
         let (begun, may_end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
-        let reads = Together::new({
+        let reads = Singleflight::new({
             let (begun, may_end) = (begun.clone(), may_end.clone());
             move |_key: &str| {
                 let n = begun.fetch_add(1, Ordering::Relaxed) + 1;

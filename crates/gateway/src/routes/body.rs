@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use serde::Deserialize;
 
 use super::problem::{Problem, ProblemType};
-use crate::limits::{ConnectionLimits, Room};
+use crate::limits::{BodyPermit, ConnectionLimits};
 
 /// Most bytes of a request's body.
 pub const MAX_BODY: usize = 16 << 20;
@@ -20,12 +20,12 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// A body, and its part of what all bodies may take up together.
 #[derive(Debug)]
-pub struct Held {
+pub struct BufferedBody {
     bytes: Bytes,
-    _room: Option<Room>,
+    _room: Option<BodyPermit>,
 }
 
-impl Deref for Held {
+impl Deref for BufferedBody {
     type Target = Bytes;
 
     fn deref(&self) -> &Bytes {
@@ -38,7 +38,7 @@ impl Deref for Held {
 /// # Errors
 /// 413 over [`MAX_BODY`], 408 after [`BODY_TIME`], 400 when the connection broke, 429 when those that are being read or
 /// published take up all of [`crate::limits::BODY_BYTES`].
-pub async fn read(limits: &ConnectionLimits, body: Body) -> Result<Held, Problem> {
+pub async fn read(limits: &ConnectionLimits, body: Body) -> Result<BufferedBody, Problem> {
     // A length that is announced is refused before it is sent.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
@@ -50,9 +50,9 @@ pub async fn read(limits: &ConnectionLimits, body: Body) -> Result<Held, Problem
 }
 
 /// Takes room for what has arrived, not for what was announced: who sends nothing holds nothing.
-async fn collect(limits: &ConnectionLimits, mut body: Body) -> Result<Held, Problem> {
+async fn collect(limits: &ConnectionLimits, mut body: Body) -> Result<BufferedBody, Problem> {
     let mut bytes = BytesMut::new();
-    let mut room: Option<Room> = None;
+    let mut room: Option<BodyPermit> = None;
     while let Some(frame) = body.frame().await {
         let broken = |_| Problem::new(ProblemType::Malformed, "the body did not arrive whole");
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
@@ -66,7 +66,7 @@ async fn collect(limits: &ConnectionLimits, mut body: Body) -> Result<Held, Prob
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(Held { bytes: bytes.freeze(), _room: room })
+    Ok(BufferedBody { bytes: bytes.freeze(), _room: room })
 }
 
 fn busy() -> Problem {
@@ -122,7 +122,7 @@ mod tests {
         ConnectionLimits::new(&config::Limits::default(), 1024)
     }
 
-    async fn read(body: Body) -> Result<Held, Problem> {
+    async fn read(body: Body) -> Result<BufferedBody, Problem> {
         super::read(&limits(), body).await
     }
 
@@ -142,7 +142,7 @@ mod tests {
             "counted as it arrives"
         );
         drop(others);
-        assert!(limits.body(BODY_BYTES).is_some(), "nothing is kept of who was refused");
+        assert!(limits.body(BODY_BYTES).is_some(), "nothing is kept of principal was refused");
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use crate::{app::App, auth::Identity};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request {
+struct RegisterRequest {
     kind: Kind,
     id: String,
     org: Option<String>,
@@ -44,7 +44,7 @@ pub async fn register(
     body: Body,
 ) -> Result<Json<Registered>, Problem> {
     let body = read(&app.limits, body).await?;
-    let request: Request = json(text(&body)?)?;
+    let request: RegisterRequest = json(text(&body)?)?;
     let claim = claim(request, &identity)?;
     own_crew(&app, &claim).await?;
     match app.broker.claim(&claim, ClaimMode::Keep).await? {
@@ -57,7 +57,7 @@ pub async fn register(
     }
 }
 
-fn claim(request: Request, identity: &Identity) -> Result<Claim, Problem> {
+fn claim(request: RegisterRequest, identity: &Identity) -> Result<Claim, Problem> {
     let malformed = |detail: &str| Err(Problem::new(ProblemType::Malformed, detail));
     if !is_id(&request.id) || !request.crew.as_deref().is_none_or(is_id) {
         return malformed("\"id\" and \"crew\" are 1 to 128 characters of [A-Za-z0-9._-]");

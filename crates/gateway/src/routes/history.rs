@@ -32,7 +32,7 @@ const DEFAULT_LIMIT: usize = 100;
 
 /// What may be asked.
 #[derive(Debug, Deserialize)]
-pub struct Asked {
+pub struct HistoryQuery {
     /// The last id that the caller saw, or `0`; without it: from wherever the log begins.
     after: Option<String>,
     limit: Option<usize>,
@@ -40,7 +40,7 @@ pub struct Asked {
 
 /// One page.
 #[derive(Debug, Serialize)]
-pub struct History {
+pub struct HistoryPage {
     channel: String,
     /// As they were published, byte for byte.
     events: Vec<Box<RawValue>>,
@@ -70,8 +70,8 @@ pub async fn history(
     State(app): State<Arc<App>>,
     Caller(identity): Caller,
     name: Result<Path<String>, PathRejection>,
-    asked: Result<Query<Asked>, QueryRejection>,
-) -> Result<Json<History>, Problem> {
+    asked: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Result<Json<HistoryPage>, Problem> {
     // A path that is not UTF-8 names no channel.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let channel = channel(&name, &app.config.namespaces)?;
@@ -113,7 +113,7 @@ fn resumed(since: Option<Since>, page: &Page) -> Resumed {
     since.map_or(Resumed::Gapless, |since| resume(since, page.at, page.first, page.head))
 }
 
-fn answer(channel: String, since: Option<Since>, resumed: Resumed, page: Page) -> History {
+fn answer(channel: String, since: Option<Since>, resumed: Resumed, page: Page) -> HistoryPage {
     let (ids, events): (Vec<EventId>, Vec<Box<RawValue>>) = page.entries.into_iter().filter_map(entry).unzip();
     let reset = match resumed {
         Resumed::Gapless => None,
@@ -127,7 +127,7 @@ fn answer(channel: String, since: Option<Since>, resumed: Resumed, page: Page) -
         _ => None,
     };
     let last = ids.last().copied();
-    History {
+    HistoryPage {
         channel,
         events,
         // With nothing left to read the head is where to wait.

@@ -24,18 +24,18 @@ use super::{
 use crate::{
     app::App,
     auth::{AuthError, Credential, Presented},
-    boards::Board,
-    connection::{self, Seat, Who},
+    connection::{self, Admission, Principal},
+    dashboards::Dashboard,
     dialect::{
         Dialect,
         batch::BATCH_MS,
-        crew::{Crew, Endpoint},
-        forge::{self, Forge},
-        hub::Hub,
-        stream::Stream,
-        tracking::{Tracking, is_client_id},
+        crew::{CrewDialect, CrewEndpoint},
+        forge::{self, ForgeDialect},
+        hub::HubDialect,
+        stream::StreamDialect,
+        tracking::{TrackingDialect, is_client_id},
     },
-    limits::{LimitReached, Place, UserPlace},
+    limits::{ConnectionPermit, LimitReached, UserPermit},
     telemetry::metrics::{Metric, counter},
     transport::{
         close::CloseCode,
@@ -73,7 +73,7 @@ pub async fn no_such_endpoint(State(app): State<Arc<App>>, request: Request) -> 
     open(app, parts, Err((CloseCode::NotFound, "there is no such endpoint: see the documentation".into()))).await
 }
 
-type Refusal = (CloseCode, Cow<'static, str>);
+type CloseReason = (CloseCode, Cow<'static, str>);
 
 /// An id in a path. One that is not UTF-8 is refused by a close frame, as every malformed id.
 type PathId = Result<Path<String>, PathRejection>;
@@ -84,18 +84,18 @@ fn text(id: PathId) -> String {
 
 /// A refusal, and the place that its socket has until it is closed, if it came as far as to take one.
 struct Refused {
-    refusal: Refusal,
-    place: Option<Place>,
+    refusal: CloseReason,
+    place: Option<ConnectionPermit>,
 }
 
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Self {
+impl From<CloseReason> for Refused {
+    fn from(refusal: CloseReason) -> Self {
         Self { refusal, place: None }
     }
 }
 
 /// What a request asks for.
-struct Asked {
+struct SocketRequest {
     dialect: Box<dyn Dialect>,
     /// What a socket without any token is.
     without_token: WithoutToken,
@@ -120,10 +120,10 @@ async fn run(State(app): State<Arc<App>>, run_id: PathId, request: Request) -> R
 
 async fn mission(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let endpoint = Endpoint::Mission { offline_after: app.config.mission.offline_after };
+    let endpoint = CrewEndpoint::Mission { offline_after: app.config.mission.offline_after };
     let asked = SocketQuery::of(&parts).map(|query| {
-        let dialect = Box::new(Crew::new(endpoint, None, query.types));
-        Asked { dialect, without_token: WithoutToken::Refused }
+        let dialect = Box::new(CrewDialect::new(endpoint, None, query.types));
+        SocketRequest { dialect, without_token: WithoutToken::Refused }
     });
     open(app, parts, asked).await
 }
@@ -133,8 +133,8 @@ async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
     let asked = SocketQuery::of(&parts).and_then(|query| match query.crew_id.clone() {
         Some(crew) => one_graph(&crew, query),
         None => {
-            let dialect = Box::new(Crew::new(Endpoint::AllGraphs, None, query.types));
-            Ok(Asked { dialect, without_token: WithoutToken::Refused })
+            let dialect = Box::new(CrewDialect::new(CrewEndpoint::AllGraphs, None, query.types));
+            Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
         }
     });
     open(app, parts, asked).await
@@ -150,53 +150,53 @@ async fn hub(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let asked = SocketQuery::of(&parts).and_then(|query| {
         let batch = query.batch_ms.as_deref().map(batch).transpose()?;
-        let dialect = Box::new(Hub::new(query.since, query.types, batch));
-        Ok(Asked { dialect, without_token: WithoutToken::Refused })
+        let dialect = Box::new(HubDialect::new(query.since, query.types, batch));
+        Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
     });
     open(app, parts, asked).await
 }
 
 async fn agents(State(app): State<Arc<App>>, request: Request) -> Response {
-    open_forge(app, request, forge::Endpoint::WithSnapshot("agents")).await
+    open_forge(app, request, forge::ForgeEndpoint::WithSnapshot("agents")).await
 }
 
 async fn tasks(State(app): State<Arc<App>>, request: Request) -> Response {
-    open_forge(app, request, forge::Endpoint::WithSnapshot("tasks")).await
+    open_forge(app, request, forge::ForgeEndpoint::WithSnapshot("tasks")).await
 }
 
 async fn knowledge(State(app): State<Arc<App>>, request: Request) -> Response {
-    open_forge(app, request, forge::Endpoint::Events("knowledge")).await
+    open_forge(app, request, forge::ForgeEndpoint::Events("knowledge")).await
 }
 
 async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
-    open_forge(app, request, forge::Endpoint::Board(Board::Metrics)).await
+    open_forge(app, request, forge::ForgeEndpoint::Dashboard(Dashboard::Metrics)).await
 }
 
 async fn dashboard(State(app): State<Arc<App>>, request: Request) -> Response {
-    open_forge(app, request, forge::Endpoint::Board(Board::Dashboard)).await
+    open_forge(app, request, forge::ForgeEndpoint::Dashboard(Dashboard::Dashboard)).await
 }
 
-async fn open_forge(app: Arc<App>, request: Request, endpoint: forge::Endpoint) -> Response {
+async fn open_forge(app: Arc<App>, request: Request, endpoint: forge::ForgeEndpoint) -> Response {
     let (parts, _) = request.into_parts();
     let asked = SocketQuery::of(&parts).map(|query| {
-        let dialect = Box::new(Forge::new(endpoint, query.since));
-        Asked { dialect, without_token: WithoutToken::Refused }
+        let dialect = Box::new(ForgeDialect::new(endpoint, query.since));
+        SocketRequest { dialect, without_token: WithoutToken::Refused }
     });
     open(app, parts, asked).await
 }
 
 async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let dialect = Box::new(Stream::new(app.config.limits.subscriptions));
-    open(app, parts, Ok(Asked { dialect, without_token: WithoutToken::Introduces })).await
+    let dialect = Box::new(StreamDialect::new(app.config.limits.subscriptions));
+    open(app, parts, Ok(SocketRequest { dialect, without_token: WithoutToken::Introduces })).await
 }
 
 async fn tracking(State(app): State<Arc<App>>, client_id: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let (client, config) = (text(client_id), &app.config.tracking);
     let asked = if is_client_id(&client, config.strict_client_id) {
-        let dialect = Box::new(Tracking::new(client, config.session_ttl));
-        Ok(Asked { dialect, without_token: WithoutToken::Refused })
+        let dialect = Box::new(TrackingDialect::new(client, config.session_ttl));
+        Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
     } else {
         Err((CloseCode::Policy, "invalid client id".into()))
     };
@@ -211,20 +211,20 @@ async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
     stream(State(app), request).await
 }
 
-fn one_run(app: &App, run_id: &str, parts: &Parts) -> Result<Asked, Refusal> {
+fn one_run(app: &App, run_id: &str, parts: &Parts) -> Result<SocketRequest, CloseReason> {
     let (channel, query) = (channel("run", run_id)?, SocketQuery::of(parts)?);
     let terminal = app.config.namespaces.of(&channel).map(|run| run.terminal.clone()).unwrap_or_default();
-    let dialect = Box::new(Crew::new(Endpoint::Run { channel, terminal }, query.since, query.types));
+    let dialect = Box::new(CrewDialect::new(CrewEndpoint::Run { channel, terminal }, query.since, query.types));
     let without_token = if app.config.auth.public_runs { WithoutToken::Served } else { WithoutToken::Refused };
-    Ok(Asked { dialect, without_token })
+    Ok(SocketRequest { dialect, without_token })
 }
 
-fn one_graph(crew: &str, query: SocketQuery) -> Result<Asked, Refusal> {
-    let dialect = Box::new(Crew::new(Endpoint::Graph(channel("graph", crew)?), query.since, query.types));
-    Ok(Asked { dialect, without_token: WithoutToken::Refused })
+fn one_graph(crew: &str, query: SocketQuery) -> Result<SocketRequest, CloseReason> {
+    let dialect = Box::new(CrewDialect::new(CrewEndpoint::Graph(channel("graph", crew)?), query.since, query.types));
+    Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
 }
 
-fn channel(namespace: &str, id: &str) -> Result<Channel, Refusal> {
+fn channel(namespace: &str, id: &str) -> Result<Channel, CloseReason> {
     let malformed = "malformed id: 1 to 128 characters of [A-Za-z0-9._-]";
     Channel::new(namespace, id).map_err(|_| (CloseCode::NotFound, malformed.into()))
 }
@@ -240,7 +240,7 @@ struct SocketQuery {
 }
 
 impl SocketQuery {
-    fn of(parts: &Parts) -> Result<Self, Refusal> {
+    fn of(parts: &Parts) -> Result<Self, CloseReason> {
         let mut asked = Self::default();
         for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
             match &*key {
@@ -256,13 +256,13 @@ impl SocketQuery {
     }
 }
 
-fn batch(ms: &str) -> Result<Duration, Refusal> {
+fn batch(ms: &str) -> Result<Duration, CloseReason> {
     let ms = ms.parse().ok().filter(|ms| BATCH_MS.contains(ms));
     ms.map(Duration::from_millis).ok_or((CloseCode::BadMessage, "batch_ms: 1 to 1000 milliseconds".into()))
 }
 
 /// Completes the handshake, then serves the socket or closes it with the reason for refusing it.
-async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) -> Response {
+async fn open(app: Arc<App>, mut parts: Parts, asked: Result<SocketRequest, CloseReason>) -> Response {
     let handshake = match upgrade::check(&parts.headers, &parts.method) {
         Ok(handshake) => handshake,
         Err(error) => {
@@ -297,23 +297,25 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<Asked, Refusal>) ->
 }
 
 struct Admitted {
-    who: Who,
+    principal: Principal,
     dialect: Box<dyn Dialect>,
-    seat: Seat,
+    admission: Admission,
 }
 
-async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Asked) -> Result<Admitted, Refused> {
+async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: SocketRequest) -> Result<Admitted, Refused> {
     let Some(leave) = app.drain.enter() else {
         refused("draining");
         return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
     };
     let place = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let endpoint = app.shared.figures.endpoint(path);
+    let endpoint = app.shared.usage.endpoint(path);
     match introduce(app, parts, presented, asked.without_token).await {
-        Ok((who, user)) => {
-            Ok(Admitted { who, dialect: asked.dialect, seat: Seat { leave, _place: place, endpoint, user } })
-        }
+        Ok((principal, user)) => Ok(Admitted {
+            principal,
+            dialect: asked.dialect,
+            admission: Admission { leave, _place: place, endpoint, user },
+        }),
         Err(refusal) => Err(Refused { refusal, place: Some(place) }),
     }
 }
@@ -324,36 +326,36 @@ async fn introduce(
     parts: &Parts,
     presented: Presented,
     without_token: WithoutToken,
-) -> Result<(Who, Option<UserPlace>), Refusal> {
-    let who = match (without_token, &presented.credential) {
-        (WithoutToken::Served, Credential::None) => Who::Anybody,
+) -> Result<(Principal, Option<UserPermit>), CloseReason> {
+    let principal = match (without_token, &presented.credential) {
+        (WithoutToken::Served, Credential::None) => Principal::Public,
         (_, credential) => match app.auth.identify(credential).await.map_err(refused_by)? {
-            Some(identity) => Who::Known(identity),
+            Some(identity) => Principal::User(identity),
             // With a token of its own in its first message, whatever page it comes from.
-            None if without_token == WithoutToken::Introduces => return Ok((Who::Stranger, None)),
+            None if without_token == WithoutToken::Introduces => return Ok((Principal::Pending, None)),
             None => return Err(refused_by(AuthError::Missing)),
         },
     };
-    if !app.allows_page(parts, who.identity().is_none_or(|identity| identity.anonymous)) {
+    if !app.allows_page(parts, principal.identity().is_none_or(|identity| identity.anonymous)) {
         return Err(refused_by(AuthError::Origin));
     }
-    let user = match who.identity() {
+    let user = match principal.identity() {
         Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?),
         _ => None,
     };
-    Ok((who, user))
+    Ok((principal, user))
 }
 
 fn refused(reason: &str) {
     counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
 }
 
-fn refused_by(error: AuthError) -> Refusal {
+fn refused_by(error: AuthError) -> CloseReason {
     refused(error.label());
     (connection::close_code(&error), error.reason())
 }
 
-fn refused_by_limit(limit: LimitReached) -> Refusal {
+fn refused_by_limit(limit: LimitReached) -> CloseReason {
     refused(limit.label());
     (CloseCode::TooMany, limit.to_string().into())
 }
@@ -365,9 +367,9 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     };
     let socket = Socket::new(stream, app.config.limits.message, leftover).with_deflate(agreed);
     match admitted {
-        Ok(Admitted { who, dialect, seat }) => {
+        Ok(Admitted { principal, dialect, admission }) => {
             // A task of its own: this one's room for the handshake would stay as long as the socket.
-            app.sockets.spawn(connection::run(app.shared.clone(), socket, who, dialect, seat));
+            app.sockets.spawn(connection::run(app.shared.clone(), socket, principal, dialect, admission));
         }
         Err(Refused { refusal: (code, reason), place }) => {
             // One that does not take its close frame costs a descriptor meanwhile: beyond the bound it is cut off.

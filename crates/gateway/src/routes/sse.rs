@@ -23,16 +23,16 @@ use crate::{
     app::App,
     auth::Presented,
     config::Config,
-    connection::{CHUNKS, Seat, run_stream},
+    connection::{Admission, CHUNKS, run_stream},
     dialect::sse::{MAX_ID, Sse, longest_id},
     drain,
-    limits::{LimitReached, Place},
+    limits::{ConnectionPermit, LimitReached},
     telemetry::metrics::{Metric, counter},
 };
 
 /// What a request asks for.
 #[derive(Default)]
-struct Asked {
+struct SseQuery {
     channels: Vec<Channel>,
     since: Option<String>,
     types: Vec<String>,
@@ -54,7 +54,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
         }
     }
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(limit_reached)?) };
-    let seat = Seat { leave, _place: place, endpoint: app.shared.figures.endpoint("/sse"), user };
+    let admission = Admission { leave, _place: place, endpoint: app.shared.usage.endpoint("/sse"), user };
     // What EventSource repeats is newer than what stands in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last = header.or_else(|| asked.since.take());
@@ -63,7 +63,7 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let (body, chunks) = mpsc::channel::<Bytes>(CHUNKS);
     let shared = app.shared.clone();
     app.sockets.spawn(async move {
-        run_stream(shared, body, identity, dialect, seat).await;
+        run_stream(shared, body, identity, dialect, admission).await;
     });
     Ok(response(chunks))
 }
@@ -73,7 +73,7 @@ fn limit_reached(limit: LimitReached) -> Problem {
     Problem::new(ProblemType::TooMany, limit.to_string()).retry_after(Duration::from_secs(5))
 }
 
-fn enter(app: &App, parts: &Parts) -> Result<(drain::Connection, Place), Problem> {
+fn enter(app: &App, parts: &Parts) -> Result<(drain::DrainGuard, ConnectionPermit), Problem> {
     let Some(leave) = app.drain.enter() else {
         refused("draining");
         return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect")
@@ -87,8 +87,8 @@ fn refused(reason: &str) {
     counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
 }
 
-fn asked(query: &str, config: &Config) -> Result<Asked, Problem> {
-    let mut asked = Asked::default();
+fn asked(query: &str, config: &Config) -> Result<SseQuery, Problem> {
+    let mut asked = SseQuery::default();
     let most = config.limits.subscriptions;
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match &*key {

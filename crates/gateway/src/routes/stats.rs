@@ -10,19 +10,19 @@ use super::{
 };
 use crate::{
     app::App,
-    stats::{Answer, Scope},
+    stats::{UsageAnswer, UsageScope},
 };
 
 /// The figures of the token's org, or of everybody with the claim `admin`.
 ///
 /// # Errors
 /// 403 for a token with neither.
-pub async fn stats(State(app): State<Arc<App>>, Caller(identity): Caller) -> Result<Json<Answer>, Problem> {
+pub async fn stats(State(app): State<Arc<App>>, Caller(identity): Caller) -> Result<Json<UsageAnswer>, Problem> {
     let scope = match &identity.org {
-        _ if identity.admin => Scope::All,
-        Some(org) => Scope::Org(org),
+        _ if identity.admin => UsageScope::All,
+        Some(org) => UsageScope::Org(org),
         None => {
-            let detail = "figures are an org's: the token names none, nor has it the claim \"admin\"";
+            let detail = "usage are an org's: the token names none, nor has it the claim \"admin\"";
             return Err(Problem::new(ProblemType::Forbidden, detail));
         }
     };

@@ -3,8 +3,8 @@
 //! Every replica tells its figures to the others through the broker, at an interval and with an age, so that whoever is
 //! asked can sum those of all that live. Metrics (`telemetry`) are the operator's and never name an org.
 
-mod figures;
-mod numbers;
+mod report;
+mod usage;
 
 use std::{
     collections::BTreeMap,
@@ -21,8 +21,8 @@ use crate::{
     broker::{BrokerError, Registry},
     hub::Hub,
 };
-pub use figures::{Counted, Endpoint, Figures, OfOrg};
-pub use numbers::Numbers;
+pub use report::UsageReport;
+pub use usage::{EndpointName, OrgUsage, UsageCounters, UsageGuard};
 
 /// How often a replica tells its figures.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -32,7 +32,7 @@ pub struct Stats {
     /// What tells this replica from the others.
     replica: String,
     began: Instant,
-    figures: Arc<Figures>,
+    usage: Arc<UsageCounters>,
     hub: Arc<Hub>,
     namespaces: Namespaces,
     registry: Arc<dyn Registry>,
@@ -40,14 +40,14 @@ pub struct Stats {
 
 /// The figures of one replica.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct OfReplica {
-    whole: Numbers,
-    orgs: BTreeMap<String, Numbers>,
+pub struct ReplicaUsage {
+    whole: UsageReport,
+    orgs: BTreeMap<String, UsageReport>,
 }
 
 /// What somebody may see of the figures.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Scope<'a> {
+pub enum UsageScope<'a> {
     /// Everything.
     All,
     /// What is an org's.
@@ -56,35 +56,35 @@ pub enum Scope<'a> {
 
 /// The answer to somebody who asks.
 #[derive(Debug, Serialize)]
-pub struct Answer {
+pub struct UsageAnswer {
     scope: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     org: Option<String>,
-    replica: Named,
-    total: Total,
+    replica: ReplicaEntry,
+    total: UsageTotal,
 }
 
 #[derive(Debug, Serialize)]
-struct Named {
+struct ReplicaEntry {
     id: String,
     #[serde(flatten)]
-    numbers: Numbers,
+    numbers: UsageReport,
 }
 
 #[derive(Debug, Serialize)]
-struct Total {
+struct UsageTotal {
     replicas: usize,
     #[serde(flatten)]
-    numbers: Numbers,
+    numbers: UsageReport,
 }
 
-impl OfReplica {
-    fn seen(&self, scope: Scope<'_>) -> Numbers {
+impl ReplicaUsage {
+    fn seen(&self, scope: UsageScope<'_>) -> UsageReport {
         match scope {
-            Scope::All => self.whole.clone(),
-            Scope::Org(org) => {
+            UsageScope::All => self.whole.clone(),
+            UsageScope::Org(org) => {
                 let uptime_seconds = self.whole.uptime_seconds;
-                Numbers { uptime_seconds, ..self.orgs.get(org).cloned().unwrap_or_default() }
+                UsageReport { uptime_seconds, ..self.orgs.get(org).cloned().unwrap_or_default() }
             }
         }
     }
@@ -92,20 +92,25 @@ impl OfReplica {
 
 impl Stats {
     /// Figures of a replica that begins now.
-    pub fn new(figures: Arc<Figures>, hub: Arc<Hub>, namespaces: Namespaces, registry: Arc<dyn Registry>) -> Arc<Self> {
+    pub fn new(
+        usage: Arc<UsageCounters>,
+        hub: Arc<Hub>,
+        namespaces: Namespaces,
+        registry: Arc<dyn Registry>,
+    ) -> Arc<Self> {
         let replica = format!("{:08x}", fastrand::u32(..));
-        Arc::new(Self { replica, began: Instant::now(), figures, hub, namespaces, registry })
+        Arc::new(Self { replica, began: Instant::now(), usage, hub, namespaces, registry })
     }
 
     /// This replica's figures as they are now.
-    fn now(&self) -> OfReplica {
-        let (whole, orgs) = self.figures.counted();
-        let mut now = OfReplica { whole, orgs };
+    fn now(&self) -> ReplicaUsage {
+        let (whole, orgs) = self.usage.counted();
+        let mut now = ReplicaUsage { whole, orgs };
         now.whole.uptime_seconds = self.began.elapsed().as_secs();
-        self.hub.each_room(|channel, room| {
-            now.whole.add_room(&room);
+        self.hub.each_channel(|channel, channel_state| {
+            now.whole.add_ring(&channel_state);
             if let Some(org) = self.org_of(channel) {
-                now.orgs.entry(org.to_owned()).or_default().add_room(&room);
+                now.orgs.entry(org.to_owned()).or_default().add_ring(&channel_state);
             }
         });
         now
@@ -119,41 +124,41 @@ impl Stats {
     ///
     /// # Errors
     /// What the broker answers.
-    pub async fn answer(&self, scope: Scope<'_>) -> Result<Answer, BrokerError> {
-        let told = self.registry.figures().await?;
+    pub async fn answer(&self, scope: UsageScope<'_>) -> Result<UsageAnswer, BrokerError> {
+        let told = self.registry.usage().await?;
         let mine = self.now().seen(scope);
-        let mut total = Total { replicas: 1, numbers: mine.clone() };
+        let mut total = UsageTotal { replicas: 1, numbers: mine.clone() };
         for (replica, text) in told {
             // One of another release may tell something else; it lives all the same.
             if replica != self.replica {
-                let others: OfReplica = serde_json::from_slice(&text).unwrap_or_default();
+                let others: ReplicaUsage = serde_json::from_slice(&text).unwrap_or_default();
                 total.replicas += 1;
                 total.numbers.add(&others.seen(scope));
             }
         }
         let (scope, org) = match scope {
-            Scope::All => ("all", None),
-            Scope::Org(org) => ("org", Some(org.to_owned())),
+            UsageScope::All => ("all", None),
+            UsageScope::Org(org) => ("org", Some(org.to_owned())),
         };
-        Ok(Answer { scope, org, replica: Named { id: self.replica.clone(), numbers: mine }, total })
+        Ok(UsageAnswer { scope, org, replica: ReplicaEntry { id: self.replica.clone(), numbers: mine }, total })
     }
 
     /// Tells this replica's figures at an interval, for ever.
-    pub async fn tell(self: Arc<Self>) {
+    pub async fn report(self: Arc<Self>) {
         let mut ticks = interval(TELL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let text = serde_json::to_vec(&self.now()).unwrap_or_default();
             // A broker that is away hears it next time.
-            let _ = self.registry.tell_figures(&self.replica, Some(Bytes::from(text))).await;
+            let _ = self.registry.report_usage(&self.replica, Some(Bytes::from(text))).await;
         }
     }
 
     /// This replica is gone: the others count it no longer.
     pub async fn leave(&self) {
         // Where the broker does not hear it, the figures' age ends them.
-        let _ = self.registry.tell_figures(&self.replica, None).await;
+        let _ = self.registry.report_usage(&self.replica, None).await;
     }
 }
 
@@ -168,20 +173,20 @@ mod tests {
     use super::*;
     use crate::{broker::memory::MemoryBroker, hub::RingLimits};
 
-    fn replica(registry: &Arc<MemoryBroker>) -> (Arc<Figures>, Arc<Stats>) {
+    fn replica(registry: &Arc<MemoryBroker>) -> (Arc<UsageCounters>, Arc<Stats>) {
         let namespaces = Namespaces::default();
         let limits = RingLimits { events: 10, bytes: 1 << 20, total_bytes: 1 << 20 };
-        let figures = Figures::new(namespaces.clone());
-        let stats = Stats::new(figures.clone(), Hub::new(limits).0, namespaces, registry.clone());
-        (figures, stats)
+        let usage = UsageCounters::new(namespaces.clone());
+        let stats = Stats::new(usage.clone(), Hub::new(limits).0, namespaces, registry.clone());
+        (usage, stats)
     }
 
     async fn told(stats: &Stats) {
         let text = serde_json::to_vec(&stats.now()).unwrap();
-        stats.registry.tell_figures(&stats.replica, Some(text.into())).await.unwrap();
+        stats.registry.report_usage(&stats.replica, Some(text.into())).await.unwrap();
     }
 
-    async fn asked(stats: &Stats, scope: Scope<'_>) -> serde_json::Value {
+    async fn asked(stats: &Stats, scope: UsageScope<'_>) -> serde_json::Value {
         serde_json::to_value(stats.answer(scope).await.unwrap()).unwrap()
     }
 
@@ -196,25 +201,25 @@ mod tests {
             theirs.enter(Some("acme".into()), "/ws".to_owned().into()),
             theirs.enter(None, "/sse".to_owned().into()),
         ];
-        for (figures, channel) in [(&ours, "hub:acme"), (&theirs, "hub:acme"), (&theirs, "graph:abc")] {
-            figures.received(&figures.org_of(&channel.parse().unwrap()));
+        for (usage, channel) in [(&ours, "hub:acme"), (&theirs, "hub:acme"), (&theirs, "graph:abc")] {
+            usage.received(&usage.org_of(&channel.parse().unwrap()));
         }
         told(&there).await;
-        let acme = asked(&here, Scope::Org("acme")).await;
+        let acme = asked(&here, UsageScope::Org("acme")).await;
         assert_eq!((&acme["scope"], &acme["org"]), (&"org".into(), &"acme".into()));
         assert_eq!(acme["replica"]["connections"], serde_json::json!({ "/ws/agents": 1 }));
         assert_eq!(acme["total"]["connections"], serde_json::json!({ "/ws": 1, "/ws/agents": 2 }));
         assert_eq!((&acme["total"]["replicas"], &acme["total"]["events"]["in"]), (&2.into(), &2.into()));
-        let all = asked(&here, Scope::All).await;
+        let all = asked(&here, UsageScope::All).await;
         assert_eq!(all["total"]["connections"], serde_json::json!({ "/sse": 1, "/ws": 1, "/ws/agents": 3 }));
         assert_eq!((&all["total"]["events"]["in"], &all["replica"]["events"]["in"]), (&3.into(), &1.into()));
-        let nobody = asked(&here, Scope::Org("nobody")).await;
+        let nobody = asked(&here, UsageScope::Org("nobody")).await;
         assert_eq!(nobody["total"]["connections"], serde_json::json!({}));
 
         there.leave().await;
-        assert_eq!(asked(&here, Scope::All).await["total"]["replicas"], 1);
+        assert_eq!(asked(&here, UsageScope::All).await["total"]["replicas"], 1);
         told(&there).await;
         tokio::time::sleep(Duration::from_secs(16)).await;
-        assert_eq!(asked(&here, Scope::All).await["total"]["replicas"], 1, "it has died");
+        assert_eq!(asked(&here, UsageScope::All).await["total"]["replicas"], 1, "it has died");
     }
 }

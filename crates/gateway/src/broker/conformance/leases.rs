@@ -9,7 +9,7 @@ use crewcast_publisher::{
 use serde_json::value::RawValue;
 
 use super::{Subject, append, append_once, channel, entry, eventually};
-use crate::broker::{Broker, SILENT_AT_ONCE};
+use crate::broker::{Broker, MAX_EXPIRED};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -39,13 +39,13 @@ async fn tell_one(
 }
 
 async fn due(broker: &Arc<dyn Broker>, channel: &Channel) -> Option<Duration> {
-    broker.due(std::slice::from_ref(channel)).await.expect("read")[0]
+    broker.next_lease_expiry(std::slice::from_ref(channel)).await.expect("read")[0]
 }
 
 /// What is to be told of the lease `a`, as soon as that is something else than before.
 async fn silence(broker: &Arc<dyn Broker>, channel: &Channel, expected: Silence) {
     eventually(expected.as_str(), async || {
-        let silent = broker.silent(channel).await.expect("read");
+        let silent = broker.expired_leases(channel).await.expect("read");
         silent.iter().any(|silent| silent.name == "a" && silent.silence == expected)
     })
     .await;
@@ -67,7 +67,7 @@ pub(in crate::broker) async fn a_lease_comes_and_goes_with_its_events(subject: S
     let broker = &subject.broker;
     let (run, other) = (channel("run:r1"), channel("run:other"));
     append_once(&**broker, &run, vec![hold("a", MINUTE), hold("b", 2 * MINUTE)], Once::No).await;
-    let both = broker.due(&[other.clone(), run.clone()]).await.unwrap();
+    let both = broker.next_lease_expiry(&[other.clone(), run.clone()]).await.unwrap();
     assert_eq!(both[0], None);
     assert!(both[1].is_some_and(|due| due <= MINUTE && due > MINUTE / 2), "the first of them: {both:?}");
     append_once(&**broker, &run, vec![release("a")], Once::No).await;
@@ -93,7 +93,7 @@ pub(in crate::broker) async fn a_silence_is_told_once_whoever_tells(subject: Sub
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL), hold("b", MINUTE)], Once::No).await;
     silence(broker, &run, Silence::Stalled).await;
     assert_eq!(due(broker, &run).await, Some(Duration::ZERO));
-    let silent = broker.silent(&run).await.unwrap();
+    let silent = broker.expired_leases(&run).await.unwrap();
     assert_eq!(silent.len(), 1, "the other one stands: {silent:?}");
     assert_eq!(silent[0].about, r#"{"tool":"a : b"}"#);
     assert!(silent[0].since >= MIN_LEASE_TTL && silent[0].since < MINUTE, "{silent:?}");
@@ -129,7 +129,7 @@ pub(in crate::broker) async fn a_real_event_takes_back_what_was_told(subject: Su
     silence(broker, &run, Silence::Stalled).await;
     assert!(tell_one(&**broker, &run, Silence::Stalled, MINUTE).await.is_some());
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL)], Once::No).await;
-    assert_eq!(broker.silent(&run).await.unwrap(), [], "the event says it");
+    assert_eq!(broker.expired_leases(&run).await.unwrap(), [], "the event says it");
     assert_eq!(tell_one(&**broker, &run, Silence::Recovered, MINUTE).await, None);
     silence(broker, &run, Silence::Stalled).await;
     assert!(tell_one(&**broker, &run, Silence::Stalled, MIN_LEASE_TTL).await.is_some(), "and it may stall again");
@@ -146,7 +146,7 @@ pub(in crate::broker) async fn what_is_renewed_is_never_told(subject: Subject) {
     let short = Renewal { ttl: MIN_LEASE_TTL, ..renewal(&run, &["a"]) };
     eventually("the other one has run out", async || {
         broker.renew(std::slice::from_ref(&short)).await.unwrap();
-        let silent = broker.silent(&run).await.unwrap();
+        let silent = broker.expired_leases(&run).await.unwrap();
         assert!(silent.iter().all(|silent| silent.name == "b"), "{silent:?}");
         !silent.is_empty()
     })
@@ -212,8 +212,8 @@ pub(in crate::broker) async fn lost_leases_give_way_to_new_ones(subject: Subject
     // There is room for one now, and only for one.
     append_once(&**broker, &run, vec![hold("new", MIN_LEASE_TTL), hold("beyond", MIN_LEASE_TTL)], Once::No).await;
     let silent = async || {
-        let silent = broker.silent(&run).await.unwrap();
-        assert!(silent.len() <= SILENT_AT_ONCE);
+        let silent = broker.expired_leases(&run).await.unwrap();
+        assert!(silent.len() <= MAX_EXPIRED);
         silent.into_iter().map(|silent| silent.name).collect::<std::collections::BTreeSet<_>>()
     };
     eventually("those that ran out", async || silent().await.len() == 2).await;

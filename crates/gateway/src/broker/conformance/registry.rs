@@ -35,12 +35,12 @@ pub(in crate::broker) async fn the_first_owner_stays(subject: Subject) {
     broker.claim(&claim(Kind::Run, "r1", "acme"), ClaimMode::Keep).await.unwrap();
     assert_eq!(registry.owners(Kind::Run, &["r1".to_owned()]).await.unwrap()["r1"], run, "its crew is still known");
     assert!(registry.owners(Kind::Run, &["abc".to_owned()]).await.unwrap().is_empty());
-    assert_eq!(registry.owned("acme", Kind::Crew).await.unwrap(), ["abc"]);
-    assert!(registry.owned("evil", Kind::Crew).await.unwrap().is_empty());
+    assert_eq!(registry.ids_of_org("acme", Kind::Crew).await.unwrap(), ["abc"]);
+    assert!(registry.ids_of_org("evil", Kind::Crew).await.unwrap().is_empty());
 
     assert_eq!(broker.claim(&ours, ClaimMode::Remove).await.unwrap(), Claimed::Done);
     assert!(registry.owners(Kind::Crew, &ids).await.unwrap().is_empty());
-    assert!(registry.owned("acme", Kind::Crew).await.unwrap().is_empty());
+    assert!(registry.ids_of_org("acme", Kind::Crew).await.unwrap().is_empty());
     assert_eq!(broker.claim(&theirs, ClaimMode::Keep).await.unwrap(), Claimed::Done);
     sink.until("each change is told", |_| {
         let told = controls(&subject);
@@ -64,8 +64,8 @@ pub(in crate::broker) async fn a_moved_id_loses_its_logs(subject: Subject) {
     let head = broker.history(&graph, 0, 10).await.unwrap().head;
     assert_eq!(head.map(|head| head.offset()), Some(2), "his readers are told what they miss");
     assert_eq!(broker.history(&other, 0, 10).await.unwrap().entries.len(), 1);
-    assert_eq!(registry.owned("other", Kind::Crew).await.unwrap(), ["abc"]);
-    assert!(registry.owned("acme", Kind::Crew).await.unwrap().is_empty());
+    assert_eq!(registry.ids_of_org("other", Kind::Crew).await.unwrap(), ["abc"]);
+    assert!(registry.ids_of_org("acme", Kind::Crew).await.unwrap().is_empty());
     let told = Control::Directory { claim: moved, from: Some("acme".to_owned()), removed: false };
     sink.until("the move is told", |_| controls(&subject).contains(&told)).await;
 }
@@ -128,7 +128,7 @@ pub(in crate::broker) async fn a_client_is_announced_to_all_and_each_later_than_
     let Subject { registry, sink, .. } = &subject;
     let mut announced = Vec::new();
     for client in ["acme\nclient_1\nu1", "\"{}0}\u{1}é", "acme\nclient_1\nu1"] {
-        let number = registry.announce(client).await.unwrap();
+        let number = registry.register_client(client).await.unwrap();
         announced.push(Control::Client { client: client.to_owned(), number });
     }
     let numbers: Vec<u64> = announced
@@ -168,18 +168,18 @@ pub(in crate::broker) async fn a_ticket_is_taken_once(subject: Subject) {
 pub(in crate::broker) async fn figures_are_told_to_all_and_forgotten(subject: Subject) {
     let registry = &subject.registry;
     let told = async || {
-        let mut told = registry.figures().await.unwrap();
+        let mut told = registry.usage().await.unwrap();
         told.sort();
         told
     };
     assert!(told().await.is_empty());
     let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
-    registry.tell_figures("b", text("{\"n\":\"1:2\\n\"}")).await.unwrap();
-    registry.tell_figures("a", text("old")).await.unwrap();
-    registry.tell_figures("a", text("line\nline")).await.unwrap();
+    registry.report_usage("b", text("{\"n\":\"1:2\\n\"}")).await.unwrap();
+    registry.report_usage("a", text("old")).await.unwrap();
+    registry.report_usage("a", text("line\nline")).await.unwrap();
     let pair = |replica: &str, text: &'static str| (replica.to_owned(), Bytes::from_static(text.as_bytes()));
     assert_eq!(told().await, [pair("a", "line\nline"), pair("b", "{\"n\":\"1:2\\n\"}")]);
-    registry.tell_figures("b", None).await.unwrap();
-    registry.tell_figures("never", None).await.unwrap();
+    registry.report_usage("b", None).await.unwrap();
+    registry.report_usage("never", None).await.unwrap();
     assert_eq!(told().await, [pair("a", "line\nline")]);
 }

@@ -120,5 +120,5 @@ pub(in crate::broker) async fn a_moved_id_loses_state_and_leases(subject: Subjec
     broker.claim(&claim("other"), ClaimMode::Move).await.unwrap();
     let state = broker.state(&session, None).await.unwrap();
     assert_eq!((state.head, state.documents.len()), (Some(head_then), 0));
-    assert_eq!(broker.due(&[session]).await.unwrap(), [None]);
+    assert_eq!(broker.next_lease_expiry(&[session]).await.unwrap(), [None]);
 }

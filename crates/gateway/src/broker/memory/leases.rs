@@ -6,7 +6,7 @@ use crewcast_events::catalog::silence::Silence;
 use crewcast_publisher::{LeaseStep, MAX_LEASES, Renewal};
 use tokio::time::Instant;
 
-use crate::broker::{SILENT_AT_ONCE, Silent};
+use crate::broker::{ExpiredLease, MAX_EXPIRED};
 
 /// How long the leases of a channel are remembered when none of them changes.
 const AGE: Duration = Duration::from_secs(24 * 3600);
@@ -98,17 +98,22 @@ impl Leases {
     }
 
     /// How long until something is to be told.
-    pub(super) fn due(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn next_expiry(&self, now: Instant) -> Option<Duration> {
         let first = self.by_name.values().filter_map(|lease| lease.due).min()?;
         Some(first.saturating_duration_since(now))
     }
 
-    pub(super) fn silent(&self, now: Instant) -> Vec<Silent> {
+    pub(super) fn expired_leases(&self, now: Instant) -> Vec<ExpiredLease> {
         let silent = self.by_name.iter().filter_map(|(name, lease)| {
             let since = now.duration_since(lease.renewed);
-            Some(Silent { name: name.to_string(), silence: lease.pending(now)?, since, about: lease.about.clone() })
+            Some(ExpiredLease {
+                name: name.to_string(),
+                silence: lease.pending(now)?,
+                since,
+                about: lease.about.clone(),
+            })
         });
-        silent.take(SILENT_AT_ONCE).collect()
+        silent.take(MAX_EXPIRED).collect()
     }
 
     /// For how long a lease of this name will have been renewed so recently; `None` if it was not.

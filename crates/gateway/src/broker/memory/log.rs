@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::leases::Leases;
-use crate::broker::{ChannelState, MAX_DOCUMENTS, PAGE_BYTES, Page, STATE_BYTES, Snapshot};
+use crate::broker::{MAX_DOCUMENTS, PAGE_BYTES, Page, STATE_BYTES, Snapshot, StateDocuments};
 
 /// How long a caller's idempotency key is remembered at least (the spec).
 const KEY_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -209,7 +209,7 @@ impl ChannelLog {
         Page { head: self.head, first, at, entries }
     }
 
-    pub(super) fn state(&mut self, within: Option<Duration>, now: Instant) -> ChannelState {
+    pub(super) fn state(&mut self, within: Option<Duration>, now: Instant) -> StateDocuments {
         self.expire(now);
         // With the time that is left to each, where that is asked for.
         let listed = self.state.iter().filter_map(|(key, value)| match within {
@@ -227,6 +227,6 @@ impl ChannelLog {
             }
             documents.push((key.clone(), Bytes::copy_from_slice(value.get().as_bytes())));
         }
-        ChannelState { head: self.head, truncated: documents.len() < count, documents, first_end }
+        StateDocuments { head: self.head, truncated: documents.len() < count, documents, first_end }
     }
 }

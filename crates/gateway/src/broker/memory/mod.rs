@@ -19,8 +19,8 @@ use crewcast_publisher::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::{log::ChannelLog, registry::Directory};
-use super::{Broker, BrokerError, ChannelState, Link, Page, Registry, Revocation, Silent, Sink, Snapshot};
+use self::{log::ChannelLog, registry::MemoryDirectory};
+use super::{Broker, BrokerError, ExpiredLease, Link, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
 use crate::telemetry::metrics::{Metric, gauge};
 
 /// How often everything that has outlived its age is dropped, also where nobody looks any more.
@@ -40,7 +40,7 @@ struct Inner {
     sink: Option<Arc<dyn Sink>>,
     subscribed: HashSet<Channel>,
     channels: HashMap<Channel, ChannelLog>,
-    directory: Directory,
+    directory: MemoryDirectory,
     next_sweep: Instant,
 }
 
@@ -51,7 +51,7 @@ impl MemoryBroker {
             sink: None,
             subscribed: HashSet::new(),
             channels: HashMap::new(),
-            directory: Directory::default(),
+            directory: MemoryDirectory::default(),
             next_sweep: Instant::now() + SWEEP,
         };
         Self { namespaces, inner: Mutex::new(inner) }
@@ -226,21 +226,21 @@ impl Broker for MemoryBroker {
         Ok(log.map(|log| log.history(offset, limit, Instant::now())).unwrap_or_default())
     }
 
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         let mut inner = self.inner.lock();
         let log = inner.channels.get_mut(channel);
         Ok(log.map(|log| log.state(within, Instant::now())).unwrap_or_default())
     }
 
-    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
         let now = Instant::now();
         let inner = self.inner.lock();
-        Ok(channels.iter().map(|channel| inner.channels.get(channel)?.leases.due(now)).collect())
+        Ok(channels.iter().map(|channel| inner.channels.get(channel)?.leases.next_expiry(now)).collect())
     }
 
-    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
         let inner = self.inner.lock();
-        Ok(inner.channels.get(channel).map(|log| log.leases.silent(Instant::now())).unwrap_or_default())
+        Ok(inner.channels.get(channel).map(|log| log.leases.expired_leases(Instant::now())).unwrap_or_default())
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {
@@ -260,8 +260,8 @@ impl Registry for MemoryBroker {
         Ok(self.inner.lock().directory.owners(kind, ids))
     }
 
-    async fn owned(&self, org: &str, kind: crewcast_events::Kind) -> Result<Vec<String>, BrokerError> {
-        Ok(self.inner.lock().directory.owned(org, kind))
+    async fn ids_of_org(&self, org: &str, kind: crewcast_events::Kind) -> Result<Vec<String>, BrokerError> {
+        Ok(self.inner.lock().directory.ids_of_org(org, kind))
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
@@ -271,7 +271,7 @@ impl Registry for MemoryBroker {
         Ok(())
     }
 
-    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
+    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
         let mut inner = self.inner.lock();
         let number = inner.directory.next_client();
         inner.tell(&super::Control::Client { client: client.to_owned(), number });
@@ -294,13 +294,13 @@ impl Registry for MemoryBroker {
         Ok(self.inner.lock().directory.take_ticket(ticket, Instant::now()))
     }
 
-    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError> {
-        self.inner.lock().directory.tell_figures(replica, figures, Instant::now());
+    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
+        self.inner.lock().directory.report_usage(replica, usage, Instant::now());
         Ok(())
     }
 
-    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        Ok(self.inner.lock().directory.figures(Instant::now()))
+    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+        Ok(self.inner.lock().directory.usage(Instant::now()))
     }
 }
 

@@ -7,19 +7,19 @@ use crewcast_events::Kind;
 use crewcast_publisher::{Claim, ClaimMode, Claimed};
 use tokio::time::Instant;
 
-use crate::broker::{Control, FIGURES_AGE, Revocation, RevocationTarget, unix_now};
+use crate::broker::{Control, Revocation, RevocationTarget, USAGE_AGE, unix_now};
 
 #[derive(Default)]
-pub(super) struct Directory {
+pub(super) struct MemoryDirectory {
     claims: HashMap<(Kind, String), Claim>,
     revocations: HashMap<RevocationTarget, Revocation>,
     tickets: HashMap<String, (Instant, Bytes)>,
-    figures: HashMap<String, (Instant, Bytes)>,
+    usage: HashMap<String, (Instant, Bytes)>,
     clients: u64,
 }
 
 /// What a claim did.
-pub(super) struct Outcome {
+pub(super) struct ClaimOutcome {
     pub(super) claimed: Claimed,
     /// What every gateway is told, when anything changed.
     pub(super) control: Option<Control>,
@@ -27,13 +27,13 @@ pub(super) struct Outcome {
     pub(super) lost: bool,
 }
 
-impl Directory {
-    pub(super) fn claim(&mut self, claim: &Claim, mode: ClaimMode) -> Outcome {
+impl MemoryDirectory {
+    pub(super) fn claim(&mut self, claim: &Claim, mode: ClaimMode) -> ClaimOutcome {
         let key = (claim.kind, claim.id.clone());
         let before = self.claims.get(&key).cloned();
         let foreign = before.as_ref().map(|before| before.org.clone()).filter(|org| *org != claim.org);
         if let Some(org) = foreign.clone().filter(|_| mode != ClaimMode::Move) {
-            return Outcome { claimed: Claimed::OwnedBy(org), control: None, lost: false };
+            return ClaimOutcome { claimed: Claimed::OwnedBy(org), control: None, lost: false };
         }
         let removed = mode == ClaimMode::Remove;
         let (changed, told) = if removed {
@@ -48,7 +48,7 @@ impl Directory {
         };
         let lost = foreign.is_some() || (removed && changed);
         let control = changed.then_some(Control::Directory { claim: told, from: foreign, removed });
-        Outcome { claimed: Claimed::Done, control, lost }
+        ClaimOutcome { claimed: Claimed::Done, control, lost }
     }
 
     /// The number of a client that comes.
@@ -62,7 +62,7 @@ impl Directory {
         ids.iter().filter_map(claim).collect()
     }
 
-    pub(super) fn owned(&self, org: &str, kind: Kind) -> Vec<String> {
+    pub(super) fn ids_of_org(&self, org: &str, kind: Kind) -> Vec<String> {
         let of_org = self.claims.values().filter(|claim| claim.kind == kind && claim.org == org);
         of_org.map(|claim| claim.id.clone()).collect()
     }
@@ -95,16 +95,16 @@ impl Directory {
         self.tickets.remove(ticket).filter(|(until, _)| now < *until).map(|(_, content)| content)
     }
 
-    pub(super) fn tell_figures(&mut self, replica: &str, figures: Option<Bytes>, now: Instant) {
-        self.figures.retain(|known, (until, _)| now < *until && known != replica);
-        if let Some(figures) = figures {
-            self.figures.insert(replica.to_owned(), (now + FIGURES_AGE, figures));
+    pub(super) fn report_usage(&mut self, replica: &str, usage: Option<Bytes>, now: Instant) {
+        self.usage.retain(|known, (until, _)| now < *until && known != replica);
+        if let Some(usage) = usage {
+            self.usage.insert(replica.to_owned(), (now + USAGE_AGE, usage));
         }
     }
 
-    pub(super) fn figures(&self, now: Instant) -> Vec<(String, Bytes)> {
-        let alive = self.figures.iter().filter(|(_, (until, _))| now < *until);
-        alive.map(|(replica, (_, figures))| (replica.clone(), figures.clone())).collect()
+    pub(super) fn usage(&self, now: Instant) -> Vec<(String, Bytes)> {
+        let alive = self.usage.iter().filter(|(_, (until, _))| now < *until);
+        alive.map(|(replica, (_, usage))| (replica.clone(), usage.clone())).collect()
     }
 
     pub(super) fn expire(&mut self, now: Instant) {

@@ -8,7 +8,7 @@ use crewcast_publisher::{Node, slot_of};
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 
-use super::{capture::Capture, probe::Probes};
+use super::{live_retention::Capture, probe::Probes};
 use crate::broker::{Link, Sink};
 
 /// The names that this replica listens to.

@@ -4,20 +4,20 @@
 //! connections for commands. What is published goes through the publisher's own transport, so that gateways and
 //! producers share one script and one idea of who serves.
 
-mod capture;
-mod connected;
+mod active_connection;
 mod delivery;
 mod errors;
 mod history;
-mod link;
+mod live_retention;
+mod node_subscription;
+mod placement;
 mod probe;
 mod registry;
-mod routes;
 mod state;
 mod subscriber;
+mod subscription_set;
 #[cfg(test)]
 mod tests;
-mod wanted;
 
 use std::{
     collections::HashMap,
@@ -38,11 +38,11 @@ use tokio_util::{
 
 pub use self::registry::RedisRegistry;
 use self::{
-    capture::Capture,
     delivery::{Delivery, Names},
+    live_retention::Capture,
     subscriber::Subscriber,
 };
-use super::{Broker, BrokerError, ChannelState, Page, Registry, Revocation, Silent, Sink, Snapshot};
+use super::{Broker, BrokerError, ExpiredLease, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
 use crate::config::BrokerConfig;
 
 /// Connections for commands to each server. Each serves one operation at a time.
@@ -180,16 +180,16 @@ impl Broker for RedisBroker {
         history::history(&self.redis, &self.keys, channel, offset, limit).await
     }
 
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<ChannelState, BrokerError> {
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         state::state(&self.redis, &self.keys, channel, within).await
     }
 
-    async fn due(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
-        state::due(&self.redis, &self.keys, channels).await
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        state::next_lease_expiry(&self.redis, &self.keys, channels).await
     }
 
-    async fn silent(&self, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
-        state::silent(&self.redis, &self.keys, channel).await
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
+        state::expired_leases(&self.redis, &self.keys, channel).await
     }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {
@@ -224,8 +224,8 @@ impl Registry for RedisBroker {
         self.registry.owners(kind, ids).await
     }
 
-    async fn owned(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
-        self.registry.owned(org, kind).await
+    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
+        self.registry.ids_of_org(org, kind).await
     }
 
     async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
@@ -244,15 +244,15 @@ impl Registry for RedisBroker {
         self.registry.take_ticket(ticket).await
     }
 
-    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError> {
-        self.registry.tell_figures(replica, figures).await
+    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
+        self.registry.report_usage(replica, usage).await
     }
 
-    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        self.registry.figures().await
+    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+        self.registry.usage().await
     }
 
-    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
-        self.registry.announce(client).await
+    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
+        self.registry.register_client(client).await
     }
 }

@@ -10,7 +10,7 @@ use redis::{AsyncCommands, Script, from_redis_value};
 
 use super::{connect, errors};
 use crate::{
-    broker::{BrokerError, Control, FIGURES_AGE, Registry, Revocation, RevocationTarget, unix_now},
+    broker::{BrokerError, Control, Registry, Revocation, RevocationTarget, USAGE_AGE, unix_now},
     config::BrokerConfig,
 };
 
@@ -23,15 +23,15 @@ local time, told = redis.call('TIME'), {}
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  local till, figures = string.match(all[i + 1], '^(%d+):(.*)$')
+  local till, usage = string.match(all[i + 1], '^(%d+):(.*)$')
   if till and tonumber(till) > now then
     told[#told + 1] = all[i]
-    told[#told + 1] = figures
+    told[#told + 1] = usage
   end
 end
 return told";
 
-static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("figures.lua")));
+static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("usage.lua")));
 static FIGURES: LazyLock<Script> = LazyLock::new(|| Script::new(FIGURES_LUA));
 static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("announce.lua")));
 static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revoke.lua")));
@@ -83,7 +83,7 @@ impl Registry for RedisRegistry {
         Ok(claims)
     }
 
-    async fn owned(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
+    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
         let list = self.keys.directory_of_org(org, kind);
         let ids: Result<Vec<String>, _> = self.redis.pooled().zrange(list, 0, -1).await;
         let mut ids = ids.map_err(|error| errors::of_redis(&error))?;
@@ -103,7 +103,7 @@ impl Registry for RedisRegistry {
         call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
     }
 
-    async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
+    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
         // The script puts the number in the place of the zero at the end.
         let message = serde_json::to_string(&Control::Client { client: client.to_owned(), number: 0 })
             .map_err(|error| BrokerError::Protocol(error.to_string()))?;
@@ -134,14 +134,14 @@ impl Registry for RedisRegistry {
         taken.map(|content| content.map(Bytes::from)).map_err(|error| errors::of_redis(&error))
     }
 
-    async fn tell_figures(&self, replica: &str, figures: Option<Bytes>) -> Result<(), BrokerError> {
+    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
         let mut call = TELL.key(self.keys.replicas());
-        call.arg(replica).arg(FIGURES_AGE.as_secs() * 1000).arg(&figures.unwrap_or_default()[..]);
+        call.arg(replica).arg(USAGE_AGE.as_secs() * 1000).arg(&usage.unwrap_or_default()[..]);
         let mut connection = self.redis.pooled();
         call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
     }
 
-    async fn figures(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
+    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
         let call = FIGURES.key(self.keys.replicas());
         let mut connection = self.redis.pooled();
         let told: Result<Vec<Vec<u8>>, _> = call.invoke_async(&mut connection).await;

@@ -8,7 +8,7 @@ use crewcast_publisher::Redis;
 use redis::{Script, Value, from_redis_value};
 
 use super::{errors, history::id};
-use crate::broker::{BrokerError, ChannelState, MAX_DOCUMENTS, SILENT_AT_ONCE, STATE_BYTES, Silent};
+use crate::broker::{BrokerError, ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
 static STATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("state.lua")));
 static SILENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("silent.lua")));
@@ -27,7 +27,7 @@ pub(super) async fn state(
     keys: &Keys,
     channel: &Channel,
     within: Option<Duration>,
-) -> Result<ChannelState, BrokerError> {
+) -> Result<StateDocuments, BrokerError> {
     let mut call = STATE.key(keys.state(channel));
     call.key(keys.head(channel)).key(keys.log(channel)).key(keys.leases(channel));
     call.arg(MAX_DOCUMENTS).arg(STATE_BYTES).arg(within.map_or(String::new(), |within| within.as_millis().to_string()));
@@ -35,7 +35,7 @@ pub(super) async fn state(
     read_state(answer).ok_or_else(|| errors::not_understood("state.lua"))
 }
 
-fn read_state(answer: Value) -> Option<ChannelState> {
+fn read_state(answer: Value) -> Option<StateDocuments> {
     let Value::Array(parts) = answer else { return None };
     let [head, truncated, documents, first_end] = <[Value; 4]>::try_from(parts).ok()?;
     let texts: Vec<Vec<u8>> = from_redis_value(documents).ok()?;
@@ -47,10 +47,10 @@ fn read_state(answer: Value) -> Option<ChannelState> {
     documents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let first_end: Option<u64> = from_redis_value(first_end).ok()?;
     let first_end = first_end.map(Duration::from_millis);
-    Some(ChannelState { head: id(head)?, documents, truncated: truncated == Value::Int(1), first_end })
+    Some(StateDocuments { head: id(head)?, documents, truncated: truncated == Value::Int(1), first_end })
 }
 
-pub(super) async fn due(
+pub(super) async fn next_lease_expiry(
     redis: &Redis,
     keys: &Keys,
     channels: &[Channel],
@@ -73,9 +73,13 @@ pub(super) async fn due(
     Ok(all)
 }
 
-pub(super) async fn silent(redis: &Redis, keys: &Keys, channel: &Channel) -> Result<Vec<Silent>, BrokerError> {
+pub(super) async fn expired_leases(
+    redis: &Redis,
+    keys: &Keys,
+    channel: &Channel,
+) -> Result<Vec<ExpiredLease>, BrokerError> {
     let mut call = SILENT.key(keys.due(channel));
-    call.key(keys.leases(channel)).arg(SILENT_AT_ONCE);
+    call.key(keys.leases(channel)).arg(MAX_EXPIRED);
     let answer: Result<Vec<Option<String>>, _> = call.invoke_async(&mut redis.pooled()).await;
     let answer = answer.map_err(|error| errors::of_redis(&error))?;
     let (now, leases) = answer.split_first().ok_or_else(|| errors::not_understood("silent.lua"))?;
@@ -84,7 +88,7 @@ pub(super) async fn silent(redis: &Redis, keys: &Keys, channel: &Channel) -> Res
 }
 
 /// Reads `<renewed, ms>:<ttl, ms>:<told>:<about>`.
-fn lease(name: &str, value: &str, now: u64) -> Option<Silent> {
+fn lease(name: &str, value: &str, now: u64) -> Option<ExpiredLease> {
     let mut parts = value.splitn(4, ':');
     let renewed: u64 = parts.next()?.parse().ok()?;
     let ttl: u64 = parts.next()?.parse().ok()?;
@@ -95,5 +99,5 @@ fn lease(name: &str, value: &str, now: u64) -> Option<Silent> {
         _ => return None,
     };
     let since = Duration::from_millis(now.saturating_sub(renewed));
-    Some(Silent { name: name.to_owned(), silence, since, about: parts.next()?.to_owned() })
+    Some(ExpiredLease { name: name.to_owned(), silence, since, about: parts.next()?.to_owned() })
 }

@@ -17,8 +17,8 @@ use super::{
     away,
     delivery::Delivery,
     errors,
-    link::{Duties, LinkState, NodeLink, backoff},
-    routes::{Changes, Routes, Running, all_served},
+    node_subscription::{NodeState, NodeSubscription, Role, backoff},
+    placement::{PendingChanges, Placement, Running, all_served},
 };
 use crate::{
     broker::BrokerError,
@@ -43,14 +43,14 @@ pub(super) struct Subscriber {
     patterns: Vec<String>,
     may_shard: bool,
     delivery: Arc<Delivery>,
-    routes: Mutex<Routes>,
-    state: watch::Sender<State>,
-    turned: Arc<Notify>,
+    placement: Mutex<Placement>,
+    state: watch::Sender<SubscriberState>,
+    changed: Arc<Notify>,
     tasks: TaskTracker,
 }
 
 #[derive(Clone, Debug)]
-enum State {
+enum SubscriberState {
     Starting,
     Up,
     Down(BrokerError),
@@ -72,9 +72,9 @@ impl Subscriber {
             patterns,
             may_shard,
             delivery,
-            routes: Mutex::default(),
-            state: watch::Sender::new(State::Starting),
-            turned: Arc::new(Notify::new()),
+            placement: Mutex::default(),
+            state: watch::Sender::new(SubscriberState::Starting),
+            changed: Arc::new(Notify::new()),
             tasks: TaskTracker::new(),
         }
     }
@@ -98,7 +98,7 @@ impl Subscriber {
                 looks = 0;
             }
             tokio::select! {
-                () = self.turned.notified() => {}
+                () = self.changed.notified() => {}
                 () = sleep_until(look_at), if must_look => {}
                 _ = look_again.tick(), if self.redis.may_change() => must_look = true,
             }
@@ -108,8 +108,8 @@ impl Subscriber {
     /// The end: nothing is delivered any more, and every call fails.
     pub(super) async fn close(&self) {
         self.delivery.close();
-        self.routes.lock().links.clear();
-        self.state.send_replace(State::Down(BrokerError::Unavailable("the broker is closed".to_owned())));
+        self.placement.lock().links.clear();
+        self.state.send_replace(SubscriberState::Down(BrokerError::Unavailable("the broker is closed".to_owned())));
         // With the links ends what waits for them.
         self.tasks.close();
         self.tasks.wait().await;
@@ -118,10 +118,10 @@ impl Subscriber {
     /// Waits for the first attempt to connect.
     pub(super) async fn started(&self) -> Result<(), BrokerError> {
         let mut state = self.state.subscribe();
-        let first = state.wait_for(|state| !matches!(state, State::Starting)).await;
+        let first = state.wait_for(|state| !matches!(state, SubscriberState::Starting)).await;
         match first.as_deref() {
-            Ok(State::Up) => Ok(()),
-            Ok(State::Down(error)) => Err(error.clone()),
+            Ok(SubscriberState::Up) => Ok(()),
+            Ok(SubscriberState::Down(error)) => Err(error.clone()),
             _ => Err(away()),
         }
     }
@@ -129,7 +129,7 @@ impl Subscriber {
     pub(super) async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
         let served = async {
             loop {
-                let changes = self.routes.lock().add(channels, &self.delivery.names);
+                let changes = self.placement.lock().add(channels, &self.delivery.names);
                 // Nobody knows yet where they belong.
                 let Some(changes) = changes else { return std::future::pending().await };
                 if all_served(&changes).await {
@@ -140,7 +140,7 @@ impl Subscriber {
         };
         let mut state = self.state.subscribe();
         let given_up = async {
-            let _ = state.wait_for(|state| !matches!(state, State::Up)).await;
+            let _ = state.wait_for(|state| !matches!(state, SubscriberState::Up)).await;
             sleep(AWAY).await;
         };
         tokio::select! {
@@ -151,11 +151,11 @@ impl Subscriber {
     }
 
     pub(super) async fn unsubscribe(&self, channels: &[Channel]) {
-        let changes = self.routes.lock().remove(channels, &self.delivery.names);
+        let changes = self.placement.lock().remove(channels, &self.delivery.names);
         let mut state = self.state.subscribe();
         // With the link every subscription ends.
         let lost = async {
-            let _ = state.wait_for(|state| !matches!(state, State::Up)).await;
+            let _ = state.wait_for(|state| !matches!(state, SubscriberState::Up)).await;
         };
         tokio::select! {
             biased;
@@ -181,14 +181,14 @@ impl Subscriber {
         probes.filter(|probes| !probes.is_empty()).ok_or_else(|| self.why_away())
     }
 
-    fn links(&self) -> Vec<Arc<NodeLink>> {
-        self.routes.lock().links.values().map(|running| running.link.clone()).collect()
+    fn links(&self) -> Vec<Arc<NodeSubscription>> {
+        self.placement.lock().links.values().map(|running| running.link.clone()).collect()
     }
 
     fn why_away(&self) -> BrokerError {
         match &*self.state.borrow() {
-            State::Down(error) => error.clone(),
-            State::Starting | State::Up => away(),
+            SubscriberState::Down(error) => error.clone(),
+            SubscriberState::Starting | SubscriberState::Up => away(),
         }
     }
 
@@ -197,7 +197,7 @@ impl Subscriber {
         let mut any = false;
         for moved in self.links().iter().map(|link| link.take_moved()) {
             any |= moved.probe || !moved.channels.is_empty();
-            self.routes.lock().unplaced.extend(moved.channels);
+            self.placement.lock().unplaced.extend(moved.channels);
         }
         any
     }
@@ -231,37 +231,37 @@ impl Subscriber {
 
     /// One link to each server, each channel on the link where it belongs. Answers the channels that have come to
     /// another link, and what is to be confirmed of it.
-    fn place(&self, topology: Arc<Topology>) -> (HashSet<Channel>, Changes) {
-        let mut routes = self.routes.lock();
-        let routes = &mut *routes;
-        let mut moved = routes.displace(&topology, &self.delivery.names);
-        moved.extend(routes.unplaced.drain());
-        moved.retain(|channel| routes.channels.contains(channel));
-        let mut before = std::mem::take(&mut routes.links);
+    fn place(&self, topology: Arc<Topology>) -> (HashSet<Channel>, PendingChanges) {
+        let mut placement = self.placement.lock();
+        let placement = &mut *placement;
+        let mut moved = placement.displace(&topology, &self.delivery.names);
+        moved.extend(placement.unplaced.drain());
+        moved.retain(|channel| placement.channels.contains(channel));
+        let mut before = std::mem::take(&mut placement.links);
         for (n, node) in topology.nodes().iter().enumerate() {
-            let duties = self.duties(n == 0);
+            let role = self.role(n == 0);
             let (name, probe) = (node.server.name().to_owned(), self.delivery.names.probe_at(node));
-            let running = match before.remove(&name).filter(|running| *running.link.duties() == duties) {
+            let running = match before.remove(&name).filter(|running| *running.link.role() == role) {
                 Some(running) => {
                     running.link.set_probe(probe);
                     running
                 }
                 None => {
-                    if duties.lead.is_some() && matches!(*self.state.borrow(), State::Up) {
+                    if role.lead.is_some() && matches!(*self.state.borrow(), SubscriberState::Up) {
                         // What every replica is told is missed until it stands.
                         self.down(away());
                     }
                     // One with other duties has had channels, too.
                     let here = |channel: &&Channel| node.holds(self.delivery.names.slot_of(channel));
-                    moved.extend(routes.channels.iter().filter(here).cloned());
-                    self.start_link(&node.server, duties, probe)
+                    moved.extend(placement.channels.iter().filter(here).cloned());
+                    self.start_link(&node.server, role, probe)
                 }
             };
-            routes.links.insert(name, running);
+            placement.links.insert(name, running);
         }
-        routes.topology = Some(topology);
-        let (placed, unplaced) = routes.by_link(moved.iter().cloned(), &self.delivery.names);
-        routes.unplaced.extend(unplaced);
+        placement.topology = Some(topology);
+        let (placed, unplaced) = placement.by_link(moved.iter().cloned(), &self.delivery.names);
+        placement.unplaced.extend(unplaced);
         let changes = placed.into_iter().map(|(link, channels)| {
             let change = link.add(&channels);
             (link, change)
@@ -270,14 +270,20 @@ impl Subscriber {
         (moved, changes)
     }
 
-    fn start_link(&self, server: &Arc<Server>, duties: Duties, probe: String) -> Running {
-        let link =
-            NodeLink::new(server.clone(), duties, &self.replica, probe, self.delivery.clone(), self.turned.clone());
+    fn start_link(&self, server: &Arc<Server>, role: Role, probe: String) -> Running {
+        let link = NodeSubscription::new(
+            server.clone(),
+            role,
+            &self.replica,
+            probe,
+            self.delivery.clone(),
+            self.changed.clone(),
+        );
         Running::start(link)
     }
 
-    fn duties(&self, is_lead: bool) -> Duties {
-        Duties {
+    fn role(&self, is_lead: bool) -> Role {
+        Role {
             lead: is_lead.then(|| self.patterns.clone()),
             masters_only: self.redis.masters_only(),
             may_shard: self.may_shard,
@@ -286,16 +292,16 @@ impl Subscriber {
 
     /// Tells how all links together stand; whether nothing is missing.
     fn judge(&self) -> bool {
-        let is_whole = self.routes.lock().topology.as_ref().is_some_and(|topology| topology.is_whole());
-        let states: Vec<LinkState> = self.links().iter().map(|link| link.state()).collect();
+        let is_whole = self.placement.lock().topology.as_ref().is_some_and(|topology| topology.is_whole());
+        let states: Vec<NodeState> = self.links().iter().map(|link| link.state()).collect();
         let down = states.iter().find_map(|state| match state {
-            LinkState::Down(error) => Some(error.clone()),
-            LinkState::Starting | LinkState::Up => None,
+            NodeState::Down(error) => Some(error.clone()),
+            NodeState::Starting | NodeState::Up => None,
         });
         match down {
             Some(error) => self.down(error),
             None if !is_whole && !states.is_empty() => self.down(away()),
-            None if !states.is_empty() && states.iter().all(|state| matches!(state, LinkState::Up)) => {
+            None if !states.is_empty() && states.iter().all(|state| matches!(state, NodeState::Up)) => {
                 self.up();
                 return true;
             }
@@ -306,12 +312,12 @@ impl Subscriber {
     }
 
     fn up(&self) {
-        if matches!(*self.state.borrow(), State::Up) {
+        if matches!(*self.state.borrow(), SubscriberState::Up) {
             return;
         }
         self.delivery.up();
         gauge(Metric::BrokerUp, &[]).set(1.0);
-        let again = matches!(self.state.send_replace(State::Up), State::Down(_));
+        let again = matches!(self.state.send_replace(SubscriberState::Up), SubscriberState::Down(_));
         if again {
             counter(Metric::BrokerReconnects, &[]).increment(1);
         }
@@ -321,9 +327,9 @@ impl Subscriber {
     fn down(&self, error: BrokerError) {
         let was_up = self.delivery.down();
         gauge(Metric::BrokerUp, &[]).set(0.0);
-        if was_up || matches!(*self.state.borrow(), State::Starting) {
+        if was_up || matches!(*self.state.borrow(), SubscriberState::Starting) {
             warn!(%error, "the link to Redis is down; connecting again");
         }
-        self.state.send_replace(State::Down(error));
+        self.state.send_replace(SubscriberState::Down(error));
     }
 }

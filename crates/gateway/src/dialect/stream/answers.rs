@@ -9,13 +9,13 @@ use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, timestamp};
 use serde_json::{Value, json};
 
-use super::request::{Ref, Refusal};
+use super::request::{Ref, RequestError};
 use crate::{auth::Identity, dialect::Action, transport::frame::text_frame};
 
 /// A message under way. Its keys stand in the order in which they are added.
-pub(super) struct Answer(String);
+pub(super) struct MessageWriter(String);
 
-impl Answer {
+impl MessageWriter {
     fn new(kind: &str) -> Self {
         Self(format!(r#"{{"type":"{kind}""#))
     }
@@ -46,7 +46,7 @@ impl Answer {
 pub(super) fn authenticated(identity: &Identity, reference: Option<&Ref>) -> Action {
     let end = identity.expires_at.and_then(|second| UNIX_EPOCH.checked_add(Duration::from_secs(second)));
     let expires_at = end.map(timestamp::format);
-    let answer = Answer::new("authenticated").field("sub", &json!(identity.sub));
+    let answer = MessageWriter::new("authenticated").field("sub", &json!(identity.sub));
     answer.field("expires_at", &json!(expires_at)).send(reference)
 }
 
@@ -60,27 +60,27 @@ pub(super) fn subscribed(keys: &str, positions: &[(&Channel, Option<EventId>)], 
         })
         .collect();
     let position = format!(r#","position":{{{}}}"#, position.join(","));
-    Answer::new("subscribed").keys(keys).keys(&position).send(reference)
+    MessageWriter::new("subscribed").keys(keys).keys(&position).send(reference)
 }
 
 /// `unsubscribed`: no event of these keys follows.
 pub(super) fn unsubscribed(keys: &str, reference: Option<&Ref>) -> Action {
-    Answer::new("unsubscribed").keys(keys).send(reference)
+    MessageWriter::new("unsubscribed").keys(keys).send(reference)
 }
 
 /// `published`: the event has this id; `None`: its namespace keeps no log.
 pub(super) fn published(channel: &Channel, id: Option<EventId>, reference: Option<&Ref>) -> Action {
-    Answer::new("published").field("channel", &json!(channel)).field("id", &json!(id)).send(reference)
+    MessageWriter::new("published").field("channel", &json!(channel)).field("id", &json!(id)).send(reference)
 }
 
 /// `pong`.
 pub(super) fn pong(reference: Option<&Ref>) -> Action {
-    Answer::new("pong").send(reference)
+    MessageWriter::new("pong").send(reference)
 }
 
 /// `error`: what was asked for is not done; the socket stays open.
-pub(super) fn error(refusal: &Refusal, channel: Option<&Channel>, reference: Option<&Ref>) -> Action {
-    let mut answer = Answer::new("error").field("source", &json!("gateway"));
+pub(super) fn error(refusal: &RequestError, channel: Option<&Channel>, reference: Option<&Ref>) -> Action {
+    let mut answer = MessageWriter::new("error").field("source", &json!("gateway"));
     answer = answer.field("code", &json!(refusal.code)).field("message", &json!(refusal.message));
     if let Some(channel) = channel {
         answer = answer.field("channel", &json!(channel));

@@ -7,12 +7,12 @@ use std::{
 
 use crewcast_events::{Channel, EventId, Since};
 
-use super::filter::Scope;
+use super::filter::ChannelScope;
 use crate::{hub::Entry, replay::Opening};
 
 /// What is known of one channel.
 #[derive(Default)]
-struct Place {
+struct ChannelEntry {
     /// One of all streams granted.
     is_listed: bool,
     is_open: bool,
@@ -26,7 +26,7 @@ struct Place {
 
 #[derive(Default)]
 pub(super) struct Channels {
-    places: HashMap<Channel, Place>,
+    places: HashMap<Channel, ChannelEntry>,
     /// Whether it is known which streams are granted.
     are_listed: bool,
     /// Streams that are listed and not open yet.
@@ -39,7 +39,7 @@ impl Channels {
         let place = self.places.entry(channel.clone()).or_default();
         if since.is_some() {
             self.unopened += usize::from(place.is_listed && place.is_open);
-            *place = Place { is_listed: place.is_listed, since, ..Place::default() };
+            *place = ChannelEntry { is_listed: place.is_listed, since, ..ChannelEntry::default() };
         }
     }
 
@@ -67,7 +67,7 @@ impl Channels {
         // One that appears later is read from its first event.
         let since = appears.then_some(Since::Beginning);
         self.places.extend(granted.into_iter().map(|channel| {
-            let place = Place { is_listed: true, since, ..Place::default() };
+            let place = ChannelEntry { is_listed: true, since, ..ChannelEntry::default() };
             (channel, place)
         }));
         self.unopened = self.places.values().filter(|place| place.is_listed && !place.is_open).count();
@@ -102,38 +102,42 @@ impl Channels {
     }
 
     /// Whether all channels of a scope are open.
-    pub(super) fn are_open(&self, scope: &Scope) -> bool {
+    pub(super) fn are_open(&self, scope: &ChannelScope) -> bool {
         match scope {
-            Scope::Streams => self.are_listed && self.unopened == 0,
-            Scope::Channel(channel) => self.places.get(channel).is_some_and(|place| place.is_open),
+            ChannelScope::Streams => self.are_listed && self.unopened == 0,
+            ChannelScope::Channel(channel) => self.places.get(channel).is_some_and(|place| place.is_open),
         }
     }
 
     /// Whether a channel is one of a scope.
-    pub(super) fn is_in(&self, channel: &Channel, scope: &Scope) -> bool {
+    pub(super) fn is_in(&self, channel: &Channel, scope: &ChannelScope) -> bool {
         match scope {
-            Scope::Streams => self.places.get(channel).is_some_and(|place| place.is_listed),
-            Scope::Channel(one) => one == channel,
+            ChannelScope::Streams => self.places.get(channel).is_some_and(|place| place.is_listed),
+            ChannelScope::Channel(one) => one == channel,
         }
     }
 
     /// Where the channels of a scope stand that are open, by name.
-    pub(super) fn positions(&self, scope: &Scope) -> Vec<(&Channel, Option<EventId>)> {
-        let stands = |(channel, place): (_, &Place)| place.is_open.then_some((channel, place.position));
+    pub(super) fn positions(&self, scope: &ChannelScope) -> Vec<(&Channel, Option<EventId>)> {
+        let stands = |(channel, place): (_, &ChannelEntry)| place.is_open.then_some((channel, place.position));
         let mut positions: Vec<_> = match scope {
-            Scope::Streams => self.places.iter().filter(|(_, place)| place.is_listed).filter_map(stands).collect(),
-            Scope::Channel(channel) => self.places.get_key_value(channel).and_then(stands).into_iter().collect(),
+            ChannelScope::Streams => {
+                self.places.iter().filter(|(_, place)| place.is_listed).filter_map(stands).collect()
+            }
+            ChannelScope::Channel(channel) => self.places.get_key_value(channel).and_then(stands).into_iter().collect(),
         };
         positions.sort_unstable_by_key(|(channel, _)| *channel);
         positions
     }
 
     /// The retained events of a scope's channels that nobody has taken yet.
-    pub(super) fn take_retained(&mut self, scope: &Scope) -> Vec<(Channel, Arc<Entry>)> {
-        let take = |(channel, place): (&Channel, &mut Place)| Some((channel.clone(), place.retained.take()?));
+    pub(super) fn take_retained(&mut self, scope: &ChannelScope) -> Vec<(Channel, Arc<Entry>)> {
+        let take = |(channel, place): (&Channel, &mut ChannelEntry)| Some((channel.clone(), place.retained.take()?));
         match scope {
-            Scope::Streams => self.places.iter_mut().filter(|(_, place)| place.is_listed).filter_map(take).collect(),
-            Scope::Channel(channel) => {
+            ChannelScope::Streams => {
+                self.places.iter_mut().filter(|(_, place)| place.is_listed).filter_map(take).collect()
+            }
+            ChannelScope::Channel(channel) => {
                 self.places.get_mut(channel).and_then(|place| take((channel, place))).into_iter().collect()
             }
         }

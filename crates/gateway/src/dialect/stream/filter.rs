@@ -2,7 +2,7 @@
 
 use crewcast_events::{Channel, Event, Field, MAX_TYPE_LEN};
 
-use super::request::{Message, Refusal, string, to_channel, value};
+use super::request::{RawMessage, RequestError, string, to_channel, value};
 
 /// The namespace of `{"action":"subscribe"}` without a channel, and of `stream_id`.
 pub(super) const STREAMS: &str = "stream";
@@ -13,7 +13,7 @@ const MAX_EXECUTION: usize = 256;
 
 /// The channels of a subscription.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Scope {
+pub(super) enum ChannelScope {
     /// Every stream granted.
     Streams,
     /// One channel.
@@ -23,7 +23,7 @@ pub(super) enum Scope {
 /// What a subscription is named by. Two that take the same are the same.
 #[derive(Debug)]
 pub(super) struct Keys {
-    pub(super) scope: Scope,
+    pub(super) scope: ChannelScope,
     execution_id: Option<String>,
     /// In lower case, sorted; empty: all.
     event_types: Box<[String]>,
@@ -40,13 +40,13 @@ impl PartialEq for Keys {
 
 impl Keys {
     /// The keys of a message.
-    pub(super) fn read(message: &Message<'_>) -> Result<Self, Refusal> {
+    pub(super) fn read(message: &RawMessage<'_>) -> Result<Self, RequestError> {
         let execution_id = match message.execution_id {
             Some(raw) => Some(string(raw, "\"execution_id\" is a string")?.into_owned()),
             None => None,
         };
         if execution_id.as_ref().is_some_and(|id| id.len() > MAX_EXECUTION) {
-            return Err(Refusal::new("bad_message", "\"execution_id\" has at most 256 bytes"));
+            return Err(RequestError::new("bad_message", "\"execution_id\" has at most 256 bytes"));
         }
         let event_types = match message.event_types {
             Some(raw) => types(value(raw, "\"event_types\" is a list of strings")?)?,
@@ -72,21 +72,21 @@ impl Keys {
     }
 }
 
-fn scope(message: &Message<'_>) -> Result<Scope, Refusal> {
+fn scope(message: &RawMessage<'_>) -> Result<ChannelScope, RequestError> {
     match (message.channel, message.stream_id) {
-        (Some(_), Some(_)) => Err(Refusal::new("bad_message", "\"channel\" or \"stream_id\", not both")),
-        (Some(raw), None) => Ok(Scope::Channel(to_channel(&string(raw, "\"channel\" is a string")?)?)),
+        (Some(_), Some(_)) => Err(RequestError::new("bad_message", "\"channel\" or \"stream_id\", not both")),
+        (Some(raw), None) => Ok(ChannelScope::Channel(to_channel(&string(raw, "\"channel\" is a string")?)?)),
         (None, Some(raw)) => {
             let id = string(raw, "\"stream_id\" is a string")?;
-            Ok(Scope::Channel(to_channel(&format!("{STREAMS}:{id}"))?))
+            Ok(ChannelScope::Channel(to_channel(&format!("{STREAMS}:{id}"))?))
         }
-        (None, None) => Ok(Scope::Streams),
+        (None, None) => Ok(ChannelScope::Streams),
     }
 }
 
-fn types(mut types: Vec<String>) -> Result<Box<[String]>, Refusal> {
+fn types(mut types: Vec<String>) -> Result<Box<[String]>, RequestError> {
     if types.len() > MAX_TYPES || types.iter().any(|kind| kind.chars().count() > MAX_TYPE_LEN) {
-        return Err(Refusal::new("bad_message", "\"event_types\" are at most 64, each of at most 128 characters"));
+        return Err(RequestError::new("bad_message", "\"event_types\" are at most 64, each of at most 128 characters"));
     }
     types.iter_mut().for_each(|kind| *kind = kind.to_lowercase());
     types.sort_unstable();
@@ -94,7 +94,7 @@ fn types(mut types: Vec<String>) -> Result<Box<[String]>, Refusal> {
     Ok(types.into())
 }
 
-fn text(message: &Message<'_>) -> Box<str> {
+fn text(message: &RawMessage<'_>) -> Box<str> {
     let keys = [
         ("channel", message.channel),
         ("stream_id", message.stream_id),

@@ -1,7 +1,7 @@
 //! Dialect `stream`: many channels on one socket, each event in an envelope that names its channel.
 //!
 //! Subscriptions add up: a channel is read once, whatever number of them it is in, and an event that several let
-//! through is sent once. A channel that no answered subscription covers is held (`is_held`): so nothing of it is sent
+//! through is sent once. A channel that no answered subscription covers is held (`is_paused`): so nothing of it is sent
 //! before `subscribed`, and what happens meanwhile waits in the ring.
 
 mod answers;
@@ -16,7 +16,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Asked as Wanted, Dialect, INTRODUCTION, NotPublished, Positions, Skipped, control};
+use super::{Action, Actions, Conflated, Denied, Dialect, INTRODUCTION, NotPublished, Positions, control};
 use crate::{
     auth::{AuthError, Identity},
     hub::{Encoding, Entry},
@@ -24,8 +24,8 @@ use crate::{
     transport::close::CloseCode,
 };
 use channels::Channels;
-use filter::{Keys, STREAMS, Scope};
-use request::{Asked, Ref, Refusal, Request};
+use filter::{ChannelScope, Keys, STREAMS};
+use request::{Command, Ref, RequestError, StreamRequest};
 
 /// How often a `ping` with the positions is sent.
 const HEARTBEAT: Duration = Duration::from_secs(45);
@@ -35,7 +35,7 @@ const MAX_TOO_OFTEN: u32 = 10;
 const MAX_DUE: usize = 16;
 
 /// One socket of the dialect.
-pub struct Stream {
+pub struct StreamDialect {
     /// It is known who it is, by the handshake, the first message, or `auth.anonymous`.
     is_introduced: bool,
     /// `limits.subscriptions`.
@@ -57,7 +57,7 @@ struct Subscription {
     due: Vec<Option<Ref>>,
 }
 
-impl Stream {
+impl StreamDialect {
     /// A socket with at most so many subscriptions.
     pub fn new(max_subscriptions: usize) -> Self {
         Self {
@@ -71,20 +71,23 @@ impl Stream {
         }
     }
 
-    fn act(&mut self, asked: Asked, reference: Option<Ref>, out: &mut Actions) -> Result<(), Refusal> {
+    fn act(&mut self, asked: Command, reference: Option<Ref>, out: &mut Actions) -> Result<(), RequestError> {
         match asked {
-            Asked::Auth(token) => {
+            Command::Auth(token) => {
                 self.authenticating = Some(reference);
                 out.push(Action::Authenticate(token));
             }
-            Asked::Ping => out.push(answers::pong(reference.as_ref())),
-            Asked::Pong => {}
+            Command::Ping => out.push(answers::pong(reference.as_ref())),
+            Command::Pong => {}
             _ if !self.is_introduced => {
-                return Err(Refusal::new("unauthorized", "say who you are first: {\"action\":\"auth\",\"token\":…}"));
+                return Err(RequestError::new(
+                    "unauthorized",
+                    "say principal you are first: {\"action\":\"auth\",\"token\":…}",
+                ));
             }
-            Asked::Subscribe { keys, since } => return self.subscribe(keys, since, reference, out),
-            Asked::Unsubscribe(keys) => self.unsubscribe(keys, reference.as_ref(), out),
-            Asked::Publish { channel, event } => {
+            Command::Subscribe { keys, since } => return self.subscribe(keys, since, reference, out),
+            Command::Unsubscribe(keys) => self.unsubscribe(keys, reference.as_ref(), out),
+            Command::Publish { channel, event } => {
                 self.publishing = Some((channel.clone(), reference));
                 out.push(Action::Publish { channel, event, reference: 0 });
             }
@@ -98,7 +101,7 @@ impl Stream {
         since: Option<Since>,
         reference: Option<Ref>,
         out: &mut Actions,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), RequestError> {
         let was_read = self.subscriptions.iter().any(|subscription| subscription.keys.scope == keys.scope);
         let known = self.subscriptions.iter().position(|subscription| subscription.keys == keys);
         let is_too_much = match known {
@@ -107,15 +110,15 @@ impl Stream {
         };
         if is_too_much {
             let message = format!("a socket has at most {} subscriptions: end one", self.max_subscriptions);
-            return Err(Refusal::new("too_many_subscriptions", message));
+            return Err(RequestError::new("too_many_subscriptions", message));
         }
         match &keys.scope {
-            Scope::Channel(channel) if since.is_some() || !was_read => {
+            ChannelScope::Channel(channel) if since.is_some() || !was_read => {
                 self.channels.ask(channel, since);
                 let start = since.map_or(Start::Retained, Start::Since);
                 out.push(Action::Subscribe { channel: channel.clone(), start });
             }
-            Scope::Streams if !was_read => out.push(Action::SubscribeAll {
+            ChannelScope::Streams if !was_read => out.push(Action::SubscribeAll {
                 namespace: STREAMS,
                 start: Start::Retained,
                 appearing: Start::Since(Since::Beginning),
@@ -145,7 +148,7 @@ impl Stream {
             }
         }
         if begins {
-            out.push(Action::ReadOn);
+            out.push(Action::Resume);
         }
     }
 
@@ -179,19 +182,21 @@ impl Stream {
     }
 
     /// Stops reading what no subscription wants any more.
-    fn release(&mut self, scope: &Scope, out: &mut Actions) {
+    fn release(&mut self, scope: &ChannelScope, out: &mut Actions) {
         if self.subscriptions.iter().any(|subscription| subscription.keys.scope == *scope) {
             return;
         }
         match scope {
-            Scope::Channel(channel) => {
+            ChannelScope::Channel(channel) => {
                 self.channels.unname(channel);
                 out.push(Action::Unsubscribe(channel.clone()));
             }
-            Scope::Streams => {
+            ChannelScope::Streams => {
                 let subscriptions = &self.subscriptions;
                 self.channels.unlist(|channel| {
-                    subscriptions.iter().any(|s| matches!(&s.keys.scope, Scope::Channel(named) if named == channel))
+                    subscriptions
+                        .iter()
+                        .any(|s| matches!(&s.keys.scope, ChannelScope::Channel(named) if named == channel))
                 });
                 out.push(Action::UnsubscribeAll { namespace: STREAMS });
             }
@@ -217,7 +222,7 @@ impl Stream {
     }
 }
 
-impl Dialect for Stream {
+impl Dialect for StreamDialect {
     fn label(&self) -> &'static str {
         "stream"
     }
@@ -244,11 +249,11 @@ impl Dialect for Stream {
         out.push(Action::Close(code, Cow::Owned(format!("auth failed: {}", error.reason()))));
     }
 
-    fn on_refused(&mut self, asked: Wanted<'_>, out: &mut Actions) {
+    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
         // Only channels are asked for by name here.
-        let Wanted::Channel(channel) = asked else { return };
-        let refusal = Refusal::new("forbidden", "the token does not grant this channel: ask for access");
-        let is_of = |s: &Subscription| matches!(&s.keys.scope, Scope::Channel(named) if named == channel);
+        let Denied::Channel(channel) = asked else { return };
+        let refusal = RequestError::new("forbidden", "the token does not grant this channel: ask for access");
+        let is_of = |s: &Subscription| matches!(&s.keys.scope, ChannelScope::Channel(named) if named == channel);
         for gone in self.subscriptions.extract_if(.., |subscription| is_of(subscription)) {
             if gone.due.is_empty() {
                 out.push(answers::error(&refusal, Some(channel), None));
@@ -264,7 +269,7 @@ impl Dialect for Stream {
         self.settle(out);
     }
 
-    fn is_held(&self, channel: &Channel) -> bool {
+    fn is_paused(&self, channel: &Channel) -> bool {
         self.active(channel).next().is_none()
     }
 
@@ -273,19 +278,20 @@ impl Dialect for Stream {
         let refusal = match published {
             Ok(id) => return out.push(answers::published(&channel, id, reference.as_ref())),
             Err(NotPublished::Forbidden) => {
-                Refusal::new("forbidden", "the token does not grant publishing to this channel: ask for access")
+                RequestError::new("forbidden", "the token does not grant publishing to this channel: ask for access")
             }
-            Err(NotPublished::Bad(why)) => Refusal::new("bad_message", why),
-            Err(NotPublished::Unavailable) => {
-                Refusal::new("broker_unavailable", "the broker did not answer: the event may or may not be published")
-            }
+            Err(NotPublished::Bad(why)) => RequestError::new("bad_message", why),
+            Err(NotPublished::Unavailable) => RequestError::new(
+                "broker_unavailable",
+                "the broker did not answer: the event may or may not be published",
+            ),
         };
         out.push(answers::error(&refusal, Some(&channel), reference.as_ref()));
     }
 
     fn on_too_often(&mut self, out: &mut Actions) {
         self.too_often += 1;
-        let refusal = Refusal::new("rate_limited", "too many messages: this one was not looked at; send fewer");
+        let refusal = RequestError::new("rate_limited", "too many messages: this one was not looked at; send fewer");
         out.push(answers::error(&refusal, None, None));
         if self.too_often >= MAX_TOO_OFTEN {
             out.push(Action::Close(CloseCode::TooMany, Cow::Borrowed("too many messages")));
@@ -302,11 +308,11 @@ impl Dialect for Stream {
         self.deliver(channel, entry, out);
     }
 
-    fn may_skip(&self, channel: &Channel, event: &Event) -> bool {
+    fn may_conflate(&self, channel: &Channel, event: &Event) -> bool {
         self.active(channel).any(|subscription| subscription.keys.let_through(event))
     }
 
-    fn on_skipped(&mut self, channel: &Channel, skipped: Skipped, out: &mut Actions) {
+    fn on_conflated(&mut self, channel: &Channel, skipped: Conflated, out: &mut Actions) {
         self.channels.stand_at(channel, skipped.position);
         self.on_notice(&control::skipped(channel, skipped), out);
     }
@@ -324,7 +330,7 @@ impl Dialect for Stream {
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
         self.too_often = 0;
-        let Request { reference, asked } = Request::read(text);
+        let StreamRequest { reference, asked } = StreamRequest::read(text);
         let done = asked.and_then(|asked| self.act(asked, reference.clone(), out));
         if let Err(refusal) = done {
             out.push(answers::error(&refusal, None, reference.as_ref()));

@@ -16,14 +16,14 @@ const MAX_REF: usize = 256;
 pub(super) type Ref = Box<str>;
 
 /// One message.
-pub(super) struct Request {
+pub(super) struct StreamRequest {
     pub(super) reference: Option<Ref>,
-    pub(super) asked: Result<Asked, Refusal>,
+    pub(super) asked: Result<Command, RequestError>,
 }
 
 /// What a message asks for.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum Command {
     Auth(String),
     Subscribe {
         keys: Keys,
@@ -42,12 +42,12 @@ pub(super) enum Asked {
 
 /// Why a message is answered with `error`.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct RequestError {
     pub(super) code: &'static str,
     pub(super) message: Cow<'static, str>,
 }
 
-impl Refusal {
+impl RequestError {
     pub(super) fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into() }
     }
@@ -59,7 +59,7 @@ impl Refusal {
 
 /// The keys of all messages, as they stand in the text: what is malformed can still be answered with its `ref`.
 #[derive(Deserialize)]
-pub(super) struct Message<'a> {
+pub(super) struct RawMessage<'a> {
     #[serde(borrow)]
     action: Option<&'a RawValue>,
     #[serde(borrow, rename = "type")]
@@ -82,10 +82,10 @@ pub(super) struct Message<'a> {
     event: Option<&'a RawValue>,
 }
 
-impl Request {
+impl StreamRequest {
     /// Reads a message.
     pub(super) fn read(text: &str) -> Self {
-        let message = match Message::parse(text) {
+        let message = match RawMessage::parse(text) {
             Ok(message) => message,
             Err(refusal) => return Self { reference: None, asked: Err(refusal) },
         };
@@ -96,34 +96,34 @@ impl Request {
     }
 }
 
-impl<'a> Message<'a> {
-    fn parse(text: &'a str) -> Result<Self, Refusal> {
-        let not_an_object = || Refusal::bad("a message is one JSON object with an \"action\"");
+impl<'a> RawMessage<'a> {
+    fn parse(text: &'a str) -> Result<Self, RequestError> {
+        let not_an_object = || RequestError::bad("a message is one JSON object with an \"action\"");
         match serde_json::from_str(text) {
             // A JSON array would be taken as the fields in their order.
             Ok(_) if !text.trim_start().starts_with('{') => Err(not_an_object()),
             Ok(message) => Ok(message),
             Err(error) if error.classify() == Category::Data => Err(not_an_object()),
-            Err(_) => Err(Refusal::new("bad_json", "the message is no JSON")),
+            Err(_) => Err(RequestError::new("bad_json", "the message is no JSON")),
         }
     }
 
-    fn asked(&self) -> Result<Asked, Refusal> {
+    fn asked(&self) -> Result<Command, RequestError> {
         let Some(action) = self.action else {
             return match self.kind.map(RawValue::get) {
-                Some(r#""pong""#) => Ok(Asked::Pong),
-                _ => Err(Refusal::bad("a message has an \"action\"")),
+                Some(r#""pong""#) => Ok(Command::Pong),
+                _ => Err(RequestError::bad("a message has an \"action\"")),
             };
         };
         let action: Cow<'_, str> = value(action, "\"action\" is a string")?;
         match &*action {
-            "auth" => Ok(Asked::Auth(need(self.token, "auth needs \"token\", a string")?)),
-            "subscribe" => Ok(Asked::Subscribe { keys: Keys::read(self)?, since: self.since()? }),
-            "unsubscribe" => Ok(Asked::Unsubscribe(if self.has_keys() { Some(Keys::read(self)?) } else { None })),
+            "auth" => Ok(Command::Auth(need(self.token, "auth needs \"token\", a string")?)),
+            "subscribe" => Ok(Command::Subscribe { keys: Keys::read(self)?, since: self.since()? }),
+            "unsubscribe" => Ok(Command::Unsubscribe(if self.has_keys() { Some(Keys::read(self)?) } else { None })),
             "publish" => self.publish(),
-            "ping" => Ok(Asked::Ping),
-            "pong" => Ok(Asked::Pong),
-            _ => Err(Refusal::new("unknown_action", "actions are auth, subscribe, unsubscribe, publish, ping")),
+            "ping" => Ok(Command::Ping),
+            "pong" => Ok(Command::Pong),
+            _ => Err(RequestError::new("unknown_action", "actions are auth, subscribe, unsubscribe, publish, ping")),
         }
     }
 
@@ -131,45 +131,49 @@ impl<'a> Message<'a> {
         [self.stream_id, self.execution_id, self.event_types, self.channel].iter().any(Option::is_some)
     }
 
-    fn since(&self) -> Result<Option<Since>, Refusal> {
+    fn since(&self) -> Result<Option<Since>, RequestError> {
         let Some(since) = self.since else { return Ok(None) };
         if self.channel.is_none() && self.stream_id.is_none() {
-            return Err(Refusal::bad("\"since\" goes with one channel: name it"));
+            return Err(RequestError::bad("\"since\" goes with one channel: name it"));
         }
         // `0` as a number is as good as "0".
         let text = if since.get() == "0" { Cow::Borrowed("0") } else { string(since, "\"since\" is an id or \"0\"")? };
         Ok(text.parse().ok())
     }
 
-    fn publish(&self) -> Result<Asked, Refusal> {
+    fn publish(&self) -> Result<Command, RequestError> {
         let channel: String = need(self.channel, "publish needs \"channel\", a string")?;
-        let event = self.event.ok_or(Refusal::bad("publish needs \"event\", an object"))?;
+        let event = self.event.ok_or(RequestError::bad("publish needs \"event\", an object"))?;
         // Copied once, so that what waits for the broker does not keep the whole message.
-        Ok(Asked::Publish { channel: to_channel(&channel)?, event: Bytes::copy_from_slice(event.get().as_bytes()) })
+        Ok(Command::Publish { channel: to_channel(&channel)?, event: Bytes::copy_from_slice(event.get().as_bytes()) })
     }
 }
 
 /// A channel's name, or `bad_channel`.
-pub(super) fn to_channel(name: &str) -> Result<Channel, Refusal> {
-    name.parse().map_err(|bad: crewcast_events::BadChannel| Refusal::new("bad_channel", bad.to_string()))
+pub(super) fn to_channel(name: &str) -> Result<Channel, RequestError> {
+    name.parse().map_err(|bad: crewcast_events::BadChannel| RequestError::new("bad_channel", bad.to_string()))
 }
 
 /// A value of some type, or `bad_message`.
-pub(super) fn value<T: DeserializeOwned>(raw: &RawValue, expected: &'static str) -> Result<T, Refusal> {
-    serde_json::from_str(raw.get()).map_err(|_| Refusal::bad(expected))
+pub(super) fn value<T: DeserializeOwned>(raw: &RawValue, expected: &'static str) -> Result<T, RequestError> {
+    serde_json::from_str(raw.get()).map_err(|_| RequestError::bad(expected))
 }
 
 /// A string.
-pub(super) fn string<'a>(raw: &'a RawValue, expected: &'static str) -> Result<Cow<'a, str>, Refusal> {
+pub(super) fn string<'a>(raw: &'a RawValue, expected: &'static str) -> Result<Cow<'a, str>, RequestError> {
     value::<String>(raw, expected).map(Cow::Owned)
 }
 
-fn need<T: DeserializeOwned>(raw: Option<&RawValue>, expected: &'static str) -> Result<T, Refusal> {
-    value(raw.ok_or(Refusal::bad(expected))?, expected)
+fn need<T: DeserializeOwned>(raw: Option<&RawValue>, expected: &'static str) -> Result<T, RequestError> {
+    value(raw.ok_or(RequestError::bad(expected))?, expected)
 }
 
-fn reference(raw: &RawValue) -> Result<Ref, Refusal> {
+fn reference(raw: &RawValue) -> Result<Ref, RequestError> {
     let text = raw.get();
     let is_one = text.len() <= MAX_REF && text.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
-    if is_one { Ok(text.into()) } else { Err(Refusal::bad("\"ref\" is a string or a number of at most 256 bytes")) }
+    if is_one {
+        Ok(text.into())
+    } else {
+        Err(RequestError::bad("\"ref\" is a string or a number of at most 256 bytes"))
+    }
 }

@@ -8,16 +8,16 @@ use crate::{auth::testing::user, hub::Item};
 
 /// A socket and what it has to do.
 struct Bench {
-    stream: Stream,
+    stream: StreamDialect,
     out: Actions,
 }
 
 impl Bench {
     /// A socket whose client came with a token.
     fn new() -> Self {
-        let mut bench = Self { stream: Stream::new(4), out: Actions::new() };
+        let mut bench = Self { stream: StreamDialect::new(4), out: Actions::new() };
         bench.stream.on_open(Some(&user("u1")), &mut bench.out);
-        assert!(bench.out.is_empty(), "who is known has nothing to say first");
+        assert!(bench.out.is_empty(), "principal is known has nothing to say first");
         bench
     }
 
@@ -38,8 +38,8 @@ impl Bench {
         self.lines()
     }
 
-    fn hear(&mut self, name: &str, event: &str) -> Vec<String> {
-        assert!(!self.stream.is_held(&channel(name)), "a channel that is held is not read");
+    fn parse(&mut self, name: &str, event: &str) -> Vec<String> {
+        assert!(!self.stream.is_paused(&channel(name)), "a channel that is held is not read");
         self.stream.on_entry(&channel(name), &entry(event), &mut self.out);
         self.lines()
     }
@@ -60,7 +60,7 @@ fn line(action: Action) -> String {
         Action::Authenticate(token) => format!("authenticate {token}"),
         Action::Publish { channel, event, .. } => format!("publish {channel} {}", String::from_utf8_lossy(&event)),
         Action::Close(code, reason) => format!("close {} {reason}", code.number()),
-        Action::ReadOn => "read on".to_owned(),
+        Action::Resume => "read on".to_owned(),
         Action::UnsubscribeAll { namespace } => format!("none of {namespace}"),
         other => format!("{other:?}"),
     }
@@ -98,7 +98,7 @@ fn a_subscription_is_answered_before_its_first_event_and_its_events_are_the_prod
     let mut bench = Bench::new();
     let asked = bench.say(r#"{"action":"subscribe","stream_id":"w","ref":7}"#);
     assert_eq!(asked, ["subscribe stream:w Retained"]);
-    assert!(bench.stream.is_held(&channel("stream:w")));
+    assert!(bench.stream.is_paused(&channel("stream:w")));
     let opened = bench.open("stream:w", Some(FIRST));
     let answer = format!(r#"send {{"type":"subscribed","stream_id":"w","position":{{"stream:w":"{FIRST}"}},"ref":7}}"#);
     assert_eq!(opened, [answer, "read on".to_owned()]);
@@ -106,10 +106,10 @@ fn a_subscription_is_answered_before_its_first_event_and_its_events_are_the_prod
     let envelope = format!(
         r#"deliver {{"type":"event","channel":"stream:w","id":"{SECOND}","event":{{ "type":"x",  "n":1.50 }}}}"#
     );
-    assert_eq!(bench.hear("stream:w", &logged), [envelope]);
+    assert_eq!(bench.parse("stream:w", &logged), [envelope]);
     let live = r#" {"type":"x","id":"mine"}"#;
     let envelope = format!(r#"deliver {{"type":"event","channel":"stream:w","id":null,"event":{live}}}"#);
-    assert_eq!(bench.hear("stream:w", live), [envelope]);
+    assert_eq!(bench.parse("stream:w", live), [envelope]);
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn filters_add_up_and_an_event_that_several_let_through_is_sent_once() {
     }
     bench.open("stream:w", None);
     let mut count = |kind: &str, execution: &str| {
-        bench.hear("stream:w", &format!(r#"{{"type":"{kind}","execution_id":"{execution}"}}"#)).len()
+        bench.parse("stream:w", &format!(r#"{{"type":"{kind}","execution_id":"{execution}"}}"#)).len()
     };
     assert_eq!(count("execution_started", "e1"), 1, "both let it through");
     assert_eq!(count("Execution_Started", "e2"), 1, "types are compared without case");
@@ -132,7 +132,7 @@ fn filters_add_up_and_an_event_that_several_let_through_is_sent_once() {
     assert_eq!(count("node_executed", "e1"), 1);
     assert_eq!(count("node_executed", "e2"), 0);
     bench.say(r#"{"action":"unsubscribe","execution_id":"e1","channel":"stream:w"}"#);
-    assert_eq!(bench.hear("stream:w", r#"{"type":"node_executed","execution_id":"e1"}"#).len(), 0);
+    assert_eq!(bench.parse("stream:w", r#"{"type":"node_executed","execution_id":"e1"}"#).len(), 0);
 }
 
 #[test]
@@ -142,13 +142,13 @@ fn all_streams_are_answered_when_all_of_them_are_open() {
     assert_eq!(asked, ["all stream Retained then Since(Beginning)"]);
     assert!(bench.list(&["stream:a", "stream:b"]).is_empty());
     assert!(bench.open("stream:b", Some(FIRST)).is_empty());
-    assert!(bench.stream.is_held(&channel("stream:b")), "what it says waits in the ring");
+    assert!(bench.stream.is_paused(&channel("stream:b")), "what it says waits in the ring");
     let answer = format!(r#"send {{"type":"subscribed","position":{{"stream:a":null,"stream:b":"{FIRST}"}}}}"#);
     assert_eq!(bench.open("stream:a", None), [answer, "read on".to_owned()]);
     // One that appears is read at once, one that goes is no longer known.
     bench.list(&["stream:a", "stream:b", "stream:c"]);
     bench.open("stream:c", Some(FIRST));
-    assert_eq!(bench.hear("stream:c", r#"{"type":"x"}"#).len(), 1);
+    assert_eq!(bench.parse("stream:c", r#"{"type":"x"}"#).len(), 1);
     bench.stream.on_channel_gone(&channel("stream:a"), &mut bench.out);
     bench.list(&["stream:b", "stream:c"]);
     let answer = format!(
@@ -203,12 +203,12 @@ fn a_channel_stays_as_long_as_somebody_wants_it() {
     bench.say(r#"{"action":"subscribe","channel":"stream:a","event_types":["x"]}"#);
     let one = r#"{"action":"unsubscribe","stream_id":"a"}"#;
     assert_eq!(bench.say(one), [r#"send {"type":"unsubscribed","stream_id":"a"}"#], "another one has it");
-    assert_eq!(bench.hear("stream:a", r#"{"type":"y"}"#).len(), 1, "all streams have it");
+    assert_eq!(bench.parse("stream:a", r#"{"type":"y"}"#).len(), 1, "all streams have it");
     assert_eq!(
         bench.say(r#"{"action":"unsubscribe","channel":"stream:a","event_types":["X"]}"#)[0],
         "unsubscribe stream:a"
     );
-    assert_eq!(bench.hear("stream:a", r#"{"type":"x"}"#).len(), 1, "all streams still have it");
+    assert_eq!(bench.parse("stream:a", r#"{"type":"x"}"#).len(), 1, "all streams still have it");
     assert_eq!(bench.say(one), [r#"send {"type":"unsubscribed","stream_id":"a"}"#], "twice is no error");
 }
 
@@ -231,10 +231,10 @@ fn what_is_not_granted_is_refused_and_the_rest_goes_on() {
     bench.say(r#"{"action":"subscribe","channel":"run:mine"}"#);
     bench.open("run:mine", None);
     bench.say(r#"{"action":"subscribe","channel":"run:r","ref":"x"}"#);
-    bench.stream.on_refused(Wanted::Channel(&channel("run:r")), &mut bench.out);
+    bench.stream.on_refused(Denied::Channel(&channel("run:r")), &mut bench.out);
     assert_eq!(refused(&bench.lines()), ("forbidden".to_owned(), "x".into()));
-    assert_eq!(bench.hear("run:mine", r#"{"type":"x"}"#).len(), 1);
-    bench.stream.on_refused(Wanted::Channel(&channel("run:mine")), &mut bench.out);
+    assert_eq!(bench.parse("run:mine", r#"{"type":"x"}"#).len(), 1);
+    bench.stream.on_refused(Denied::Channel(&channel("run:mine")), &mut bench.out);
     let lines = bench.lines();
     assert!(lines[0].contains(r#""channel":"run:mine""#), "{lines:?}");
     assert_eq!(refused(&lines), ("forbidden".to_owned(), Value::Null));
@@ -302,7 +302,7 @@ fn each_malformed_message_has_its_code() {
 
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_within_five_seconds_is_closed() {
-    let mut stream = Stream::new(4);
+    let mut stream = StreamDialect::new(4);
     let mut out = Actions::new();
     stream.on_open(None, &mut out);
     let Some(Action::WakeAt(at)) = out.pop() else { panic!() };
@@ -316,7 +316,7 @@ async fn who_says_nothing_within_five_seconds_is_closed() {
 
 #[test]
 fn a_first_token_is_answered_and_a_bad_one_closes() {
-    let mut bench = Bench { stream: Stream::new(4), out: Actions::new() };
+    let mut bench = Bench { stream: StreamDialect::new(4), out: Actions::new() };
     assert_eq!(bench.say(r#"{"action":"auth","token":"x","ref":1}"#), ["authenticate x"]);
     bench.stream.on_timer(Instant::now(), &mut bench.out);
     assert!(bench.out.is_empty(), "it came in time");

@@ -15,12 +15,12 @@ use serde_json::{json, value::RawValue};
 use crate::{
     dialect::{Action, control},
     hub::{Encoding, Entry},
-    replay::ChannelState,
+    replay::StateDocuments,
     transport::frame::text_frame,
 };
 
 /// The list of active sessions, as the field `data` has it. What is no object is none.
-pub fn sessions(state: &ChannelState) -> String {
+pub fn sessions(state: &StateDocuments) -> String {
     let documents = state.documents.iter().filter_map(|(_, document)| object(document));
     let listed: Vec<&str> = documents.collect();
     format!(r#"{{"total_sessions":{},"sessions":[{}]}}"#, listed.len(), listed.join(","))

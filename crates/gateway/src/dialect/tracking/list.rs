@@ -12,14 +12,14 @@ use tokio::time::Instant;
 use super::answers;
 use crate::{
     dialect::{Action, Actions},
-    replay::ChannelState,
+    replay::StateDocuments,
 };
 
 /// At most so often the list is looked at: where sessions change all the time, each look shows many changes.
 const PACE: Duration = Duration::from_millis(100);
 
 /// What a socket knows of its org's list.
-pub struct List {
+pub struct KnownSessions {
     /// How long after its producer's last sign of life a session is listed.
     ttl: Duration,
     /// When to look; `None`: when something happens.
@@ -30,7 +30,7 @@ pub struct List {
     told: Option<u64>,
 }
 
-impl List {
+impl KnownSessions {
     /// Nothing is known yet.
     pub fn new(ttl: Duration) -> Self {
         Self { ttl, due: None, looked_at: None, is_reading: false, told: None }
@@ -54,7 +54,7 @@ impl List {
     }
 
     /// This is what it looks like.
-    pub fn seen(&mut self, state: &ChannelState, now: Instant, out: &mut Actions) {
+    pub fn seen(&mut self, state: &StateDocuments, now: Instant, out: &mut Actions) {
         self.is_reading = false;
         let data = answers::sessions(state);
         let mut hasher = DefaultHasher::new();

@@ -19,17 +19,17 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since, catalog::session::STATE_KEY};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Asked, Dialect, Positions, control, listener::MAX_MISUNDERSTOOD};
+use super::{Action, Actions, Denied, Dialect, Positions, client_input::MAX_REJECTED, control};
 use crate::{
     auth::Identity,
     hub::Entry,
-    replay::{ChannelState, Last, Opening, Start},
+    replay::{Opening, Start, StateDocuments, Tail},
     transport::close::CloseCode,
 };
-use list::List;
-use patience::{Due, Pace, Silence};
+use list::KnownSessions;
+use patience::{Due, Keepalive, MessageRate};
 pub use request::is_client_id;
-use request::{Refusal, Request};
+use request::{Ignored, TrackingRequest};
 use streaming::Streaming;
 
 /// The namespace of an org's agents and of its list of sessions.
@@ -38,44 +38,44 @@ const ORG: &str = "tracking";
 const LINE: &str = "session_log";
 
 /// One socket of this dialect.
-pub struct Tracking {
+pub struct TrackingDialect {
     client: String,
     /// `tracking:<org>`, once it is open.
     org: Option<Channel>,
-    list: List,
+    list: KnownSessions,
     streaming: Option<Streaming>,
-    silence: Silence,
-    pace: Pace,
+    keepalive: Keepalive,
+    rate: MessageRate,
     misunderstood: u32,
 }
 
-impl Tracking {
+impl TrackingDialect {
     /// A socket of the client with this id. A session whose producer has been silent for `session_ttl` is not active.
     pub fn new(client: String, session_ttl: Duration) -> Self {
         let now = Instant::now();
         Self {
             client,
             org: None,
-            list: List::new(session_ttl),
+            list: KnownSessions::new(session_ttl),
             streaming: None,
-            silence: Silence::new(now),
-            pace: Pace::new(now),
+            keepalive: Keepalive::new(now),
+            rate: MessageRate::new(now),
             misunderstood: 0,
         }
     }
 
-    fn act(&mut self, request: Request, out: &mut Actions) {
+    fn act(&mut self, request: TrackingRequest, out: &mut Actions) {
         match request {
-            Request::Pong => {}
-            Request::Logs(channel) => out.push(Action::ReadLast { channel, kind: LINE }),
-            Request::State(channel) => out.push(Action::ReadState { channel, within: None }),
-            Request::Start(channel) => {
+            TrackingRequest::Pong => {}
+            TrackingRequest::Logs(channel) => out.push(Action::ReadTail { channel, kind: LINE }),
+            TrackingRequest::State(channel) => out.push(Action::ReadState { channel, within: None }),
+            TrackingRequest::Start(channel) => {
                 self.stop(out);
                 self.streaming = Some(Streaming::new(channel.clone()));
                 out.push(Action::Subscribe { channel, start: Start::Since(Since::Beginning) });
             }
-            Request::Stop => self.stop(out),
-            Request::Token(token) => out.push(Action::Authenticate(token)),
+            TrackingRequest::Stop => self.stop(out),
+            TrackingRequest::Token(token) => out.push(Action::Authenticate(token)),
         }
     }
 
@@ -86,13 +86,13 @@ impl Tracking {
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal, out: &mut Actions) {
+    fn refuse(&mut self, refusal: &Ignored, out: &mut Actions) {
         match refusal {
-            Refusal::UnknownSession => out.push(answers::unknown_session()),
-            Refusal::BadMessage(why) => {
+            Ignored::UnknownSession => out.push(answers::unknown_session()),
+            Ignored::BadMessage(why) => {
                 self.misunderstood += 1;
                 out.push(answers::error("bad_message", why));
-                if self.misunderstood >= MAX_MISUNDERSTOOD {
+                if self.misunderstood >= MAX_REJECTED {
                     let reason = "too many messages that are not understood: see the documentation";
                     out.push(Action::Close(CloseCode::BadMessage, Cow::Borrowed(reason)));
                 }
@@ -118,12 +118,12 @@ impl Tracking {
         if let Some(org) = &self.org {
             self.list.look(org, now, out);
         }
-        let next = self.silence.next();
+        let next = self.keepalive.next();
         out.push(Action::WakeAt(self.list.next().map_or(next, |look| look.min(next))));
     }
 }
 
-impl Dialect for Tracking {
+impl Dialect for TrackingDialect {
     fn label(&self) -> &'static str {
         "tracking"
     }
@@ -138,21 +138,21 @@ impl Dialect for Tracking {
         self.go_on(Instant::now(), out);
     }
 
-    fn on_refused(&mut self, asked: Asked<'_>, out: &mut Actions) {
+    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
         let reason = match asked {
-            Asked::Channel(channel) if self.streams(channel).is_some() => {
+            Denied::Channel(channel) if self.streams(channel).is_some() => {
                 self.streaming = None;
                 return out.push(answers::unknown_session());
             }
-            Asked::Channel(_) => "the token does not grant what its org's agents do: ask for access",
-            Asked::Own(_) => "the token names no org: this socket brings what the agents of its claim \"org\" do",
+            Denied::Channel(_) => "the token does not grant what its org's agents do: ask for access",
+            Denied::Own(_) => "the token names no org: this socket brings what the agents of its claim \"org\" do",
         };
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
 
     fn on_too_often(&mut self, out: &mut Actions) {
         out.push(answers::error("rate_limited", "too many messages: this one was not looked at; send fewer"));
-        if self.pace.refuse(Instant::now()) {
+        if self.rate.refuse(Instant::now()) {
             out.push(Action::Close(CloseCode::TooMany, Cow::Borrowed("too many messages")));
         }
     }
@@ -187,7 +187,7 @@ impl Dialect for Tracking {
 
     fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
 
-    fn on_state(&mut self, channel: &Channel, state: Option<&ChannelState>, out: &mut Actions) {
+    fn on_state(&mut self, channel: &Channel, state: Option<&StateDocuments>, out: &mut Actions) {
         if channel.namespace() == ORG {
             // One that is not granted is refused as a channel.
             if let Some(state) = state {
@@ -203,9 +203,9 @@ impl Dialect for Tracking {
         out.push(answer.unwrap_or_else(answers::unknown_session));
     }
 
-    fn on_last(&mut self, channel: &Channel, last: Option<&Last>, out: &mut Actions) {
-        out.push(match last.filter(|last| last.head.is_some()) {
-            Some(last) => answers::session_logs(channel.id(), &last.entries),
+    fn on_tail(&mut self, channel: &Channel, tail: Option<&Tail>, out: &mut Actions) {
+        out.push(match tail.filter(|tail| tail.head.is_some()) {
+            Some(tail) => answers::session_logs(channel.id(), &tail.entries),
             None => answers::unknown_session(),
         });
     }
@@ -214,9 +214,9 @@ impl Dialect for Tracking {
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
         let now = Instant::now();
-        self.silence.heard(now);
-        let request = Request::read(text);
-        if request != Ok(Request::Pong) && !self.pace.allows(now) {
+        self.keepalive.heard(now);
+        let request = TrackingRequest::read(text);
+        if request != Ok(TrackingRequest::Pong) && !self.rate.allows(now) {
             return self.on_too_often(out);
         }
         match request {
@@ -228,7 +228,7 @@ impl Dialect for Tracking {
     fn on_heartbeat(&mut self, _positions: Positions<'_, '_>, _out: &mut Actions) {}
 
     fn on_timer(&mut self, now: Instant, out: &mut Actions) {
-        match self.silence.due(now) {
+        match self.keepalive.due(now) {
             Due::Nothing => {}
             Due::Ping => out.push(answers::ping()),
             Due::Close => {

@@ -18,7 +18,7 @@ const REFUSED: u32 = 10;
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// Asks a client that says nothing. That its library answers pings of the protocol does not count: a page may hang.
-pub struct Silence {
+pub struct Keepalive {
     since: Instant,
     pings: u32,
 }
@@ -34,7 +34,7 @@ pub enum Due {
     Close,
 }
 
-impl Silence {
+impl Keepalive {
     /// Of a client that has just come.
     pub fn new(now: Instant) -> Self {
         Self { since: now, pings: 0 }
@@ -62,14 +62,14 @@ impl Silence {
 }
 
 /// Holds a client to so many messages a minute.
-pub struct Pace {
+pub struct MessageRate {
     rate: Rate,
     bucket: Bucket,
     refused: u32,
     refused_at: Instant,
 }
 
-impl Pace {
+impl MessageRate {
     /// Of a client that has just come.
     pub fn new(now: Instant) -> Self {
         Self { rate: Rate::per_minute(MESSAGES), bucket: Bucket::new(now), refused: 0, refused_at: now }

@@ -24,7 +24,7 @@ pub fn is_client_id(id: &str, strict: bool) -> bool {
 
 /// A client's message.
 #[derive(Debug, PartialEq)]
-pub enum Request {
+pub enum TrackingRequest {
     /// The answer to `ping`.
     Pong,
     /// A session's log.
@@ -41,7 +41,7 @@ pub enum Request {
 
 /// Why there is nothing to do.
 #[derive(Debug, PartialEq)]
-pub enum Refusal {
+pub enum Ignored {
     /// What is wrong with the message.
     BadMessage(&'static str),
     /// There cannot be such a session.
@@ -49,7 +49,7 @@ pub enum Refusal {
 }
 
 #[derive(Deserialize)]
-struct Message {
+struct RawMessage {
     #[serde(rename = "type")]
     kind: Option<String>,
     session_id: Option<String>,
@@ -57,25 +57,25 @@ struct Message {
     token: Option<String>,
 }
 
-impl Request {
+impl TrackingRequest {
     /// Reads a text message.
-    pub fn read(text: &str) -> Result<Self, Refusal> {
-        let bad = Refusal::BadMessage;
-        let message: Message =
+    pub fn read(text: &str) -> Result<Self, Ignored> {
+        let bad = Ignored::BadMessage;
+        let message: RawMessage =
             serde_json::from_str(text).map_err(|_| bad("not a JSON object with a text \"type\" and \"session_id\""))?;
         if let (Some("auth"), Some(token)) = (message.action.as_deref(), message.token) {
-            return Ok(Request::Token(token));
+            return Ok(TrackingRequest::Token(token));
         }
         let session = || {
             let id = message.session_id.as_deref().ok_or(bad("\"session_id\" is missing"))?;
-            Channel::new("session", id).map_err(|_| Refusal::UnknownSession)
+            Channel::new("session", id).map_err(|_| Ignored::UnknownSession)
         };
         match message.kind.as_deref() {
-            Some("pong") => Ok(Request::Pong),
-            Some("get_session_logs") => session().map(Request::Logs),
-            Some("get_session_state") => session().map(Request::State),
-            Some("start_log_streaming") => session().map(Request::Start),
-            Some("stop_log_streaming") => Ok(Request::Stop),
+            Some("pong") => Ok(TrackingRequest::Pong),
+            Some("get_session_logs") => session().map(TrackingRequest::Logs),
+            Some("get_session_state") => session().map(TrackingRequest::State),
+            Some("start_log_streaming") => session().map(TrackingRequest::Start),
+            Some("stop_log_streaming") => Ok(TrackingRequest::Stop),
             _ => Err(bad(
                 "\"type\" is get_session_logs, get_session_state, start_log_streaming, stop_log_streaming or pong",
             )),

@@ -27,9 +27,9 @@ fn logged(offset: u64, text: &str) -> Arc<Entry> {
     Arc::new(Entry::new(Item::Event(event), Some(id)))
 }
 
-fn state(documents: &[(&str, &str)], first_end: Option<Duration>) -> ChannelState {
+fn state(documents: &[(&str, &str)], first_end: Option<Duration>) -> StateDocuments {
     let document = |&(key, text): &(&str, &str)| (key.to_owned(), Bytes::copy_from_slice(text.as_bytes()));
-    ChannelState { documents: documents.iter().map(document).collect(), first_end, ..ChannelState::default() }
+    StateDocuments { documents: documents.iter().map(document).collect(), first_end, ..StateDocuments::default() }
 }
 
 /// A frame's text, without the timestamp of the gateway's.
@@ -49,7 +49,7 @@ fn text(frame: &Bytes) -> String {
 
 /// A socket with its clock.
 struct Bench {
-    socket: Tracking,
+    socket: TrackingDialect,
     out: Actions,
     /// When it wants to be woken, as it said last.
     wake: Option<Instant>,
@@ -57,7 +57,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { socket: Tracking::new("client_1_ab".to_owned(), TTL), out: Actions::new(), wake: None }
+        Self { socket: TrackingDialect::new("client_1_ab".to_owned(), TTL), out: Actions::new(), wake: None }
     }
 
     /// One that is open and has been told an empty list.
@@ -79,7 +79,7 @@ impl Bench {
         self.socket.on_channel(&channel(name), &opening(), &mut self.out);
     }
 
-    fn sees(&mut self, state: &ChannelState) {
+    fn sees(&mut self, state: &StateDocuments) {
         self.socket.on_state(&channel("tracking:acme"), Some(state), &mut self.out);
     }
 
@@ -310,17 +310,17 @@ async fn a_session_that_is_unknown_or_not_granted_is_told_so_and_the_socket_stay
     let s1 = channel("session:s1");
     bench.socket.on_state(&s1, None, &mut bench.out);
     bench.socket.on_state(&s1, Some(&state(&[("other", "{}")], None)), &mut bench.out);
-    bench.socket.on_last(&s1, None, &mut bench.out);
-    bench.socket.on_last(&s1, Some(&Last::default()), &mut bench.out);
+    bench.socket.on_tail(&s1, None, &mut bench.out);
+    bench.socket.on_tail(&s1, Some(&Tail::default()), &mut bench.out);
     bench.sends(r#"{"type":"get_session_state","session_id":"a b"}"#);
     assert_eq!(bench.said(), [UNKNOWN; 5]);
     bench.sends(START);
     bench.said();
-    bench.socket.on_refused(Asked::Channel(&s1), &mut bench.out);
+    bench.socket.on_refused(Denied::Channel(&s1), &mut bench.out);
     assert_eq!(bench.said(), [UNKNOWN]);
     assert!(bench.socket.streaming.is_none());
-    bench.socket.on_refused(Asked::Channel(&channel("tracking:acme")), &mut bench.out);
-    bench.socket.on_refused(Asked::Own("tracking"), &mut bench.out);
+    bench.socket.on_refused(Denied::Channel(&channel("tracking:acme")), &mut bench.out);
+    bench.socket.on_refused(Denied::Own("tracking"), &mut bench.out);
     assert!(bench.said().iter().all(|line| line.starts_with("close 4403 ")));
 }
 
@@ -331,12 +331,12 @@ async fn what_is_asked_for_is_answered_as_producers_wrote_it() {
     bench.sends(r#"{"type":"get_session_state","session_id":"s1"}"#);
     bench.sends(r#"{"type":"get_session_logs","session_id":"s1","more":[]}"#);
     let read = format!("{:?}", Action::ReadState { channel: s1.clone(), within: None });
-    assert_eq!(bench.said(), [read, format!("{:?}", Action::ReadLast { channel: s1.clone(), kind: "session_log" })]);
+    assert_eq!(bench.said(), [read, format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: "session_log" })]);
     bench.socket.on_state(&s1, Some(&state(&[("other", "{}"), ("state", r#"{"n":7.50}"#)], None)), &mut bench.out);
     let lines = [logged(1, LOG), logged(9, LOG)];
-    let last = Last { head: lines[1].id(), entries: lines.to_vec() };
-    bench.socket.on_last(&s1, Some(&last), &mut bench.out);
-    bench.socket.on_last(&s1, Some(&Last { entries: Vec::new(), ..last }), &mut bench.out);
+    let last = Tail { head: lines[1].id(), entries: lines.to_vec() };
+    bench.socket.on_tail(&s1, Some(&last), &mut bench.out);
+    bench.socket.on_tail(&s1, Some(&Tail { entries: Vec::new(), ..last }), &mut bench.out);
     assert_eq!(bench.said(), [told_state(7), told_logs(&[&lines[0], &lines[1]]), told_logs(&[])]);
 }
 
@@ -384,7 +384,7 @@ async fn sixty_messages_a_minute_are_heard_and_pongs_do_not_count() {
             let said = bench.said().concat();
             assert_eq!(said.contains(limited), n >= 60, "{round}, {n}: {said}");
         }
-        bench.socket.silence.heard(Instant::now());
+        bench.socket.keepalive.heard(Instant::now());
         advance(seconds(60)).await;
     }
     bench.socket.on_too_often(&mut bench.out);

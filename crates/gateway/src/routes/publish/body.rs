@@ -21,7 +21,7 @@ pub const MAX_KEY: usize = 128;
 
 /// One event to publish.
 #[derive(Debug)]
-pub struct Item {
+pub struct PublishItem {
     /// The line of the body that it stands on, from 1.
     pub line: usize,
     /// Where to.
@@ -48,7 +48,7 @@ pub enum How {
 
 /// What an item is held against.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules<'a> {
+pub struct PublishRules<'a> {
     /// Known namespaces.
     pub namespaces: &'a Namespaces,
     /// Most bytes of an event and of a state document: `limits.message`.
@@ -57,7 +57,7 @@ pub struct Rules<'a> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Request<'a> {
+struct PublishRequest<'a> {
     #[serde(borrow)]
     channel: Cow<'a, str>,
     #[serde(borrow)]
@@ -81,9 +81,9 @@ struct StateRequest<'a> {
 ///
 /// # Errors
 /// 400 and 413 that name the line: then nothing of the body is published.
-pub fn parse(text: &str, ndjson: bool, rules: Rules<'_>) -> Result<Vec<Item>, Problem> {
+pub fn parse(text: &str, ndjson: bool, rules: PublishRules<'_>) -> Result<Vec<PublishItem>, Problem> {
     if !ndjson && !looks_like_lines(text) {
-        let request: Request<'_> = json(text)?;
+        let request: PublishRequest<'_> = json(text)?;
         return Ok(vec![item(request, 1, rules)?]);
     }
     let mut items = Vec::new();
@@ -93,7 +93,7 @@ pub fn parse(text: &str, ndjson: bool, rules: Rules<'_>) -> Result<Vec<Item>, Pr
             let detail = format!("a request has at most {MAX_LINES} events: send it in parts");
             return Err(at_line(Problem::new(ProblemType::TooLarge, detail), line));
         }
-        let request: Request<'_> = serde_json::from_str(text).map_err(|error| malformed(&error, line))?;
+        let request: PublishRequest<'_> = serde_json::from_str(text).map_err(|error| malformed(&error, line))?;
         items.push(item(request, line, rules).map_err(|problem| at_line(problem, line))?);
     }
     if items.is_empty() {
@@ -113,7 +113,7 @@ fn is_blank(line: &str) -> bool {
     line.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
 
-fn item(request: Request<'_>, line: usize, rules: Rules<'_>) -> Result<Item, Problem> {
+fn item(request: PublishRequest<'_>, line: usize, rules: PublishRules<'_>) -> Result<PublishItem, Problem> {
     let channel = channel(&request.channel, rules.namespaces)?;
     let event = request.event.get();
     within("an event", event, rules.max_event)?;
@@ -122,7 +122,7 @@ fn item(request: Request<'_>, line: usize, rules: Rules<'_>) -> Result<Item, Pro
             let detail = "a live event has neither \"idempotency_key\" nor \"state\": both belong to the log";
             return Err(Problem::new(ProblemType::Malformed, detail));
         }
-        return Ok(Item { line, channel, how: How::Live(live(event)?) });
+        return Ok(PublishItem { line, channel, how: How::Live(live(event)?) });
     }
     if rules.namespaces.of(&channel).is_some_and(|namespace| namespace.log.length == 0) {
         let detail = format!("the namespace {} keeps no log: say \"live\": true", channel.namespace());
@@ -131,7 +131,7 @@ fn item(request: Request<'_>, line: usize, rules: Rules<'_>) -> Result<Item, Pro
     let body = Body::parse(Bytes::copy_from_slice(event.as_bytes())).map_err(bad_event)?;
     let state = request.state.map(|state| state_of(state, rules)).transpose()?;
     let key = request.idempotency_key.map(|key| bounded_key("idempotency_key", key)).transpose()?;
-    Ok(Item { line, channel, how: How::Logged { body, state, key } })
+    Ok(PublishItem { line, channel, how: How::Logged { body, state, key } })
 }
 
 /// A channel's name as a caller wrote it.
@@ -157,7 +157,7 @@ fn bad_event(why: BodyError) -> Problem {
     Problem::new(ProblemType::BadEvent, why.to_string())
 }
 
-fn state_of(state: StateRequest<'_>, rules: Rules<'_>) -> Result<State, Problem> {
+fn state_of(state: StateRequest<'_>, rules: PublishRules<'_>) -> Result<State, Problem> {
     let key = bounded_key("state.key", state.key)?;
     within("a state document", state.value.get(), rules.max_event)?;
     let value = (state.value.get() != "null").then(|| state.value.to_owned().into());
@@ -182,8 +182,8 @@ fn bounded_key(field: &str, key: String) -> Result<String, Problem> {
 mod tests {
     use super::*;
 
-    fn read(text: &str, ndjson: bool) -> Result<Vec<Item>, Problem> {
-        parse(text, ndjson, Rules { namespaces: &Namespaces::default(), max_event: 1000 })
+    fn read(text: &str, ndjson: bool) -> Result<Vec<PublishItem>, Problem> {
+        parse(text, ndjson, PublishRules { namespaces: &Namespaces::default(), max_event: 1000 })
     }
 
     fn refused(text: &str) -> Problem {
@@ -273,7 +273,7 @@ mod tests {
 
         let mut namespaces = Namespaces::default();
         namespaces.0.get_mut("graph").unwrap().log.length = 0;
-        let rules = Rules { namespaces: &namespaces, max_event: 1000 };
+        let rules = PublishRules { namespaces: &namespaces, max_event: 1000 };
         assert!(parse(&live(""), false, rules).is_ok());
         let problem = parse(r#"{"channel":"graph:a","event":{"type":"x"}}"#, false, rules).unwrap_err();
         assert!(problem.detail().contains("keeps no log"), "{}", problem.detail());

@@ -19,7 +19,7 @@ use crewcast_publisher::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, r
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
-use self::body::{How, Item, Rules};
+use self::body::{How, PublishItem, PublishRules};
 use super::{
     body::{at_line, read, text},
     caller::Caller,
@@ -54,7 +54,7 @@ pub async fn publish(
     body: Body,
 ) -> Result<Json<Published>, Problem> {
     let body = read(&app.limits, body).await?;
-    let rules = Rules { namespaces: &app.config.namespaces, max_event: app.config.limits.message };
+    let rules = PublishRules { namespaces: &app.config.namespaces, max_event: app.config.limits.message };
     let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
     granted(&app, &identity, &items).await?;
     claim(&app, &identity, &items).await?;
@@ -68,7 +68,7 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
 }
 
 /// Asks for each channel once.
-async fn granted(app: &App, identity: &Identity, items: &[Item]) -> Result<(), Problem> {
+async fn granted(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
     let mut asked: HashSet<&Channel> = HashSet::new();
     for item in items {
         if asked.insert(&item.channel) && !app.auth.may_publish(identity, &item.channel).await? {
@@ -81,12 +81,12 @@ async fn granted(app: &App, identity: &Identity, items: &[Item]) -> Result<(), P
 
 /// Claims for the token's org what nobody owns yet, each id once, before anything is published: of two orgs that
 /// publish the same new id the first keeps it.
-async fn claim(app: &App, identity: &Identity, items: &[Item]) -> Result<(), Problem> {
+async fn claim(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
     let mut asked: HashSet<(Option<Owner>, &str)> = HashSet::new();
-    let owner = |item: &Item| app.config.namespaces.of(&item.channel).and_then(|rules| rules.owner);
+    let owner = |item: &PublishItem| app.config.namespaces.of(&item.channel).and_then(|rules| rules.owner);
     let fresh = items.iter().filter(|item| asked.insert((owner(item), item.channel.id())));
     let claimed = futures_util::stream::iter(fresh.map(Ok)).try_for_each_concurrent(CLAIMS, |item| async move {
-        let Some(claim) = app.auth.owed(identity, &item.channel).await? else { return Ok(()) };
+        let Some(claim) = app.auth.required_claim(identity, &item.channel).await? else { return Ok(()) };
         match app.broker.claim(&claim, ClaimMode::Keep).await? {
             Claimed::Done => Ok(()),
             Claimed::OwnedBy(_) => {
@@ -99,18 +99,18 @@ async fn claim(app: &App, identity: &Identity, items: &[Item]) -> Result<(), Pro
 }
 
 /// What goes to the broker in one call.
-enum Step {
+enum PublishStep {
     Live(Channel, bytes::Bytes),
     Logged(Append),
 }
 
 /// Publishes in the order of the lines, one call after the other: nothing overtakes a failed predecessor.
-async fn send(broker: &dyn Broker, sub: &str, items: Vec<Item>) -> Result<Published, Problem> {
+async fn send(broker: &dyn Broker, sub: &str, items: Vec<PublishItem>) -> Result<Published, Problem> {
     let mut published = Published::default();
     for step in steps(sub, items) {
         let outcome = match &step {
-            Step::Live(channel, event) => broker.publish_live(channel, event.clone()).await.map(|()| vec![None]),
-            Step::Logged(append) => broker.append(append).await,
+            PublishStep::Live(channel, event) => broker.publish_live(channel, event.clone()).await.map(|()| vec![None]),
+            PublishStep::Logged(append) => broker.append(append).await,
         };
         match outcome {
             Ok(ids) => published.ids.extend(ids.into_iter().map(|id: Option<EventId>| id.map(|id| id.to_string()))),
@@ -124,12 +124,12 @@ async fn send(broker: &dyn Broker, sub: &str, items: Vec<Item>) -> Result<Publis
 }
 
 /// Gathers neighbours of one channel into appends; a key stands for one event, so that its event goes alone.
-fn steps(sub: &str, items: Vec<Item>) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    for Item { channel, how, .. } in items {
+fn steps(sub: &str, items: Vec<PublishItem>) -> Vec<PublishStep> {
+    let mut steps: Vec<PublishStep> = Vec::new();
+    for PublishItem { channel, how, .. } in items {
         let (body, state, key) = match how {
             How::Live(event) => {
-                steps.push(Step::Live(channel, event));
+                steps.push(PublishStep::Live(channel, event));
                 continue;
             }
             How::Logged { body, state, key } => (body, state, key),
@@ -140,8 +140,8 @@ fn steps(sub: &str, items: Vec<Item>) -> Vec<Step> {
             None => Once::No,
         };
         match steps.last_mut() {
-            Some(Step::Logged(last)) if joins(last, &channel, &once) => last.entries.push(entry),
-            _ => steps.push(Step::Logged(Append { channel, entries: vec![entry], once })),
+            Some(PublishStep::Logged(last)) if joins(last, &channel, &once) => last.entries.push(entry),
+            _ => steps.push(PublishStep::Logged(Append { channel, entries: vec![entry], once })),
         }
     }
     steps

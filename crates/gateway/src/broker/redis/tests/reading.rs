@@ -86,7 +86,7 @@ async fn only_the_entry_says_whose_an_id_is() {
         redis.call('ZADD', ARGV[2], 1, 'gone')";
     let (entry, list) = (keys.directory_entry(Kind::Crew, "ID"), keys.directory_of_org("acme", Kind::Crew));
     let _: () = server.command(&["EVAL", fill, "0", &entry, &list]).await;
-    let owned = broker.owned("acme", Kind::Crew).await.unwrap();
+    let owned = broker.ids_of_org("acme", Kind::Crew).await.unwrap();
     assert_eq!(owned.len(), 2475);
     assert!(!owned.contains(&"100".to_owned()) && !owned.contains(&"gone".to_owned()));
     let ids: Vec<String> = (1..=3000).map(|id| id.to_string()).collect();

@@ -1,0 +1,159 @@
+//! What an identity may read and publish: its grants held against the directory.
+
+use std::sync::Arc;
+
+use crewcast_events::{Channel, Kind, Namespaces, Owner};
+use crewcast_publisher::Claim;
+
+use super::{Identity, Ids, directory::DirectoryCache};
+use crate::broker::BrokerError;
+
+/// Decides by the spec's "Who may read".
+pub(super) struct Access {
+    namespaces: Namespaces,
+    directory: Arc<DirectoryCache>,
+}
+
+impl Access {
+    pub(super) fn new(namespaces: Namespaces, directory: Arc<DirectoryCache>) -> Self {
+        Self { namespaces, directory }
+    }
+
+    pub(super) async fn may_read(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
+        let Some(namespace) = self.namespaces.of(channel) else { return Ok(false) };
+        let id = channel.id();
+        match namespace.owner {
+            None => Ok(identity.grants.channels.contain(channel)),
+            Some(Owner::Org) => Ok(identity.org.as_deref() == Some(id)),
+            Some(Owner::Crew) => self.granted_by(identity, &identity.grants.crews, Kind::Crew, id).await,
+            Some(Owner::Stream) => self.granted_by(identity, &identity.grants.streams, Kind::Stream, id).await,
+            Some(Owner::Session) => self.may_read_session(identity, id).await,
+            Some(Owner::Run) => self.may_read_run(identity, id).await,
+        }
+    }
+
+    /// By the claim that lists ids of one kind.
+    async fn granted_by(&self, identity: &Identity, ids: &Ids, kind: Kind, id: &str) -> Result<bool, BrokerError> {
+        match ids {
+            Ids::Listed(ids) if !ids.iter().any(|listed| listed == id) => Ok(false),
+            Ids::All if identity.org.is_none() => Ok(false),
+            Ids::Listed(_) => Ok(not_anothers(identity, self.directory.owner(kind, id).await?.as_ref())),
+            Ids::All => Ok(is_own(identity, self.directory.owner(kind, id).await?.as_ref())),
+        }
+    }
+
+    /// By `runs`, or by the right to read the crew that the directory says it is of.
+    async fn may_read_run(&self, identity: &Identity, id: &str) -> Result<bool, BrokerError> {
+        if self.granted_by(identity, &identity.grants.runs, Kind::Run, id).await? {
+            return Ok(true);
+        }
+        let run = self.directory.owner(Kind::Run, id).await?;
+        match run.as_ref().and_then(|run| run.crew.as_deref()) {
+            Some(crew) if is_own(identity, run.as_ref()) => {
+                self.granted_by(identity, &identity.grants.crews, Kind::Crew, crew).await
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// By `sessions`, or as one of the token's org, whose sessions are granted (the spec, dialect `tracking`).
+    async fn may_read_session(&self, identity: &Identity, id: &str) -> Result<bool, BrokerError> {
+        Ok(self.granted_by(identity, &identity.grants.sessions, Kind::Session, id).await?
+            || self.granted_by(identity, &Ids::All, Kind::Session, id).await?)
+    }
+
+    /// Every channel of a namespace that may be read, as far as it can be told beforehand: not the runs that only
+    /// their crew makes readable, nor what `channels` grants by `namespace:*`.
+    pub(super) async fn granted(&self, identity: &Identity, namespace: &str) -> Result<Vec<Channel>, BrokerError> {
+        let Some(rules) = self.namespaces.0.get(namespace) else { return Ok(Vec::new()) };
+        let grants = &identity.grants;
+        let ids = match rules.owner {
+            None => {
+                let named = grants.channels.0.iter().filter_map(|pattern| pattern.parse::<Channel>().ok());
+                return Ok(named.filter(|channel| channel.namespace() == namespace).collect());
+            }
+            Some(Owner::Org) => identity.org.iter().map(|org| org.to_string()).collect(),
+            Some(Owner::Crew) => self.ids(identity, &grants.crews, Kind::Crew).await?,
+            Some(Owner::Run) => self.ids(identity, &grants.runs, Kind::Run).await?,
+            Some(Owner::Stream) => self.ids(identity, &grants.streams, Kind::Stream).await?,
+            Some(Owner::Session) => self.session_ids(identity).await?,
+        };
+        Ok(ids.iter().filter_map(|id| Channel::new(namespace, id).ok()).collect())
+    }
+
+    async fn ids(&self, identity: &Identity, ids: &Ids, kind: Kind) -> Result<Vec<String>, BrokerError> {
+        match (ids, &identity.org) {
+            (Ids::All, None) => Ok(Vec::new()),
+            (Ids::All, Some(org)) => self.directory.ids_of_org(org, kind).await,
+            (Ids::Listed(ids), _) => {
+                let owners = self.directory.owners(kind, ids).await?;
+                let good = ids.iter().zip(owners).filter(|(_, owner)| not_anothers(identity, owner.as_ref()));
+                Ok(good.map(|(id, _)| id.clone()).collect())
+            }
+        }
+    }
+
+    async fn session_ids(&self, identity: &Identity) -> Result<Vec<String>, BrokerError> {
+        let mut ids = self.ids(identity, &Ids::All, Kind::Session).await?;
+        if let listed @ Ids::Listed(_) = &identity.grants.sessions {
+            ids.extend(self.ids(identity, listed, Kind::Session).await?);
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        Ok(ids)
+    }
+
+    pub(super) async fn may_publish(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
+        let Some(namespace) = self.namespaces.of(channel) else { return Ok(false) };
+        if !identity.grants.publish.contain(channel) {
+            return Ok(false);
+        }
+        let Some(org) = identity.org.as_deref() else { return Ok(true) };
+        if namespace.owner == Some(Owner::Org) {
+            return Ok(channel.id() == org);
+        }
+        let Some(kind) = namespace.owner.and_then(kind_of) else { return Ok(true) };
+        Ok(not_anothers(identity, self.directory.owner(kind, channel.id()).await?.as_ref()))
+    }
+
+    /// What must be claimed before the identity publishes to a channel that it may publish to: the id, unless the
+    /// directory gives it to the identity's org already. `None` without an org, and where nobody owns ids.
+    pub(super) async fn required_claim(
+        &self,
+        identity: &Identity,
+        channel: &Channel,
+    ) -> Result<Option<Claim>, BrokerError> {
+        let kind = self.namespaces.of(channel).and_then(|rules| rules.owner).and_then(kind_of);
+        let (Some(kind), Some(org)) = (kind, &identity.org) else { return Ok(None) };
+        let id = channel.id();
+        if is_own(identity, self.directory.owner(kind, id).await?.as_ref()) {
+            return Ok(None);
+        }
+        Ok(Some(Claim { kind, id: id.to_owned(), org: org.to_string(), crew: None }))
+    }
+}
+
+/// The kind of the ids that name the channels of such a namespace, where the directory knows them.
+fn kind_of(owner: Owner) -> Option<Kind> {
+    match owner {
+        Owner::Org => None,
+        Owner::Crew => Some(Kind::Crew),
+        Owner::Run => Some(Kind::Run),
+        Owner::Stream => Some(Kind::Stream),
+        Owner::Session => Some(Kind::Session),
+    }
+}
+
+/// Whether the directory gives an id to the identity's org.
+fn is_own(identity: &Identity, owner: Option<&Claim>) -> bool {
+    owner.is_some_and(|claim| identity.org.as_deref() == Some(&*claim.org))
+}
+
+/// Whether the directory does not know an id or gives it to the identity's org. To who has no org, every owner is
+/// another.
+fn not_anothers(identity: &Identity, owner: Option<&Claim>) -> bool {
+    owner.is_none() || is_own(identity, owner)
+}
+
+#[cfg(test)]
+mod tests;

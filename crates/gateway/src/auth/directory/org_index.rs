@@ -1,0 +1,244 @@
+//! org → its ids of one kind, for claims of `"*"`.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use crewcast_events::Kind;
+use crewcast_publisher::Claim;
+use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{FRESH, RETRY};
+use crate::{
+    auth::change_signal::ChangeSignal,
+    broker::{BrokerError, Registry},
+};
+
+/// Most rosters that are remembered. Beyond it a roster is read at each question and forgotten.
+const MAX_ROSTERS: usize = 10_000;
+
+pub(super) struct OrgIndex {
+    registry: Arc<dyn Registry>,
+    changes: Arc<ChangeSignal>,
+    known: Mutex<HashMap<(String, Kind), Arc<Roster>>>,
+}
+
+/// The ids of one org and kind.
+struct Roster {
+    state: Mutex<OrgEntry>,
+    /// One reader at a time; the others take what it brought.
+    reading: Semaphore,
+}
+
+#[derive(Default)]
+struct OrgEntry {
+    /// `None` until it has been read.
+    ids: Option<BTreeSet<String>>,
+    /// From when on it has to be read again.
+    stale_at: Option<Instant>,
+    /// What control messages said (`true`: is there) while a read was under way that may not have seen it.
+    meanwhile: Option<HashMap<String, bool>>,
+    /// Whether anybody has asked since the last [`OrgIndex::forget_unused`].
+    used: bool,
+}
+
+impl OrgIndex {
+    pub(super) fn new(registry: Arc<dyn Registry>, changes: Arc<ChangeSignal>) -> Self {
+        Self { registry, changes, known: Mutex::default() }
+    }
+
+    pub(super) async fn of(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
+        let roster = self.roster(org, kind);
+        if roster.state.lock().is_stale() {
+            let result = self.read(&roster, org, kind, false).await;
+            roster.state.lock().stand(result)?;
+        }
+        let mut state = roster.state.lock();
+        state.used = true;
+        Ok(state.ids.iter().flatten().cloned().collect())
+    }
+
+    fn roster(&self, org: &str, kind: Kind) -> Arc<Roster> {
+        let mut known = self.known.lock();
+        if let Some(roster) = known.get(&(org.to_owned(), kind)) {
+            return roster.clone();
+        }
+        let roster = Arc::new(Roster { state: Mutex::default(), reading: Semaphore::new(1) });
+        if known.len() < MAX_ROSTERS {
+            known.insert((org.to_owned(), kind), roster.clone());
+        }
+        roster
+    }
+
+    /// Reads one roster; unless `always`, only if nobody else did so while this waited.
+    async fn read(&self, roster: &Roster, org: &str, kind: Kind, always: bool) -> Result<(), BrokerError> {
+        // Never closed.
+        let Ok(_turn) = roster.reading.acquire().await else { return Ok(()) };
+        {
+            let mut state = roster.state.lock();
+            if !always && !state.is_stale() {
+                return Ok(());
+            }
+            state.meanwhile = Some(HashMap::new());
+        }
+        let read = self.registry.ids_of_org(org, kind).await;
+        let mut state = roster.state.lock();
+        let meanwhile = state.meanwhile.take().unwrap_or_default();
+        let mut ids: BTreeSet<_> = read?.into_iter().collect();
+        for (id, there) in meanwhile {
+            if there {
+                ids.insert(id);
+            } else {
+                ids.remove(&id);
+            }
+        }
+        let changed = state.ids.as_ref().is_some_and(|before| *before != ids);
+        state.ids = Some(ids);
+        state.stale_at = Some(Instant::now() + FRESH);
+        drop(state);
+        if changed {
+            self.changes.count();
+        }
+        Ok(())
+    }
+
+    /// Takes over what a control message says.
+    pub(super) fn apply_control(&self, claim: &Claim, from: Option<&str>, removed: bool) {
+        let mut changed = self.tell(&claim.org, claim, !removed);
+        if let Some(from) = from.filter(|from| *from != claim.org) {
+            changed |= self.tell(from, claim, false);
+        }
+        if changed {
+            self.changes.count();
+        }
+    }
+
+    /// Answers whether a roster changed that somebody has had.
+    fn tell(&self, org: &str, claim: &Claim, there: bool) -> bool {
+        let Some(roster) = self.known.lock().get(&(org.to_owned(), claim.kind)).cloned() else { return false };
+        let mut state = roster.state.lock();
+        if let Some(meanwhile) = &mut state.meanwhile {
+            meanwhile.insert(claim.id.clone(), there);
+        }
+        match &mut state.ids {
+            Some(ids) if there => ids.insert(claim.id.clone()),
+            Some(ids) => ids.remove(&claim.id),
+            None => false,
+        }
+    }
+
+    /// Reads every roster again.
+    pub(super) async fn reread(&self) -> Result<(), BrokerError> {
+        let all: Vec<_> = self.known.lock().iter().map(|(key, roster)| (key.clone(), roster.clone())).collect();
+        for ((org, kind), roster) in all {
+            self.read(&roster, &org, kind, true).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget_unused(&self) {
+        self.known.lock().retain(|_, roster| std::mem::take(&mut roster.state.lock().used));
+    }
+}
+
+impl OrgEntry {
+    fn is_stale(&self) -> bool {
+        self.stale_at.is_none_or(|stale_at| Instant::now() >= stale_at)
+    }
+
+    /// After a read: a failed one lets the last answer stand a little longer, if there is one.
+    fn stand(&mut self, result: Result<(), BrokerError>) -> Result<(), BrokerError> {
+        match result {
+            Err(_) if self.ids.is_some() => {
+                self.stale_at = self.stale_at.max(Some(Instant::now() + RETRY));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{FakeRegistry, claim};
+
+    #[tokio::test(start_paused = true)]
+    async fn reads_once_follows_messages_and_reads_again_when_stale() {
+        let registry = FakeRegistry::new();
+        registry.own(claim(Kind::Crew, "a", "acme"));
+        let changes = Arc::new(ChangeSignal::new());
+        let org_index = OrgIndex::new(registry.clone(), changes.clone());
+        org_index.apply_control(&claim(Kind::Crew, "z", "acme"), None, false);
+        assert_eq!(org_index.of("acme", Kind::Crew).await.unwrap(), ["a"]);
+        org_index.apply_control(&claim(Kind::Crew, "c", "globex"), None, false);
+        org_index.apply_control(&claim(Kind::Run, "c", "acme"), None, false);
+        assert_eq!(changes.so_far(), 0, "nothing of what was asked for");
+        org_index.apply_control(&claim(Kind::Crew, "b", "acme"), None, false);
+        org_index.apply_control(&claim(Kind::Crew, "b", "acme"), None, false);
+        assert_eq!(changes.so_far(), 1, "registering again is no change");
+        assert_eq!(org_index.of("acme", Kind::Crew).await.unwrap(), ["a", "b"]);
+        org_index.apply_control(&claim(Kind::Crew, "a", "globex"), Some("acme"), false);
+        org_index.apply_control(&claim(Kind::Crew, "b", "acme"), None, true);
+        assert_eq!(changes.so_far(), 3);
+        assert!(org_index.of("acme", Kind::Crew).await.unwrap().is_empty(), "moved away, and removed");
+        assert_eq!(registry.roster_reads(), 1);
+        tokio::time::advance(FRESH).await;
+        assert_eq!(org_index.of("acme", Kind::Crew).await.unwrap(), ["a"], "as the registry says");
+        assert_eq!((registry.roster_reads(), changes.so_far()), (2, 4));
+    }
+
+    #[tokio::test]
+    async fn a_message_during_a_read_counts_and_readers_share_one() {
+        let registry = FakeRegistry::new();
+        registry.own(claim(Kind::Crew, "leaves", "acme"));
+        let org_index = Arc::new(OrgIndex::new(registry.clone(), Arc::new(ChangeSignal::new())));
+        let gate = registry.hold_reads();
+        let ask = || {
+            let org_index = org_index.clone();
+            tokio::spawn(async move { org_index.of("acme", Kind::Crew).await.unwrap() })
+        };
+        let (first, second) = (ask(), ask());
+        gate.entered().await;
+        org_index.apply_control(&claim(Kind::Crew, "comes", "acme"), None, false);
+        org_index.apply_control(&claim(Kind::Crew, "leaves", "globex"), Some("acme"), false);
+        gate.open();
+        assert_eq!(first.await.unwrap(), ["comes"]);
+        assert_eq!(second.await.unwrap(), ["comes"]);
+        assert_eq!(registry.roster_reads(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answer_stands_while_the_registry_is_away() {
+        let registry = FakeRegistry::new();
+        registry.own(claim(Kind::Crew, "a", "acme"));
+        let org_index = OrgIndex::new(registry.clone(), Arc::new(ChangeSignal::new()));
+        org_index.of("acme", Kind::Crew).await.unwrap();
+        registry.set_down(true);
+        tokio::time::advance(FRESH).await;
+        assert_eq!(org_index.of("acme", Kind::Crew).await.unwrap(), ["a"]);
+        assert!(org_index.of("globex", Kind::Crew).await.is_err(), "never known");
+        assert!(org_index.reread().await.is_err());
+        let reads = registry.roster_reads();
+        org_index.of("acme", Kind::Crew).await.unwrap();
+        assert_eq!(registry.roster_reads(), reads);
+    }
+
+    #[tokio::test]
+    async fn holds_no_more_than_its_bound_and_still_answers() {
+        let registry = FakeRegistry::new();
+        let org_index = OrgIndex::new(registry.clone(), Arc::new(ChangeSignal::new()));
+        for n in 0..MAX_ROSTERS {
+            org_index.of(&format!("o{n}"), Kind::Crew).await.unwrap();
+        }
+        registry.own(claim(Kind::Crew, "a", "late"));
+        assert_eq!(org_index.of("late", Kind::Crew).await.unwrap(), ["a"]);
+        assert_eq!(org_index.known.lock().len(), MAX_ROSTERS);
+        org_index.forget_unused();
+        org_index.of("o1", Kind::Crew).await.unwrap();
+        org_index.forget_unused();
+        assert_eq!(org_index.known.lock().len(), 1, "what nobody asks for is forgotten");
+    }
+}

@@ -1,0 +1,310 @@
+//! id → owner.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crewcast_events::Kind;
+use crewcast_publisher::Claim;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::{BATCH, FRESH, RETRY};
+use crate::{
+    auth::change_signal::ChangeSignal,
+    broker::{BrokerError, Registry},
+};
+
+/// Most ids that are remembered: about 20 MB. Beyond it those asked for longest ago go.
+const MAX_ENTRIES: usize = 65_536;
+
+pub(super) struct OwnerCache {
+    registry: Arc<dyn Registry>,
+    changes: Arc<ChangeSignal>,
+    cache: Mutex<Cache>,
+}
+
+type Answers = HashMap<String, Option<Claim>>;
+
+#[derive(Default)]
+struct Cache {
+    entries: HashMap<Kind, HashMap<String, CachedOwner>>,
+    len: usize,
+    /// Counts writes, so that a slow read does not overwrite what a control message said meanwhile.
+    writes: u64,
+    /// Counts questions and writes.
+    touches: u64,
+}
+
+struct CachedOwner {
+    owner: Option<Claim>,
+    /// Number of the write that it is from.
+    written: u64,
+    /// From when on it has to be read again.
+    stale_at: Instant,
+    /// Number of the question or write that touched it last: the order in which a full cache forgets.
+    touched: u64,
+    /// Whether anybody has asked since the last [`OwnerCache::forget_unused`].
+    used: bool,
+}
+
+impl OwnerCache {
+    pub(super) fn new(registry: Arc<dyn Registry>, changes: Arc<ChangeSignal>) -> Self {
+        Self { registry, changes, cache: Mutex::default() }
+    }
+
+    /// The owners in the order asked.
+    pub(super) async fn of(&self, kind: Kind, ids: &[String]) -> Result<Vec<Option<Claim>>, BrokerError> {
+        let (mut answers, missing, since) = self.cache.lock().fresh(kind, ids);
+        for batch in missing.chunks(BATCH) {
+            match self.registry.owners(kind, batch).await {
+                Ok(owners) => answers.extend(self.store(kind, batch, &owners, since)),
+                Err(error) => answers.extend(self.cache.lock().stale(kind, batch).ok_or(error)?),
+            }
+        }
+        Ok(ids.iter().map(|id| answers.get(id).cloned().flatten()).collect())
+    }
+
+    /// Stores what was read, and answers it, or what was written meanwhile.
+    fn store(&self, kind: Kind, ids: &[String], owners: &HashMap<String, Claim>, since: u64) -> Answers {
+        let mut cache = self.cache.lock();
+        let changed = cache.store(kind, ids, owners, since);
+        let answer = |id: &String| (id.clone(), cache.ask(kind, id).unwrap_or_else(|| owners.get(id).cloned()));
+        let answers = ids.iter().map(answer).collect();
+        drop(cache);
+        if changed {
+            self.changes.count();
+        }
+        answers
+    }
+
+    /// Takes over what a control message says.
+    pub(super) fn apply_control(&self, claim: &Claim, removed: bool) {
+        let mut cache = self.cache.lock();
+        let owner = (!removed).then(|| claim.clone());
+        let changed = cache.get(claim.kind, &claim.id).is_some_and(|entry| entry.owner != owner);
+        cache.write(claim.kind, &claim.id, owner, Instant::now());
+        drop(cache);
+        if changed {
+            self.changes.count();
+        }
+    }
+
+    /// Reads every entry again.
+    pub(super) async fn reread(&self) -> Result<(), BrokerError> {
+        let (since, all) = {
+            let cache = self.cache.lock();
+            let ids =
+                |(kind, ids): (&Kind, &HashMap<String, CachedOwner>)| (*kind, ids.keys().cloned().collect::<Vec<_>>());
+            (cache.writes, cache.entries.iter().map(ids).collect::<Vec<_>>())
+        };
+        let mut changed = false;
+        for (kind, ids) in all {
+            for batch in ids.chunks(BATCH) {
+                let owners = self.registry.owners(kind, batch).await?;
+                changed |= self.cache.lock().store(kind, batch, &owners, since);
+            }
+        }
+        if changed {
+            self.changes.count();
+        }
+        Ok(())
+    }
+
+    pub(super) fn forget_unused(&self) {
+        let mut cache = self.cache.lock();
+        for entries in cache.entries.values_mut() {
+            entries.retain(|_, entry| std::mem::take(&mut entry.used));
+        }
+        cache.len = cache.entries.values().map(HashMap::len).sum();
+    }
+}
+
+impl Cache {
+    fn get(&self, kind: Kind, id: &str) -> Option<&CachedOwner> {
+        self.entries.get(&kind)?.get(id)
+    }
+
+    /// The answers that need not be read, the ids of the others, and the number of the last write.
+    fn fresh(&mut self, kind: Kind, ids: &[String]) -> (Answers, Vec<String>, u64) {
+        let now = Instant::now();
+        let is_fresh = |id: &&String| self.get(kind, id).is_some_and(|entry| now < entry.stale_at);
+        let (fresh, missing): (Vec<_>, Vec<_>) = ids.iter().partition(is_fresh);
+        let answers = fresh.into_iter().filter_map(|id| Some((id.clone(), self.ask(kind, id)?))).collect();
+        (answers, missing.into_iter().cloned().collect(), self.writes)
+    }
+
+    /// After a failed read: the last answers, if each of these has one, which then stand a little longer.
+    fn stale(&mut self, kind: Kind, ids: &[String]) -> Option<Answers> {
+        let stale_at = Instant::now() + RETRY;
+        let entries = self.entries.get_mut(&kind)?;
+        for id in ids {
+            let entry = entries.get_mut(id)?;
+            entry.stale_at = entry.stale_at.max(stale_at);
+        }
+        ids.iter().map(|id| Some((id.clone(), self.ask(kind, id)?))).collect()
+    }
+
+    fn ask(&mut self, kind: Kind, id: &str) -> Option<Option<Claim>> {
+        let entry = self.entries.get_mut(&kind)?.get_mut(id)?;
+        self.touches += 1;
+        entry.used = true;
+        entry.touched = self.touches;
+        Some(entry.owner.clone())
+    }
+
+    /// Stores what was read, except where something was written after `since`. Answers whether an entry changed.
+    fn store(&mut self, kind: Kind, ids: &[String], owners: &HashMap<String, Claim>, since: u64) -> bool {
+        let now = Instant::now();
+        let mut changed = false;
+        for id in ids {
+            let owner = owners.get(id);
+            match self.get(kind, id) {
+                Some(entry) if entry.written > since => continue,
+                Some(entry) => changed |= entry.owner.as_ref() != owner,
+                None => {}
+            }
+            self.write(kind, id, owner.cloned(), now);
+        }
+        changed
+    }
+
+    fn write(&mut self, kind: Kind, id: &str, owner: Option<Claim>, now: Instant) {
+        self.writes += 1;
+        self.touches += 1;
+        let written = self.writes;
+        if let Some(entry) = self.entries.get_mut(&kind).and_then(|entries| entries.get_mut(id)) {
+            entry.owner = owner;
+            entry.written = written;
+            entry.stale_at = now + FRESH;
+            return;
+        }
+        if self.len >= MAX_ENTRIES {
+            self.make_room();
+        }
+        let entry = CachedOwner { owner, written, stale_at: now + FRESH, touched: self.touches, used: false };
+        self.entries.entry(kind).or_default().insert(id.to_owned(), entry);
+        self.len += 1;
+    }
+
+    /// Drops the half touched longest ago: rare, and so cheap on average.
+    fn make_room(&mut self) {
+        let mut touched: Vec<_> = self.entries.values().flat_map(HashMap::values).map(|entry| entry.touched).collect();
+        let half = touched.len() / 2;
+        let (_, median, _) = touched.select_nth_unstable(half);
+        for entries in self.entries.values_mut() {
+            entries.retain(|_, entry| entry.touched >= *median);
+        }
+        self.len = self.entries.values().map(HashMap::len).sum();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::testing::{FakeRegistry, claim};
+
+    #[tokio::test(start_paused = true)]
+    async fn asks_once_and_again_when_stale() {
+        let registry = FakeRegistry::new();
+        registry.own(claim(Kind::Crew, "a", "acme"));
+        let owners = OwnerCache::new(registry.clone(), Arc::new(ChangeSignal::new()));
+        let ids = ["b".to_owned(), "a".to_owned()];
+        for _ in 0..3 {
+            assert_eq!(owners.of(Kind::Crew, &ids).await.unwrap(), [None, Some(claim(Kind::Crew, "a", "acme"))]);
+        }
+        assert_eq!(registry.owner_reads(), 1);
+        registry.own(claim(Kind::Crew, "b", "acme"));
+        tokio::time::advance(FRESH).await;
+        assert_eq!(owners.of(Kind::Crew, &ids).await.unwrap()[0], Some(claim(Kind::Crew, "b", "acme")));
+        assert_eq!(registry.owner_reads(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_answer_stands_while_the_registry_is_away() {
+        let registry = FakeRegistry::new();
+        registry.own(claim(Kind::Run, "r", "acme"));
+        let owners = OwnerCache::new(registry.clone(), Arc::new(ChangeSignal::new()));
+        let known = ["r".to_owned()];
+        let first = owners.of(Kind::Run, &known).await.unwrap();
+        registry.set_down(true);
+        tokio::time::advance(FRESH).await;
+        assert_eq!(owners.of(Kind::Run, &known).await.unwrap(), first);
+        assert!(owners.of(Kind::Run, &["x".to_owned()]).await.is_err(), "never known");
+        assert!(owners.of(Kind::Run, &["r".to_owned(), "x".to_owned()]).await.is_err());
+        let reads = registry.owner_reads();
+        owners.of(Kind::Run, &known).await.unwrap();
+        assert_eq!(registry.owner_reads(), reads, "a broker that is away is not asked each time");
+        tokio::time::advance(RETRY).await;
+        registry.set_down(false);
+        registry.own(claim(Kind::Run, "r", "moved"));
+        assert_eq!(owners.of(Kind::Run, &known).await.unwrap()[0].as_ref().unwrap().org, "moved");
+    }
+
+    #[tokio::test]
+    async fn a_slow_read_does_not_overwrite_a_newer_message() {
+        let registry = FakeRegistry::new();
+        registry.own(claim(Kind::Crew, "a", "acme"));
+        let owners = Arc::new(OwnerCache::new(registry.clone(), Arc::new(ChangeSignal::new())));
+        let gate = registry.hold_reads();
+        let slow = tokio::spawn({
+            let owners = owners.clone();
+            async move { owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap().remove(0) }
+        });
+        gate.entered().await;
+        owners.apply_control(&claim(Kind::Crew, "a", "globex"), false);
+        gate.open();
+        assert_eq!(slow.await.unwrap().unwrap().org, "globex");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn counts_when_an_answer_that_was_given_changes() {
+        let registry = FakeRegistry::new();
+        let changes = Arc::new(ChangeSignal::new());
+        let owners = OwnerCache::new(registry.clone(), changes.clone());
+        owners.apply_control(&claim(Kind::Crew, "never-asked", "acme"), false);
+        owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap();
+        assert_eq!(changes.so_far(), 0);
+        owners.apply_control(&claim(Kind::Crew, "a", "acme"), false);
+        assert_eq!(changes.so_far(), 1);
+        owners.apply_control(&claim(Kind::Crew, "a", "acme"), false);
+        assert_eq!(changes.so_far(), 1, "registered again");
+        owners.apply_control(&claim(Kind::Crew, "a", "acme"), true);
+        assert_eq!(changes.so_far(), 2);
+        assert_eq!(owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap(), [None]);
+        assert_eq!(registry.owner_reads(), 1);
+
+        registry.own(claim(Kind::Crew, "a", "globex"));
+        tokio::time::advance(FRESH).await;
+        owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap();
+        assert_eq!(changes.so_far(), 3, "found out by asking: others hold the old answer");
+    }
+
+    #[tokio::test]
+    async fn reads_again_what_it_knows() {
+        let registry = FakeRegistry::new();
+        let changes = Arc::new(ChangeSignal::new());
+        let owners = OwnerCache::new(registry.clone(), changes.clone());
+        owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap();
+        owners.reread().await.unwrap();
+        assert_eq!(changes.so_far(), 0);
+        registry.own(claim(Kind::Crew, "a", "acme"));
+        owners.reread().await.unwrap();
+        assert_eq!(changes.so_far(), 1);
+        assert_eq!(owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap()[0].as_ref().unwrap().org, "acme");
+    }
+
+    #[tokio::test]
+    async fn forgets_what_nobody_asks_for_and_holds_no_more_than_its_bound() {
+        let owners = OwnerCache::new(FakeRegistry::new(), Arc::new(ChangeSignal::new()));
+        owners.of(Kind::Crew, &["a".to_owned(), "b".to_owned()]).await.unwrap();
+        owners.forget_unused();
+        owners.of(Kind::Crew, &["b".to_owned()]).await.unwrap();
+        owners.forget_unused();
+        assert_eq!(owners.cache.lock().len, 1);
+
+        let ids: Vec<_> = (0..MAX_ENTRIES + 10).map(|n| format!("c{n}")).collect();
+        assert_eq!(owners.of(Kind::Crew, &ids).await.unwrap().len(), ids.len());
+        let cache = owners.cache.lock();
+        assert!(cache.len <= MAX_ENTRIES && cache.len == cache.entries[&Kind::Crew].len());
+        assert!(cache.get(Kind::Crew, "b").is_none(), "the oldest went first");
+    }
+}

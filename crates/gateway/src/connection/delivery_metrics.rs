@@ -1,0 +1,168 @@
+//! Counts what was delivered, step by step rather than event by event.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use bytes::Bytes;
+use crewcast_events::Channel;
+use dashmap::DashMap;
+use metrics::{Counter, Histogram};
+
+use crate::{
+    hub::{Entry, Item},
+    stats::OrgUsage,
+    telemetry::metrics::{Metric, counter, histogram},
+    transport::frame::is_deflated,
+};
+
+struct Counters {
+    events: Counter,
+    bytes: Counter,
+    deflated_bytes: Counter,
+}
+
+impl Counters {
+    fn count(&self, events: u64, bytes: u64, deflated_bytes: u64) {
+        self.events.increment(events);
+        self.bytes.increment(bytes);
+        if deflated_bytes > 0 {
+            self.deflated_bytes.increment(deflated_bytes);
+        }
+    }
+}
+
+// Looking a handle up by its labels costs more than a delivery.
+static BY_DIALECT: LazyLock<DashMap<&'static str, Counters>> = LazyLock::new(DashMap::new);
+static LATENCY: LazyLock<DashMap<String, Histogram>> = LazyLock::new(DashMap::new);
+
+/// What a connection has delivered.
+#[derive(Default)]
+pub(super) struct DeliveryMetrics {
+    /// Where the org's figures are counted, once it is known whose the connection is.
+    org: Option<Arc<OrgUsage>>,
+    /// The step that is being made: lent by whoever makes it, so that an idle socket has none.
+    pub(super) batch: Option<Box<DeliveryBatch>>,
+}
+
+/// The deliveries of one step of a connection: entries of one channel.
+#[derive(Default)]
+pub(super) struct DeliveryBatch {
+    events: u64,
+    bytes: u64,
+    /// Of compressed frames.
+    deflated_bytes: u64,
+    /// Whose latency is measured.
+    channel: Option<Channel>,
+    /// The oldest entry: the step's latency is told by its worst.
+    oldest: Option<Arc<Entry>>,
+    /// What is read and handed to the dialect.
+    pub(super) entries: Vec<Arc<Entry>>,
+}
+
+impl DeliveryMetrics {
+    /// What follows is of this org.
+    pub(super) fn of(&mut self, org: Arc<OrgUsage>) {
+        self.org = Some(org);
+    }
+
+    pub(super) fn batch(&mut self) -> &mut DeliveryBatch {
+        self.batch.get_or_insert_default()
+    }
+
+    /// Counts what an entry says to be missing.
+    pub(super) fn count_missed(&mut self, entry: &Entry) {
+        if let (Item::Gap { missed }, Some(org)) = (entry.item(), &self.org) {
+            org.missed(missed.unwrap_or(1));
+        }
+    }
+
+    /// The entries that follow are of this channel; `None`: their latency is not to be measured.
+    pub(super) fn begin(&mut self, channel: Option<&Channel>) {
+        self.batch().channel = channel.cloned();
+    }
+
+    pub(super) fn count(&mut self, frame: &Bytes, entry: &Arc<Entry>) {
+        let batch = self.batch();
+        batch.events += 1;
+        let bytes = if is_deflated(frame) { &mut batch.deflated_bytes } else { &mut batch.bytes };
+        *bytes += frame.len() as u64;
+        if batch.oldest.is_none() && batch.channel.is_some() {
+            batch.oldest = Some(entry.clone());
+        }
+    }
+
+    /// The same for a frame of several events, whose latency is not to be measured.
+    pub(super) fn count_batch(&mut self, frame: &Bytes, events: usize) {
+        let batch = self.batch();
+        batch.events += events as u64;
+        batch.bytes += frame.len() as u64;
+    }
+
+    pub(super) fn flush(&mut self, dialect: &'static str) {
+        let Some(batch) = &mut self.batch else { return };
+        let (channel, oldest) = (batch.channel.take(), batch.oldest.take());
+        let [events, bytes, deflated_bytes] =
+            [&mut batch.events, &mut batch.bytes, &mut batch.deflated_bytes].map(std::mem::take);
+        if events == 0 {
+            return;
+        }
+        if let Some(org) = &self.org {
+            org.delivered(events);
+        }
+        count_by_dialect(dialect, events, bytes, deflated_bytes);
+        if let (Some(channel), Some(published_at)) = (channel, oldest.and_then(|entry| entry.published_at())) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            // Producers' clocks may be ahead of ours.
+            let latency = now.saturating_sub(published_at);
+            record(channel.namespace(), latency.as_secs_f64());
+        }
+    }
+}
+
+fn count_by_dialect(dialect: &'static str, events: u64, bytes: u64, deflated_bytes: u64) {
+    if let Some(counters) = BY_DIALECT.get(dialect) {
+        return counters.count(events, bytes, deflated_bytes);
+    }
+    let of_encoding = |encoding| counter(Metric::DeliveryBytes, &[("dialect", dialect), ("encoding", encoding)]);
+    let counters = Counters {
+        events: counter(Metric::Deliveries, &[("dialect", dialect)]),
+        bytes: of_encoding("plain"),
+        deflated_bytes: of_encoding("deflate"),
+    };
+    counters.count(events, bytes, deflated_bytes);
+    BY_DIALECT.insert(dialect, counters);
+}
+
+fn record(namespace: &str, seconds: f64) {
+    if let Some(latency) = LATENCY.get(namespace) {
+        return latency.record(seconds);
+    }
+    let latency = histogram(Metric::DeliveryLatency, &[("namespace", namespace)]);
+    latency.record(seconds);
+    LATENCY.insert(namespace.to_owned(), latency);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::UsageCounters;
+
+    #[test]
+    fn what_is_told_to_be_missing_and_what_is_delivered_is_counted_for_the_org() {
+        let counted = UsageCounters::new(crewcast_events::Namespaces::default())
+            .enter(Some("acme".into()), "/ws".to_owned().into());
+        let mut delivery = DeliveryMetrics::default();
+        delivery.of(counted.of().clone());
+        let event = crewcast_events::Event::parse(Bytes::from_static(br#"{"type":"x"}"#)).unwrap();
+        for item in [Item::Gap { missed: Some(3) }, Item::Gap { missed: None }, Item::Event(event)] {
+            delivery.count_missed(&Entry::new(item, None));
+        }
+        delivery.count_batch(&Bytes::from_static(b"[]"), 2);
+        delivery.flush("forge");
+        delivery.flush("forge");
+        let report = counted.of().report();
+        assert_eq!((report.dropped.missed, report.events.delivered), (4, 2));
+    }
+}

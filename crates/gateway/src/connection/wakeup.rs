@@ -1,0 +1,77 @@
+//! What a connection waits for.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+};
+
+use super::{Connection, HIGH_WATER, jobs::Done};
+use crate::transport::decode::{Message, ProtocolError};
+
+/// Why a connection wakes up.
+pub(super) enum Wakeup {
+    /// The client sent a message.
+    Message(Message),
+    /// The client broke the protocol.
+    Violation(ProtocolError),
+    /// The client is gone.
+    PeerGone,
+    /// A channel has entries, and the socket has room.
+    Entries,
+    /// A flag was raised.
+    Flags,
+    /// A job has finished.
+    Done(Done),
+    /// A deadline has passed.
+    Deadline,
+}
+
+impl Connection {
+    pub(super) fn poll_wakeup(&mut self, cx: &mut Context<'_>) -> Poll<Wakeup> {
+        // First the waker, then the looking: what is rung in between is not lost.
+        self.notifier.register(cx.waker());
+        if let Poll::Ready(Err(_)) = self.socket.poll_flush(cx) {
+            return Poll::Ready(Wakeup::PeerGone);
+        }
+        self.deadlines.watch_progress(self.socket.written_bytes(), self.socket.queued_frames() > 0);
+        // Before what a client can cause without end.
+        if self.deadlines.poll(cx, &self.shared.timer, &self.notifier).is_ready() {
+            return Poll::Ready(Wakeup::Deadline);
+        }
+        if self.notifier.is_raised() {
+            return Poll::Ready(Wakeup::Flags);
+        }
+        let has_room = self.socket.queued_bytes() < HIGH_WATER;
+        // A client that does not read what it has caused is not heard either.
+        if has_room && !self.jobs.hold_the_client() {
+            match self.socket.poll_message(cx) {
+                Poll::Ready(Some(Ok(message))) => return Poll::Ready(Wakeup::Message(message)),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Wakeup::Violation(error)),
+                Poll::Ready(None) => return Poll::Ready(Wakeup::PeerGone),
+                Poll::Pending => {}
+            }
+        }
+        if let Poll::Ready(done) = self.jobs.poll(cx) {
+            return Poll::Ready(Wakeup::Done(done));
+        }
+        if has_room && let Poll::Ready(done) = self.jobs.poll_reads(cx) {
+            return Poll::Ready(Wakeup::Done(done));
+        }
+        if has_room && self.subscriptions.have_entries() {
+            return Poll::Ready(Wakeup::Entries);
+        }
+        Poll::Pending
+    }
+
+    /// Waits until everything queued is written, or nothing has been for `limits.stall`.
+    pub(super) async fn flush_rest(&mut self) {
+        loop {
+            let before = self.socket.written_bytes();
+            let flushing = poll_fn(|cx| self.socket.poll_flush(cx));
+            let flushed = tokio::time::timeout(self.shared.limits.stall, flushing).await;
+            if flushed.is_ok() || self.socket.written_bytes() == before {
+                return;
+            }
+        }
+    }
+}

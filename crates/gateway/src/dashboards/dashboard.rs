@@ -1,0 +1,167 @@
+//! An org at a glance: its state documents counted, its last events.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, Field, catalog::forge::knowledge::COUNTS, timestamp};
+use futures_util::future::try_join_all;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::metrics;
+use crate::{
+    broker::{Broker, BrokerError},
+    state::StateSnapshot,
+};
+
+/// How many events a dashboard shows.
+const EVENTS: usize = 20;
+/// Most bytes of them: where events are large there are fewer.
+const EVENT_BYTES: usize = 256 << 10;
+/// How documents are counted that tell no status.
+const UNKNOWN: &str = "unknown";
+
+#[derive(Serialize)]
+struct Dashboard<'a> {
+    agents: StatusCounts,
+    tasks: Tasks<'a>,
+    knowledge: Counts,
+    metrics: Box<RawValue>,
+    events: Vec<&'a RawValue>,
+}
+
+#[derive(Default, Serialize)]
+struct StatusCounts {
+    total: usize,
+    by_status: BTreeMap<String, usize>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
+#[derive(Serialize)]
+struct Tasks<'a> {
+    #[serde(flatten)]
+    counted: StatusCounts,
+    /// Per cent by task, where known.
+    progress: BTreeMap<&'a str, f64>,
+}
+
+/// What is read of a document; everything else is its producer's.
+#[derive(Default, Deserialize)]
+struct DocumentFields {
+    status: Option<String>,
+    percentage: Option<f64>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Counts {
+    nodes: u64,
+    edges: u64,
+}
+
+/// The whole message.
+pub(super) fn message(
+    agents: &StateSnapshot,
+    tasks: &StateSnapshot,
+    knowledge: &StateSnapshot,
+    newest: &StateSnapshot,
+    events: &[Bytes],
+) -> String {
+    let counts = knowledge.document(COUNTS).and_then(|counts| serde_json::from_str(counts.get()).ok());
+    let dashboard = Dashboard {
+        agents: counted(agents),
+        tasks: Tasks { counted: counted(tasks), progress: progress(tasks) },
+        knowledge: counts.unwrap_or_default(),
+        metrics: RawValue::from_string(metrics::sets(newest)).unwrap_or_default(),
+        events: events.iter().filter_map(|event| serde_json::from_slice(event).ok()).collect(),
+    };
+    // Texts, numbers and raw JSON serialise without fail.
+    let data = serde_json::to_string(&dashboard).unwrap_or_default();
+    format!(r#"{{"type":"dashboard","data":{data},"timestamp":"{}"}}"#, timestamp::now())
+}
+
+fn read(document: &RawValue) -> DocumentFields {
+    serde_json::from_str(document.get()).unwrap_or_default()
+}
+
+fn counted(state: &StateSnapshot) -> StatusCounts {
+    let mut counted =
+        StatusCounts { total: state.documents.len(), truncated: state.truncated, ..StatusCounts::default() };
+    for (_, document) in &state.documents {
+        let status = read(document).status.unwrap_or_else(|| UNKNOWN.to_owned());
+        *counted.by_status.entry(status).or_default() += 1;
+    }
+    counted
+}
+
+fn progress(tasks: &StateSnapshot) -> BTreeMap<&str, f64> {
+    let known = tasks.documents.iter().filter_map(|(key, document)| Some((key.as_str(), read(document).percentage?)));
+    known.collect()
+}
+
+/// The last events of these channels, oldest first, each as it was published.
+///
+/// # Errors
+/// What the broker answers.
+pub(super) async fn last_events(
+    broker: &dyn Broker,
+    channels: &[Channel],
+    states: &[Arc<StateSnapshot>],
+) -> Result<Vec<Bytes>, BrokerError> {
+    let ends = channels.iter().zip(states).filter_map(|(channel, state)| Some((channel, state.head?.offset())));
+    let pages =
+        try_join_all(ends.map(|(channel, end)| broker.history(channel, end.saturating_sub(EVENTS as u64), EVENTS)));
+    Ok(merged(pages.await?.into_iter().map(|page| page.entries)))
+}
+
+/// By the moments that their producers tell, each channel in its own order.
+fn merged(channels: impl Iterator<Item = Vec<Bytes>>) -> Vec<Bytes> {
+    let mut all: Vec<(Duration, Bytes)> = Vec::new();
+    for entries in channels {
+        let mut latest = Duration::ZERO;
+        for event in entries.into_iter().filter_map(|raw| Event::parse(raw).ok()) {
+            let told = event.field(Field::Timestamp).and_then(|text| timestamp::parse(&text));
+            latest = latest.max(told.unwrap_or_default());
+            all.push((latest, event.raw().clone()));
+        }
+    }
+    // Stable: equal moments stay in the order of their channel.
+    all.sort_by_key(|(moment, _)| *moment);
+    let mut room = EVENT_BYTES;
+    let newest = all.into_iter().rev().take(EVENTS).map_while(|(_, raw)| {
+        room = room.checked_sub(raw.len())?;
+        Some(raw)
+    });
+    let mut events: Vec<Bytes> = newest.collect();
+    events.reverse();
+    events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(n: usize, second: &str) -> Bytes {
+        Bytes::from(format!(r#"{{"type":"x","n":{n},"timestamp":"2026-03-01T12:00:{second}Z"}}"#))
+    }
+
+    #[test]
+    fn events_are_merged_by_their_moments_and_stay_in_the_order_of_their_channel() {
+        let without = Bytes::from_static(br#"{"type":"x"}"#);
+        let agents = vec![event(1, "01"), without.clone(), event(3, "05")];
+        let tasks = vec![event(4, "02"), event(5, "01"), event(6, "09")];
+        let expected = [event(1, "01"), without, event(4, "02"), event(5, "01"), event(3, "05"), event(6, "09")];
+        assert_eq!(merged([agents, tasks].into_iter()), expected);
+    }
+
+    #[test]
+    fn there_are_twenty_at_most_and_fewer_where_they_are_large() {
+        let many = |channel: usize| (0..20).map(|n| event(channel, &format!("{n:02}"))).collect::<Vec<_>>();
+        let last = merged([many(1), many(2)].into_iter());
+        assert_eq!((last.len(), &last[0], &last[19]), (EVENTS, &event(1, "10"), &event(2, "19")));
+        let large = |n: usize| Bytes::from(format!(r#"{{"type":"x","n":{n},"long":"{}"}}"#, "x".repeat(100_000)));
+        let last = merged([(0..5).map(large).collect()].into_iter());
+        assert_eq!(last, [large(3), large(4)]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Documents of an org that are read once per interval, for all sockets of this replica that show them.
+//!
+//! The first socket that watches a [`Dashboard`] of an org starts a task, which reads and encodes it at once and then at
+//! each interval, and ends when nobody watches any more. A socket gets what was read last, and then each one that is
+//! read: so its first may be as old as the interval.
+
+mod dashboard;
+mod metrics;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use crewcast_events::Channel;
+use dashmap::DashMap;
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    broker::{Broker, BrokerError},
+    config,
+    replay::ChannelReads,
+    transport::frame::text_frame,
+};
+
+/// How long a read that failed waits for its next try.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Which document.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Dashboard {
+    /// The newest of each metric set.
+    Metrics,
+    /// Counts, progress, metrics and the last events.
+    Dashboard,
+}
+
+impl Dashboard {
+    /// The namespaces of the org's channels that are shown.
+    pub fn namespaces(self) -> &'static [&'static str] {
+        match self {
+            Dashboard::Metrics => &["metrics"],
+            Dashboard::Dashboard => &["agents", "tasks", "knowledge", "metrics"],
+        }
+    }
+
+    /// The channels of an org that are shown; empty for what cannot be the name of one.
+    pub fn channels(self, org: &str) -> Vec<Channel> {
+        self.namespaces().iter().filter_map(|namespace| Channel::new(namespace, org).ok()).collect()
+    }
+}
+
+type WatchKey = (Dashboard, Arc<str>);
+type Shown = watch::Sender<Option<Bytes>>;
+
+/// Every board that somebody watches.
+pub struct Dashboards {
+    me: Weak<Dashboards>,
+    channel_reads: Arc<ChannelReads>,
+    broker: Arc<dyn Broker>,
+    intervals: config::Forge,
+    shown: DashMap<WatchKey, Arc<Shown>>,
+    tasks: TaskTracker,
+}
+
+/// One socket's view of a board.
+pub struct DashboardWatch(watch::Receiver<Option<Bytes>>);
+
+impl DashboardWatch {
+    /// The next frame: at once, if it has not been given the newest. `None`: there will be no other.
+    pub async fn next(mut self) -> Option<(Self, Bytes)> {
+        loop {
+            self.0.changed().await.ok()?;
+            let frame = self.0.borrow_and_update().clone();
+            if let Some(frame) = frame {
+                return Some((self, frame));
+            }
+        }
+    }
+}
+
+impl Dashboards {
+    /// Boards that are read through this broker.
+    pub fn new(channel_reads: Arc<ChannelReads>, broker: Arc<dyn Broker>, intervals: config::Forge) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            me: me.clone(),
+            channel_reads,
+            broker,
+            intervals,
+            shown: DashMap::new(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Watches a board of an org, until the answer is dropped.
+    pub fn watch(&self, dashboard: Dashboard, org: Arc<str>) -> DashboardWatch {
+        let key = (dashboard, org);
+        // Subscribed under the map's entry: a board that somebody has just found is not given up.
+        let shown = self.shown.entry(key.clone()).or_insert_with(|| {
+            let shown = Arc::new(watch::Sender::new(None));
+            if let Some(dashboards) = self.me.upgrade() {
+                self.tasks.spawn(dashboards.show(key, shown.clone()));
+            }
+            shown
+        });
+        let mut seen = shown.subscribe();
+        seen.mark_changed();
+        DashboardWatch(seen)
+    }
+
+    /// Reads a board at each interval, as long as somebody watches it.
+    async fn show(self: Arc<Self>, key: WatchKey, shown: Arc<Shown>) {
+        let mut ticks = interval(match key.0 {
+            Dashboard::Metrics => self.intervals.metrics_every,
+            Dashboard::Dashboard => self.intervals.dashboard_every,
+        });
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.shown.remove_if(&key, |_, shown| shown.receiver_count() == 0).is_some() {
+                return;
+            }
+            while shown.receiver_count() > 0 {
+                match self.read(&key).await {
+                    Ok(frame) => {
+                        shown.send_replace(Some(frame));
+                        break;
+                    }
+                    // The sockets are told of the broker by their connections.
+                    Err(_) => tokio::time::sleep(RETRY).await,
+                }
+            }
+        }
+    }
+
+    async fn read(&self, (dashboard, org): &WatchKey) -> Result<Bytes, BrokerError> {
+        let channels = dashboard.channels(org);
+        let reads = channels.iter().map(|channel| self.channel_reads.snapshot(channel.clone()));
+        let states = futures_util::future::try_join_all(reads).await?;
+        let text = match (dashboard, &states[..]) {
+            (Dashboard::Metrics, [metrics]) => metrics::message(metrics),
+            (Dashboard::Dashboard, [agents, tasks, knowledge, metrics]) => {
+                let events = dashboard::last_events(&*self.broker, &channels, &states).await?;
+                dashboard::message(agents, tasks, knowledge, metrics, &events)
+            }
+            // An org whose name is no id has no channels, and no token can name it.
+            _ => String::from("{}"),
+        };
+        Ok(text_frame(text.as_bytes()))
+    }
+}

@@ -1,0 +1,190 @@
+//! Dialect `forge`: an org's agents, tasks and knowledge as they change, its metrics and its dashboard at intervals.
+//!
+//! Each event is the producer's own object. Agents and tasks begin with what there is: the channel's state documents, and
+//! then every event behind the id at which they stood, as for a client that resumes there.
+
+use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, EventId, Since, timestamp};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    Action, Actions, Denied, Dialect, Positions,
+    client_input::{self, ClientInput},
+    control,
+};
+use crate::{
+    auth::Identity,
+    dashboards::Dashboard,
+    hub::{Encoding, Entry, Item},
+    replay::{Opening, Start},
+    state::StateSnapshot,
+    transport::{close::CloseCode, frame::text_frame},
+};
+
+/// How often a socket that follows a channel is told its position.
+const HEARTBEAT: Duration = Duration::from_secs(45);
+
+/// What the socket was opened for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ForgeEndpoint {
+    /// The org's channel of this namespace: its state first, then its events.
+    WithSnapshot(&'static str),
+    /// The org's channel of this namespace: its events.
+    Events(&'static str),
+    /// One document at each interval.
+    Dashboard(Dashboard),
+}
+
+/// One socket of the forge dialect.
+pub struct ForgeDialect {
+    endpoint: ForgeEndpoint,
+    since: Option<Since>,
+    /// Goes out when the channel is open behind it: from then on nothing is missed, live events included.
+    snapshot: Option<Bytes>,
+    /// While the snapshot is to come, which is the first message: how many pings wait for their answer behind it.
+    waiting: Option<u32>,
+    client: ClientInput,
+}
+
+impl ForgeDialect {
+    /// A socket with the query's `since`: one that resumes gets no snapshot.
+    pub fn new(endpoint: ForgeEndpoint, since: Option<Since>) -> Self {
+        let client =
+            ClientInput::new(r#"a client may send {"type":"ping"}, {"type":"pong"} or {"action":"auth","token":…}"#);
+        Self { endpoint, since, snapshot: None, waiting: None, client }
+    }
+
+    fn begin_with_snapshot(&mut self, namespace: &'static str, identity: Option<&Identity>, out: &mut Actions) {
+        let org = identity.and_then(|identity| identity.org.as_deref());
+        match org.and_then(|org| Channel::new(namespace, org).ok()) {
+            Some(channel) => {
+                self.waiting = Some(0);
+                out.push(Action::ReadSnapshot { channel });
+            }
+            None => self.on_refused(Denied::Own(namespace), out),
+        }
+    }
+}
+
+impl Dialect for ForgeDialect {
+    fn label(&self) -> &'static str {
+        "forge"
+    }
+
+    fn heartbeat(&self) -> Option<Duration> {
+        match self.endpoint {
+            ForgeEndpoint::WithSnapshot(_) | ForgeEndpoint::Events(_) => Some(HEARTBEAT),
+            ForgeEndpoint::Dashboard(_) => None,
+        }
+    }
+
+    fn on_open(&mut self, identity: Option<&Identity>, out: &mut Actions) {
+        match (self.endpoint, self.since) {
+            (ForgeEndpoint::WithSnapshot(namespace), None) => self.begin_with_snapshot(namespace, identity, out),
+            (ForgeEndpoint::WithSnapshot(namespace) | ForgeEndpoint::Events(namespace), since) => {
+                let start = since.map_or(Start::Live, Start::Since);
+                out.push(Action::SubscribeOwn { namespace, start });
+            }
+            (ForgeEndpoint::Dashboard(dashboard), _) => out.push(Action::Watch(dashboard)),
+        }
+    }
+
+    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
+        let reason = match asked {
+            Denied::Own(_) => "the token names no org: this socket brings what is of its claim \"org\"",
+            Denied::Channel(_) => "the token does not grant this channel of its org: ask for access",
+        };
+        out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
+    }
+
+    fn on_snapshot(&mut self, channel: &Channel, state: &Arc<StateSnapshot>, out: &mut Actions) {
+        self.snapshot = Some(state.encoded(|| text_frame(snapshot(state).as_bytes())));
+        let since = state.head.map_or(Since::Beginning, Since::After);
+        out.push(Action::Subscribe { channel: channel.clone(), start: Start::Since(since) });
+    }
+
+    fn on_dashboard(&mut self, frame: &Bytes, out: &mut Actions) {
+        out.push(Action::Send(frame.clone()));
+    }
+
+    fn on_channel(&mut self, _channel: &Channel, _opening: &Opening, out: &mut Actions) {
+        let Some(snapshot) = self.snapshot.take() else { return };
+        out.push(Action::Send(snapshot));
+        for _ in 0..self.waiting.take().unwrap_or(0) {
+            out.push(pong());
+        }
+    }
+
+    fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
+        match entry.item() {
+            Item::Event(event) => {
+                let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
+                out.push(Action::Deliver(frame, Encoding::RawFrame, entry.clone()));
+            }
+            mark @ (Item::Reset { .. } | Item::Gap { .. }) => {
+                out.extend(control::mark(channel, mark).map(|text| Action::Send(control::frame(&text))));
+            }
+        }
+    }
+
+    fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
+
+    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
+
+    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
+
+    fn on_client(&mut self, text: &str, out: &mut Actions) {
+        if is_ping(text) {
+            match &mut self.waiting {
+                Some(pings) => *pings += 1,
+                None => out.push(pong()),
+            }
+            return;
+        }
+        let said = self.client.parse(text);
+        client_input::answer(self, said, out);
+    }
+
+    fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
+        out.push(Action::Send(control::frame(&control::ping(positions))));
+    }
+
+    fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
+}
+
+/// `ping` as a word, as a JSON string, or as a message of this type.
+fn is_ping(text: &str) -> bool {
+    #[derive(Deserialize)]
+    struct ForgeMessage<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+    }
+
+    matches!(text.trim(), "ping" | r#""ping""#)
+        || serde_json::from_str(text).is_ok_and(|ForgeMessage { kind }| kind == "ping")
+}
+
+fn pong() -> Action {
+    let text = format!(r#"{{"type":"pong","timestamp":"{}"}}"#, timestamp::now());
+    Action::Send(control::frame(&text))
+}
+
+/// The documents by key, as their producers wrote them, and the id behind which they stand.
+fn snapshot(state: &StateSnapshot) -> String {
+    let mut text = String::from(r#"{"type":"snapshot","data":{"#);
+    for (n, (key, document)) in state.documents.iter().enumerate() {
+        let comma = if n > 0 { "," } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}{}:{document}", json!(key));
+    }
+    let truncated = if state.truncated { r#","truncated":true"# } else { "" };
+    let _ = write!(text, r#"}},"position":{}{truncated}}}"#, json!(state.head));
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! The hub dialect as a state machine: what it says to what happens.
+
+use bytes::Bytes;
+use crewcast_events::{Body, ResetReason};
+
+use super::*;
+
+const HUB: &str = "hub:acme";
+
+fn channel() -> Channel {
+    HUB.parse().unwrap()
+}
+
+fn event(text: &str) -> Event {
+    Event::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+}
+
+/// An event as the log holds it, at the third place.
+fn logged(text: &str) -> Event {
+    Event::parse(Body::parse(text.to_owned()).unwrap().with_id("3-aaaaaabbbbbb".parse().unwrap())).unwrap()
+}
+
+fn entry(event: Event) -> Arc<Entry> {
+    Arc::new(Entry::new(Item::Event(event), None))
+}
+
+fn hub(types: &[&str], batch_ms: Option<u64>) -> HubDialect {
+    HubDialect::new(None, types.iter().map(|&kind| kind.to_owned()).collect(), batch_ms.map(Duration::from_millis))
+}
+
+fn text(frame: &Bytes) -> String {
+    String::from_utf8(payload_of(frame).to_vec()).unwrap()
+}
+
+/// Actions as lines: frames as their text.
+fn lines(actions: &mut Actions) -> Vec<String> {
+    let line = |action| match action {
+        Action::Send(frame) => format!("send {}", text(&frame)),
+        Action::Deliver(frame, ..) => format!("deliver {}", text(&frame)),
+        Action::DeliverBatch { frame, events } => format!("deliver {events} {}", text(&frame)),
+        Action::Authenticate(_) => "authenticate".to_owned(),
+        Action::WakeAt(_) => "wake".to_owned(),
+        Action::Close(code, reason) => format!("close {} {reason}", code.number()),
+        other => format!("{other:?}"),
+    };
+    actions.drain(..).map(line).collect()
+}
+
+fn on_entry(hub: &mut HubDialect, event: Event) -> Vec<String> {
+    let mut out = Actions::new();
+    hub.on_entry(&channel(), &entry(event), &mut out);
+    lines(&mut out)
+}
+
+#[test]
+fn the_envelope_is_the_producers_object_with_two_fields_behind_it() {
+    let ours = r#","message_id":"3-aaaaaabbbbbb","sequence":3}"#;
+    for object in [
+        r#"{"type":"task_started","data":{"id":1.50,"e":"\u00e9é🙂"},"timestamp":"2026-01-01T00:00:00Z"}"#,
+        r#"{ "data": {"message_id":"inside","b":[1, 2]} , "type" : "x" }"#,
+        "{\n\t\"type\":\"x\",\"z\":0,\"a\":\"}\"\n}",
+        r#"{"type":"message_id","not_message_id":1}"#,
+    ] {
+        let expected = format!("deliver {}{ours}", object.strip_suffix('}').unwrap());
+        assert_eq!(on_entry(&mut hub(&[], None), logged(object)), [expected.as_str()]);
+        serde_json::from_str::<serde_json::Value>(&expected["deliver ".len()..]).unwrap();
+    }
+}
+
+#[test]
+fn a_producers_own_message_id_stays_the_only_one() {
+    for key in ["message_id", r"message\u005fid"] {
+        for value in ["\"mine\"", "7", "null"] {
+            let object = format!(r#"{{"type":"x","{key}":{value},"data":{{}}}}"#);
+            let expected = format!(r#"deliver {},"sequence":3}}"#, object.strip_suffix('}').unwrap());
+            assert_eq!(on_entry(&mut hub(&[], None), logged(&object)), [expected]);
+        }
+    }
+    // Of two equal keys every common parser keeps the last.
+    let said = on_entry(&mut hub(&[], None), logged(r#"{"sequence":"mine","type":"x"}"#));
+    let parsed: serde_json::Value = serde_json::from_str(&said[0]["deliver ".len()..]).unwrap();
+    assert_eq!(parsed["sequence"], 3);
+}
+
+#[test]
+fn a_live_event_goes_as_it_is() {
+    for object in [" {\"type\" : \"x\"}\n", r#"{"id":"mine","type":"x"}"#] {
+        assert_eq!(on_entry(&mut hub(&[], None), event(object)), [format!("deliver {object}")]);
+    }
+    let looks_logged = event(r#"{"id":"3-aaaaaabbbbbb","type":"x"}"#).into_live();
+    assert_eq!(on_entry(&mut hub(&[], None), looks_logged.clone()), [format!("deliver {}", looks_logged.text())]);
+}
+
+#[test]
+fn an_event_is_encoded_once_for_all_sockets() {
+    let shared = entry(logged(r#"{"type":"x"}"#));
+    let frames = [(), ()].map(|()| {
+        let mut out = Actions::new();
+        hub(&[], None).on_entry(&channel(), &shared, &mut out);
+        match out.remove(0) {
+            Action::Deliver(frame, ..) => frame,
+            other => panic!("{other:?}"),
+        }
+    });
+    assert_eq!(frames[0].as_ptr(), frames[1].as_ptr());
+}
+
+#[test]
+fn it_opens_the_own_orgs_channel_and_says_what_is_missing() {
+    let open = |since: Option<Since>| {
+        let mut out = Actions::new();
+        HubDialect::new(since, Vec::new(), None).on_open(None, &mut out);
+        lines(&mut out)
+    };
+    assert_eq!(open(None), [r#"SubscribeOwn { namespace: "hub", start: Live }"#]);
+    assert_eq!(open("0".parse().ok()), [r#"SubscribeOwn { namespace: "hub", start: Since(Beginning) }"#]);
+    let mut out = Actions::new();
+    hub(&[], None).on_refused(Denied::Own("hub"), &mut out);
+    hub(&[], None).on_refused(Denied::Channel(&channel()), &mut out);
+    for (line, word) in lines(&mut out).iter().zip(["names no org", "does not grant"]) {
+        assert!(line.starts_with("close 4403 ") && line.contains(word), "{line}");
+        assert!(line.len() - "close 4403 ".len() <= 123, "fits a close frame: {line}");
+    }
+}
+
+#[test]
+fn types_are_filtered_and_marks_never() {
+    let mut hub = hub(&["a", "b"], None);
+    assert!(on_entry(&mut hub, event(r#"{"type":"c"}"#)).is_empty());
+    assert_eq!(on_entry(&mut hub, event(r#"{"type":"b"}"#)), [r#"deliver {"type":"b"}"#]);
+    let mut out = Actions::new();
+    for item in [Item::Reset { reason: ResetReason::UnknownId, from: None }, Item::Gap { missed: None }] {
+        hub.on_entry(&channel(), &Arc::new(Entry::new(item, None)), &mut out);
+    }
+    let reset = r#"send {"type":"reset","source":"gateway","channel":"hub:acme","reason":"unknown_id","from":null}"#;
+    assert_eq!(
+        lines(&mut out),
+        [reset, r#"send {"type":"gap","source":"gateway","channel":"hub:acme","missed":null}"#]
+    );
+}
+
+#[test]
+fn a_ping_says_where_a_reader_stands_whose_filter_hides_everything() {
+    let mut hub = hub(&["nothing"], None);
+    assert_eq!(hub.heartbeat(), Some(Duration::from_secs(45)));
+    let (channel, position) = (channel(), "7-abcdefghijkl".parse().ok());
+    let mut out = Actions::new();
+    hub.on_heartbeat(&mut std::iter::once((&channel, position)), &mut out);
+    let said = lines(&mut out);
+    assert!(said[0].starts_with(r#"send {"type":"ping","source":"gateway","timestamp":""#), "{said:?}");
+    assert!(said[0].ends_with(r#","position":{"hub:acme":"7-abcdefghijkl"}}"#), "{said:?}");
+}
+
+#[test]
+fn a_client_may_say_what_it_may_in_crew() {
+    let mut hub = hub(&[], None);
+    let mut out = Actions::new();
+    hub.on_client(r#"{"type":"pong"}"#, &mut out);
+    assert!(out.is_empty());
+    hub.on_client(r#"{"action":"auth","token":"x"}"#, &mut out);
+    assert_eq!(lines(&mut out), ["authenticate"]);
+    for _ in 0..9 {
+        hub.on_client("hello", &mut out);
+        assert!(lines(&mut out)[0].contains("unknown_action"));
+        assert!(out.is_empty());
+    }
+    hub.on_client("tenth", &mut out);
+    assert!(lines(&mut out)[1].starts_with("close 4400 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_waits_for_so_long_from_its_first_message_and_is_an_array_of_everything() {
+    let mut hub = hub(&[], Some(50));
+    assert_eq!(on_entry(&mut hub, logged(r#"{"type":"a"}"#)), ["wake"]);
+    tokio::time::advance(Duration::from_millis(30)).await;
+    assert!(on_entry(&mut hub, event(r#"{"type":"b"}"#)).is_empty(), "the first has asked for the moment");
+    let mut out = Actions::new();
+    hub.on_entry(&channel(), &Arc::new(Entry::new(Item::Gap { missed: Some(1) }, None)), &mut out);
+    hub.on_notice(r#"{"type":"broker"}"#, &mut out);
+    hub.on_client("?", &mut out);
+    assert!(out.is_empty());
+    tokio::time::advance(Duration::from_millis(19)).await;
+    hub.on_timer(Instant::now(), &mut out);
+    assert_eq!(lines(&mut out), ["wake"], "not yet");
+    tokio::time::advance(Duration::from_millis(1)).await;
+    hub.on_timer(Instant::now(), &mut out);
+    let said = lines(&mut out);
+    assert_eq!(said.len(), 1, "{said:?}");
+    let array: Vec<serde_json::Value> =
+        serde_json::from_str(said[0].strip_prefix("deliver 2 ").expect("two of them are events")).unwrap();
+    let kinds: Vec<&str> = array.iter().map(|message| message["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["a", "b", "gap", "broker", "error"]);
+    assert!(said[0].starts_with(r#"deliver 2 [{"type":"a","message_id":"3-aaaaaabbbbbb","sequence":3},{"type":"b"},"#));
+    hub.on_timer(Instant::now() + Duration::from_secs(1), &mut out);
+    assert!(out.is_empty(), "nothing waits, nothing is sent");
+    assert_eq!(on_entry(&mut hub, event(r#"{"type":"c"}"#)), ["wake"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_full_does_not_wait() {
+    const BOUND: usize = 64 << 10;
+    let mut hub = hub(&[], Some(1000));
+    let long = |n: usize| event(&format!(r#"{{"type":"x","long":"{}"}}"#, "x".repeat(n)));
+    let mut frames = Vec::new();
+    for _ in 0..100 {
+        let mut out = Actions::new();
+        hub.on_entry(&channel(), &entry(long(3000)), &mut out);
+        frames.extend(out.into_iter().filter_map(|action| match action {
+            Action::DeliverBatch { frame, events } => Some((payload_of(&frame).len(), events)),
+            _ => None,
+        }));
+    }
+    assert!(frames.len() >= 4 && frames.iter().all(|(bytes, _)| *bytes <= BOUND + 1), "{frames:?}");
+    assert!(frames.iter().all(|(bytes, _)| *bytes > BOUND - 4000), "and is used: {frames:?}");
+    // One that alone is over the bound goes at once, behind what waited.
+    let said = on_entry(&mut hub, long(BOUND));
+    let array =
+        |line: &str| -> Vec<serde_json::Value> { serde_json::from_str(line.splitn(3, ' ').nth(2).unwrap()).unwrap() };
+    let arrays: Vec<_> = said.iter().filter(|line| line.starts_with("deliver")).map(|line| array(line)).collect();
+    assert_eq!(arrays.len(), 2);
+    assert_eq!(arrays[0].len() + frames.iter().map(|(_, events)| events).sum::<usize>(), 100);
+    assert_eq!(arrays[1].len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_goes_out_before_the_goodbye() {
+    let mut hub = hub(&[], Some(1000));
+    let mut out = Actions::new();
+    hub.on_close(&mut out);
+    assert!(out.is_empty());
+    on_entry(&mut hub, event(r#"{"type":"a"}"#));
+    hub.on_close(&mut out);
+    assert_eq!(lines(&mut out), [r#"deliver 1 [{"type":"a"}]"#]);
+}

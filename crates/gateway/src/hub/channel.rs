@@ -1,0 +1,396 @@
+//! One channel: its ring, its position, and its members.
+
+use std::sync::Arc;
+
+use crewcast_events::{Channel, EventId};
+use parking_lot::{Mutex, MutexGuard};
+
+use super::{Budget, Entry, Fanout, Flag, Hub, Item, Notifier, SharedWindows, fanout::Notification, ring::Ring};
+use crate::telemetry::metrics::{Metric, gauge};
+
+/// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
+const READ_BYTES: usize = 256 << 10;
+
+/// One channel that somebody reads.
+pub struct ChannelState {
+    channel: Channel,
+    state: Mutex<State>,
+    fanout: Arc<Fanout>,
+    /// Of the whole namespace.
+    subscriptions: metrics::Gauge,
+}
+
+struct State {
+    ring: Ring,
+    /// What of the channel is compressed.
+    chains: Arc<SharedWindows>,
+    /// Whether the channel is subscribed and its position known.
+    open: bool,
+    position: Option<EventId>,
+    retained: Option<Arc<Entry>>,
+    /// The past was forgotten before the room was open: what was retained then is not shown either.
+    forgotten: bool,
+    subscribers: Vec<Option<SubscriberSlot>>,
+    free: Vec<u32>,
+    /// Members that are rung at once, since no sweep can attend to them.
+    direct_subscribers: usize,
+    /// A sweep is to come that begins with the first member.
+    fanout_scheduled: bool,
+}
+
+struct SubscriberSlot {
+    notifier: Arc<Notifier>,
+    key: u32,
+    /// The next entry that it reads.
+    next: i64,
+    /// Rung and not yet answered: ringing again would cost and say nothing.
+    notified: bool,
+}
+
+impl SubscriberSlot {
+    fn notify(&mut self) {
+        if !std::mem::replace(&mut self.notified, true) {
+            self.notifier.notify(self.key);
+        }
+    }
+}
+
+/// What a room holds at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingUsage {
+    /// Entries of the ring.
+    pub events: usize,
+    /// What they weigh.
+    pub bytes: usize,
+    /// Entries by which the slowest member is behind. One that reads the log has all of the ring before it that came
+    /// since it was there last.
+    pub lag: u64,
+}
+
+/// Where a member begins, read in one step.
+#[derive(Debug, Clone)]
+pub struct ChannelStart {
+    /// Sequence number of the next entry.
+    pub next: i64,
+    /// The channel's position there.
+    pub position: Option<EventId>,
+    /// The channel's last event, where it retains one.
+    pub retained: Option<Arc<Entry>>,
+    /// Live events before that.
+    pub live: u64,
+}
+
+/// What a member finds at its place.
+#[derive(Debug)]
+pub enum ReadOutcome {
+    /// Entries were put into the buffer.
+    Entries {
+        /// There are no more; the member will be rung.
+        at_end: bool,
+    },
+    /// There is nothing more; the member will be rung.
+    UpToDate,
+    /// Its place has left the ring; it goes on at `first`, if it can.
+    FellOff {
+        /// The oldest entry's sequence number.
+        first: i64,
+        /// The channel's position before that entry.
+        position: Option<EventId>,
+        /// Live events before that entry.
+        live: u64,
+    },
+}
+
+impl ChannelState {
+    pub(crate) fn new(channel: Channel, budget: Arc<Budget>, fanout: Arc<Fanout>) -> Self {
+        let state = State {
+            ring: Ring::new(budget),
+            chains: Arc::default(),
+            open: false,
+            position: None,
+            retained: None,
+            forgotten: false,
+            subscribers: Vec::new(),
+            free: Vec::new(),
+            direct_subscribers: 0,
+            fanout_scheduled: false,
+        };
+        let subscriptions = gauge(Metric::Subscriptions, &[("namespace", channel.namespace())]);
+        Self { channel, state: Mutex::new(state), fanout, subscriptions }
+    }
+
+    /// The channel's name.
+    pub fn channel(&self) -> &Channel {
+        &self.channel
+    }
+
+    /// What the room holds now.
+    pub fn usage(&self) -> RingUsage {
+        let state = self.state.lock();
+        let (first, next) = (state.ring.first(), state.ring.next());
+        let slowest = state.subscribers.iter().flatten().map(|slot| slot.next).min();
+        let lag = slowest.map_or(0, |slowest| u64::try_from(next - slowest).unwrap_or(0));
+        RingUsage { events: (next - first) as usize, bytes: state.ring.bytes(), lag }
+    }
+
+    /// Opens the room: the channel is subscribed and stands at `position`.
+    pub fn open(&self, position: Option<EventId>, retained: Option<Arc<Entry>>) {
+        let mut state = self.state.lock();
+        state.ring.start_at(position);
+        state.position = position;
+        state.retained = retained.filter(|_| !state.forgotten);
+        state.open = true;
+        state.notify_all();
+    }
+
+    /// Adds an item that leaves the channel at `position`; with `retain` it becomes the retained event.
+    pub fn append(self: &Arc<Self>, item: Item, position: Option<EventId>, retain: bool) {
+        let entry = Entry::new(item, position);
+        let mut state = self.state.lock();
+        state.push(entry, retain);
+        self.tell(state);
+    }
+
+    /// Adds a reset together with the event that it announces. Whoever began between the two would take the
+    /// channel for one that begins with that event.
+    pub fn append_announced(self: &Arc<Self>, reset: Item, event: Item, position: Option<EventId>, retain: bool) {
+        let (reset, event) = (Entry::new(reset, None), Entry::new(event, position));
+        let mut state = self.state.lock();
+        state.push(reset, false);
+        state.push(event, retain);
+        self.tell(state);
+    }
+
+    /// Tells the members that there is more.
+    fn tell(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+        if !state.open {
+            return;
+        }
+        if state.direct_subscribers > 0 {
+            state.notify_direct();
+        }
+        let is_swept = state.subscribers.len() - state.free.len() > state.direct_subscribers;
+        if is_swept && !std::mem::replace(&mut state.fanout_scheduled, true) {
+            drop(state);
+            self.fanout.add(self.clone());
+        }
+    }
+
+    /// Of the members from one place on, the next `most` places: who of them waits for more. Answers where the rest begins.
+    pub(super) fn take_notifications(
+        &self,
+        from: usize,
+        most: usize,
+        notifications: &mut Vec<Notification>,
+    ) -> Option<usize> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if from == 0 {
+            state.fanout_scheduled = false;
+        }
+        let (next, end) = (state.ring.next(), state.subscribers.len().min(from + most));
+        for slot in state.subscribers.get_mut(from..end).into_iter().flatten().flatten() {
+            // One that has been at the end already was attended to by a later sweep, which has overtaken this one.
+            if !slot.notified && slot.next != next && slot.notifier.has_delivery() {
+                slot.notified = true;
+                notifications.push(Notification { notifier: slot.notifier.clone(), key: slot.key });
+            }
+        }
+        (end < state.subscribers.len()).then_some(end)
+    }
+
+    /// Lets the ring begin earlier; see [`Hub::prepend`].
+    pub(crate) fn prepend(&self, before: Option<EventId>, stretch: &[Arc<Entry>]) {
+        self.state.lock().ring.prepend(before, stretch);
+    }
+
+    /// See [`Subscriber::behind`].
+    pub(crate) fn sequence_after(&self, id: EventId) -> Option<i64> {
+        let state = self.state.lock();
+        if state.position == Some(id) && state.ring.position_before(state.ring.next()) == Some(id) {
+            return state.ring.sequence_after(id).or(Some(state.ring.next()));
+        }
+        state.ring.sequence_after(id)
+    }
+
+    /// Keeps only the newest entry.
+    pub fn trim(&self) {
+        let mut state = self.state.lock();
+        state.ring.trim_to(1);
+        state.chains.clear();
+    }
+
+    /// Forgets every entry and the retained event, which were of another owner. The position stands, and who
+    /// had not read them yet finds that he fell off.
+    pub fn forget_past(&self) {
+        let mut state = self.state.lock();
+        state.ring.trim_to(0);
+        state.chains.clear();
+        state.retained = None;
+        state.forgotten = !state.open;
+    }
+
+    /// Raises a flag for every member.
+    pub fn raise(&self, flag: Flag) {
+        self.state.lock().subscribers.iter().flatten().for_each(|slot| slot.notifier.raise(flag));
+    }
+
+    /// The last logged id that was forwarded.
+    pub fn position(&self) -> Option<EventId> {
+        self.state.lock().position
+    }
+
+    /// Whether the ring holds a logged event with this very id.
+    pub fn holds(&self, id: EventId) -> bool {
+        self.state.lock().ring.holds(id)
+    }
+
+    /// Whether nobody reads.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state.lock();
+        state.subscribers.len() == state.free.len()
+    }
+}
+
+impl State {
+    fn push(&mut self, entry: Entry, retain: bool) {
+        let entry = Arc::new(entry.at(&self.chains, self.ring.next()));
+        self.position = entry.position();
+        if retain && entry.event().is_some() {
+            self.retained = Some(entry.clone());
+        }
+        self.ring.push(entry);
+    }
+
+    fn notify_all(&mut self) {
+        self.subscribers.iter_mut().flatten().for_each(SubscriberSlot::notify);
+    }
+
+    fn notify_direct(&mut self) {
+        self.subscribers
+            .iter_mut()
+            .flatten()
+            .filter(|slot| !slot.notifier.has_delivery())
+            .for_each(SubscriberSlot::notify);
+    }
+}
+
+/// A membership; dropping it ends it.
+pub struct Subscriber {
+    hub: Arc<Hub>,
+    channel_state: Arc<ChannelState>,
+    index: u32,
+    /// The next entry's sequence number when the membership began.
+    joined: i64,
+}
+
+impl Subscriber {
+    pub(crate) fn register(hub: Arc<Hub>, channel_state: Arc<ChannelState>, notifier: Arc<Notifier>, key: u32) -> Self {
+        let mut state = channel_state.state.lock();
+        let joined = state.ring.next();
+        state.direct_subscribers += usize::from(!notifier.has_delivery());
+        let mut slot = SubscriberSlot { notifier, key, next: joined, notified: false };
+        if state.open {
+            // A room that is open already will not ring for the opening.
+            slot.notified = true;
+            slot.notifier.notify(key);
+        }
+        let index = match state.free.pop() {
+            Some(index) => {
+                state.subscribers[index as usize] = Some(slot);
+                index
+            }
+            None => {
+                state.subscribers.push(Some(slot));
+                state.subscribers.len() as u32 - 1
+            }
+        };
+        drop(state);
+        channel_state.subscriptions.increment(1.0);
+        Self { hub, channel_state, index, joined }
+    }
+
+    /// The channel's name.
+    pub fn channel(&self) -> &Channel {
+        &self.channel_state.channel
+    }
+
+    /// Where the channel stood when the membership began; `None` until the room is open.
+    pub fn start_at_join(&self) -> Option<ChannelStart> {
+        let state = self.channel_state.state.lock();
+        state.open.then(|| {
+            let next = self.joined.max(state.ring.first());
+            state.start_at(next)
+        })
+    }
+
+    /// Where the channel stands now; `None` until the room is open.
+    pub fn current_start(&self) -> Option<ChannelStart> {
+        let state = self.channel_state.state.lock();
+        state.open.then(|| state.start_at(state.ring.next()))
+    }
+
+    /// The sequence number behind the event `id`, if the ring still leads on from there without a hole.
+    pub fn sequence_after(&self, id: EventId) -> Option<i64> {
+        self.channel_state.sequence_after(id)
+    }
+
+    /// Copies at most `limit` entries from `sequence` on into `buffer`. At the end the bell is armed again.
+    pub fn read(&self, sequence: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> ReadOutcome {
+        let mut state = self.channel_state.state.lock();
+        let first = state.ring.first();
+        if sequence < first {
+            let (position, live) = (state.ring.position_before(first), state.ring.live_before(first));
+            return ReadOutcome::FellOff { first, position, live };
+        }
+        let end = state.ring.next().min(sequence + limit as i64);
+        if sequence >= end {
+            if let Some(slot) = &mut state.subscribers[self.index as usize] {
+                (slot.notified, slot.next) = (false, sequence);
+            }
+            return ReadOutcome::UpToDate;
+        }
+        let (mut bytes, mut next) = (0, sequence);
+        for entry in (sequence..end).map_while(|sequence| state.ring.get(sequence)) {
+            buffer.push(entry.clone());
+            next += 1;
+            bytes += entry.weight();
+            if bytes > READ_BYTES {
+                break;
+            }
+        }
+        let at_end = next == state.ring.next();
+        if let Some(slot) = &mut state.subscribers[self.index as usize] {
+            slot.next = next;
+            slot.notified &= !at_end;
+        }
+        ReadOutcome::Entries { at_end }
+    }
+}
+
+impl State {
+    fn start_at(&self, next: i64) -> ChannelStart {
+        let live = if next == self.ring.next() { self.ring.live_total() } else { self.ring.live_before(next) };
+        ChannelStart { next, position: self.ring.position_before(next), retained: self.retained.clone(), live }
+    }
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.channel_state.subscriptions.decrement(1.0);
+        let mut state = self.channel_state.state.lock();
+        let slot = state.subscribers[self.index as usize].take();
+        state.direct_subscribers -= usize::from(slot.is_some_and(|slot| !slot.notifier.has_delivery()));
+        state.free.push(self.index);
+        let idle = state.subscribers.len() == state.free.len();
+        if idle {
+            // A room that once had thousands of members does not keep their places.
+            state.subscribers = Vec::new();
+            state.free = Vec::new();
+        }
+        drop(state);
+        if idle {
+            self.hub.became_idle(&self.channel_state.channel);
+        }
+    }
+}

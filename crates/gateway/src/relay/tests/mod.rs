@@ -1,0 +1,7 @@
+//! The relay held against a model, in every order, on a paused clock, and rule by rule.
+
+mod interleavings;
+mod lease_expiry;
+mod model;
+mod paused_clock;
+mod sequencer;

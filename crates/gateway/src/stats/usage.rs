@@ -1,0 +1,151 @@
+//! Counting, org by org. What counts keeps its org's figures at hand, so that counting an event looks nothing up.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crewcast_events::{Channel, Namespaces};
+use dashmap::{DashMap, DashSet};
+use parking_lot::Mutex;
+
+use super::{UsageReport, org_of};
+
+/// An endpoint's name. A pointer to a text rather than the text's own, since that is half as large: each connection has two.
+pub type EndpointName = Arc<String>;
+
+/// What this replica has counted. An org that was here once stays: the keys to its tokens are the operator's, and so
+/// is the number of orgs.
+pub struct UsageCounters {
+    namespaces: Namespaces,
+    /// `None`: connections of no org.
+    orgs: DashMap<Option<Arc<str>>, Arc<OrgUsage>>,
+    /// The endpoints' names: each once, whatever the number of connections.
+    endpoints: DashSet<EndpointName>,
+    received: AtomicU64,
+    rejected: AtomicU64,
+}
+
+/// What was counted for one org.
+#[derive(Debug, Default)]
+pub struct OrgUsage {
+    connections: Mutex<BTreeMap<EndpointName, u64>>,
+    received: AtomicU64,
+    delivered: AtomicU64,
+    missed: AtomicU64,
+}
+
+impl OrgUsage {
+    /// Events were written to a connection.
+    pub fn delivered(&self, events: u64) {
+        self.delivered.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// A connection was told that it has missed so many events.
+    pub fn missed(&self, events: u64) {
+        self.missed.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Everything that was counted.
+    pub fn report(&self) -> UsageReport {
+        let connections = self.connections.lock();
+        let mut report = UsageReport {
+            connections: connections.iter().map(|(endpoint, open)| (endpoint.to_string(), *open)).collect(),
+            ..UsageReport::default()
+        };
+        report.events.received = self.received.load(Ordering::Relaxed);
+        report.events.delivered = self.delivered.load(Ordering::Relaxed);
+        report.dropped.missed = self.missed.load(Ordering::Relaxed);
+        report
+    }
+}
+
+/// A connection as it is counted; dropping it ends that.
+pub struct UsageGuard {
+    of: Arc<OrgUsage>,
+    endpoint: EndpointName,
+}
+
+impl UsageGuard {
+    /// The figures of the connection's org.
+    pub fn of(&self) -> &Arc<OrgUsage> {
+        &self.of
+    }
+}
+
+impl Drop for UsageGuard {
+    fn drop(&mut self) {
+        let mut connections = self.of.connections.lock();
+        if let Some(open) = connections.get_mut(&self.endpoint) {
+            *open -= 1;
+            if *open == 0 {
+                connections.remove(&self.endpoint);
+            }
+        }
+    }
+}
+
+impl UsageCounters {
+    /// Nothing counted yet; `namespaces` say which channels are an org's.
+    pub fn new(namespaces: Namespaces) -> Arc<Self> {
+        let (received, rejected) = Default::default();
+        Arc::new(Self { namespaces, orgs: DashMap::new(), endpoints: DashSet::new(), received, rejected })
+    }
+
+    /// An endpoint's name, shared by all its connections.
+    pub fn endpoint(&self, path: &str) -> EndpointName {
+        let path = path.to_owned();
+        if let Some(known) = self.endpoints.get(&path) {
+            return known.clone();
+        }
+        let path: EndpointName = path.into();
+        self.endpoints.insert(path.clone());
+        path
+    }
+
+    /// Counts an open connection of somebody of this org.
+    pub fn enter(&self, org: Option<Arc<str>>, endpoint: EndpointName) -> UsageGuard {
+        let of = self.orgs.entry(org).or_default().clone();
+        *of.connections.lock().entry(endpoint.clone()).or_default() += 1;
+        UsageGuard { of, endpoint }
+    }
+
+    /// Whose events a channel's are, for [`UsageCounters::received`].
+    pub fn org_of(&self, channel: &Channel) -> Option<Arc<str>> {
+        org_of(&self.namespaces, channel).map(Arc::from)
+    }
+
+    /// Counts an event that arrived in a channel of this org.
+    pub fn received(&self, org: &Option<Arc<str>>) {
+        self.received.fetch_add(1, Ordering::Relaxed);
+        // A channel is only heard while somebody reads it, and that is somebody of its org.
+        if org.is_some()
+            && let Some(of) = self.orgs.get(org)
+        {
+            of.received.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a message that is no event.
+    pub fn rejected(&self) {
+        self.rejected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Everything, and each org's own.
+    pub(super) fn counted(&self) -> (UsageReport, BTreeMap<String, UsageReport>) {
+        let (mut whole, mut orgs) = (UsageReport::default(), BTreeMap::new());
+        for entry in &self.orgs {
+            let report = entry.value().report();
+            whole.add(&report);
+            if let Some(org) = entry.key() {
+                orgs.insert(org.to_string(), report);
+            }
+        }
+        whole.events.received = self.received.load(Ordering::Relaxed);
+        whole.dropped.rejected = self.rejected.load(Ordering::Relaxed);
+        (whole, orgs)
+    }
+}
