@@ -259,7 +259,9 @@ fn paths_and_links_of_the_pages_exist() {
             assert!(folder.join(link).exists(), "{path} links {link}");
         }
         let tops = ["crates/", "tests/", "docs/", "deploy/", "k8s/", "config/", ".github/"];
-        let is_path = |text: &&str| tops.iter().any(|top| text.starts_with(top)) && !text.contains([' ', '<']) && !text.contains("NAME");
+        let is_path = |text: &&str| {
+            tops.iter().any(|top| text.starts_with(top)) && !text.contains([' ', '<']) && !text.contains("NAME")
+        };
         for named in quoted(&page).filter(is_path) {
             assert!(root().join(named).exists(), "{path} names {named}");
         }
