@@ -38,7 +38,7 @@ pub async fn follow(
                 print(&channel, event.text());
                 fs::write(file, serde_json::to_vec(deliveries.positions())?)?;
             }
-            Delivery::Reset { channel, reason, .. } => eprintln!("some events of {channel:?} are gone: {reason}"),
+            Delivery::Reset { channel, reason, .. } => eprintln!("some events of {channel:?} were missed: {reason}"),
             Delivery::Refused { channel, reason, .. } => eprintln!("{channel} is refused: {reason}"),
             _ => {}
         }

@@ -20,7 +20,7 @@ pub async fn watch(client: &Client, run: &str, mut print: impl FnMut(&str)) -> R
             Delivery::Event { event, .. } => print(event.text()),
             // The client reconnects by itself and goes on after the last event.
             Delivery::Disconnected { cut, retry_in } => eprintln!("{cut}; next attempt in {retry_in:?}"),
-            Delivery::Reset { reason, .. } => eprintln!("some events are gone: {reason}"),
+            Delivery::Reset { reason, .. } => eprintln!("some events were missed: {reason}"),
             Delivery::End { reason } => eprintln!("{reason}"),
             _ => {}
         }

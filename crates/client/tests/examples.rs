@@ -16,7 +16,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::support::{PATIENCE, accept};
+use crate::support::{TIMEOUT, accept};
 
 #[path = "../examples/stream.rs"]
 #[allow(dead_code)]
@@ -52,7 +52,7 @@ async fn watch_prints_a_run_until_it_ends() {
         close(socket, CloseCode::Normal).await;
     });
     let mut printed = Vec::new();
-    timeout(PATIENCE, watch::watch(&client, "r1", |event| printed.push(event.to_owned()))).await.unwrap().unwrap();
+    timeout(TIMEOUT, watch::watch(&client, "r1", |event| printed.push(event.to_owned()))).await.unwrap().unwrap();
     assert_eq!(printed, [first, second]);
     server.await.unwrap();
 }
@@ -73,7 +73,7 @@ async fn follow(client: &Client, file: &Path) -> Vec<String> {
     let mut printed = Vec::new();
     let channels = vec!["graph:abc".parse().unwrap()];
     let ended = stream::follow(client, channels, file, |channel, event| printed.push(format!("{channel} {event}")));
-    let ended = timeout(PATIENCE, ended).await.unwrap();
+    let ended = timeout(TIMEOUT, ended).await.unwrap();
     assert!(ended.unwrap_err().to_string().contains("1008"));
     printed
 }

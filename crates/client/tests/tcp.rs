@@ -1,4 +1,4 @@
-//! Over a real socket, through the public API alone: a run is watched across a cut.
+//! The public API over a real TCP connection.
 
 use crewcast_client::{Client, Delivery};
 use futures_util::{SinkExt, StreamExt};
@@ -8,12 +8,12 @@ use tokio_tungstenite::tungstenite::{
     protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-use crate::support::{PATIENCE, accept};
+use crate::support::{TIMEOUT, accept};
 
 mod support;
 
 #[tokio::test]
-async fn a_run_is_watched_across_a_cut() {
+async fn a_run_is_followed_across_a_lost_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     let mut run = Client::builder(gateway).token("jwt").build().unwrap().run("r1").connect();
@@ -35,8 +35,8 @@ async fn a_run_is_watched_across_a_cut() {
 
     let mut events = Vec::new();
     let mut ends = 0;
-    // The subscription is a stream, too.
-    while let Some(delivery) = timeout(PATIENCE, StreamExt::next(&mut run)).await.unwrap() {
+    // The subscription is also a `Stream`.
+    while let Some(delivery) = timeout(TIMEOUT, StreamExt::next(&mut run)).await.unwrap() {
         match delivery.unwrap() {
             Delivery::Event { event, .. } => events.push(event.text().to_owned()),
             Delivery::End { reason } => {
@@ -52,13 +52,13 @@ async fn a_run_is_watched_across_a_cut() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_is_not_there_is_told_and_tried_again() {
+async fn an_unreachable_gateway_is_reported_and_retried() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let gateway = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
     let mut run = Client::builder(gateway).build().unwrap().run("r1").connect();
     for _ in 0..3 {
-        let delivery = timeout(PATIENCE, run.next()).await.unwrap().unwrap().unwrap();
+        let delivery = timeout(TIMEOUT, run.next()).await.unwrap().unwrap().unwrap();
         assert!(matches!(delivery, Delivery::Disconnected { .. }), "{delivery:?}");
     }
 }
