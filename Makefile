@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON_ENV := $(CURDIR)/target/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt doc bench scale release image clean
+.PHONY: help run check test soak lint fmt doc bench scale release image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -12,6 +12,11 @@ help: ## Show this list
 # The unoptimised build: its first light comes minutes before that of a release, and the tests share it.
 run: ## Watch a simulated crew: gateway, crew and console on this machine, nothing to install
 	$(CARGO) run -p crewcast -- dev
+
+# What starts a Redis server is left to `make test`: everything in tests/, the integration tests of the publisher and the command line,
+# and the gateway's tests of its Redis broker.
+check: lint ## Lint and run the unit tests, with nothing to install (two minutes once built)
+	$(CARGO) test --workspace --lib --bins --test catalog --test tcp --test examples -- --skip broker::redis::tests::
 
 test: ## Run every test (installs what they start when missing: redis-server, nginx, a Chromium)
 	@tests/setup.sh

@@ -106,3 +106,6 @@ for packages in tests/browser tests/documents; do
     exit 1
   fi
 done
+
+# Checks the workflows in .github.
+tests/actionlint.sh

@@ -48,5 +48,6 @@ mod too_many;
 mod topologies;
 mod traces;
 mod tracking;
+mod workflows;
 
 use crewcast_tests as support;
