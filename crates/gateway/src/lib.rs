@@ -28,3 +28,4 @@ pub mod stats;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
+mod util;

@@ -149,7 +149,7 @@ impl Relay {
             usage.rejected();
         }
         // Once a minute, with the channel as the only detail: what was published may be anything.
-        crate::telemetry::throttle::once_a_minute(reason, || {
+        crate::util::log_throttle::once_a_minute(reason, || {
             tracing::warn!(channel, reason, "a message that is no event was dropped");
         });
     }

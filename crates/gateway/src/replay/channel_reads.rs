@@ -5,12 +5,13 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use crewcast_events::{Channel, EventId};
 use futures_util::FutureExt;
 
-use super::{LogPage, together::Singleflight};
+use super::LogPage;
 use crate::{
     broker::{Broker, BrokerError, StateDocuments},
     hub::Entry,
     state::StateSnapshot,
     telemetry::metrics::{Metric, counter},
+    util::singleflight::Singleflight,
 };
 
 /// Most events of one [`Tail`].

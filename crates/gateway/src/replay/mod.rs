@@ -10,7 +10,6 @@
 mod channel_reads;
 mod history;
 mod reader;
-mod together;
 
 pub use crate::broker::StateDocuments;
 pub use channel_reads::{ChannelReads, Tail};

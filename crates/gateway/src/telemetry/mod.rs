@@ -3,7 +3,6 @@
 pub mod log;
 pub mod metrics;
 mod recorder;
-pub mod throttle;
 pub mod trace;
 
 use std::path::PathBuf;

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_thread_takes_up_another_level() {
-        let text = include_str!("../../../../../CHANGELOG.md");
+        let text = include_str!("../../../../CHANGELOG.md");
         let sizes = [1, 9, 1].map(|level| {
             let frame = Compression { threshold: 0, level }.compressed(&text_frame(text.as_bytes()), &[]).unwrap();
             assert_eq!(read(&frame), text.as_bytes());

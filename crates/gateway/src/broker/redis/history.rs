@@ -10,7 +10,7 @@ use redis::{Script, Value};
 use super::errors;
 use crate::{
     broker::{BrokerError, PAGE_BYTES, Page, Snapshot},
-    telemetry::throttle::once_a_minute,
+    util::log_throttle::once_a_minute,
 };
 
 /// Channels in one pipeline: bounds what one answer holds.

@@ -1,3 +1,5 @@
+mod upgrade;
+
 use std::sync::atomic::AtomicUsize;
 
 use axum::{Extension, body::Bytes, routing::get};

@@ -23,7 +23,7 @@ type FlightReceiver<V> = Shared<oneshot::Receiver<FlightResult<V>>>;
 
 /// Reads that are shared. Nobody is given one that began before he asked: who asks because of an event gets what
 /// includes it. So of one key at most one read is under way and one is to follow it, after a pause.
-pub(super) struct Singleflight<K, V> {
+pub(crate) struct Singleflight<K, V> {
     under_way: Mutex<HashMap<K, Option<NextFlight<V>>>>,
     read: Box<dyn Fn(K) -> BoxFuture<'static, FlightResult<V>> + Send + Sync>,
 }
@@ -42,12 +42,12 @@ impl<V> NextFlight<V> {
 }
 
 impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Singleflight<K, V> {
-    pub(super) fn new(read: impl Fn(K) -> BoxFuture<'static, FlightResult<V>> + Send + Sync + 'static) -> Arc<Self> {
+    pub(crate) fn new(read: impl Fn(K) -> BoxFuture<'static, FlightResult<V>> + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { under_way: Mutex::default(), read: Box::new(read) })
     }
 
     /// What a read answers that begins now or later.
-    pub(super) async fn ask(self: &Arc<Self>, key: K) -> FlightResult<V> {
+    pub(crate) async fn ask(self: &Arc<Self>, key: K) -> FlightResult<V> {
         let waiting = self.join(key);
         waiting.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
     }
