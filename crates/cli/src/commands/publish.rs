@@ -63,7 +63,7 @@ pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> 
                 return Err(CliError::Usage("--state goes with one event, not with standard input".to_owned()));
             }
             let input = BufReader::new(tokio::io::stdin());
-            from_lines(input, config.limits.message, &mut sender, output::line).await?;
+            from_lines(input, config.limits.message.0, &mut sender, output::line).await?;
         }
         Some(event) => {
             let state = args.state.map(state).transpose()?;

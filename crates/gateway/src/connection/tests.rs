@@ -74,7 +74,7 @@ impl Bench {
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let stream = TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(ours))).unwrap();
-        let socket = Socket::new(stream, app.config.limits.message, Bytes::new());
+        let socket = Socket::new(stream, app.config.limits.message.0, Bytes::new());
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (leave, place) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
         let seat = Seat { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None };
