@@ -87,6 +87,6 @@ impl Config {
         let text = "no key to check tokens with: set auth.hs256_secret (CREWCAST_AUTH__HS256_SECRET, at least 32 \
                     bytes, for example from `openssl rand -base64 48`), auth.public_key_file or auth.jwks_url; or say \
                     in auth.anonymous what sockets without a token may read";
-        Err(Sources::default().problem("auth", text).into())
+        Err(ConfigError(vec![Sources::default().problem("auth", text)]))
     }
 }

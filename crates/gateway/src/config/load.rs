@@ -40,12 +40,6 @@ impl Display for Source {
 #[error("{}", .0.join("\n"))]
 pub struct ConfigError(pub Vec<String>);
 
-impl From<String> for ConfigError {
-    fn from(problem: String) -> Self {
-        Self(vec![problem])
-    }
-}
-
 /// Where each key was set, by path. Unset keys are missing.
 #[derive(Clone, Debug, Default)]
 pub struct Sources(BTreeMap<String, Source>);
@@ -80,7 +74,7 @@ pub fn load(
     env: impl IntoIterator<Item = (String, String)>,
     overrides: &[(String, String)],
 ) -> Result<Loaded, ConfigError> {
-    let mut layers = Vec::from_iter(file.map(layers::file).transpose()?);
+    let mut layers = Vec::from_iter(file.map(layers::file).transpose().map_err(|problem| ConfigError(vec![problem]))?);
     layers.extend(layers::variables(env));
     layers.extend(overrides.iter().map(|(path, value)| layers::one(Source::Flag, path, value.clone())));
     merge(layers)
@@ -113,7 +107,7 @@ pub(super) fn merge(layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
     };
     let mut config: Config =
         merged.extract().map_err(|errors| ConfigError(errors.into_iter().map(problem).collect()))?;
-    files::read(&mut config, &sources)?;
+    files::read(&mut config, &sources).map_err(|problem| ConfigError(vec![problem]))?;
     let broken = rules::broken(&config, &sources);
     if broken.is_empty() { Ok(Loaded { config, sources }) } else { Err(ConfigError(broken)) }
 }

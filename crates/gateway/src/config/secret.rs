@@ -43,10 +43,16 @@ impl Form for Secret {
 
 /// Masks what stands between `:` and `@` of each server, and behind `password=`. Of what is not a URL, everything.
 pub fn mask_passwords(url: &str) -> String {
-    static LOGIN: LazyLock<Regex> = LazyLock::new(|| Regex::new("(://|,)([^,@:/]*):[^,]*@").expect("constant"));
     static PARAMETER: LazyLock<Regex> = LazyLock::new(|| Regex::new("([?&][^=&]*pass[^=&]*)=[^&]*").expect("constant"));
     if !url.contains("://") {
         return "***".to_owned();
     }
-    LOGIN.replace_all(&PARAMETER.replace_all(url, "$1=***"), "$1$2:***@").into_owned()
+    let mask = |server: &str| {
+        let (scheme, rest) = server.split_at(server.find("://").map_or(0, |at| at + "://".len()));
+        match rest.rsplit_once('@').and_then(|(login, host)| Some((login.split_once(':')?.0, host))) {
+            Some((user, host)) => format!("{scheme}{user}:***@{host}"),
+            None => server.to_owned(),
+        }
+    };
+    PARAMETER.replace_all(url, "$1=***").split(',').map(mask).collect::<Vec<_>>().join(",")
 }

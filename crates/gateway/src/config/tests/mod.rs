@@ -21,7 +21,9 @@ fn env(variables: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn of_text(toml: &str) -> Result<Loaded, ConfigError> {
-    load::merge(vec![super::layers::toml(Path::new("crewcast.toml"), toml)?])
+    load::merge(vec![
+        super::layers::toml(Path::new("crewcast.toml"), toml).map_err(|problem| ConfigError(vec![problem]))?,
+    ])
 }
 
 fn of_variables(variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {

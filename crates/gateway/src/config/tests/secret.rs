@@ -16,6 +16,8 @@ fn passwords_are_masked_wherever_they_stand() {
             "redis+sentinel://u:***@a,b:1/m?sentinel_password=***",
         ),
         ("redis://u:se?cr/et@h", "redis://u:***@h"),
+        ("redis://u@h:1,redis://v:x@k", "redis://u@h:1,redis://v:***@k"),
+        ("redis://u://x@h", "redis://u:***@h"),
         ("secret", "***"),
     ] {
         assert_eq!(mask_passwords(url), masked);
