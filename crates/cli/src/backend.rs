@@ -17,7 +17,7 @@ pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
     let prefix = config.broker.channel_prefix.clone();
     Ok(RedisTransport::new(servers(config)?, keys(config), prefix, config.namespaces.clone())
         .sharded(config.broker.sharded)
-        .max_event_bytes(config.limits.message))
+        .max_event_bytes(config.limits.message.0))
 }
 
 /// The registry in the configured Redis: directory, revocations and tickets.

@@ -1,29 +1,8 @@
-//! Durations on the command line, as in the configuration: `500ms`, `25s`, `5m`, `24h`, `7d`, or whole seconds.
+//! Durations on the command line: read as in the configuration.
 
 use std::time::Duration;
 
-/// Parses a duration.
-///
-/// # Errors
-/// A text that says what a valid duration looks like.
-pub fn parse(text: &str) -> Result<Duration, String> {
-    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let milliseconds: Option<u64> = match unit {
-        "ms" => Some(1),
-        "" | "s" => Some(1000),
-        "m" => Some(60_000),
-        "h" => Some(3_600_000),
-        "d" => Some(86_400_000),
-        _ => None,
-    };
-    let number: Option<u64> = number.parse().ok();
-    number
-        .zip(milliseconds)
-        .and_then(|(number, unit)| number.checked_mul(unit))
-        .map(Duration::from_millis)
-        .ok_or_else(|| "a duration is a number with ms, s, m, h or d, for example 90s, 24h or 7d".to_owned())
-}
+pub use crewcast_gateway::config::parse_duration as parse;
 
 /// Formats a duration in one unit, rounded down: `45s`, `12m`, `3h`, `31d`.
 pub fn rough(duration: Duration) -> String {
@@ -42,11 +21,12 @@ mod tests {
 
     #[test]
     fn reads_what_the_configuration_reads() {
-        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("24h", 86_400), ("31d", 2_678_400)] {
+        for (text, seconds) in [("90", 90), ("90s", 90), ("5m", 300), ("24h", 86_400), ("31d", 2_678_400), ("2 m", 120)]
+        {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)));
         }
         assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
-        for bad in ["", "h", "1 h", "-1s", "1.5h", "1y", "99999999999999999d", "ä"] {
+        for bad in ["", "h", "1 hour", "-1s", "1.5h", "1y", "99999999999999999d", "ä"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }

@@ -13,6 +13,12 @@ pub struct LogPolicy {
     pub age: Duration,
 }
 
+impl Default for LogPolicy {
+    fn default() -> Self {
+        Self { length: 1000, age: Duration::from_secs(24 * 3600) }
+    }
+}
+
 /// What the ids of a namespace refer to. This decides which claim of a token grants them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -61,7 +67,7 @@ const LOST_AFTER: Duration = Duration::from_secs(60);
 impl Default for Namespace {
     fn default() -> Self {
         Self {
-            log: LogPolicy { length: 1000, age: Duration::from_secs(24 * 3600) },
+            log: LogPolicy::default(),
             retain: false,
             capture_live: false,
             terminal: Vec::new(),

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use crewcast_publisher::Transport;
+use crewcast_websocket::deflate;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -11,7 +12,7 @@ use crate::{
     app::App,
     auth::{Auth, AuthSetupError},
     broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
-    config::{BrokerKind, Config},
+    config::{self, BrokerKind, Config},
     connection::{ClientSessions, CoarseTimer, ConnectionContext, ConnectionRegistry},
     console,
     control::{Controls, Reviews},
@@ -189,10 +190,10 @@ pub(crate) fn assemble(
     let auth = Auth::new(&config.auth, &config.namespaces, registry.clone())?;
     let limits = &config.limits;
     let ring_limits =
-        RingLimits { events: limits.ring_events, bytes: limits.ring_bytes, total_bytes: limits.total_ring_bytes };
+        RingLimits { events: limits.ring_events, bytes: limits.ring_bytes.0, total_bytes: limits.total_ring_bytes.0 };
     let (hub, demands) = Hub::new(ring_limits);
     let relay =
-        Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message + ID_MARGIN);
+        Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message.0 + ID_MARGIN);
     let drain = Drain::new(&config.drain);
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
     let usage = UsageCounters::new(config.namespaces.clone());
@@ -205,7 +206,7 @@ pub(crate) fn assemble(
         channel_reads,
         client_sessions: ClientSessions::new(registry.clone()),
         auth: auth.clone(),
-        publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
+        publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message.0),
         namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
         usage: usage.clone(),
@@ -216,7 +217,7 @@ pub(crate) fn assemble(
         limits: config.limits.clone(),
         message_rate: Rate::per_minute(config.limits.messages_per_minute),
         patience: config.broker.patience,
-        compression: config.compression.wanted(),
+        compression: compression(&config.compression),
     });
     let app = Arc::new(App {
         stats: Stats::new(usage, hub.clone(), config.namespaces.clone(), registry.clone()),
@@ -234,9 +235,14 @@ pub(crate) fn assemble(
     Ok(Parts { app, relay, hub })
 }
 
+/// How events are compressed, if at all.
+fn compression(config: &config::Compression) -> Option<deflate::Compression> {
+    config.enabled.then_some(deflate::Compression { threshold: config.threshold.0, level: config.level })
+}
+
 fn public_router(app: &Arc<App>) -> Router {
     let http = routes::http_routes();
-    let http = match cors::layer(&app.config.cors_allowed_origins) {
+    let http = match cors::layer(&app.config.cors.allowed_origins) {
         Some(layer) => http.layer(layer),
         None => http,
     };

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crewcast_gateway::config::{show, show_default};
+use crewcast_gateway::config::{Loaded, show};
 
 use crate::{error::CliError, output, settings::ConfigArgs};
 
@@ -19,7 +19,7 @@ pub struct ShowConfigArgs {
 /// # Errors
 /// [`CliError`] when the configuration is invalid or cannot be printed.
 pub fn run(args: &ShowConfigArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
-    let text = if args.default { show_default()? } else { show(&config.load()?) };
-    output::line(text.trim_end())?;
+    let loaded = if args.default { Loaded::default() } else { config.load()? };
+    output::line(show(&loaded).trim_end())?;
     Ok(ExitCode::SUCCESS)
 }

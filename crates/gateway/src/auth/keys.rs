@@ -6,10 +6,8 @@ use jsonwebtoken::{
 use serde_json::{Map, Value};
 
 use super::{AuthError, AuthSetupError};
+pub use crate::config::MIN_SECRET;
 use crate::config::{AuthConfig, Secret};
-
-/// Shortest secret for HMAC, in bytes: the size of SHA-256's output (RFC 7518, 3.2).
-pub const MIN_SECRET: usize = 32;
 
 /// Shortest RSA modulus in bits (RFC 7518, 3.3), and the longest that the verifier takes.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;

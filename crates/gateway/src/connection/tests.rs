@@ -79,7 +79,7 @@ impl Bench {
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let stream = TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(ours))).unwrap();
-        let socket = Socket::new(stream, app.config.limits.message, Bytes::new());
+        let socket = Socket::new(stream, app.config.limits.message.0, Bytes::new());
         let principal = Principal::User(identity(expires_at));
         let server = tokio::spawn(run(app.shared.clone(), socket, principal, dialect, self.admission()));
         Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }

@@ -42,7 +42,7 @@ pub async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Resu
 
 /// Pages that sockets take, and those that `cors.allowed_origins` lets read the answers.
 fn page_allowed(app: &App, parts: &Parts, identity: &Identity) -> bool {
-    let allowed = &app.config.cors_allowed_origins;
+    let allowed = &app.config.cors.allowed_origins;
     let is_listed = |origin: &str| allowed.iter().any(|allowed| allowed == "*" || allowed == origin);
     origin(&parts.headers).is_none_or(is_listed) || app.allows_page(parts, identity.anonymous)
 }

@@ -365,7 +365,7 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     else {
         return refused("lost");
     };
-    let socket = Socket::new(stream, app.config.limits.message, leftover).with_deflate(agreed);
+    let socket = Socket::new(stream, app.config.limits.message.0, leftover).with_deflate(agreed);
     match admitted {
         Ok(Admitted { principal, dialect, admission }) => {
             // A task of its own: this one's room for the handshake would stay as long as the socket.

@@ -50,10 +50,7 @@ pub async fn run(_: CheckArgs, config: &ConfigArgs) -> Result<ExitCode, CliError
 }
 
 fn problems(error: &ConfigError) -> Vec<Finding> {
-    match error {
-        ConfigError::Problems(problems) => problems.iter().map(|problem| Err(problem.to_string())).collect(),
-        other => vec![Err(other.to_string())],
-    }
+    error.0.iter().cloned().map(Err).collect()
 }
 
 fn configuration(config: &Config) -> Vec<Finding> {

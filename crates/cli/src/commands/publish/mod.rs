@@ -66,7 +66,7 @@ pub async fn run(args: PublishArgs, config: &ConfigArgs) -> Result<ExitCode, Cli
                 ));
             }
             let input = BufReader::new(tokio::io::stdin());
-            from_lines(input, config.limits.message, &mut sender, output::line).await?;
+            from_lines(input, config.limits.message.0, &mut sender, output::line).await?;
         }
         Some(event) => {
             let state = args.state.map(state).transpose()?;

@@ -54,7 +54,7 @@ pub async fn publish(
     body: Body,
 ) -> Result<Json<Published>, Problem> {
     let body = read(&app.limits, body).await?;
-    let rules = PublishRules { namespaces: &app.config.namespaces, max_event: app.config.limits.message };
+    let rules = PublishRules { namespaces: &app.config.namespaces, max_event: app.config.limits.message.0 };
     let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
     granted(&app, &identity, &items).await?;
     claim(&app, &identity, &items).await?;

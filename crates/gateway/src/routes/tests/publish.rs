@@ -120,7 +120,7 @@ async fn a_broker_that_fails_on_the_way_leaves_a_part_and_says_which() {
 
 #[tokio::test]
 async fn events_and_bodies_have_bounds() {
-    let bench = Bench::with(|config| config.limits.message = 100);
+    let bench = Bench::with(|config| config.limits.message.0 = 100);
     let sized = |n: usize| line("graph:a", &format!(r#"{{"type":"x","d":"{}"}}"#, "x".repeat(n - 19)));
     assert!(sized(100).contains(&"x".repeat(81)));
     bench.post(PATH, &producer(), sized(100)).await.ok();

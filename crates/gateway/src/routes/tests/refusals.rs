@@ -73,7 +73,7 @@ async fn anonymous_callers_may_what_their_claims_say_from_no_foreign_page() {
     bench.call(from(&producer(), "https://evil.example")).await.ok();
     let listed = Bench::with(|config| {
         open(config);
-        config.cors_allowed_origins = vec!["https://app.example".to_owned()];
+        config.cors.allowed_origins = vec!["https://app.example".to_owned()];
     });
     listed.call(from("", "https://app.example")).await.ok();
     listed.call(from("", "https://evil.example")).await.problem(403, "forbidden");

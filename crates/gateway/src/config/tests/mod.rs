@@ -1,17 +1,18 @@
+mod form;
+mod keys;
+mod layers;
+mod secret;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use crewcast_events::Owner;
-use figment::value::{Dict, Value};
+use crewcast_events::{Namespace, Owner};
+use figment::value::Value;
 
-use super::{
-    layers::Layer,
-    raw::{Raw, RawNamespace},
-    *,
-};
+use super::*;
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
@@ -20,7 +21,9 @@ fn env(variables: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn of_text(toml: &str) -> Result<Loaded, ConfigError> {
-    load::merge(vec![Layer::text(Path::new("crewcast.toml"), toml)?])
+    load::merge(vec![
+        super::layers::toml(Path::new("crewcast.toml"), toml).map_err(|problem| ConfigError(vec![problem]))?,
+    ])
 }
 
 fn of_variables(variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
@@ -81,7 +84,7 @@ fn every_kind_of_value_can_come_from_a_variable() {
     assert_eq!(auth.issuer.as_deref(), Some("12345"));
     assert_eq!(auth.anonymous.as_ref().and_then(|claims| claims.get("crews")), Some(&serde_json::json!(["abc"])));
     assert_eq!(loaded.config.trusted_proxies.len(), 2);
-    assert_eq!(loaded.config.limits.message, 2 << 20);
+    assert_eq!(loaded.config.limits.message, Size(2 << 20));
     assert_eq!(loaded.config.namespaces.0["audit"].log.length, 7);
     assert_eq!(loaded.config.log.level, "info");
 }
@@ -151,16 +154,23 @@ fn secrets_come_from_files_too_and_the_later_layer_wins() {
     let loaded = of_variables(&[("CREWCAST_AUTH__HS256_SECRET_FILE", path)]).expect("loads");
     assert_eq!(loaded.config.auth.hs256_secret, Some(Secret::new(KEY)));
 
-    let of_file =
-        Layer::text(Path::new("x.toml"), &format!("[auth]\nhs256_secret = '{}'", "f".repeat(32))).expect("TOML");
-    let layers = std::iter::once(of_file).chain(Layer::variables(env(&[("CREWCAST_AUTH__HS256_SECRET_FILE", path)])));
+    let of_file = super::layers::toml(Path::new("x.toml"), &format!("[auth]\nhs256_secret = '{}'", "f".repeat(32)))
+        .expect("TOML");
+    let layers =
+        std::iter::once(of_file).chain(super::layers::variables(env(&[("CREWCAST_AUTH__HS256_SECRET_FILE", path)])));
     let loaded = load::merge(layers.collect()).expect("loads");
     assert_eq!(loaded.config.auth.hs256_secret, Some(Secret::new(KEY)));
 
     let both = of_variables(&[("CREWCAST_AUTH__HS256_SECRET_FILE", path), ("CREWCAST_AUTH__HS256_SECRET", KEY)]);
     assert!(refusal(both).contains("remove one of them"));
     let missing = of_variables(&[("CREWCAST_BROKER__URL_FILE", "/nowhere/url")]);
-    assert!(refusal(missing).starts_with("cannot read /nowhere/url, which broker.url_file names: "));
+    let text = refusal(missing);
+    assert!(
+        text.starts_with("broker.url_file (variable CREWCAST_BROKER__URL_FILE): cannot read /nowhere/url: "),
+        "{text}"
+    );
+    let text = refusal(load(Some(Path::new("/nowhere/x.toml")), [], &[]));
+    assert!(text.starts_with("cannot read /nowhere/x.toml, which --config names: "), "{text}");
     std::fs::write(&secret, "\n").expect("written");
     let empty = of_variables(&[("CREWCAST_AUTH__HS256_SECRET_FILE", path)]);
     assert!(refusal(empty).contains("is empty"));
@@ -200,7 +210,7 @@ fn broken_rules_say_what_to_write_instead() {
         ("[auth]\njwks_url = 'https://x'\npublic_key = '-----BEGIN PUBLIC KEY-----'", "set only one of"),
         ("[auth]\njwks_url = 'ftp://x'", "must be a URL that begins with https://"),
         ("[auth]\nallowed_origins = ['https://x/']", "without a path"),
-        ("[cors]\nallowed_origins = ['x.com']", "is no origin"),
+        ("[cors]\nallowed_origins = ['x.com']", "is not an origin"),
         ("[otel]\nendpoint = 'http://u:p@x'", "must not contain a user name or password"),
         ("[log]\nlevel = 'a=b=c'", "must be a level or a filter"),
         ("[mission]\noffline_after = 0", "must be longer than 0"),
@@ -283,7 +293,7 @@ fn what_is_shown_names_sources_masks_secrets_and_loads_again() {
     }
     let again = of_text(&shown.replace("***", KEY)).expect("what is shown is a configuration");
     assert_eq!(format!("{:?}", again.config), format!("{:?}", loaded.config));
-    let default = of_text(&show_default().expect("the defaults load")).expect("a configuration");
+    let default = of_text(&show(&Loaded::default())).expect("a configuration");
     assert_eq!(format!("{:?}", default.config), format!("{:?}", Config::default()));
 }
 
@@ -314,14 +324,13 @@ fn the_files_to_be_copied_load() {
 
 /// Every key with its default as the document writes it.
 fn defaults() -> BTreeMap<String, String> {
-    let namespaces = [("<n>".to_owned(), RawNamespace::default().complete())].into();
-    let raw = Raw { namespaces, ..Raw::default() };
-    let dict = Value::serialize(&raw).expect("serialises").into_dict().expect("a table");
-    keys::leaves(&dict).into_iter().map(|key| (key.clone(), written(&dict, &key))).collect()
+    let mut config = Config::default();
+    config.namespaces.0 = [("<n>".to_owned(), Namespace::default())].into();
+    super::keys::leaves(&super::keys::dict(&config), "").into_iter().map(|(key, value)| (key, written(value))).collect()
 }
 
-fn written(dict: &Dict, key: &str) -> String {
-    match Value::from(dict.clone()).find(key).expect("a leaf") {
+fn written(value: &Value) -> String {
+    match value {
         Value::Empty(..) => "unset".to_owned(),
         Value::Array(_, list) if list.is_empty() => "none".to_owned(),
         Value::String(_, text) if text.is_empty() => "empty".to_owned(),
