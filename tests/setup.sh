@@ -107,3 +107,6 @@ for packages in tests/browser tests/documents; do
     exit 1
   fi
 done
+
+# Builds the documentation as a site.
+tests/mdbook.sh
