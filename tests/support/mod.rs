@@ -5,18 +5,33 @@ pub mod command;
 pub mod deflating;
 pub mod gateway;
 pub mod http;
+pub mod pages;
 pub mod publish;
 pub mod socket;
 pub mod sse;
+pub mod terminal;
 pub mod token;
 pub mod webhook;
 
 pub use crewcast_test_servers as redis;
 
-use std::time::{Duration, Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 /// How long anything may take before a test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the repository")
+}
+
+/// The program under test.
+pub fn crewcast_binary() -> PathBuf {
+    env!("CARGO_BIN_EXE_crewcast").into()
+}
 
 /// Waits until `condition` holds.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
