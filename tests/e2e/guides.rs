@@ -167,7 +167,7 @@ fn beside(redis: &RedisServer, gateway: &Gateway) -> Terminal {
     let mut terminal = Terminal::new(redis);
     terminal.set("CREWCAST_AUTH__HS256_SECRET", SECRET);
     terminal.set("CREWCAST_URL", gateway.url(""));
-    terminal.write("token.jwt", &token(json!({ "crews": ["abc"], "publish": ["graph:*", "run:*"] })));
+    terminal.write("token.jwt", &token(json!({ "crews": ["abc"], "runs": ["r1"], "publish": ["graph:*"] })));
     terminal
 }
 
@@ -186,7 +186,7 @@ async fn every_command_of_troubleshooting_runs() {
     let page = Page::read("docs/troubleshooting.md");
     assert!(page.blocks_of("sh").len() > 25);
     let said = terminal.run(&script(&page, &redis, &gateway)).await;
-    for part in ["PONG", "noeviction", "101 Switching Protocols", "\"ticket\"", "crewcast_draining 0", "\"boot\""] {
+    for part in ["PONG", "noeviction", "101 Switching Protocols", "\"ticket\"", "crewcast_draining 0", "\"channel\":\"run:r1\""] {
         assert!(said.out.contains(part), "{part}: {said:?}");
     }
 }

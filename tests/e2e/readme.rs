@@ -33,7 +33,7 @@ async fn joined(socket: &mut Socket, redis: &RedisServer, channel: &str) {
 /// The two ways of the table to publish from a shell, behind the registration that they need.
 fn shell_producer() -> String {
     let readme = readme();
-    ["crewcast register", "redis-cli PUBLISH", "crewcast publish"].map(|part| readme.block("sh", part)).concat()
+    ["EVENT=", "redis-cli PUBLISH", "crewcast publish"].map(|part| readme.block("sh", part)).concat()
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn the_shell_producer_arrives() {
     joined(&mut socket, &redis, "graph:abc").await;
     let said = terminal.run(&script).await;
     let live = socket.text().await;
-    assert_eq!(script.matches(&format!("'{live}'")).count(), 2, "the same event, sent as it was written: {live}");
+    assert!(script.contains(&format!("'{live}'")), "as it was written: {live}");
     let logged = socket.text().await;
     assert_is_logged(&logged, &live);
     let id = serde_json::from_str::<Value>(&logged).unwrap()["id"].as_str().unwrap().to_owned();
@@ -83,7 +83,7 @@ async fn the_python_producer_arrives() {
     let mut mission = connect(&gateway.ws("/ws/mission"), Some(&jwt)).await;
     assert_eq!(mission.event().await["payload"]["status"], "offline");
     joined(&mut graph, &redis, "graph:abc").await;
-    let script = ["import json, redis", "mission:abc"].map(|part| readme().block("python", part)).concat();
+    let script = ["import json", "publish(\"graph:abc\"", "mission:abc"].map(|part| readme().block("python", part)).concat();
     let script = changed(&script, "redis.Redis()", &format!("redis.Redis(port={})", redis.port));
     run(python().arg("-c").arg(script)).await;
     assert_eq!(mission.event().await["payload"], json!({ "status": "busy", "crewId": "abc" }));
@@ -99,7 +99,8 @@ async fn the_python_producer_over_http_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let publisher = token(json!({ "publish": ["graph:*"] }));
     std::fs::write(folder.path().join("token.jwt"), publisher + "\n").unwrap();
-    let script = changed(&readme().block("python", "urllib"), "http://127.0.0.1:8000", &gateway.url(""));
+    let script = ["import json", "urlopen"].map(|part| readme().block("python", part)).concat();
+    let script = changed(&script, "http://127.0.0.1:8000", &gateway.url(""));
     run(python().arg("-c").arg(script).current_dir(folder.path())).await;
     let mut socket = connect(&gateway.ws("/ws/graph/abc?since=0"), Some(&token(json!({ "crews": "*" })))).await;
     let event = socket.event().await;
@@ -234,6 +235,6 @@ fn its_make_targets_exist() {
 fn every_block_has_a_test() {
     let counted = |language: &str| readme().blocks_of(language).len();
     let counts = ["sh", "python", "rust", "json"].map(counted);
-    assert_eq!(counts, [5, 3, 1, 2], "a new block needs a test in this file");
+    assert_eq!(counts, [5, 4, 1, 2], "a new block needs a test in this file");
     assert_eq!(readme().blocks().len(), counts.iter().sum::<usize>());
 }
