@@ -186,7 +186,9 @@ async fn every_command_of_troubleshooting_runs() {
     let page = Page::read("docs/troubleshooting.md");
     assert!(page.blocks_of("sh").len() > 25);
     let said = terminal.run(&script(&page, &redis, &gateway)).await;
-    for part in ["PONG", "noeviction", "101 Switching Protocols", "\"ticket\"", "crewcast_draining 0", "\"channel\":\"run:r1\""] {
+    for part in
+        ["PONG", "noeviction", "101 Switching Protocols", "\"ticket\"", "crewcast_draining 0", "\"channel\":\"run:r1\""]
+    {
         assert!(said.out.contains(part), "{part}: {said:?}");
     }
 }

@@ -27,7 +27,7 @@ fn normal(path: &Path) -> PathBuf {
 /// The file in the repository and the anchor that a link leads to; `None` for the rest of the world.
 fn target(page: &Page, link: &str) -> Option<(PathBuf, Option<String>)> {
     let is_of_the_repository = link.strip_prefix(REPOSITORY);
-    if is_of_the_repository.is_none() && (link.starts_with("http") || link.starts_with("mailto:")) {
+    if is_of_the_repository.is_none() && (link.contains("://") || link.starts_with("mailto:")) {
         return None;
     }
     let (file, anchor) = match is_of_the_repository.unwrap_or(link).split_once('#') {
