@@ -1,4 +1,4 @@
-//! The tutorial and the how-to guides, followed as they are written: only addresses and paths are those of the test.
+//! The tutorial and the how-to guides, followed as written. Only addresses and paths are replaced.
 
 use crewcast_gateway::config::load;
 use serde_json::json;

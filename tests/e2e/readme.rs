@@ -1,4 +1,4 @@
-//! The README's commands and programs, run as they are written: only addresses are those of the test.
+//! The commands and programs of the README, run as written. Only the addresses are replaced.
 
 use std::process::Stdio;
 
@@ -20,7 +20,7 @@ fn readme() -> Page {
     Page::read("README.md")
 }
 
-/// Publishes until the socket hears it, and lets it read all of that.
+/// Publishes until the socket receives one, then reads all of them.
 async fn joined(socket: &mut Socket, redis: &RedisServer, channel: &str) {
     redis.publish(channel, br#"{"type":"knock"}"#);
     while socket.is_quiet().await {
@@ -37,22 +37,22 @@ fn shell_producer() -> String {
 }
 
 #[tokio::test]
-async fn the_shell_producer_arrives() {
+async fn events_of_the_shell_producer_arrive() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let terminal = Terminal::new(&redis);
     let script = shell_producer();
     terminal.run(&script).await;
-    // The org owns the crew that the script registers.
+    // The org now owns the crew that the script registers.
     let mut socket = connect(&gateway.ws("/ws/graph/abc"), Some(&token(json!({ "crews": "*" })))).await;
     joined(&mut socket, &redis, "graph:abc").await;
     let said = terminal.run(&script).await;
     let live = socket.text().await;
-    assert!(script.contains(&format!("'{live}'")), "as it was written: {live}");
+    assert!(script.contains(&format!("'{live}'")), "not as written: {live}");
     let logged = socket.text().await;
     assert_is_logged(&logged, &live);
     let id = serde_json::from_str::<Value>(&logged).unwrap()["id"].as_str().unwrap().to_owned();
-    assert!(said.out.ends_with(&id), "the id is printed: {said:?}");
+    assert!(said.out.ends_with(&id), "the id is not printed: {said:?}");
     assert_is_of_the_catalog(&serde_json::from_str(&live).unwrap());
     assert_is_of_the_catalog(&serde_json::from_str(&logged).unwrap());
     assert_is_what_the_table_shows(&live, &logged);
@@ -75,7 +75,7 @@ fn assert_is_what_the_table_shows(live: &str, logged: &str) {
 }
 
 #[tokio::test]
-async fn the_python_producer_arrives() {
+async fn events_of_the_python_producer_arrive() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let jwt = token(json!({ "crews": ["abc"] }));
@@ -95,7 +95,7 @@ async fn the_python_producer_arrives() {
 }
 
 #[tokio::test]
-async fn the_python_producer_over_http_is_logged() {
+async fn events_of_the_python_producer_over_http_are_logged() {
     let gateway = gateway::memory(&[]).await;
     let folder = tempfile::tempdir().unwrap();
     let publisher = token(json!({ "publish": ["graph:*"] }));
@@ -135,7 +135,7 @@ fn assert_is_of_the_catalog(event: &Value) {
         .unwrap_or_else(|error| panic!("{error}: {event}"));
 }
 
-/// The README's Rust producer, word for word: [`the_rust_producer_is_the_readmes`] compares.
+/// The Rust producer of the README. [`the_rust_producer_is_the_one_in_the_readme`] compares the two.
 #[rustfmt::skip]
 async fn rust_producer(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     // README
@@ -152,24 +152,24 @@ async fn rust_producer(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A text without its layout.
+/// The words of a text, without its layout.
 fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
 #[test]
-fn the_rust_producer_is_the_readmes() {
+fn the_rust_producer_is_the_one_in_the_readme() {
     let ours = include_str!("readme.rs").split("    // README\n").nth(1).unwrap();
     let readmes = readme().block("rust", "Publisher").replace("\"redis://127.0.0.1:6379\"", "url");
     assert_eq!(words(ours), words(&readmes));
 }
 
 #[tokio::test]
-async fn the_rust_producer_arrives() {
+async fn events_of_the_rust_producer_arrive() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     rust_producer(&redis.url()).await.unwrap();
-    // Registered by the publisher, and logged: whoever comes later sees it all.
+    // The publisher registers the crew and logs the events, so a later reader gets them all.
     let mut socket = connect(&gateway.ws("/ws/graph/abc?since=0"), Some(&token(json!({ "crews": "*" })))).await;
     for (kind, field, value) in [
         ("tool_start", "params", json!({ "q": "tides" })),
@@ -185,7 +185,7 @@ async fn the_rust_producer_arrives() {
 
 /// "Your Redis", except for the lines that build and install the program.
 #[tokio::test]
-async fn your_redis() {
+async fn the_section_about_your_redis_works_as_written() {
     let redis = RedisServer::start();
     let mut terminal = Terminal::new(&redis);
     let block = readme().block("sh", "crewcast serve");
@@ -205,14 +205,14 @@ async fn your_redis() {
             break line;
         }
     };
-    assert!(checked > 3, "`crewcast check` has said what is well");
+    assert!(checked > 3, "`crewcast check` printed too few findings");
     eventually("the gateway answers", || async {
         client().get(format!("http://{listen}/health")).send().await.is_ok_and(|answer| answer.status() == 200)
     })
     .await;
     let page = client().get(format!("http://{listen}/ws/client")).send().await.unwrap();
     assert_eq!(page.status(), 200);
-    // The token watches and publishes, as the README says it does.
+    // The token can read and publish, as the README says.
     terminal.run(&shell_producer()).await;
     let mut socket = connect(&format!("ws://{listen}/ws/graph/abc?since=0"), Some(&jwt)).await;
     assert_eq!(socket.event().await["type"], "tool_start");
@@ -221,7 +221,7 @@ async fn your_redis() {
     assert_eq!(answer.unwrap().status(), 200);
 }
 
-/// `make run` itself is `crewcast dev`, which has tests of its own.
+/// `make run` is `crewcast dev`, which dev.rs tests.
 #[test]
 fn its_make_targets_exist() {
     let (makefile, readme) = (std::fs::read_to_string(root().join("Makefile")).unwrap(), readme());
