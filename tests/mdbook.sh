@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs mdbook, which builds the documentation as a site, into target/tools. Does nothing where this version is installed.
+# Installs mdbook, which builds the documentation as a site, into target/tools. Does nothing if this version is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

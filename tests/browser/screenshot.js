@@ -1,5 +1,5 @@
-// `node screenshot.js <crewcast> <image>`: starts `crewcast dev`, waits until the console is full of work, and writes a picture of it.
-// `make screenshot` calls it for docs/images/console.png.
+// `node screenshot.js <crewcast> <image>`: starts `crewcast dev`, waits until the console is full of work, and writes a
+// picture of it. `make screenshot` calls it for docs/images/console.png.
 
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
@@ -18,7 +18,8 @@ if (!program || !image) {
 /** Starts the gateway with its simulated crews on free ports; gives the process and the console's address. */
 async function start() {
   const environment = { PATH: process.env.PATH, CREWCAST_LISTEN: "127.0.0.1:0", CREWCAST_ADMIN__LISTEN: "127.0.0.1:0" };
-  const dev = spawn(program, ["dev", "--seed", SEED, "--speed", SPEED], { env: environment, stdio: ["ignore", "pipe", "inherit"] });
+  const options = { env: environment, stdio: ["ignore", "pipe", "inherit"] };
+  const dev = spawn(program, ["dev", "--seed", SEED, "--speed", SPEED], options);
   dev.on("error", (error) => {
     console.error(`${program} does not start: ${error.message}`);
     process.exit(1);
@@ -46,7 +47,7 @@ const { dev, address } = await start();
 let status = 0;
 try {
   await withBrowser(async (browser) => {
-    const { page } = await openPage(browser, { viewport: SIZE, deviceScaleFactor: 1, colorScheme: "light", timezoneId: "UTC" });
+    const { page } = await openPage(browser, { viewport: SIZE, colorScheme: "light", timezoneId: "UTC" });
     await page.goto(address);
     await until("a console full of work", () => isFull(page));
     await page.screenshot({ path: image, animations: "disabled" });

@@ -1,4 +1,5 @@
-//! The documentation as a whole: every link leads somewhere, every page is listed, and mdbook builds the site without a warning.
+//! The documentation as a whole: every link leads somewhere, every page is listed, and mdbook builds the site without
+//! warnings.
 
 use std::{
     collections::BTreeSet,

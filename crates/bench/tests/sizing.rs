@@ -28,8 +28,8 @@ fn cells(row: &str) -> Vec<String> {
     row.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect()
 }
 
-/// Of a row that `crewcast-bench scale` prints, the columns that the page shows: cores, replicas, Redis cores, Redis servers, network
-/// and memory.
+/// The columns of `crewcast-bench scale` that the page shows: cores, replicas, Redis cores, Redis servers, network and
+/// memory.
 const SHOWN: [usize; 6] = [4, 5, 6, 7, 8, 10];
 
 #[test]
