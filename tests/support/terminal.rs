@@ -1,5 +1,5 @@
-//! A terminal of someone who follows a page: a shell in a folder of its own. In it, `crewcast` is the binary under test,
-//! and `redis-cli` talks to the test's Redis.
+//! A terminal of someone who follows a page: a shell in a folder of its own. In it, `crewcast` is the binary under
+//! test, and `redis-cli` talks to the test's Redis.
 
 use std::{
     os::unix::fs::{PermissionsExt, symlink},
