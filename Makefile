@@ -4,10 +4,10 @@ CARGO ?= cargo
 PYTHON_ENV := $(CURDIR)/target/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test soak lint fmt doc bench scale release image clean
+.PHONY: help run check test soak lint fmt doc site screenshot bench scale release image clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Uses the unoptimised build: it is ready minutes before a release build, and the tests share it.
 run: ## Watch a simulated crew: gateway, crew and console on this machine, with nothing to install
@@ -37,6 +37,15 @@ fmt: ## Format the code
 
 doc: ## Build and open the API documentation
 	$(CARGO) doc --workspace --no-deps --open
+
+site: ## Build the documentation as a site: target/book/index.html
+	@tests/mdbook.sh
+	target/tools/bin/mdbook build docs
+
+screenshot: ## Take the picture of the console for the README: docs/images/console.png
+	@tests/setup.sh
+	$(CARGO) build -p crewcast
+	cd tests/browser && node screenshot.js "$(CURDIR)/target/debug/crewcast" "$(CURDIR)/docs/images/console.png"
 
 BENCH_FLAGS ?=
 

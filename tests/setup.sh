@@ -65,6 +65,7 @@ need python3 python3 python3
 need nginx nginx nginx
 need node nodejs node
 need npm npm node
+need curl curl curl
 if ! has_chromium; then
   install chromium "--cask chromium" || true
   has_chromium || missing "a Chromium (or CHROMIUM with the path of one)" chromium "--cask chromium"
@@ -109,3 +110,6 @@ done
 
 # Checks the workflows in .github.
 tests/actionlint.sh
+
+# Builds the documentation as a site.
+tests/mdbook.sh

@@ -1,69 +1,23 @@
-//! The first screens of the README, run as written. Only the addresses are replaced.
+//! The commands and programs of the README, run as written. Only the addresses are replaced.
 
-use std::{
-    os::unix::fs::{PermissionsExt, symlink},
-    path::Path,
-    process::Stdio,
-};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-};
+use tokio::process::Command;
 
 use crate::support::{
-    PATIENCE, command, crewcast_binary, eventually,
+    command, eventually,
     gateway::{self, client},
+    pages::Page,
     redis::{RedisServer, free_port},
     root,
     socket::{Socket, connect},
+    terminal::Terminal,
     token::token,
 };
 
-const README: &str = include_str!("../../README.md");
-
-/// The code blocks in one language, in order.
-fn blocks(language: &str) -> Vec<&'static str> {
-    let opening = format!("```{language}\n");
-    README.split(&opening as &str).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
-}
-
-/// The only block in this language that contains `part`.
-fn block(language: &str, part: &str) -> &'static str {
-    let mut found = blocks(language).into_iter().filter(|block| block.contains(part));
-    let block = found.next().unwrap_or_else(|| panic!("the README has no {language} block with {part}"));
-    assert!(found.next().is_none(), "the README has two {language} blocks with {part}");
-    block
-}
-
-/// A folder for `PATH` with the `crewcast` under test and a `redis-cli` for the test's Redis.
-fn programs(redis: &RedisServer) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    symlink(crewcast_binary(), folder.path().join("crewcast")).unwrap();
-    let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
-        .map(|folder| folder.join("redis-cli"))
-        .find(|program| program.exists())
-        .expect("redis-cli is needed: run `make test`, which installs it with redis-server");
-    let wrapper = folder.path().join("redis-cli");
-    let script = format!("#!/bin/sh\nexec '{}' -p {} \"$@\"\n", real.display(), redis.port);
-    std::fs::write(&wrapper, script).unwrap();
-    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
-    folder
-}
-
-fn shell(script: &str, folder: &Path, redis: &RedisServer) -> Command {
-    let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
-    let mut shell = Command::new("sh");
-    shell.args(["-eu", "-c", script]).env_clear().env("PATH", path).env("CREWCAST_REDIS_URL", redis.url());
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    shell
-}
-
-async fn run(command: &mut Command) -> command::Said {
-    let said = command::run(command).await;
-    assert_eq!(said.code, Some(0), "{said:?}");
-    said
+fn readme() -> Page {
+    Page::read("README.md")
 }
 
 /// Publishes until the socket receives one, then reads all of them.
@@ -76,24 +30,48 @@ async fn joined(socket: &mut Socket, redis: &RedisServer, channel: &str) {
     while socket.event().await["type"] != "enter" {}
 }
 
+/// The two ways of the table to publish from a shell, behind the registration that they need.
+fn shell_producer() -> String {
+    let readme = readme();
+    ["EVENT=", "redis-cli PUBLISH", "crewcast publish"].map(|part| readme.block("sh", part)).concat()
+}
+
 #[tokio::test]
 async fn events_of_the_shell_producer_arrive() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
-    let programs = programs(&redis);
-    let script = block("sh", "redis-cli PUBLISH");
-    run(&mut shell(script, programs.path(), &redis)).await;
+    let terminal = Terminal::new(&redis);
+    let script = shell_producer();
+    terminal.run(&script).await;
     // The org now owns the crew that the script registers.
     let mut socket = connect(&gateway.ws("/ws/graph/abc"), Some(&token(json!({ "crews": "*" })))).await;
     joined(&mut socket, &redis, "graph:abc").await;
-    let said = run(&mut shell(script, programs.path(), &redis)).await;
+    let said = terminal.run(&script).await;
     let live = socket.text().await;
     assert!(script.contains(&format!("'{live}'")), "not as written: {live}");
-    let logged = socket.event().await;
-    assert_eq!((&logged["type"], &logged["tool"]), (&json!("tool_end"), &json!("search")));
-    assert!(said.out.ends_with(logged["id"].as_str().unwrap()), "the id is not printed: {said:?}");
+    let logged = socket.text().await;
+    assert_is_logged(&logged, &live);
+    let id = serde_json::from_str::<Value>(&logged).unwrap()["id"].as_str().unwrap().to_owned();
+    assert!(said.out.ends_with(&id), "the id is not printed: {said:?}");
     assert_is_of_the_catalog(&serde_json::from_str(&live).unwrap());
-    assert_is_of_the_catalog(&logged);
+    assert_is_of_the_catalog(&serde_json::from_str(&logged).unwrap());
+    assert_is_what_the_table_shows(&live, &logged);
+}
+
+/// The same object with an id as its first field.
+fn assert_is_logged(logged: &str, live: &str) {
+    let rest = logged.strip_prefix(r#"{"id":""#).and_then(|rest| rest.split_once(r#"","#)).map(|(_, rest)| rest);
+    assert_eq!(rest, live.strip_prefix('{'), "{logged}");
+}
+
+/// The row "the reader gets": each cell is the beginning of what came, with another id.
+fn assert_is_what_the_table_shows(live: &str, logged: &str) {
+    let shown = readme().blocks_of("text");
+    let beginning = |shown: &str| shown.trim().trim_end_matches(" …}").to_owned();
+    assert_eq!(shown.len(), 2);
+    assert!(live.starts_with(&beginning(&shown[0])), "{live}");
+    let shown = beginning(&shown[1]).replace("1-000000k3v9x0", logged.split('"').nth(3).unwrap());
+    assert!(logged.starts_with(&shown), "{logged}");
 }
 
 #[tokio::test]
@@ -105,15 +83,43 @@ async fn events_of_the_python_producer_arrive() {
     let mut mission = connect(&gateway.ws("/ws/mission"), Some(&jwt)).await;
     assert_eq!(mission.event().await["payload"]["status"], "offline");
     joined(&mut graph, &redis, "graph:abc").await;
-    let script = block("python", "import json, redis");
-    let address = "redis.Redis()";
-    assert!(script.contains(address));
-    let script = script.replace(address, &format!("redis.Redis(port={})", redis.port));
+    let script =
+        ["import json", "publish(\"graph:abc\"", "mission:abc"].map(|part| readme().block("python", part)).concat();
+    let script = changed(&script, "redis.Redis()", &format!("redis.Redis(port={})", redis.port));
     run(python().arg("-c").arg(script)).await;
     assert_eq!(mission.event().await["payload"], json!({ "status": "busy", "crewId": "abc" }));
     let event = graph.event().await;
     assert_eq!((&event["type"], &event["params"]), (&json!("tool_start"), &json!({ "q": "tides" })));
+    assert!(event["id"].is_null(), "it is live: {event}");
     assert_is_of_the_catalog(&event);
+}
+
+#[tokio::test]
+async fn events_of_the_python_producer_over_http_are_logged() {
+    let gateway = gateway::memory(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let publisher = token(json!({ "publish": ["graph:*"] }));
+    std::fs::write(folder.path().join("token.jwt"), publisher + "\n").unwrap();
+    let script = ["import json", "urlopen"].map(|part| readme().block("python", part)).concat();
+    let script = changed(&script, "http://127.0.0.1:8000", &gateway.url(""));
+    run(python().arg("-c").arg(script).current_dir(folder.path())).await;
+    let mut socket = connect(&gateway.ws("/ws/graph/abc?since=0"), Some(&token(json!({ "crews": "*" })))).await;
+    let event = socket.event().await;
+    assert_eq!((&event["type"], &event["params"]), (&json!("tool_start"), &json!({ "q": "tides" })));
+    assert!(event["id"].is_string(), "it is logged: {event}");
+    assert_is_of_the_catalog(&event);
+}
+
+/// A script with the test's address instead of the page's.
+fn changed(script: &str, from: &str, to: &str) -> String {
+    assert!(script.contains(from), "{from}: {script}");
+    script.replace(from, to)
+}
+
+async fn run(command: &mut Command) -> command::Said {
+    let said = command::run(command).await;
+    assert_eq!(said.code, Some(0), "{said:?}");
+    said
 }
 
 fn python() -> Command {
@@ -154,7 +160,7 @@ fn words(text: &str) -> Vec<&str> {
 #[test]
 fn the_rust_producer_is_the_one_in_the_readme() {
     let ours = include_str!("readme.rs").split("    // README\n").nth(1).unwrap();
-    let readmes = block("rust", "Publisher").replace("\"redis://127.0.0.1:6379\"", "url");
+    let readmes = readme().block("rust", "Publisher").replace("\"redis://127.0.0.1:6379\"", "url");
     assert_eq!(words(ours), words(&readmes));
 }
 
@@ -177,37 +183,22 @@ async fn events_of_the_rust_producer_arrive() {
     }
 }
 
-/// A shell and its background processes.
-struct Session(Child);
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(pid) = self.0.id() {
-            let _ = std::process::Command::new("kill").args(["-KILL", "--", &format!("-{pid}")]).status();
-        }
-    }
-}
-
-/// "With your Redis", except for the lines that build and install the program.
+/// "Your Redis", except for the lines that build and install the program.
 #[tokio::test]
 async fn the_section_about_your_redis_works_as_written() {
     let redis = RedisServer::start();
-    let programs = programs(&redis);
-    let (building, script) = block("sh", "crewcast serve").split_once("\n\n").unwrap();
+    let mut terminal = Terminal::new(&redis);
+    let block = readme().block("sh", "crewcast serve");
+    let (building, script) = block.split_once("\n\n").unwrap();
     assert!(building.starts_with("make release"), "{building}");
-    let address = "redis://127.0.0.1:6379";
-    assert!(script.contains(address));
-    let script = format!("{}\nwait", script.replace(address, &redis.url()));
+    let script = changed(script, "redis://127.0.0.1:6379", &redis.url());
     let listen = format!("127.0.0.1:{}", free_port());
-    let mut command = shell(&script, programs.path(), &redis);
-    command.env("CREWCAST_LISTEN", &listen).env("CREWCAST_ADMIN__LISTEN", "127.0.0.1:0");
-    command.process_group(0).stderr(Stdio::null());
-    let mut session = Session(command.spawn().unwrap());
-    let mut lines = BufReader::new(session.0.stdout.take().unwrap()).lines();
+    terminal.set("CREWCAST_LISTEN", &listen);
+    terminal.set("CREWCAST_ADMIN__LISTEN", "127.0.0.1:0");
+    let mut session = terminal.start(&format!("{script}\nwait"));
     let mut checked = 0;
     let jwt = loop {
-        let line = tokio::time::timeout(PATIENCE, lines.next_line()).await.expect("a token in time").unwrap();
-        let line = line.expect("a token");
+        let line = session.line().await.expect("a token");
         checked += usize::from(line.starts_with("ok "));
         assert!(!line.contains("WRONG"), "{line}");
         if line.matches('.').count() == 2 && line.starts_with("eyJ") {
@@ -222,9 +213,9 @@ async fn the_section_about_your_redis_works_as_written() {
     let page = client().get(format!("http://{listen}/ws/client")).send().await.unwrap();
     assert_eq!(page.status(), 200);
     // The token can read and publish, as the README says.
-    run(&mut shell(block("sh", "redis-cli PUBLISH"), programs.path(), &redis)).await;
+    terminal.run(&shell_producer()).await;
     let mut socket = connect(&format!("ws://{listen}/ws/graph/abc?since=0"), Some(&jwt)).await;
-    assert_eq!(socket.event().await["type"], "tool_end");
+    assert_eq!(socket.event().await["type"], "tool_start");
     let body = json!({ "channel": "run:r1", "event": { "type": "boot", "inputs": {} } });
     let answer = client().post(format!("http://{listen}/api/v1/publish")).bearer_auth(&jwt).json(&body).send().await;
     assert_eq!(answer.unwrap().status(), 200);
@@ -232,14 +223,19 @@ async fn the_section_about_your_redis_works_as_written() {
 
 /// `make run` is `crewcast dev`, which dev.rs tests.
 #[test]
-fn its_make_targets_and_links_exist() {
-    let makefile = include_str!("../../Makefile");
-    for target in ["run", "release", "test"] {
+fn its_make_targets_exist() {
+    let (makefile, readme) = (std::fs::read_to_string(root().join("Makefile")).unwrap(), readme());
+    for target in ["run", "release", "test", "site"] {
         assert!(makefile.contains(&format!("\n{target}: ")), "{target}");
-        assert!(README.contains(&format!("make {target}")), "{target}");
+        assert!(readme.text.contains(&format!("make {target}")), "{target}");
     }
-    let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
-    for link in links.filter(|link| !link.starts_with("http")) {
-        assert!(root().join(link.split('#').next().unwrap()).exists(), "{link}");
-    }
+}
+
+/// Two blocks are not run here: the one that clones and starts `make run`, and the lines that build the program.
+#[test]
+fn every_block_has_a_test() {
+    let counted = |language: &str| readme().blocks_of(language).len();
+    let counts = ["sh", "python", "rust", "text"].map(counted);
+    assert_eq!(counts, [5, 4, 1, 2], "a new block needs a test in this file");
+    assert_eq!(readme().blocks().len(), counts.iter().sum::<usize>());
 }

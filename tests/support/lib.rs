@@ -8,9 +8,11 @@ pub mod command;
 pub mod deflating;
 pub mod gateway;
 pub mod http;
+pub mod pages;
 pub mod publish;
 pub mod socket;
 pub mod sse;
+pub mod terminal;
 pub mod token;
 pub mod webhook;
 
