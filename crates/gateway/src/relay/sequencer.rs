@@ -346,7 +346,8 @@ impl Sequencer {
     fn reset(&mut self, reason: ResetReason, page: &Page) {
         counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
         let from = page.entries.first().and_then(|raw| EventId::of_message(raw));
-        tracing::warn!(channel = %self.channel_state.channel(), reason = reason.label(), "the log does not continue the position");
+        let (channel, reason_label) = (self.channel_state.channel(), reason.label());
+        tracing::warn!(%channel, reason = reason_label, "the log does not continue the position");
         let reset = Item::Reset { reason, from };
         if from.is_some() {
             self.position = None;

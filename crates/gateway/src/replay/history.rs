@@ -52,10 +52,10 @@ pub struct LogPage {
 impl LogPage {
     pub(crate) fn new(page: Page, after: u64) -> Self {
         let events = page.entries.into_iter().filter_map(|raw| Event::parse(raw).ok());
-        let chains = Arc::default();
+        let windows = Arc::default();
         let entries = events.zip(0..).map(|(event, place)| {
             let id = event.id();
-            Arc::new(Entry::new(Item::Event(event), id).at(&chains, place))
+            Arc::new(Entry::new(Item::Event(event), id).at(&windows, place))
         });
         Self { head: page.head, first: page.first, after, at: page.at, entries: entries.collect() }
     }

@@ -203,7 +203,10 @@ proptest! {
     /// In every order of publishing, joining and reading, each reader sees every logged event behind its start once and
     /// in order, and no live event twice.
     #[test]
-    fn no_reader_sees_a_hole_or_a_repeat(steps in proptest::collection::vec((0u8..6, 0usize..4), 1..200), ring in 4usize..32) {
+    fn no_reader_sees_a_hole_or_a_repeat(
+        steps in proptest::collection::vec((0u8..6, 0usize..4), 1..200),
+        ring in 4usize..32,
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let f = Fixture::new(ring, 10_000).await;

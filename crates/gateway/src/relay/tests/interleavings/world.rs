@@ -267,9 +267,9 @@ impl World {
             Read::Entries => true,
             Read::CaughtUp => false,
             Read::Idle => return self.ready = false,
-            Read::NeedsPage(stretch) => {
+            Read::NeedsPage(range) => {
                 // The log is read from somewhat before the position of a reader that resumes.
-                let offset = match stretch {
+                let offset = match range {
                     LogRange::After(offset) => offset,
                     LogRange::Resume(id) => id.offset() - 1,
                 };

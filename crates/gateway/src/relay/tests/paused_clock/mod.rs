@@ -88,8 +88,8 @@ impl Bench {
                 Read::Opened(_) | Read::Entries => {}
                 Read::CaughtUp => break,
                 Read::Idle => sleep(Duration::from_millis(1)).await,
-                Read::NeedsPage(stretch) => {
-                    let page = history.clone().page(self.channel.clone(), stretch).await.expect("read");
+                Read::NeedsPage(range) => {
+                    let page = history.clone().page(self.channel.clone(), range).await.expect("read");
                     reader.take_page(page.as_deref(), &mut entries);
                 }
             }
