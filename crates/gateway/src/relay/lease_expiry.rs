@@ -129,10 +129,10 @@ impl Relay {
                 return;
             }
         };
-        let mut silent = Vec::new();
+        let mut expired = Vec::new();
         for (channel, due) in channels.iter().zip(remaining) {
             match due {
-                Some(Duration::ZERO) => silent.push(channel.clone()),
+                Some(Duration::ZERO) => expired.push(channel.clone()),
                 due => {
                     if let Some(mut sequencer) = self.sequencers.get_mut(channel) {
                         sequencer.lease_check.found(due);
@@ -147,7 +147,7 @@ impl Relay {
             }
             self.check_again(&channel, if reported.is_ok() { Duration::ZERO } else { RETRY });
         };
-        stream::iter(silent).for_each_concurrent(AT_ONCE, publish).await;
+        stream::iter(expired).for_each_concurrent(AT_ONCE, publish).await;
     }
 
     fn check_again(&self, channel: &Channel, wait: Duration) {
@@ -159,8 +159,8 @@ impl Relay {
     /// Publishes the lease changes of a channel that no other replica has reported yet.
     async fn publish_expiry(&self, channel: &Channel) -> Result<(), BrokerError> {
         let Some(rules) = self.namespaces.of(channel) else { return Ok(()) };
-        let silent = self.broker.expired_leases(channel).await?;
-        let entries: Vec<Entry> = silent.iter().filter_map(|silent| entry(silent, rules.lost_after)).collect();
+        let expired = self.broker.expired_leases(channel).await?;
+        let entries: Vec<Entry> = expired.iter().filter_map(|expired| entry(expired, rules.lost_after)).collect();
         if entries.is_empty() {
             return Ok(());
         }
@@ -177,8 +177,8 @@ impl Relay {
     }
 }
 
-fn entry(silent: &ExpiredLease, lost_after: Duration) -> Option<Entry> {
-    let ExpiredLease { name, silence, since, about } = silent;
+fn entry(expired: &ExpiredLease, lost_after: Duration) -> Option<Entry> {
+    let ExpiredLease { name, silence, since, about } = expired;
     let about: Object = serde_json::from_str(about).unwrap_or_default();
     let event = LeaseEvent::new(*silence, name, since.as_secs_f64(), about);
     let body = Body::parse(serde_json::to_vec(&event).ok()?).ok()?;
