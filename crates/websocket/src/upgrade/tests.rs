@@ -25,7 +25,7 @@ const REQUEST: [(&str, &str); 4] = [
     ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
 ];
 
-/// The valid request with some headers replaced; an empty value removes.
+/// The valid request with some headers replaced; an empty value removes a header.
 fn headers(changes: &[(&'static str, &'static str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in REQUEST.iter().chain(changes) {
@@ -55,7 +55,7 @@ fn the_example_of_the_rfc_is_accepted() {
 }
 
 #[tokio::test]
-async fn every_refusal_has_its_status_and_says_what_would_do() {
+async fn every_refusal_has_a_status_and_names_the_remedy() {
     use HandshakeError::{Key, NotAnUpgrade, Version};
     for (changes, error, status, hint) in [
         ([("upgrade", "")], NotAnUpgrade, 426, Some(("upgrade", "websocket"))),
@@ -113,7 +113,7 @@ async fn echo(mut request: Request) -> Response {
     handshake.accept(select_token, None)
 }
 
-/// A server of [`echo`], by our listener or by axum's.
+/// A server of [`echo`], on the gateway's listener or on axum's.
 async fn start(ours: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -139,7 +139,7 @@ fn request() -> String {
 }
 
 #[tokio::test]
-async fn tungstenite_shakes_hands_and_talks() {
+async fn tungstenite_completes_the_handshake_and_exchanges_messages() {
     for ours in [true, false] {
         let mut request = "ws://localhost/ws".into_client_request().unwrap();
         let offer = HeaderValue::from_static("token, a.jwt.here");
@@ -172,7 +172,7 @@ fn resident() -> usize {
     line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
-/// Its figure is that of one task per socket that does nothing but wait; a client here is a file descriptor only.
+/// Measures one idle task per socket; a client here is only a file descriptor.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 #[ignore = "measures: needs a process of its own and 8,000 file descriptors"]
 async fn memory_of_an_idle_socket() {
