@@ -52,7 +52,7 @@ impl LeaseCheck {
         lease_check
     }
 
-    /// A logged event was heard: it may have brought a lease.
+    /// A logged event was received: it may have brought a lease.
     pub(super) fn heard(&mut self) {
         if self.at.is_none() {
             self.within((AFTER_EVENT * 2u32.pow(self.empty_checks.min(4))).min(AT_MOST));

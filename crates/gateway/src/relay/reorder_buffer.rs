@@ -9,7 +9,7 @@ const MAX_EVENTS: usize = 4096;
 /// Maximum size of the messages, in bytes.
 const MAX_BYTES: usize = 8 << 20;
 
-/// Held messages, in the order in which they were heard.
+/// Held messages, in the order in which they were received.
 #[derive(Default, Debug)]
 pub(super) struct ReorderBuffer {
     events: VecDeque<Event>,
@@ -80,7 +80,7 @@ impl ReorderBuffer {
 
     /// Makes the oldest logged message live if the log does not have it.
     ///
-    /// Only if it was heard before the read of `head` began, and does not continue `position`.
+    /// Only if it was received before the read of `head` began, and does not continue `position`.
     pub(super) fn resolve_beyond(&mut self, head: Option<EventId>, position: Option<EventId>) {
         let head = head.map_or(0, |id| id.offset());
         let Some(first) = self.events.iter().position(|event| event.id().is_some()) else { return };
@@ -100,7 +100,7 @@ impl ReorderBuffer {
     }
 
     /// Drops messages that the head already covers: those whose chain of ids leads to the head are repeats. They were
-    /// heard between the confirmation and the read of the head.
+    /// received between the confirmation and the read of the head.
     pub(super) fn forget_chain_to(&mut self, head: Option<EventId>) {
         let is_head = |event: &Event| event.id().is_some() && event.id() == head;
         let Some(last) = self.events.iter().rposition(is_head) else { return };

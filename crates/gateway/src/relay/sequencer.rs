@@ -80,7 +80,7 @@ pub(super) struct Sequencer {
     is_rewritten: bool,
     /// A reset, appended together with the event that it announces.
     announced: Option<Item>,
-    /// Whether live events were heard here: then a lost link may have cost some.
+    /// Whether live events were received here: then a lost link may have cost some.
     heard_live: bool,
     received: metrics::Counter,
     /// The org that the events belong to, if the channel's name says it.
@@ -195,7 +195,7 @@ impl Sequencer {
     }
 
     /// Opens the channel at the snapshot that was read after the subscription was confirmed. Returns how to reconcile
-    /// what was heard in between.
+    /// what was received in between.
     pub(super) fn open(&mut self, snapshot: Snapshot) -> Backfill {
         if self.phase != Phase::Joining {
             return Backfill::Nothing;

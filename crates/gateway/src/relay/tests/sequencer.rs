@@ -68,7 +68,7 @@ fn page(ids: &[EventId], offset: u64, head: Option<EventId>) -> Page {
 }
 
 impl Fixture {
-    /// A read that began after all held messages were heard.
+    /// A read that began after all held messages were received.
     fn reconcile(&mut self, page: &Page) -> Backfill {
         let pending = self.sequencer.pending(Backfill::After(0));
         self.sequencer.take(&pending, page)
@@ -113,7 +113,7 @@ fn a_hole_is_filled_from_the_log_before_anything_later() {
     assert_eq!(f.sequencer.accept(live(1)), Accepted::Done);
     assert_eq!(f.sequencer.accept(event(f.ids[7])), Accepted::Done);
     assert!(f.seen().is_empty());
-    // The log may always be ahead of what was heard.
+    // The log may always be ahead of what was received.
     let backfill = f.reconcile(&page(&f.ids[..9], 3, Some(f.ids[8])));
     assert_eq!(backfill, Backfill::Nothing);
     assert_eq!(f.sequencer.accept(event(f.ids[8])), Accepted::Done);
@@ -227,7 +227,7 @@ fn a_read_decides_nothing_about_messages_heard_after_it_began() {
     let mut f = sequencer_at(3);
     let backfill = f.sequencer.begin_reconcile().unwrap();
     let pending = f.sequencer.pending(backfill);
-    // The read saw a head of 3; then 4 was lost on the way and 5 was heard.
+    // The read saw a head of 3; then 4 was lost on the way and 5 was received.
     f.sequencer.accept(event(f.ids[4]));
     let backfill = f.sequencer.take(&pending, &page(&f.ids[..3], 3, Some(f.ids[2])));
     assert_eq!(backfill, Backfill::After(3), "5 is not taken for a live message: the log is read again");

@@ -1,7 +1,8 @@
 //! Retained live values: the last messages of producers that only know PUBLISH.
 //!
-//! Every replica hears the namespaces' patterns, and the one that holds the lease writes. The others remember what they
-//! heard for longer than a lease lasts, and write it when they take over the lease: nothing is lost if a holder dies.
+//! Every replica subscribes to the namespaces' patterns, and the one that holds the lease writes. The others remember
+//! what they received for longer than a lease lasts, and write it when they take over the lease: nothing is lost if a
+//! holder dies.
 
 mod recent;
 
@@ -26,7 +27,7 @@ use crate::broker::BrokerError;
 const LEASE: Duration = Duration::from_secs(5);
 /// How often the holder renews the lease, and the others ask for it.
 const RENEW: Duration = Duration::from_millis(1500);
-/// How long a replica remembers what it heard: until a lease has expired and a replica has asked for it.
+/// How long a replica remembers what it received: until a lease has expired and a replica has asked for it.
 const REMEMBER: Duration = Duration::from_secs(7);
 /// Channels of which a replica remembers the last live message. Beyond that, the channel without a message for the
 /// longest time is dropped.
@@ -97,7 +98,7 @@ impl Capture {
         }
     }
 
-    /// Renews the lease and writes what was heard, until the future is dropped; then call [`Capture::farewell`].
+    /// Renews the lease and writes what was received, until the future is dropped; then call [`Capture::farewell`].
     pub(super) async fn run(&self) {
         let mut renew = interval(RENEW);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -157,7 +158,7 @@ impl Capture {
         Ok(held.then_some(asked + LEASE))
     }
 
-    /// Writes what was heard, while the lease lasts.
+    /// Writes what was received, while the lease lasts.
     async fn write(&self, lease: Option<Instant>) -> Result<(), BrokerError> {
         let is_held = || lease.is_some_and(|until| Instant::now() < until);
         while is_held() {

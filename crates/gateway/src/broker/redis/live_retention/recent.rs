@@ -102,7 +102,7 @@ impl Recent {
         batch
     }
 
-    /// Marks these as written. Messages heard in the meantime stay unwritten.
+    /// Marks these as written. Messages received in the meantime stay unwritten.
     pub(super) fn written(&mut self, batch: &[Write]) {
         for write in batch {
             self.unwritten.remove(&write.number);

@@ -80,7 +80,7 @@ async fn a_forged_event_is_not_retained() {
     let forged = EventId::after(None, *b"forged");
     let forged = Bytes::from(format!(r#"{{"id":"{forged}","type":"signal"}}"#));
     broker.publish_live(&mission, forged.clone()).await.unwrap();
-    // Another channel's capture, heard later, is written after it.
+    // Another channel's capture, received later, is written after it.
     broker.publish_live(&channel("mission:later"), live(2)).await.unwrap();
     eventually("captured", async || retained(&broker, "mission:later").await == Some(live(2))).await;
     assert_eq!(retained(&broker, "mission:abc").await, Some(live(1)));

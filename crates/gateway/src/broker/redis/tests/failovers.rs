@@ -173,7 +173,7 @@ async fn the_broker_leaves_a_cluster_master_that_steps_down() {
     all_deliver(&broker, &sink, &channels).await;
 }
 
-/// Servers without sharded pub/sub are upgraded in place: from then on publishers shard, and are still heard.
+/// Servers without sharded pub/sub are upgraded in place: publishers shard from then on, and their messages arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_arrive_before_and_after_an_upgrade_to_sharded_pubsub() {
     let Some(mut cluster) = Cluster::start_program(Program::Redis62, &[]) else { return };

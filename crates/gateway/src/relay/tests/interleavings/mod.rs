@@ -2,8 +2,8 @@
 //! steps, over the real sequencer, channel state and reader.
 //!
 //! Each actor runs under its own lock or in its own task. An order can therefore change only what another actor does
-//! between two steps. A step is what happens under one lock: a message heard, a page read at the server, a page taken,
-//! one read of the ring. Orders that lead to the same state are followed once from there, but each is counted.
+//! between two steps. A step is what happens under one lock: a message received, a page read at the server, a page
+//! taken, one read of the ring. Orders that lead to the same state are followed once from there, but each is counted.
 
 mod world;
 
@@ -19,7 +19,7 @@ use world::World;
 enum Step {
     /// The next publication reaches the server, which publishes it to its subscribers.
     Publish,
-    /// The sequencer hears the next message.
+    /// The sequencer receives the next message.
     Hear,
     /// The subscription is confirmed, then the head is read, then the channel opens.
     Open,

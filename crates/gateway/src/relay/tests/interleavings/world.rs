@@ -72,7 +72,7 @@ pub(super) struct World {
     last_page: Option<(u64, usize, usize)>,
     same_pages: usize,
     pub(super) seen: Vec<Seen>,
-    /// Live messages heard while the reader was entitled to them.
+    /// Live messages received while the reader was entitled to them.
     live_due: usize,
     /// What entered the ring, and what the reader was given: their states follow from it.
     ring_log: String,

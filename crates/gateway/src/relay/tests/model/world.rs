@@ -34,7 +34,7 @@ pub(super) struct World {
     server: Server,
     /// Whether the subscription's connection is up.
     up: bool,
-    /// Published and not heard yet.
+    /// Published and not received yet.
     wire: VecDeque<Bytes>,
     heard: Vec<EventId>,
     joining: Joining,
@@ -223,7 +223,7 @@ impl World {
         self.step(Step::Compare);
     }
 
-    /// Whether a live event was heard here: then a cut link may have cost some.
+    /// Whether a live event was received here: then a cut link may have cost some.
     fn knows_live_events(&self) -> bool {
         let is_plain = |text: &String| EventId::of_message(text.as_bytes()).is_none();
         !self.witness.live.is_empty() || self.heard_live.keys().any(is_plain)
@@ -262,7 +262,7 @@ impl World {
         (self.gaps_due, self.disruptions) = (0, 0);
     }
 
-    /// Lets everything come to rest: the link is up, everything is heard, read and compared.
+    /// Lets everything come to rest: the link is up, everything is received, read and compared.
     pub(super) fn come_to_rest(&mut self) {
         self.step(Step::Up);
         while !matches!(self.joining, Joining::Open) {
