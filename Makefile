@@ -1,26 +1,31 @@
-# Needs Rust, git and make. `make test` installs what the tests need besides: see tests/setup.sh.
+# Requires Rust, git and make. `make test` installs whatever else the tests need: see tests/setup.sh.
 
 CARGO ?= cargo
 PYTHON_ENV := $(CURDIR)/target/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint fmt doc bench scale release image clean
+.PHONY: help run check test soak lint fmt doc bench scale release image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# The unoptimised build: its first light comes minutes before that of a release, and the tests share it.
-run: ## Watch a simulated crew: gateway, crew and console on this machine, nothing to install
+# Uses the unoptimised build: it is ready minutes before a release build, and the tests share it.
+run: ## Watch a simulated crew: gateway, crew and console on this machine, with nothing to install
 	$(CARGO) run -p crewcast -- dev
 
-test: ## Run every test (installs what they start when missing: redis-server, nginx, a Chromium)
+# What starts a Redis server is left to `make test`: everything in tests/, the integration tests of the publisher and the command line,
+# and the gateway's tests of its Redis broker.
+check: lint ## Lint and run the unit tests, with nothing to install (two minutes once built)
+	$(CARGO) test --workspace --lib --bins --test catalog --test tcp --test examples -- --skip broker::redis::tests::
+
+test: ## Run every test (installs missing programs that tests start: redis-server, nginx, a Chromium)
 	@tests/setup.sh
 	TEST_PYTHON="$(PYTHON_ENV)/bin/python" $(CARGO) test --workspace --no-fail-fast
 
 SOAK_MINUTES ?= 10
 
-soak: ## Break things at random under load for SOAK_MINUTES (10), and print what it cost (needs redis-server)
-	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test --release -p crewcast --test faults -- --ignored --nocapture soak
+soak: ## Inject random faults under load for SOAK_MINUTES (10) and print their cost (needs redis-server)
+	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test --release -p crewcast-tests --test faults -- --ignored --nocapture soak
 
 lint: ## Check format, lints and documentation; warnings are errors
 	$(CARGO) fmt --all -- --check
@@ -35,22 +40,22 @@ doc: ## Build and open the API documentation
 
 BENCH_FLAGS ?=
 
-bench: ## Measure what it costs and how fast it is, beside other systems, and write docs/performance.md (25 minutes)
+bench: ## Measure cost and speed next to other systems, and write docs/performance.md (25 minutes)
 	$(CARGO) build --release -p crewcast -p crewcast-bench
 	crates/bench/peers/setup.sh
 	@status=0; for part in compare latency idle slow storm deflate publish; do \
 	  echo "== $$part"; target/release/crewcast-bench $$part $(BENCH_FLAGS) || status=1; \
 	done; target/release/crewcast-bench report && exit $$status
 
-scale: ## Measure what deployments are made of, and write docs/scaling.md: what a million sockets take (six minutes)
+scale: ## Measure what a million sockets need, and write docs/scaling.md (six minutes)
 	$(CARGO) build --release -p crewcast -p crewcast-bench
 	target/release/crewcast-bench scale
 
-release: ## Build the binary as it is deployed: target/release/crewcast
+release: ## Build the binary for deployment: target/release/crewcast
 	$(CARGO) build --release -p crewcast
 
 image: ## Build the container image crewcast:dev
 	docker build -f deploy/Dockerfile -t crewcast:dev .
 
-clean: ## Remove everything that was built
+clean: ## Remove all build output
 	$(CARGO) clean

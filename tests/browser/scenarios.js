@@ -1,4 +1,4 @@
-// What a browser does with a gateway. Each scenario begins with a fresh browser.
+// Scenarios of a browser with a gateway. Each starts with a new browser.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
@@ -25,7 +25,7 @@ export async function console_at_work(browser, { gateway, token }) {
   assert.equal(await page.evaluate(() => history.length <= 2), true, "and has left no entry of its own in the history");
   assert.ok(urls.some((url) => url.startsWith("ws") && url.endsWith("/ws/graph")), `sockets were seen: ${urls}`);
   for (const url of urls.slice(1)) assert.ok(!url.includes(token.slice(-20)), `the token stands in ${url}`);
-  // The first is what goto was told; a fragment stays in the browser.
+  // The first request is the page itself. A fragment stays in the browser.
   assert.equal(urls[0].split("#")[0], `${gateway}/ws/client`);
   assert.deepEqual(urls.filter((url) => !url.startsWith("data:") && new URL(url).host !== new URL(gateway).host), []);
   assert.deepEqual(complaints, []);
@@ -70,7 +70,7 @@ export async function keyboard(browser, { gateway, token }) {
     const shown = await page.$$eval("#log .type", (types) => types.map((node) => node.textContent));
     return !shown.includes(type) && (await page.textContent("#events-note")).includes("1 type hidden");
   });
-  // A letter in the token field is a letter; elsewhere p freezes the page.
+  // In the token field, p is a letter. Elsewhere, p pauses the page.
   await page.keyboard.press("p");
   assert.equal(await page.getAttribute("#pause", "aria-pressed"), "true");
   const before = await page.locator("#log > li").count();
@@ -98,7 +98,7 @@ export async function bad_token(browser, { gateway, token }) {
   await page.press("#token", "Enter");
   await until("it is refused by the page itself", async () => (await page.textContent("#who")).includes("no token"));
 
-  // A good one mends it without a reload.
+  // A valid token works without a reload.
   await page.fill("#token", token);
   await page.press("#token", "Enter");
   await link(page, "graph", "open");
@@ -118,7 +118,7 @@ export async function markup_is_text(browser, { gateway, token }) {
   const evil = (where) => `<img src="x-${where}" onerror="window.ran.push('${where}')"><script>window.ran.push('${where}')</script>`;
   const tool = { crew_id: "abc", run_id: "r1", agent_id: evil("agent"), tool: evil("tool") };
   const run = { run_id: "r1", crew_id: evil("run-crew") };
-  // An object that throws where a script takes it for a text.
+  // An object that throws when a script uses it as a string.
   const trap = { toString: 1, valueOf: 1 };
   const events = [
     ["graph:abc", { type: "tool_start", ...tool, params: { [evil("key")]: evil("param") } }],
@@ -157,7 +157,7 @@ export async function markup_is_text(browser, { gateway, token }) {
     await shows("#timeline", where);
   }
   await shows("#log", "key");
-  // Open every line, so that the JSON is on the page too.
+  // Open every line, so that the JSON is on the page, too.
   const lines = await page.locator("#log summary").count();
   for (let line = 0; line < lines; line += 1) await page.locator("#log summary").nth(line).click();
   await until("the JSON of every line", async () => (await page.locator("#log pre").count()) === lines);
@@ -182,7 +182,7 @@ export async function gateway_restarts(browser, { gateway, token }) {
   const newest = () => page.textContent("#log > li:first-child");
   const last = await newest();
   await until("a newer event", async () => (await newest()) !== last);
-  // A drain tells the page to come back; the next gateway takes it.
+  // A drain tells the page to reconnect, and the next gateway accepts it.
   await ask("drain");
   await link(page, "graph", "open");
   const shown = await newest();

@@ -1,4 +1,4 @@
-"""A producer that knows Redis and nothing of ours: publishes one message, prints how many heard it.
+"""A producer that only knows Redis: publishes one message and prints the number of receivers.
 
 produce.py <redis url> <channel> <message>
 """

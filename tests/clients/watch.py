@@ -1,8 +1,8 @@
-"""Connects as a program that uses the library `websockets` does, and prints what it saw as one JSON object.
+"""Connects with the library `websockets` and prints what it received as one JSON object.
 
 watch.py <url> <how> <token> <messages> [to send ...]
 
-how: subprotocol, header or none. After so many messages it says goodbye, unless the server closes before.
+how: subprotocol, header or none. Closes the socket after this many messages, unless the server closes it before.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 
 async def watch(url, how, token, count, sends):
-    # The library reads no further while so many messages wait to be taken, and so no pong behind them: it is to take all.
+    # With a limit, the library stops reading when messages queue up, and then misses the pong after them.
     options = {"max_queue": None}
     if how == "subprotocol":
         options["subprotocols"] = ["token", token]
@@ -31,7 +31,7 @@ async def watch(url, how, token, count, sends):
             latency = await asyncio.wait_for(await socket.ping(), 10)
             seen["pong"] = latency >= 0
             for text in sends:
-                # In fragments, as the library sends an iterable.
+                # The library sends an iterable in fragments.
                 await socket.send(iter([text[:3], text[3:]]))
         except ConnectionClosed:
             pass

@@ -1,5 +1,6 @@
-// Checks docs/protocols/asyncapi.yaml: that it is valid, and that every server line of the golden transcripts is a message that it
-// has for that endpoint, and every message one that a transcript has. Prints the addresses, and how many lines were held against it.
+// Checks that docs/protocols/asyncapi.yaml is valid, that it describes every server message of the golden transcripts for
+// its endpoint, and that every described message occurs in a transcript. Prints the addresses and the number of checked
+// lines as JSON.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,16 +8,17 @@ import { Parser } from "@asyncapi/parser";
 import Ajv from "ajv";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const { document, diagnostics } = await new Parser().parse(readFileSync(join(root, "docs/protocols/asyncapi.yaml"), "utf8"));
+const text = readFileSync(join(root, "docs/protocols/asyncapi.yaml"), "utf8");
+const { document, diagnostics } = await new Parser().parse(text);
 const errors = diagnostics.filter(({ severity }) => severity === 0);
 for (const { message, path } of errors) console.error(`${path.join(".")}: ${message}`);
 if (errors.length > 0) process.exit(1);
 
-// What the gateway sends on each address.
 const ajv = new Ajv({ strict: false });
-// What comes only after a time, or when something is away.
+// Messages that come only after some time or during an outage.
 const unseen = new Set(["ping", "gap", "skipped", "broker", "reconnect"]);
 const seen = new Set();
+// The messages that the gateway sends on each address.
 const channels = document.channels().all().map((channel) => {
   const sends = channel.operations().all().filter((operation) => operation.isSend());
   const messages = sends.flatMap((operation) => operation.messages().all());
@@ -24,7 +26,7 @@ const channels = document.channels().all().map((channel) => {
   return { address: channel.address(), forms };
 });
 
-// The parser names schemas in the schemas themselves.
+// The parser adds its own keys to the schemas.
 function clean(schema) {
   if (Array.isArray(schema)) return schema.map(clean);
   if (schema === null || typeof schema !== "object") return schema;
@@ -37,7 +39,8 @@ function of(path) {
   const wanted = path.split("?")[0].split("/");
   return channels.find(({ address }) => {
     const parts = address.split("/");
-    return parts.length === wanted.length && parts.every((part, n) => part === wanted[n] || (part.startsWith("{") && wanted[n] !== ""));
+    const fits = (part, n) => part === wanted[n] || (part.startsWith("{") && wanted[n] !== "");
+    return parts.length === wanted.length && parts.every(fits);
   });
 }
 

@@ -1,9 +1,9 @@
-"""What schemathesis is told of the gateway's HTTP interface besides its document."""
+"""What schemathesis must know about the HTTP API in addition to its document."""
 
 import schemathesis
 
 
 @schemathesis.serializer("application/x-ndjson")
 def lines(_context, value):
-    """The document calls such a body a string: it goes as it is."""
+    """The document declares such a body as a string, which is sent unchanged."""
     return value.encode() if isinstance(value, str) else str(value).encode()

@@ -1,4 +1,4 @@
-//! Signature algorithms, each through the real gateway and its key from a file or an identity provider.
+//! Signature algorithms, with keys from files and from an identity provider.
 
 use std::{
     path::PathBuf,
@@ -22,6 +22,7 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::{
     PATIENCE,
     gateway::Gateway,
+    root,
     socket::connect,
     token::{SECRET, now},
 };
@@ -30,14 +31,14 @@ const LONG_SECRET: &str = "a secret of the tests that is long enough for HS512: 
 const NOT_ACCEPTED: &str = "signature algorithm not accepted: get a token signed otherwise";
 
 fn key_file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../gateway/tests/keys").join(name)
+    root().join("crates/gateway/tests/keys").join(name)
 }
 
 fn pem(name: &str) -> Vec<u8> {
     std::fs::read(key_file(name)).unwrap()
 }
 
-/// A key of the tests that goes with an algorithm.
+/// A test key for this algorithm.
 fn key(algorithm: Algorithm) -> EncodingKey {
     match algorithm {
         HS256 | HS384 | HS512 => EncodingKey::from_secret(LONG_SECRET.as_bytes()),
@@ -54,12 +55,12 @@ fn signed(algorithm: Algorithm, key: &EncodingKey, kid: Option<&str>) -> String 
     jsonwebtoken::encode(&header, &claims, key).unwrap()
 }
 
-/// A good token of this algorithm.
+/// A valid token signed with this algorithm.
 fn token(algorithm: Algorithm) -> String {
     signed(algorithm, &key(algorithm), None)
 }
 
-/// A gateway that checks tokens as these settings of `auth` say.
+/// A gateway with these settings of `auth`.
 fn gateway(auth: &[(&str, &str)]) -> Gateway {
     let mut settings = vec![("CREWCAST_BROKER__KIND", "memory")];
     if !auth.iter().any(|(key, _)| *key == "CREWCAST_AUTH__HS256_SECRET") {
@@ -75,7 +76,7 @@ fn with_public_key(file: &str, algorithms: &str) -> Gateway {
     gateway(&[("CREWCAST_AUTH__PUBLIC_KEY_FILE", &path), ("CREWCAST_AUTH__ALGORITHMS", algorithms)])
 }
 
-/// What a socket with this token comes to: `accepted`, or the reason why it is closed with 4401.
+/// `accepted`, or the reason for which a socket with this token is closed with 4401.
 async fn verdict(gateway: &Gateway, token: &str) -> String {
     let mut socket = connect(&gateway.ws("/ws/mission"), Some(token)).await;
     match tokio::time::timeout(PATIENCE, socket.inner.next()).await {
@@ -92,7 +93,7 @@ async fn verdict(gateway: &Gateway, token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_shared_secret_goes_with_the_one_algorithm_that_is_configured() {
+async fn a_shared_secret_accepts_only_the_configured_algorithm() {
     for (name, pinned) in [("", HS256), ("HS256", HS256), ("HS384", HS384), ("HS512", HS512)] {
         let gateway = gateway(&[("CREWCAST_AUTH__HS256_SECRET", LONG_SECRET), ("CREWCAST_AUTH__ALGORITHMS", name)]);
         for algorithm in [HS256, HS384, HS512] {
@@ -109,7 +110,7 @@ async fn a_shared_secret_goes_with_the_one_algorithm_that_is_configured() {
 }
 
 #[tokio::test]
-async fn a_public_key_goes_with_what_its_kind_and_the_configuration_allow() {
+async fn a_public_key_accepts_what_its_type_and_the_configuration_allow() {
     let every = [HS256, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA];
     for (file, configured, accepted) in [
         ("rsa.pub.pem", "", &[RS256][..]),
@@ -133,7 +134,7 @@ async fn a_public_key_goes_with_what_its_kind_and_the_configuration_allow() {
     assert_eq!(verdict(&gateway, &signed(RS256, &other, None)).await, "bad signature: get a new token");
 }
 
-/// Tokens that anybody can make who knows the public key.
+/// Tokens that anybody with the public key can forge.
 async fn refuses_confusion(gateway: &Gateway, file: &str) {
     let public = pem(file);
     for secret in [&public[..], public.trim_ascii_end()] {
@@ -145,7 +146,7 @@ async fn refuses_confusion(gateway: &Gateway, file: &str) {
     assert_eq!(verdict(gateway, &unsigned()).await, NOT_ACCEPTED, "{file}");
 }
 
-/// `alg: none`, which does not exist.
+/// A token with `alg: none`, which must never be accepted.
 fn unsigned() -> String {
     let token = token(HS256);
     let claims = token.split('.').nth(1).unwrap();
@@ -154,7 +155,7 @@ fn unsigned() -> String {
 }
 
 #[tokio::test]
-async fn keys_that_are_too_weak_or_of_the_wrong_kind_do_not_serve() {
+async fn weak_keys_and_keys_of_the_wrong_type_are_refused() {
     for (file, algorithms, told) in [
         ("rsa-1024.pub.pem", "", "auth.public_key"),
         ("p521.pub.pem", "", "auth.public_key"),
@@ -171,8 +172,8 @@ async fn keys_that_are_too_weak_or_of_the_wrong_kind_do_not_serve() {
     }
 }
 
-/// An identity provider's endpoint. It answers while a test waits for its gateway to start, and so on a thread of its own:
-/// these tests run on several.
+/// An identity provider's endpoint. It must answer while a test waits for its gateway, so these tests run on several
+/// threads.
 struct Issuer {
     url: String,
     state: Arc<Mutex<IssuerState>>,
@@ -230,7 +231,7 @@ async fn answer(listener: TcpListener, state: Arc<Mutex<IssuerState>>) {
     }
 }
 
-/// The public half of a key as it stands in a document.
+/// The public half of a key, as in a JWK set.
 fn jwk(kid: &str, algorithm: Algorithm) -> Value {
     let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&key(algorithm), algorithm).unwrap();
     let mut jwk = serde_json::to_value(jwk).unwrap();
@@ -243,7 +244,7 @@ fn by_kid(kid: &str, algorithm: Algorithm) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_identity_providers_keys_are_picked_by_kid_and_pinned() {
+async fn an_identity_providers_keys_are_selected_by_kid_and_pinned() {
     let issuer = Issuer::with(vec![jwk("r", RS256), jwk("e", ES256), jwk("d", EdDSA)]).await;
     let gateway =
         gateway(&[("CREWCAST_AUTH__JWKS_URL", &issuer.url), ("CREWCAST_AUTH__ALGORITHMS", "RS256,ES256,EdDSA")]);
@@ -255,7 +256,7 @@ async fn an_identity_providers_keys_are_picked_by_kid_and_pinned() {
     }
     let other = EncodingKey::from_rsa_pem(&pem("rsa-other.pem")).unwrap();
     assert_eq!(verdict(&gateway, &signed(RS256, &other, Some("r"))).await, "bad signature: get a new token");
-    // The public key as a secret, by the document's own text and by its PEM.
+    // The public key used as a secret, as the text of the JWK set and as PEM.
     for secret in [jwk("r", RS256)["n"].as_str().unwrap().as_bytes(), &pem("rsa.pub.pem")] {
         let forged = signed(HS256, &EncodingKey::from_secret(secret), Some("r"));
         assert_eq!(verdict(&gateway, &forged).await, NOT_ACCEPTED);
@@ -264,12 +265,12 @@ async fn an_identity_providers_keys_are_picked_by_kid_and_pinned() {
         let stranger = verdict(&gateway, &by_kid(&format!("stranger-{n}"), RS256)).await;
         assert_eq!(stranger, "unknown signing key: get a new token");
     }
-    assert_eq!(issuer.state().fetches, 1, "strangers cause no fetch within 30 s");
+    assert_eq!(issuer.state().fetches, 1, "unknown keys caused a fetch within 30 s");
 }
 
-/// Lasts as long as the gateway waits between two fetches: 30 s, of which it sleeps nearly all.
+/// Takes the 30 s that the gateway waits between two fetches, nearly all of it asleep.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotated_key_is_fetched_the_old_one_goes_and_a_provider_that_is_down_changes_nothing() {
+async fn a_rotated_key_replaces_the_old_one_and_an_unreachable_provider_changes_nothing() {
     let issuer = Issuer::with(vec![jwk("old", RS256)]).await;
     let gateway = gateway(&[("CREWCAST_AUTH__JWKS_URL", &issuer.url)]);
     let began = Instant::now();
@@ -277,17 +278,17 @@ async fn a_rotated_key_is_fetched_the_old_one_goes_and_a_provider_that_is_down_c
     assert_eq!(verdict(&gateway, &old).await, "accepted");
     issuer.state().keys = vec![jwk("new", ES256)];
     while verdict(&gateway, &new).await != "accepted" {
-        assert!(began.elapsed() < Duration::from_secs(60), "the new key is not fetched");
+        assert!(began.elapsed() < Duration::from_secs(60), "the gateway did not fetch the new key");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    assert_eq!(issuer.state().fetches, 2, "however many tokens asked");
+    assert_eq!(issuer.state().fetches, 2, "more fetches than one for all tokens");
     assert_eq!(verdict(&gateway, &old).await, "unknown signing key: get a new token");
     issuer.state().is_down = true;
     assert_eq!(verdict(&gateway, &new).await, "accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_that_was_never_reached_is_not_the_clients_fault() {
+async fn a_provider_that_was_never_reached_closes_with_1013() {
     let issuer = Issuer::with(Vec::new()).await;
     issuer.state().is_down = true;
     let gateway = gateway(&[("CREWCAST_AUTH__JWKS_URL", &issuer.url)]);

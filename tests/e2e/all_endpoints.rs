@@ -1,4 +1,4 @@
-//! A thousand sockets over all endpoints at once, while a thousand events are published each second: none is lost.
+//! A thousand sockets on all endpoints at once, and a thousand events per second. No event is lost.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,11 +24,11 @@ use crate::{
 };
 
 const ORGS: usize = 20;
-/// Sockets of an org on each endpoint that brings every event of a channel; with those that show documents, fifty.
+/// Sockets of an org on each endpoint that carries every event of a channel. With the sockets for documents, fifty.
 const EACH: usize = 5;
 const SHOWN: [&str; 5] = ["/ws/metrics", "/ws/metrics", "/ws/metrics", "/ws/dashboard", "/ws/dashboard"];
 const SOCKETS: usize = ORGS * (9 * EACH + SHOWN.len());
-/// Events of each channel behind the first, which is there before anybody comes.
+/// Events of each channel after the first, which is published before any socket opens.
 const ROUNDS: usize = 30;
 const EVENTS_PER_SECOND: usize = 1000;
 
@@ -38,7 +38,7 @@ const SETTINGS: [(&str, &str); 3] = [
     ("CREWCAST_FORGE__DASHBOARD_EVERY", "1s"),
 ];
 
-/// The channels of an org: what its sockets follow.
+/// The channels of an org that its sockets follow.
 fn channels(n: usize) -> [Channel; 9] {
     let org = format!("org{n}");
     let of_org = |namespace: &str| Channel::new(namespace, &org).unwrap();
@@ -48,13 +48,13 @@ fn channels(n: usize) -> [Channel; 9] {
     [run, graph, mission, stream, session, of_org("hub"), of_org("agents"), of_org("tasks"), of_org("knowledge")]
 }
 
-/// Where a socket asks for a channel from its beginning, and what it says first.
+/// The path on which a socket reads a channel from its beginning, and its first message.
 fn endpoint(channel: &Channel, client: usize) -> (String, Option<String>) {
     let id = channel.id();
     let (path, first) = match channel.namespace() {
         "run" => (format!("/ws/runs/{id}?since=0"), None),
         "graph" => (format!("/ws/graph/{id}?since=0"), None),
-        // Begins with the retained event.
+        // Starts with the retained event.
         "mission" => ("/ws/mission".to_owned(), None),
         "stream" => ("/ws/stream".to_owned(), Some(json!({ "action": "subscribe", "channel": channel, "since": "0" }))),
         "session" => (
@@ -67,7 +67,7 @@ fn endpoint(channel: &Channel, client: usize) -> (String, Option<String>) {
     (path, first.map(|first: Value| first.to_string()))
 }
 
-/// One event of each channel; a mission's is a crew's status, a session's a line of its log.
+/// One event of each channel: a status for a mission, a log line for a session.
 async fn publish(transport: &RedisTransport, tick: usize) {
     let append = |channel: Channel| async move {
         let kind = match channel.namespace() {
@@ -79,7 +79,7 @@ async fn publish(transport: &RedisTransport, tick: usize) {
                             "data": {}, "tick": tick });
         let entries = vec![Entry::new(Body::parse(event.to_string()).unwrap())];
         let told = transport.append(&Append { channel, entries, once: Once::No }).await.unwrap();
-        assert!(told[0].is_some(), "it is logged");
+        assert!(told[0].is_some(), "the event is not logged");
     };
     join_all((0..ORGS).flat_map(channels).map(append)).await;
 }
@@ -93,7 +93,7 @@ async fn register(transport: &RedisTransport) {
     }
 }
 
-/// Reads until the next event: each is the one behind the last, and none is told to be missing.
+/// Reads the next event. It must follow the last one, and none may be reported as missing.
 async fn follow(mut socket: Socket, channel: Channel, open: Arc<Barrier>) {
     let mut next = 0;
     while next <= ROUNDS {
@@ -110,7 +110,7 @@ async fn follow(mut socket: Socket, channel: Channel, open: Arc<Barrier>) {
     }
 }
 
-/// Documents come as long as the others read.
+/// Reads documents for as long as the other sockets read.
 async fn watch(mut socket: Socket, open: Arc<Barrier>) {
     socket.text().await;
     open.wait().await;
@@ -123,17 +123,17 @@ async fn watch(mut socket: Socket, open: Arc<Barrier>) {
     assert!(documents >= 2, "{documents} documents");
 }
 
-/// Seconds of processor time that a process has had.
+/// The processor time of a process, in seconds.
 fn processor_time(gateway: &Gateway) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).unwrap();
     let behind_name = stat.rsplit(')').next().unwrap();
     let ticks = behind_name.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().unwrap());
-    // USER_HZ, which is 100 wherever Linux runs.
+    // USER_HZ, which is 100 on Linux.
     ticks.sum::<f64>() / 100.0
 }
 
-/// On a thread of its own: among a thousand sockets an answer of Redis would be looked at too late. Answers how long
-/// it took.
+/// Publishes on a separate thread, because a thousand sockets would delay the answers of Redis. Returns the time it
+/// took.
 async fn publish_all(transport: RedisTransport) -> Duration {
     let publishing = async move {
         let mut pace = interval(Duration::from_secs_f64((ORGS * 9) as f64 / EVENTS_PER_SECOND as f64));
@@ -188,7 +188,7 @@ async fn a_thousand_sockets_on_all_endpoints_miss_nothing() {
     }
     let rate = (ORGS * 9 * ROUNDS) as f64 / took.as_secs_f64();
     println!(
-        "{SOCKETS} sockets: {rate:.0} events a second, {:.2} s of processor time in {:.1} s, {} bytes of memory a socket",
+        "{SOCKETS} sockets: {rate:.0} events a second, {:.2} s of processor time in {:.1} s, {} bytes a socket",
         processor_time(&gateway) - idle.1,
         took.as_secs_f64(),
         (idle.0 - before.0) / SOCKETS,

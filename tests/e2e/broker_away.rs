@@ -1,4 +1,4 @@
-//! A Redis that goes away, comes back, cuts its subscribers, or forgets everything.
+//! A Redis that goes down, comes back, cuts its subscribers, or loses its data.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ fn publish(publisher: &Publisher, channel: &str, numbers: std::ops::Range<u64>) 
     }
 }
 
-/// The next events' numbers.
+/// The numbers of the next events.
 async fn numbers(socket: &mut Socket, count: u64) -> Vec<u64> {
     let mut seen = Vec::new();
     for _ in 0..count {
@@ -45,7 +45,7 @@ fn range(numbers: std::ops::Range<u64>) -> Vec<u64> {
     numbers.collect()
 }
 
-/// Reads on until the gateway says `kind`; events on the way are a fault.
+/// Reads until the gateway sends a message of this kind. An event before it is an error.
 async fn word(socket: &mut Socket, kind: &str) -> Value {
     loop {
         let message = socket.json().await;
@@ -60,13 +60,13 @@ fn broker(state: &str) -> Value {
     json!({ "type": "broker", "source": "gateway", "state": state })
 }
 
-/// Subscribed: what is published live arrives.
+/// Waits until the channel is subscribed and a live event arrives.
 async fn hears_live(redis: &RedisServer, channel: &str, socket: &mut Socket) {
     eventually("the channel is subscribed", || async { redis.publish(channel, br#"{"type":"live"}"#) > 0 }).await;
     assert_eq!(socket.event().await["type"], "live");
 }
 
-/// How many readers' channels are subscribed in Redis.
+/// The number of subscriptions to the channel in Redis.
 fn subscribed(redis: &RedisServer, channel: &str) -> i64 {
     let (_, count): (String, i64) = redis.run(&[b"PUBSUB", b"NUMSUB", channel.as_bytes()]);
     count
@@ -76,14 +76,14 @@ async fn subscribed_to(redis: &RedisServer, channel: &str) {
     eventually("the channel is subscribed", || async { subscribed(redis, channel) > 0 }).await;
 }
 
-/// Cuts every subscriber's connection.
+/// Cuts the connection of every subscriber.
 fn cut_subscribers(redis: &RedisServer) {
     let cut: i64 = redis.run(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]);
     assert!(cut > 0, "there was a subscriber to cut");
 }
 
 #[tokio::test]
-async fn sockets_outlive_a_redis_that_is_killed_and_started_again() {
+async fn sockets_survive_a_redis_that_is_killed_and_restarted() {
     let mut redis = RedisServer::start_with(&["--save", "", "--appendonly", "yes", "--appendfsync", "always"]);
     let gateway = gateway::on(&redis, &[]).await;
     let producer = publisher(&redis).await;
@@ -104,20 +104,20 @@ async fn sockets_outlive_a_redis_that_is_killed_and_started_again() {
         assert_eq!(word(socket, "broker").await, broker("down"));
     }
     assert_eq!(gateway.metric("crewcast_broker_up", "").await, 0.0);
-    // Asked for while nobody can say what is there, nor whose it is.
+    // Opened while the gateway can read neither logs nor ownership.
     let other = token(json!({ "crews": ["late"], "runs": ["r1"] }));
     let mut asked_meanwhile = connect(&gateway.ws("/ws/graph/late"), Some(&other)).await;
     let mut all_meanwhile = connect(&gateway.ws("/ws/graph"), Some(&other)).await;
     let mut run_meanwhile = open(&gateway, "/ws/runs/r1").await;
     for socket in [&mut asked_meanwhile, &mut all_meanwhile, &mut run_meanwhile] {
-        assert_eq!(word(socket, "broker").await, broker("down"), "a newcomer is told too");
+        assert_eq!(word(socket, "broker").await, broker("down"), "a new socket is told too");
     }
 
     redis.restart();
     for socket in [&mut one, &mut all, &mut run, &mut asked_meanwhile] {
         assert_eq!(word(socket, "broker").await, broker("up"));
     }
-    assert_eq!(numbers(&mut run_meanwhile, 5).await, range(0..5), "what was there before is there again");
+    assert_eq!(numbers(&mut run_meanwhile, 5).await, range(0..5), "the log from before the restart is read");
     publish(&producer, "graph:abc", 5..30);
     publish(&producer, "run:r1", 5..30);
     for socket in [&mut one, &mut all, &mut run, &mut run_meanwhile] {
@@ -140,7 +140,7 @@ async fn sockets_outlive_a_redis_that_is_killed_and_started_again() {
 }
 
 #[tokio::test]
-async fn subscribers_that_are_cut_while_events_are_logged_lose_and_double_none() {
+async fn subscribers_cut_while_events_are_logged_lose_and_duplicate_none() {
     const ROUNDS: u64 = 8;
     const EACH: u64 = 60;
     let redis = RedisServer::start();
@@ -151,10 +151,10 @@ async fn subscribers_that_are_cut_while_events_are_logged_lose_and_double_none()
         sockets.push(open(&gateway, path).await);
     }
     for socket in &mut sockets {
-        // Asked for is not yet open: what is published before is history to a reader that begins live.
+        // Wait until the socket is open. For a reader that starts live, anything published earlier is history.
         let began = std::time::Instant::now();
         while socket.is_quiet().await {
-            assert!(began.elapsed() < PATIENCE, "the socket hears nothing");
+            assert!(began.elapsed() < PATIENCE, "the socket receives nothing");
             producer.publish("graph:abc", &json!({ "type": "warm" })).unwrap();
         }
     }
@@ -171,7 +171,7 @@ async fn subscribers_that_are_cut_while_events_are_logged_lose_and_double_none()
                         None => words.push(message["type"].as_str().unwrap().to_owned()),
                     }
                 }
-                assert!(socket.is_quiet().await, "nothing is doubled behind the last");
+                assert!(socket.is_quiet().await, "an event came again after the last");
                 (seen, words)
             })
         })
@@ -182,7 +182,7 @@ async fn subscribers_that_are_cut_while_events_are_logged_lose_and_double_none()
                 cut_subscribers(&redis);
             }
             publish(&producer, "graph:abc", n..n + 1);
-            // The producer's pace: the cut falls between events that are on their way.
+            // The pace of the producer, so that the cut falls between events in flight.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let reconnects = || gateway.metric("crewcast_broker_reconnects_total", "");
@@ -198,21 +198,21 @@ async fn subscribers_that_are_cut_while_events_are_logged_lose_and_double_none()
 }
 
 #[tokio::test]
-async fn the_end_of_a_burst_that_was_lost_is_found_without_another_event() {
+async fn the_lost_end_of_a_burst_is_found_without_another_event() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let mut socket = open(&gateway, "/ws/graph/abc").await;
     subscribed_to(&redis, "graph:abc").await;
-    // Logged behind the gateway's back, as if Redis had lost the message on its way.
+    // Logged without a publish, as if Redis had lost the message.
     let id = "1-000000abcdef";
     let message = format!(r#"{{"id":"{id}","type":"step","n":1}}"#);
     redis.run::<i64>(&[b"RPUSH", b"crewcast:{graph:abc}:log", message.as_bytes()]);
     redis.run::<String>(&[b"SET", b"crewcast:{graph:abc}:head", id.as_bytes()]);
-    assert_eq!(socket.text().await, message, "the schedule of comparisons finds it");
+    assert_eq!(socket.text().await, message, "the scheduled comparison finds the event");
 }
 
 #[tokio::test]
-async fn live_events_that_may_be_missed_are_told_as_a_gap() {
+async fn live_events_that_may_be_missing_are_reported_as_a_gap() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let mut live = open(&gateway, "/ws/graph/abc").await;
@@ -230,7 +230,7 @@ async fn live_events_that_may_be_missed_are_told_as_a_gap() {
     publish(&producer, "graph:new", 1..2);
     loop {
         let message = logged.json().await;
-        assert_ne!(message["type"], "gap", "nothing can have been missed here");
+        assert_ne!(message["type"], "gap", "no event can be missing here");
         if message["n"] == 1 {
             break;
         }
@@ -239,7 +239,7 @@ async fn live_events_that_may_be_missed_are_told_as_a_gap() {
 }
 
 #[tokio::test]
-async fn a_redis_that_forgot_everything_is_told_as_a_reset() {
+async fn a_redis_that_lost_its_data_is_reported_as_a_reset() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let mut socket = open(&gateway, "/ws/graph/abc").await;
@@ -261,7 +261,7 @@ async fn a_redis_that_forgot_everything_is_told_as_a_reset() {
 }
 
 #[tokio::test]
-async fn a_redis_that_forgot_everything_is_noticed_without_another_event() {
+async fn a_redis_that_lost_its_data_is_noticed_without_another_event() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let mut socket = open(&gateway, "/ws/graph/abc").await;
@@ -274,5 +274,5 @@ async fn a_redis_that_forgot_everything_is_noticed_without_another_event() {
     assert_eq!((&reset["reason"], &reset["from"]), (&json!("unknown_id"), &Value::Null));
     let producer = publisher(&redis).await;
     publish(&producer, "graph:abc", 3..5);
-    assert_eq!(numbers(&mut socket, 2).await, range(3..5), "the new history is followed from its beginning");
+    assert_eq!(numbers(&mut socket, 2).await, range(3..5), "the new history is read from its beginning");
 }

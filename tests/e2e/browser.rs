@@ -1,7 +1,7 @@
-//! The console and the browser's own WebSocket, in a real Chromium: tests/browser/scenarios.js plays, this file
-//! starts the gateways. One browser at a time, since each takes a core.
+//! The console and the browser's own WebSocket, in a real Chromium. This file starts the gateways, and
+//! tests/browser/scenarios.js drives the browser. One browser runs at a time, because each takes a core.
 
-use std::{path::Path, process::Stdio};
+use std::process::Stdio;
 
 use serde_json::json;
 use tokio::{
@@ -11,9 +11,10 @@ use tokio::{
 };
 
 use crate::support::{
-    PATIENCE,
+    PATIENCE, crewcast_binary,
     gateway::{self, Gateway},
     redis::free_port,
+    root,
     token::{SECRET, token},
 };
 
@@ -27,9 +28,9 @@ struct Dev {
 }
 
 impl Dev {
-    /// Port 0: any that is free. The crews work four times as fast as they do for people.
+    /// Starts on this port, or on a free one for 0. The crews work four times as fast as usual.
     async fn start(port: u16) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_crewcast"))
+        let mut process = Command::new(crewcast_binary())
             .args(["dev", "--speed", "4"])
             .env_clear()
             .env("CREWCAST_LISTEN", format!("127.0.0.1:{port}"))
@@ -47,7 +48,7 @@ impl Dev {
                 break url.trim().to_owned();
             }
         };
-        // What follows fits into the pipe, and dev writes nothing later.
+        // The rest of the banner fits into the pipe, and `dev` writes nothing later.
         let (address, token) = console.split_once("/ws/client#token=").expect("the console's address holds a token");
         let port = address.rsplit(':').next().unwrap().parse().unwrap();
         Self { process, port, token: token.to_owned() }
@@ -61,7 +62,7 @@ impl Dev {
         self.process.kill().await.unwrap();
     }
 
-    /// SIGTERM, and its end after the drain.
+    /// Sends SIGTERM and waits for the exit after the drain.
     async fn drain(&mut self) {
         let pid = self.process.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
@@ -71,7 +72,7 @@ impl Dev {
 }
 
 fn node(scenario: &str, environment: &[(&str, &str)]) -> Command {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/browser");
+    let folder = root().join("tests/browser");
     assert!(folder.join("node_modules/playwright-core").exists(), "run `make test`, or `npm ci` in tests/browser");
     let mut command = Command::new("node");
     command.current_dir(folder).args(["run.js", scenario]).envs(environment.iter().copied());
@@ -84,7 +85,7 @@ async fn play(scenario: &str, environment: &[(&str, &str)]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A token for crew `abc` and run `r1`, which may publish too.
+/// A token for crew `abc` and run `r1` that may publish.
 fn reader() -> String {
     token(json!({ "crews": ["abc"], "runs": ["r1"], "publish": ["graph:abc", "mission:abc", "run:r1"] }))
 }
@@ -111,21 +112,21 @@ async fn the_console_works_with_the_keyboard_alone() {
 }
 
 #[tokio::test]
-async fn the_console_says_in_words_that_a_token_is_bad() {
+async fn the_console_explains_that_a_token_is_invalid() {
     let _one = ONE_AT_A_TIME.lock().await;
     play_on(&gateway::memory(&[]).await, "bad_token", &[]).await;
 }
 
 #[tokio::test]
-async fn what_producers_write_is_shown_as_text_and_never_run() {
+async fn producer_text_is_displayed_and_never_executed() {
     let _one = ONE_AT_A_TIME.lock().await;
     play_on(&gateway::memory(&[]).await, "markup_is_text", &[]).await;
 }
 
 #[tokio::test]
-async fn the_console_comes_back_after_a_kill_and_after_a_drain() {
+async fn the_console_reconnects_after_a_kill_and_after_a_drain() {
     let _one = ONE_AT_A_TIME.lock().await;
-    // A port of its own, where the next gateway is found again.
+    // A fixed port, so that the next gateway has the same address.
     let mut dev = Dev::start(free_port()).await;
     let mut browser =
         node("gateway_restarts", &[("GATEWAY", &dev.url()), ("TOKEN", &dev.token)]).spawn().expect("node is needed");
@@ -154,7 +155,7 @@ async fn the_browsers_own_websocket_sees_the_subprotocol_and_every_refusal() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_foreign_origin_is_refused_where_origins_are_listed() {
+async fn a_page_from_a_foreign_origin_is_refused_when_origins_are_listed() {
     let _one = ONE_AT_A_TIME.lock().await;
     let listed = gateway::memory(&[("CREWCAST_AUTH__ALLOWED_ORIGINS", "https://app.example.com")]).await;
     let open = gateway::memory(&[]).await;

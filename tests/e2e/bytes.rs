@@ -1,4 +1,4 @@
-//! Byte identity: whatever JSON a producer writes is what its readers get.
+//! Byte identity: readers get exactly the JSON that the producer wrote.
 
 use crewcast_events::{Body, EventId};
 use crewcast_publisher::Publisher;
@@ -19,12 +19,12 @@ use crate::support::{
     token::token,
 };
 
-/// White space of JSON, and none.
+/// JSON white space, or none.
 fn space() -> impl Strategy<Value = String> {
     prop_oneof![4 => Just(String::new()), 1 => "[ \t\r\n]{1,4}"]
 }
 
-/// A string as it stands in JSON, quotes included.
+/// A JSON string with its quotes.
 fn string() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
         "[ -!#-\\[\\]-~]{0,12}",
@@ -42,7 +42,7 @@ fn string() -> impl Strategy<Value = String> {
             r"\u00e9",
             r"\u00E9",
             r"\ud83d\ude42",
-            // Halves of a pair alone are odd, but within the grammar.
+            // A lone surrogate is unusual, but the grammar allows it.
             r"\ud800",
             r"\uDFFF",
             r"\udc00\ud800",
@@ -72,7 +72,7 @@ fn scalar() -> impl Strategy<Value = String> {
     prop_oneof![proptest::sample::select(numbers).prop_map(str::to_owned), string()]
 }
 
-/// Keys of a producer: doubled ones, escaped ones, odd ones, ours.
+/// Keys of an event: repeated, escaped, unusual, and the gateway's own.
 fn key() -> impl Strategy<Value = String> {
     let keys = vec![
         r#""a""#,
@@ -111,7 +111,7 @@ fn value() -> impl Strategy<Value = String> {
     })
 }
 
-/// `type`, also of the gateway's own messages, and of every spelling.
+/// A `type`, including those of the gateway's own messages, in every spelling.
 fn kind() -> impl Strategy<Value = String> {
     let kinds = vec![
         r#""tool_start""#,
@@ -133,10 +133,10 @@ fn kind() -> impl Strategy<Value = String> {
     proptest::sample::select(kinds).prop_map(str::to_owned)
 }
 
-/// Any event: an object with a string `type` somewhere, with white space around where `padded`.
+/// Any event: an object with a string `type` somewhere, with white space around it if `padded`.
 fn event() -> impl Strategy<Value = String> {
     let type_key = prop_oneof![5 => Just(r#""type""#.to_owned()), 1 => Just(r#""t\u0079pe""#.to_owned())];
-    // The last of two counts, so that one before it may be anything.
+    // The last of two `type` keys counts, so the first may be anything.
     let false_type = proptest::option::weighted(0.1, member(Just(r#""type""#.to_owned()), scalar()));
     let members = || proptest::collection::vec(member(key(), value()), 0..5);
     (false_type, members(), member(type_key, kind()), members()).prop_map(|(false_type, before, kind, after)| {
@@ -155,17 +155,17 @@ fn events(count: usize) -> Vec<String> {
     all
 }
 
-/// What a reader gets of a logged event.
+/// What a reader gets for a logged event.
 fn with_id(id: &str, event: &str) -> String {
     format!(r#"{{"id":"{id}",{}"#, &event[1..])
 }
 
-/// Reads that many texts and checks that each is its event with an id; the texts.
+/// Reads one text per event, checks that each is its event with an id, and returns the texts.
 async fn read_logged(socket: &mut Socket, events: &[String]) -> Vec<String> {
     let mut texts = Vec::new();
     for event in events {
         let text = socket.text().await;
-        let id = EventId::of_message(text.as_bytes()).unwrap_or_else(|| panic!("no logged event: {text}"));
+        let id = EventId::of_message(text.as_bytes()).unwrap_or_else(|| panic!("not a logged event: {text}"));
         assert_eq!(text, with_id(&id.to_string(), event));
         texts.push(text);
     }
@@ -227,7 +227,7 @@ async fn a_logged_event_differs_by_its_id_alone() {
 
     let events = events(150);
     for event in &events {
-        assert!(Body::parse(event.clone()).is_ok(), "the generator made no event: {event}");
+        assert!(Body::parse(event.clone()).is_ok(), "the generator made an invalid event: {event}");
     }
     let (by_http, by_crate) = events.split_at(events.len() / 3);
     for event in by_http {

@@ -1,4 +1,4 @@
-//! The commands, against real gateways and a real Redis. What each says by itself is tested in `crates/cli/tests`.
+//! The commands, with real gateways and a real Redis. `crates/cli/tests` covers each command by itself.
 
 use crewcast_events::Keys;
 use serde_json::json;
@@ -18,15 +18,15 @@ use crate::support::{
     token::{SECRET, now, signed, token},
 };
 
-/// One event with a spelling that nobody would write by accident.
+/// An event in an unusual spelling, which must stay unchanged.
 const ODD: &str = r#"{ "type":"x", "n":1.50,"z":0,"a":"\u00e9🙂"}"#;
 
-/// The same as it stands in a log and on a socket.
+/// The same event with its id, as in a log and on a socket.
 fn logged(id: &str) -> String {
     ODD.replacen('{', &format!("{{\"id\":\"{id}\","), 1)
 }
 
-/// Publishes by command line into the graph of one crew, through Redis or through a gateway.
+/// Publishes to the graph of one crew with `crewcast publish`, through Redis or through a gateway.
 struct Hand<'a> {
     redis: &'a RedisServer,
     channel: String,
@@ -35,7 +35,7 @@ struct Hand<'a> {
 }
 
 impl Hand<'_> {
-    /// What it prints.
+    /// What the command prints.
     async fn publish(&self, arguments: &[&str], input: &str) -> String {
         let all = [&["publish", &self.channel], arguments, &self.through].concat();
         let said = run_with(crewcast_on(self.redis, &all).env("CREWCAST_TOKEN", self.token), input).await;
@@ -43,7 +43,7 @@ impl Hand<'_> {
         said.out
     }
 
-    /// Every form of publishing, and what a socket makes of it.
+    /// Publishes in every form and checks what a socket receives.
     async fn try_everything(&self, socket: &mut Socket) {
         let first = self.publish(&[ODD], "").await;
         assert_eq!(socket.text().await, logged(&first));
@@ -57,7 +57,7 @@ impl Hand<'_> {
         let once = self.publish(&["--key", "k", ODD], "").await;
         assert_eq!(self.publish(&["--key", "k", ODD], "").await, once, "the same id again");
         assert_eq!(socket.text().await, logged(&once));
-        // Cut behind its second line, and repeated whole.
+        // Cut after the second line, then repeated in full.
         let some = self.publish(&["--key", "l"], &format!("{ODD}\n{ODD}\n")).await;
         let all = self.publish(&["--key", "l"], &format!("{ODD}\n{ODD}\n{ODD}\n")).await;
         assert!(all.starts_with(&some) && all.lines().count() == 3, "{some}, {all}");
@@ -70,7 +70,7 @@ impl Hand<'_> {
         self.publish(&["--state", "phase=", ODD], "").await;
         socket.text().await;
         assert_eq!(self.phase(), None);
-        assert!(socket.is_quiet().await, "nothing came twice");
+        assert!(socket.is_quiet().await, "an event came twice");
     }
 
     fn phase(&self) -> Option<String> {
@@ -80,7 +80,7 @@ impl Hand<'_> {
 }
 
 #[tokio::test]
-async fn what_is_published_by_hand_arrives_as_it_was_written() {
+async fn events_published_by_hand_arrive_as_they_were_written() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let url = gateway.url("");
@@ -93,7 +93,7 @@ async fn what_is_published_by_hand_arrives_as_it_was_written() {
 }
 
 #[tokio::test]
-async fn what_a_gateway_refuses_is_told_with_exit_code_1() {
+async fn a_refusal_of_the_gateway_is_reported_with_exit_code_1() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let reader = token(json!({ "crews": ["abc"] }));
@@ -110,9 +110,9 @@ async fn what_a_gateway_refuses_is_told_with_exit_code_1() {
     assert_eq!(redis.run::<i64>(&[b"EXISTS", b"crewcast:{graph:abc}:head"]), 0);
 }
 
-/// Lasts as long as the command repeats what is not answered: 15 s, of which it sleeps nearly all.
+/// Takes the 15 s for which the command retries, nearly all of it asleep.
 #[tokio::test]
-async fn a_gateway_that_is_not_there_is_told_with_exit_code_3() {
+async fn an_unreachable_gateway_is_reported_with_exit_code_3() {
     let nobody = format!("http://127.0.0.1:{}", free_port());
     let publisher = token(json!({ "publish": ["graph:*"] }));
     let arguments = ["publish", "graph:abc", ODD, "--gateway", &nobody];
@@ -121,7 +121,7 @@ async fn a_gateway_that_is_not_there_is_told_with_exit_code_3() {
 }
 
 #[tokio::test]
-async fn a_minted_token_opens_what_it_says_and_a_check_agrees() {
+async fn a_minted_token_opens_what_it_says_and_token_check_agrees() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     command::done(&redis, &["register", "crew", "abc", "--org", "acme"]).await;
@@ -145,7 +145,7 @@ async fn a_minted_token_opens_what_it_says_and_a_check_agrees() {
     }
 }
 
-/// `crewcast tail` under way.
+/// A running `crewcast tail`.
 struct Tail {
     child: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -169,7 +169,7 @@ async fn on_port(redis: &RedisServer, listen: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn tail_goes_on_across_a_gateway_that_is_killed_and_comes_back() {
+async fn tail_continues_across_a_gateway_that_is_killed_and_restarted() {
     let redis = RedisServer::start();
     let listen = format!("127.0.0.1:{}", free_port());
     let mut gateway = on_port(&redis, &listen).await;
@@ -186,7 +186,7 @@ async fn tail_goes_on_across_a_gateway_that_is_killed_and_comes_back() {
             }
             gateway.kill();
         } else if round == 1 {
-            // Published while nobody was there.
+            // Published while the gateway was down.
             gateway = on_port(&redis, &listen).await;
         }
     }
@@ -195,15 +195,15 @@ async fn tail_goes_on_across_a_gateway_that_is_killed_and_comes_back() {
     for line in &expected[3..] {
         assert_eq!(tail.line().await.as_ref(), Some(line), "each once and in order");
     }
-    assert_eq!(tail.line().await, None, "it ends with the run");
+    assert_eq!(tail.line().await, None, "tail ends with the run");
     let said = ended(tail.child).await;
     assert_eq!(said.code, Some(0), "{said:?}");
-    assert!(said.err.contains("again in"), "it tells of the cut: {said:?}");
+    assert!(said.err.contains("again in"), "the cut is not reported: {said:?}");
     drop(gateway);
 }
 
 #[tokio::test]
-async fn tail_of_several_channels_resumes_each_across_a_gateway_that_is_killed() {
+async fn tail_of_several_channels_resumes_each_across_a_killed_gateway() {
     let redis = RedisServer::start();
     let listen = format!("127.0.0.1:{}", free_port());
     let mut gateway = on_port(&redis, &listen).await;
@@ -216,7 +216,7 @@ async fn tail_of_several_channels_resumes_each_across_a_gateway_that_is_killed()
             expected.push(logged(&command::done(&redis, &["publish", channel, ODD]).await));
         }
         if round == 1 {
-            // Published while nobody was there.
+            // Published while the gateway was down.
             gateway = on_port(&redis, &listen).await;
         }
         let mut came = Vec::new();
@@ -235,14 +235,14 @@ async fn tail_of_several_channels_resumes_each_across_a_gateway_that_is_killed()
     std::process::Command::new("kill").args(["-INT", &tail.child.id().unwrap().to_string()]).status().unwrap();
     let said = ended(tail.child).await;
     assert_eq!(said.code, Some(130), "{said:?}");
-    assert!(said.err.contains("run:no") && said.err.contains("4403"), "one of them is refused: {said:?}");
+    assert!(said.err.contains("run:no") && said.err.contains("4403"), "the refusal is not reported: {said:?}");
     let last = said.err.lines().find_map(|line| line.strip_prefix("-- go on from here with --since ")).unwrap();
     let positions: Vec<&str> = last.split(',').map(|position| position.split_once("=6-").unwrap().0).collect();
     assert_eq!(positions, channels);
 }
 
 #[tokio::test]
-async fn tail_from_an_id_begins_behind_it() {
+async fn tail_from_an_id_starts_after_it() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let ids =
@@ -278,7 +278,7 @@ async fn check_says_whether_a_gateway_would_work() {
         let finding = said.out.lines().find(|line| line.starts_with("WRONG")).unwrap_or_default();
         assert!(finding.contains(told) && !format!("{said:?}").contains("hunter2"), "{said:?}");
     }
-    // All rights but one that only the scripts need.
+    // All permissions except one that only the scripts need.
     let _: String = redis.run(&[b"ACL", b"SETUSER", b"timeless", b"on", b">p", b"~*", b"&*", b"+@all", b"-time"]);
     let url = redis.url().replace("://", "://timeless:p@");
     let said = run(crewcast_on(&redis, &["check"]).env("CREWCAST_REDIS_URL", url)).await;
@@ -291,7 +291,7 @@ async fn check_says_whether_a_gateway_would_work() {
 }
 
 #[tokio::test]
-async fn config_shows_what_holds_where_it_is_from_and_no_secret() {
+async fn config_shows_effective_values_and_their_sources_without_secrets() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "[limits]\nper_user = 7\n[auth]\nhs256_secret = 'hunter2-hunter2-hunter2-hunter2-hunter2'\n")
         .unwrap();
@@ -311,13 +311,13 @@ async fn config_shows_what_holds_where_it_is_from_and_no_secret() {
     let default = run(&mut crewcast(&["config", "--default"])).await;
     assert_eq!(default.code, Some(0));
     assert!(default.out.contains("listen = \"0.0.0.0:8000\"  # default"), "{}", default.out);
-    // What is printed is a configuration.
+    // The output is a valid configuration.
     std::fs::write(&file, &default.out).unwrap();
     let again = run(crewcast(&["config"]).env("CREWCAST_CONFIG", file.path())).await;
     assert_eq!(again.code, Some(0), "{again:?}");
 }
 
-/// `crewcast serve` that is not to come up; what it says.
+/// Runs a `crewcast serve` that must not start, and returns what it prints.
 async fn serve(settings: &[(&str, &str)]) -> command::Said {
     let mut serve = crewcast(&["serve"]);
     serve.env("CREWCAST_BROKER__KIND", "memory").env("CREWCAST_ADMIN__LISTEN", "127.0.0.1:0");
@@ -346,13 +346,13 @@ async fn a_gateway_that_cannot_start_says_what_to_set() {
         let said = serve(&[("CREWCAST_AUTH__HS256_SECRET", SECRET), (key, "7")]).await;
         assert!(said.code == Some(2) && said.err.contains(key) && said.err.contains(nearest), "{key}: {said:?}");
     }
-    // What Kubernetes sets for a Service named crewcast is no configuration.
+    // Variables that Kubernetes sets for a Service named crewcast are not configuration.
     let keyless = serve(&[("CREWCAST_PORT", "tcp://10.0.0.1:8000"), ("CREWCAST_SERVICE_HOST", "10.0.0.1")]).await;
     assert!(keyless.err.contains("no key") && !keyless.err.contains("CREWCAST_PORT"), "{keyless:?}");
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_named_with_its_key() {
+async fn a_port_in_use_is_named_with_its_key() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (variable, key) in [("CREWCAST_LISTEN", "listen"), ("CREWCAST_ADMIN__LISTEN", "admin.listen")] {
@@ -363,7 +363,7 @@ async fn a_port_that_is_taken_is_named_with_its_key() {
 }
 
 #[tokio::test]
-async fn a_memory_broker_cannot_be_reached_from_outside_and_commands_say_so() {
+async fn commands_say_that_a_memory_broker_cannot_be_reached_from_outside() {
     for arguments in [
         &["publish", "graph:abc", ODD][..],
         &["publish", "graph:abc", ODD, "--live"],
@@ -374,7 +374,7 @@ async fn a_memory_broker_cannot_be_reached_from_outside_and_commands_say_so() {
         assert_eq!(said.code, Some(2), "{arguments:?}: {said:?}");
         assert!(said.err.contains("broker.kind is memory") && said.err.contains("CREWCAST_REDIS_URL"), "{said:?}");
     }
-    // Through its gateway it can.
+    // Through its gateway, the memory broker can be reached.
     let gateway = gateway::memory(&[]).await;
     let token = token(json!({ "crews": ["abc"], "publish": ["graph:*"] }));
     let arguments = ["publish", "graph:abc", ODD, "--gateway", &gateway.url("")];
@@ -387,7 +387,7 @@ async fn a_memory_broker_cannot_be_reached_from_outside_and_commands_say_so() {
 }
 
 #[tokio::test]
-async fn a_run_that_is_registered_with_a_crew_opens_to_its_readers() {
+async fn a_run_registered_with_a_crew_opens_to_the_crews_readers() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let reader = token(json!({ "crews": ["abc"] }));
@@ -396,7 +396,7 @@ async fn a_run_that_is_registered_with_a_crew_opens_to_its_readers() {
     let told = command::done(&redis, &["register", "run", "r1", "--org", "acme", "--crew", "abc"]).await;
     assert_eq!(told, "run r1 belongs to acme, crew abc");
     let id = command::done(&redis, &["publish", "run:r1", ODD]).await;
-    eventually("the gateway has heard of it", || async {
+    eventually("the gateway knows the run", || async {
         get(&gateway, "/api/v1/channels/run:r1/events", &reader).await.status() == 200
     })
     .await;

@@ -1,4 +1,4 @@
-//! Every close code of the spec's table, from a real gateway to a client that is not ours.
+//! Every close code, from a real gateway to an independent client.
 
 use std::process::Command;
 
@@ -22,7 +22,7 @@ use tokio_tungstenite::{
 };
 
 use crate::support::{
-    eventually,
+    crewcast_binary, eventually,
     gateway::{self, Gateway},
     http::{post, publish},
     redis::RedisServer,
@@ -34,18 +34,18 @@ async fn graph(gateway: &Gateway) -> Socket {
     connect(&gateway.ws("/ws/graph/abc"), Some(&token(json!({ "crews": ["abc"] })))).await
 }
 
-/// How many sockets were closed with a code.
+/// The number of sockets closed with this code.
 async fn closed_with(gateway: &Gateway, code: &str) -> f64 {
     gateway.metric("crewcast_connections_closed_total", &format!("code=\"{code}\"")).await
 }
 
-/// Reads on until the connection itself has ended.
+/// Reads until the connection itself has ended.
 async fn ended(socket: &mut Socket) {
     while let Some(Ok(_)) = tokio::time::timeout(crate::support::PATIENCE, socket.inner.next()).await.unwrap() {}
 }
 
 #[tokio::test]
-async fn a_goodbye_is_answered_with_1000_whatever_its_code() {
+async fn a_close_frame_is_answered_with_1000_whatever_its_code() {
     let gateway = gateway::memory(&[]).await;
     let goodbye = CloseFrame { code: CloseCode::Library(4000), reason: Utf8Bytes::from_static("bye") };
     for (n, frame) in [Some(goodbye), None].into_iter().enumerate() {
@@ -59,7 +59,7 @@ async fn a_goodbye_is_answered_with_1000_whatever_its_code() {
 }
 
 #[tokio::test]
-async fn frames_that_are_not_taken_have_their_codes() {
+async fn rejected_frames_close_with_their_own_codes() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__MESSAGE", "1000")]).await;
     let text = |payload: &'static [u8]| Message::Frame(Frame::message(payload, OpCode::Data(Data::Text), true));
     let cases = [
@@ -70,13 +70,13 @@ async fn frames_that_are_not_taken_have_their_codes() {
     ];
     for (message, code) in cases {
         let mut socket = graph(&gateway).await;
-        // The gateway may have closed before all of it was sent.
+        // The gateway may close before everything is sent.
         let _ = socket.inner.feed(message).await;
         let _ = socket.inner.flush().await;
         let (got, reason) = socket.closed().await;
         assert_eq!(got, code, "{reason}");
         assert!(!reason.is_empty());
-        eventually("it is counted", || async { closed_with(&gateway, &code.to_string()).await >= 1.0 }).await;
+        eventually("the close is counted", || async { closed_with(&gateway, &code.to_string()).await >= 1.0 }).await;
     }
     let mut socket = graph(&gateway).await;
     socket.send(&"x".repeat(1000)).await;
@@ -84,19 +84,19 @@ async fn frames_that_are_not_taken_have_their_codes() {
 }
 
 #[tokio::test]
-async fn a_refused_socket_has_its_place_until_it_is_closed() {
+async fn a_refused_socket_holds_its_permit_until_it_is_closed() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__CONNECTIONS", "1")]).await;
-    // It does not read its close frame, so that the gateway waits for it.
+    // The client does not read its close frame, so the gateway waits for it.
     let refused = connect(&gateway.ws("/ws/graph/abc"), Some("x.y.z")).await;
     assert_eq!(graph(&gateway).await.closed().await.0, 4429);
     drop(refused);
-    eventually("its place is free", || async { graph(&gateway).await.is_quiet().await }).await;
+    eventually("its permit is free again", || async { graph(&gateway).await.is_quiet().await }).await;
 }
 
 #[tokio::test]
-async fn broken_framing_is_1002() {
+async fn broken_framing_closes_with_1002() {
     let gateway = gateway::memory(&[]).await;
-    // Not masked; a reserved bit; an unknown opcode; a continuation of nothing.
+    // Not masked; a reserved bit; an unknown opcode; a continuation without a start.
     for bytes in [&b"\x81\x02{}"[..], b"\xc1\x80\0\0\0\0", b"\x83\x80\0\0\0\0", b"\x80\x80\0\0\0\0"] {
         let mut socket = graph(&gateway).await;
         socket.inner.get_mut().write_all(bytes).await.unwrap();
@@ -105,14 +105,14 @@ async fn broken_framing_is_1002() {
 }
 
 #[tokio::test]
-async fn a_replica_that_goes_away_says_so_and_closes_with_1012() {
+async fn a_draining_replica_says_so_and_closes_with_1012() {
     let settings = [("CREWCAST_DRAIN__SPREAD", "1s"), ("CREWCAST_DRAIN__GRACE", "10s")];
     let mut gateway = gateway::memory(&settings).await;
     let mut socket = graph(&gateway).await;
     eventually("the socket is open", || async { gateway.metric("crewcast_connections", "").await == 1.0 }).await;
     gateway.terminate();
     eventually("draining", || async { !gateway.is_ready().await }).await;
-    // Before the handshake: a proxy then asks the next replica.
+    // Refused before the handshake, so that a proxy tries the next replica.
     let token = token(json!({ "crews": ["abc"] }));
     assert_eq!(refused(&gateway.ws("/ws/graph/abc"), Some(&token)).await, 503);
     let told = socket.json().await;
@@ -124,7 +124,7 @@ async fn a_replica_that_goes_away_says_so_and_closes_with_1012() {
 }
 
 #[tokio::test]
-async fn sockets_wait_for_the_broker_as_long_as_its_patience_and_then_1013() {
+async fn sockets_wait_for_the_broker_and_then_close_with_1013() {
     let mut redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[("CREWCAST_BROKER__PATIENCE", "1s")]).await;
     let mut socket = graph(&gateway).await;
@@ -134,14 +134,14 @@ async fn sockets_wait_for_the_broker_as_long_as_its_patience_and_then_1013() {
     assert_eq!((told["type"].as_str(), told["state"].as_str()), (Some("broker"), Some("down")), "{told}");
     let (code, reason) = socket.closed().await;
     assert!(code == 1013 && reason.contains("broker"), "{code} {reason}");
-    // Who comes now is not left waiting for ever either.
+    // A new socket does not wait forever either.
     assert_eq!(graph(&gateway).await.closed().await.0, 1013);
     redis.restart();
     eventually("ready again", || async { gateway.is_ready().await }).await;
     let mut again = graph(&gateway).await;
     let arrived = async { again.event().await["type"] == "x" };
     let publishing = async {
-        // The channel may be subscribed still for those who have gone: that says nothing about the newcomer.
+        // The channel may still be subscribed for closed sockets, which says nothing about the new one.
         loop {
             redis.publish("graph:abc", br#"{"type":"x"}"#);
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
@@ -154,7 +154,7 @@ async fn sockets_wait_for_the_broker_as_long_as_its_patience_and_then_1013() {
 }
 
 #[tokio::test]
-async fn an_outage_shorter_than_the_patience_closes_nothing() {
+async fn a_short_broker_outage_closes_no_socket() {
     let mut redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let mut socket = graph(&gateway).await;
@@ -165,7 +165,7 @@ async fn an_outage_shorter_than_the_patience_closes_nothing() {
     assert_eq!(socket.json().await["state"], "up");
     eventually("the channel is subscribed", || async { redis.publish("graph:abc", br#"{"type":"x"}"#) == 1 }).await;
     loop {
-        // What may have been missed of live events is told.
+        // Live events that may be missing are reported.
         let message = socket.json().await;
         if message["type"] == "x" {
             break;
@@ -175,12 +175,12 @@ async fn an_outage_shorter_than_the_patience_closes_nothing() {
 }
 
 #[tokio::test]
-async fn ten_messages_that_are_not_understood_are_4400() {
+async fn ten_invalid_messages_close_with_4400() {
     let gateway = gateway::memory(&[]).await;
     for (path, what) in [("/ws/graph/abc", "{"), ("/ws/mission", r#"{"action":"dance"}"#), ("/ws/runs/r1", r#"[1]"#)] {
         let jwt = token(json!({ "crews": ["abc"], "runs": ["r1"] }));
         let mut socket = connect(&gateway.ws(path), Some(&jwt)).await;
-        // A pong is understood, and so does not count.
+        // A pong is valid and does not count.
         for _ in 0..20 {
             socket.send(r#"{"type":"pong"}"#).await;
         }
@@ -202,7 +202,7 @@ async fn ten_messages_that_are_not_understood_are_4400() {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_while_the_socket_is_open_is_4401() {
+async fn a_token_that_expires_closes_its_open_socket_with_4401() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"], "runs": ["r1"], "exp": now() + 2 }));
     for path in ["/ws/graph/abc", "/ws/runs/r1", "/ws/mission"] {
@@ -223,7 +223,7 @@ async fn a_fresh_token_keeps_the_socket_open() {
     let fresh = token(json!({ "crews": ["abc"] }));
     socket.send(&json!({ "action": "auth", "token": fresh }).to_string()).await;
     assert_eq!(stale.closed().await.0, 4401);
-    eventually("the first token is past", || async { now() > expires }).await;
+    eventually("the first token has expired", || async { now() > expires }).await;
     let publisher = token(json!({ "publish": ["graph:*"] }));
     publish(&gateway, &publisher, "graph:abc", json!({ "type": "x" })).await;
     assert_eq!(socket.json().await["type"], "x");
@@ -231,7 +231,7 @@ async fn a_fresh_token_keeps_the_socket_open() {
 }
 
 #[tokio::test]
-async fn a_refresh_with_a_token_that_will_not_do_is_4401_or_4403() {
+async fn a_refresh_with_an_unusable_token_closes_with_4401_or_4403() {
     let gateway = gateway::memory(&[]).await;
     let cases = [
         (json!({ "crews": ["abc"], "sub": "u2" }), 4401, "another sub"),
@@ -251,7 +251,7 @@ async fn a_refresh_with_a_token_that_will_not_do_is_4401_or_4403() {
 }
 
 fn revoke(redis: &RedisServer, arguments: &[&str]) {
-    let answer = Command::new(env!("CARGO_BIN_EXE_crewcast"))
+    let answer = Command::new(crewcast_binary())
         .args(["token", "revoke"])
         .args(arguments)
         .env_clear()
@@ -262,7 +262,7 @@ fn revoke(redis: &RedisServer, arguments: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_4401_and_stays_out() {
+async fn a_revoked_token_closes_with_4401_and_stays_refused() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let url = gateway.ws("/ws/graph/abc");
@@ -278,7 +278,7 @@ async fn a_revoked_token_is_4401_and_stays_out() {
     let began = std::time::Instant::now();
     assert_eq!(sockets[0].closed().await, (4401, "token revoked".to_owned()));
     assert!(began.elapsed().as_secs_f64() < 1.0, "{:?}", began.elapsed());
-    assert!(sockets[1].is_quiet().await && sockets[2].is_quiet().await, "others stay");
+    assert!(sockets[1].is_quiet().await && sockets[2].is_quiet().await, "another socket was closed");
     revoke(&redis, &["--sub", "anna"]);
     assert_eq!(sockets[1].closed().await.0, 4401);
     assert!(sockets[2].is_quiet().await);
@@ -288,7 +288,7 @@ async fn a_revoked_token_is_4401_and_stays_out() {
 }
 
 #[tokio::test]
-async fn what_the_token_does_not_grant_is_4403() {
+async fn asking_for_more_than_the_token_grants_closes_with_4403() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"], "runs": ["r1"] }));
     for path in ["/ws/graph/xyz", "/ws/graph?crew_id=xyz", "/ws/graph/ABC", "/ws/runs/r2", "/ws/runs/abc"] {
@@ -298,7 +298,7 @@ async fn what_the_token_does_not_grant_is_4403() {
 }
 
 #[tokio::test]
-async fn a_page_of_a_foreign_origin_is_4403() {
+async fn a_page_from_a_foreign_origin_is_closed_with_4403() {
     let listed =
         gateway::memory(&[("CREWCAST_AUTH__ALLOWED_ORIGINS", "https://app.example,https://*.team.example")]).await;
     let open = gateway::memory(&[("CREWCAST_AUTH__ANONYMOUS", r#"{"org":"acme","crews":["abc"]}"#)]).await;
@@ -338,7 +338,7 @@ async fn a_page_of_a_foreign_origin_is_4403() {
 }
 
 #[tokio::test]
-async fn a_list_of_types_beyond_its_bound_is_4400() {
+async fn a_list_of_types_over_its_limit_closes_with_4400() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"], "runs": ["r1"] }));
     let types = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(",");
@@ -353,14 +353,14 @@ async fn a_list_of_types_beyond_its_bound_is_4400() {
     }
     let refused = gateway.metric("crewcast_handshakes_refused_total", "reason=\"malformed\"").await;
     assert_eq!(refused, 2.0 * endpoints.len() as f64);
-    // Each counts once.
+    // Each type counts once.
     let good = format!("/ws/mission?types={},{},signal", types(63), types(63));
     let mut socket = connect(&gateway.ws(&good), Some(&jwt)).await;
     assert_eq!(socket.json().await["type"], "signal");
 }
 
 #[tokio::test]
-async fn unknown_endpoints_and_malformed_ids_are_4404() {
+async fn unknown_endpoints_and_malformed_ids_close_with_4404() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"] }));
     let long = format!("/ws/runs/{}", "a".repeat(129));
@@ -391,11 +391,11 @@ async fn unknown_endpoints_and_malformed_ids_are_4404() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stops_reading_is_4408() {
+async fn a_reader_that_stops_reading_is_closed_with_4408() {
     let redis = RedisServer::start();
     let settings = [("CREWCAST_LIMITS__STALL", "1s"), ("CREWCAST_LIMITS__RING_BYTES", "2MiB")];
     let gateway = gateway::on(&redis, &settings).await;
-    // A small window, so that a stuck reader is felt soon.
+    // Small buffers, so that the gateway notices a stuck reader soon.
     let stream = TcpSocket::new_v4().unwrap();
     stream.set_recv_buffer_size(4096).unwrap();
     let stream = stream.connect(gateway.public.parse().unwrap()).await.unwrap();
@@ -405,11 +405,11 @@ async fn a_reader_that_stops_reading_is_4408() {
     let (inner, response) = client_async(request, MaybeTlsStream::Plain(stream)).await.unwrap();
     let mut stuck = Socket { inner, response: response.map(|_| None) };
     let mut reads = graph(&gateway).await;
-    eventually("both are there", || async { gateway.metric("crewcast_connections", "").await == 2.0 }).await;
+    eventually("both sockets are open", || async { gateway.metric("crewcast_connections", "").await == 2.0 }).await;
     eventually("the channel is subscribed", || async { redis.publish("graph:abc", br#"{"type":"begin"}"#) == 1 }).await;
     let going_on = tokio::spawn(async move { while reads.event().await["type"] != "end" {} });
     let event = format!(r#"{{"type":"x","filler":"{}"}}"#, "x".repeat(500_000));
-    eventually("the stuck reader is given up", || async {
+    eventually("the stuck reader is closed", || async {
         redis.publish("graph:abc", event.as_bytes());
         closed_with(&gateway, "4408").await == 1.0
     })
@@ -417,11 +417,11 @@ async fn a_reader_that_stops_reading_is_4408() {
     let (code, reason) = stuck.closed().await;
     assert!(code == 4408 && reason.contains("resume"), "{code} {reason}");
     redis.publish("graph:abc", br#"{"type":"end"}"#);
-    going_on.await.expect("the other one is not held up");
+    going_on.await.expect("the other reader is not delayed");
 }
 
 #[tokio::test]
-async fn a_run_that_turns_out_to_be_anothers_is_4403() {
+async fn a_run_that_turns_out_to_belong_to_another_org_is_closed_with_4403() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let mut socket = connect(&gateway.ws("/ws/runs/r1"), Some(&token(json!({ "runs": ["r1"] })))).await;

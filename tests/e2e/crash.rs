@@ -1,4 +1,4 @@
-//! A replica dies without a word while clients read through it.
+//! A replica is killed while clients read through it.
 
 use std::time::Duration;
 
@@ -19,14 +19,14 @@ use crate::support::{
 const CLIENTS: usize = 20;
 const EVENTS: u64 = 600;
 
-/// What one client saw: the ids until the run's end, and how often it was connected.
+/// What one client received: the ids until the end of the run, and the number of its connections.
 struct Seen {
     ids: Vec<EventId>,
     sockets: usize,
     resets: usize,
 }
 
-/// A client that tails `run:r1` until it ends, and tells how many events it has had.
+/// A client that tails `run:r1` until its end and reports the number of events so far.
 fn tail(url: String, progress: watch::Sender<usize>) -> JoinHandle<Seen> {
     let client = Client::builder(url).token(token(json!({ "runs": ["r1"] }))).build().unwrap();
     tokio::spawn(async move {
@@ -35,8 +35,8 @@ fn tail(url: String, progress: watch::Sender<usize>) -> JoinHandle<Seen> {
         loop {
             match timeout(PATIENCE, run.next())
                 .await
-                .expect("something in time")
-                .expect("no end without a word")
+                .expect("a delivery in time")
+                .expect("the subscription continues")
                 .unwrap()
             {
                 Delivery::Event { event, .. } => {
@@ -87,7 +87,7 @@ async fn assert_each_saw_everything_once(clients: Vec<JoinHandle<Seen>>) {
         let seen = client.await.unwrap();
         let mut before = None;
         for id in &seen.ids {
-            assert!(id.continues(before), "client {n}: {id} behind {before:?}");
+            assert!(id.continues(before), "client {n}: {id} after {before:?}");
             before = Some(*id);
         }
         assert_eq!(seen.ids.len() as u64, EVENTS, "client {n}");
@@ -97,7 +97,7 @@ async fn assert_each_saw_everything_once(clients: Vec<JoinHandle<Seen>>) {
 }
 
 #[tokio::test]
-async fn a_killed_replica_and_its_successor_cost_no_event() {
+async fn no_event_is_lost_when_a_replica_is_killed_and_replaced() {
     let redis = RedisServer::start();
     let address = format!("127.0.0.1:{}", free_port());
     let settings = [("CREWCAST_LISTEN", address.as_str())];
@@ -112,13 +112,13 @@ async fn a_killed_replica_and_its_successor_cost_no_event() {
 }
 
 #[tokio::test]
-async fn clients_of_a_killed_replica_go_on_at_another() {
+async fn clients_of_a_killed_replica_continue_on_another() {
     let redis = RedisServer::start();
     let mut replicas: Vec<Gateway> = vec![gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
     let balancer = Balancer::start(&replicas[0].public).await;
     let (clients, mut readers) = tails(&format!("http://{}", balancer.address));
     let publishing = publish(&redis);
-    // There, and back to where a successor stands.
+    // To the other replica, and back to the address of the new one.
     until_each_has(&mut readers, 100).await;
     balancer.switch_to(&replicas[1].public);
     replicas[0].kill();

@@ -1,4 +1,4 @@
-//! The crew dialect: runs, mission, graph.
+//! The dialect `crew`: runs, missions, graphs.
 
 use serde_json::json;
 
@@ -43,7 +43,7 @@ async fn a_run_is_replayed_from_its_first_event_and_closed_after_done() {
     let last = socket.event().await;
     assert_eq!(last["type"], "done");
     assert_eq!(socket.closed().await, (1000, "run completed".to_owned()));
-    // A client that comes back behind the end is not left waiting.
+    // A client that reconnects after the end is closed, too.
     let since = last["id"].as_str().unwrap();
     let mut again = connect(&gateway.ws(&format!("/ws/runs/r1?since={since}")), Some(&publisher)).await;
     assert_eq!(again.closed().await.0, 1000);

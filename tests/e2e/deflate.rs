@@ -15,7 +15,7 @@ const OFFER: &str = "permessage-deflate; client_max_window_bits";
 const AGREED: &str = "permessage-deflate; client_no_context_takeover";
 const GRAPH: &str = "/ws/graph/abc?since=0";
 
-/// First bytes and payloads.
+/// The first byte and the payload of each frame.
 type Frames<'a> = &'a [(u8, &'a [u8])];
 
 fn reader() -> String {
@@ -28,11 +28,16 @@ async fn deflating(gateway: &Gateway) -> Deflating {
     socket
 }
 
-/// Events below the threshold, typical ones, and one so large that it is compressed aside.
+/// Events below the threshold, typical ones, and one so large that a separate thread compresses it.
 fn events() -> Vec<String> {
     let call = |n: usize, output: &str| {
         format!(
-            r#"{{"type":"tool_end","crew_id":"abc","run_id":"r1","agent_id":"coder","call_id":"c{n}","tool":"run_tests","output":"{output}"}}"#
+            concat!(
+                r#"{{"type":"tool_end","crew_id":"abc","run_id":"r1","agent_id":"coder","#,
+                r#""call_id":"c{n}","tool":"run_tests","output":"{output}"}}"#
+            ),
+            n = n,
+            output = output
         )
     };
     let line = |n: usize| format!("test tests::case_{n} ... ok in {} ms, ", n * 7919 % 1000);
@@ -44,7 +49,7 @@ fn events() -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_event_is_compressed_once_and_reaches_everybody_byte_for_byte() {
+async fn an_event_is_compressed_once_and_reaches_every_reader_byte_for_byte() {
     let gateway = gateway::memory(&[]).await;
     let token = reader();
     logged(&gateway, "graph:abc", r#"{"type":"first"}"#).await;
@@ -53,13 +58,13 @@ async fn an_event_is_compressed_once_and_reaches_everybody_byte_for_byte() {
         plain.push(connect(&gateway.ws(GRAPH), Some(&token)).await);
         compressed.push(deflating(&gateway).await);
     }
-    // Whoever has the first event reads what follows from the ring.
+    // A reader that has the first event reads the next ones from the ring.
     for (plain, compressed) in plain.iter_mut().zip(&mut compressed) {
-        assert!(plain.response.headers().get("sec-websocket-extensions").is_none(), "it was not offered");
+        assert!(plain.response.headers().get("sec-websocket-extensions").is_none(), "compression was not offered");
         assert_eq!(plain.event().await["type"], "first");
         assert!(compressed.event().await.contains("first"));
     }
-    assert_eq!(gateway.metric("crewcast_compressions_total", "").await, 0.0, "it is small");
+    assert_eq!(gateway.metric("crewcast_compressions_total", "").await, 0.0, "the event is too small");
 
     let events = events();
     let mut expected = Vec::new();
@@ -101,7 +106,7 @@ async fn an_event_is_compressed_once_and_reaches_everybody_byte_for_byte() {
     assert!(deflated > 0.0 && deflated < plain / 3.0, "{deflated} of {plain}");
 }
 
-/// Events as a crew's tools make them.
+/// Typical tool events of a crew.
 fn typical(n: usize) -> String {
     let (call, tool) = (format!("c{:04x}", n * 40_503 % 65_536), ["search", "bash", "edit"][n % 3]);
     let head = format!(r#""crew_id":"abc","run_id":"r1","agent_id":"coder","tool":"{tool}","call_id":"{call}""#);
@@ -115,14 +120,14 @@ fn typical(n: usize) -> String {
 }
 
 #[tokio::test]
-async fn typical_events_are_a_third_on_the_wire_and_whoever_keeps_no_window_reads_them_too() {
+async fn typical_events_shrink_on_the_wire_even_for_clients_without_a_window() {
     let gateway = gateway::memory(&[]).await;
     let forgets = "permessage-deflate; server_no_context_takeover";
     let mut forgetful = Deflating::connect(&gateway, GRAPH, &reader(), forgets).await;
     let forgets = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     assert_eq!(forgetful.agreed.as_deref(), Some(forgets));
     let mut sockets = [deflating(&gateway).await, deflating(&gateway).await];
-    // Whoever has the first event reads what follows from the ring.
+    // A reader that has the first event reads the next ones from the ring.
     let first = logged(&gateway, "graph:abc", r#"{"type":"first"}"#).await;
     for socket in sockets.iter_mut().chain([&mut forgetful]) {
         assert!(socket.event().await.contains(&first.to_string()));
@@ -149,7 +154,7 @@ async fn typical_events_are_a_third_on_the_wire_and_whoever_keeps_no_window_read
 }
 
 #[tokio::test]
-async fn what_a_client_compresses_is_understood() {
+async fn compressed_client_messages_are_understood() {
     let gateway = gateway::memory(&[]).await;
     let mut socket = deflating(&gateway).await;
     let message = deflated(format!(r#"{{"nothing":"{}"}}"#, "that anybody knows ".repeat(100)).as_bytes());
@@ -158,7 +163,7 @@ async fn what_a_client_compresses_is_understood() {
     while !answer.contains("unknown_action") {
         answer = socket.frame().await.text();
     }
-    // The same in fragments, the last of them empty.
+    // The same in fragments, the last one empty.
     socket.send(0x41, &message[..10]).await;
     socket.send(0x00, &message[10..]).await;
     socket.send(0x80, b"").await;
@@ -167,7 +172,7 @@ async fn what_a_client_compresses_is_understood() {
 }
 
 #[tokio::test]
-async fn what_is_no_compressed_message_ends_the_socket_with_its_code() {
+async fn invalid_compressed_messages_close_with_their_own_codes() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__MESSAGE", "64KiB")]).await;
     let large = deflated(&vec![b' '; (64 << 10) + 1]);
     let good = deflated(b"{}");
@@ -189,13 +194,13 @@ async fn what_is_no_compressed_message_ends_the_socket_with_its_code() {
     let mut plain = Deflating::connect(&gateway, GRAPH, &reader(), "x-other").await;
     assert_eq!(plain.agreed, None);
     plain.send(DEFLATED_TEXT, &good).await;
-    assert_eq!(plain.closed().await, 1002, "it was not agreed");
+    assert_eq!(plain.closed().await, 1002, "compression was not agreed");
 }
 
 #[tokio::test]
-async fn bombs_cost_no_memory() {
+async fn decompression_bombs_cost_no_memory() {
     let gateway = gateway::memory(&[]).await;
-    // A gigabyte in a megabyte would not even pass `limits.message` as it comes.
+    // A gigabyte deflates to a megabyte, which alone is over `limits.message`.
     let bomb = deflated(&vec![b' '; 512 << 20]);
     assert!(bomb.len() < 1 << 20);
     let before = gateway.resident();
@@ -209,10 +214,10 @@ async fn bombs_cost_no_memory() {
 }
 
 #[tokio::test]
-async fn compression_is_agreed_only_where_it_is_wanted_and_the_socket_is_taken() {
+async fn compression_is_agreed_only_when_enabled_and_the_socket_is_accepted() {
     let gateway = gateway::memory(&[]).await;
     let mut refused = Deflating::connect(&gateway, GRAPH, "garbage", OFFER).await;
-    assert_eq!(refused.agreed, None, "it only gets a close frame");
+    assert_eq!(refused.agreed, None, "a refused socket only gets a close frame");
     assert_eq!(refused.closed().await, 4401);
     let declined = Deflating::connect(&gateway, GRAPH, &reader(), "permessage-deflate; unknown=1").await;
     assert_eq!(declined.agreed, None);
@@ -225,7 +230,7 @@ async fn compression_is_agreed_only_where_it_is_wanted_and_the_socket_is_taken()
 }
 
 #[tokio::test]
-async fn a_client_with_a_small_window_gets_what_fits_into_it_compressed() {
+async fn a_client_with_a_small_window_gets_what_fits_it_compressed() {
     let gateway = gateway::memory(&[]).await;
     let offer = "permessage-deflate; server_max_window_bits=9";
     let mut socket = Deflating::connect(&gateway, GRAPH, &reader(), offer).await;
@@ -244,9 +249,9 @@ async fn every_dialect_compresses_its_own_form() {
     let gateway = gateway::memory(&[]).await;
     let claims = token(json!({ "crews": ["abc"], "org": "acme", "channels": ["hub:acme"], "publish": ["hub:*"] }));
     let mut hub = Deflating::connect(&gateway, "/ws", &claims, OFFER).await;
-    // It says that it is connected before its channel is open.
+    // The socket reports the connection before its channel is open.
     let sent = format!(r#"{{"type":"agent_created","data":{{"text":"{}"}}}}"#, "abc ".repeat(100));
-    eventually("the hub's reader hears", || async {
+    eventually("the hub socket receives events", || async {
         let body = format!(r#"{{"channel":"hub:acme","event":{sent}}}"#);
         let request = gateway::client().post(gateway.url("/api/v1/publish")).bearer_auth(&claims);
         let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();

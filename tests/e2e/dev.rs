@@ -1,4 +1,4 @@
-//! `crewcast dev`: what a newcomer starts first.
+//! `crewcast dev`: the simulated crews of the first ten minutes.
 
 use std::{
     collections::HashSet,
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{PATIENCE, eventually, gateway::client, redis::RedisServer, socket::connect};
+use crate::support::{PATIENCE, crewcast_binary, eventually, gateway::client, redis::RedisServer, socket::connect};
 
 struct Dev {
     process: Child,
@@ -16,9 +16,9 @@ struct Dev {
 }
 
 impl Dev {
-    /// Starts it on free ports, at several times its natural pace, with these variables besides.
+    /// Starts `crewcast dev` on free ports, several times faster than usual, with these variables.
     fn start(settings: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_crewcast"))
+        let mut process = Command::new(crewcast_binary())
             .args(["dev", "--speed", "15", "--seed", "42"])
             .env_clear()
             .env("CREWCAST_LISTEN", "127.0.0.1:0")
@@ -41,7 +41,7 @@ impl Dev {
         self.lines.lock().unwrap().join("\n")
     }
 
-    /// The gateway's address and the token, as the line to paste gives them.
+    /// The gateway's address and the token, from the line in the banner.
     async fn banner(&self) -> (String, String) {
         eventually("the banner is printed", || async { self.text().contains("Publish") }).await;
         let text = self.text();
@@ -50,7 +50,7 @@ impl Dev {
         (url.to_owned(), token.to_owned())
     }
 
-    /// Ctrl-C, and how it ended.
+    /// Sends Ctrl-C and returns the exit status.
     async fn interrupt(&mut self) -> Option<i32> {
         let pid = self.process.id().to_string();
         Command::new("kill").args(["-INT", &pid]).status().unwrap();
@@ -59,7 +59,7 @@ impl Dev {
             if let Some(status) = self.process.try_wait().unwrap() {
                 return status.code();
             }
-            assert!(began.elapsed() < PATIENCE, "it does not end");
+            assert!(began.elapsed() < PATIENCE, "the process does not exit");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -72,7 +72,7 @@ impl Drop for Dev {
     }
 }
 
-/// The crews' events are there on all three sockets, and a run comes to its end.
+/// Checks that the crews' events arrive on all three sockets, and that a run ends.
 async fn watch(url: &str, token: &str) {
     let sockets = url.replacen("http", "ws", 1);
     let mut graph = connect(&format!("{sockets}/ws/graph"), Some(token)).await;
@@ -99,19 +99,19 @@ async fn watch(url: &str, token: &str) {
     while types.last().is_none_or(|last| last != "done") {
         types.push(run.event().await["type"].as_str().unwrap().to_owned());
     }
-    assert_eq!(types[0], "boot", "a page that opens late sees the whole run");
+    assert_eq!(types[0], "boot", "a socket that opens late reads the whole run");
     assert!(types.contains(&"task_start".to_owned()), "{types:?}");
     assert_eq!(run.closed().await, (1000, "run completed".to_owned()));
 }
 
 #[tokio::test]
-async fn crews_work_from_the_first_second_until_ctrl_c() {
+async fn simulated_crews_publish_from_the_start_until_ctrl_c() {
     let mut dev = Dev::start(&[]);
     let (url, token) = dev.banner().await;
     watch(&url, &token).await;
     let page = client().get(format!("{url}/ws/client")).send().await.unwrap();
     assert_eq!(page.status(), 200);
-    assert!(page.text().await.unwrap().contains("<html"), "the console is a page");
+    assert!(page.text().await.unwrap().contains("<html"), "the console is an HTML page");
     assert!(dev.text().contains(&format!("{url}/ws/client#token={token}")), "{}", dev.text());
     let began = Instant::now();
     assert_eq!(dev.interrupt().await, Some(0));
@@ -119,7 +119,7 @@ async fn crews_work_from_the_first_second_until_ctrl_c() {
 }
 
 #[tokio::test]
-async fn with_a_redis_everything_goes_through_it() {
+async fn with_redis_every_event_goes_through_it() {
     let redis = RedisServer::start();
     let mut dev = Dev::start(&[("CREWCAST_REDIS_URL", &*redis.url())]);
     let (url, token) = dev.banner().await;

@@ -1,4 +1,4 @@
-//! The directory, and `*` that means what it says at every moment.
+//! The directory: `*` always means the channels that the org owns at that moment.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::support::{
     token::token,
 };
 
-/// How long an open socket may still bring what has been moved away (the spec).
+/// How long an open socket may still carry a channel that has moved away.
 const SOON: Duration = Duration::from_secs(1);
 
-/// What finds out whether a socket has joined, and where that ends.
+/// The events that find out whether a socket has joined, and that end the search.
 const KNOCK: &str = "knock";
 const ENTER: &str = "enter";
 
@@ -31,7 +31,7 @@ async fn register(redis: &RedisServer, crew: &str, org: &str, more: &[&str]) {
     command::done(redis, &[&["register", "crew", crew, "--org", org], more].concat()).await;
 }
 
-/// A logged event; its id.
+/// Logs an event and returns its id.
 async fn log(redis: &RedisServer, channel: &str, said: &str) -> String {
     let event = json!({ "type": "signal", "said": said, "payload": { "status": "busy" } });
     command::done(redis, &["publish", channel, &event.to_string()]).await
@@ -41,7 +41,7 @@ fn live(redis: &RedisServer, channel: &str, said: &str) -> i64 {
     redis.publish(channel, json!({ "type": "x", "said": said }).to_string().as_bytes())
 }
 
-/// What the next event says; knocks are passed over.
+/// The text of the next event. Knocks are skipped.
 async fn said(socket: &mut Socket) -> String {
     loop {
         let event = socket.event().await;
@@ -56,14 +56,14 @@ async fn hears(socket: &mut Socket, word: &str) {
     while said(socket).await != word {}
 }
 
-/// A `*` socket on graph that has listed what there is, and reads a crew of its org.
+/// A `*` socket for graphs that has joined the existing channels and reads a crew of its org.
 async fn all_graphs(redis: &RedisServer, gateway: &Gateway, org: &str) -> Socket {
     let mut socket = connect(&gateway.ws("/ws/graph"), Some(&everything_of(org))).await;
     let own = format!("graph:own-of-{org}");
     let began = Instant::now();
     live(redis, &own, KNOCK);
     while socket.is_quiet().await {
-        assert!(began.elapsed() < PATIENCE, "{own} is not heard");
+        assert!(began.elapsed() < PATIENCE, "nothing arrives from {own}");
         live(redis, &own, KNOCK);
     }
     live(redis, &own, ENTER);
@@ -71,7 +71,7 @@ async fn all_graphs(redis: &RedisServer, gateway: &Gateway, org: &str) -> Socket
     socket
 }
 
-/// A `*` socket on mission that has listed what there is: so many crews.
+/// A `*` socket for missions that has joined the existing channels of this many crews.
 async fn all_missions(gateway: &Gateway, org: &str, crews: usize) -> Socket {
     let mut socket = connect(&gateway.ws("/ws/mission"), Some(&everything_of(org))).await;
     for _ in 0..crews {
@@ -91,7 +91,7 @@ async fn a_crew_that_appears_joins_open_sockets_from_its_first_event() {
     let mut missions = all_missions(&gateway, "acme", 1).await;
     let mut foreign = [all_graphs(&redis, &gateway, "zeta").await, all_missions(&gateway, "zeta", 1).await];
 
-    // By hand, for producers that only know Redis; nobody waits for the gateway to have joined.
+    // By hand, for producers that only know Redis, without waiting for the gateway to join.
     register(&redis, "by-hand", "acme", &[]).await;
     for n in ["first", "second"] {
         log(&redis, "graph:by-hand", n).await;
@@ -101,7 +101,7 @@ async fn a_crew_that_appears_joins_open_sockets_from_its_first_event() {
     assert_eq!(said(&mut graphs).await, "second");
     busy(&mut missions, None).await;
 
-    // Through the publisher, which registers what it emits for.
+    // Through the publisher, which registers its crew.
     let publisher = Publisher::builder().org("acme").connect(&redis.url()).await.unwrap();
     publisher.tools("emitted", "r1", "coder").start("search", &json!({})).end(0, Outcome::Success);
     publisher.mission("emitted").busy();
@@ -113,12 +113,12 @@ async fn a_crew_that_appears_joins_open_sockets_from_its_first_event() {
     busy(&mut missions, Some("emitted")).await;
 
     for socket in &mut foreign {
-        assert!(socket.is_quiet().await, "another org's sockets hear nothing of it");
+        assert!(socket.is_quiet().await, "a socket of another org received an event");
     }
     assert!(graphs.is_quiet().await, "each event once");
 }
 
-/// The crew's status arrives, at most behind the `offline` of a moment ago.
+/// Waits for the crew's status, which an earlier `offline` may precede.
 async fn busy(missions: &mut Socket, crew: Option<&str>) {
     let mut event = missions.event().await;
     if event["payload"]["status"] == "offline" {
@@ -141,7 +141,7 @@ impl Watchers {
 }
 
 #[tokio::test]
-async fn a_crew_that_is_moved_away_leaves_open_sockets_and_takes_no_history_along() {
+async fn a_moved_crew_leaves_open_sockets_and_takes_no_history_along() {
     let redis = RedisServer::start();
     for (crew, org) in [("own-of-acme", "acme"), ("own-of-zeta", "zeta"), ("moved", "acme")] {
         register(&redis, crew, org, &[]).await;
@@ -158,7 +158,7 @@ async fn a_crew_that_is_moved_away_leaves_open_sockets_and_takes_no_history_alon
         let request = client().get(replica.url("/sse?channel=graph:moved&since=0")).bearer_auth(everything_of("acme"));
         one_by_one.push((one, EventStream::open(request).await));
     }
-    // Kept in the replicas' memory as well as in the log.
+    // In the replicas' memory as well as in the log.
     log(&redis, "graph:moved", "of acme, too").await;
     for (watchers, (one, stream)) in former.iter_mut().zip(&mut one_by_one) {
         hears(&mut watchers.graphs, "of acme, too").await;
@@ -172,7 +172,7 @@ async fn a_crew_that_is_moved_away_leaves_open_sockets_and_takes_no_history_alon
     let moved = Instant::now();
     for (one, stream) in &mut one_by_one {
         assert_eq!(one.closed().await.0, 4403);
-        let last = stream.next().await.expect("why it ends");
+        let last = stream.next().await.expect("the reason for the end");
         assert_eq!((last.kind.as_str(), &last.json()["code"]), ("error", &json!("forbidden")));
         assert!(stream.next().await.is_none());
     }
@@ -193,7 +193,7 @@ async fn a_crew_that_is_moved_away_leaves_open_sockets_and_takes_no_history_alon
 
     log(&redis, "graph:moved", "of zeta").await;
     for watchers in &mut new {
-        // Of what was live the replica may have been too early or too late; never of what was acme's.
+        // Around the move, a replica may deliver or miss live events, but never an event of acme.
         loop {
             let heard = said(&mut watchers.graphs).await;
             assert!(heard.ends_with("of zeta"), "{heard}");
@@ -249,7 +249,7 @@ async fn refused_to_acme(replica: &Gateway) {
 }
 
 #[tokio::test]
-async fn a_crew_that_is_removed_leaves_open_sockets() {
+async fn a_removed_crew_leaves_open_sockets() {
     let redis = RedisServer::start();
     for crew in ["own-of-acme", "gone"] {
         register(&redis, crew, "acme", &[]).await;
@@ -263,15 +263,15 @@ async fn a_crew_that_is_removed_leaves_open_sockets() {
     assert_eq!(listed.event().await["id"], id.as_str());
     hears(&mut all, "before").await;
     register(&redis, "gone", "acme", &["--remove"]).await;
-    assert_eq!(one.closed().await.0, 4403, "`*` is what the directory says");
+    assert_eq!(one.closed().await.0, 4403, "`*` means what the directory says");
     log(&redis, "graph:gone", "after").await;
-    assert_eq!(said(&mut listed).await, "after", "what nobody owns is open to whom it is granted by name");
+    assert_eq!(said(&mut listed).await, "after", "a crew without an owner is open to tokens that name it");
     live(&redis, "graph:own-of-acme", "the end");
     assert_eq!(said(&mut all).await, "the end");
 }
 
 #[tokio::test]
-async fn a_run_that_is_moved_away_closes_its_sockets() {
+async fn moving_a_run_to_another_org_closes_its_sockets() {
     let redis = RedisServer::start();
     let claim = |org: &'static str, more: &'static [&'static str]| {
         let arguments = [&["register", "run", "r1", "--org", org], more].concat();
@@ -289,26 +289,26 @@ async fn a_run_that_is_moved_away_closes_its_sockets() {
     assert!(moved.elapsed() < SOON, "{:?}", moved.elapsed());
     log(&redis, "run:r1", "of zeta").await;
     let mut socket = connect(&gateway.ws("/ws/runs/r1"), Some(&everything_of("zeta"))).await;
-    assert_eq!(socket.json().await["type"], "reset", "the run does not begin here");
+    assert_eq!(socket.json().await["type"], "reset", "the new history is not announced");
     assert_eq!(said(&mut socket).await, "of zeta");
 }
 
 #[tokio::test]
-async fn the_first_owner_stays() {
+async fn the_first_owner_of_an_id_keeps_it() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let writer = |org: &str| token(json!({ "org": org, "publish": ["graph:*"] }));
     let claim = |org: &str| json!({ "kind": "crew", "id": "abc", "org": org });
     for _ in 0..2 {
         let answer = post(&gateway, "/api/v1/directory", &writer("acme"), claim("acme")).await;
-        assert_eq!(answer.status(), 200, "one's own entry can be repeated");
+        assert_eq!(answer.status(), 200, "registering an own id again succeeds");
         assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "kind": "crew", "id": "abc", "org": "acme" }));
     }
     problem(post(&gateway, "/api/v1/directory", &writer("zeta"), claim("zeta")).await, 409, "owned-by-another").await;
     let refused = command::run(&mut crewcast_on(&redis, &["register", "crew", "abc", "--org", "zeta"])).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err.contains("belongs to acme") && refused.err.contains("--move"), "{refused:?}");
-    // A publisher of the other org is refused, too, and acme's sockets never hear it.
+    // A publisher of the other org is refused, too, and nothing of it reaches acme's sockets.
     let mut socket = connect(&gateway.ws("/ws/graph/abc"), Some(&everything_of("acme"))).await;
     let forged = json!({ "channel": "graph:abc", "event": { "type": "forged" } });
     problem(post(&gateway, "/api/v1/publish", &writer("zeta"), forged).await, 403, "forbidden").await;

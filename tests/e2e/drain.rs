@@ -1,4 +1,4 @@
-//! A replica that goes away.
+//! A replica that drains.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use crate::support::{
     token::token,
 };
 
-/// What the machine may be late by: the suite runs on few cores.
+/// The tolerance for delays, because the suite runs on few cores.
 const LATE: Duration = Duration::from_millis(1500);
 
 async fn draining(spread: &str, grace: &str) -> Gateway {
@@ -36,7 +36,7 @@ fn reader() -> String {
     token(json!({ "crews": ["abc"] }))
 }
 
-/// A socket whose peer takes what comes and never answers.
+/// A socket whose peer reads everything and never answers.
 async fn mute_socket(gateway: &Gateway) -> TcpStream {
     let mut stream = TcpStream::connect(&gateway.public).await.unwrap();
     let request = format!(
@@ -54,7 +54,7 @@ async fn mute_socket(gateway: &Gateway) -> TcpStream {
 }
 
 #[tokio::test]
-async fn each_socket_is_told_and_closed_at_its_own_moment() {
+async fn a_drain_notifies_and_closes_each_socket_at_its_own_moment() {
     let mut gateway = draining("2s", "8s").await;
     let reader = reader();
     let mut sockets = Vec::new();
@@ -73,10 +73,10 @@ async fn each_socket_is_told_and_closed_at_its_own_moment() {
     });
     let leaving: Vec<_> = leaving.collect();
 
-    eventually("it is not ready", || async { !gateway.is_ready().await }).await;
+    eventually("the replica is not ready", || async { !gateway.is_ready().await }).await;
     assert!(begin.elapsed() < LATE, "not ready at once, not after {:?}", begin.elapsed());
     assert_eq!(gateway.metric("crewcast_draining", "").await, 1.0);
-    assert_eq!(refused(&gateway.ws("/ws/graph/abc"), Some(&reader)).await, 503, "a proxy asks the next replica");
+    assert_eq!(refused(&gateway.ws("/ws/graph/abc"), Some(&reader)).await, 503, "a proxy must try the next replica");
     assert_eq!(gateway.metric("crewcast_handshakes_refused_total", r#"reason="draining""#).await, 1.0);
 
     let mut moments = Vec::new();
@@ -84,54 +84,58 @@ async fn each_socket_is_told_and_closed_at_its_own_moment() {
     for left in leaving {
         let (code, at, in_ms) = left.await.unwrap();
         assert_eq!(code, 1012);
-        assert!(at < Duration::from_secs(2) + LATE, "{at:?} is behind the spread");
+        assert!(at < Duration::from_secs(2) + LATE, "{at:?} is after the spread");
         moments.push(at);
         hints.push(in_ms);
     }
     moments.sort();
-    // Forty random moments of two seconds that lie like this by chance: less than once in a billion.
+    // Forty random moments within two seconds fail these checks less than once in a billion runs.
     assert!(moments[39] - moments[0] > Duration::from_millis(700), "all at once: {moments:?}");
     assert!(moments[10] > Duration::from_millis(50) && moments[10] < moments[30], "a stampede: {moments:?}");
     hints.sort_unstable();
     hints.dedup();
-    assert!(hints.len() > 20, "they would come back together: {hints:?}");
+    assert!(hints.len() > 20, "clients would come back together: {hints:?}");
 
     assert!(gateway.exit().await.success(), "exit code 0");
-    assert!(begin.elapsed() < Duration::from_secs(2) + LATE * 2, "gone with its last socket: {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < Duration::from_secs(2) + LATE * 2,
+        "the process outlives its last socket: {:?}",
+        begin.elapsed()
+    );
     assert!(TcpStream::connect(&gateway.public).await.is_err());
 }
 
 #[tokio::test]
-async fn event_streams_are_told_and_ended() {
+async fn a_drain_notifies_and_ends_event_streams() {
     let mut gateway = draining("200ms", "8s").await;
     let request = gateway::client().get(gateway.url("/sse?channel=graph:abc")).bearer_auth(reader());
     let mut answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 200);
     gateway.terminate();
     let mut text = String::new();
-    while let Some(chunk) = answer.chunk().await.expect("the body ends as bodies do, and is not cut") {
+    while let Some(chunk) = answer.chunk().await.expect("the body ends properly and is not cut") {
         text.push_str(std::str::from_utf8(&chunk).unwrap());
     }
     let retry = text.lines().find_map(|line| line.strip_prefix("retry: ")).unwrap_or_else(|| panic!("{text}"));
-    assert!(retry.parse::<u64>().unwrap() < 1000, "what EventSource waits for: {text}");
+    assert!(retry.parse::<u64>().unwrap() < 1000, "the pause before EventSource reconnects: {text}");
     assert!(text.contains(r#"{"type":"reconnect","source":"gateway","in_ms":"#), "{text}");
     assert!(gateway.exit().await.success());
 }
 
 #[tokio::test]
-async fn a_peer_that_never_answers_the_close_does_not_hold_the_process() {
+async fn a_peer_that_never_answers_the_close_does_not_delay_the_exit() {
     let mut gateway = draining("100ms", "1s").await;
     let _mute = mute_socket(&gateway).await;
     let begin = Instant::now();
     gateway.terminate();
-    assert!(gateway.exit().await.success(), "the grace being over is no failure");
+    assert!(gateway.exit().await.success(), "the end of the grace period is not a failure");
     let took = begin.elapsed();
-    // The close frame alone would be given five seconds.
+    // Without a grace period, the gateway waits five seconds for the close frame.
     assert!(took > Duration::from_millis(900) && took < Duration::from_secs(1) + LATE, "{took:?}");
 }
 
 #[tokio::test]
-async fn a_request_that_hangs_does_not_hold_the_process() {
+async fn a_request_that_hangs_does_not_delay_the_exit() {
     let mut gateway = draining("100ms", "1s").await;
     let _mute = mute_socket(&gateway).await;
     let mut hangs = TcpStream::connect(&gateway.public).await.unwrap();
@@ -143,15 +147,19 @@ async fn a_request_that_hangs_does_not_hold_the_process() {
     let begin = Instant::now();
     gateway.terminate();
     assert!(gateway.exit().await.success());
-    assert!(begin.elapsed() < Duration::from_secs(1) + LATE, "gone within the grace: {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < Duration::from_secs(1) + LATE,
+        "the process outlives the grace period: {:?}",
+        begin.elapsed()
+    );
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_the_process_at_once() {
     let mut gateway = draining("15s", "25s").await;
     let _mute = mute_socket(&gateway).await;
     gateway.terminate();
-    eventually("it drains", || async { !gateway.is_ready().await }).await;
+    eventually("the replica drains", || async { !gateway.is_ready().await }).await;
     assert!(gateway.has_exited().is_none(), "a socket is still open");
     let begin = Instant::now();
     gateway.terminate();
@@ -161,7 +169,7 @@ async fn a_second_signal_ends_it_at_once() {
 
 const EVENTS: usize = 600;
 
-/// What one client saw of a channel.
+/// What one client received from a channel.
 #[derive(Default)]
 struct Seen {
     numbers: Vec<u64>,
@@ -169,12 +177,12 @@ struct Seen {
     others: Vec<String>,
 }
 
-/// Reads until every event is there, and no further.
+/// Reads until every event is there, and stops.
 async fn read_all(mut subscription: Subscription, progress: Arc<AtomicUsize>) -> Seen {
     let mut seen = Seen::default();
     while seen.numbers.len() < EVENTS {
         let next = tokio::time::timeout(crate::support::PATIENCE, subscription.next());
-        match next.await.unwrap_or_else(|_| panic!("stuck behind {} events", seen.numbers.len())) {
+        match next.await.unwrap_or_else(|_| panic!("stuck after {} events", seen.numbers.len())) {
             Some(Ok(Delivery::Event { event, .. })) => {
                 let event: serde_json::Value = serde_json::from_str(event.text()).unwrap();
                 seen.numbers.push(event["n"].as_u64().unwrap());
@@ -189,7 +197,7 @@ async fn read_all(mut subscription: Subscription, progress: Arc<AtomicUsize>) ->
 }
 
 #[tokio::test]
-async fn clients_go_on_at_another_replica_without_losing_an_event() {
+async fn clients_move_to_another_replica_without_losing_an_event() {
     let redis = RedisServer::start();
     let settings = [("CREWCAST_DRAIN__SPREAD", "1s"), ("CREWCAST_DRAIN__GRACE", "8s")];
     let (mut leaves, stays) = (gateway::on(&redis, &settings).await, gateway::on(&redis, &settings).await);
@@ -203,7 +211,8 @@ async fn clients_go_on_at_another_replica_without_losing_an_event() {
             readers.push(tokio::spawn(read_all(request.connect(), progress.clone())));
         }
     }
-    eventually("they are connected", || async { leaves.metric("crewcast_connections", "crew").await == 10.0 }).await;
+    eventually("all clients are connected", || async { leaves.metric("crewcast_connections", "crew").await == 10.0 })
+        .await;
 
     let publisher = Publisher::connect(&redis.url()).await.unwrap();
     for n in 0..EVENTS {
@@ -215,7 +224,7 @@ async fn clients_go_on_at_another_replica_without_losing_an_event() {
             balancer.switch_to(&stays.public);
             leaves.terminate();
         }
-        // Events flow while sockets move: this is the producer's pace, and nothing is waited for.
+        // The pace of the producer: events flow while sockets move.
         tokio::time::sleep(Duration::from_millis(4)).await;
     }
     let expected: Vec<u64> = (0..EVENTS as u64).collect();

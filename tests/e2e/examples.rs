@@ -1,4 +1,4 @@
-//! The examples of `crates/cli/examples`, run as they stand.
+//! The examples of `crates/cli/examples`, run unchanged.
 
 use crewcast_client::{Client, Start};
 use crewcast_events::Channel;
@@ -21,9 +21,10 @@ mod monitor;
 #[allow(dead_code)]
 mod orchestrator;
 
-/// An event of a stream as its catalog has it.
+/// An event of the stream catalog.
 fn event(stream: &str, kind: &str, data: Value) -> Value {
-    json!({ "type": kind, "stream_id": stream, "execution_id": "e1", "timestamp": "2026-03-01T12:00:00Z", "data": data })
+    let timestamp = "2026-03-01T12:00:00Z";
+    json!({ "type": kind, "stream_id": stream, "execution_id": "e1", "timestamp": timestamp, "data": data })
 }
 
 async fn publish_all(gateway: &Gateway, stream: &str, events: &[(&str, Value)]) {
@@ -33,7 +34,7 @@ async fn publish_all(gateway: &Gateway, stream: &str, events: &[(&str, Value)]) 
     }
 }
 
-/// A socket that reads one stream from its beginning.
+/// A socket that reads one stream from the start.
 async fn reader(gateway: &Gateway, stream: &str) -> Socket {
     let claims = json!({ "streams": [stream] });
     let mut socket = connect(&gateway.ws("/ws/stream"), Some(&token(claims))).await;
@@ -45,7 +46,7 @@ async fn reader(gateway: &Gateway, stream: &str) -> Socket {
 }
 
 #[tokio::test]
-async fn the_monitor_alerts_on_failures_and_violations_alone() {
+async fn the_monitor_alerts_only_on_failures_and_violations() {
     let gateway = gateway::memory(&[]).await;
     let claims = json!({ "streams": ["support", "billing"] });
     let client = Client::builder(gateway.url("")).token(token(claims)).build().unwrap();
@@ -53,7 +54,7 @@ async fn the_monitor_alerts_on_failures_and_violations_alone() {
     let (alerts, mut heard) = mpsc::channel(64);
     let watching =
         tokio::spawn(async move { monitor::watch(&client, channels, |alert| _ = alerts.try_send(alert)).await });
-    // A monitor begins now, and only it knows when that was.
+    // The monitor starts live, and only the monitor knows when it is open.
     while heard.is_empty() {
         publish_all(&gateway, "support", &[("execution_failed", json!({ "error": "empty" }))]).await;
         if let Ok(first) = timeout(std::time::Duration::from_millis(50), heard.recv()).await {
@@ -82,7 +83,7 @@ async fn the_monitor_alerts_on_failures_and_violations_alone() {
 }
 
 #[tokio::test]
-async fn the_orchestrator_starts_the_next_agent_with_what_the_last_one_made() {
+async fn the_orchestrator_starts_the_next_agent_with_the_result_of_the_last() {
     let gateway = gateway::memory(&[]).await;
     let claims = json!({ "org": null, "streams": ["research", "writing", "review"], "publish": ["stream:*"] });
     let token = token(claims);
@@ -109,6 +110,6 @@ async fn the_orchestrator_starts_the_next_agent_with_what_the_last_one_made() {
     assert_eq!(begun["event"]["data"]["input_data"], "a draft");
     publish_all(&gateway, "review", &[("execution_completed", json!({ "output": "good" }))]).await;
     assert!(reader(&gateway, "research").await.json().await["event"]["type"] == "execution_started");
-    assert!(!working.is_finished(), "the last stage starts nothing and ends nothing");
+    assert!(!working.is_finished(), "the last stage must not start or end anything");
     working.abort();
 }

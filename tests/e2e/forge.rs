@@ -1,6 +1,6 @@
-//! The forge dialect: snapshots and what follows, documents at intervals.
+//! The dialect `forge`: snapshots with the events after them, and documents at intervals.
 
-use std::{path::PathBuf, process::Stdio};
+use std::process::Stdio;
 
 use crewcast_publisher::{
     Publisher,
@@ -21,14 +21,15 @@ use crate::support::{
     gateway::{self, Gateway},
     http::{get, post, problem},
     redis::RedisServer,
+    root,
     socket::{Socket, connect},
     token::token,
 };
 
-/// What an intervals' tests wait for.
+/// The interval of the documents in these tests.
 const OFTEN: [(&str, &str); 2] = [("CREWCAST_FORGE__METRICS_EVERY", "1s"), ("CREWCAST_FORGE__DASHBOARD_EVERY", "1s")];
 
-/// Publishes an event of acme's that sets a state document; `null` removes it.
+/// Publishes an event of acme that sets a state document; `null` removes the document.
 async fn set(gateway: &Gateway, namespace: &str, event: Value, key: &str, document: Value) {
     let producer = token(json!({ "publish": [format!("{namespace}:*")] }));
     let body =
@@ -45,8 +46,8 @@ fn offset(id: &Value) -> u64 {
     id.as_str().and_then(|id| id.split_once('-')).map_or(0, |(offset, _)| offset.parse().unwrap())
 }
 
-/// Opens sockets while the agent's document counts the events: each must begin with one state and go on with the very
-/// next event.
+/// Opens sockets while the agent's document counts the events. Each socket must start with one state and continue
+/// with the very next event.
 async fn no_seam(writer: &Gateway, readers: &[&Gateway]) {
     const EVENTS: u64 = 300;
     let writing = async {
@@ -64,7 +65,7 @@ async fn no_seam(writer: &Gateway, readers: &[&Gateway]) {
             let until = EVENTS.min(begin + 5);
             for n in begin + 1..=until {
                 let event = socket.json().await;
-                assert_eq!((event["n"].as_u64(), offset(&event["id"])), (Some(n), n), "behind {begin}: {event}");
+                assert_eq!((event["n"].as_u64(), offset(&event["id"])), (Some(n), n), "after {begin}: {event}");
             }
             if begin == EVENTS {
                 return assert!(round > 5, "{round} sockets");
@@ -75,14 +76,14 @@ async fn no_seam(writer: &Gateway, readers: &[&Gateway]) {
 }
 
 #[tokio::test]
-async fn a_snapshot_and_what_follows_have_no_seam_on_redis_and_two_replicas() {
+async fn no_event_is_missing_after_a_snapshot_on_redis_with_two_replicas() {
     let redis = RedisServer::start();
     let replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
     no_seam(&replicas[0], &[&replicas[0], &replicas[1]]).await;
 }
 
 #[tokio::test]
-async fn a_snapshot_and_what_follows_have_no_seam_on_the_memory_broker() {
+async fn no_event_is_missing_after_a_snapshot_on_the_memory_broker() {
     let gateway = gateway::memory(&[]).await;
     no_seam(&gateway, &[&gateway]).await;
 }
@@ -100,7 +101,7 @@ async fn fifty_dashboards_and_metrics_cost_one_read_per_interval() {
     for socket in &mut sockets {
         socket.json().await;
     }
-    // Nothing but the reading of states scans hashes: one scan for each of four channels, and one for the metrics.
+    // Only reading state scans hashes: one scan for each of four channels, and one for the metrics.
     let scans = || calls(&redis, "hscan");
     let before = scans();
     for _ in 0..ROUNDS {
@@ -109,10 +110,10 @@ async fn fifty_dashboards_and_metrics_cost_one_read_per_interval() {
         }
     }
     let cost = scans() - before;
-    // Ticks that have begun at either end.
+    // Allow for the ticks in progress at both ends.
     assert!((5 * (ROUNDS - 1)..=5 * (ROUNDS + 2)).contains(&cost), "{cost} reads for {ROUNDS} documents");
     drop(sockets);
-    eventually("nobody watches", || async { gateway.metric("crewcast_connections", "forge").await == 0.0 }).await;
+    eventually("no socket is open", || async { gateway.metric("crewcast_connections", "forge").await == 0.0 }).await;
     eventually("nothing is read", || async {
         let before = scans();
         tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
@@ -121,7 +122,7 @@ async fn fifty_dashboards_and_metrics_cost_one_read_per_interval() {
     .await;
 }
 
-/// How often Redis has carried out a command, from scripts too.
+/// How often Redis has executed a command, including from scripts.
 fn calls(redis: &RedisServer, command: &str) -> usize {
     let info: String = redis.run(&[b"INFO", b"commandstats"]);
     let line = info.lines().find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
@@ -129,7 +130,7 @@ fn calls(redis: &RedisServer, command: &str) -> usize {
 }
 
 #[tokio::test]
-async fn a_snapshot_waits_for_a_broker_that_is_away() {
+async fn a_snapshot_waits_until_the_broker_is_back() {
     let mut redis = RedisServer::start();
     let gateway = gateway::on(&redis, &OFTEN).await;
     redis.kill();
@@ -144,7 +145,7 @@ async fn a_snapshot_waits_for_a_broker_that_is_away() {
     }
 }
 
-/// The answer of `/ws/stats`.
+/// The response of `/ws/stats`.
 async fn stats(gateway: &Gateway, claims: Value) -> Value {
     let answer = get(gateway, "/ws/stats", &token(claims)).await;
     assert_eq!(answer.status(), 200);
@@ -152,7 +153,7 @@ async fn stats(gateway: &Gateway, claims: Value) -> Value {
 }
 
 #[tokio::test]
-async fn figures_are_of_the_org_of_this_replica_and_summed_over_those_that_live() {
+async fn stats_cover_the_org_this_replica_and_the_sum_of_live_replicas() {
     let redis = RedisServer::start();
     let mut replicas = vec![gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
     let zeta = token(json!({ "org": "zeta", "crews": ["abc"] }));
@@ -170,7 +171,7 @@ async fn figures_are_of_the_org_of_this_replica_and_summed_over_those_that_live(
     assert_eq!(here["replica"]["connections"], json!({ "/ws/agents": 1 }));
     assert_eq!(here["replica"]["events"], json!({ "in": 1, "out": 1 }));
     assert_eq!(here["replica"]["ring"]["channels"], 1);
-    eventually("both are summed", || async {
+    eventually("both replicas are summed", || async {
         let total = stats(&replicas[0], json!({})).await["total"].take();
         total["replicas"] == 2
             && total["connections"] == json!({ "/ws": 1, "/ws/agents": 2 })
@@ -184,27 +185,27 @@ async fn figures_are_of_the_org_of_this_replica_and_summed_over_those_that_live(
 
     assert_eq!(all["replica"]["dropped"], json!({ "missed": 0, "rejected": 0 }));
     redis.publish("agents:acme", b"no event");
-    eventually("it is counted, for who runs the place", || async {
+    eventually("the operator's sum counts the socket", || async {
         let [all, org] = [json!({ "admin": true }), json!({})].map(|claims| stats(&replicas[0], claims));
         all.await["replica"]["dropped"]["rejected"] == 1 && org.await["replica"]["dropped"]["rejected"] == 0
     })
     .await;
 
-    // One that goes says so; one that is killed is counted until its figures are too old.
+    // A drained replica leaves the sum at once. A killed one is counted until its figures are too old.
     drop((sockets, others));
     let mut gone = replicas.remove(1);
     gone.terminate();
     assert!(gone.exit().await.success());
     assert_eq!(stats(&replicas[0], json!({})).await["total"]["replicas"], 1);
     let open = json!({ "admin": true });
-    eventually("nobody is left", || async {
+    eventually("no socket is counted", || async {
         stats(&replicas[0], open.clone()).await["total"]["connections"] == json!({})
     })
     .await;
 }
 
 #[tokio::test]
-async fn figures_are_there_on_the_memory_broker_and_not_without_redis() {
+async fn stats_work_on_the_memory_broker_and_fail_while_redis_is_down() {
     let gateway = gateway::memory(&[]).await;
     let _socket = open(&gateway, "/ws/knowledge").await;
     eventually("it is counted", || async {
@@ -218,29 +219,29 @@ async fn figures_are_there_on_the_memory_broker_and_not_without_redis() {
     problem(answer, 503, "unavailable").await;
 }
 
-/// A client as users write it, in a process of its own that ends with its owner.
+/// A client as users write it. Its process is killed when this is dropped.
 struct Client {
     _process: Child,
     lines: Lines<BufReader<ChildStdout>>,
-    /// Said and not asked for yet: its sockets speak in no order.
+    /// Printed lines that no test has asked for yet. The client's sockets print in any order.
     said: Vec<String>,
 }
 
 impl Client {
     fn start(mut command: Command, script: &str, gateway: &Gateway) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/forge").join(script);
+        let script = root().join("tests/clients/forge").join(script);
         command.arg(script).arg(token(json!({}))).arg(gateway.ws(""));
         Self::of(command)
     }
 
     fn of(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut process = command.spawn().expect("run `make test`, which sees to Node and the Python environment");
+        let mut process = command.spawn().expect("run `make test`, which installs Node and the Python environment");
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         Self { _process: process, lines, said: Vec::new() }
     }
 
-    /// Waits until this is said, or finds that it has been.
+    /// Waits until the client has printed this line.
     async fn says(&mut self, expected: &str) {
         let reading = async {
             loop {
@@ -248,17 +249,17 @@ impl Client {
                     self.said.remove(at);
                     return;
                 }
-                let line = self.lines.next_line().await.unwrap().expect("the client goes on");
+                let line = self.lines.next_line().await.unwrap().expect("the client is running");
                 self.said.push(line);
             }
         };
         let in_time = tokio::time::timeout(PATIENCE, reading).await;
-        assert!(in_time.is_ok(), "{expected:?} was not said, but {:?}", self.said);
+        assert!(in_time.is_ok(), "{expected:?} was not printed, but {:?}", self.said);
     }
 }
 
 #[tokio::test]
-async fn the_documents_example_follows_the_agents() {
+async fn the_example_in_the_docs_follows_the_agents() {
     const DOCUMENT: &str = include_str!("../../docs/protocols/forge.md");
     let gateway = gateway::memory(&[]).await;
     let agent = json!({ "agent_id": "a1", "name": "Researcher", "status": "idle" });
@@ -279,7 +280,7 @@ async fn the_documents_example_follows_the_agents() {
 }
 
 #[tokio::test]
-async fn what_the_emitters_tell_is_in_the_snapshots_and_on_the_dashboard() {
+async fn what_emitters_publish_is_in_the_snapshots_and_on_the_dashboard() {
     let redis = RedisServer::start();
     let publisher = Publisher::connect(&redis.url()).await.unwrap();
     let researcher = Agent::new("a1", "Researcher", "busy");
@@ -310,7 +311,7 @@ async fn what_the_emitters_tell_is_in_the_snapshots_and_on_the_dashboard() {
 }
 
 #[tokio::test]
-async fn a_page_and_a_program_show_what_there_is_and_what_happens() {
+async fn a_web_page_and_a_program_show_the_state_and_its_changes() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &OFTEN).await;
     let agent = |status: &str| json!({ "agent_id": "a1", "name": "Researcher", "status": status });

@@ -1,4 +1,4 @@
-//! `crewcast forward` against webhooks that fail, hang, are slow and refuse, and through the deaths of all that is involved.
+//! `crewcast forward` with webhooks that fail, hang, are slow and refuse, and with every process killed in turn.
 
 use std::{path::Path, time::Duration};
 
@@ -31,7 +31,7 @@ async fn publish_steps(gateway: &Gateway, steps: std::ops::Range<u64>) -> Vec<St
     ids
 }
 
-/// `crewcast forward` with its files in `folder`.
+/// Runs `crewcast forward` with its files in `folder`.
 fn forward(gateway: &str, webhook: &Webhook, folder: &Path, more: &[&str]) -> Command {
     let (secret, position) = (folder.join("secret"), folder.join("position"));
     std::fs::write(&secret, format!("{SECRET}\n")).unwrap();
@@ -62,7 +62,7 @@ fn ids(posts: &[Post]) -> Vec<&str> {
     posts.iter().map(Post::id).collect()
 }
 
-/// Checks a signature as the documentation tells a receiver to.
+/// Checks a signature as the documentation describes.
 fn assert_signed(post: &Post) {
     let signature = &post.headers["x-crewcast-signature"];
     let (time, v1) = signature.strip_prefix("t=").unwrap().split_once(",v1=").unwrap();
@@ -92,7 +92,7 @@ async fn each_event_is_posted_in_order_until_it_is_accepted() {
     let published = publish_steps(&gateway, 0..6).await;
     let child = forward(&gateway.url(""), &webhook, folder.path(), &["--timeout", "1s"]).spawn().unwrap();
     let accepted = webhook.until_accepted(6).await;
-    assert_eq!(ids(&accepted), published, "in order, and each once");
+    assert_eq!(ids(&accepted), published, "each once and in order");
     for (n, post) in accepted.iter().enumerate() {
         assert_eq!(post.body, format!(r#"{{"id":"{}","n":{n},"type":"node_executed"}}"#, published[n]));
         let header = |name: &str| post.headers[name].as_str();
@@ -105,7 +105,7 @@ async fn each_event_is_posted_in_order_until_it_is_accepted() {
     posts.iter().for_each(assert_signed);
     assert_eq!(posts[2].id(), posts[3].id());
     assert!(posts[3].at - posts[2].at >= Duration::from_secs(2), "Retry-After");
-    eventually("the position is kept", || async { position(folder.path()) == published[5] }).await;
+    eventually("the position is stored", || async { position(folder.path()) == published[5] }).await;
     signal(&child, "TERM");
     let said = ended(child).await;
     assert_eq!(said.code, Some(0), "{said:?}");
@@ -116,7 +116,7 @@ async fn each_event_is_posted_in_order_until_it_is_accepted() {
 }
 
 #[tokio::test]
-async fn kill_9_loses_nothing_and_repeats_only_what_was_on_its_way() {
+async fn kill_9_loses_nothing_and_repeats_only_what_was_in_flight() {
     const KILLS: usize = 4;
     let gateway = gateway::memory(&[]).await;
     let webhook = Webhook::start(|_| Answer::Slow(Duration::from_millis(2))).await;
@@ -136,12 +136,16 @@ async fn kill_9_loses_nothing_and_repeats_only_what_was_on_its_way() {
     let accepted = webhook.accepted();
     let mut once = ids(&accepted);
     once.dedup();
-    assert_eq!(once, published, "in order; what is repeated follows itself");
-    assert!(accepted.len() - once.len() <= KILLS, "at most one by each kill: {}", accepted.len() - once.len());
+    assert_eq!(once, published, "in order, with repeats directly after the original");
+    assert!(
+        accepted.len() - once.len() <= KILLS,
+        "more than one repeat for each kill: {}",
+        accepted.len() - once.len()
+    );
 }
 
 #[tokio::test]
-async fn a_killed_gateway_costs_nothing_and_repeats_nothing() {
+async fn a_killed_gateway_loses_nothing_and_repeats_nothing() {
     let redis = RedisServer::start();
     let address = format!("127.0.0.1:{}", free_port());
     let settings = [("CREWCAST_LISTEN", address.as_str())];
@@ -160,7 +164,7 @@ async fn a_killed_gateway_costs_nothing_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn a_refused_event_stops_it_or_is_passed_over() {
+async fn a_refused_event_stops_forwarding_or_is_skipped() {
     let gateway = gateway::memory(&[]).await;
     let webhook = Webhook::start(|n| Answer::Status(if matches!(n, 1 | 2) { 422 } else { 204 })).await;
     let folder = tempfile::tempdir().unwrap();
@@ -168,17 +172,17 @@ async fn a_refused_event_stops_it_or_is_passed_over() {
     let said = ended(forward(&gateway.url(""), &webhook, folder.path(), &[]).spawn().unwrap()).await;
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains(&published[1]) && said.err.contains("HTTP 422"), "{said:?}");
-    assert_eq!(position(folder.path()), published[0], "before the event that is refused");
+    assert_eq!(position(folder.path()), published[0], "the position is before the refused event");
     let child = forward(&gateway.url(""), &webhook, folder.path(), &["--on-refusal", "skip"]).spawn().unwrap();
     assert_eq!(ids(&webhook.until_accepted(2).await), [&published[0], &published[2]]);
-    eventually("the position is kept", || async { position(folder.path()) == published[2] }).await;
+    eventually("the position is stored", || async { position(folder.path()) == published[2] }).await;
     signal(&child, "INT");
     let said = ended(child).await;
     assert!(said.code == Some(0) && said.err.contains("1 posted, 1 refused"), "{said:?}");
 }
 
 #[tokio::test]
-async fn events_that_are_gone_are_told_by_a_post_of_their_own() {
+async fn missing_events_are_reported_by_a_post_of_their_own() {
     let redis = RedisServer::start();
     let short = [("CREWCAST_NAMESPACES__STREAM__LOG__LENGTH", "5")];
     let gateway = gateway::on(&redis, &short).await;
@@ -186,14 +190,14 @@ async fn events_that_are_gone_are_told_by_a_post_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     publish_steps(&gateway, 0..1).await;
     let child = forward(&gateway.url(""), &webhook, folder.path(), &[]).spawn().unwrap();
-    eventually("the position is kept", || async { folder.path().join("position").exists() }).await;
+    eventually("the position is stored", || async { folder.path().join("position").exists() }).await;
     kill(child).await;
     let published = publish_steps(&gateway, 1..21).await;
-    // One that has nothing in memory that the log no longer holds.
+    // A new gateway, which has nothing in memory that the log has lost.
     let gateway = gateway::on(&redis, &short).await;
     let _child = forward(&gateway.url(""), &webhook, folder.path(), &[]).spawn().unwrap();
     let accepted = webhook.until_accepted(6).await;
-    assert_eq!(ids(&accepted[1..]), published[15..], "a refusal of the news stops nothing");
+    assert_eq!(ids(&accepted[1..]), published[15..], "forwarding continues after the webhook refuses the report");
     let news = &webhook.posts()[1];
     assert_eq!(news.headers["x-crewcast-control"], "reset");
     assert_eq!(
@@ -205,23 +209,23 @@ async fn events_that_are_gone_are_told_by_a_post_of_their_own() {
 }
 
 #[tokio::test]
-async fn sigterm_waits_for_the_post_under_way() {
+async fn sigterm_waits_for_the_post_in_flight() {
     let gateway = gateway::memory(&[]).await;
     let webhook = Webhook::start(|_| Answer::Slow(Duration::from_millis(500))).await;
     let folder = tempfile::tempdir().unwrap();
     let published = publish_steps(&gateway, 0..2).await;
     let start = || forward(&gateway.url(""), &webhook, folder.path(), &[]).spawn().unwrap();
     let child = start();
-    eventually("a POST is under way", || async { !webhook.posts().is_empty() }).await;
+    eventually("a POST is in flight", || async { !webhook.posts().is_empty() }).await;
     signal(&child, "TERM");
     assert_eq!(ended(child).await.code, Some(0));
     assert_eq!(position(folder.path()), published[0]);
     let _next = start();
-    assert_eq!(ids(&webhook.until_accepted(2).await), published, "nothing twice");
+    assert_eq!(ids(&webhook.until_accepted(2).await), published, "each once");
 }
 
 #[tokio::test]
-async fn events_of_other_types_move_the_position_and_are_not_posted() {
+async fn events_of_other_types_advance_the_position_and_are_not_posted() {
     let gateway = gateway::memory(&[]).await;
     let webhook = Webhook::start(|_| Answer::Status(204)).await;
     let folder = tempfile::tempdir().unwrap();
@@ -239,7 +243,7 @@ async fn events_of_other_types_move_the_position_and_are_not_posted() {
 }
 
 #[tokio::test]
-async fn what_makes_no_sense_is_told_at_once() {
+async fn invalid_arguments_are_reported_at_once() {
     let gateway = gateway::memory(&[]).await;
     let webhook = Webhook::start(|_| Answer::Status(204)).await;
     let folder = tempfile::tempdir().unwrap();
@@ -253,7 +257,7 @@ async fn what_makes_no_sense_is_told_at_once() {
     let refused = said("http://127.0.0.1:1/", json!({ "streams": ["other"] })).await;
     assert!(refused.code == Some(1) && refused.err.contains("grant"), "{refused:?}");
     let first = forward(&url, &webhook, folder.path(), &[]).spawn().unwrap();
-    eventually("it holds its file", || async { folder.path().join("position.lock").exists() }).await;
+    eventually("the command holds its lock", || async { folder.path().join("position.lock").exists() }).await;
     publish_steps(&gateway, 0..1).await;
     webhook.until_accepted(1).await;
     let second = ended(forward(&url, &webhook, folder.path(), &[]).spawn().unwrap()).await;
@@ -262,7 +266,7 @@ async fn what_makes_no_sense_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_webhook_that_is_away_for_long_gets_everything_when_it_is_back() {
+async fn a_webhook_that_returns_after_a_long_outage_gets_everything() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__STALL", "1s")]).await;
     let away = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
     let is_away = away.clone();
@@ -272,9 +276,9 @@ async fn a_webhook_that_is_away_for_long_gets_everything_when_it_is_back() {
     .await;
     let folder = tempfile::tempdir().unwrap();
     let _child = forward(&gateway.url(""), &webhook, folder.path(), &[]).spawn().unwrap();
-    // More than the client takes in advance, so that the gateway's patience ends too.
+    // More than the client buffers, so that the gateway gives up on the stalled socket, too.
     let published = publish_steps(&gateway, 0..600).await;
-    eventually("it is tried again and again", || async { webhook.posts().len() >= 3 }).await;
+    eventually("the command retries", || async { webhook.posts().len() >= 3 }).await;
     away.store(false, std::sync::atomic::Ordering::SeqCst);
     let accepted = tokio::time::timeout(PATIENCE, webhook.until_accepted(600)).await.unwrap();
     assert_eq!(ids(&accepted), published);

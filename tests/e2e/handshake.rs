@@ -1,4 +1,4 @@
-//! The handshake as browsers and backends make it: how the token travels, and what becomes of a bad one.
+//! The handshake of browsers and backends: how tokens are passed, and what happens to invalid ones.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::StreamExt;
@@ -20,7 +20,7 @@ async fn connect_bearer(url: &str, token: &str) -> Socket {
     connect_with(request).await
 }
 
-/// Asserts that the socket is open: an event that is published now comes.
+/// Asserts that the socket is open: it receives an event that is published now.
 async fn delivers(gateway: &Gateway, socket: &mut Socket, crew: &str) {
     let publisher = token(json!({ "sub": "publisher", "publish": ["graph:*"] }));
     let id = publish(gateway, &publisher, &format!("graph:{crew}"), json!({ "type": "x" })).await;
@@ -28,7 +28,7 @@ async fn delivers(gateway: &Gateway, socket: &mut Socket, crew: &str) {
 }
 
 #[tokio::test]
-async fn the_answer_selects_token_and_never_repeats_the_jwt() {
+async fn the_response_selects_token_and_never_repeats_the_jwt() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"] }));
     let mut socket = connect(&gateway.ws("/ws/graph/abc?since=0"), Some(&jwt)).await;
@@ -51,7 +51,7 @@ async fn a_backend_sends_a_header_and_no_subprotocol_is_selected() {
     delivers(&gateway, &mut socket, "abc").await;
 }
 
-/// A token whose header is this, with a signature by `secret` over it.
+/// A token with this header, signed with `secret`.
 fn with_header(header: &Value, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let message = format!("{}.{}", part(header), part(claims));
@@ -60,7 +60,7 @@ fn with_header(header: &Value, claims: &Value) -> String {
     format!("{message}.{signature}")
 }
 
-/// Bad tokens, and a word that the reason for refusing each must hold.
+/// Invalid tokens, each with a word that the reason for the refusal must contain.
 fn bad_tokens() -> Vec<(&'static str, String, &'static str)> {
     let good = json!({ "sub": "u1", "org": "acme", "crews": ["abc"], "iat": now(), "exp": now() + 3600 });
     let unsigned = |alg: &str| {
@@ -121,7 +121,7 @@ async fn bad_tokens_complete_the_handshake_and_are_closed_with_4401() {
 }
 
 #[tokio::test]
-async fn issuer_and_audience_are_held_against_the_configuration() {
+async fn issuer_and_audience_are_checked_against_the_configuration() {
     let settings = [("CREWCAST_AUTH__ISSUER", "https://id.example"), ("CREWCAST_AUTH__AUDIENCE", "crewcast")];
     let gateway = gateway::memory(&settings).await;
     let url = gateway.ws("/ws/graph/abc?since=0");
@@ -141,7 +141,7 @@ async fn without_a_token_the_reason_says_how_to_send_one() {
     assert!(!bare.response.headers().contains_key("sec-websocket-protocol"));
     let (code, reason) = bare.closed().await;
     assert!(code == 4401 && reason.contains("Sec-WebSocket-Protocol") && reason.contains("Bearer"), "{reason}");
-    // The name was offered, and nothing behind it: it is selected, or a browser would drop the connection.
+    // Only the name was offered. It must be selected, or a browser would drop the connection.
     let mut request = gateway.ws("/ws/graph/abc").into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("token"));
     let mut alone = connect_with(request).await;
@@ -164,7 +164,7 @@ async fn a_ticket_opens_one_socket() {
 }
 
 #[tokio::test]
-async fn many_at_once_with_one_ticket_are_one() {
+async fn a_ticket_used_many_times_at_once_opens_one_socket() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let both = token(json!({ "crews": ["abc"], "publish": ["graph:*"] }));
@@ -180,7 +180,7 @@ async fn many_at_once_with_one_ticket_are_one() {
 }
 
 #[tokio::test]
-async fn tokens_in_the_query_only_where_configured() {
+async fn tokens_in_the_query_work_only_when_configured() {
     let jwt = token(json!({ "crews": ["abc"] }));
     let path = format!("/ws/graph/abc?since=0&access_token={jwt}");
     let off = gateway::memory(&[]).await;
@@ -203,7 +203,7 @@ async fn anonymous_sockets_read_what_the_table_says_and_public_runs_are_public()
     let mut socket = connect(&gateway.ws("/ws/graph/abc?since=0"), None).await;
     delivers(&gateway, &mut socket, "abc").await;
     assert_eq!(connect(&gateway.ws("/ws/graph/xyz"), None).await.closed().await.0, 4403);
-    // A bad token is not the same as none.
+    // An invalid token is not treated as no token.
     assert_eq!(connect(&gateway.ws("/ws/graph/abc"), Some("rubbish")).await.closed().await.0, 4401);
     let publisher = token(json!({ "publish": ["run:*"] }));
     publish(&gateway, &publisher, "run:r1", json!({ "type": "done" })).await;

@@ -1,4 +1,4 @@
-//! Plain HTTP over real TCP: what each endpoint does, and how each refusal looks.
+//! The HTTP API over real TCP: each endpoint and each of its refusals.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -25,7 +25,7 @@ fn event() -> Value {
 }
 
 #[tokio::test]
-async fn every_endpoint_asks_for_a_good_token() {
+async fn every_endpoint_requires_a_valid_token() {
     let gateway = gateway::memory(&[]).await;
     let endpoints = [
         (Method::POST, PUBLISH),
@@ -54,7 +54,7 @@ async fn every_endpoint_asks_for_a_good_token() {
 }
 
 #[tokio::test]
-async fn tokens_in_the_query_work_where_configured() {
+async fn http_tokens_in_the_query_work_only_when_configured() {
     let gateway = gateway::memory(&[("CREWCAST_AUTH__QUERY_TOKEN", "true")]).await;
     let url = gateway.url(&format!("{PUBLISH}?access_token={}", producer()));
     assert_eq!(client().post(&url).json(&event()).send().await.unwrap().status(), 200);
@@ -71,7 +71,7 @@ async fn a_ticket_is_for_sockets_and_streams_only() {
 }
 
 #[tokio::test]
-async fn each_refusal_of_publish() {
+async fn each_refusal_of_publish_has_its_problem_document() {
     let settings = [("CREWCAST_LIMITS__MESSAGE", "2000"), ("CREWCAST_NAMESPACES__FLASH__LOG__LENGTH", "0")];
     let gateway = gateway::memory(&settings).await;
     let refused = |body: Value| {
@@ -116,13 +116,13 @@ async fn each_refusal_of_publish() {
     problem(raw(b"").await.unwrap(), 400, "malformed").await;
     problem(raw(b"{\"channel\":\"\xff\"}").await.unwrap(), 400, "malformed").await;
 
-    // Nothing of all that was published.
+    // None of these requests published anything.
     let history = get(&gateway, "/api/v1/channels/graph:a/events", &producer()).await;
     assert_eq!(history.json::<Value>().await.unwrap()["head"], Value::Null);
 }
 
 #[tokio::test]
-async fn lines_are_published_all_or_nothing_and_the_bad_one_is_named() {
+async fn lines_are_published_all_or_nothing_and_the_invalid_one_is_named() {
     let gateway = gateway::memory(&[]).await;
     let lines = |third: &str| format!("{0}\n{0}\n{third}\n", event());
     let send = |body: String| {
@@ -146,10 +146,11 @@ async fn lines_are_published_all_or_nothing_and_the_bad_one_is_named() {
 }
 
 #[tokio::test]
-async fn a_repeated_key_answers_the_same_id_and_publishes_nothing() {
+async fn a_repeated_idempotency_key_returns_the_same_id_and_publishes_nothing() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
-    let body = json!({ "channel": "graph:a", "event": { "type": "x" }, "idempotency_key": "k", "state": { "key": "s", "value": 1 } });
+    let state = json!({ "key": "s", "value": 1 });
+    let body = json!({ "channel": "graph:a", "event": { "type": "x" }, "idempotency_key": "k", "state": state });
     let mut answers = Vec::new();
     for _ in 0..3 {
         let answer = post(&gateway, PUBLISH, &producer(), body.clone()).await;
@@ -162,7 +163,7 @@ async fn a_repeated_key_answers_the_same_id_and_publishes_nothing() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_bound_is_413_even_before_it_is_sent() {
+async fn a_body_over_the_limit_is_413_even_before_it_is_sent() {
     let gateway = gateway::memory(&[]).await;
     let mut stream = TcpStream::connect(&gateway.public).await.unwrap();
     let head = format!(
@@ -178,7 +179,7 @@ async fn a_body_over_the_bound_is_413_even_before_it_is_sent() {
 }
 
 #[tokio::test]
-async fn each_refusal_of_the_directory() {
+async fn each_refusal_of_the_directory_has_its_problem_document() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let register = |jwt: String, body: Value| {
@@ -194,7 +195,7 @@ async fn each_refusal_of_the_directory() {
         assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "kind": "crew", "id": "abc", "org": "acme" }));
     }
     let body = problem(register(of(json!("globex"), "graph:*"), crew()).await, 409, "owned-by-another").await;
-    assert!(!body.to_string().contains("acme"), "whose it is stays unsaid: {body}");
+    assert!(!body.to_string().contains("acme"), "the owner is disclosed: {body}");
     problem(register(acme(), json!({ "kind": "crew", "id": "x", "org": "globex" })).await, 403, "forbidden").await;
     problem(register(of(Value::Null, "graph:*"), crew()).await, 403, "forbidden").await;
     problem(register(token(json!({ "crews": "*" })), crew()).await, 403, "forbidden").await;
@@ -248,7 +249,7 @@ async fn history_is_read_page_by_page_and_refuses_what_sockets_refuse() {
 }
 
 #[tokio::test]
-async fn without_a_broker_everything_is_503_with_a_time_to_come_back() {
+async fn without_a_broker_every_endpoint_is_503_with_retry_after() {
     let mut redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     redis.kill();
@@ -262,13 +263,13 @@ async fn without_a_broker_everything_is_503_with_a_time_to_come_back() {
     for answer in answers {
         assert!(answer.headers().contains_key("retry-after"), "{answer:?}");
         let body = problem(answer, 503, "unavailable").await;
-        assert!(!body.to_string().contains(&redis.port.to_string()), "internals stay out: {body}");
+        assert!(!body.to_string().contains(&redis.port.to_string()), "internals are disclosed: {body}");
     }
-    assert_eq!(get(&gateway, "/health", "").await.status(), 200, "the process serves");
+    assert_eq!(get(&gateway, "/health", "").await.status(), 200, "the process is alive");
 }
 
 #[tokio::test]
-async fn what_is_not_there_is_404_and_other_methods_are_405() {
+async fn unknown_paths_are_404_and_other_methods_are_405() {
     let gateway = gateway::memory(&[]).await;
     for path in ["/", "/nothing", "/api/v1/nothing", "/ws/", "/ws/nothing", "/ws/client/nothing", "/metrics", "/readyz"]
     {
@@ -288,7 +289,7 @@ async fn upgrade(gateway: &Gateway, headers: &[(&'static str, &'static str)]) ->
 }
 
 #[tokio::test]
-async fn plain_http_on_a_sockets_path_says_what_the_endpoint_speaks() {
+async fn plain_http_on_a_socket_path_explains_the_protocol() {
     let gateway = gateway::memory(&[]).await;
     const ASKS: [(&str, &str); 2] = [("connection", "upgrade"), ("upgrade", "websocket")];
     let key = ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");

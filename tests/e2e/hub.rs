@@ -1,7 +1,6 @@
-//! The hub dialect: an org's events in one envelope and one sequence.
+//! The dialect `hub`: the events of an org in one envelope and one sequence.
 
 use std::{
-    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -17,6 +16,7 @@ use crate::support::{
     gateway::{self, Gateway},
     http::publish,
     redis::RedisServer,
+    root,
     socket::{Socket, connect},
     token::token,
 };
@@ -27,7 +27,7 @@ fn producer() -> String {
     token(json!({ "publish": ["hub:*"] }))
 }
 
-/// The n-th event of the org's.
+/// The n-th event of the org.
 async fn say(gateway: &Gateway, n: u64) {
     publish(gateway, &producer(), "hub:acme", json!({ "type": KINDS[n as usize % 2], "data": { "n": n } })).await;
 }
@@ -36,16 +36,16 @@ async fn open(gateway: &Gateway, query: &str) -> Socket {
     connect(&gateway.ws(&format!("/ws?{query}")), Some(&token(json!({})))).await
 }
 
-/// The next array of a socket that asked for batches.
+/// The next array on a socket that asked for batches.
 async fn array(socket: &mut Socket) -> Vec<Value> {
     match socket.json().await {
         Value::Array(messages) => messages,
-        other => panic!("no array: {other}"),
+        other => panic!("expected an array, got {other}"),
     }
 }
 
 #[tokio::test]
-async fn a_socket_begins_live_and_hears_plain_publishes_as_they_are() {
+async fn a_socket_starts_live_and_receives_plain_publishes_unchanged() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     say(&gateway, 1).await;
@@ -61,7 +61,7 @@ async fn a_socket_begins_live_and_hears_plain_publishes_as_they_are() {
 }
 
 #[tokio::test]
-async fn cut_again_and_again_between_two_replicas_nothing_is_lost_or_doubled() {
+async fn repeated_cuts_between_two_replicas_lose_and_duplicate_nothing() {
     let redis = RedisServer::start();
     let replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
     let (mut seen, mut since, mut sent) = (Vec::new(), "0".to_owned(), 0);
@@ -72,7 +72,7 @@ async fn cut_again_and_again_between_two_replicas_nothing_is_lost_or_doubled() {
                 sent += 1;
                 say(&replicas[(round + 1) % 2], sent).await;
             }
-            // Not all of it before the cut; the last time all.
+            // Read a part before each cut, and the rest the last time.
             let until = if round == 9 && !batch.is_empty() { sent as usize } else { seen.len() + round % 4 };
             while seen.len() < until {
                 let messages = if batch.is_empty() { vec![socket.json().await] } else { array(&mut socket).await };
@@ -105,7 +105,7 @@ async fn batches_carry_a_burst_in_few_frames_and_count_each_event() {
     assert_eq!(seen, (1..=EVENTS).collect::<Vec<_>>());
     assert!(frames <= 20, "{frames} frames");
     assert_eq!(gateway.metric("crewcast_deliveries_total", "dialect=\"hub\"").await, EVENTS as f64);
-    // One event alone waits, and not for longer than was asked for.
+    // A single event waits no longer than the interval that was asked for.
     let began = Instant::now();
     say(&gateway, 1).await;
     assert_eq!(array(&mut socket).await.len(), 1);
@@ -113,13 +113,14 @@ async fn batches_carry_a_burst_in_few_frames_and_count_each_event() {
 }
 
 #[tokio::test]
-async fn what_waits_in_a_batch_is_not_lost_to_a_drain_and_the_last_words_are_arrays_too() {
+async fn a_drain_flushes_the_waiting_batch_and_closes_with_arrays_too() {
     let mut gateway = gateway::memory(&[("CREWCAST_DRAIN__SPREAD", "500ms"), ("CREWCAST_DRAIN__GRACE", "10s")]).await;
     let mut socket = open(&gateway, "since=0&batch_ms=1000").await;
-    eventually("it is open", || async { gateway.metric("crewcast_connections", "hub").await == 1.0 }).await;
+    eventually("the socket is open", || async { gateway.metric("crewcast_connections", "hub").await == 1.0 }).await;
     say(&gateway, 1).await;
-    // It is in the batch as soon as it is out of the ring.
-    eventually("it is read", || async { gateway.metric("crewcast_events_received_total", "hub").await >= 1.0 }).await;
+    // An event that has left the ring is in the batch.
+    eventually("the event is read", || async { gateway.metric("crewcast_events_received_total", "hub").await >= 1.0 })
+        .await;
     gateway.terminate();
     let mut kinds = Vec::new();
     while kinds.last().is_none_or(|kind| kind != "reconnect") {
@@ -132,7 +133,7 @@ async fn what_waits_in_a_batch_is_not_lost_to_a_drain_and_the_last_words_are_arr
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_is_told_in_the_socket_s_own_form() {
+async fn a_broker_outage_is_reported_in_the_sockets_own_form() {
     let mut redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let (mut single, mut batches) = (open(&gateway, "").await, open(&gateway, "batch_ms=20").await);
@@ -150,7 +151,7 @@ async fn a_broker_that_is_away_is_told_in_the_socket_s_own_form() {
 }
 
 #[tokio::test]
-async fn an_org_is_the_tokens_the_default_or_that_of_everybody_without_a_token() {
+async fn the_org_comes_from_the_token_the_default_or_the_anonymous_claims() {
     let settings = [("CREWCAST_AUTH__DEFAULT_ORG", "acme"), ("CREWCAST_AUTH__ANONYMOUS", r#"{"org":"acme"}"#)];
     let gateway = gateway::memory(&settings).await;
     say(&gateway, 1).await;
@@ -161,7 +162,7 @@ async fn an_org_is_the_tokens_the_default_or_that_of_everybody_without_a_token()
 }
 
 #[tokio::test]
-async fn the_documents_example_shows_what_comes_and_what_came_before() {
+async fn the_example_in_the_docs_shows_new_and_earlier_events() {
     const DOCUMENT: &str = include_str!("../../docs/protocols/hub.md");
     let gateway = gateway::memory(&[]).await;
     for n in 1..=2 {
@@ -184,7 +185,7 @@ async fn the_documents_example_shows_what_comes_and_what_came_before() {
     }
 }
 
-/// A client as users write it, in a process of its own that ends with its owner.
+/// A client as users write it. Its process is killed when this is dropped.
 struct Client {
     _process: Child,
     lines: Lines<BufReader<ChildStdout>>,
@@ -192,38 +193,41 @@ struct Client {
 
 impl Client {
     fn start(mut command: Command, script: &str, replicas: &[Gateway]) -> Self {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/hub").join(script);
+        let script = root().join("tests/clients/hub").join(script);
         command.arg(script).arg(token(json!({}))).args(replicas.iter().map(|replica| replica.ws("/ws")));
         Self::of(command)
     }
 
     fn of(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut process = command.spawn().expect("run `make test`, which sees to Node and the Python environment");
+        let mut process = command.spawn().expect("run `make test`, which installs Node and the Python environment");
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         Self { _process: process, lines }
     }
 
     async fn saw(&mut self, n: u64) {
         let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.expect("an event in time").unwrap();
-        assert_eq!(line.expect("the client goes on"), format!("{n} {}", KINDS[n as usize % 2]));
+        assert_eq!(line.expect("the client is running"), format!("{n} {}", KINDS[n as usize % 2]));
     }
 }
 
 #[tokio::test]
-async fn a_page_and_a_program_lose_nothing_when_their_replica_is_killed() {
+async fn a_web_page_and_a_program_lose_nothing_when_their_replica_is_killed() {
     let redis = RedisServer::start();
     let mut replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
     let mut node = Command::new("node");
     node.arg("--experimental-websocket");
     let python = Command::new(std::env::var_os("TEST_PYTHON").expect("TEST_PYTHON: run `make test`"));
     let mut clients = [Client::start(node, "dashboard.mjs", &replicas), Client::start(python, "manager.py", &replicas)];
-    eventually("both are there", || async { replicas[0].metric("crewcast_connections", "hub").await == 2.0 }).await;
+    eventually("both clients are connected", || async {
+        replicas[0].metric("crewcast_connections", "hub").await == 2.0
+    })
+    .await;
     let subscribed = || async {
         let (_, listeners): (String, i64) = redis.run(&[b"PUBSUB", b"NUMSUB", b"hub:acme"]);
         listeners == 1
     };
-    eventually("they hear", subscribed).await;
+    eventually("both clients receive events", subscribed).await;
     for n in 1..=20 {
         say(&replicas[1], n).await;
         if n == 10 {

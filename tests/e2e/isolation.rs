@@ -1,4 +1,4 @@
-//! An org never sees another org's events: on every endpoint, in both directions.
+//! An org never receives another org's events, on any endpoint, in either direction.
 
 mod forge;
 mod stream;
@@ -30,7 +30,7 @@ fn run(org: &str) -> String {
     format!("run-of-{org}")
 }
 
-/// Two orgs, each with a crew and a run that the directory knows.
+/// Two orgs, each with a crew and a run in the directory.
 struct World {
     redis: RedisServer,
     gateway: Gateway,
@@ -47,7 +47,7 @@ impl World {
         Self { redis, gateway }
     }
 
-    /// An event of this org on each of its channels.
+    /// Publishes an event of this org on each of its channels.
     async fn speak(&self, org: &str, said: &str) {
         let producer = token(json!({ "org": org, "publish": ["graph:*", "run:*", "mission:*", "hub:*"] }));
         let signal = json!({ "type": "signal", "said": said, "payload": { "status": "busy", "crewId": crew(org) } });
@@ -66,7 +66,7 @@ impl World {
     }
 }
 
-/// Every way of asking for the other org's crew and run that a token of `reader` may try.
+/// Every way in which a token of `reader` can ask for the other org's crew and run.
 fn greedy(reader: &str) -> Vec<(&'static str, String)> {
     let crews = [crew("acme"), crew("zeta")];
     let runs = [run("acme"), run("zeta")];
@@ -110,7 +110,7 @@ async fn a_socket_for_another_orgs_crew_or_run_is_refused() {
     }
 }
 
-/// Closed with 4403 before any event.
+/// Asserts that the socket is closed with 4403 before any event.
 async fn refused(socket: &mut Socket, what: &str) {
     match tokio::time::timeout(PATIENCE, socket.inner.next()).await {
         Ok(Some(Ok(Message::Close(Some(frame))))) => assert_eq!(u16::from(frame.code), 4403, "{what}"),
@@ -119,7 +119,7 @@ async fn refused(socket: &mut Socket, what: &str) {
 }
 
 #[tokio::test]
-async fn sockets_of_all_crews_bring_those_of_the_own_org_only() {
+async fn sockets_for_all_crews_carry_only_their_own_org() {
     let world = World::new().await;
     world.speak("acme", "before").await;
     world.speak("zeta", "before").await;
@@ -127,7 +127,7 @@ async fn sockets_of_all_crews_bring_those_of_the_own_org_only() {
         for (how, token) in greedy(reader).into_iter().take(2) {
             let mut graphs = world.socket("/ws/graph", &token).await;
             let mut missions = world.socket("/ws/mission", &token).await;
-            // One crew, and so one signal: the own one.
+            // One signal, from the org's only crew.
             assert_eq!(missions.event().await["payload"]["crewId"], crew(reader), "{how}");
             world.joined(&mut graphs, &format!("graph:{}", crew(reader))).await;
             world.speak(foreign, "not yours").await;
@@ -140,7 +140,7 @@ async fn sockets_of_all_crews_bring_those_of_the_own_org_only() {
 }
 
 #[tokio::test]
-async fn a_hub_socket_brings_the_own_orgs_events_whatever_it_asks_for() {
+async fn a_hub_socket_carries_only_its_own_org_whatever_it_asks_for() {
     let world = World::new().await;
     for org in ORGS {
         world.speak(org, &format!("first of {org}")).await;
@@ -157,7 +157,7 @@ async fn a_hub_socket_brings_the_own_orgs_events_whatever_it_asks_for() {
                 "since=0".to_owned(),
                 "since=0&batch_ms=5".to_owned(),
                 format!("since=0&channel=hub:{foreign}&org={foreign}&crew_id={}", crew(foreign)),
-                // Resuming from an id of the other org's log.
+                // Resume from an id of the other org's log.
                 format!("since={}", first["id"].as_str().unwrap()),
             ] {
                 let what = format!("{reader}, {how}: {query}");
@@ -176,7 +176,7 @@ async fn a_hub_socket_brings_the_own_orgs_events_whatever_it_asks_for() {
     }
 }
 
-/// Reads until this was said, and nothing of the other org's.
+/// Reads until this text. Nothing of the other org may come before it.
 async fn hears_own(socket: &mut Socket, word: &str, foreign: &str, what: &str) {
     loop {
         let text = socket.text().await;
@@ -191,7 +191,7 @@ async fn hears_own(socket: &mut Socket, word: &str, foreign: &str, what: &str) {
 }
 
 #[tokio::test]
-async fn all_of_no_org_is_nothing_and_a_list_without_an_org_is_what_nobody_owns() {
+async fn without_an_org_all_is_nothing_and_a_list_names_unowned_crews() {
     let world = World::new().await;
     let nobody = token(json!({ "org": null, "crews": "*" }));
     let listed = token(json!({ "org": null, "crews": [crew("acme"), crew("zeta"), "stray"] }));
@@ -243,7 +243,7 @@ async fn event_streams_and_history_of_another_org_are_refused() {
             }
         }
         let yours = format!("word of {reader}");
-        // The same requests for the own channels bring them.
+        // The same requests for the org's own channels succeed.
         for (_, token) in greedy(reader).into_iter().take(2) {
             for channel in channels(reader) {
                 let answer = get(&world.gateway, &format!("/api/v1/channels/{channel}/events?after=0"), &token).await;
@@ -258,7 +258,7 @@ async fn event_streams_and_history_of_another_org_are_refused() {
 }
 
 #[tokio::test]
-async fn nobody_publishes_into_or_registers_what_another_org_owns() {
+async fn ids_of_another_org_can_be_neither_published_to_nor_registered() {
     let world = World::new().await;
     for (writer, foreign) in [("acme", "zeta"), ("zeta", "acme")] {
         let channels = [
@@ -291,16 +291,16 @@ async fn nobody_publishes_into_or_registers_what_another_org_owns() {
             );
         }
         problem(claim(json!({ "kind": "crew", "id": "fresh", "org": foreign })).await, 403, "forbidden").await;
-        // A run of one's own must not open it to another org's crew.
+        // An org must not open its own run to another org's crew.
         let borrowed = json!({ "kind": "run", "id": format!("fresh-{writer}"), "crew": crew(foreign) });
         problem(claim(borrowed).await, 403, "forbidden").await;
     }
     let heads: Vec<String> = world.redis.run(&[b"KEYS", b"crewcast:*:head"]);
-    assert_eq!(heads, Vec::<String>::new(), "nothing was published, not even the good line above a bad one");
+    assert_eq!(heads, Vec::<String>::new(), "something was published, such as the valid line above an invalid one");
 }
 
 #[tokio::test]
-async fn what_nobody_has_registered_is_open_to_every_token_that_lists_it_until_somebody_does() {
+async fn unregistered_ids_are_open_to_every_token_that_lists_them() {
     let world = World::new().await;
     let mut sockets = Vec::new();
     for org in ORGS {
@@ -329,7 +329,7 @@ async fn what_nobody_has_registered_is_open_to_every_token_that_lists_it_until_s
 }
 
 #[tokio::test]
-async fn a_run_is_read_by_who_may_read_its_crew_and_by_no_other() {
+async fn a_run_is_readable_only_by_those_who_may_read_its_crew() {
     let world = World::new().await;
     world.speak("acme", "of the run").await;
     let of_crew = token(json!({ "org": "acme", "crews": [crew("acme")] }));
@@ -339,26 +339,26 @@ async fn a_run_is_read_by_who_may_read_its_crew_and_by_no_other() {
     refused(&mut world.socket(&format!("/ws/runs/{}", run("acme")), &of_another_crew).await, "another crew").await;
 }
 
-/// What the next event says.
+/// The text of the next event.
 async fn said(socket: &mut Socket) -> String {
     let event = socket.event().await;
     event["said"].as_str().unwrap_or_else(|| panic!("{event}")).to_owned()
 }
 
-/// Reads on until that is said.
+/// Reads until this text.
 async fn hears(socket: &mut Socket, word: &str) {
     while said(socket).await != word {}
 }
 
 impl World {
-    /// Knocks until the socket hears it, and lets it read all of that.
+    /// Publishes knocks until the socket receives one, then reads all of them.
     async fn joined(&self, socket: &mut Socket, channel: &str) {
         let knock =
             |said: &str| self.redis.publish(channel, json!({ "type": "x", "said": said }).to_string().as_bytes());
         let began = Instant::now();
         knock("knock");
         while socket.is_quiet().await {
-            assert!(began.elapsed() < PATIENCE, "the socket does not hear {channel}");
+            assert!(began.elapsed() < PATIENCE, "the socket receives nothing of {channel}");
             knock("knock");
         }
         knock("enter");

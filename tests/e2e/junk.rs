@@ -1,4 +1,4 @@
-//! Bad input of every kind: it is counted, it hurts nobody, and the next good message arrives.
+//! Invalid input of every kind is counted and harmless, and the next valid message arrives.
 
 use fastrand::Rng;
 use serde_json::json;
@@ -23,7 +23,7 @@ use crate::support::{
 
 const GOOD: &str = r#"{"type":"good"}"#;
 
-/// A gateway with small limits and a socket that hears `graph:abc`.
+/// A gateway with small limits, and a socket that receives `graph:abc`.
 async fn listening(redis: &RedisServer) -> (Gateway, Socket) {
     let gateway = gateway::on(redis, &[("CREWCAST_LIMITS__MESSAGE", "4096")]).await;
     let socket = listener(&gateway, redis).await;
@@ -86,28 +86,28 @@ async fn junk_in_a_channel_is_counted_by_reason_and_never_forwarded() {
             redis.publish("graph:abc", message);
         }
         redis.publish("graph:abc", GOOD.as_bytes());
-        assert_eq!(socket.text().await, GOOD, "behind {reason}");
+        assert_eq!(socket.text().await, GOOD, "after {reason}");
         assert_eq!(rejected(&gateway, reason).await, messages.len() as f64, "{reason}");
     }
-    // Exactly as large, and exactly as long, as may be.
+    // Exactly at the limits of size and length.
     let largest = format!(r#"{{"type":"{}","d":"{}"}}"#, "é".repeat(128), "x".repeat(4096 - 18 - 256));
     assert_eq!(largest.len(), 4096);
     redis.publish("graph:abc", largest.as_bytes());
     assert_eq!(socket.text().await, largest);
     logged(&gateway, "graph:abc", &largest).await;
-    assert!(socket.text().await.ends_with(&largest[1..]), "what may be published is not dropped for its id");
+    assert!(socket.text().await.ends_with(&largest[1..]), "an event at the limit is dropped with its id");
     let told = |gateway: &Gateway| gateway.log().iter().filter(|line| line.contains("not_utf8")).count();
-    assert_eq!(told(&gateway), 1, "once a minute, whatever the number");
+    assert_eq!(told(&gateway), 1, "logged more than once a minute");
 }
 
 #[tokio::test]
-async fn what_only_looks_logged_is_live_and_forwarded_unchanged() {
+async fn events_that_only_look_logged_are_forwarded_live_and_unchanged() {
     let redis = RedisServer::start();
     let (gateway, mut socket) = listening(&redis).await;
     let mut last = String::new();
     for round in 0..4 {
         let head: u64 = last.split('-').next().unwrap().parse().unwrap_or(0);
-        // Ahead, in the past, in place of the head, right behind it without being its successor.
+        // Ahead, in the past, in place of the head, and right after the head without continuing it.
         for offset in [7, 1, head.max(1), head + 1, u64::MAX] {
             let forged = format!(r#"{{"id":"{offset}-aaaaaaaaaaaa","type":"forged","round":{round}}}"#);
             redis.publish("graph:abc", forged.as_bytes());
@@ -117,7 +117,7 @@ async fn what_only_looks_logged_is_live_and_forwarded_unchanged() {
         assert_eq!(socket.event().await["id"], last.as_str(), "round {round}");
     }
     assert_eq!(gateway.metric("crewcast_resets_total", "").await, 0.0);
-    // Nobody who comes later takes them for history.
+    // A later reader does not see them as history.
     let token = token(json!({ "crews": ["abc"] }));
     let mut replay = connect(&gateway.ws("/ws/graph/abc?since=0"), Some(&token)).await;
     for offset in 1..=4 {
@@ -127,7 +127,7 @@ async fn what_only_looks_logged_is_live_and_forwarded_unchanged() {
 }
 
 #[tokio::test]
-async fn a_forger_who_knows_the_chain_costs_a_reset_and_no_event() {
+async fn a_forged_id_that_fits_the_chain_costs_a_reset_and_no_event() {
     let redis = RedisServer::start();
     let (gateway, mut socket) = listening(&redis).await;
     let first = logged(&gateway, "graph:abc", r#"{"type":"a"}"#).await;
@@ -149,7 +149,7 @@ async fn a_forger_who_knows_the_chain_costs_a_reset_and_no_event() {
 }
 
 #[tokio::test]
-async fn junk_in_the_control_channel_is_counted_and_the_next_revocation_counts() {
+async fn junk_in_the_control_channel_is_counted_and_the_next_revocation_works() {
     let redis = RedisServer::start();
     let (gateway, mut socket) = listening(&redis).await;
     let junk: [&[u8]; 6] = [b"", b"\xff", b"[]", b"{}", br#"{"kind":"revoked"}"#, br#"{"kind":"nonsense","jti":7}"#];
@@ -165,7 +165,7 @@ async fn junk_in_the_control_channel_is_counted_and_the_next_revocation_counts()
 }
 
 #[tokio::test]
-async fn junk_in_the_probe_channel_makes_nothing_ready_or_unready() {
+async fn junk_in_the_probe_channel_does_not_change_readiness() {
     let redis = RedisServer::start();
     let (gateway, mut socket) = listening(&redis).await;
     let channels: Vec<String> = redis.run(&[b"PUBSUB", b"CHANNELS", b"crewcast:probe:*"]);
@@ -179,7 +179,7 @@ async fn junk_in_the_probe_channel_makes_nothing_ready_or_unready() {
 }
 
 #[tokio::test]
-async fn junk_of_a_client_is_answered_by_a_code() {
+async fn junk_from_a_client_is_answered_with_an_error_code() {
     let redis = RedisServer::start();
     let (gateway, mut other) = listening(&redis).await;
     let token = token(json!({ "crews": ["abc"] }));
@@ -221,7 +221,7 @@ async fn junk_of_a_client_is_answered_by_a_code() {
     assert_eq!(other.text().await, GOOD);
 }
 
-/// The head of a good handshake.
+/// The head of a valid handshake.
 fn handshake(token: &str, path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -229,7 +229,7 @@ fn handshake(token: &str, path: &str) -> String {
     )
 }
 
-/// A socket without a WebSocket library: what is written is what goes over the wire.
+/// A socket without a WebSocket library, so that the test controls every byte.
 async fn raw_socket(gateway: &Gateway) -> TcpStream {
     let mut stream = TcpStream::connect(&gateway.public).await.unwrap();
     let head = handshake(&token(json!({ "crews": ["abc"] })), "/ws/graph/abc");
@@ -242,10 +242,10 @@ async fn raw_socket(gateway: &Gateway) -> TcpStream {
     stream
 }
 
-/// Writes, then reads until the gateway ends the connection.
+/// Writes, then reads until the gateway closes the connection.
 async fn answer_to(address: &str, bytes: &[u8], then_end: bool) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    // The gateway may answer and end before it has read everything.
+    // The gateway may answer and close before it has read everything.
     let _ = stream.write_all(bytes).await;
     if then_end {
         let _ = stream.shutdown().await;
@@ -256,7 +256,7 @@ async fn answer_to(address: &str, bytes: &[u8], then_end: bool) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn broken_frames_end_the_socket_with_their_code() {
+async fn broken_frames_close_the_socket_with_their_own_codes() {
     let redis = RedisServer::start();
     let (gateway, mut other) = listening(&redis).await;
     let mask = [0u8; 4];
@@ -328,7 +328,7 @@ async fn junk_handshakes_are_refused_and_counted() {
     listener(&gateway, &redis).await;
 }
 
-/// Random bytes, or something good with some of its bytes changed, cut off or doubled.
+/// Random bytes, or a valid input with some of its bytes changed, removed or repeated.
 fn noise(random: &mut Rng, good: &[u8]) -> Vec<u8> {
     let mut bytes = good.to_vec();
     match random.u8(..4) {
@@ -376,18 +376,18 @@ async fn three_hundred_rounds_of_random_bytes() {
         }
         let good = format!(r#"{{"type":"good","round":{round}}}"#);
         let () = redis::cmd("PUBLISH").arg("graph:abc").arg(&good).query(&mut publisher).unwrap();
-        // What was junk by chance only is forwarded before it.
+        // Random input that is valid by chance is forwarded before it.
         while socket.text().await != good {}
         assert!(gateway.has_exited().is_none());
     }
     let rejected = rejected(&gateway, "").await;
     assert!(rejected > 100.0 && rejected < f64::from(published), "{rejected} of {published}");
     assert!(gateway.metric("crewcast_handshakes_refused_total", "").await > 30.0);
-    assert!(!gateway.log().iter().any(|line| line.contains("panicked")), "no task died");
+    assert!(!gateway.log().iter().any(|line| line.contains("panicked")), "a task panicked");
     assert!(gateway.is_ready().await);
 }
 
-/// Writes junk, says goodbye, and waits for the other side's.
+/// Writes junk, sends a close frame, and waits for the answer.
 async fn answer_to_junk(address: &str, bytes: &[u8]) {
     answer_to(address, bytes, true).await;
 }

@@ -1,4 +1,4 @@
-//! Silence is a signal: producers in processes of their own, killed and frozen, watched through several replicas.
+//! Lease expiry: producers in separate processes are killed and frozen while several replicas watch.
 
 use std::{
     process::{Child, Command, Stdio},
@@ -19,7 +19,7 @@ use crate::support::{
 const URL: &str = "LEASES_TEST_URL";
 const TTL: Duration = Duration::from_secs(5);
 
-/// What the other process does: begins a tool call of a run, and never ends it.
+/// The producer process: starts a tool call of a run and never ends it.
 #[ignore = "started by the others, as a process of its own"]
 #[tokio::test]
 async fn producer() {
@@ -61,7 +61,7 @@ async fn replicas(redis: &RedisServer, count: usize) -> Vec<Gateway> {
     all
 }
 
-/// A socket of each replica.
+/// A socket on each replica.
 async fn sockets(replicas: &[Gateway], path: &str) -> Vec<Socket> {
     let token = token(json!({"crews": ["abc"], "runs": ["r1"]}));
     let mut all = Vec::new();
@@ -71,7 +71,7 @@ async fn sockets(replicas: &[Gateway], path: &str) -> Vec<Socket> {
     all
 }
 
-/// The next event of every socket, which is the same.
+/// The next event, which must be the same on every socket.
 async fn next(sockets: &mut [Socket]) -> Value {
     let mut events = Vec::new();
     for socket in sockets {
@@ -87,20 +87,20 @@ fn types(redis: &RedisServer, channel: &str) -> Vec<String> {
     log.iter().map(kind).collect()
 }
 
-/// When the run's lease was last renewed, in ms.
+/// The time of the last renewal of the run's lease, in milliseconds.
 fn renewed(redis: &RedisServer) -> u64 {
     let lease: Option<String> = redis.run(&[b"HGET", b"crewcast:{run:r1}:leases", b"run:r1"]);
     lease.map_or(0, |lease| lease.split(':').next().unwrap().parse().unwrap())
 }
 
-/// Whether something may still be told of a lease.
+/// Whether the channel still has a lease that may expire.
 fn is_pending(redis: &RedisServer, channel: &str) -> bool {
     let due: u64 = redis.run(&[b"ZCARD", format!("crewcast:{{{channel}}}:due").as_bytes()]);
     due > 0
 }
 
 #[tokio::test]
-async fn a_producer_that_is_killed_is_told_stalled_and_lost_once_by_all_replicas_together() {
+async fn a_killed_producer_is_reported_stalled_and_lost_once_across_all_replicas() {
     let redis = RedisServer::start();
     let replicas = replicas(&redis, 3).await;
     let producer = Producer::start(&redis);
@@ -109,7 +109,7 @@ async fn a_producer_that_is_killed_is_told_stalled_and_lost_once_by_all_replicas
     assert_eq!(next(&mut graph).await["type"], "tool_start");
     assert_eq!(next(&mut run).await["type"], "boot");
     let began = renewed(&redis);
-    eventually("it has gone on for longer than a lease stands", || async {
+    eventually("the producer has run for longer than its lease", || async {
         renewed(&redis) > began + TTL.as_millis() as u64 + 1000
     })
     .await;
@@ -129,7 +129,7 @@ async fn a_producer_that_is_killed_is_told_stalled_and_lost_once_by_all_replicas
         );
         assert!(told["silent_s"].as_f64().unwrap() >= TTL.as_secs_f64(), "{told}");
     }
-    assert!(!is_pending(&redis, "graph:abc") && !is_pending(&redis, "run:r1"), "nobody has anything more to tell");
+    assert!(!is_pending(&redis, "graph:abc") && !is_pending(&redis, "run:r1"), "a lease is left");
     assert_eq!(types(&redis, "graph:abc"), ["tool_start", "stalled", "lost"]);
     assert_eq!(types(&redis, "run:r1"), ["boot", "stalled", "lost"]);
     for silence in ["stalled", "lost"] {
@@ -140,18 +140,18 @@ async fn a_producer_that_is_killed_is_told_stalled_and_lost_once_by_all_replicas
         assert_eq!(told, 2.0, "{silence}: the run and the call");
     }
 
-    // Whoever comes later sees it as well, and the next process takes it back with its own event.
+    // A later reader sees the expiry as well, and the next process recovers the run with its own event.
     let mut late = sockets(&replicas[..1], "/ws/runs/r1").await;
     for expected in ["boot", "stalled", "lost"] {
         assert_eq!(next(&mut late).await["type"], expected);
     }
     let _producer = Producer::start(&redis);
     assert_eq!(next(&mut run).await["type"], "boot");
-    assert!(is_pending(&redis, "run:r1"), "its lease stands again");
+    assert!(is_pending(&redis, "run:r1"), "the run has no lease");
 }
 
 #[tokio::test]
-async fn a_producer_that_freezes_and_comes_back_is_told_once_each_time() {
+async fn a_producer_that_freezes_and_recovers_is_reported_once_each_time() {
     let redis = RedisServer::start();
     let replicas = replicas(&redis, 2).await;
     let mut run = sockets(&replicas, "/ws/runs/r1").await;

@@ -1,4 +1,4 @@
-//! End to end: the real binary, a real Redis, real sockets. A file per feature.
+//! End-to-end tests with the real binary, a real Redis and real sockets. Each feature has its own file.
 
 mod algorithms;
 mod all_endpoints;
@@ -26,6 +26,8 @@ mod isolation;
 mod junk;
 mod layers;
 mod leases;
+mod lines;
+mod names;
 mod namespaces;
 mod nginx;
 mod operator_files;
@@ -38,12 +40,14 @@ mod revocation;
 mod secrets;
 mod skipping;
 mod slow;
+mod sources;
 mod sse;
 mod storm;
 mod stream;
-#[path = "../support/mod.rs"]
-mod support;
 mod too_many;
 mod topologies;
 mod traces;
 mod tracking;
+mod workflows;
+
+use crewcast_tests as support;

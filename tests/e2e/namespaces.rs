@@ -1,4 +1,4 @@
-//! Namespaces of an operator's own: the example of docs/configuration.md, and nothing else, makes them.
+//! Custom namespaces, configured with exactly the example in docs/configuration.md.
 
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::support::{
 
 const DOCUMENT: &str = include_str!("../../docs/configuration.md");
 
-/// A gateway that is configured with the document's example.
+/// A gateway with the example of the document as its configuration.
 struct World {
     redis: RedisServer,
     gateway: Gateway,
@@ -46,10 +46,10 @@ fn producer() -> String {
 }
 
 #[tokio::test]
-async fn its_events_are_logged_resumed_and_read_by_the_channels_claim() {
+async fn a_custom_namespace_is_logged_resumed_and_granted_by_the_channels_claim() {
     let world = World::new().await;
     let first = publish(&world.gateway, &producer(), "builds:web", json!({ "type": "build_started", "n": 1 })).await;
-    // The command line is another producer, which reads the same file.
+    // The command line is another producer with the same configuration file.
     let mut publishing = command::crewcast_on(
         &world.redis,
         &["--config", world.file.path().to_str().unwrap(), "publish", "builds:web", r#"{"type":"build_failed","n":2}"#],
@@ -80,7 +80,7 @@ async fn a_stream_socket_subscribes_to_its_channels_and_resumes_them() {
         }
         subscription.to_string()
     };
-    // Behind the first, and as a newcomer, who gets the retained one.
+    // After the first event, and as a new reader, which gets the retained event.
     for since in [Some(first.as_str()), None] {
         let mut socket = connect(&world.gateway.ws("/ws/stream"), Some(&reader(json!(["builds:web"])))).await;
         socket.send(&subscription(since)).await;
@@ -100,7 +100,7 @@ async fn a_stream_socket_subscribes_to_its_channels_and_resumes_them() {
 }
 
 #[tokio::test]
-async fn nobody_else_reads_it_or_publishes_there() {
+async fn tokens_without_the_grant_neither_read_nor_publish() {
     let world = World::new().await;
     for claims in [
         json!({}),
@@ -120,13 +120,13 @@ async fn nobody_else_reads_it_or_publishes_there() {
 }
 
 #[tokio::test]
-async fn a_newcomer_gets_the_retained_event_first_live_ones_included() {
+async fn a_new_reader_gets_the_retained_event_first_even_a_live_one() {
     let world = World::new().await;
     let channel = "builds:web";
     let (query, jwt) = ("channel=builds:web", reader(json!(["builds:*"])));
     let live = r#"{"type":"building","n":1}"#;
     world.redis.publish(channel, live.as_bytes());
-    eventually("it is captured", || async {
+    eventually("the event is retained", || async {
         let kept: Option<String> = world.redis.run(&[b"GET", b"crewcast:{builds:web}:retained"]);
         kept.as_deref() == Some(live)
     })
@@ -137,13 +137,13 @@ async fn a_newcomer_gets_the_retained_event_first_live_ones_included() {
     let second = publish(&world.gateway, &producer(), channel, json!({ "type": "built", "n": 2 })).await;
     let message = stream.event().await;
     assert_eq!((message.json()["n"].as_u64(), &stream.last_id), (Some(2), &second));
-    // Not again to who resumes, nor to who filters it out.
+    // Readers that resume or filter the event out do not get it again.
     let resumed = format!("{query}&since={second}");
     let mut filtered = world.stream("channel=builds:web&types=building", &jwt).await;
     filtered.opened().await;
     assert_eq!(filtered.last_id, second);
     assert!(world.stream(&resumed, &jwt).await.is_quiet().await && filtered.is_quiet().await);
-    // Beside a channel of which nothing is retained.
+    // Together with a channel without a retained event.
     let both = token(json!({ "channels": ["builds:*"], "crews": ["abc"] }));
     let mut both = world.stream("channel=builds:web&channel=graph:abc", &both).await;
     assert_eq!(both.event().await.json()["id"], second.as_str());
@@ -151,12 +151,12 @@ async fn a_newcomer_gets_the_retained_event_first_live_ones_included() {
 }
 
 #[tokio::test]
-async fn one_that_belongs_to_crews_is_read_by_who_may_see_the_crew_and_moves_with_it() {
+async fn a_namespace_that_belongs_to_crews_follows_the_access_and_the_moves_of_a_crew() {
     let world = World::new().await;
     command::done(&world.redis, &["register", "crew", "abc", "--org", "acme"]).await;
     let of = |org: &str| token(json!({ "org": org, "crews": ["abc"], "publish": ["notes:*"] }));
     let path = "/sse?channel=notes:abc";
-    eventually("acme reads", || async { get(&world.gateway, path, &of("acme")).await.status() == 200 }).await;
+    eventually("acme may read", || async { get(&world.gateway, path, &of("acme")).await.status() == 200 }).await;
     problem(get(&world.gateway, path, &of("zeta")).await, 403, "forbidden").await;
     let claimed = token(json!({ "org": "zeta", "channels": ["notes:*", "notes:abc"] }));
     problem(get(&world.gateway, path, &claimed).await, 403, "forbidden").await;
@@ -166,10 +166,10 @@ async fn one_that_belongs_to_crews_is_read_by_who_may_see_the_crew_and_moves_wit
     let file = world.file.path().to_str().unwrap();
     let moving = ["--config", file, "register", "crew", "abc", "--org", "zeta", "--move"];
     command::done(&world.redis, &moving).await;
-    let last = stream.next().await.expect("a word");
+    let last = stream.next().await.expect("the last message");
     assert_eq!((last.kind.as_str(), &last.json()["code"]), ("error", &json!("forbidden")));
-    assert!(stream.next().await.is_none(), "it ends");
+    assert!(stream.next().await.is_none(), "the stream ends");
     let mut now = world.stream("channel=notes:abc&since=0", &of("zeta")).await;
     publish(&world.gateway, &of("zeta"), "notes:abc", json!({ "type": "note", "said": "zeta's" })).await;
-    assert_eq!(now.event().await.json()["said"], "zeta's", "what was the former owner's is gone");
+    assert_eq!(now.event().await.json()["said"], "zeta's", "an event of the former owner is left");
 }

@@ -1,4 +1,4 @@
-//! Behind a real nginx with deploy/nginx/crewcast.conf: only addresses, ports and the place of its log are changed.
+//! Replicas behind a real nginx with deploy/nginx/crewcast.conf. Only addresses, ports and the log path are changed.
 
 use std::{
     fs,
@@ -20,6 +20,7 @@ use crate::support::{
     PATIENCE, eventually,
     gateway::{self, Gateway},
     redis::{RedisServer, free_port},
+    root,
     socket::{Socket, connect},
     token::token,
 };
@@ -44,7 +45,7 @@ impl Nginx {
             ("listen 80;", format!("listen 127.0.0.1:{port};")),
             ("/var/log/nginx/access.log", at("access.log")),
         ];
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/nginx/crewcast.conf");
+        let path = root().join("deploy/nginx/crewcast.conf");
         let mut server = fs::read_to_string(path).unwrap();
         for (from, to) in &changes {
             assert_eq!(server.matches(from).count(), 1, "{from}");
@@ -54,14 +55,14 @@ impl Nginx {
             .iter()
             .map(|name| format!("{name}_temp_path {};\n", at(name)))
             .collect();
-        // One process, so that it ends with its owner.
+        // One process, so that killing it stops nginx.
         let whole = format!(
             "daemon off; master_process off; pid {}; error_log {};\nevents {{}}\nhttp {{\n{folders}{server}}}\n",
             at("pid"),
             at("error.log")
         );
         fs::write(directory.path().join("nginx.conf"), whole).unwrap();
-        // Debian puts it where the PATH of users does not lead.
+        // Debian installs nginx outside the PATH of users.
         let program = if Path::new(DEBIAN).exists() { DEBIAN } else { "nginx" };
         let process = Command::new(program)
             .args(["-p", &at(""), "-c", &at("nginx.conf"), "-e", &at("error.log")])
@@ -99,10 +100,10 @@ impl Drop for Nginx {
     }
 }
 
-/// What replicas behind nginx are told.
+/// The settings of replicas behind nginx.
 const PROXIED: (&str, &str) = ("CREWCAST_TRUSTED_PROXIES", "127.0.0.1/32");
 
-/// As a producer does: with a key, and again when a replica behind nginx goes away under the request.
+/// Publishes with an idempotency key, and retries when the replica goes away during the request.
 async fn publish(nginx: &Nginx, token: &str, channel: &str, event: Value) -> String {
     let body = json!({ "channel": channel, "event": event, "idempotency_key": event.to_string() });
     let began = Instant::now();
@@ -135,12 +136,13 @@ async fn sockets_are_spread_and_their_close_codes_pass_through() {
     }
     assert_eq!(sockets[0].response.headers()["sec-websocket-protocol"], "token");
     for replica in [&a, &b] {
-        eventually("each replica has some", || async { replica.metric("crewcast_connections", "").await >= 2.0 }).await;
+        eventually("each replica has sockets", || async { replica.metric("crewcast_connections", "").await >= 2.0 })
+            .await;
     }
     let message = r#"{ "type":"tool_start", "n":1.50,"z":0,"a":"\u00e9é🙂"}"#;
-    eventually("both replicas listen", || async { redis.publish("graph:abc", message.as_bytes()) == 2 }).await;
+    eventually("both replicas are subscribed", || async { redis.publish("graph:abc", message.as_bytes()) == 2 }).await;
     for socket in &mut sockets {
-        // Whoever listened from the start has heard the first attempts too.
+        // Sockets that were subscribed early have received the first attempts, too.
         assert_eq!(socket.text().await, message);
     }
 
@@ -153,7 +155,7 @@ async fn sockets_are_spread_and_their_close_codes_pass_through() {
     let mut run = connect(&nginx.ws("/ws/runs/r1"), Some(&token)).await;
     assert_eq!(run.closed().await, (1000, "run completed".to_owned()));
 
-    // A ticket stands in the address, and so must not stand in the log.
+    // A ticket is in the URL and must not be in the log.
     let answer = gateway::client().post(nginx.url("/api/v1/tickets")).bearer_auth(&token).send().await.unwrap();
     let ticket = answer.json::<Value>().await.unwrap()["ticket"].as_str().unwrap().to_owned();
     let mut run = connect(&nginx.ws(&format!("/ws/runs/r1?ticket={ticket}")), None).await;
@@ -168,7 +170,7 @@ async fn sockets_are_spread_and_their_close_codes_pass_through() {
 }
 
 #[tokio::test]
-async fn server_sent_events_leave_at_once() {
+async fn server_sent_events_pass_nginx_unbuffered() {
     let redis = RedisServer::start();
     let (a, b) = tokio::join!(gateway::on(&redis, &[PROXIED]), gateway::on(&redis, &[PROXIED]));
     let nginx = Nginx::before([&a, &b]).await;
@@ -176,8 +178,8 @@ async fn server_sent_events_leave_at_once() {
     let mut stream =
         gateway::client().get(nginx.url("/sse?channel=graph:abc")).bearer_auth(&token).send().await.unwrap();
     assert_eq!(stream.status(), 200);
-    eventually("the stream listens", || async { redis.publish("graph:abc", b"no event") == 1 }).await;
-    // The stream stays open: what stands in a buffer of the proxy would never come.
+    eventually("the stream is subscribed", || async { redis.publish("graph:abc", b"no event") == 1 }).await;
+    // The stream stays open, so a message in a buffer of nginx would never arrive.
     for n in 1..=3 {
         let id = publish(&nginx, &token, "graph:abc", json!({ "type": "tool_start", "n": n })).await;
         let mut text = String::new();
@@ -190,7 +192,7 @@ async fn server_sent_events_leave_at_once() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stalls_behind_nginx_is_felt_by_the_gateway() {
+async fn the_gateway_notices_a_reader_that_stalls_behind_nginx() {
     let redis = RedisServer::start();
     let replica = gateway::on(&redis, &[PROXIED, ("CREWCAST_LIMITS__STALL", "1s")]).await;
     let nginx = Nginx::before([&replica, &replica]).await;
@@ -200,8 +202,8 @@ async fn a_reader_that_stalls_behind_nginx_is_felt_by_the_gateway() {
         everything()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    eventually("the stream listens", || async { redis.publish("graph:abc", b"no event") == 1 }).await;
-    // It reads nothing: the sockets on the way fill up, and nginx must not take the rest in.
+    eventually("the stream is subscribed", || async { redis.publish("graph:abc", b"no event") == 1 }).await;
+    // The client reads nothing. The sockets on the way fill up, and nginx must not buffer the rest.
     let event = format!(r#"{{"type":"tool_progress","message":"{}"}}"#, "x".repeat(100_000));
     eventually("the stream is closed", || async {
         redis.publish("graph:abc", event.as_bytes());
@@ -210,7 +212,7 @@ async fn a_reader_that_stalls_behind_nginx_is_felt_by_the_gateway() {
     .await;
 }
 
-/// Connects to nginx from this address.
+/// Connects to nginx from this source address.
 async fn from(address: Ipv4Addr, nginx: &Nginx, forwarded_for: Option<&str>) -> Socket {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(SocketAddr::from((address, 0))).unwrap();
@@ -227,16 +229,16 @@ async fn from(address: Ipv4Addr, nginx: &Nginx, forwarded_for: Option<&str>) -> 
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const SECOND: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 
-// Other systems have only 127.0.0.1 on the loopback.
+// Other systems have only 127.0.0.1 on the loopback interface.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_bound_of_an_address_counts_the_client_not_nginx() {
+async fn the_limit_per_address_counts_the_client_not_nginx() {
     let limit = ("CREWCAST_LIMITS__PER_ADDRESS", "2");
     let replica = gateway::memory(&[PROXIED, limit]).await;
     let nginx = Nginx::before([&replica, &replica]).await;
     let mut open = vec![from(FIRST, &nginx, None).await, from(FIRST, &nginx, None).await];
     assert_eq!(from(FIRST, &nginx, None).await.closed().await.0, 4429);
-    // What a client says of itself does not count: nginx appends whom it saw.
+    // A forwarded header of the client does not count, because nginx appends the address that it sees.
     assert_eq!(from(FIRST, &nginx, Some("203.0.113.7")).await.closed().await.0, 4429);
     for _ in 0..2 {
         open.push(from(SECOND, &nginx, None).await);
@@ -247,7 +249,7 @@ async fn the_bound_of_an_address_counts_the_client_not_nginx() {
         assert!(socket.is_quiet().await);
     }
 
-    // Not configured, and all come from nginx.
+    // Without trusted proxies, all connections come from nginx.
     let unaware = gateway::memory(&[limit]).await;
     let nginx = Nginx::before([&unaware, &unaware]).await;
     let _open = (from(FIRST, &nginx, None).await, from(FIRST, &nginx, None).await);
@@ -257,7 +259,7 @@ async fn the_bound_of_an_address_counts_the_client_not_nginx() {
 const CLIENTS: usize = 6;
 const EVENTS: u64 = 60;
 
-/// Reads a run to its end; the numbers of its events in the order in which they came, and how often it was cut.
+/// Reads a run to its end. Returns the event numbers in order of arrival, and the number of cuts.
 async fn tail(client: Client) -> (Vec<u64>, usize) {
     let (mut numbers, mut cuts) = (Vec::new(), 0);
     let mut run = client.run("r2").connect();
@@ -274,7 +276,7 @@ async fn tail(client: Client) -> (Vec<u64>, usize) {
     (numbers, cuts)
 }
 
-/// Six clients tail a run through nginx while one of two replicas goes away in this manner.
+/// Six clients tail a run through nginx while one of two replicas goes away.
 async fn a_replica_goes(leave: impl Fn(&mut Gateway)) {
     let redis = RedisServer::start();
     let settings = [PROXIED, ("CREWCAST_DRAIN__SPREAD", "500ms"), ("CREWCAST_DRAIN__GRACE", "5s")];
@@ -284,9 +286,12 @@ async fn a_replica_goes(leave: impl Fn(&mut Gateway)) {
     let client = Client::builder(nginx.url("")).token(&token).build().unwrap();
     let tails: Vec<_> = (0..CLIENTS).map(|_| tokio::spawn(tail(client.clone()))).collect();
     let connections = async |replica: &Gateway| replica.metric("crewcast_connections", "").await;
-    eventually("all are connected", || async { connections(&a).await + connections(&b).await == CLIENTS as f64 }).await;
+    eventually("all clients are connected", || async {
+        connections(&a).await + connections(&b).await == CLIENTS as f64
+    })
+    .await;
     let on_a = connections(&a).await;
-    assert!(on_a >= 1.0, "somebody is on the replica that goes");
+    assert!(on_a >= 1.0, "no client is on the replica that goes away");
 
     for n in 0..EVENTS {
         if n == EVENTS / 3 {
@@ -295,7 +300,8 @@ async fn a_replica_goes(leave: impl Fn(&mut Gateway)) {
         let kind = if n + 1 == EVENTS { "done" } else { "progress" };
         publish(&nginx, &token, "run:r2", json!({ "type": kind, "n": n })).await;
         if n == EVENTS / 2 {
-            eventually("all are on the other", || async { connections(&b).await == CLIENTS as f64 }).await;
+            eventually("all clients are on the other replica", || async { connections(&b).await == CLIENTS as f64 })
+                .await;
         }
     }
     let mut cut = 0;
@@ -304,15 +310,15 @@ async fn a_replica_goes(leave: impl Fn(&mut Gateway)) {
         assert_eq!(numbers, (0..EVENTS).collect::<Vec<_>>(), "every event once and in order");
         cut += usize::from(cuts > 0);
     }
-    assert!(cut as f64 >= on_a, "those of the replica that went were cut: {cut} of {on_a}");
+    assert!(cut as f64 >= on_a, "clients of the replica that went away were not cut: {cut} of {on_a}");
 }
 
 #[tokio::test]
-async fn clients_of_a_replica_that_was_killed_go_on_at_the_other() {
+async fn clients_of_a_killed_replica_continue_on_the_other() {
     a_replica_goes(Gateway::kill).await;
 }
 
 #[tokio::test]
-async fn clients_of_a_replica_that_drains_go_on_at_the_other() {
+async fn clients_of_a_draining_replica_continue_on_the_other() {
     a_replica_goes(|replica| replica.terminate()).await;
 }

@@ -1,9 +1,8 @@
-//! What operators copy: deploy/ and k8s/ name only what exists.
+//! The files that operators copy: deploy/ and k8s/ name only settings, files and metrics that exist.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -11,15 +10,13 @@ use crewcast_gateway::config::{Config, load};
 use serde::Deserialize;
 use serde_yaml_ng::Value;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
+use crate::support::root;
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Every file below deploy/ and k8s/, by its path in the repository.
+/// The paths of all files below deploy/ and k8s/.
 fn operator_files() -> Vec<String> {
     let (mut folders, mut files) = (vec![root().join("deploy"), root().join("k8s")], Vec::new());
     while let Some(folder) = folders.pop() {
@@ -36,7 +33,7 @@ fn operator_files() -> Vec<String> {
     files
 }
 
-/// The documents of a YAML file, its merge keys applied.
+/// The documents of a YAML file, with merge keys applied.
 fn yaml(path: &str) -> Vec<Value> {
     let text = read(path);
     let documents = serde_yaml_ng::Deserializer::from_str(&text).map(|document| {
@@ -48,14 +45,14 @@ fn yaml(path: &str) -> Vec<Value> {
 }
 
 fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("a text, not {value:?}"))
+    value.as_str().unwrap_or_else(|| panic!("expected a string, got {value:?}"))
 }
 
 fn list(value: &Value) -> &[Value] {
-    value.as_sequence().unwrap_or_else(|| panic!("a list, not {value:?}"))
+    value.as_sequence().unwrap_or_else(|| panic!("expected a list, got {value:?}"))
 }
 
-/// What `crewcast serve` makes of these variables and this file; it must start with them.
+/// The configuration from these variables and this file. `crewcast serve` must accept it.
 fn serve_with(file: Option<&str>, variables: Vec<(String, String)>) -> Config {
     let file = file.map(|file| root().join(file));
     let config = load(file.as_deref(), variables, &[]).unwrap_or_else(|error| panic!("{file:?}: {error}")).config;
@@ -63,13 +60,13 @@ fn serve_with(file: Option<&str>, variables: Vec<(String, String)>) -> Config {
     config
 }
 
-/// `25s` as Compose, systemd and Kubernetes write it, or a number.
+/// Parses `25s` as in Compose and systemd, or a plain number.
 fn seconds(value: &str) -> Duration {
     Duration::from_secs(value.trim_end_matches('s').parse().unwrap())
 }
 
 #[test]
-fn every_variable_that_they_name_is_a_key() {
+fn every_variable_they_name_is_a_configuration_key() {
     let mut seen = BTreeSet::new();
     for path in operator_files() {
         let text = read(&path);
@@ -78,7 +75,7 @@ fn every_variable_that_they_name_is_a_key() {
                 .chars()
                 .take_while(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || *c == '_')
                 .collect();
-            // What the value must be is another question: only the name counts here.
+            // Only the name is checked here, not the value.
             let refusal = load(None, [(name.clone(), "?".to_owned())], &[]).err().map(|error| error.to_string());
             let unknown = refusal.filter(|refusal| refusal.contains("there is no such key"));
             assert_eq!(unknown, None, "{name} in {path}");
@@ -87,7 +84,7 @@ fn every_variable_that_they_name_is_a_key() {
     }
     assert!(seen.len() >= 4, "{seen:?}");
     let refusal = load(None, [("CREWCAST_AUTH__HS256".to_owned(), "?".to_owned())], &[]).unwrap_err().to_string();
-    assert!(refusal.contains("there is no such key"), "what this test looks for: {refusal}");
+    assert!(refusal.contains("there is no such key"), "the error that this test looks for: {refusal}");
 }
 
 #[test]
@@ -120,7 +117,7 @@ fn compose_starts_two_replicas_behind_nginx() {
         let dockerfile = folder.join(text(&build["context"])).join(text(&build["dockerfile"]));
         assert!(dockerfile.exists(), "{}", dockerfile.display());
         let variables = service["environment"].as_mapping().unwrap().iter().map(|(name, value)| {
-            // Compose puts the caller's variable in.
+            // Compose substitutes the caller's variable.
             let value = if text(value).starts_with("${") { "s".repeat(48) } else { text(value).to_owned() };
             (text(name).to_owned(), value)
         });
@@ -128,7 +125,10 @@ fn compose_starts_two_replicas_behind_nginx() {
         assert_eq!(config.listen.0.port(), 8000);
         assert_eq!(config.broker.url.expose(), "redis://redis:6379");
         assert!(services.contains_key("redis"));
-        assert!(seconds(text(&service["stop_grace_period"])) > config.drain.grace, "it is killed while it drains");
+        assert!(
+            seconds(text(&service["stop_grace_period"])) > config.drain.grace,
+            "the replica is killed while it drains"
+        );
     }
     let nginx = read("deploy/nginx/crewcast.conf");
     let upstreams =
@@ -139,7 +139,7 @@ fn compose_starts_two_replicas_behind_nginx() {
 }
 
 #[test]
-fn kubernetes_manifests_are_whole_and_start_a_replica() {
+fn kubernetes_manifests_are_complete_and_start_a_replica() {
     for path in operator_files().iter().filter(|path| path.starts_with("k8s/") && path.ends_with(".yaml")) {
         for document in yaml(path) {
             assert!(document["apiVersion"].is_string() && document["kind"].is_string(), "{path}");
@@ -157,7 +157,7 @@ fn kubernetes_manifests_are_whole_and_start_a_replica() {
     let deployment = yaml("k8s/base/deployment.yaml").remove(0);
     let pod = &deployment["spec"]["template"]["spec"];
     let container = &list(&pod["containers"])[0];
-    // The Secret as kustomization.yaml says to make it.
+    // The Secret that kustomization.yaml describes.
     let secrets = tempfile::tempdir().unwrap();
     let told = read("k8s/base/kustomization.yaml");
     for literal in told.split("--from-literal=").skip(1) {
@@ -180,10 +180,10 @@ fn kubernetes_manifests_are_whole_and_start_a_replica() {
         };
         assert_eq!(u64::from(config.listen.0.port()), port("http"));
         assert_eq!(u64::from(config.admin.listen.port()), port("admin"));
-        assert!(!config.admin.listen.ip().is_loopback(), "probes come from outside of the pod");
+        assert!(!config.admin.listen.ip().is_loopback(), "probes come from outside the pod");
         assert_eq!(config.broker.url.expose(), "redis://redis:6379");
         let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
-        assert!(Duration::from_secs(grace) > config.drain.grace, "it is killed while it drains");
+        assert!(Duration::from_secs(grace) > config.drain.grace, "the replica is killed while it drains");
     }
 }
 
@@ -198,10 +198,10 @@ fn the_unit_and_the_image_start_a_replica() {
     fs::write(credentials.path().join(value("LoadCredential").split(':').next().unwrap()), "s".repeat(48)).unwrap();
     let (name, file) = value("Environment").split_once('=').unwrap();
     let file = file.replace("%d", &credentials.path().display().to_string());
-    // It reads production.toml, which names a key of its own: here the unit's variable alone must do.
+    // production.toml sets a key itself, so only the unit's variable is tested here.
     let config = serve_with(None, vec![(name.to_owned(), file)]);
-    assert!(seconds(value("TimeoutStopSec")) > config.drain.grace, "it is killed while it drains");
-    assert!(read("config/production.toml").len() > 100, "the unit says to begin with it");
+    assert!(seconds(value("TimeoutStopSec")) > config.drain.grace, "the replica is killed while it drains");
+    assert!(read("config/production.toml").len() > 100, "the unit refers to this file");
 
     let image = read("deploy/Dockerfile");
     let variables = image.lines().filter_map(|line| line.strip_prefix("ENV ")?.split_once('='));
@@ -210,17 +210,17 @@ fn the_unit_and_the_image_start_a_replica() {
     let config = serve_with(None, variables);
     let exposed = format!("EXPOSE {} {}", config.listen.0.port(), config.admin.listen.port());
     assert!(image.contains(&exposed), "{exposed}");
-    assert!(!config.admin.listen.ip().is_loopback(), "probes come from outside of the container");
+    assert!(!config.admin.listen.ip().is_loopback(), "probes come from outside the container");
 }
 
-/// A metric as docs/metrics.md describes it.
+/// A metric in docs/metrics.md.
 struct Documented {
     is_histogram: bool,
-    /// Its labels with the values that are listed, if any are.
+    /// The labels, each with its listed values, if there are any.
     labels: BTreeMap<String, BTreeSet<String>>,
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn quoted(cell: &str) -> impl Iterator<Item = String> + '_ {
     cell.split('`').skip(1).step_by(2).map(str::to_owned)
 }
@@ -247,7 +247,7 @@ fn find<'a>(name: &str, all: &'a BTreeMap<String, Documented>) -> Option<&'a Doc
     all.get(name).or_else(histogram)
 }
 
-/// Names that begin with `crewcast` in an expression, each with what stands in braces behind it.
+/// Names in an expression that begin with `crewcast`, each with the text in the braces after it.
 fn selectors(expression: &str) -> Vec<(String, &str)> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
     let starts = expression.match_indices("crewcast").map(|(start, _)| &expression[start..]);
@@ -262,7 +262,7 @@ fn selectors(expression: &str) -> Vec<(String, &str)> {
 }
 
 #[test]
-fn alerts_ask_only_for_metrics_labels_and_values_that_exist() {
+fn alerts_use_only_metrics_labels_and_values_that_exist() {
     let all = documented();
     let rules = yaml("deploy/prometheus/crewcast.rules.yaml").remove(0);
     let rules: Vec<&Value> = list(&rules["groups"]).iter().flat_map(|group| list(&group["rules"])).collect();
@@ -277,7 +277,7 @@ fn alerts_ask_only_for_metrics_labels_and_values_that_exist() {
             if recorded.contains(name.as_str()) {
                 continue;
             }
-            let metric = find(name, &all).unwrap_or_else(|| panic!("{name} is no metric: {expression}"));
+            let metric = find(name, &all).unwrap_or_else(|| panic!("{name} is not a metric: {expression}"));
             labels.extend(metric.labels.keys().cloned());
             for matcher in matchers.split(',').filter(|matcher| !matcher.is_empty()) {
                 let (label, value) = matcher.split_once('=').unwrap();
@@ -310,7 +310,7 @@ fn alerts_ask_only_for_metrics_labels_and_values_that_exist() {
 }
 
 #[test]
-fn texts_for_operators_name_only_metrics_that_exist() {
+fn operator_docs_name_only_metrics_that_exist() {
     let all = documented();
     for path in operator_files().iter().filter(|path| path.ends_with(".yaml")) {
         let text = read(path);

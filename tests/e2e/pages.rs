@@ -1,4 +1,4 @@
-//! What pages get: our own, and those of other origins.
+//! The console page, and pages of other origins.
 
 use reqwest::{Method, header::HeaderMap};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ async fn preflight(gateway: &Gateway, path: &str, origin: &str) -> HeaderMap {
 }
 
 #[tokio::test]
-async fn pages_of_listed_origins_may_use_http() {
+async fn pages_from_listed_origins_may_use_http() {
     let app = "https://app.example";
     let gateway = gateway::memory(&[("CREWCAST_CORS__ALLOWED_ORIGINS", app)]).await;
     for path in [PUBLISH, "/api/v1/tickets", "/sse?channel=graph:a"] {
@@ -52,7 +52,7 @@ async fn pages_of_listed_origins_may_use_http() {
         (answer.status().as_u16(), &answer.headers()["access-control-allow-origin"]),
         (200, &app.parse().unwrap())
     );
-    // Refusals too can be read by the page.
+    // The page can read refusals, too.
     let answer = from("https://app.example", "rubbish".to_owned()).await.unwrap();
     assert_eq!(
         (answer.status().as_u16(), &answer.headers()["access-control-allow-origin"]),
@@ -74,7 +74,7 @@ async fn anonymous_callers_from_a_foreign_page_are_403() {
     let settings = [("CREWCAST_AUTH__ANONYMOUS", r#"{"org":"acme","crews":["a"],"publish":["graph:a"]}"#)];
     let gateway = gateway::memory(&settings).await;
     let from = |origin: String| client().post(gateway.url(PUBLISH)).header("origin", origin).json(&event()).send();
-    assert_eq!(from(gateway.url("")).await.unwrap().status(), 200, "our own page");
+    assert_eq!(from(gateway.url("")).await.unwrap().status(), 200, "the gateway's own page");
     problem(from("https://evil.example".to_owned()).await.unwrap(), 403, "forbidden").await;
     problem(post(&gateway, "/api/v1/tickets", "", Value::Null).await, 401, "unauthorized").await;
 }
@@ -93,7 +93,7 @@ async fn the_page_and_its_files_are_served_under_a_strict_policy() {
     assert!(policy.contains("default-src 'none'") && policy.contains("connect-src 'self'"), "{policy}");
     assert!(!policy.contains("unsafe"), "{policy}");
     let html = page.text().await.unwrap();
-    // What the page loads, as a browser would resolve it, and what that loads in turn.
+    // Everything that the page loads, directly and indirectly, resolved as in a browser.
     let mut wanted: Vec<String> =
         html.split('"').filter(|part| part.starts_with("client/")).map(|part| format!("/ws/{part}")).collect();
     let mut fetched = Vec::new();

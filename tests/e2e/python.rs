@@ -1,6 +1,6 @@
-//! Real clients in Python: the libraries `websockets` and `redis`, which know nothing of ours.
+//! Real clients in Python: the libraries `websockets` and `redis`, without code of Crewcast.
 
-use std::{path::PathBuf, process::Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 use tokio::process::Command;
@@ -9,17 +9,18 @@ use crate::support::{
     eventually, gateway,
     http::publish,
     redis::RedisServer,
+    root,
     token::{now, token},
 };
 
-/// Runs `tests/clients/<script>` and gives what it printed.
+/// Runs `tests/clients/<script>` and returns its output.
 async fn python(script: &str, arguments: &[&str]) -> String {
     const SETUP: &str = "run `make test`, or tests/setup.sh and set TEST_PYTHON to target/venv/bin/python";
     let interpreter = std::env::var_os("TEST_PYTHON").unwrap_or_else(|| panic!("TEST_PYTHON is not set: {SETUP}"));
-    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients");
+    let tests = root().join("tests/clients");
     let mut command = Command::new(&interpreter);
     command.arg(tests.join(script)).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let ran = tokio::time::timeout(crate::support::PATIENCE, command.output()).await.expect("the script ends");
+    let ran = tokio::time::timeout(crate::support::PATIENCE, command.output()).await.expect("the script exits");
     let output = ran.unwrap_or_else(|error| panic!("TEST_PYTHON={interpreter:?} does not start ({error}): {SETUP}"));
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{script}: {errors}\n(are the packages of tests/requirements.txt there? {SETUP})");
@@ -34,7 +35,7 @@ async fn watch(url: &str, how: &str, jwt: &str, count: usize, sends: &[&str]) ->
 }
 
 #[tokio::test]
-async fn the_handshake_selects_token_and_a_run_comes_to_its_end() {
+async fn the_handshake_selects_token_and_a_run_is_read_to_its_end() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "runs": ["r1"], "publish": ["run:*"] }));
     for kind in ["boot", "error", "done"] {
@@ -56,7 +57,7 @@ async fn the_handshake_selects_token_and_a_run_comes_to_its_end() {
 }
 
 #[tokio::test]
-async fn what_is_compressed_against_what_came_before_is_read() {
+async fn messages_compressed_against_earlier_ones_are_read() {
     let gateway = gateway::memory(&[]).await;
     let jwt = token(json!({ "crews": ["abc"], "publish": ["graph:*"] }));
     let text = |n: usize| {
@@ -87,7 +88,7 @@ async fn pings_are_answered_and_fragments_understood() {
     publish(&gateway, &jwt, "graph:abc", json!({ "type": "x", "text": text })).await;
     let url = gateway.ws("/ws/graph/abc?since=0");
     let seen = watch(&url, "header", &jwt, 2, &[r#"{"type":"pong"}"#, "{\"é🙂\":1}"]).await;
-    // The library offers compression by itself, and compresses what it sends.
+    // By default the library offers compression and compresses its messages.
     assert!(seen["headers"].as_str().unwrap().contains("permessage-deflate"), "{seen}");
     assert!(gateway.metric("crewcast_delivery_bytes_total", r#"encoding="deflate""#).await > 0.0);
     assert_eq!(seen["pong"], true);
@@ -99,7 +100,7 @@ async fn pings_are_answered_and_fragments_understood() {
         .collect();
     assert!(messages.iter().any(|message| message["type"] == "x" && message["text"] == text), "{seen}");
     assert!(messages.iter().any(|message| message["code"] == "unknown_action"), "{seen}");
-    assert_eq!(seen["close"][0], 1000, "its own goodbye is answered");
+    assert_eq!(seen["close"][0], 1000, "the client's close frame is answered");
 }
 
 #[tokio::test]
@@ -144,7 +145,7 @@ async fn refusals_reach_the_library_with_code_and_reason() {
 }
 
 #[tokio::test]
-async fn what_a_plain_redis_client_publishes_is_seen_by_a_plain_websocket_client() {
+async fn a_plain_websocket_client_sees_what_a_plain_redis_client_publishes() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let jwt = token(json!({ "crews": ["abc"] }));

@@ -1,4 +1,4 @@
-//! A log that outlives its age while everybody sleeps: its head says that nothing was missed.
+//! A log that expires while its readers sleep. The stored head shows that nothing is missing.
 
 use crewcast_events::Keys;
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::support::{
     token::token,
 };
 
-/// The next event, which no reset precedes.
+/// The next event. No reset may come before it.
 async fn next_without_reset(socket: &mut Socket) -> Value {
     loop {
         let message = socket.json().await;
@@ -29,7 +29,7 @@ async fn resume(gateway: &Gateway, since: &str) -> Socket {
 }
 
 #[tokio::test]
-async fn a_log_that_expired_while_readers_slept_resets_nobody_who_missed_nothing() {
+async fn a_log_that_expired_resets_no_reader_that_missed_nothing() {
     let redis = RedisServer::start();
     let age = [("CREWCAST_NAMESPACES__GRAPH__LOG__AGE", "1s")];
     let gateway = gateway::on(&redis, &age).await;
@@ -42,7 +42,7 @@ async fn a_log_that_expired_while_readers_slept_resets_nobody_who_missed_nothing
 
     let log = Keys::new("crewcast").log(&"graph:abc".parse().unwrap());
     eventually("the log has expired", async || redis.run::<i64>(&[b"EXISTS", log.as_bytes()]) == 0).await;
-    // Everything is compared anew.
+    // After a reconnect, all positions are compared with the heads.
     let reconnects = gateway.metric("crewcast_broker_reconnects_total", "").await;
     redis.run::<i64>(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]);
     let is_back =
@@ -53,7 +53,11 @@ async fn a_log_that_expired_while_readers_slept_resets_nobody_who_missed_nothing
     let mut elsewhere = resume(&newcomer, &last).await;
     let mut late = resume(&newcomer, &first).await;
     let reset = late.json().await;
-    assert_eq!((&reset["type"], &reset["reason"]), (&json!("reset"), &json!("trimmed")), "who missed one is told");
+    assert_eq!(
+        (&reset["type"], &reset["reason"]),
+        (&json!("reset"), &json!("trimmed")),
+        "a reader that missed an event is told"
+    );
 
     let next = logged(&gateway, "graph:abc", r#"{"type":"step"}"#).await;
     for socket in [&mut awake, &mut back, &mut elsewhere, &mut late] {

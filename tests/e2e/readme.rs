@@ -1,8 +1,8 @@
-//! The README's first screens, run as they are written: only addresses are those of the test.
+//! The first screens of the README, run as written. Only the addresses are replaced.
 
 use std::{
     os::unix::fs::{PermissionsExt, symlink},
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
 };
 
@@ -13,22 +13,23 @@ use tokio::{
 };
 
 use crate::support::{
-    PATIENCE, command, eventually,
+    PATIENCE, command, crewcast_binary, eventually,
     gateway::{self, client},
     redis::{RedisServer, free_port},
+    root,
     socket::{Socket, connect},
     token::token,
 };
 
 const README: &str = include_str!("../../README.md");
 
-/// The code blocks of one language, in order.
+/// The code blocks in one language, in order.
 fn blocks(language: &str) -> Vec<&'static str> {
     let opening = format!("```{language}\n");
     README.split(&opening as &str).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
 }
 
-/// The one block of a language that contains this.
+/// The only block in this language that contains `part`.
 fn block(language: &str, part: &str) -> &'static str {
     let mut found = blocks(language).into_iter().filter(|block| block.contains(part));
     let block = found.next().unwrap_or_else(|| panic!("the README has no {language} block with {part}"));
@@ -36,10 +37,10 @@ fn block(language: &str, part: &str) -> &'static str {
     block
 }
 
-/// A folder for `PATH` in which `crewcast` is ours and `redis-cli` talks to the test's Redis.
+/// A folder for `PATH` with the `crewcast` under test and a `redis-cli` for the test's Redis.
 fn programs(redis: &RedisServer) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    symlink(env!("CARGO_BIN_EXE_crewcast"), folder.path().join("crewcast")).unwrap();
+    symlink(crewcast_binary(), folder.path().join("crewcast")).unwrap();
     let real = std::env::split_paths(&std::env::var_os("PATH").unwrap())
         .map(|folder| folder.join("redis-cli"))
         .find(|program| program.exists())
@@ -65,7 +66,7 @@ async fn run(command: &mut Command) -> command::Said {
     said
 }
 
-/// Publishes until the socket hears it, and lets it read all of that.
+/// Publishes until the socket receives one, then reads all of them.
 async fn joined(socket: &mut Socket, redis: &RedisServer, channel: &str) {
     redis.publish(channel, br#"{"type":"knock"}"#);
     while socket.is_quiet().await {
@@ -76,27 +77,27 @@ async fn joined(socket: &mut Socket, redis: &RedisServer, channel: &str) {
 }
 
 #[tokio::test]
-async fn the_shell_producer_arrives() {
+async fn events_of_the_shell_producer_arrive() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let programs = programs(&redis);
     let script = block("sh", "redis-cli PUBLISH");
     run(&mut shell(script, programs.path(), &redis)).await;
-    // The crew that it registers is the org's now.
+    // The org now owns the crew that the script registers.
     let mut socket = connect(&gateway.ws("/ws/graph/abc"), Some(&token(json!({ "crews": "*" })))).await;
     joined(&mut socket, &redis, "graph:abc").await;
     let said = run(&mut shell(script, programs.path(), &redis)).await;
     let live = socket.text().await;
-    assert!(script.contains(&format!("'{live}'")), "as it was written: {live}");
+    assert!(script.contains(&format!("'{live}'")), "not as written: {live}");
     let logged = socket.event().await;
     assert_eq!((&logged["type"], &logged["tool"]), (&json!("tool_end"), &json!("search")));
-    assert!(said.out.ends_with(logged["id"].as_str().unwrap()), "the id is printed: {said:?}");
+    assert!(said.out.ends_with(logged["id"].as_str().unwrap()), "the id is not printed: {said:?}");
     assert_is_of_the_catalog(&serde_json::from_str(&live).unwrap());
     assert_is_of_the_catalog(&logged);
 }
 
 #[tokio::test]
-async fn the_python_producer_arrives() {
+async fn events_of_the_python_producer_arrive() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let jwt = token(json!({ "crews": ["abc"] }));
@@ -128,7 +129,7 @@ fn assert_is_of_the_catalog(event: &Value) {
         .unwrap_or_else(|error| panic!("{error}: {event}"));
 }
 
-/// The README's Rust producer, word for word: [`the_rust_producer_is_the_readmes`] compares.
+/// The Rust producer of the README. [`the_rust_producer_is_the_one_in_the_readme`] compares the two.
 #[rustfmt::skip]
 async fn rust_producer(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     // README
@@ -145,24 +146,24 @@ async fn rust_producer(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A text without its layout.
+/// The words of a text, without its layout.
 fn words(text: &str) -> Vec<&str> {
     text.split_whitespace().collect()
 }
 
 #[test]
-fn the_rust_producer_is_the_readmes() {
+fn the_rust_producer_is_the_one_in_the_readme() {
     let ours = include_str!("readme.rs").split("    // README\n").nth(1).unwrap();
     let readmes = block("rust", "Publisher").replace("\"redis://127.0.0.1:6379\"", "url");
     assert_eq!(words(ours), words(&readmes));
 }
 
 #[tokio::test]
-async fn the_rust_producer_arrives() {
+async fn events_of_the_rust_producer_arrive() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     rust_producer(&redis.url()).await.unwrap();
-    // Registered by the publisher, and logged: whoever comes later sees it all.
+    // The publisher registers the crew and logs the events, so a later reader gets them all.
     let mut socket = connect(&gateway.ws("/ws/graph/abc?since=0"), Some(&token(json!({ "crews": "*" })))).await;
     for (kind, field, value) in [
         ("tool_start", "params", json!({ "q": "tides" })),
@@ -176,7 +177,7 @@ async fn the_rust_producer_arrives() {
     }
 }
 
-/// A shell and everything that it has started in the background.
+/// A shell and its background processes.
 struct Session(Child);
 
 impl Drop for Session {
@@ -187,9 +188,9 @@ impl Drop for Session {
     }
 }
 
-/// "With your Redis", but for the lines that build and install the program.
+/// "With your Redis", except for the lines that build and install the program.
 #[tokio::test]
-async fn with_your_redis() {
+async fn the_section_about_your_redis_works_as_written() {
     let redis = RedisServer::start();
     let programs = programs(&redis);
     let (building, script) = block("sh", "crewcast serve").split_once("\n\n").unwrap();
@@ -213,14 +214,14 @@ async fn with_your_redis() {
             break line;
         }
     };
-    assert!(checked > 3, "`crewcast check` has said what is well");
+    assert!(checked > 3, "`crewcast check` printed too few findings");
     eventually("the gateway answers", || async {
         client().get(format!("http://{listen}/health")).send().await.is_ok_and(|answer| answer.status() == 200)
     })
     .await;
     let page = client().get(format!("http://{listen}/ws/client")).send().await.unwrap();
     assert_eq!(page.status(), 200);
-    // The token watches and publishes, as the README says it does.
+    // The token can read and publish, as the README says.
     run(&mut shell(block("sh", "redis-cli PUBLISH"), programs.path(), &redis)).await;
     let mut socket = connect(&format!("ws://{listen}/ws/graph/abc?since=0"), Some(&jwt)).await;
     assert_eq!(socket.event().await["type"], "tool_end");
@@ -229,7 +230,7 @@ async fn with_your_redis() {
     assert_eq!(answer.unwrap().status(), 200);
 }
 
-/// `make run` itself is `crewcast dev`, which has tests of its own.
+/// `make run` is `crewcast dev`, which dev.rs tests.
 #[test]
 fn its_make_targets_and_links_exist() {
     let makefile = include_str!("../../Makefile");
@@ -237,9 +238,8 @@ fn its_make_targets_and_links_exist() {
         assert!(makefile.contains(&format!("\n{target}: ")), "{target}");
         assert!(README.contains(&format!("make {target}")), "{target}");
     }
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let links = README.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     for link in links.filter(|link| !link.starts_with("http")) {
-        assert!(root.join(link.split('#').next().unwrap()).exists(), "{link}");
+        assert!(root().join(link.split('#').next().unwrap()).exists(), "{link}");
     }
 }

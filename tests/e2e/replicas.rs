@@ -1,4 +1,4 @@
-//! Several replicas on one Redis, and what a replica costs it.
+//! Several replicas on one Redis, and the load of a replica on Redis.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -21,7 +21,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn subscribers_of_either_replica_see_the_same_ids_in_the_same_order() {
+async fn subscribers_on_both_replicas_see_the_same_ids_in_the_same_order() {
     const PUBLISHERS: usize = 4;
     const EACH: usize = 250;
     let redis = RedisServer::start();
@@ -33,7 +33,7 @@ async fn subscribers_of_either_replica_see_the_same_ids_in_the_same_order() {
         until_heard(&redis, "graph:abc", &mut socket).await;
         sockets.push(socket);
     }
-    // Markers for the later sockets went to the earlier ones, too.
+    // The first sockets also received the markers for the later ones.
     redis.publish("graph:abc", br#"{"type":"begin"}"#);
     for socket in &mut sockets {
         while socket.json().await["type"] != "begin" {}
@@ -75,16 +75,19 @@ async fn subscribers_of_either_replica_see_the_same_ids_in_the_same_order() {
     let mut before: Option<EventId> = None;
     for text in &histories[0] {
         let id = EventId::of_message(text.as_bytes()).unwrap();
-        assert!(id.continues(before), "{id} behind {before:?}");
+        assert!(id.continues(before), "{id} after {before:?}");
         before = Some(id);
         let event: Value = serde_json::from_str(text).unwrap();
         of_each.entry(event["who"].as_u64().unwrap()).or_default().push(event["n"].as_u64().unwrap());
     }
     assert!(histories.iter().all(|history| *history == histories[0]));
-    assert!(of_each.values().all(|numbers| numbers.is_sorted_by(|a, b| *b == a + 1)), "each publisher's own order");
+    assert!(
+        of_each.values().all(|numbers| numbers.is_sorted_by(|a, b| *b == a + 1)),
+        "the order of a publisher is not kept"
+    );
 }
 
-/// The lines of CLIENT LIST that are subscribed to something.
+/// The lines of CLIENT LIST with subscriptions.
 fn subscribers(redis: &RedisServer) -> Vec<String> {
     let subscribes = |line: &String| field(line, "sub") + field(line, "psub") + field(line, "ssub") > 0;
     redis.clients().into_iter().filter(subscribes).collect()
@@ -123,15 +126,15 @@ async fn a_replica_has_one_subscriber_connection_however_many_sockets_are_open()
     assert_eq!(subscribers.len(), 2, "{subscribers:#?}");
     for line in &subscribers {
         assert!(line.contains("name=crewcast-sub-"), "{line}");
-        // Beside the channels: control, probe.
+        // The channels, and those for control and probes.
         assert_eq!(field(line, "sub"), CHANNELS + 2, "{line}");
     }
     let all = redis.clients().len();
-    assert!(all < SOCKETS / 4, "{all} connections of two replicas");
+    assert!(all < SOCKETS / 4, "{all} connections from two replicas");
 
     for n in 0..CHANNELS {
         let message = format!(r#"{{"type":"to","crew":{n}}}"#);
-        // Two replicas heard it, whatever the number of sockets.
+        // Two replicas received it, however many sockets there are.
         assert_eq!(redis.publish(&format!("graph:c{n}"), message.as_bytes()), 2);
     }
     for (n, socket) in sockets.iter_mut().enumerate() {
@@ -160,23 +163,22 @@ async fn ten_thousand_channels_subscribe_and_unsubscribe() {
     while !expected.is_empty() {
         assert!(expected.remove(&socket.text().await));
     }
-    // Registering one more reaches a socket that reads ten thousand.
+    // A new crew joins the socket that reads ten thousand.
     let began = Instant::now();
     claim(&redis_transport(&redis), "newcomer").await;
-    eventually("the newcomer is subscribed", || async { channels(&redis, "graph:newcomer") == 1 }).await;
+    eventually("the new channel is subscribed", || async { channels(&redis, "graph:newcomer") == 1 }).await;
     println!("one more in {:?}", began.elapsed());
     assert_eq!(gateway.metric("crewcast_subscriptions", "graph").await, (CHANNELS + 1) as f64);
 
     socket.inner.close(None).await.unwrap();
     let began = Instant::now();
-    eventually("nobody reads any more", || async { gateway.metric("crewcast_subscriptions", "graph").await == 0.0 })
-        .await;
-    eventually("every channel is given up", || async { channels(&redis, "graph:*") == 0 }).await;
+    eventually("no channel is read", || async { gateway.metric("crewcast_subscriptions", "graph").await == 0.0 }).await;
+    eventually("every channel is unsubscribed", || async { channels(&redis, "graph:*") == 0 }).await;
     println!("all given up {:?} after the socket was closed", began.elapsed());
     assert_eq!(gateway.metric("crewcast_broker_reconnects_total", "").await, 0.0);
     assert!(gateway.is_ready().await);
 
-    // And they can be had again.
+    // The channels can be subscribed again.
     let mut again = connect(&gateway.ws("/ws/graph/crew-7"), Some(&token(json!({ "crews": "*" })))).await;
     until_heard(&redis, "graph:crew-7", &mut again).await;
 }
@@ -201,7 +203,7 @@ async fn register_crews(redis: &RedisServer, count: usize) {
     registering.await;
 }
 
-/// How often scripts were run.
+/// The number of scripts that were run.
 fn scripts_run(redis: &RedisServer) -> u64 {
     let stats: String = redis.run(&[b"INFO", b"commandstats"]);
     let calls = stats
@@ -222,7 +224,7 @@ async fn fill(redis: &RedisServer, channel: &str, count: usize) {
 }
 
 #[tokio::test]
-async fn clients_who_resume_together_share_their_reads_of_the_log() {
+async fn clients_that_resume_together_share_their_reads_of_the_log() {
     const CLIENTS: usize = 50;
     const EVENTS: usize = 1000;
     let redis = RedisServer::start();
@@ -230,7 +232,7 @@ async fn clients_who_resume_together_share_their_reads_of_the_log() {
     let gateway = gateway::on(&redis, &[]).await;
     let token = token(json!({ "crews": ["abc"] }));
     let before = scripts_run(&redis);
-    // A replica has died: its clients are here before Redis has answered the first of them.
+    // As after the death of a replica, all clients are here before Redis answers the first.
     let () = redis.run(&[b"CLIENT", b"PAUSE", b"500", b"WRITE"]);
     let came = join_all((0..CLIENTS).map(|_| connect_since_zero(&gateway, &token))).await;
     let read = came.into_iter().map(|mut socket| async move {

@@ -1,4 +1,4 @@
-//! Revoked tokens: closed on every replica within a second, and refused from then on.
+//! Revoked tokens are closed on every replica within a second and refused from then on.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::support::{
     token::{now, token},
 };
 
-/// How soon a revocation takes effect (the spec).
+/// The time within which a revocation takes effect.
 const SOON: Duration = Duration::from_secs(1);
 
 /// Every kind of open reader that a token can have on one replica.
@@ -24,7 +24,7 @@ struct Readers {
 }
 
 impl Readers {
-    /// Opens them, and waits until each reads.
+    /// Opens the readers and waits until each receives events.
     async fn new(gateway: &Gateway, token: &str) -> Self {
         let mut sockets = Vec::new();
         for path in ["/ws/graph/abc?since=0", "/ws/runs/r1"] {
@@ -44,17 +44,17 @@ impl Readers {
         Self { sockets, stream }
     }
 
-    /// Asserts that all end, and why.
+    /// Asserts that all readers end with the right reason.
     async fn are_closed(&mut self) {
         for socket in &mut self.sockets {
             assert_eq!(socket.closed().await, (4401, "token revoked".to_owned()));
         }
-        let last = self.stream.next().await.expect("why it ends");
+        let last = self.stream.next().await.expect("the reason for the end");
         assert_eq!((last.kind.as_str(), &last.json()["code"]), ("error", &json!("unauthorized")));
         assert!(self.stream.next().await.is_none());
     }
 
-    /// Asserts that all are open: what is published now arrives.
+    /// Asserts that all readers are open: they receive an event that is published now.
     async fn are_open(&mut self, redis: &RedisServer) {
         for channel in ["graph:abc", "run:r1", "mission:abc"] {
             redis.publish(channel, br#"{"type":"x","said":"still there"}"#);
@@ -89,7 +89,7 @@ impl World {
         readers
     }
 
-    /// A new attempt is refused on every replica, one that starts only now included.
+    /// Asserts that new attempts are refused on every replica, including one that has just started.
     async fn is_refused(&mut self, token: &str) {
         self.replicas.push(gateway::on(&self.redis, &[]).await);
         for replica in &self.replicas {
@@ -113,7 +113,7 @@ fn reader(sub: &str, jti: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_revoked_token_is_closed_everywhere_within_a_second_and_no_other() {
+async fn revoking_a_token_closes_its_readers_everywhere_within_a_second() {
     let mut world = World::new().await;
     let (bad, good) = (reader("u1", "j1"), reader("u1", "j2"));
     let mut closing = world.readers(&bad).await;
@@ -133,11 +133,11 @@ async fn a_revoked_token_is_closed_everywhere_within_a_second_and_no_other() {
     world.is_refused(&bad).await;
     world.is_accepted(&good).await;
     let mut socket = connect(&world.replicas[1].ws(&format!("/ws/mission?ticket={kept}")), None).await;
-    assert_eq!(socket.closed().await.0, 4401, "a ticket of a revoked token");
+    assert_eq!(socket.closed().await.0, 4401, "a ticket of a revoked token is accepted");
 }
 
 #[tokio::test]
-async fn a_revoked_user_loses_every_token_issued_until_then_and_others_nothing() {
+async fn revoking_a_user_revokes_every_token_issued_so_far_and_no_other() {
     let mut world = World::new().await;
     let (first, second, other) = (reader("u1", "j1"), reader("u1", "j2"), reader("u2", "j3"));
     let mut closing = world.readers(&first).await;

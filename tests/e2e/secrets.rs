@@ -1,4 +1,4 @@
-//! No secret, token or ticket in the log, the metrics, or an answer: not at the finest level, not when things fail.
+//! No secret, token or ticket is in the logs, the metrics or a response, even at the finest level and in failures.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use crate::support::{
 const PASSWORD: &str = "p4ssw0rd-of-redis";
 const NEXT_PASSWORD: &str = "n3xt-p4ssw0rd-of-redis";
 
-/// What must be seen nowhere, and everything that was seen.
+/// The secrets that must not appear, and all text that was collected.
 #[derive(Default)]
 struct Search {
     secrets: Vec<(String, String)>,
@@ -33,7 +33,7 @@ impl Search {
         self.secrets.push((name.to_owned(), text.to_owned()));
     }
 
-    /// A token, of which neither the claims nor the signature may be seen, nor the beginning of either.
+    /// Adds a token. Neither its claims nor its signature may appear, nor the beginning of either.
     fn token(&mut self, name: &str, token: String) -> String {
         for (part, text) in ["claims", "signature"].into_iter().zip(token.split('.').skip(1)) {
             self.secret(&format!("{part} of {name}"), &text[..text.len().min(20)]);
@@ -56,7 +56,7 @@ impl Search {
     }
 }
 
-/// A gateway that logs everything, on a Redis that wants a password.
+/// A gateway that logs everything, on a Redis with a password.
 async fn noisy(redis: &RedisServer, query_token: bool) -> Gateway {
     let url = format!("redis://default:{PASSWORD}@127.0.0.1:{}", redis.port);
     let query_token = query_token.to_string();
@@ -75,7 +75,7 @@ fn guarded() -> RedisServer {
 }
 
 #[tokio::test]
-async fn nothing_secret_is_logged_counted_or_answered() {
+async fn no_secret_appears_in_logs_metrics_or_answers() {
     let redis = guarded();
     for query_token in [true, false] {
         let mut gateway = noisy(&redis, query_token).await;
@@ -89,13 +89,13 @@ async fn nothing_secret_is_logged_counted_or_answered() {
         gateway.terminate();
         assert!(gateway.exit().await.success());
         let log = gateway.log().join("\n");
-        assert!(log.contains("serving") && log.contains("drained"), "the log is whole");
+        assert!(log.contains("serving") && log.contains("drained"), "the log is incomplete");
         search.see("log", log);
         search.assert_clean();
     }
 }
 
-/// Good and bad tokens, in each way in which a token travels.
+/// Sends valid and invalid tokens in every way in which a token can be sent.
 async fn use_every_way(gateway: &Gateway, search: &mut Search) {
     let claims = json!({ "sub": "u1", "org": "acme", "crews": ["abc"], "iat": now(), "exp": now() + 600 });
     let expired = json!({ "sub": "u1", "org": "acme", "crews": ["abc"], "iat": now() - 20, "exp": now() - 10 });
@@ -115,7 +115,7 @@ async fn use_every_way(gateway: &Gateway, search: &mut Search) {
         let mut request = gateway.ws(path).into_client_request().unwrap();
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         drop(connect_with(request).await);
-        // The first is a way only where it is switched on; the others are mistakes that people make.
+        // The first works only if configured. The others are common mistakes.
         for parameter in ["access_token", "token", "jwt", "ticket"] {
             drop(connect(&gateway.ws(&format!("{path}?{parameter}={token}")), None).await);
             let address = gateway.url(&format!("/sse?channel=graph:abc&{parameter}={token}"));
@@ -134,7 +134,7 @@ async fn use_every_way(gateway: &Gateway, search: &mut Search) {
     use_tickets(gateway, search).await;
 }
 
-/// A fresh token over the open socket, and what looks like one.
+/// Sends a new token over the open socket, and values that look like one.
 async fn refresh(gateway: &Gateway, search: &mut Search, foreign: &str) {
     let good = search.token("the first token", token(json!({ "crews": ["abc"], "jti": "first" })));
     let fresh = search.token("a fresh token", token(json!({ "crews": ["abc"], "jti": "fresh" })));
@@ -164,7 +164,7 @@ async fn use_tickets(gateway: &Gateway, search: &mut Search) {
     search.secret("a ticket", &ticket);
     let first = connect(&gateway.ws(&format!("/ws/graph/abc?ticket={ticket}")), None).await;
     let (code, reason) = connect(&gateway.ws(&format!("/ws/graph/abc?ticket={ticket}")), None).await.closed().await;
-    assert_eq!(code, 4401, "used");
+    assert_eq!(code, 4401, "the ticket is used");
     search.see("close reason", reason);
     let answer = client().get(gateway.url(&format!("/sse?channel=graph:abc&ticket={ticket}"))).send().await.unwrap();
     assert_eq!(answer.status(), 401);
@@ -172,7 +172,7 @@ async fn use_tickets(gateway: &Gateway, search: &mut Search) {
     drop(first);
 }
 
-/// Requests that are no handshake, and some that are hardly HTTP.
+/// Requests that are not handshakes, and some that are barely HTTP.
 async fn handshakes_that_fail(gateway: &Gateway, search: &mut Search) {
     let token = search.token("a token in a failed handshake", token(json!({ "crews": ["abc"], "jti": "failed" })));
     let upgrade = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
@@ -182,12 +182,14 @@ async fn handshakes_that_fail(gateway: &Gateway, search: &mut Search) {
             "GET /ws/graph/abc?access_token={token} HTTP/1.1\r\nHost: h\r\n{upgrade}Sec-WebSocket-Version: 7\r\n\r\n"
         ),
         format!(
-            "POST /ws/graph/abc HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n{upgrade}Content-Length: 0\r\n\r\n"
+            "POST /ws/graph/abc HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n{upgrade}\
+             Content-Length: 0\r\n\r\n"
         ),
         format!("GET /ws/graph/abc HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Protocol: token, {token}\r\nbro ken\r\n\r\n"),
         format!("GET /ws/graph/abc HTTP/1.1\r\nHost: h\r\nSec-WebSocket-Protocol: {token}\r\n{upgrade}\r\n"),
         format!(
-            "GET /ws/graph/a%20b?ticket={token} HTTP/1.1\r\nHost: h\r\n{upgrade}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+            "GET /ws/graph/a%20b?ticket={token} HTTP/1.1\r\nHost: h\r\n{upgrade}Sec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         ),
         format!("Authorization: Bearer {token}\r\n\r\n"),
         format!("GET /ws/graph/abc?access_token={token} HTTP/1.1\r\nAuthoriz"),
@@ -220,7 +222,7 @@ async fn publish_well_and_badly(gateway: &Gateway, search: &mut Search) {
 }
 
 #[tokio::test]
-async fn a_redis_that_refuses_the_password_is_told_without_it() {
+async fn a_refused_redis_password_is_reported_without_showing_it() {
     let redis = guarded();
     let mut search = Search::default();
     search.secret("the wrong password", "wr0ng-passw0rd");
@@ -231,7 +233,7 @@ async fn a_redis_that_refuses_the_password_is_told_without_it() {
     eventually("the refusal is logged", || async { wrong.log().iter().any(|line| line.contains("waiting for it")) })
         .await;
 
-    // And one whose password is changed under it.
+    // Then a gateway whose Redis password changes.
     let gateway = noisy(&redis, false).await;
     let url = format!("redis://default:{PASSWORD}@127.0.0.1:{}", redis.port);
     let mut operator = redis::Client::open(url).unwrap().get_connection().unwrap();

@@ -1,4 +1,4 @@
-//! Where the operator allows it, a reader that lags is spared old progress, is told so, and its position stays exact.
+//! Conflation: if the operator allows it, a lagging reader skips old progress, is told so, and keeps an exact position.
 
 use crewcast_client::{Client, Delivery, Request, Start};
 use crewcast_events::EventId;
@@ -14,15 +14,18 @@ use crate::support::{
 };
 
 const CHANNEL: &str = "graph:abc";
-/// Events behind the first one. More than a reader takes in one go.
+/// Events after the first one. More than a reader takes at once.
 const EVENTS: usize = 300;
 
-/// A gateway whose ring holds the channel's events, and their ids: two calls that tell of progress by turns, with an error in
-/// the middle, and both ends.
+/// A gateway whose ring holds the channel's events, and their ids. The events are the alternating progress of two
+/// calls, with an error in the middle and both ends.
 async fn full_ring(settings: &[(&str, &str)]) -> (Gateway, Socket, Vec<EventId>) {
     let gateway = gateway::memory(settings).await;
     let mut first = connect(&gateway.ws("/ws/graph/abc?since=0"), Some(&reader())).await;
-    let call = |kind: &str, tool: &str, n: usize| json!({ "type": kind, "run_id": "r", "agent_id": "a", "tool": tool, "n": n });
+    let call = |kind: &str, tool: &str, n: usize| {
+        let (run, agent) = ("r", "a");
+        json!({ "type": kind, "run_id": run, "agent_id": agent, "tool": tool, "n": n })
+    };
     let mut events = vec![json!({ "type": "marker" }), call("tool_start", "search", 1), call("tool_start", "shell", 2)];
     for n in 3..=EVENTS - 2 {
         events.push(match n {
@@ -44,7 +47,7 @@ async fn full_ring(settings: &[(&str, &str)]) -> (Gateway, Socket, Vec<EventId>)
         );
     }
     assert_eq!(ids.len(), EVENTS + 1);
-    // Once it has the last one, the ring has all.
+    // When the last event has arrived, the ring has all of them.
     let mut last = None;
     while last != ids.last().copied() {
         let message = first.json().await;
@@ -58,7 +61,7 @@ fn reader() -> String {
     token(json!({ "crews": ["abc"] }))
 }
 
-/// Whatever is no progress, and the newest progress of each call, has come.
+/// Asserts that the newest progress of each call has come, and everything that is not progress.
 fn assert_what_matters_came(kinds_and_numbers: &[(String, u64)]) {
     let last = EVENTS as u64;
     let has = |kind: &str, n: u64| kinds_and_numbers.iter().any(|(k, m)| k == kind && *m == n);
@@ -77,7 +80,7 @@ fn assert_what_matters_came(kinds_and_numbers: &[(String, u64)]) {
 }
 
 #[tokio::test]
-async fn a_socket_is_told_what_it_is_spared_and_the_chain_goes_on() {
+async fn a_socket_is_told_what_was_skipped_and_its_ids_stay_chained() {
     let (gateway, _first, ids) = full_ring(&[("CREWCAST_NAMESPACES__GRAPH__SKIP_PROGRESS", "true")]).await;
     let mut socket = connect(&gateway.ws(&format!("/ws/graph/abc?since={}", ids[0])), Some(&reader())).await;
     let (mut at, mut seen, mut skipped) = (ids[0], Vec::new(), 0);
@@ -91,7 +94,7 @@ async fn a_socket_is_told_what_it_is_spared_and_the_chain_goes_on() {
             skipped += position.offset() - at.offset();
             at = position;
         } else {
-            assert!(id("id").continues(Some(at)), "{message} behind {at}");
+            assert!(id("id").continues(Some(at)), "{message} after {at}");
             at = id("id");
             seen.push((message["type"].as_str().unwrap().to_owned(), message["n"].as_u64().unwrap()));
         }
@@ -100,7 +103,7 @@ async fn a_socket_is_told_what_it_is_spared_and_the_chain_goes_on() {
     assert_eq!(seen.len() as u64 + skipped, EVENTS as u64);
     assert!(skipped > 200, "{skipped} of {EVENTS}");
     assert!(gateway.metric("crewcast_events_skipped_total", "graph").await >= skipped as f64);
-    // Whose filter hides progress is spared nothing, and is told of nothing.
+    // A reader whose filter hides progress skips nothing and is told nothing.
     let quiet = format!("/ws/graph/abc?since={}&types=tool_start,tool_end", ids[0]);
     let mut socket = connect(&gateway.ws(&quiet), Some(&reader())).await;
     for kind in ["tool_start", "tool_start", "tool_end", "tool_end"] {
@@ -109,7 +112,7 @@ async fn a_socket_is_told_what_it_is_spared_and_the_chain_goes_on() {
 }
 
 #[tokio::test]
-async fn clients_go_on_behind_what_was_left_out() {
+async fn clients_resume_after_skipped_events() {
     let (gateway, _first, ids) = full_ring(&[("CREWCAST_NAMESPACES__GRAPH__SKIP_PROGRESS", "true")]).await;
     let client = Client::builder(gateway.url("")).token(reader()).build().unwrap();
     let of_stream: Request = client.stream([(CHANNEL.parse().unwrap(), Start::After(ids[0]))]);
@@ -130,7 +133,7 @@ async fn clients_go_on_behind_what_was_left_out() {
                 other => panic!("{other:?}"),
             }
             let at = subscription.positions()[CHANNEL];
-            assert_eq!(at, ids[seen.len() + skipped as usize], "exact at each step");
+            assert_eq!(at, ids[seen.len() + skipped as usize], "the position is not exact");
         }
         assert_what_matters_came(&seen);
         assert!(skipped > 200);
@@ -138,7 +141,7 @@ async fn clients_go_on_behind_what_was_left_out() {
 }
 
 #[tokio::test]
-async fn an_event_stream_names_the_position_behind_what_was_left_out() {
+async fn an_event_stream_reports_its_position_after_skipped_events() {
     let (gateway, _first, ids) = full_ring(&[("CREWCAST_NAMESPACES__GRAPH__SKIP_PROGRESS", "true")]).await;
     let url = gateway.url(&format!("/sse?channel={CHANNEL}"));
     let request = client().get(url).bearer_auth(reader()).header("last-event-id", ids[0].to_string());
@@ -159,7 +162,7 @@ async fn an_event_stream_names_the_position_behind_what_was_left_out() {
 }
 
 #[tokio::test]
-async fn nothing_is_left_out_unless_the_operator_says_so() {
+async fn nothing_is_skipped_unless_the_operator_allows_it() {
     let (gateway, _first, ids) = full_ring(&[]).await;
     let mut socket = connect(&gateway.ws(&format!("/ws/graph/abc?since={}", ids[0])), Some(&reader())).await;
     for id in &ids[1..] {

@@ -1,4 +1,4 @@
-//! Slow readers are cursors: what they have not read waits in the log, not in the gateway.
+//! Slow readers are cursors: unread events wait in the log, not in the gateway.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ const BYTES: usize = 10 << 10;
 const SLOW: usize = 4;
 const BEGIN: &str = r#"{"type":"begin"}"#;
 
-/// Logs and publishes 30 MB in a channel whose log keeps so many events.
+/// Logs and publishes 30 MB to a channel whose log keeps this many events.
 async fn flood(redis: &RedisServer, log_length: u32) {
     let mut namespaces = Namespaces::default();
     namespaces.0.get_mut("graph").unwrap().log.length = log_length;
@@ -40,17 +40,17 @@ async fn flood(redis: &RedisServer, log_length: u32) {
 
 async fn next_id(socket: &mut Socket) -> EventId {
     let text = socket.text().await;
-    EventId::of_message(text.as_bytes()).unwrap_or_else(|| panic!("no logged event: {text}"))
+    EventId::of_message(text.as_bytes()).unwrap_or_else(|| panic!("not a logged event: {text}"))
 }
 
 struct Stalled {
     gateway: Gateway,
     slow: Vec<Socket>,
-    /// Resident memory before and behind the flood.
+    /// Resident memory before and after the flood.
     memory: (usize, usize),
 }
 
-/// Floods a channel while some of its readers do not read and one does.
+/// Floods a channel while some of its readers are stopped and one reads.
 async fn stalled_readers(redis: &RedisServer, log_length: u32) -> Stalled {
     let gateway = gateway::on(redis, &[("CREWCAST_NAMESPACES__GRAPH__LOG__LENGTH", &log_length.to_string())]).await;
     let mut slow = Vec::new();
@@ -71,7 +71,7 @@ async fn stalled_readers(redis: &RedisServer, log_length: u32) -> Stalled {
         let mut last = None;
         for _ in 0..EVENTS {
             let id = next_id(&mut fast).await;
-            assert!(id.continues(last), "{id} behind {last:?}");
+            assert!(id.continues(last), "{id} after {last:?}");
             last = Some(id);
         }
         Instant::now()
@@ -88,34 +88,37 @@ async fn stalled_readers(redis: &RedisServer, log_length: u32) -> Stalled {
 }
 
 #[tokio::test]
-async fn readers_who_stop_cost_no_memory_and_get_everything_in_order_when_they_go_on() {
+async fn readers_that_stop_cost_no_memory_and_catch_up_in_order() {
     let redis = RedisServer::start();
     let mut stalled = stalled_readers(&redis, 10_000).await;
     let grown = |now: usize| now.saturating_sub(stalled.memory.0);
     println!("grown by {} KiB for {SLOW} readers of {} MB", grown(stalled.memory.1) >> 10, EVENTS * BYTES / 1_000_000);
-    // What one of them has not read would be more.
+    // The unread events of a single reader would be more.
     assert!(grown(stalled.memory.1) < EVENTS * BYTES / 2, "grown by {} bytes", grown(stalled.memory.1));
     let reading = stalled.slow.iter_mut().map(|socket| async move {
         let mut last = None;
         for _ in 0..EVENTS {
             let id = next_id(socket).await;
-            assert!(id.continues(last), "{id} behind {last:?}");
+            assert!(id.continues(last), "{id} after {last:?}");
             last = Some(id);
         }
     });
     futures_util::future::join_all(reading).await;
     let after = grown(stalled.gateway.resident());
     assert!(after < EVENTS * BYTES, "grown by {after} bytes");
-    assert!(stalled.gateway.metric("crewcast_history_reads_total", "log").await > 0.0, "they were behind the ring");
+    assert!(
+        stalled.gateway.metric("crewcast_history_reads_total", "log").await > 0.0,
+        "no reader fell behind the ring"
+    );
     assert_eq!(stalled.gateway.metric("crewcast_resets_total", "").await, 0.0);
-    // And they are live again.
+    // The readers are live again.
     for socket in &mut stalled.slow {
         until_heard(&redis, "graph:abc", socket).await;
     }
 }
 
 #[tokio::test]
-async fn a_reader_who_comes_back_too_late_for_the_log_is_told() {
+async fn a_reader_that_returns_after_its_log_was_trimmed_is_told() {
     const LOG: usize = 600;
     let redis = RedisServer::start();
     let mut stalled = stalled_readers(&redis, LOG as u32).await;
@@ -124,7 +127,7 @@ async fn a_reader_who_comes_back_too_late_for_the_log_is_told() {
         let reset = loop {
             let text = socket.text().await;
             let Some(id) = EventId::of_message(text.as_bytes()) else { break text };
-            assert!(id.continues(last), "{id} behind {last:?}");
+            assert!(id.continues(last), "{id} after {last:?}");
             last = Some(id);
         };
         let reset: serde_json::Value = serde_json::from_str(&reset).unwrap();
@@ -135,7 +138,7 @@ async fn a_reader_who_comes_back_too_late_for_the_log_is_told() {
         let mut last = first;
         while (last.offset() as usize) < EVENTS {
             let id = next_id(socket).await;
-            assert!(id.continues(Some(last)), "{id} behind {last}");
+            assert!(id.continues(Some(last)), "{id} after {last}");
             last = id;
         }
     }

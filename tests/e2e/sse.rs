@@ -1,4 +1,4 @@
-//! Event streams over plain HTTP, as EventSource reads them.
+//! Event streams over plain HTTP, read as by an EventSource.
 
 use reqwest::{RequestBuilder, StatusCode};
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::support::{
     token::{now, token},
 };
 
-/// May publish and read what these tests use.
+/// A token that may publish and read the channels of these tests.
 fn both() -> String {
     token(json!({ "crews": ["a", "b"], "runs": ["r"], "publish": ["graph:*", "run:*"] }))
 }
@@ -49,17 +49,17 @@ async fn logged_events_have_id_type_and_data_and_error_is_renamed() {
         assert_eq!(message.kind, if kind == "error" { "agent_error" } else { kind });
         assert!(message.has_id);
         assert_eq!(stream.last_id, id);
-        // The very bytes of the log.
+        // Exactly the bytes of the log.
         let log: Vec<String> = redis.run(&[b"LRANGE", b"crewcast:{run:r}:log", b"-1", b"-1"]);
         assert_eq!(message.data, log[0]);
         assert_eq!(message.json()["type"], kind);
     }
-    // Unlike a run's socket it has no end: EventSource would come back for ever.
+    // Unlike the socket of a run, the stream does not end, because EventSource would reconnect forever.
     assert!(stream.is_quiet().await);
 }
 
 #[tokio::test]
-async fn live_events_have_no_id_and_leave_the_last_one_alone() {
+async fn live_events_have_no_id_and_keep_the_last_event_id() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let mut stream = open(&gateway, "channel=graph:a", "").await;
@@ -80,7 +80,7 @@ async fn a_stream_resumes_by_its_last_event_id_without_loss_or_repeat() {
     let mut seen = Vec::new();
     let mut last_id = String::new();
     let mut sent = 0;
-    // Cut again and again, in the middle of what comes.
+    // Cut repeatedly, in the middle of the data.
     for round in 0..8 {
         let mut stream = open(&gateway, "channel=graph:a", &last_id).await;
         if round == 0 {
@@ -93,7 +93,7 @@ async fn a_stream_resumes_by_its_last_event_id_without_loss_or_repeat() {
         for _ in 0..(round % 5) {
             seen.push(number(&stream.event().await));
         }
-        // A browser knows the id of what it has dispatched, and read nothing beyond.
+        // A browser knows the id of the last event that it dispatched.
         if let Some(last) = seen.last() {
             last_id = id_of(&redis, "graph:a", *last);
         } else {
@@ -108,7 +108,7 @@ async fn a_stream_resumes_by_its_last_event_id_without_loss_or_repeat() {
     assert_eq!(seen, (1..=u64::from(sent)).collect::<Vec<_>>());
 }
 
-/// The id that the log holds for the event with this `n`.
+/// The id in the log of the event with this `n`.
 fn id_of(redis: &RedisServer, channel: &str, n: u64) -> String {
     let key = format!("crewcast:{{{channel}}}:log");
     let log: Vec<String> = redis.run(&[b"LRANGE", key.as_bytes(), b"0", b"-1"]);
@@ -117,7 +117,7 @@ fn id_of(redis: &RedisServer, channel: &str, n: u64) -> String {
 }
 
 #[tokio::test]
-async fn an_id_that_is_not_known_or_trimmed_is_told_by_reset() {
+async fn an_unknown_or_trimmed_id_is_answered_with_a_reset() {
     let gateway = gateway::memory(&[("CREWCAST_NAMESPACES__GRAPH__LOG__LENGTH", "3")]).await;
     let first = numbered(&gateway, "graph:a", 1).await;
     for n in 2..=6 {
@@ -140,7 +140,7 @@ async fn an_id_that_is_not_known_or_trimmed_is_told_by_reset() {
 }
 
 #[tokio::test]
-async fn since_in_the_url_counts_until_the_browser_knows_better() {
+async fn since_in_the_url_applies_until_the_browser_sends_last_event_id() {
     let gateway = gateway::memory(&[]).await;
     let first = numbered(&gateway, "graph:a", 1).await;
     numbered(&gateway, "graph:a", 2).await;
@@ -154,7 +154,7 @@ async fn since_in_the_url_counts_until_the_browser_knows_better() {
 async fn two_channels_share_one_id_that_resumes_both() {
     let gateway = gateway::memory(&[]).await;
     let query = "channel=graph:a&channel=run:r";
-    // One channel has a past, the other has never had an event.
+    // One channel has a log, the other has never had an event.
     numbered(&gateway, "graph:a", 0).await;
     let mut stream = open(&gateway, query, "").await;
     eventually_both(&mut stream).await;
@@ -163,7 +163,7 @@ async fn two_channels_share_one_id_that_resumes_both() {
     assert!(stream.last_id.contains(&format!("graph:a={a}")), "{}", stream.last_id);
     let last_id = stream.last_id.clone();
     drop(stream);
-    // While the client is away both go on, the second for the first time.
+    // While the client is away, both channels get events, the second one its first.
     numbered(&gateway, "graph:a", 2).await;
     let r = numbered(&gateway, "run:r", 3).await;
     numbered(&gateway, "run:r", 4).await;
@@ -174,8 +174,8 @@ async fn two_channels_share_one_id_that_resumes_both() {
     }
     came.sort_unstable();
     assert_eq!(came, [2, 3, 4]);
-    assert!(stream.is_quiet().await, "nothing comes twice");
-    // A position in the middle of one of them.
+    assert!(stream.is_quiet().await, "an event came twice");
+    // A position in the middle of one channel.
     let mut stream = open(&gateway, query, &format!("graph:a={a},run:r={r}")).await;
     let mut came = [number(&stream.event().await), number(&stream.event().await)];
     came.sort_unstable();
@@ -183,7 +183,7 @@ async fn two_channels_share_one_id_that_resumes_both() {
 }
 
 #[tokio::test]
-async fn three_channels_cut_at_any_byte_lose_and_double_nothing() {
+async fn three_channels_cut_at_any_byte_lose_and_duplicate_nothing() {
     let mut random = fastrand::Rng::with_seed(seed());
     let redis = RedisServer::start();
     let replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
@@ -227,16 +227,16 @@ async fn three_channels_cut_at_any_byte_lose_and_double_nothing() {
     }
 }
 
-/// Reads until the id names both channels: then both are open.
+/// Reads until the id names both channels, which means that both are open.
 async fn eventually_both(stream: &mut EventStream) {
     while !(stream.last_id.contains("graph:a=") && stream.last_id.contains("run:r=")) {
         assert!(stream.read().await);
     }
 }
 
-/// What a channel publishes for the first time while the client is away is not lost.
+/// A channel's first event is not lost if it comes while the client is away.
 #[tokio::test]
-async fn a_stream_that_was_cut_before_a_channels_first_event_gets_it_on_its_return() {
+async fn a_stream_cut_before_a_channels_first_event_gets_it_after_reconnecting() {
     let gateway = gateway::memory(&[]).await;
     let mut stream = open(&gateway, "channel=graph:b", "").await;
     stream.opened().await;
@@ -260,7 +260,7 @@ async fn types_are_filtered() {
 }
 
 #[tokio::test]
-async fn what_is_refused_is_refused_before_the_stream_begins() {
+async fn refusals_come_before_the_stream_starts() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__SUBSCRIPTIONS", "3")]).await;
     let refused = |query: &'static str| stream(&gateway, query, "").send();
     let body = problem(refused("channel=graph:a&channel=graph:xyz").await.unwrap(), 403, "forbidden").await;
@@ -283,14 +283,14 @@ async fn what_is_refused_is_refused_before_the_stream_begins() {
 }
 
 #[tokio::test]
-async fn too_many_streams_of_a_user_are_429() {
+async fn too_many_streams_of_a_user_are_refused_with_429() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__PER_USER", "1")]).await;
     let open = open(&gateway, "channel=graph:a", "").await;
     let answer = stream(&gateway, "channel=graph:a", "").send().await.unwrap();
     assert!(answer.headers().contains_key("retry-after"));
     problem(answer, 429, "too-many").await;
     drop(open);
-    eventually("the place is free again", || async {
+    eventually("the permit is free again", || async {
         stream(&gateway, "channel=graph:a", "").send().await.unwrap().status() == StatusCode::OK
     })
     .await;
@@ -324,7 +324,7 @@ async fn a_stream_ends_with_its_token_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_draining_replica_sends_streams_away_and_takes_none() {
+async fn a_draining_replica_ends_open_streams_and_refuses_new_ones() {
     let settings = [("CREWCAST_DRAIN__SPREAD", "1s"), ("CREWCAST_DRAIN__GRACE", "10s")];
     let mut gateway = gateway::memory(&settings).await;
     let mut stream = open(&gateway, "channel=graph:a", "").await;
@@ -334,7 +334,7 @@ async fn a_draining_replica_sends_streams_away_and_takes_none() {
     let answer = self::stream(&gateway, "channel=graph:a", "").send().await.unwrap();
     assert!(answer.headers().contains_key("retry-after"));
     problem(answer, 503, "unavailable").await;
-    assert_eq!(stream.next().await.expect("a word").kind, "reconnect");
+    assert_eq!(stream.next().await.expect("the last message").kind, "reconnect");
     assert!(stream.next().await.is_none());
     drop(stream);
     assert!(gateway.exit().await.success());

@@ -1,5 +1,5 @@
-//! What comes all at once: the clients of replicas that died, each behind an event of its own; the heads of all channels
-//! after a replica has lost its link.
+//! Load that comes all at once: reconnecting clients of dead replicas, each after a different event, and the heads of
+//! all channels after a replica has lost its connection.
 
 use std::{
     collections::HashSet,
@@ -33,16 +33,16 @@ use crate::support::{
 const CHANNELS: usize = 50;
 const REPLICAS: usize = 2;
 const CLIENTS: usize = 5000;
-/// Events of each channel that are there before anybody comes, and that come while clients come, are away, and come back.
+/// Events of each channel before any client comes, and while clients come, are away, and come back.
 const BEFORE: usize = 256;
 const MORE: usize = 20;
-/// Clients have seen all but the last so many, or fewer.
+/// Each client has seen all events except at most this many.
 const SPREAD: usize = 100;
 
 const SETTINGS: [(&str, &str); 3] = [
     ("CREWCAST_LIMITS__PER_USER", "0"),
     ("CREWCAST_LOG__LEVEL", "info"),
-    // The lease of the replica that captures is a script, too.
+    // The replica that retains live events renews its lease with a script, too.
     ("CREWCAST_NAMESPACES__MISSION__CAPTURE_LIVE", "false"),
 ];
 
@@ -59,7 +59,7 @@ pub(crate) fn transport(redis: &RedisServer) -> RedisTransport {
     )
 }
 
-/// Appends events, each batch with one call of the script.
+/// Appends events, one call of the script for each batch.
 async fn append(transport: &RedisTransport, channel: Channel, events: usize) -> Vec<EventId> {
     let event = format!(r#"{{"type":"step","filler":"{}"}}"#, "x".repeat(200));
     let entries = (0..events).map(|_| Entry::new(Body::parse(event.clone()).unwrap())).collect();
@@ -67,7 +67,7 @@ async fn append(transport: &RedisTransport, channel: Channel, events: usize) -> 
     transport.append(&append).await.unwrap().into_iter().map(|id| id.expect("a logged event")).collect()
 }
 
-/// What Redis tells of one command: `calls` or another field.
+/// A field of Redis' statistics on one command, such as `calls`.
 pub(crate) fn commandstat(redis: &RedisServer, command: &str, field: &str) -> usize {
     let stats: String = redis.run(&[b"INFO", b"commandstats"]);
     let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_")?.strip_prefix(command)?.strip_prefix(':'));
@@ -76,7 +76,7 @@ pub(crate) fn commandstat(redis: &RedisServer, command: &str, field: &str) -> us
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-/// Scripts that Redis has run so far: calls without those for which it did not know the script yet.
+/// The number of scripts that Redis has run, without the calls of scripts that it did not know yet.
 fn scripts_run(redis: &RedisServer) -> usize {
     commandstat(redis, "evalsha", "calls") - commandstat(redis, "evalsha", "failed_calls")
 }
@@ -84,9 +84,9 @@ fn scripts_run(redis: &RedisServer) -> usize {
 type Connected = tokio_tungstenite::tungstenite::Result<(Ws, Response)>;
 type Ws = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// What all clients together have been through.
+/// The state that all clients share.
 struct Crowd {
-    /// Whether there is anybody to come to: they all find out at the same moment.
+    /// Whether a replica is up. All clients learn that at the same moment.
     replicas_are_up: watch::Sender<bool>,
     /// Clients that have seen every event that was there before they came.
     arrived: AtomicUsize,
@@ -100,7 +100,7 @@ impl Default for Crowd {
     }
 }
 
-/// One client: it comes back whenever its socket ends, from the first id that it `has` until the `last`.
+/// One client. It reconnects whenever its socket ends, from the id that it `has` until the `last`.
 struct Follower {
     url: String,
     token: String,
@@ -109,13 +109,13 @@ struct Follower {
 }
 
 impl Follower {
-    /// Answers the open socket, to be kept: a channel that everybody leaves would be forgotten before the last has come.
+    /// Returns the open socket. The caller keeps it, because a channel without readers would be unsubscribed too early.
     async fn follow(mut self, last: u64) -> Option<Ws> {
         let mut up = self.crowd.replicas_are_up.subscribe();
         let mut open = None;
         while self.has.offset() < last {
             up.wait_for(|up| *up).await.unwrap();
-            // A replica that five thousand come to at once may refuse some at first.
+            // A replica may refuse some of five thousand simultaneous clients at first.
             match self.connect().await {
                 Ok((socket, _)) => open = self.read(socket, last).await,
                 Err(_) => tokio::time::sleep(Duration::from_millis(fastrand::u64(20..100))).await,
@@ -131,7 +131,7 @@ impl Follower {
         connect_async(request)
     }
 
-    /// Reads until the socket ends or the last event is there; each must continue the one before.
+    /// Reads until the socket ends or the last event is there. Each event must continue the one before.
     async fn read(&mut self, mut socket: Ws, last: u64) -> Option<Ws> {
         while self.has.offset() < last {
             let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message in time");
@@ -144,7 +144,7 @@ impl Follower {
                 assert!(!text.contains(r#""reset""#), "{text}");
                 continue;
             };
-            assert!(id.continues(Some(self.has)), "{id} behind {}", self.has);
+            assert!(id.continues(Some(self.has)), "{id} after {}", self.has);
             self.has = id;
             if id.offset() == BEFORE as u64 {
                 self.crowd.arrived.fetch_add(1, Ordering::Relaxed);
@@ -154,8 +154,8 @@ impl Follower {
     }
 }
 
-/// Appends so many events to every channel, one after another. On a thread of its own: among five thousand clients
-/// an answer of Redis would be looked at too late.
+/// Appends this many events to every channel, one after another. Runs on a separate thread, because five thousand
+/// clients would delay the answers of Redis.
 async fn publish(redis: &RedisServer, events: usize) {
     let transport = transport(redis);
     let publishing = async move {
@@ -168,16 +168,16 @@ async fn publish(redis: &RedisServer, events: usize) {
     tokio::task::spawn_blocking(move || own.block_on(publishing)).await.unwrap();
 }
 
-/// Reads of logs since `before`, without what was appended meanwhile.
+/// The reads of logs since `before`, without the appends in the meantime.
 async fn reads(redis: &RedisServer, replicas: &[Gateway], before: usize, appended: usize) -> usize {
     let reads = scripts_run(redis) - before - appended * CHANNELS;
     let mut counted = 0.0;
     for replica in replicas {
         counted += replica.metric("crewcast_history_reads_total", r#"source="log""#).await;
     }
-    // A read begins 128 events before what the first client has seen: no other of this test stands further back.
+    // A read starts 128 events before the position of the first client, and no other client is further back.
     assert!(counted <= (CHANNELS * REPLICAS) as f64, "{counted} reads");
-    // Beside those the relay settles what is published in the moment in which it joins a channel: once, for all of them.
+    // In addition, the relay backfills what is published while it joins a channel, once for all clients.
     assert!(reads <= 2 * CHANNELS * REPLICAS, "{reads} reads");
     reads
 }
@@ -192,7 +192,7 @@ fn start(redis: &RedisServer, ports: &[u16]) -> Vec<Gateway> {
     ports.iter().map(start).collect()
 }
 
-/// Clients of every channel, each of which has seen all but some of the last events that are in its log.
+/// Clients of every channel. Each has seen all events of its log except some of the last.
 fn crowd_of_clients(ids: &[Vec<EventId>], ports: [u16; REPLICAS], crowd: &Arc<Crowd>) -> JoinSet<Option<Ws>> {
     let mut random = fastrand::Rng::with_seed(seed());
     let crews: Vec<String> = (0..CHANNELS).map(|n| format!("c{n}")).collect();
@@ -209,7 +209,7 @@ fn crowd_of_clients(ids: &[Vec<EventId>], ports: [u16; REPLICAS], crowd: &Arc<Cr
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_reads_a_log_once_whatever_the_number_of_clients_who_come_back() {
+async fn a_replica_reads_a_log_once_however_many_clients_reconnect() {
     let redis = RedisServer::start();
     let transport = transport(&redis);
     let mut ids = Vec::new();
@@ -222,16 +222,16 @@ async fn a_replica_reads_a_log_once_whatever_the_number_of_clients_who_come_back
     let mut replicas = start(&redis, &ports);
     let crowd = Arc::new(Crowd::default());
 
-    // From somewhere else, each behind another event.
+    // As from another replica, each client after a different event.
     let (before, began) = (scripts_run(&redis), Instant::now());
     let mut clients = crowd_of_clients(&ids, ports, &crowd);
     publish(&redis, MORE).await;
-    eventually("all have arrived", || async { crowd.arrived.load(Ordering::Relaxed) == CLIENTS }).await;
+    eventually("all clients have arrived", || async { crowd.arrived.load(Ordering::Relaxed) == CLIENTS }).await;
     let (took, reads_at_first) = (began.elapsed(), reads(&redis, &replicas, before, MORE).await);
     println!("{CLIENTS} clients arrived within {took:.1?}; {reads_at_first} reads");
     assert_eq!(crowd.lost.load(Ordering::Relaxed), 0);
 
-    // And back again, behind wherever death has found them.
+    // And back again, each after its own last event.
     crowd.replicas_are_up.send_replace(false);
     replicas.iter_mut().for_each(Gateway::kill);
     publish(&redis, MORE).await;
@@ -249,7 +249,7 @@ async fn a_replica_reads_a_log_once_whatever_the_number_of_clients_who_come_back
     assert_eq!(crowd.lost.load(Ordering::Relaxed), CLIENTS);
 }
 
-/// Nothing but the head shows that a channel's last event was missed.
+/// Only the head shows that a channel's last event is missing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_channels_are_compared_with_their_heads_after_a_reconnect() {
     const MANY: usize = 10_000;
@@ -269,12 +269,12 @@ async fn ten_thousand_channels_are_compared_with_their_heads_after_a_reconnect()
     let mut socket = connect(&gateway.ws("/ws/graph"), Some(&token(json!({ "crews": "*" })))).await;
     let heard = || redis.run::<Vec<String>>(&[b"PUBSUB", b"CHANNELS", b"graph:*"]).len() == MANY;
     eventually("every channel is subscribed", || async { heard() }).await;
-    // The last of them is open when it delivers.
+    // The last channel is open when it delivers.
     for n in (0..MANY).step_by(1000) {
         until_heard(&redis, crew(n).as_str(), &mut socket).await;
     }
 
-    // While the replica stands still, its subscriptions end, and events are published that it cannot hear.
+    // While the replica is stopped, its subscriptions end and it misses the events that are published.
     gateway.signal("STOP");
     let killed: usize = redis.run(&[b"CLIENT", b"KILL", b"TYPE", b"pubsub"]);
     assert_eq!(killed, 1);
@@ -292,6 +292,6 @@ async fn ten_thousand_channels_are_compared_with_their_heads_after_a_reconnect()
     let took = began.elapsed();
     let (heads, scripts) = (commandstat(&redis, "mget", "calls") - heads, scripts_run(&redis) - scripts);
     println!("{MANY} channels compared and {MISSED} repaired in {took:?}: {heads} heads and {scripts} logs were read");
-    // Once; and once more where the comparison on schedule came upon the same channel in the same moment.
+    // One read for each channel, and a second where the scheduled comparison ran at the same moment.
     assert!((MISSED..=2 * MISSED).contains(&scripts), "{scripts} reads");
 }

@@ -1,7 +1,6 @@
-//! The stream dialect beyond its transcripts: what comes and goes while a socket is open, and clients as users write them.
+//! The dialect `stream` beyond its transcripts: changes while a socket is open, and clients as users write them.
 
 use std::{
-    path::PathBuf,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -17,6 +16,7 @@ use crate::support::{
     gateway::{self, Gateway},
     http::publish,
     redis::RedisServer,
+    root,
     socket::{Socket, connect},
     token::{now, token},
 };
@@ -25,7 +25,7 @@ async fn logged(gateway: &Gateway, channel: &str, event: Value) -> String {
     publish(gateway, &token(json!({ "org": null, "publish": [channel] })), channel, event).await
 }
 
-/// A socket, once it has said this and was answered with `subscribed`.
+/// A socket that has sent this and received `subscribed`.
 async fn subscribed(gateway: &Gateway, claims: Value, say: &str) -> Socket {
     let mut socket = connect(&gateway.ws("/ws/stream"), Some(&token(claims))).await;
     socket.send(say).await;
@@ -35,7 +35,7 @@ async fn subscribed(gateway: &Gateway, claims: Value, say: &str) -> Socket {
 }
 
 #[tokio::test]
-async fn a_message_behind_the_first_token_waits_for_it() {
+async fn a_message_after_the_first_token_waits_for_its_check() {
     let gateway = gateway::memory(&[]).await;
     let mut socket = connect(&gateway.ws("/"), None).await;
     let auth = json!({ "action": "auth", "token": token(json!({ "crews": ["abc"] })) });
@@ -46,7 +46,7 @@ async fn a_message_behind_the_first_token_waits_for_it() {
 }
 
 #[tokio::test]
-async fn what_a_client_publishes_is_published_in_its_order() {
+async fn a_clients_publishes_keep_their_order() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let claims = json!({ "publish": ["stream:*"], "streams": ["w"] });
@@ -73,7 +73,7 @@ async fn what_a_client_publishes_is_published_in_its_order() {
 }
 
 #[tokio::test]
-async fn a_refresh_that_grants_less_ends_what_it_no_longer_grants() {
+async fn a_refresh_that_grants_less_ends_the_subscriptions_it_no_longer_grants() {
     let gateway = gateway::memory(&[]).await;
     let claims = json!({ "crews": ["abc", "def"] });
     let mut socket = subscribed(&gateway, claims, r#"{"action":"subscribe","channel":"graph:abc"}"#).await;
@@ -87,11 +87,11 @@ async fn a_refresh_that_grants_less_ends_what_it_no_longer_grants() {
     assert_eq!((&said[1]["code"], &said[1]["channel"]), (&json!("forbidden"), &json!("graph:abc")));
     logged(&gateway, "graph:abc", json!({ "type": "x", "n": 1 })).await;
     logged(&gateway, "graph:def", json!({ "type": "x", "n": 2 })).await;
-    assert_eq!(socket.json().await["event"]["n"], 2, "the socket is open, and the rest goes on");
+    assert_eq!(socket.json().await["event"]["n"], 2, "the socket is open and continues");
 }
 
 #[tokio::test]
-async fn a_channel_begins_anew_as_often_as_it_is_asked_and_nothing_is_missed() {
+async fn a_channel_restarts_with_each_subscribe_and_misses_nothing() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let mut ids = Vec::new();
@@ -101,7 +101,7 @@ async fn a_channel_begins_anew_as_often_as_it_is_asked_and_nothing_is_missed() {
     let claims = json!({ "crews": ["abc"] });
     let say = |since: usize| json!({ "action": "subscribe", "channel": "graph:abc", "since": ids[since] }).to_string();
     let mut socket = subscribed(&gateway, claims, &say(10)).await;
-    // Each of these comes while pages for the one before are under way.
+    // Each request comes while pages for the one before are being sent.
     for since in [300, 20, 500] {
         socket.send(&say(since)).await;
     }
@@ -122,11 +122,11 @@ async fn a_channel_begins_anew_as_often_as_it_is_asked_and_nothing_is_missed() {
 }
 
 #[tokio::test]
-async fn too_many_messages_are_said_to_be_too_many_before_the_socket_is_closed() {
+async fn a_socket_is_told_about_too_many_messages_before_it_is_closed() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__MESSAGES_PER_MINUTE", "20")]).await;
     let mut socket = connect(&gateway.ws("/ws/stream"), Some(&token(json!({})))).await;
     for _ in 0..200 {
-        // The gateway may have closed before all of it was sent.
+        // The gateway may close before everything is sent.
         if tokio::time::timeout(PATIENCE, async { socket.try_send(r#"{"action":"ping"}"#).await })
             .await
             .unwrap()
@@ -148,7 +148,7 @@ async fn too_many_messages_are_said_to_be_too_many_before_the_socket_is_closed()
 }
 
 #[tokio::test]
-async fn an_open_socket_hears_nothing_of_what_it_subscribed_before_it_is_answered_even_while_the_broker_is_away() {
+async fn no_event_comes_before_the_answer_to_subscribe_even_while_the_broker_is_down() {
     let mut redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[("CREWCAST_BROKER__PATIENCE", "60s")]).await;
     let mut socket = connect(&gateway.ws("/ws/stream"), Some(&token(json!({ "crews": ["abc"] })))).await;
@@ -166,9 +166,9 @@ async fn an_open_socket_hears_nothing_of_what_it_subscribed_before_it_is_answere
     assert_eq!(socket.json().await["channel"], "graph:abc");
 }
 
-/// A client of `tests/clients/stream` and what it says while it runs.
+/// Starts a client of `tests/clients/stream`.
 fn client(program: &str, arguments: &[&str]) -> Child {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/stream");
+    let folder = root().join("tests/clients/stream");
     let mut command = Command::new(program);
     command.current_dir(folder).args(arguments).stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap()
@@ -213,7 +213,7 @@ async fn a_dashboard_with_a_bad_token_is_told_why() {
 }
 
 #[tokio::test]
-async fn a_monitor_in_python_alerts_on_failures_in_every_stream_that_it_may_see() {
+async fn a_monitor_in_python_alerts_on_failures_in_every_stream_it_may_read() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let interpreter = std::env::var("TEST_PYTHON").expect("run `make test`, or tests/setup.sh and set TEST_PYTHON");
@@ -224,15 +224,15 @@ async fn a_monitor_in_python_alerts_on_failures_in_every_stream_that_it_may_see(
     logged(&gateway, "stream:a", json!({ "type": "execution_started", "data": {} })).await;
     logged(&gateway, "stream:a", json!({ "type": "execution_failed", "data": { "error": "no disk" } })).await;
     assert_eq!(line(&mut said).await, "alert stream:a execution_failed no disk");
-    // A producer that knows Redis and nothing of ours.
+    // A producer that only knows Redis.
     redis.publish("stream:b", br#"{"type":"CONSTRAINT_VIOLATION","data":{}}"#);
     assert_eq!(line(&mut said).await, "alert stream:b constraint_violation None");
-    let ended = tokio::time::timeout(PATIENCE, monitor.wait()).await.expect("the monitor ends");
+    let ended = tokio::time::timeout(PATIENCE, monitor.wait()).await.expect("the monitor exits");
     assert!(ended.unwrap().success());
 }
 
 #[tokio::test]
-async fn a_namespace_of_the_operators_own_is_read_with_the_channels_claim() {
+async fn a_custom_namespace_is_read_with_the_channels_claim() {
     let gateway = gateway::memory(&[("CREWCAST_NAMESPACES__BUILDS__LOG__LENGTH", "10")]).await;
     let claims = json!({ "channels": ["builds:*"], "publish": ["builds:*"] });
     let say = r#"{"action":"subscribe","channel":"builds:main","event_types":["FAILED"]}"#;
@@ -250,7 +250,7 @@ async fn a_namespace_of_the_operators_own_is_read_with_the_channels_claim() {
 }
 
 #[tokio::test]
-async fn the_documents_example_goes_on_behind_what_it_saw_when_its_gateway_is_killed() {
+async fn the_example_in_the_docs_resumes_when_its_gateway_is_killed() {
     let document = include_str!("../../docs/protocols/stream.md");
     let example = document.split("```js\n").find(|block| block.starts_with("function follow(")).unwrap();
     let example = example.split("```").next().unwrap();
@@ -263,16 +263,16 @@ async fn the_documents_example_goes_on_behind_what_it_saw_when_its_gateway_is_ki
     let jwt = token(json!({ "streams": ["a", "b"] }));
     let mut page = client("node", &["--experimental-websocket", "-e", &script, &gateway.ws("/ws/stream"), &jwt]);
     let mut said = BufReader::new(page.stdout.take().unwrap()).lines();
-    // A knock has no id, so that it moves nothing.
+    // A knock has no id and leaves the position unchanged.
     let mut deaf = vec!["stream:a 0".to_owned(), "stream:b 0".to_owned()];
     let began = Instant::now();
     while !deaf.is_empty() {
-        assert!(began.elapsed() < PATIENCE, "the page does not hear {deaf:?}");
+        assert!(began.elapsed() < PATIENCE, "the page receives nothing of {deaf:?}");
         for channel in ["stream:a", "stream:b"] {
             redis.publish(channel, br#"{"type":"x","n":0}"#);
         }
         if let Ok(heard) = tokio::time::timeout(Duration::from_millis(50), said.next_line()).await {
-            let heard = heard.unwrap().expect("the page goes on");
+            let heard = heard.unwrap().expect("the page is running");
             deaf.retain(|knock| *knock != heard);
         }
     }

@@ -15,7 +15,7 @@ async fn graph(gateway: &Gateway) -> Socket {
 }
 
 #[tokio::test]
-async fn too_many_connections_of_a_user_are_4429() {
+async fn too_many_connections_of_a_user_close_with_4429() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__PER_USER", "2")]).await;
     let first = graph(&gateway).await;
     let _second = graph(&gateway).await;
@@ -27,11 +27,11 @@ async fn too_many_connections_of_a_user_are_4429() {
         "another user has his own bound"
     );
     drop(first);
-    eventually("his place is free again", || async { graph(&gateway).await.is_quiet().await }).await;
+    eventually("the permit is free again", || async { graph(&gateway).await.is_quiet().await }).await;
 }
 
 #[tokio::test]
-async fn too_many_connections_from_an_address_are_4429() {
+async fn too_many_connections_from_an_address_close_with_4429() {
     let settings = [("CREWCAST_LIMITS__PER_ADDRESS", "1"), ("CREWCAST_TRUSTED_PROXIES", "127.0.0.1")];
     let gateway = gateway::memory(&settings).await;
     let from = |address: &'static str| {
@@ -45,13 +45,13 @@ async fn too_many_connections_from_an_address_are_4429() {
     assert!(first.is_quiet().await);
     let (code, reason) = from("192.0.2.1").await.closed().await;
     assert!(code == 4429 && reason.contains("address"), "{code} {reason}");
-    // What a client writes before its proxy does is not believed.
+    // An address that the client itself puts before the proxy's is ignored.
     assert_eq!(from("198.51.100.7, 192.0.2.1").await.closed().await.0, 4429);
     assert!(from("192.0.2.2").await.is_quiet().await, "another address");
 }
 
 #[tokio::test]
-async fn a_full_replica_is_4429() {
+async fn a_full_replica_closes_with_4429() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__CONNECTIONS", "2")]).await;
     let _open = [graph(&gateway).await, graph(&gateway).await];
     let (code, reason) = graph(&gateway).await.closed().await;
@@ -60,13 +60,13 @@ async fn a_full_replica_is_4429() {
 }
 
 #[tokio::test]
-async fn too_many_messages_in_a_minute_are_4429() {
+async fn too_many_messages_in_a_minute_close_with_4429() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__MESSAGES_PER_MINUTE", "20")]).await;
     let mut socket = graph(&gateway).await;
     for _ in 0..20 {
         socket.send(r#"{"type":"pong"}"#).await;
     }
-    assert!(socket.is_quiet().await, "twenty may be said");
+    assert!(socket.is_quiet().await, "twenty messages are allowed");
     socket.send(r#"{"type":"pong"}"#).await;
     let (code, reason) = socket.closed().await;
     assert!(code == 4429 && reason.contains("messages"), "{code} {reason}");

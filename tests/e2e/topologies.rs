@@ -1,4 +1,4 @@
-//! The command line against a Sentinel group and a Cluster: an operator finds out what is wrong, and how it is meant.
+//! The command line with a Sentinel group and a Cluster: `crewcast check` says what is wrong and how to fix it.
 
 use crewcast_test_servers::{Cluster, SentinelGroup};
 
@@ -7,7 +7,7 @@ use crate::support::{
     token::SECRET,
 };
 
-/// Whether all is well, and what is said of it.
+/// Whether the check succeeds, and its output.
 async fn check(url: &str) -> (bool, String) {
     let mut command = crewcast(&["check"]);
     let said = run(command.env("CREWCAST_REDIS_URL", url).env("CREWCAST_AUTH__HS256_SECRET", SECRET)).await;

@@ -1,4 +1,4 @@
-//! Traces over OTLP/HTTP, joined to those of producers.
+//! Traces over OTLP/HTTP that continue the traces of producers.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,7 +20,7 @@ use crate::support::{
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
 
-/// An OTLP/HTTP receiver: keeps the bodies that are posted to `/v1/traces`.
+/// An OTLP/HTTP receiver that keeps the bodies posted to `/v1/traces`.
 struct Receiver {
     endpoint: String,
     bodies: Arc<Mutex<Vec<Vec<u8>>>>,
@@ -45,7 +45,7 @@ impl Receiver {
         self.bodies.lock().unwrap().len()
     }
 
-    /// Whether these bytes have come.
+    /// Whether these bytes were received.
     fn has(&self, bytes: &[u8]) -> bool {
         self.bodies.lock().unwrap().iter().any(|body| body.windows(bytes.len()).any(|window| window == bytes))
     }
@@ -57,7 +57,7 @@ impl Drop for Receiver {
     }
 }
 
-/// Request after request of one connection.
+/// Serves the requests of one connection.
 async fn receive(mut stream: TcpStream, bodies: Arc<Mutex<Vec<Vec<u8>>>>) {
     let mut unread = Vec::new();
     loop {
@@ -86,7 +86,7 @@ fn bytes_of(hex: &str) -> Vec<u8> {
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
 }
 
-/// Two events with a traceparent, the second not sampled, reach a socket.
+/// Delivers two events with a traceparent to a socket. The second is not sampled.
 async fn deliver_two(redis: &RedisServer, gateway: &Gateway) {
     let token = token(json!({ "crews": ["abc"], "publish": ["graph:abc"] }));
     let mut socket = connect(&gateway.ws("/ws/graph/abc"), Some(&token)).await;
@@ -116,13 +116,13 @@ async fn the_delivery_of_a_sampled_event_is_a_span_of_its_trace() {
     for part in [&b"crewcast.deliver"[..], &bytes_of(PARENT), b"graph:abc", b"service.name"] {
         assert!(receiver.has(part), "{}", String::from_utf8_lossy(part));
     }
-    assert!(!receiver.has(&[0xaa; 16]), "what its producer did not sample is not sent");
+    assert!(!receiver.has(&[0xaa; 16]), "a span of an unsampled trace was sent");
 }
 
 #[tokio::test]
-async fn the_last_spans_are_sent_before_the_end() {
+async fn the_last_spans_are_sent_before_the_process_exits() {
     let (redis, receiver) = (RedisServer::start(), Receiver::start().await);
-    // Longer than the test: only the end sends them.
+    // Longer than the test, so that only the exit sends the spans.
     let settings = [("CREWCAST_OTEL__ENDPOINT", &*receiver.endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "600000")];
     let mut gateway = gateway::on(&redis, &settings).await;
     deliver_two(&redis, &gateway).await;
@@ -135,11 +135,11 @@ async fn the_last_spans_are_sent_before_the_end() {
 #[tokio::test]
 async fn without_the_setting_nothing_is_sent() {
     let (redis, receiver) = (RedisServer::start(), Receiver::start().await);
-    // The variable of the OpenTelemetry specification alone does not turn them on.
+    // The variable of the OpenTelemetry specification alone does not enable traces.
     let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", &*receiver.endpoint), ("OTEL_BSP_SCHEDULE_DELAY", "50")];
     let mut gateway = gateway::on(&redis, &settings).await;
     deliver_two(&redis, &gateway).await;
     gateway.terminate();
     assert!(gateway.exit().await.success());
-    assert_eq!(receiver.count(), 0, "what is to be sent is sent before the end");
+    assert_eq!(receiver.count(), 0, "spans were sent");
 }

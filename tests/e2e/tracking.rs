@@ -1,7 +1,6 @@
-//! The dialect `tracking`: the list of active sessions, the state and the log of one.
+//! The dialect `tracking`: the list of active sessions, and the state and log of one session.
 
 use std::{
-    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -23,6 +22,7 @@ use crate::{
         PATIENCE, eventually,
         gateway::{self, Gateway},
         redis::RedisServer,
+        root,
         socket::{Socket, connect},
         token::token,
     },
@@ -43,7 +43,7 @@ fn ask(kind: &str, session: &str) -> String {
     json!({ "type": kind, "session_id": session }).to_string()
 }
 
-/// The next message of this type; others are passed over.
+/// The next message of this type. Others are skipped.
 async fn next(socket: &mut Socket, kind: &str) -> Value {
     loop {
         let message = socket.json().await;
@@ -97,7 +97,7 @@ async fn sent(publisher: &Publisher) {
     eventually("everything is sent", || async { publisher.queued() == 0 }).await;
 }
 
-/// What the other process does: holds a session open for ever.
+/// The producer process: keeps a session open.
 #[ignore = "started by the others, as a process of its own"]
 #[tokio::test]
 async fn producer() {
@@ -131,7 +131,7 @@ async fn a_session_whose_producer_is_killed_leaves_the_list() {
     let mut socket = open(&gateway, "client_1").await;
     let producer = Producer::start(&redis);
     lists(&mut socket, &[("s1", "running")]).await;
-    // It is renewed as long as its producer lives.
+    // The session is renewed as long as its producer lives.
     let renewed = tokio::time::timeout(Duration::from_secs(7), next(&mut socket, "active_sessions")).await;
     assert!(renewed.is_err(), "{renewed:?}");
     drop(producer);
@@ -139,7 +139,7 @@ async fn a_session_whose_producer_is_killed_leaves_the_list() {
 }
 
 #[tokio::test]
-async fn a_log_is_streamed_without_a_hole_or_a_repeat_wherever_one_begins() {
+async fn a_log_is_streamed_without_gaps_or_repeats_from_any_position() {
     const LINES: usize = 400;
     let redis = RedisServer::start();
     let replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
@@ -182,7 +182,7 @@ async fn a_log_is_streamed_without_a_hole_or_a_repeat_wherever_one_begins() {
 }
 
 #[tokio::test]
-async fn the_last_five_hundred_lines_and_the_state_are_there_when_they_are_asked_for() {
+async fn the_last_five_hundred_lines_and_the_state_are_sent_on_request() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let publisher = publisher(&redis).await;
@@ -202,14 +202,14 @@ async fn the_last_five_hundred_lines_and_the_state_are_there_when_they_are_asked
     assert_eq!((&state["session_id"], &state["state"]["query"]), (&json!("s1"), &json!("How high?")));
     assert_eq!(state["state"]["overall_progress"], 50.0);
     assert!(state["timestamp"].as_f64().unwrap() > 1e9, "Unix seconds");
-    // It stays when the session is over.
+    // The state stays after the end of the session.
     session.end("completed");
     socket.send(&ask("get_session_state", "s1")).await;
     assert_eq!(next(&mut socket, "session_state").await["state"]["overall_progress"], 50.0);
 }
 
 #[tokio::test]
-async fn a_newer_socket_of_the_same_client_replaces_the_older_on_whichever_replica() {
+async fn a_newer_socket_of_the_same_client_replaces_the_older_on_any_replica() {
     let redis = RedisServer::start();
     let replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
     let mut others = [
@@ -225,12 +225,12 @@ async fn a_newer_socket_of_the_same_client_replaces_the_older_on_whichever_repli
         assert_eq!(older.closed().await, (4409, "replaced by a newer connection".to_owned()));
         older = newer;
     }
-    assert!(older.is_quiet().await, "the newest stays");
+    assert!(older.is_quiet().await, "the newest socket was closed");
     for other in &mut others {
         next(other, "active_sessions").await;
-        assert!(other.is_quiet().await, "another client, user or org");
+        assert!(other.is_quiet().await, "a socket of another client, user or org was closed");
     }
-    // Of many that open at once one is left.
+    // Of many sockets that open at once, one is left.
     let opening = (0..10).map(|n| {
         let url = replicas[n % 2].ws(PATH);
         tokio::spawn(async move { connect(&url, Some(&token(json!({})))).await })
@@ -246,7 +246,7 @@ async fn a_newer_socket_of_the_same_client_replaces_the_older_on_whichever_repli
         }
         open
     };
-    eventually("one is left", || async { open().await == 4.0 }).await;
+    eventually("one socket is left", || async { open().await == 4.0 }).await;
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn a_change_of_the_list_is_read_once_for_all_sockets() {
     }
     // Each read of a channel's state scans its documents once.
     let before = commandstat(&redis, "hscan", "calls");
-    assert!(before >= 1, "what is counted is there");
+    assert!(before >= 1, "the counted command was never run");
     let session = publisher.session("s1").open("q");
     for socket in &mut sockets {
         lists(socket, &[("s1", "running")]).await;
@@ -274,7 +274,7 @@ async fn a_change_of_the_list_is_read_once_for_all_sockets() {
 }
 
 #[tokio::test]
-async fn who_asks_too_much_is_told_and_then_closed() {
+async fn a_client_that_asks_too_often_is_told_and_then_closed() {
     let gateway = gateway::memory(&[]).await;
     let mut socket = open(&gateway, "client_1").await;
     for _ in 0..70 {
@@ -292,7 +292,7 @@ async fn who_asks_too_much_is_told_and_then_closed() {
     assert_eq!(codes.iter().filter(|code| *code == "rate_limited").count(), 10, "{codes:?}");
 }
 
-/// A client as users write it, in a process of its own that ends with its owner.
+/// A client as users write it. Its process is killed when this is dropped.
 struct Client {
     _process: Process,
     lines: Lines<BufReader<ChildStdout>>,
@@ -301,14 +301,14 @@ struct Client {
 impl Client {
     fn of(mut command: AsyncCommand) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-        let mut process = command.spawn().expect("run `make test`, which sees to Node and the Python environment");
+        let mut process = command.spawn().expect("run `make test`, which installs Node and the Python environment");
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         Self { _process: process, lines }
     }
 
     fn python(script: &str, arguments: &[&str]) -> Self {
         let mut python = AsyncCommand::new(std::env::var_os("TEST_PYTHON").expect("TEST_PYTHON: run `make test`"));
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients/tracking");
+        let folder = root().join("tests/clients/tracking");
         python.arg(folder.join(script)).args(arguments);
         Self::of(python)
     }
@@ -336,7 +336,7 @@ async fn clients_in_python_follow_a_session() {
     let mut panel = Client::python("panel.py", &[&urls[0], &jwt, "s1", "2"]);
     let mut follow = Client::python("follow.py", &[&urls[1], &jwt, "s1", "2"]);
     let mut said = [panel.line().await.unwrap(), panel.line().await.unwrap()];
-    // Which of them is known first is open.
+    // The two lines come in any order.
     said.sort();
     assert_eq!(said, ["active 1 s1", "state research 25.0"]);
     for line in ["log info planner first", "state research 25.0"] {
@@ -365,7 +365,7 @@ async fn clients_in_python_follow_a_session() {
 }
 
 #[tokio::test]
-async fn the_documents_example_shows_a_session() {
+async fn the_example_in_the_docs_shows_a_session() {
     const DOCUMENT: &str = include_str!("../../docs/protocols/tracking.md");
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;

@@ -1,4 +1,4 @@
-//! Redis restarts, freezes, and cuts those who are connected to it.
+//! Redis restarts, freezes, and cuts its connections.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::stage::{Setup, Stage};
 
 const PERSISTENT: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
-/// How often each replica's link has come back so far.
+/// How often each replica has reconnected to the broker so far.
 async fn reconnects(stage: &Stage) -> Vec<f64> {
     let mut counts = Vec::new();
     for replica in &stage.replicas {
@@ -17,13 +17,13 @@ async fn reconnects(stage: &Stage) -> Vec<f64> {
     counts
 }
 
-/// Waits until each replica's link has come back more often than `before`.
+/// Waits until each replica has reconnected since `before` was read.
 async fn all_reconnected(stage: &Stage, before: &[f64]) {
     let more = async || reconnects(stage).await.iter().zip(before).all(|(now, before)| now > before);
     stage.until_async("every replica's link is back", more).await;
 }
 
-/// Kills connections of these types; how many.
+/// Kills the connections of these types and returns how many.
 async fn kill_clients(redis: &RedisServer, kinds: &[&str]) -> u64 {
     let mut killed = 0;
     for kind in kinds {
@@ -49,7 +49,7 @@ async fn redis_restarted_with_what_it_saved() {
         stage.flow(20).await;
     }
     let verdict = stage.finish(&redis, "Redis killed twice, appendfsync always").await;
-    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "no socket is closed for it");
+    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "the fault closed a socket");
     verdict.assert_whole();
 }
 
@@ -64,8 +64,8 @@ async fn redis_frozen_for_three_seconds() {
     redis.resume();
     stage.flow(50).await;
     let verdict = stage.finish(&redis, "Redis frozen for 3 s").await;
-    assert!(verdict.silence > FROZEN - Duration::from_millis(500), "it was noticed: {:?}", verdict.silence);
-    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "no socket is closed for it");
+    assert!(verdict.silence > FROZEN - Duration::from_millis(500), "the fault was not noticed: {:?}", verdict.silence);
+    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "the fault closed a socket");
     verdict.assert_whole();
 }
 
@@ -75,7 +75,7 @@ async fn subscribers_killed_ten_times() {
     let stage = Stage::start(&redis, Setup::default()).await;
     for _ in 0..10 {
         let before = reconnects(&stage).await;
-        assert_eq!(kill_clients(&redis, &["pubsub"]).await, 3, "each replica listens with one connection");
+        assert_eq!(kill_clients(&redis, &["pubsub"]).await, 3, "each replica subscribes with one connection");
         all_reconnected(&stage, &before).await;
         stage.flow(5).await;
     }
@@ -89,7 +89,7 @@ async fn all_connections_killed_ten_times() {
     for _ in 0..10 {
         let before = reconnects(&stage).await;
         let killed = kill_clients(&redis, &["normal", "pubsub"]).await;
-        assert!(killed > 4, "the subscribers, the producer, and commands: {killed}");
+        assert!(killed > 4, "expected connections of subscribers, the producer and commands: {killed}");
         all_reconnected(&stage, &before).await;
         stage.flow(5).await;
     }
@@ -102,7 +102,7 @@ async fn subscribers_cut_by_the_output_buffer_limit() {
     let stage = Stage::start(&redis, Setup::default()).await;
     for _ in 0..3 {
         let before = reconnects(&stage).await;
-        // Each is more than a buffer may hold.
+        // Each event is larger than the output buffer limit.
         stage.producer.burst(5, 100 << 10);
         all_reconnected(&stage, &before).await;
         stage.flow(20).await;
@@ -112,7 +112,7 @@ async fn subscribers_cut_by_the_output_buffer_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn redis_away_for_longer_than_sockets_wait() {
+async fn redis_down_for_longer_than_sockets_wait() {
     let mut redis = RedisServer::start_with(&PERSISTENT);
     let settings = vec![("CREWCAST_BROKER__PATIENCE", "2s".to_owned())];
     let stage = Stage::start(&redis, Setup { settings, ..Setup::default() }).await;
@@ -122,6 +122,6 @@ async fn redis_away_for_longer_than_sockets_wait() {
     redis.restart();
     stage.flow(20).await;
     let verdict = stage.finish(&redis, "Redis away for longer than broker.patience").await;
-    assert!(stage.readers.iter().all(|reader| reader.sockets() > 1), "each came back");
+    assert!(stage.readers.iter().all(|reader| reader.sockets() > 1), "a reader did not come back");
     verdict.assert_whole();
 }

@@ -1,4 +1,4 @@
-//! Faults that can be begun and mended, alone and several at once.
+//! Faults that can be started and repaired, alone or several at once.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crewcast_test_servers::{Proxy, RedisServer};
 
 use crate::stage::{Setup, Stage};
 
-/// A fault. In the order in which they are mended: a replica comes back to a Redis that is there.
+/// A fault. The variants are in the order of repair, so that a replica comes back to a Redis that runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Fault {
     RedisKilled,
@@ -25,7 +25,7 @@ pub enum Fault {
     ProducerSilent,
 }
 
-/// One list for each thing that breaks. Of each list one fault at a time.
+/// One list for each thing that breaks. At most one fault of each list is active at a time.
 pub const KINDS: [&[Fault]; 5] = [
     &[Fault::RedisKilled, Fault::RedisFrozen, Fault::SubscribersKilled, Fault::ConnectionsKilled, Fault::Burst],
     &[Fault::NetworkCut, Fault::NetworkCutInside, Fault::NetworkSlow, Fault::NetworkSilent],
@@ -54,15 +54,15 @@ impl Fault {
         }
     }
 
-    /// How long it lasts at most.
+    /// How long the fault lasts at most.
     pub fn longest(self) -> Duration {
         match self {
             Fault::RedisKilled | Fault::RedisFrozen | Fault::ReaderAway => Duration::from_secs(3),
             Fault::NetworkCut | Fault::ReplicaKilled => Duration::from_secs(2),
             Fault::NetworkSlow => Duration::from_secs(5),
-            // Longer than the heartbeat, often.
+            // Often longer than the heartbeat.
             Fault::NetworkSilent | Fault::ProducerSilent => Duration::from_secs(12),
-            // Over when it has begun.
+            // These faults are over as soon as they have started.
             Fault::SubscribersKilled
             | Fault::ConnectionsKilled
             | Fault::Burst
@@ -73,7 +73,7 @@ impl Fault {
     }
 }
 
-/// Whom a fault meets. What breaks in the network is not what breaks by itself.
+/// The victims of a fault. The replica whose network fails is not the one that fails itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Victims {
     pub replica: usize,
@@ -81,7 +81,7 @@ pub struct Victims {
     pub reader: usize,
 }
 
-/// A stage that can be broken in every way, and all that holds it up.
+/// A stage on which every fault can be started, with its Redis.
 pub struct Chaos {
     pub redis: RedisServer,
     pub stage: Stage,
@@ -95,7 +95,7 @@ impl Chaos {
         let settings = vec![
             ("CREWCAST_DRAIN__SPREAD", "2s".to_owned()),
             ("CREWCAST_DRAIN__GRACE", "8s".to_owned()),
-            // Small, so that whoever was away for a second comes back through the log.
+            // A small ring, so that readers that were away for a second catch up from the log.
             ("CREWCAST_LIMITS__RING_EVENTS", "64".to_owned()),
         ];
         let stage = Stage::start(&redis, Setup { proxied: true, settings, ..Setup::default() }).await;
@@ -103,11 +103,11 @@ impl Chaos {
     }
 
     fn link(&self, victims: Victims) -> &Proxy {
-        self.stage.replicas[victims.link].proxy.as_ref().expect("a proxy stands before each")
+        self.stage.replicas[victims.link].proxy.as_ref().expect("each replica has a proxy")
     }
 
     fn producer_link(&self) -> &Proxy {
-        self.stage.producer_link.as_ref().expect("a proxy stands before it")
+        self.stage.producer_link.as_ref().expect("the producer has a proxy")
     }
 
     pub async fn begin(&mut self, fault: Fault, victims: Victims, random: &mut fastrand::Rng) {
@@ -143,7 +143,7 @@ impl Chaos {
             Fault::ReplicaKilled => self.stage.replicas[victims.replica].succeed().await,
             Fault::ReplicaRolled => {
                 let left = self.stage.replicas[victims.replica].gateway.exit().await;
-                assert!(left.success(), "it leaves as it should");
+                assert!(left.success(), "the replica drains and exits with success");
                 self.stage.replicas[victims.replica].succeed().await;
                 self.stage.pass_to_all();
             }

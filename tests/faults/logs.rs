@@ -1,4 +1,4 @@
-//! Logs are lost, trimmed and expired: what is missing is told, and what is not missing is not.
+//! Logs are lost, trimmed and expired. Readers are told what is missing, and nothing else.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     verdict::Faults,
 };
 
-/// How many of the readers sleep.
+/// The number of readers that sleep.
 const SLEEPERS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,7 +24,7 @@ async fn everything_flushed() {
     stage.flow(50).await;
     let verdict = stage.finish(&redis, "FLUSHALL").await;
     for (about, faults) in &verdict.readers {
-        // An event that was logged and not yet delivered is lost with its log; that is what the reset says.
+        // An event that was logged but not delivered is lost with its log, and the reset reports that.
         assert_eq!(*faults, Faults { resets: 1, told: faults.told, ..Faults::default() }, "{about}");
         assert!(faults.told < 100, "{about}: {faults:?}");
     }
@@ -46,7 +46,7 @@ async fn redis_restarted_empty() {
     stage.flow(50).await;
     let verdict = stage.finish(&redis, "Redis restarted without what it held").await;
     for (reader, (about, faults)) in stage.readers.iter().zip(&verdict.readers) {
-        // What Redis had published and not confirmed when it died is logged once more, with other ids.
+        // Events that Redis had published but not confirmed when it died are logged again, with other ids.
         let Faults { told, again, .. } = *faults;
         assert_eq!(*faults, Faults { resets: 1, told, again, ..Faults::default() }, "{about}");
         assert!(told < 100 && again < 20, "{about}: {faults:?}");
@@ -54,8 +54,8 @@ async fn redis_restarted_empty() {
     }
 }
 
-/// As behind a restart with `appendfsync everysec`: the producer sends again what was confirmed and is gone, so that
-/// the log is whole. Readers are told, unless that was quicker than those who look.
+/// As after a restart with `appendfsync everysec`: the producer resends confirmed events that are gone, so that the
+/// log is complete. Readers are told, unless the resend finished before the gateway looked.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redis_restarted_with_an_older_state() {
     let mut redis = RedisServer::start();
@@ -66,12 +66,12 @@ async fn redis_restarted_with_an_older_state() {
     redis.restart();
     stage.flow(50).await;
     let verdict = stage.finish(&redis, "Redis restarted with an older state").await;
-    assert!(stage.producer.resent() >= 100, "sent again: {}", stage.producer.resent());
+    assert!(stage.producer.resent() >= 100, "events sent again: {}", stage.producer.resent());
     for (reader, (about, faults)) in stage.readers.iter().zip(&verdict.readers) {
         let Faults { again, resets, .. } = *faults;
         assert_eq!(*faults, Faults { resets, again, ..Faults::default() }, "{about}");
         assert!(resets <= 1 && (again == 0 || resets == 1), "{about}: {faults:?}");
-        assert!(reader.kind == Kind::Plain || again < 20, "the client knows what it has seen by its ids: {about}");
+        assert!(reader.kind == Kind::Plain || again < 20, "the client drops repeated ids: {about}");
     }
 }
 
@@ -79,7 +79,7 @@ async fn redis_restarted_with_an_older_state() {
 async fn the_log_trimmed_below_sleeping_readers() {
     const LOG: u32 = 300;
     let redis = RedisServer::start();
-    // What a ring still holds is given to those who come back, whatever has become of the log.
+    // Returning readers get what the ring still holds, even if it is gone from the log.
     let settings = vec![("CREWCAST_LIMITS__RING_EVENTS", "200".to_owned())];
     let setup = Setup { log_length: LOG, pace: Duration::from_millis(10), settings, ..Setup::default() };
     let mut stage = Stage::start(&redis, setup).await;

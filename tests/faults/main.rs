@@ -1,9 +1,8 @@
-//! Faults: real replicas, a real Redis, resuming readers and a producer under way, and something breaks. Afterwards
-//! each reader has seen every event once and in order, or was told.
+//! Fault injection with real replicas, a real Redis, resuming readers and a running producer. After each fault, every
+//! reader has received every event exactly once and in order, or was told what it missed.
 //!
-//! `stage.rs` sets it up, `reader.rs` and `producer.rs` are who is under way, `verdict.rs` counts. The faults stand in a
-//! file per thing that breaks; `soak.rs` injects those of `chaos.rs` at random for as
-//! long as it is told.
+//! `stage.rs` sets up the servers, `reader.rs` and `producer.rs` run on them, and `verdict.rs` counts what went wrong.
+//! Each thing that breaks has its own file of faults. `soak.rs` injects the faults of `chaos.rs` at random.
 
 mod broker;
 mod chaos;
@@ -15,8 +14,7 @@ mod replicas;
 mod slow;
 mod soak;
 mod stage;
-#[path = "../support/mod.rs"]
-#[allow(dead_code, reason = "shared with the end-to-end tests, which use all of it")]
-mod support;
 mod topologies;
 mod verdict;
+
+use crewcast_tests as support;

@@ -1,4 +1,4 @@
-//! The network between Redis and one replica, or the producer, fails. The other replicas are none the worse.
+//! The network between Redis and one replica, or the producer, fails. The other replicas are not affected.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crewcast_test_servers::{Proxy, RedisServer};
 
 use crate::stage::{Setup, Stage};
 
-/// Longer than a link lives without a sign of life: the heartbeat's second and the five seconds that an answer may take.
+/// Longer than a silent connection is kept: one second of the heartbeat and five seconds for its answer.
 const LONGER_THAN_THE_HEARTBEAT: Duration = Duration::from_secs(8);
 
 async fn set_up(redis: &RedisServer) -> Stage {
@@ -14,22 +14,22 @@ async fn set_up(redis: &RedisServer) -> Stage {
 }
 
 fn link(stage: &Stage) -> &Proxy {
-    stage.replicas[0].proxy.as_ref().expect("a proxy stands before each")
+    stage.replicas[0].proxy.as_ref().expect("each replica has a proxy")
 }
 
-/// Waits until the first replica's link has come back `count` times.
+/// Waits until the first replica has reconnected `count` times.
 async fn reconnected(stage: &Stage, count: usize) {
     let back = async || stage.replicas[0].reconnects().await >= count as f64;
     stage.until_async("the link is back", back).await;
 }
 
-/// Judges, the others' links having stood all the time.
+/// Checks the verdict, and that the other replicas never reconnected.
 async fn finish(stage: &Stage, redis: &RedisServer, fault: &str) {
     let verdict = stage.finish(redis, fault).await;
     for other in &stage.replicas[1..] {
-        assert_eq!(other.reconnects().await, 0.0, "the fault was the first replica's alone");
+        assert_eq!(other.reconnects().await, 0.0, "the fault affected another replica");
     }
-    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "no socket is closed for it");
+    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "the fault closed a socket");
     verdict.assert_whole();
 }
 
@@ -50,7 +50,7 @@ async fn connections_cut_and_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_last_events_before_a_silence_published_meanwhile() {
+async fn the_last_events_before_a_silence_published_during_a_cut() {
     let redis = RedisServer::start();
     let stage = set_up(&redis).await;
     link(&stage).refuse();
@@ -61,7 +61,7 @@ async fn the_last_events_before_a_silence_published_meanwhile() {
     let others = || stage.readers.iter().filter(|reader| reader.last() == last).count();
     stage.until("the others have them", || others() == 8).await;
     link(&stage).forward();
-    // No later event tells that something is missing.
+    // No later event shows that something is missing.
     finish(&stage, &redis, "network to one replica cut before a silence").await;
 }
 
@@ -70,7 +70,7 @@ async fn connections_cut_inside_a_message() {
     let redis = RedisServer::start();
     let stage = set_up(&redis).await;
     for round in 1..=10 {
-        // Larger than an answer to a ping and smaller than a message: events and pages of logs are cut.
+        // Larger than the answer to a ping and smaller than a message, so that events and pages of logs are cut.
         link(&stage).cut_inside(60 + 8 * round);
         stage.until("a message is cut", || link(&stage).cuts() >= round).await;
         stage.flow(10).await;
@@ -87,8 +87,8 @@ async fn everything_delayed() {
     link(&stage).delay(LATE);
     stage.flow(100).await;
     let silence = stage.readers.iter().map(|reader| reader.seen().silence).max();
-    assert!(silence > Some(LATE - Duration::from_millis(50)), "it was late: {silence:?}");
-    // Cut while late: the repair's reads are late, too.
+    assert!(silence > Some(LATE - Duration::from_millis(50)), "nothing was delayed: {silence:?}");
+    // Cut while delayed: the reads of the repair are delayed, too.
     link(&stage).cut();
     reconnected(&stage, 1).await;
     stage.flow(100).await;
@@ -103,34 +103,34 @@ async fn a_black_hole_for_longer_than_the_heartbeat() {
     link(&stage).black_hole();
     // The fault itself.
     tokio::time::sleep(LONGER_THAN_THE_HEARTBEAT).await;
-    assert_eq!(stage.replicas[0].gateway.metric("crewcast_broker_up", "").await, 0.0, "the heartbeat found it");
+    assert_eq!(stage.replicas[0].gateway.metric("crewcast_broker_up", "").await, 0.0, "the heartbeat did not notice");
     link(&stage).forward();
     reconnected(&stage, 1).await;
     stage.flow(20).await;
     finish(&stage, &redis, "network to one replica a black hole for 8 s").await;
 }
 
-/// The script has run and nobody knows: repeated with another number it would log its events once more.
+/// The script has run, but the producer does not know. A retry with another number would log the events twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_producers_answers_cut() {
     let redis = RedisServer::start();
     let stage = set_up(&redis).await;
-    let link = stage.producer_link.as_ref().expect("a proxy stands before it");
+    let link = stage.producer_link.as_ref().expect("the producer has a proxy");
     for round in 1..=10 {
         link.cut_inside(1);
         stage.until("an answer is cut", || link.cuts() >= round).await;
         stage.flow(10).await;
     }
-    assert!(stage.producer.retried() >= 10, "each cut was met: {}", stage.producer.retried());
+    assert!(stage.producer.retried() >= 10, "expected a retry for each cut: {}", stage.producer.retried());
     stage.finish(&redis, "the producer's answers cut, ten times").await.assert_whole();
 }
 
-/// Longer than the producer waits for an answer.
+/// Longer than the timeout of the producer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_producer_in_a_black_hole() {
     let redis = RedisServer::start();
     let stage = set_up(&redis).await;
-    let link = stage.producer_link.as_ref().expect("a proxy stands before it");
+    let link = stage.producer_link.as_ref().expect("the producer has a proxy");
     let before = stage.producer.retried();
     link.black_hole();
     stage.until("the producer gives up waiting", || stage.producer.retried() > before).await;

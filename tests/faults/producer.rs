@@ -1,4 +1,4 @@
-//! The producer that is under way: numbered events at an even pace, the same number in every channel.
+//! The producer: publishes numbered events at an even pace, the same number to every channel.
 
 use std::{
     sync::{Arc, Mutex},
@@ -12,7 +12,7 @@ use tokio::{task::JoinHandle, time::MissedTickBehavior};
 
 use crate::stage::{CHANNELS, DEADLINE};
 
-/// Makes an event larger than what else goes over a subscribing connection.
+/// Makes an event larger than anything else on a subscribing connection.
 const NOTE: &str = "an event of ordinary size, so that a message can be told from an answer to a ping by its length";
 
 pub struct Producer {
@@ -20,7 +20,7 @@ pub struct Producer {
     task: JoinHandle<()>,
 }
 
-/// Numbers events and publishes them, one after the other.
+/// Numbers events and publishes them one after the other.
 struct Pen {
     publisher: Publisher,
     state: Mutex<State>,
@@ -33,7 +33,7 @@ struct State {
 }
 
 impl Pen {
-    /// Publishes the next event into every channel, unless it is to be silent.
+    /// Publishes the next event to every channel, unless the producer is paused.
     fn speak(&self) {
         let mut state = self.state.lock().unwrap();
         if !state.is_silent {
@@ -41,7 +41,7 @@ impl Pen {
         }
     }
 
-    /// The lock is held while publishing: the order of the numbers is the order of the events.
+    /// The lock is held while publishing, so that events are published in the order of their numbers.
     fn write(&self, state: &mut State, note: &str) {
         state.last += 1;
         for channel in CHANNELS {
@@ -51,7 +51,7 @@ impl Pen {
 }
 
 impl Producer {
-    /// Publishes an event into every channel, then waits for `pace`, and so on.
+    /// Starts a producer that publishes an event to every channel at each tick of `pace`.
     pub async fn start(url: &str, namespaces: Namespaces, pace: Duration) -> Self {
         let publisher = Publisher::builder()
             .namespaces(namespaces)
@@ -70,24 +70,24 @@ impl Producer {
         self.pen.state.lock().unwrap().last
     }
 
-    /// Falls silent; the number of the last event.
+    /// Pauses publishing and returns the number of the last event.
     pub fn pause(&self) -> u64 {
         let mut state = self.pen.state.lock().unwrap();
         state.is_silent = true;
         state.last
     }
 
-    /// Speaks again.
+    /// Resumes publishing.
     pub fn resume(&self) {
         self.pen.state.lock().unwrap().is_silent = false;
     }
 
-    /// Publishes one more event into every channel.
+    /// Publishes one more event to every channel.
     pub fn one_more(&self) {
         self.burst(1, NOTE.len());
     }
 
-    /// Publishes events with notes of this size, all at once.
+    /// Publishes a burst of events with notes of this size.
     pub fn burst(&self, count: u64, bytes: usize) {
         let note = "x".repeat(bytes);
         let mut state = self.pen.state.lock().unwrap();
@@ -96,24 +96,24 @@ impl Producer {
         }
     }
 
-    /// How many events it sent again that the log had lost.
+    /// The number of events that the producer resent because the log had lost them.
     pub fn resent(&self) -> u64 {
         self.pen.publisher.stats().resent
     }
 
-    /// How often it had to repeat an attempt.
+    /// The number of attempts that the producer repeated.
     pub fn retried(&self) -> u64 {
         self.pen.publisher.stats().retried
     }
 
-    /// Waits until everything is sent. Nothing may be left, and nothing may have been dropped unless the log has lost
-    /// what it had confirmed, which the publisher counts.
+    /// Waits until everything is sent. No event may be left, and none may have been dropped unless the log has lost
+    /// confirmed events, which the publisher counts as dropped.
     pub async fn close(&self, log_survives: bool) {
         self.task.abort();
         let unsent = self.pen.publisher.close(DEADLINE).await;
-        assert_eq!(unsent.events, 0, "the producer is left with events");
+        assert_eq!(unsent.events, 0, "the producer has unsent events");
         let stats = self.pen.publisher.stats();
-        assert!(stats.dropped == 0 || !log_survives, "the producer had to drop events: {stats:?}");
+        assert!(stats.dropped == 0 || !log_survives, "the producer dropped events: {stats:?}");
     }
 }
 

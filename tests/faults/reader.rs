@@ -1,4 +1,4 @@
-//! One reader of one channel that resumes for ever, and what it saw.
+//! A reader of one channel that always resumes, and what it received.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Message, client::IntoClientRequest};
 
 use crate::{support::token::token, verdict::Ledger};
 
-/// What a reader saw so far.
+/// What a reader has received so far.
 #[derive(Default)]
 pub struct Seen {
     pub ledger: Ledger,
@@ -22,11 +22,11 @@ pub struct Seen {
     pub last_id: Option<EventId>,
     /// The reason of each `reset`.
     pub resets: Vec<String>,
-    /// How often the gateway said that its broker is away.
+    /// How often the gateway reported that the broker is down.
     pub broker_down: usize,
-    /// When a socket was opened.
+    /// When each socket was opened.
     pub connected: Vec<Instant>,
-    /// The close code of each socket that ended; `None`: without one.
+    /// The close code of each socket that ended, or `None` if it ended without a close frame.
     pub cuts: Vec<Option<u16>>,
     /// The longest time between two events.
     pub silence: Duration,
@@ -36,7 +36,7 @@ pub struct Seen {
 impl Seen {
     fn event(&mut self, event: &Event) {
         let body: Value = serde_json::from_str(event.text()).unwrap();
-        self.ledger.event(body["n"].as_u64().unwrap_or_else(|| panic!("no event of the producer's: {body}")));
+        self.ledger.event(body["n"].as_u64().unwrap_or_else(|| panic!("not an event of the producer: {body}")));
         self.events += 1;
         self.last_id = event.id();
         let now = Instant::now();
@@ -58,9 +58,9 @@ impl Seen {
 /// How a reader resumes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// With the client crate, which drops what it is sent twice.
+    /// With the client crate, which drops repeated events.
     Client,
-    /// By hand: a socket after the other with the last id as `since`. What comes twice counts twice.
+    /// By hand: one socket after the other, with the last id as `since`. Repeated events count as repeated.
     Plain,
 }
 
@@ -73,7 +73,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Reads a channel from its first event on through the gateway at this address.
+    /// Reads a channel from its first event, through the gateway at this address.
     pub fn start(kind: Kind, channel: &'static str, gateway: &str) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let task = tokio::spawn(read(kind, channel, gateway.to_owned(), seen.clone()));
@@ -84,36 +84,36 @@ impl Reader {
         self.seen.lock().unwrap()
     }
 
-    /// How many events it has had.
+    /// The number of events received.
     pub fn count(&self) -> usize {
         self.seen().events
     }
 
-    /// The highest number of its events.
+    /// The highest event number received.
     pub fn last(&self) -> u64 {
         self.seen().ledger.highest()
     }
 
-    /// How many sockets it has had.
+    /// The number of sockets opened so far.
     pub fn sockets(&self) -> usize {
         self.seen().connected.len()
     }
 
-    /// Goes away; it keeps its position.
+    /// Disconnects and keeps its position.
     pub async fn sleep(&mut self) {
         self.task.abort();
         let ended = (&mut self.task).await;
-        assert!(ended.is_err_and(|error| error.is_cancelled()), "the reader had ended before");
-        // Its own silence is none of the gateway's.
+        assert!(ended.is_err_and(|error| error.is_cancelled()), "the reader had ended already");
+        // The reader's own pause does not count as a silence of the gateway.
         self.seen().heard = None;
     }
 
-    /// Comes back behind the last event that it saw.
+    /// Reconnects after the last event that it received.
     pub fn wake(&mut self) {
         self.task = tokio::spawn(read(self.kind, self.channel, self.gateway.clone(), self.seen.clone()));
     }
 
-    /// Whether it has not given up.
+    /// Whether the reader is still running.
     pub fn is_reading(&self) -> bool {
         !self.task.is_finished()
     }
@@ -145,17 +145,17 @@ async fn read_with_the_client(channel: &str, gateway: &str, seen: &Mutex<Seen>) 
     let request = match channel.split_once(':') {
         Some(("run", run)) => client.run(run),
         Some(("graph", crew)) => client.graph(crew),
-        _ => panic!("no channel of the readers: {channel}"),
+        _ => panic!("not a channel of the readers: {channel}"),
     };
     let mut subscription: Subscription = request.since(start(seen)).connect();
     while let Some(delivery) = subscription.next().await {
         let mut seen = seen.lock().unwrap();
-        match delivery.expect("the subscription goes on") {
+        match delivery.expect("the subscription continues") {
             Delivery::Event { event, .. } => seen.event(&event),
             Delivery::Reset { reason, .. } => seen.reset(&reason),
             Delivery::Gap { .. } => seen.ledger.gap(),
             Delivery::Connected { resumed } => {
-                assert!(resumed, "it had named a position");
+                assert!(resumed, "a reset without a resume");
                 seen.connected();
             }
             Delivery::Disconnected { cut: Cut::Closed { code, .. }, .. } => seen.cuts.push(Some(code)),
@@ -189,7 +189,7 @@ async fn read_plainly(channel: &str, gateway: &str, seen: &Mutex<Seen>) {
             }
             seen.lock().unwrap().cuts.push(code);
         }
-        // As a client does that means well: not all at once, and not at once again.
+        // As a well-behaved client does: a random pause, so that not all readers reconnect at once.
         tokio::time::sleep(Duration::from_millis(fastrand::u64(50..300))).await;
     }
 }

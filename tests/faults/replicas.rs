@@ -1,4 +1,4 @@
-//! Replicas die, and are rolled.
+//! Replicas are killed, and replaced in a rolling restart.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ async fn replicas_killed_one_after_the_other() {
         stage.flow(20).await;
     }
     let verdict = stage.finish(&redis, "kill -9 of each of three replicas").await;
-    assert!(stage.readers.iter().all(|reader| reader.sockets() > 1), "each reader was cut");
+    assert!(stage.readers.iter().all(|reader| reader.sockets() > 1), "a reader was never cut");
     verdict.assert_whole();
 }
 
@@ -31,13 +31,13 @@ async fn replicas_rolled_under_load() {
     let settings = vec![("CREWCAST_DRAIN__SPREAD", "4s".to_owned()), ("CREWCAST_DRAIN__GRACE", "15s".to_owned())];
     let setup = Setup { readers: 60, pace: Duration::from_millis(50), settings, ..Setup::default() };
     let mut stage = Stage::start(&redis, setup).await;
-    // When readers came back, as a part of the spread.
+    // The moments at which readers came back, as a fraction of the spread.
     let mut moments = Vec::new();
     for n in 0..3 {
         stage.pass_over(n);
         let began = Instant::now();
         stage.replicas[n].gateway.terminate();
-        assert!(stage.replicas[n].gateway.exit().await.success(), "it leaves as it should");
+        assert!(stage.replicas[n].gateway.exit().await.success(), "the replica drains and exits with success");
         stage.flow(1).await;
         for reader in &stage.readers {
             let back = reader.seen().connected.iter().copied().filter(|at| *at > began).collect::<Vec<_>>();
@@ -48,9 +48,12 @@ async fn replicas_rolled_under_load() {
     }
     let verdict = stage.finish(&redis, "rolling SIGTERM over three replicas").await;
     let codes: Vec<_> = stage.readers.iter().flat_map(|reader| reader.seen().cuts.clone()).collect();
-    assert!(codes.len() >= 60 && codes.iter().all(|code| *code == Some(1012)), "each is sent away: {codes:?}");
-    assert_eq!(moments.len(), codes.len(), "each came back once while its replica left");
-    // Were they spread evenly, each tenth would hold a tenth. The waits of up to a second that each adds only widen it.
+    assert!(
+        codes.len() >= 60 && codes.iter().all(|code| *code == Some(1012)),
+        "not every reader was closed with 1012: {codes:?}"
+    );
+    assert_eq!(moments.len(), codes.len(), "each reader comes back once for each close");
+    // If evenly spread, each tenth holds a tenth. The pauses of up to a second that readers add only widen the spread.
     for tenth in 0..10 {
         let from = f64::from(tenth) / 10.0;
         let crowd = moments.iter().filter(|at| (from..from + 0.1).contains(*at)).count();

@@ -1,4 +1,4 @@
-//! A reader that stops reading while much is published.
+//! A reader that stops reading while a lot is published.
 
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,12 @@ use crate::{
 
 const EVENTS: u64 = 5_000;
 const BYTES: usize = 10 << 10;
-/// How long the reader does not read: less than `limits.stall`, 60 s, at which it is given up.
+/// How long the reader does not read. Less than `limits.stall`, 60 s, after which its socket is closed.
 const STOPPED: Duration = Duration::from_secs(20);
-/// What the replica may grow by: a ring of 4 MiB, and what the allocator keeps of all that went through.
+/// How much the replica may grow: a ring of 4 MiB, and memory that the allocator keeps.
 const BOUND: usize = 20 << 20;
 
-/// Logs 50 MB in a channel of its own.
+/// Logs 50 MB to a separate channel.
 async fn flood(redis: &RedisServer, log_length: u32) {
     let mut namespaces = Namespaces::default();
     namespaces.0.get_mut("graph").unwrap().log.length = log_length;
@@ -36,12 +36,12 @@ async fn flood(redis: &RedisServer, log_length: u32) {
     assert_eq!(publisher.close(DEADLINE).await.events, 0);
 }
 
-/// Reads everything; what was wrong with it.
+/// Reads everything and returns what went wrong.
 async fn read_all(socket: &mut Socket) -> Faults {
     let mut ledger = Ledger::default();
     while ledger.highest() < EVENTS {
         let event = socket.event().await;
-        ledger.event(event["n"].as_u64().unwrap_or_else(|| panic!("no event of the producer's: {event}")));
+        ledger.event(event["n"].as_u64().unwrap_or_else(|| panic!("not an event of the producer: {event}")));
     }
     ledger.faults()
 }
@@ -65,10 +65,10 @@ async fn a_reader_that_stops_with_fifty_megabytes_waiting() {
     let while_stopped = most.saturating_sub(before);
     let faults = read_all(&mut slow).await;
     let afterwards = gateway.resident().saturating_sub(before);
-    assert!(while_stopped < BOUND, "{while_stopped} bytes while it did not read");
-    assert!(afterwards < BOUND, "{afterwards} bytes when it had read");
+    assert!(while_stopped < BOUND, "grew by {while_stopped} bytes while the reader was stopped");
+    assert!(afterwards < BOUND, "grew by {afterwards} bytes after the reader had caught up");
     assert_eq!(gateway.metric("crewcast_resets_total", "").await, 0.0);
-    assert!(gateway.metric("crewcast_history_reads_total", "log").await > 0.0, "it was behind the ring");
+    assert!(gateway.metric("crewcast_history_reads_total", "log").await > 0.0, "the reader never fell behind the ring");
     stage.settle(&redis).await;
     let grew = while_stopped.max(afterwards) >> 20;
     let fault = format!("a reader stopped for 20 s, 50 MB waiting: the replica grew by {grew} MiB");

@@ -1,4 +1,4 @@
-//! Random faults, over and over, for as long as it is told: `make soak`.
+//! Random faults for `SOAK_MINUTES`: `make soak`.
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +12,15 @@ use crate::{
     verdict::{Faults, HEAD, Verdict},
 };
 
-/// How many events each reader has had when a fault counts as over.
+/// A fault is over when each reader has received this many further events.
 const OVER: usize = 20;
 
-/// What came of one kind of fault.
+/// The sum of all verdicts on one kind of fault.
 #[derive(Default)]
 struct Sum {
     times: usize,
     events: u64,
-    /// Of each reader.
+    /// One entry for each reader.
     faults: Vec<Faults>,
     silence: Duration,
 }
@@ -32,7 +32,7 @@ struct Soak {
 }
 
 impl Soak {
-    /// A fault, or one of several things at once.
+    /// Picks one fault, or several that break different things.
     fn pick(&mut self) -> Vec<Fault> {
         let several = self.random.u8(..3) == 0;
         let mut faults = Vec::new();
@@ -42,7 +42,7 @@ impl Soak {
             }
         }
         if faults.is_empty() {
-            // Each fault as often as another, whatever the lengths of the lists.
+            // Every fault is equally likely, whatever the lengths of the lists.
             faults.extend(self.random.choice(KINDS.concat()));
         }
         faults.sort_unstable();
@@ -65,7 +65,7 @@ impl Soak {
             self.chaos.begin(*fault, victims, &mut self.random).await;
         }
         let longest = faults.iter().map(|fault| fault.longest()).max().unwrap_or_default();
-        // The faults themselves.
+        // Let the faults last.
         tokio::time::sleep(longest.mul_f64(self.random.f64())).await;
         for fault in &faults {
             self.chaos.mend(*fault, victims).await;
@@ -76,12 +76,12 @@ impl Soak {
         self.sums.entry(label).or_default().add(events, met, silence);
     }
 
-    /// What every reader has met so far.
+    /// What went wrong for every reader so far.
     fn faults(&self) -> Vec<Faults> {
         self.chaos.stage.readers.iter().map(|reader| reader.seen().ledger.faults()).collect()
     }
 
-    /// The longest silence at any reader since the last call.
+    /// The longest silence of any reader since the last call.
     fn take_silence(&self) -> Duration {
         let silences = self.chaos.stage.readers.iter().map(|reader| std::mem::take(&mut reader.seen().silence));
         silences.max().unwrap_or_default()

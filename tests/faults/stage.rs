@@ -1,4 +1,4 @@
-//! Replicas behind a balancer, readers and a producer under way.
+//! Replicas behind a load balancer, with readers and a producer.
 
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,16 @@ use crate::{
     verdict::Verdict,
 };
 
-/// What is published to, and read.
+/// The channels that are published to and read.
 pub const CHANNELS: [&str; 4] = ["run:r1", "graph:abc", "run:r2", "graph:def"];
-/// How long anything may take before a test fails: longer than every timeout of the product.
+/// The time after which a test that waits for something fails. Longer than every timeout of the product.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Where events are published and logged.
+/// A broker under test.
 pub trait Broker {
-    /// The address for gateways and producers.
+    /// The URL for gateways and producers.
     fn url(&self) -> String;
-    /// What a channel's log holds, oldest first.
+    /// The events in a channel's log, oldest first.
     fn log(&self, channel: &str) -> Vec<String>;
 }
 
@@ -37,21 +37,21 @@ impl Broker for RedisServer {
     }
 }
 
-/// How the stage is set.
+/// The settings of a stage.
 #[derive(Clone)]
 pub struct Setup {
     pub replicas: usize,
     pub readers: usize,
-    /// Between two events of a channel.
+    /// The time between two events of a channel.
     pub pace: Duration,
-    /// Of runs and graphs.
+    /// The retention of runs and graphs, in events.
     pub log_length: u32,
     pub log_age: Duration,
-    /// The broker keeps what it has confirmed. Where it does not, readers get what its log holds in the end.
+    /// Whether the broker keeps what it has confirmed. If not, readers get what its log holds in the end.
     pub log_survives: bool,
     /// Further settings of every replica.
     pub settings: Vec<(&'static str, String)>,
-    /// A proxy stands between the broker, which is one Redis then, and each replica, and the producer.
+    /// Whether each replica and the producer connect through a proxy. The broker must then be a single Redis.
     pub proxied: bool,
 }
 
@@ -70,7 +70,7 @@ impl Default for Setup {
     }
 }
 
-/// A replica that can be replaced by another one on its address.
+/// A replica that can be replaced by another on the same address.
 pub struct Replica {
     pub gateway: Gateway,
     pub proxy: Option<Proxy>,
@@ -95,18 +95,18 @@ impl Replica {
         Self { gateway: serve(&settings).await, proxy, settings }
     }
 
-    /// Starts another one on its address, once it has ended; returns when that is ready.
+    /// Starts another replica on the same address after this one has exited, and waits until it is ready.
     pub async fn succeed(&mut self) {
         self.gateway = serve(&self.settings).await;
     }
 
-    /// How often its link to the broker came back.
+    /// How often the replica has reconnected to the broker.
     pub async fn reconnects(&self) -> f64 {
         self.gateway.metric("crewcast_broker_reconnects_total", "").await
     }
 }
 
-/// What stands between the broker and whoever connects to it.
+/// The proxy in front of the broker, if there is one.
 async fn link(broker: &dyn Broker, setup: &Setup) -> Option<Proxy> {
     match setup.proxied {
         true => Some(Proxy::start(broker.url().strip_prefix("redis://").expect("one Redis")).await),
@@ -129,7 +129,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Sets up everything, and returns when events flow to every reader.
+    /// Sets up everything and waits until every reader receives events.
     pub async fn start(broker: &dyn Broker, setup: Setup) -> Self {
         let mut replicas = Vec::new();
         for _ in 0..setup.replicas {
@@ -154,12 +154,12 @@ impl Stage {
         let stage = Self { replicas, balancer, readers, producer, producer_link, log_survives };
         stage.flow(20).await;
         for replica in &stage.replicas {
-            assert!(replica.gateway.metric("crewcast_connections", "").await > 0.0, "each replica has readers");
+            assert!(replica.gateway.metric("crewcast_connections", "").await > 0.0, "a replica has no readers");
         }
         stage
     }
 
-    /// Waits until every reader has had this many more events.
+    /// Waits until every reader has received this many more events.
     pub async fn flow(&self, more: usize) {
         let due: Vec<usize> = self.readers.iter().map(|reader| reader.count() + more).collect();
         let all_had = || self.readers.iter().zip(&due).all(|(reader, due)| reader.count() >= *due);
@@ -171,11 +171,11 @@ impl Stage {
         self.until_async(what, async || condition()).await;
     }
 
-    /// Likewise, for what has to be asked for.
+    /// Like [`Stage::until`], for an asynchronous condition.
     pub async fn until_async(&self, what: &str, condition: impl AsyncFn() -> bool) {
         let began = Instant::now();
         while !condition().await {
-            assert!(began.elapsed() < DEADLINE, "did not come about: {what}\n{}", self.state());
+            assert!(began.elapsed() < DEADLINE, "did not happen in time: {what}\n{}", self.state());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -191,7 +191,7 @@ impl Stage {
         self.pass_over(self.replicas.len());
     }
 
-    /// Ends the producer and waits for its last event at every reader; then judges and prints the line.
+    /// Stops the producer, waits until every reader has its last event, and prints the verdict.
     pub async fn finish(&self, broker: &dyn Broker, fault: &str) -> Verdict {
         self.settle(broker).await;
         let verdict = Verdict::of(fault, self.replicas.len(), &self.readers, self.producer.last());
@@ -199,11 +199,11 @@ impl Stage {
         verdict
     }
 
-    /// Ends the producer and waits for its last event at every reader. The log has to hold the truth.
+    /// Stops the producer, waits until every reader has its last event, and checks the log.
     pub async fn settle(&self, broker: &dyn Broker) {
         let last = self.producer.pause();
         self.caught_up(last).await;
-        // One behind the last: had that come twice, it would have been seen.
+        // One more event: if the last had come twice, the repeat would have been counted before it.
         self.producer.one_more();
         self.producer.close(self.log_survives).await;
         let last = self.producer.last();
@@ -217,7 +217,7 @@ impl Stage {
         self.until(&format!("every reader has event {last}"), || self.readers.iter().all(|r| r.last() >= last)).await;
     }
 
-    /// Where everybody stands, for those who have to find out why.
+    /// The state of all readers, for the message of a failure.
     fn state(&self) -> String {
         let mut lines = vec![format!("the producer is at {}", self.producer.last())];
         for reader in &self.readers {
@@ -246,16 +246,16 @@ impl Stage {
 /// The number of a logged event.
 fn number(message: &str) -> u64 {
     let event: Value = serde_json::from_str(message).unwrap();
-    event["n"].as_u64().expect("an event of the producer's")
+    event["n"].as_u64().expect("an event of the producer")
 }
 
-/// What the log still holds ends with the last event, each once and in order.
+/// Checks that the log ends with the last event and has each event once and in order.
 fn assert_is_whole(channel: &str, log: &[String], last: u64) {
     let mut before: Option<EventId> = None;
     for (expected, message) in (last + 1 - log.len() as u64..).zip(log) {
-        assert_eq!(number(message), expected, "{channel}: the producer's events stand in the log once and in order");
+        assert_eq!(number(message), expected, "{channel}: an event is missing, repeated or out of order in the log");
         let id = EventId::of_message(message.as_bytes()).unwrap();
-        assert!(before.is_none() || id.continues(before), "{channel}: {id} behind {before:?}");
+        assert!(before.is_none() || id.continues(before), "{channel}: {id} after {before:?}");
         before = Some(id);
     }
 }

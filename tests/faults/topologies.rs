@@ -1,4 +1,4 @@
-//! Faults of Redis as a Sentinel group or a Cluster: a failover under writes, a master killed, slots moved.
+//! Faults of a Sentinel group and a Cluster: failovers under writes, killed masters, moved slots.
 
 use crewcast_events::Keys;
 use crewcast_publisher::slot_of;
@@ -31,12 +31,12 @@ impl Broker for Cluster {
     }
 }
 
-/// Where each channel lies, as [`Cluster::servers`] has it.
+/// The index in [`Cluster::servers`] of the master of each channel.
 fn holders(cluster: &Cluster) -> [usize; CHANNELS.len()] {
     CHANNELS.map(|channel| cluster.holder(slot_of(channel.as_bytes())).expect("a holder"))
 }
 
-/// What the master has confirmed its replicas have, too: it dies between two events.
+/// Kills the master between two events, when its replicas have everything that it has confirmed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sentinels_master_killed_under_writes() {
     let mut group = SentinelGroup::start();
@@ -63,11 +63,11 @@ async fn a_sentinels_master_killed_under_writes() {
             .await;
     }
     let verdict = stage.finish(&group, "Sentinel failover under writes, twice").await;
-    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "no socket is closed for it");
+    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "the fault closed a socket");
     verdict.assert_whole();
 }
 
-/// It hangs for as long as the Sentinels need, and wakes up believing that it is the master.
+/// The master hangs until the Sentinels have failed over, and wakes up as if it were still the master.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sentinels_master_that_hangs_and_wakes_up() {
     let group = SentinelGroup::start();
@@ -77,7 +77,8 @@ async fn a_sentinels_master_that_hangs_and_wakes_up() {
     group.failed_over(old);
     group.servers[old].resume();
     stage.flow(50).await;
-    // What it had confirmed and not passed on the publisher has sent again: history is whole. Who saw it there is told.
+    // The publisher has resent what the master had confirmed but not replicated, so history is complete. Readers that
+    // saw those events on the old master are told.
     let verdict = stage.finish(&group, "Sentinel master hung, another took over, the old one woke up").await;
     for (about, faults) in &verdict.readers {
         assert_eq!((faults.lost, faults.disordered, faults.gaps), (0, 0, 0), "{about}: {faults:?}");
@@ -98,11 +99,11 @@ async fn a_clusters_master_killed_under_writes() {
     cluster.failed_over(slot_of(CHANNELS[0].as_bytes()), victim);
     stage.flow(50).await;
     let verdict = stage.finish(&cluster, "Cluster master killed under writes").await;
-    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "no socket is closed for it");
+    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "the fault closed a socket");
     verdict.assert_whole();
 }
 
-/// A reshard of the slots that are in use, there and back.
+/// Moves the slots that are in use to other masters and back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slots_moved_under_writes() {
     let cluster = Cluster::start();
@@ -114,20 +115,19 @@ async fn slots_moved_under_writes() {
         }
         stage.flow(20).await;
     }
-    assert_eq!(holders(&cluster), home, "they are back");
+    assert_eq!(holders(&cluster), home, "the slots are back");
     let verdict = stage.finish(&cluster, "Cluster slots moved under writes, three times").await;
-    // A link is made anew only when a slot is given up in the very moment in which something is asked of the server.
+    // A replica reconnects only if a slot is given up at the very moment of a request to that server.
     let moves = 3 * CHANNELS.len();
     for replica in &stage.replicas {
-        assert!(replica.reconnects().await <= moves as f64 / 4.0, "nobody else is disturbed");
+        assert!(replica.reconnects().await <= moves as f64 / 4.0, "too many reconnects");
     }
-    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "no socket is closed for it");
+    assert!(stage.readers.iter().all(|reader| reader.sockets() == 1), "the fault closed a socket");
     verdict.assert_whole();
 }
 
-/// The master confirms events that no replica gets, and dies: readers who were connected have seen them, and are told
-/// that the log does not hold them. The publisher sends them again, so that history is whole and nobody meets silence,
-/// neither they nor those who slept.
+/// The master confirms events that no replica gets, and dies. Connected readers have seen them and are told that the
+/// log does not hold them. The publisher resends them, so that history is complete for all readers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_failover_loses_is_told() {
     const SLEEPERS: usize = 4;
@@ -138,7 +138,7 @@ async fn what_a_failover_loses_is_told() {
         reader.sleep().await;
     }
     let _: i64 = group.servers[old].command(&["WAIT", "2", "5000"]).await;
-    // From here on nothing reaches a replica, not even into the buffers of a connection, and everything is confirmed.
+    // From here on, nothing reaches a replica, not even the buffers of a connection, but everything is confirmed.
     let replicas: Vec<usize> = (0..group.servers.len()).filter(|index| *index != old).collect();
     replicas.iter().for_each(|index| group.servers[*index].pause());
     assert_eq!(group.servers[old].command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]).await, 2);
@@ -149,7 +149,7 @@ async fn what_a_failover_loses_is_told() {
     for index in replicas {
         group.servers[index].resume();
         let held = Broker::log(&group.servers[index], CHANNELS[0]).len() as u64;
-        assert!(held < confirmed, "it lacks what was confirmed: {held} of {confirmed}");
+        assert!(held < confirmed, "the new master has all confirmed events: {held} of {confirmed}");
     }
     group.failed_over(old);
     for reader in &mut stage.readers[..SLEEPERS] {
@@ -158,10 +158,10 @@ async fn what_a_failover_loses_is_told() {
     stage.flow(50).await;
     let verdict = stage.finish(&group, "Sentinel failover that loses confirmed events").await;
     for (about, faults) in &verdict.readers {
-        // The client passes over what it has seen before; whoever resumes by hand is sent it again, and told so.
+        // The client drops repeated events. Readers that resume by hand get them again, and are told so.
         let told = Faults { resets: faults.resets, again: faults.again, told: faults.told, ..Faults::default() };
         assert_eq!(*faults, told, "{about}");
     }
-    // None where the events were back in the log before anybody looked.
+    // No reset if the events were back in the log before the gateway looked.
     assert!(verdict.readers.iter().all(|(_, faults)| faults.resets <= 1), "{:#?}", verdict.readers);
 }

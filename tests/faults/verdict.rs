@@ -1,21 +1,21 @@
-//! What came of a fault, counted.
+//! Counts what went wrong during a fault.
 
 use std::{collections::BTreeSet, fmt, io::Write, time::Duration};
 
 use crate::reader::Reader;
 
-/// What is wrong with what one reader saw.
+/// What went wrong for one reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Events that never came, and no `reset` stands where they are missing.
+    /// Missing events that no `reset` reports.
     pub lost: u64,
-    /// Events that never came, and the reader was told.
+    /// Missing events that a `reset` reports.
     pub told: u64,
-    /// Events that came once more.
+    /// Repeated events.
     pub doubled: u64,
-    /// Events that came once more behind a `reset`, which says so.
+    /// Repeated events after a `reset`, which announces them.
     pub again: u64,
-    /// Events that came behind a later one.
+    /// Events that came after a later one.
     pub disordered: u64,
     pub resets: u64,
     pub gaps: u64,
@@ -38,18 +38,18 @@ impl Faults {
         *self = self.with(more, |a, b| a + b);
     }
 
-    /// What has been added since `before`. An event that was missing and has come is no longer lost.
+    /// The difference to `before`. A missing event that has come since is no longer lost.
     pub fn since(self, before: Self) -> Self {
         self.with(before, u64::saturating_sub)
     }
 }
 
-/// Follows the numbers of one reader's events, which should be 1, 2, 3 …
+/// Follows the event numbers of one reader, which should be 1, 2, 3 …
 #[derive(Debug, Default)]
 pub struct Ledger {
     highest: u64,
     missing: BTreeSet<u64>,
-    /// No news has come since the last `reset`.
+    /// Whether no new event has come since the last `reset`.
     is_reset: bool,
     faults: Faults,
 }
@@ -87,7 +87,7 @@ impl Ledger {
         self.highest
     }
 
-    /// The faults so far. What has not come yet is none.
+    /// The faults so far. Events that have not come yet do not count.
     pub fn faults(&self) -> Faults {
         Faults { lost: self.missing.len() as u64, ..self.faults }
     }
@@ -100,13 +100,13 @@ pub struct Verdict {
     pub replicas: usize,
     /// The number of the last event.
     pub events: u64,
-    /// Of each reader, in words that find it again.
+    /// The faults of each reader, with a description of the reader.
     pub readers: Vec<(String, Faults)>,
-    /// The longest time between two events at any reader, the fault included.
+    /// The longest time between two events for any reader, including the fault.
     pub silence: Duration,
 }
 
-/// The head of the table whose lines are [`Verdict`]s.
+/// The header of the table whose rows are [`Verdict`]s.
 pub const HEAD: &str = "\
 | fault | replicas | readers | events each | lost | doubled | disordered | resets | longest silence |
 |---|---|---|---|---|---|---|---|---|";
@@ -126,12 +126,12 @@ impl Verdict {
         self.readers.iter().map(|(_, faults)| of(faults)).sum()
     }
 
-    /// Prints the line, past what catches a test's output.
+    /// Prints the row to the real standard output, which the test harness does not capture.
     pub fn print(&self) {
         let _ = writeln!(std::io::stderr(), "{self}");
     }
 
-    /// Everything once and in order, and nobody was told anything else.
+    /// Asserts that every reader got everything once and in order, without a reset or a gap.
     #[track_caller]
     pub fn assert_whole(&self) {
         let odd: Vec<_> = self.readers.iter().filter(|(_, faults)| *faults != Faults::default()).collect();
@@ -153,12 +153,12 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Without these the suite could not fail.
+/// Without this test, the suite might never fail.
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// `0` stands for a reset.
+    /// In `numbers`, `0` stands for a reset.
     fn faults(numbers: &[u64]) -> Faults {
         let mut ledger = Ledger::default();
         for &n in numbers {

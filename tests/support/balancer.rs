@@ -1,4 +1,4 @@
-//! A load balancer as far as clients notice one: each connection goes to the next of the replicas that it names now.
+//! A round-robin load balancer for connections. Its list of replicas can change while it runs.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,12 +14,12 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// Sends connections to `replica`, an address with a port.
+    /// Forwards every connection to `replica`, an address with a port.
     pub async fn start(replica: &str) -> Self {
         Self::over(&[replica.to_owned()]).await
     }
 
-    /// Sends connections to each of these in turn.
+    /// Forwards connections to each of these replicas in turn.
     pub async fn over(replicas: &[String]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -30,7 +30,7 @@ impl Balancer {
                 let order = next_first(&mut all.lock().unwrap());
                 tokio::spawn(async move {
                     if let Some(mut server) = connect(order).await {
-                        // Ends with either side.
+                        // Returns when both directions have ended.
                         let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                     }
                 });
@@ -39,25 +39,25 @@ impl Balancer {
         Self { address, replicas, task }
     }
 
-    /// Sends connections elsewhere from now on; those that stand stay.
+    /// Forwards new connections to `replica`. Open connections stay where they are.
     pub fn switch_to(&self, replica: &str) {
         self.spread_over(&[replica.to_owned()]);
     }
 
-    /// Sends connections to each of these in turn from now on; those that stand stay.
+    /// Forwards new connections to each of these in turn. Open connections stay where they are.
     pub fn spread_over(&self, replicas: &[String]) {
         *self.replicas.lock().unwrap() = replicas.to_owned();
     }
 }
 
-/// The replicas, the one whose turn it is in front.
+/// The replicas, beginning with the one whose turn it is.
 fn next_first(replicas: &mut [String]) -> Vec<String> {
     let order = replicas.to_vec();
     replicas.rotate_left(1);
     order
 }
 
-/// A connection to the first that takes one.
+/// A connection to the first replica that accepts one.
 async fn connect(replicas: Vec<String>) -> Option<TcpStream> {
     for replica in replicas {
         if let Ok(stream) = TcpStream::connect(replica).await {

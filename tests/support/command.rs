@@ -1,4 +1,4 @@
-//! `crewcast` as a person or a script calls it.
+//! The `crewcast` command line.
 
 use std::process::Stdio;
 
@@ -7,7 +7,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{PATIENCE, redis::RedisServer, token::SECRET};
+use super::{PATIENCE, crewcast_binary, redis::RedisServer, token::SECRET};
 
 /// How a command ended.
 #[derive(Debug)]
@@ -17,34 +17,34 @@ pub struct Said {
     pub err: String,
 }
 
-/// A command line with nothing of this machine's environment; it ends with its owner.
+/// A command with an empty environment. The process is killed when its handle is dropped.
 pub fn crewcast(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_crewcast"));
+    let mut command = Command::new(crewcast_binary());
     command.env_clear().args(arguments).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
-/// The same, with this Redis and the gateways' secret.
+/// Like [`crewcast`], with this Redis and the secret of the tests' gateways.
 pub fn crewcast_on(redis: &RedisServer, arguments: &[&str]) -> Command {
     let mut command = crewcast(arguments);
     command.env("CREWCAST_REDIS_URL", redis.url()).env("CREWCAST_AUTH__HS256_SECRET", SECRET);
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command until it exits.
 pub async fn run(command: &mut Command) -> Said {
     ended(command.spawn().unwrap()).await
 }
 
-/// The same, with this on its standard input.
+/// Like [`run`], with `input` on standard input.
 pub async fn run_with(command: &mut Command, input: &str) -> Said {
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).await.unwrap();
     ended(child).await
 }
 
-/// Runs a command that has to succeed; what it printed.
+/// Runs a command that must succeed, and returns what it printed.
 #[track_caller]
 pub fn done(redis: &RedisServer, arguments: &[&str]) -> impl Future<Output = String> {
     let at = std::panic::Location::caller();
@@ -56,7 +56,7 @@ pub fn done(redis: &RedisServer, arguments: &[&str]) -> impl Future<Output = Str
     }
 }
 
-/// Waits for a command to end.
+/// Waits until a command exits.
 pub async fn ended(child: Child) -> Said {
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("the command ends").unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();

@@ -1,4 +1,4 @@
-//! A WebSocket client that offers compression, frame by frame: what is written is what goes over the wire.
+//! A WebSocket client that offers compression and works on single frames, exactly as they are on the wire.
 
 use miniz_oxide::inflate::{
     TINFLStatus,
@@ -14,9 +14,9 @@ use super::{PATIENCE, gateway::Gateway};
 
 pub struct Deflating {
     stream: BufStream<TcpStream>,
-    /// The gateway's `Sec-WebSocket-Extensions`.
+    /// The `Sec-WebSocket-Extensions` of the gateway's response.
     pub agreed: Option<String>,
-    /// What its last compressed messages said.
+    /// The deflate window: the end of the text of all compressed messages so far.
     window: Vec<u8>,
 }
 
@@ -26,7 +26,7 @@ pub struct Frame {
     /// FIN, RSV1 and the opcode.
     pub first: u8,
     pub payload: Vec<u8>,
-    /// The payload, inflated where it was compressed.
+    /// The payload, inflated if it was compressed.
     plain: Vec<u8>,
 }
 
@@ -35,11 +35,12 @@ pub const DEFLATED_TEXT: u8 = 0xC1;
 pub const CLOSE: u8 = 0x88;
 
 impl Deflating {
-    /// Connects with this value of `Sec-WebSocket-Extensions`.
+    /// Connects and offers this value of `Sec-WebSocket-Extensions`.
     pub async fn connect(gateway: &Gateway, path: &str, token: &str, offer: &str) -> Self {
         let mut stream = BufStream::new(TcpStream::connect(&gateway.public).await.unwrap());
         let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: token, {token}\r\n\
              Sec-WebSocket-Extensions: {offer}\r\n\r\n"
         );
@@ -55,7 +56,7 @@ impl Deflating {
         Self { stream, agreed: answer.lines().find_map(named), window: Vec::new() }
     }
 
-    /// The next frame that is no ping.
+    /// The next frame that is not a ping.
     pub async fn frame(&mut self) -> Frame {
         loop {
             let frame = timeout(PATIENCE, self.any_frame()).await.expect("a frame in time");
@@ -78,7 +79,7 @@ impl Deflating {
         Frame { first, payload, plain }
     }
 
-    /// A compressed message's text, inflated by a library that is not the gateway's, behind the client's window.
+    /// Inflates a compressed message after the client's window, with a library that the gateway does not use.
     fn inflate(&mut self, payload: &[u8]) -> Vec<u8> {
         let stream = [payload, &[0, 0, 0xFF, 0xFF], &[1, 0, 0, 0xFF, 0xFF]].concat();
         let agreed = self.agreed.as_deref().unwrap_or_default();
@@ -94,7 +95,7 @@ impl Deflating {
         self.window[before..].to_vec()
     }
 
-    /// The text of the next frame that the gateway did not make itself.
+    /// The text of the next frame that is not one of the gateway's own messages.
     pub async fn event(&mut self) -> String {
         loop {
             let text = self.frame().await.text();
@@ -104,7 +105,7 @@ impl Deflating {
         }
     }
 
-    /// Reads on until the close frame; its code.
+    /// Reads until the close frame and returns its code.
     pub async fn closed(&mut self) -> u16 {
         loop {
             let frame = self.frame().await;
@@ -114,32 +115,36 @@ impl Deflating {
         }
     }
 
-    /// Sends one frame; `first` is its first byte.
+    /// Sends one frame that begins with the byte `first`.
     pub async fn send(&mut self, first: u8, payload: &[u8]) {
         let mut frame = vec![first, 0x80 | 127];
         frame.extend((payload.len() as u64).to_be_bytes());
-        // Masked with zeros.
+        // The mask is zero, so the payload is sent as it is.
         frame.extend([0; 4]);
         frame.extend(payload);
-        // The gateway may close before it has read everything.
+        // The gateway may close before it has read the whole frame.
         let _ = self.stream.write_all(&frame).await;
         let _ = self.stream.flush().await;
     }
 }
 
 impl Frame {
-    /// What a whole text message says.
+    /// The text of a frame that holds a whole text message.
     pub fn text(&self) -> String {
-        assert!(matches!(self.first, TEXT | DEFLATED_TEXT), "no text but a frame that begins with {:#x}", self.first);
+        assert!(
+            matches!(self.first, TEXT | DEFLATED_TEXT),
+            "expected a text frame, got one that begins with {:#x}",
+            self.first
+        );
         String::from_utf8(self.plain.clone()).unwrap()
     }
 
-    /// Bytes on the wire.
+    /// The size of the frame on the wire, in bytes.
     pub fn length(&self) -> usize {
         length_on_wire(self.payload.len())
     }
 
-    /// Bytes that it would be on the wire if it were not compressed.
+    /// The size that the frame would have without compression, in bytes.
     pub fn plain_length(&self) -> usize {
         length_on_wire(self.plain.len())
     }
@@ -154,7 +159,7 @@ fn length_on_wire(payload: usize) -> usize {
         }
 }
 
-/// A text as a compressing client sends it (RFC 7692 section 7.2.3.4).
+/// Compresses a text as a client does (RFC 7692 section 7.2.3.4).
 pub fn deflated(text: &[u8]) -> Vec<u8> {
     let mut compressed = miniz_oxide::deflate::compress_to_vec(text, 9);
     compressed.push(0);

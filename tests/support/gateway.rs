@@ -1,4 +1,4 @@
-//! A gateway: the real binary in a process of its own.
+//! A gateway: the real binary in its own process.
 
 use std::{
     io::{BufRead, BufReader},
@@ -7,18 +7,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{PATIENCE, token::SECRET};
+use super::{PATIENCE, crewcast_binary, token::SECRET};
 
 pub struct Gateway {
     process: Child,
-    /// `127.0.0.1:<port>` of sockets and HTTP.
+    /// `127.0.0.1:<port>` for sockets and HTTP.
     pub public: String,
-    /// `127.0.0.1:<port>` of `/readyz` and `/metrics`.
+    /// `127.0.0.1:<port>` for `/readyz` and `/metrics`.
     pub admin: String,
     log: Arc<Mutex<Vec<String>>>,
 }
 
-/// A gateway on its own memory broker.
+/// A gateway with the memory broker.
 pub async fn memory(settings: &[(&str, &str)]) -> Gateway {
     let mut all = vec![("CREWCAST_BROKER__KIND", "memory")];
     all.extend_from_slice(settings);
@@ -41,9 +41,9 @@ impl Gateway {
         gateway
     }
 
-    /// Starts `crewcast serve` and waits only until it listens.
+    /// Starts `crewcast serve` and only waits until it listens.
     pub fn spawn(settings: &[(&str, &str)]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_crewcast"))
+        let mut process = Command::new(crewcast_binary())
             .arg("serve")
             .env_clear()
             .env("CREWCAST_LISTEN", "127.0.0.1:0")
@@ -51,7 +51,7 @@ impl Gateway {
             .env("CREWCAST_AUTH__HS256_SECRET", SECRET)
             .env("CREWCAST_LOG__FORMAT", "json")
             .env("CREWCAST_LOG__LEVEL", "debug")
-            // Ready soon after the first two probes.
+            // A short window makes the gateway ready soon after the first two probes.
             .env("CREWCAST_READY__WINDOW", "1s")
             .envs(settings.iter().copied())
             .stdout(Stdio::null())
@@ -107,7 +107,7 @@ impl Gateway {
         client().get(format!("http://{}/metrics", self.admin)).send().await.unwrap().text().await.unwrap()
     }
 
-    /// The sum of a metric's series whose line contains `labels`.
+    /// The sum of the series of a metric whose line contains `labels`.
     pub async fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.metrics().await;
         let lines = text.lines().filter(|line| {
@@ -127,13 +127,13 @@ impl Gateway {
         line.trim().trim_end_matches("kB").trim().parse::<usize>().unwrap() << 10
     }
 
-    /// kill -9.
+    /// Kills the process with SIGKILL.
     pub fn kill(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");
     }
@@ -146,14 +146,14 @@ impl Gateway {
         self.process.try_wait().unwrap()
     }
 
-    /// Waits for the process to end by itself.
+    /// Waits until the process exits by itself.
     pub async fn exit(&mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.has_exited() {
                 return status;
             }
-            assert!(began.elapsed() < Duration::from_secs(40), "the gateway does not end");
+            assert!(began.elapsed() < Duration::from_secs(40), "the gateway does not exit");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -165,7 +165,7 @@ impl Drop for Gateway {
     }
 }
 
-/// An HTTP client that follows nothing and keeps nothing.
+/// An HTTP client that follows no redirects and keeps no connections.
 pub fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().timeout(PATIENCE).build().unwrap()

@@ -1,11 +1,11 @@
-//! What a producer and a reader do over plain HTTP.
+//! Requests of producers and readers over plain HTTP.
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::gateway::{Gateway, client};
 
-/// Publishes one event and gives its id.
+/// Publishes one event and returns its id.
 pub async fn publish(gateway: &Gateway, token: &str, channel: &str, event: Value) -> String {
     let answer = post(gateway, "/api/v1/publish", token, json!({ "channel": channel, "event": event })).await;
     let status = answer.status();
@@ -22,7 +22,7 @@ pub async fn get(gateway: &Gateway, path: &str, token: &str) -> Response {
     client().get(gateway.url(path)).bearer_auth(token).send().await.unwrap()
 }
 
-/// A ticket for this token.
+/// Exchanges this token for a ticket.
 pub async fn ticket(gateway: &Gateway, token: &str) -> String {
     let answer = post(gateway, "/api/v1/tickets", token, Value::Null).await;
     assert_eq!(answer.status(), 200);
@@ -31,7 +31,7 @@ pub async fn ticket(gateway: &Gateway, token: &str) -> String {
     body["ticket"].as_str().unwrap().to_owned()
 }
 
-/// Asserts that this is a whole problem document of one type, and gives it.
+/// Asserts that the response is a complete problem document of this type, and returns it.
 #[track_caller]
 pub fn problem(answer: Response, status: u16, kind: &str) -> impl Future<Output = Value> {
     let at = std::panic::Location::caller();

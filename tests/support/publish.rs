@@ -1,4 +1,4 @@
-//! Ways to publish, and to know that a socket hears.
+//! Publishing, and waiting until a socket receives.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::{
     token::token,
 };
 
-/// Publishes a logged event through a gateway, its bytes as they are; the id that it was given.
+/// Publishes a logged event through a gateway, byte for byte, and returns the id of the event.
 pub async fn logged(gateway: &Gateway, channel: &str, event: &str) -> String {
     let publisher = token(json!({ "publish": ["graph:*", "run:*", "mission:*"] }));
     let request = gateway::client().post(gateway.url("/api/v1/publish")).bearer_auth(&publisher);
@@ -25,8 +25,7 @@ pub async fn logged(gateway: &Gateway, channel: &str, event: &str) -> String {
     ids["ids"][0].as_str().unwrap().to_owned()
 }
 
-/// Waits until the socket, which carries this channel, hears what is published there. Nothing else may be
-/// published meanwhile.
+/// Waits until the socket receives what is published to this channel. Nothing else may be published meanwhile.
 pub async fn until_heard(redis: &RedisServer, channel: &str, socket: &mut Socket) {
     let began = Instant::now();
     for sent in 1.. {
@@ -38,7 +37,7 @@ pub async fn until_heard(redis: &RedisServer, channel: &str, socket: &mut Socket
             }
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "the socket does not hear {channel}");
+        assert!(began.elapsed() < PATIENCE, "the socket receives nothing of {channel}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A WebSocket client with nothing of ours in it.
+//! A WebSocket client that shares no code with Crewcast.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub struct Socket {
     pub response: Response<Option<Vec<u8>>>,
 }
 
-/// Connects as a browser does: the token travels as a subprotocol.
+/// Connects as a browser does, with the token as a subprotocol.
 pub async fn connect(url: &str, token: Option<&str>) -> Socket {
     let mut request = url.into_client_request().unwrap();
     if let Some(token) = token {
@@ -31,7 +31,7 @@ pub async fn connect(url: &str, token: Option<&str>) -> Socket {
     connect_with(request).await
 }
 
-/// A socket whose kernel holds little of what it does not read.
+/// Connects with a small receive buffer, so that the kernel holds little of what the test does not read.
 pub async fn connect_narrow(url: &str, token: &str) -> Socket {
     let mut request = url.into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", format!("token, {token}").parse().unwrap());
@@ -42,7 +42,7 @@ pub async fn connect_narrow(url: &str, token: &str) -> Socket {
     Socket { inner, response }
 }
 
-/// The close frame's code and reason.
+/// The code and reason of the close frame.
 #[derive(Debug)]
 pub struct Ended(pub u16, pub String);
 
@@ -51,7 +51,7 @@ pub async fn connect_with(request: tokio_tungstenite::tungstenite::handshake::cl
     Socket { inner, response }
 }
 
-/// The HTTP status with which a handshake is refused.
+/// The HTTP status of a refused handshake.
 pub async fn refused(url: &str, token: Option<&str>) -> u16 {
     let mut request = url.into_client_request().unwrap();
     if let Some(token) = token {
@@ -65,11 +65,11 @@ pub async fn refused(url: &str, token: Option<&str>) -> u16 {
 }
 
 impl Socket {
-    /// The next text message, whatever it is. Pings are passed over.
+    /// The next text message of any kind. Pings are skipped.
     pub async fn text(&mut self) -> String {
         match self.next().await {
             Some(Message::Text(text)) => text.to_string(),
-            other => panic!("no text but {other:?}"),
+            other => panic!("expected text, got {other:?}"),
         }
     }
 
@@ -77,7 +77,7 @@ impl Socket {
         serde_json::from_str(&self.text().await).unwrap()
     }
 
-    /// The next event: the gateway's own messages are passed over.
+    /// The next event. The gateway's own messages are skipped.
     pub async fn event(&mut self) -> Value {
         loop {
             let message = self.json().await;
@@ -87,27 +87,27 @@ impl Socket {
         }
     }
 
-    /// Reads on until the close frame; its code and reason.
+    /// Reads until the close frame and returns its code and reason.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
             match self.next().await {
                 Some(Message::Close(Some(frame))) => return (u16::from(frame.code), frame.reason.to_string()),
                 Some(Message::Text(_)) => {}
-                other => panic!("no close frame but {other:?}"),
+                other => panic!("expected a close frame, got {other:?}"),
             }
         }
     }
 
-    /// The next text message, or how the server closes.
+    /// The next text message, or the close frame.
     pub async fn text_or_end(&mut self) -> Result<String, Ended> {
         match self.next().await {
             Some(Message::Text(text)) => Ok(text.to_string()),
             Some(Message::Close(Some(frame))) => Err(Ended(u16::from(frame.code), frame.reason.to_string())),
-            other => panic!("neither text nor a close frame but {other:?}"),
+            other => panic!("expected text or a close frame, got {other:?}"),
         }
     }
 
-    /// Nothing comes within a moment.
+    /// Whether nothing arrives for a moment.
     pub async fn is_quiet(&mut self) -> bool {
         tokio::time::timeout(Duration::from_millis(200), self.inner.next()).await.is_err()
     }
@@ -116,7 +116,7 @@ impl Socket {
         self.inner.send(Message::text(text)).await.unwrap();
     }
 
-    /// Sends, unless the server has closed.
+    /// Sends a message, unless the server has closed the socket.
     pub async fn try_send(&mut self, text: &str) -> Result<(), tokio_tungstenite::tungstenite::Error> {
         self.inner.send(Message::text(text)).await
     }

@@ -1,4 +1,4 @@
-//! An EventSource: what the HTML standard (section 9.2) says a browser reads from an event stream.
+//! An EventSource: reads an event stream as browsers do (HTML standard, section 9.2).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,11 +10,11 @@ use super::PATIENCE;
 /// One dispatched event.
 #[derive(Clone, Debug)]
 pub struct Message {
-    /// `event:`.
+    /// The `event:` field.
     pub kind: String,
-    /// `data:`, its lines joined.
+    /// The `data:` lines, joined.
     pub data: String,
-    /// Whether an `id:` stood beside the data.
+    /// Whether the block had an `id:` field.
     pub has_id: bool,
 }
 
@@ -28,15 +28,15 @@ pub struct EventStream {
     pub response: Response,
     unread: String,
     ready: VecDeque<Message>,
-    /// What EventSource repeats as `Last-Event-ID` when it reconnects.
+    /// The id that EventSource sends as `Last-Event-ID` when it reconnects.
     pub last_id: String,
     pub comments: Vec<String>,
-    /// Of the block that is being read.
+    /// The lines of the block that is not complete yet.
     lines: Vec<String>,
 }
 
 impl EventStream {
-    /// Opens a stream that is granted.
+    /// Opens a stream that must be accepted.
     pub async fn open(request: RequestBuilder) -> Self {
         let response = request.header("accept", "text/event-stream").send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -61,24 +61,24 @@ impl EventStream {
         self.ready.pop_front()
     }
 
-    /// The next event that a producer has published.
+    /// The next event of a producer.
     pub async fn event(&mut self) -> Message {
         loop {
-            let message = self.next().await.expect("the stream goes on");
+            let message = self.next().await.expect("the stream continues");
             if message.json()["source"] != "gateway" {
                 return message;
             }
         }
     }
 
-    /// Reads until the server has said where the stream stands.
+    /// Reads until the server has sent an id.
     pub async fn opened(&mut self) {
         while self.last_id.is_empty() {
-            assert!(self.read().await, "the stream goes on");
+            assert!(self.read().await, "the stream continues");
         }
     }
 
-    /// Nothing is dispatched within a moment.
+    /// Whether nothing is dispatched for a moment.
     pub async fn is_quiet(&mut self) -> bool {
         tokio::time::timeout(Duration::from_millis(300), self.next()).await.is_err()
     }
@@ -91,14 +91,14 @@ impl EventStream {
         true
     }
 
-    /// Reads until a connection is cut that brings only so many bytes more: what is whole is dispatched, a block that is
-    /// not is forgotten, as by a browser.
+    /// Reads `bytes` more bytes, as if the connection were cut there. As in a browser, complete blocks are dispatched
+    /// and an incomplete one is dropped.
     pub async fn cut_after(mut self, bytes: usize) -> (Vec<Message>, String) {
         let mut left = bytes;
         let mut ready = Vec::from(std::mem::take(&mut self.ready));
         while left > 0 {
             let chunk = tokio::time::timeout(PATIENCE, self.response.chunk()).await.expect("a chunk in time").unwrap();
-            let chunk = chunk.expect("the stream goes on");
+            let chunk = chunk.expect("the stream continues");
             let taken = chunk.len().min(left);
             left -= taken;
             self.feed(std::str::from_utf8(&chunk[..taken]).expect("the test publishes ASCII"));

@@ -1,4 +1,4 @@
-//! Tokens as a team's own backend would mint them.
+//! Tokens as a team's own backend mints them.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// A token of user `u1` of org `acme` that lives an hour, with `claims` over that.
+/// A token of user `u1` of org `acme` that is valid for an hour. `claims` replace claims of it; `null` removes one.
 pub fn token(claims: Value) -> String {
     let mut all = json!({ "sub": "u1", "org": "acme", "iat": now(), "exp": now() + 3600 });
     for (key, value) in claims.as_object().unwrap() {

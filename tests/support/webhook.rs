@@ -1,4 +1,4 @@
-//! A webhook of somebody else: says what the test wants it to, and keeps what it was sent.
+//! A webhook receiver that answers as the test says and records what it receives.
 
 use std::{
     collections::BTreeMap,
@@ -12,13 +12,13 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// One POST as it came.
+/// One POST as it was received.
 #[derive(Clone, Debug)]
 pub struct Post {
     pub at: Instant,
     pub headers: BTreeMap<String, String>,
     pub body: String,
-    /// Answered with 2xx.
+    /// Whether the answer was 2xx.
     pub accepted: bool,
 }
 
@@ -32,17 +32,17 @@ impl Post {
     }
 }
 
-/// What a POST is answered with.
+/// The answer to a POST.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     Status(u16),
-    /// A status, and `Retry-After` so many seconds.
+    /// A status, with `Retry-After` in seconds.
     Later(u16, u64),
-    /// 204, so much later.
+    /// 204 after a pause.
     Slow(Duration),
-    /// Nothing; the connection stays.
+    /// No answer. The connection stays open.
     Hang,
-    /// The connection ends.
+    /// No answer. The connection is closed.
     Cut,
 }
 
@@ -61,7 +61,7 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// A webhook that answers the n-th POST, from 0 on, with `say(n)`.
+    /// Starts a webhook that answers the n-th POST, counted from 0, with `say(n)`.
     pub async fn start(say: impl Fn(usize) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -75,17 +75,17 @@ impl Webhook {
         Self { url, posts, task }
     }
 
-    /// Everything that came so far.
+    /// All POSTs so far.
     pub fn posts(&self) -> Vec<Post> {
         self.posts.lock().unwrap().clone()
     }
 
-    /// What was answered with 2xx.
+    /// The POSTs that were answered with 2xx.
     pub fn accepted(&self) -> Vec<Post> {
         self.posts().into_iter().filter(|post| post.accepted).collect()
     }
 
-    /// Waits until so many have been accepted.
+    /// Waits until `count` POSTs are accepted.
     pub async fn until_accepted(&self, count: usize) -> Vec<Post> {
         super::eventually("the webhook has its events", || async { self.accepted().len() >= count }).await;
         self.accepted()
@@ -98,7 +98,7 @@ impl Drop for Webhook {
     }
 }
 
-/// One connection, until it ends.
+/// Serves one connection until it ends.
 async fn serve(stream: TcpStream, posts: Arc<Mutex<Vec<Post>>>, say: Say) -> Option<()> {
     let mut stream = BufReader::new(stream);
     loop {

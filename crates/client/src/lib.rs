@@ -52,3 +52,8 @@ pub use endpoint::Start;
 pub use error::{ClientError, Cut};
 pub use subscription::{Delivery, Handle, Subscription};
 pub use token::TokenError;
+
+/// The snippets of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

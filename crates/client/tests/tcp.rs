@@ -1,38 +1,16 @@
 //! The public API over a real TCP connection.
 
-use std::time::Duration;
-
 use crewcast_client::{Client, Delivery};
 use futures_util::{SinkExt, StreamExt};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    time::timeout,
-};
-use tokio_tungstenite::{
-    WebSocketStream, accept_hdr_async,
-    tungstenite::{
-        Message,
-        handshake::server::{ErrorResponse, Request, Response},
-        protocol::{CloseFrame, frame::coding::CloseCode},
-    },
+use tokio::{net::TcpListener, time::timeout};
+use tokio_tungstenite::tungstenite::{
+    Message,
+    protocol::{CloseFrame, frame::coding::CloseCode},
 };
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+use crate::support::{TIMEOUT, accept};
 
-#[allow(clippy::result_large_err)] // the callback's error type is tungstenite's
-async fn accept(listener: &TcpListener) -> (String, WebSocketStream<TcpStream>) {
-    let (stream, _) = timeout(TIMEOUT, listener.accept()).await.unwrap().unwrap();
-    let mut uri = String::new();
-    let socket = accept_hdr_async(stream, |request: &Request, mut response: Response| {
-        uri = request.uri().to_string();
-        assert_eq!(request.headers()["sec-websocket-protocol"], "token, jwt");
-        response.headers_mut().insert("sec-websocket-protocol", "token".parse().unwrap());
-        Ok::<_, ErrorResponse>(response)
-    })
-    .await
-    .unwrap();
-    (uri, socket)
-}
+mod support;
 
 #[tokio::test]
 async fn a_run_is_followed_across_a_lost_connection() {

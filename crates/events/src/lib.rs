@@ -25,3 +25,8 @@ pub use id::{BadEventId, EventId, RANDOM_LEN, Tag};
 pub use keys::{Keys, Kind};
 pub use namespace::{LogPolicy, Namespace, Namespaces, Owner};
 pub use resume::{ResetReason, Resumed, Since, resume};
+
+/// The snippets of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

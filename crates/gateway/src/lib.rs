@@ -16,6 +16,7 @@ pub mod drain;
 pub mod http;
 pub mod hub;
 pub mod limits;
+pub mod outbox;
 pub mod publishing;
 pub mod ready;
 pub mod relay;

@@ -164,3 +164,8 @@ pub use redis::{
 pub use spool::SpoolError;
 pub use tally::Stats;
 pub use window::ResendWindow;
+
+/// The snippets of the README are tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,4 +1,4 @@
-// A dashboard as a page writes it: what there is from the snapshot, changes as they come, the counts at intervals.
+// A dashboard page: shows the snapshot, changes as they come, and the counts at intervals.
 // node --experimental-websocket dashboard.mjs <token> <base url>
 const [token, base] = process.argv.slice(2);
 const agents = new Map();

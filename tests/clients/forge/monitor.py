@@ -1,4 +1,4 @@
-"""A monitor as a program writes it: says what happens to the tasks, and the newest metrics.
+"""A monitor program: prints changes of the tasks and the newest metrics.
 
 monitor.py <token> <base url>
 """

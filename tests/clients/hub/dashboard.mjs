@@ -1,6 +1,7 @@
-// A dashboard's connection as the author of a page writes it, with the browser's own WebSocket: handlers by type, and
-// back again, to whichever address answers, behind the last message. Run by Node: dashboard.mjs <jwt> <address>…
-// Prints a line for each event: its sequence and its type.
+// A dashboard page's connection with the browser's own WebSocket: handlers by type, and resuming after the last message
+// at whichever address answers.
+//
+// node --experimental-websocket dashboard.mjs <jwt> <address>…: prints the sequence and type of each event as a line.
 
 class Dashboard {
   #since = null;

@@ -1,6 +1,6 @@
-"""A manager's view as a program that uses the library `websockets` does: batches, and back again behind the last message.
+"""A manager's view written with the library `websockets`: reads batches and resumes after the last message.
 
-manager.py <jwt> <address>...  Prints a line for each event: its sequence and its type.
+manager.py <jwt> <address>...: prints the sequence and type of each event as a line.
 """
 
 import asyncio

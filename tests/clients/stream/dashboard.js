@@ -1,7 +1,7 @@
-// What a dashboard's hook does in the browser, with nothing but the browser's WebSocket: it says who it is, subscribes,
-// and after a cut goes on behind the last id of each channel.
+// A dashboard's hook with nothing but the browser's WebSocket: sends its token, subscribes, and after a cut resumes after
+// the last id of each channel.
 //
-// node --experimental-websocket dashboard.js <url> <token> <events>: prints what it saw as one JSON object.
+// node --experimental-websocket dashboard.js <url> <token> <events>: prints what it received as one JSON object.
 
 function useStreams({ url, token, types, onEvent, onNews }) {
   const positions = new Map();
@@ -52,7 +52,7 @@ const streams = useStreams({
   token,
   onEvent: ({ channel, event }) => {
     seen.events.push(`${channel} ${event.type} ${event.n}`);
-    // The test goes on by what is printed here.
+    // The test waits for this output.
     console.error(`event ${seen.events.length}`);
     if (seen.events.length === 2) streams.cut();
     if (seen.events.length >= Number(wanted)) streams.end();

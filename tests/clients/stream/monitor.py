@@ -1,4 +1,4 @@
-"""A monitor as a user of the library `websockets` writes it: alerts on failures in any of its streams.
+"""A monitor written with the library `websockets`: alerts on failures in any of its streams.
 
 monitor.py <url> <token> <alerts>: prints each alert as a line.
 """
@@ -14,7 +14,7 @@ ALARMING = ["EXECUTION_FAILED", "CONSTRAINT_VIOLATION"]
 
 async def monitor(url, token, alerts):
     async with connect(url) as socket:
-        # All at once: the server takes them in their order.
+        # Sent at once. The server handles them in order.
         await socket.send(json.dumps({"action": "auth", "token": token}))
         await socket.send(json.dumps({"action": "subscribe", "event_types": ALARMING, "ref": "alarms"}))
         async for text in socket:

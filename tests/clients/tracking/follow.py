@@ -1,6 +1,6 @@
-"""The same with the library `websockets`: waits for each answer in turn.
+"""Follows a session with the library `websockets`, waiting for each answer in turn.
 
-follow.py <url> <token> <session> <lines>: prints the session's log until so many lines have come.
+follow.py <url> <token> <session> <lines>: prints the session's log until this many lines have come.
 """
 
 import asyncio

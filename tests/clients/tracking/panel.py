@@ -1,6 +1,6 @@
-"""A panel as a user of the library `websocket-client` writes it: callbacks, one session's log followed.
+"""A panel written with the callbacks of the library `websocket-client`: follows the log of one session.
 
-panel.py <url> <token> <session> <lines>: prints what comes, a line each, until so many lines of the log have come.
+panel.py <url> <token> <session> <lines>: prints each message as a line until this many lines of the log have come.
 """
 
 import json

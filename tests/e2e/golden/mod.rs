@@ -1,4 +1,4 @@
-//! The golden transcripts of `tests/golden`, against a real gateway on both brokers.
+//! Replays the golden transcripts of `tests/golden` with a real gateway on both brokers.
 
 mod template;
 mod transcript;
@@ -19,11 +19,12 @@ use crate::support::{
     gateway::{self, Gateway},
     http::post,
     redis::RedisServer,
+    root,
     socket::{Ended, Socket, connect},
     token::token,
 };
 
-/// Gateways that run at once: starting one is most of a transcript's time.
+/// The number of gateways that run at once. Most of the time of a transcript is the start of its gateway.
 const AT_ONCE: usize = 4;
 
 #[tokio::test]
@@ -50,7 +51,7 @@ async fn replay_all(on_redis: bool) {
 }
 
 fn files() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+    let root = root().join("tests/golden");
     let entries = |folder: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
     };
@@ -79,7 +80,7 @@ async fn replay(file: &Path, on_redis: bool) -> Result<(), Failure> {
     let transcript = Transcript::parse(&std::fs::read_to_string(file).unwrap())
         .unwrap_or_else(|bad| panic!("{}: {bad}", file.display()));
     let settings: Vec<(&str, &str)> = transcript.settings.iter().map(|(key, value)| (&**key, &**value)).collect();
-    // The Redis stays until the gateway is gone.
+    // The Redis must outlive the gateway.
     let redis = on_redis.then(RedisServer::start);
     let gateway = match &redis {
         Some(redis) => gateway::on(redis, &settings).await,
@@ -169,7 +170,7 @@ impl Replay {
     }
 
     async fn publish(&self, channel: &str, event: &str, live: bool, state: &str) -> Result<(), String> {
-        // Of no org: what is published makes nobody the owner of an id.
+        // Without an org, so that publishing makes no org the owner of an id.
         let publisher = token(json!({ "org": null, "publish": [channel] }));
         let body = format!(r#"{{"channel":"{channel}","live":{live},"event":{event}{state}}}"#);
         let request = gateway::client().post(self.gateway.url("/api/v1/publish")).bearer_auth(publisher);

@@ -1,8 +1,8 @@
-//! Expected text with placeholders for what differs from run to run.
+//! Expected text with placeholders for values that differ from run to run.
 
 use std::collections::BTreeMap;
 
-/// What named placeholders stand for, once they have been seen.
+/// The texts that named placeholders stand for.
 #[derive(Default)]
 pub struct Names(BTreeMap<String, String>);
 
@@ -11,12 +11,12 @@ const KINDS: [&str; 6] = ["id", "offset", "number", "timestamp", "seconds", "str
 /// A piece of an expected line.
 enum Piece<'a> {
     Text(&'a str),
-    /// `<kind>` or `<kind:name>`; the whole of it, and its kind.
+    /// `<kind>` or `<kind:name>`: the whole placeholder, and its kind.
     Placeholder(&'a str, &'a str),
 }
 
 impl Names {
-    /// The text with what is known in the place of its placeholders.
+    /// The text with known placeholders replaced.
     pub fn fill(&self, text: &str) -> String {
         let known = |piece: Piece<'_>| match piece {
             Piece::Text(text) | Piece::Placeholder(text, _) => self.0.get(text).cloned().unwrap_or(text.to_owned()),
@@ -24,8 +24,10 @@ impl Names {
         pieces(text).into_iter().map(known).collect()
     }
 
-    /// Holds what came against what was expected, and remembers what named placeholders stood for. The error is what
-    /// came.
+    /// Compares a message with the expected text and remembers the values of named placeholders.
+    ///
+    /// # Errors
+    /// The message, if it differs.
     pub fn compare(&mut self, expected: &str, got: &str) -> Result<(), String> {
         let mut rest = got;
         let differs = || Err(format!("{:8} {got}", ""));
@@ -67,7 +69,7 @@ fn pieces(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
-/// How much of the text's beginning is of this kind; 0: nothing.
+/// The length of the prefix of the text that is of this kind, or 0.
 fn length(kind: &str, text: &str) -> usize {
     let while_true = |text: &str, is: fn(char) -> bool| text.find(|c| !is(c)).unwrap_or(text.len());
     let digits = while_true(text, |c| c.is_ascii_digit());
@@ -92,7 +94,7 @@ fn length(kind: &str, text: &str) -> usize {
 }
 
 #[test]
-fn expected_text_is_compared_as_it_stands_but_for_its_placeholders() {
+fn expected_text_is_compared_literally_except_for_placeholders() {
     let id = "42-8f3a01b2c3d4";
     let mut names = Names::default();
     assert!(names.compare("a<b>c", "a<b>c").is_ok() && names.compare("a", "ab").is_err());
@@ -100,7 +102,7 @@ fn expected_text_is_compared_as_it_stands_but_for_its_placeholders() {
     let pattern = r#"{"at":"<timestamp>","id":"<id:one>","n":<number>}"#;
     assert!(names.compare(pattern, &message).is_ok());
     assert_eq!(names.fill("?since=<id:one>&x=<id>"), format!("?since={id}&x=<id>"));
-    assert!(names.compare(pattern, &message.replace("42-", "43-")).is_err(), "a name stands for one thing");
+    assert!(names.compare(pattern, &message.replace("42-", "43-")).is_err(), "a name stands for one text");
     for bad in ["", "42", "42-8f3a", "-8f3a01b2c3d4", "42-8f3a01b2c3d4e", "42-8F3A01B2C3D4"] {
         assert!(names.compare("<id>", bad).is_err(), "{bad}");
     }

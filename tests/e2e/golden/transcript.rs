@@ -1,4 +1,4 @@
-//! A transcript's lines. `tests/golden/README.md` describes them.
+//! Parses transcripts. `tests/golden/README.md` describes their lines.
 
 use serde_json::{Value, value::RawValue};
 
@@ -8,9 +8,9 @@ pub struct Transcript {
     pub lines: Vec<Line>,
 }
 
-/// One line that does something.
+/// One line with an action.
 pub struct Line {
-    /// From 1.
+    /// The number of the line, from 1.
     pub number: usize,
     pub text: String,
     pub step: Step,
@@ -28,7 +28,7 @@ pub enum Step {
     Send(String),
     Receive(String),
     Until(String),
-    /// `state`: a document's key, and the document.
+    /// For `state`, the key of a document and the document.
     Publish {
         channel: String,
         event: String,
@@ -43,7 +43,7 @@ pub enum Step {
 }
 
 impl Transcript {
-    /// Reads a file; the error names the line.
+    /// Parses a file. An error names the line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut transcript = Self { settings: Vec::new(), lines: Vec::new() };
         for (n, line) in text.lines().enumerate() {

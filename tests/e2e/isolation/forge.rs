@@ -1,4 +1,4 @@
-//! On the dialect `forge`.
+//! Isolation on the dialect `forge`.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::{PATIENCE, gateway, http::post, redis::RedisServer, socket::
 
 const FOLLOWED: [&str; 3] = ["agents", "tasks", "knowledge"];
 
-/// An event of this org on each of its channels, with a state document.
+/// Publishes an event of this org on each of its channels, with a state document.
 async fn speak(world: &World, org: &str) {
     let producer = token(json!({ "org": org, "publish": ["agents:*", "tasks:*", "knowledge:*", "metrics:*"] }));
     for namespace in ["agents", "tasks", "knowledge", "metrics"] {
@@ -22,7 +22,7 @@ async fn speak(world: &World, org: &str) {
 }
 
 #[tokio::test]
-async fn forge_sockets_bring_what_is_of_the_own_org_whatever_they_ask_for() {
+async fn forge_sockets_carry_only_their_own_org_whatever_they_ask_for() {
     let redis = RedisServer::start();
     let often = [("CREWCAST_FORGE__METRICS_EVERY", "100ms"), ("CREWCAST_FORGE__DASHBOARD_EVERY", "100ms")];
     let gateway = gateway::on(&redis, &often).await;
@@ -48,7 +48,7 @@ async fn forge_sockets_bring_what_is_of_the_own_org_whatever_they_ask_for() {
                         refused(&mut socket, &what).await;
                         continue;
                     }
-                    // Twice, so that an event and not only a snapshot is among it.
+                    // Twice, so that an event comes and not only a snapshot.
                     for _ in 0..2 {
                         let own = hears_own(&world, &mut socket, reader, foreign, &what).await;
                         assert_ne!(own["source"], "gateway", "{what}: {own}");
@@ -59,20 +59,20 @@ async fn forge_sockets_bring_what_is_of_the_own_org_whatever_they_ask_for() {
     }
 }
 
-/// Both orgs speak until the socket brings something of the reader's own, and nothing of the other's.
+/// Both orgs publish until the socket receives an event of its own org. Nothing of the other org may come.
 async fn hears_own(world: &World, socket: &mut Socket, reader: &str, foreign: &str, what: &str) -> Value {
     let began = Instant::now();
     loop {
         for org in [foreign, reader] {
             speak(world, org).await;
         }
-        // A socket that begins live may not hear yet.
+        // A socket that starts live may not be subscribed yet.
         while let Ok(text) = tokio::time::timeout(Duration::from_millis(200), socket.text()).await {
             assert!(!text.contains(&format!("of {foreign}")), "{what}: {text}");
             if text.contains(&format!("of {reader}")) {
                 return serde_json::from_str(&text).unwrap();
             }
         }
-        assert!(began.elapsed() < PATIENCE, "{what}: it does not hear its own");
+        assert!(began.elapsed() < PATIENCE, "{what}: the socket receives nothing of its own org");
     }
 }

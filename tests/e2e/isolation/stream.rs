@@ -1,4 +1,4 @@
-//! On the dialect `stream`.
+//! Isolation on the dialect `stream`.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ fn stream(org: &str) -> String {
     format!("stream-of-{org}")
 }
 
-/// A socket of the dialect `stream` that has asked for this and was answered with a type.
+/// A socket that has sent this request and received an answer of this type.
 async fn asked(world: &World, token: &str, ask: Value, answered: &str) -> Socket {
     let mut socket = world.socket("/ws/stream", token).await;
     socket.send(&ask.to_string()).await;
@@ -53,7 +53,7 @@ async fn a_stream_socket_is_refused_every_channel_of_another_org_and_stays_open(
                 );
             }
         }
-        // Nor is anything published there.
+        // Publishing there is refused, too.
         let writer = token(json!({ "org": reader, "publish": ["graph:*", "stream:*", "hub:*"] }));
         let mut socket = world.socket("/ws/stream", &writer).await;
         let foreign =
@@ -67,7 +67,7 @@ async fn a_stream_socket_is_refused_every_channel_of_another_org_and_stays_open(
 }
 
 #[tokio::test]
-async fn all_streams_are_the_own_orgs_and_one_that_moves_goes_along() {
+async fn all_streams_means_the_orgs_own_and_follows_a_move() {
     let world = World::new().await;
     for org in ORGS {
         command::done(&world.redis, &["register", "stream", &stream(org), "--org", org]).await;
@@ -113,7 +113,7 @@ async fn all_streams_are_the_own_orgs_and_one_that_moves_goes_along() {
         assert!(rounds < 40, "the stream does not move");
         let event = json!({ "type": "x", "said": format!("round {rounds}") }).to_string();
         world.redis.publish("stream:mover", event.as_bytes());
-        // Both of zeta's hear it; acme's, in the end, do not.
+        // Both sockets of zeta receive it. In the end, those of acme do not.
         let (acme, zeta) = sockets.split_at_mut(2);
         let mut quiet = 0;
         for socket in zeta {
@@ -127,5 +127,5 @@ async fn all_streams_are_the_own_orgs_and_one_that_moves_goes_along() {
             break;
         }
     }
-    assert!(by_name.is_quiet().await, "the socket by name is open and hears nothing");
+    assert!(by_name.is_quiet().await, "the socket by name is open and receives nothing");
 }

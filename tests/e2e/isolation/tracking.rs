@@ -1,4 +1,4 @@
-//! On the dialect `tracking`.
+//! Isolation on the dialect `tracking`.
 
 use crewcast_publisher::{LogLevel, Publisher};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ async fn open(world: &World, claims: Value, client: usize) -> Socket {
     world.socket(&format!("/ws/agent-tracking/client_{client}"), &token(claims)).await
 }
 
-/// Reads lists until one is this; none before it has another's.
+/// Reads lists until one matches. No list may contain a session of the other org.
 async fn lists(socket: &mut Socket, expected: &[&str], foreign: &str) {
     loop {
         let message = socket.json().await;
@@ -29,7 +29,7 @@ async fn lists(socket: &mut Socket, expected: &[&str], foreign: &str) {
 }
 
 #[tokio::test]
-async fn lists_agents_states_and_logs_are_the_own_orgs() {
+async fn lists_agents_states_and_logs_stay_within_the_org() {
     let world = World::new().await;
     let mut publishers = Vec::new();
     let mut sessions = Vec::new();
@@ -73,7 +73,7 @@ async fn lists_agents_states_and_logs_are_the_own_orgs() {
 }
 
 #[tokio::test]
-async fn a_session_that_moves_while_its_log_is_streamed_is_told_no_more_of() {
+async fn a_session_that_moves_to_another_org_ends_its_log_stream() {
     let world = World::new().await;
     command::done(&world.redis, &["register", "session", "mover", "--org", "acme"]).await;
     let mut acme = open(&world, json!({ "org": "acme", "sessions": ["mover"] }), 1).await;
@@ -90,7 +90,7 @@ async fn a_session_that_moves_while_its_log_is_streamed_is_told_no_more_of() {
     assert_eq!(acme.json().await["logs"][0]["message"], "of acme");
 
     command::done(&world.redis, &["register", "session", "mover", "--org", "zeta", "--move"]).await;
-    assert_eq!(acme.json().await["code"], "unknown_session", "it is told");
+    assert_eq!(acme.json().await["code"], "unknown_session", "the socket is told");
     zeta.send(&start).await;
     publish(&world.gateway, &nobodys, "session:mover", line("of zeta")).await;
     loop {

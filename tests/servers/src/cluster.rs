@@ -10,17 +10,17 @@ const SLOTS: usize = 16384;
 /// Six servers. The first three begin as masters.
 #[derive(Debug)]
 pub struct Cluster {
-    /// All of them.
+    /// All six servers.
     pub servers: Vec<RedisServer>,
 }
 
 impl Cluster {
-    /// Starts a Cluster of the installed Redis and waits until it serves.
+    /// Starts a Cluster with the installed Redis and waits until it serves.
     pub fn start() -> Self {
         Self::start_program(Program::Redis, &[]).expect("redis-server")
     }
 
-    /// Likewise of another program, with further options; `None` when it is not to be had here.
+    /// Like [`Cluster::start`], with this program and further options. `None` if the program is not installed.
     pub fn start_program(program: Program, options: &[&str]) -> Option<Self> {
         let mut all = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "1500"];
         all.extend_from_slice(options);
@@ -59,19 +59,19 @@ impl Cluster {
                     .iter()
                     .all(|server| server.run::<String>(&[b"INFO", b"replication"]).contains("master_link_status:up"))
                 && self.servers.iter().all(|server| {
-                    // Gossip takes a moment to tell who replicates whom.
+                    // Gossip takes a moment to spread which server replicates which.
                     let nodes: String = server.run(&[b"CLUSTER", b"NODES"]);
                     nodes.matches("slave").count() == MASTERS && !nodes.contains("handshake")
                 })
         });
     }
 
-    /// What a gateway is given: two of the servers.
+    /// The URL for a gateway. It names two of the servers.
     pub fn url(&self) -> String {
         format!("redis+cluster://{},{}", self.servers[0].address(), self.servers[4].address())
     }
 
-    /// The index of the master that holds a slot, as most of those who live say.
+    /// The index of the master that holds a slot, according to most of the live servers.
     pub fn holder(&self, slot: u16) -> Option<usize> {
         let mut votes = vec![0; self.servers.len()];
         for server in &self.servers {
@@ -85,13 +85,13 @@ impl Cluster {
         (*most.1 > 0).then_some(most.0)
     }
 
-    /// Waits until another server than `from` holds the slot, and most say so.
+    /// Waits until most servers agree that a server other than `from` holds the slot.
     pub fn failed_over(&self, slot: u16, from: usize) -> usize {
         self.until("another holder", || self.holder(slot).is_some_and(|holder| holder != from));
         self.holder(slot).expect("a holder")
     }
 
-    /// Lets the replica of the master that holds this slot take its place, as before an upgrade. Returns when it has begun.
+    /// Starts a failover of the master that holds this slot to its replica, as before an upgrade.
     pub fn fail_over(&self, slot: u16) {
         let master = &self.servers[self.holder(slot).expect("a holder")];
         let id: String = master.run(&[b"CLUSTER", b"MYID"]);
@@ -105,7 +105,7 @@ impl Cluster {
         });
     }
 
-    /// Moves a slot with its keys from its holder to another master, as a reshard does.
+    /// Moves a slot with its keys to another master, as resharding does.
     pub fn move_slot(&self, slot: u16, to: usize) {
         let from = self.holder(slot).expect("a holder");
         let id = |index: usize| self.servers[index].run::<String>(&[b"CLUSTER", b"MYID"]);
@@ -130,7 +130,7 @@ impl Cluster {
         set(from, "NODE", &target);
         for index in 0..self.servers.len() {
             if index != to && index != from {
-                // A replica takes it from its master.
+                // A replica learns it from its master.
                 let words = [b"CLUSTER", b"SETSLOT".as_slice(), number.as_bytes(), b"NODE", target.as_bytes()];
                 let _: redis::RedisResult<()> = self.servers[index].try_run(&words);
             }
@@ -140,13 +140,13 @@ impl Cluster {
     fn until(&self, what: &str, condition: impl Fn() -> bool) {
         let began = Instant::now();
         while !condition() {
-            assert!(began.elapsed() < 2 * STARTING, "not in time: {what}");
+            assert!(began.elapsed() < 2 * STARTING, "did not happen in time: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 }
 
-/// The port of the master of a row of `CLUSTER SLOTS`, when the slot is in it.
+/// The port of the master in a row of `CLUSTER SLOTS`, if the row covers the slot.
 fn holder_of_range(range: &[redis::Value], slot: u16) -> Option<u16> {
     let [redis::Value::Int(first), redis::Value::Int(last), redis::Value::Array(master), ..] = range else {
         return None;

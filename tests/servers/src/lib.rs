@@ -1,7 +1,7 @@
-//! The servers that the tests of all crates start. Each listens on a free port of its own, keeps its files in a
-//! temporary directory, and ends with its owner.
+//! The servers that the tests of all crates start. Each listens on its own free port, keeps its files in a
+//! temporary directory, and stops when it is dropped.
 //!
-//! A test whose server does not do as it is told cannot go on: everything here panics instead of answering errors.
+//! A test cannot continue after its server has failed, so everything here panics instead of returning errors.
 
 mod cluster;
 mod port;

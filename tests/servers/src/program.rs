@@ -1,24 +1,24 @@
-//! The programs that speak Redis' protocol.
+//! The programs that speak the Redis protocol.
 
 use std::path::{Path, PathBuf};
 
-/// Which program a server is.
+/// The program that a server runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     /// The installed `redis-server`.
     Redis,
-    /// Redis 6.2: before sharded pub/sub.
+    /// Redis 6.2, which has no sharded pub/sub.
     Redis62,
     /// Valkey.
     Valkey,
 }
 
 impl Program {
-    /// Where it is; `None` when it is not to be had on this machine. `tests/setup.sh` puts those that are not
-    /// packaged by the system into `target/servers`.
+    /// The path of the program, or `None` if it is not installed. `tests/setup.sh` installs programs that the system
+    /// does not package into `target/servers`.
     ///
     /// # Panics
-    /// Under CI when it is missing: there every test runs.
+    /// If the program is missing under CI, where every test must run.
     pub fn path(self) -> Option<PathBuf> {
         let servers = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/servers");
         let path = match self {
@@ -30,7 +30,7 @@ impl Program {
             return Some(path);
         }
         assert!(std::env::var_os("CI").is_none(), "{self:?} is missing: tests/setup.sh installs it");
-        eprintln!("skipped: there is no {self:?} here; tests/setup.sh installs it where it is to be had");
+        eprintln!("skipped: {self:?} is not installed; tests/setup.sh installs it where it is available");
         None
     }
 }

@@ -1,4 +1,4 @@
-//! A network between a replica and Redis that can fail in every way a network fails.
+//! A network between a replica and Redis that fails on demand.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use tokio::{
     time::sleep,
 };
 
-/// What becomes of bytes, and of those who want to connect.
+/// What the proxy does with bytes and with new connections.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
     Forward,
@@ -25,10 +25,10 @@ enum Way {
     Refuse,
 }
 
-/// A TCP proxy before one server. It forwards, until it is told otherwise.
+/// A TCP proxy in front of one server. It forwards until the test chooses another mode.
 #[derive(Debug)]
 pub struct Proxy {
-    /// Where it listens, with the port.
+    /// The address with the port that it listens on.
     pub address: String,
     shared: Arc<Shared>,
     task: JoinHandle<()>,
@@ -37,9 +37,9 @@ pub struct Proxy {
 #[derive(Debug)]
 struct Shared {
     way: watch::Sender<Way>,
-    /// Counts the cuts of everything that stands.
+    /// The number of times that all open connections were cut.
     epoch: watch::Sender<u64>,
-    /// The next chunk from the server that is larger than this is delivered so far, and cut.
+    /// The next larger chunk from the server is delivered up to this size; then its connection is cut.
     inside: Mutex<Option<usize>>,
     standing: AtomicUsize,
     cut: AtomicUsize,
@@ -61,47 +61,47 @@ impl Proxy {
         Self { address, shared, task }
     }
 
-    /// Its address as the one of a Redis.
+    /// The URL of the proxy, as if it were a Redis.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 
-    /// All is well again: what was held up goes on.
+    /// Forwards again. Bytes that were held back are delivered.
     pub fn forward(&self) {
         self.shared.way.send_replace(Way::Forward);
     }
 
-    /// Whatever comes from now on comes this much later, in either direction.
+    /// Delays all bytes from now on by this much, in both directions.
     pub fn delay(&self, by: Duration) {
         self.shared.way.send_replace(Way::Delay(by));
     }
 
-    /// Nothing comes through any more, no end either, and nobody is told: packets are lost on their way, and TCP
-    /// repeats them once [`Proxy::forward`] lets it.
+    /// Lets nothing through, not even the end of a connection, and reports nothing to either side. As TCP does, the
+    /// proxy delivers everything after [`Proxy::forward`].
     pub fn black_hole(&self) {
         self.shared.way.send_replace(Way::BlackHole);
     }
 
-    /// Cuts everything, and whoever connects is cut at once.
+    /// Cuts all connections, and every new one at once.
     pub fn refuse(&self) {
         self.shared.way.send_replace(Way::Refuse);
         self.cut();
     }
 
-    /// Cuts every connection that stands; how many.
+    /// Cuts every open connection and returns how many.
     pub fn cut(&self) -> usize {
         let standing = self.shared.standing.load(Ordering::SeqCst);
         self.shared.epoch.send_modify(|epoch| *epoch += 1);
         standing
     }
 
-    /// Cuts a connection in the middle of a message: the one on which the server next sends more than `bytes` at
-    /// once, behind the first `bytes` of it.
+    /// Cuts a connection in the middle of a message: the next one on which the server sends more than `bytes` at once,
+    /// after its first `bytes` bytes.
     pub fn cut_inside(&self, bytes: usize) {
         *self.shared.inside.lock().expect("no panic under it") = Some(bytes);
     }
 
-    /// Connections that were cut so far.
+    /// The number of connections that were cut so far.
     pub fn cuts(&self) -> usize {
         self.shared.cut.load(Ordering::SeqCst)
     }
@@ -116,7 +116,7 @@ impl Drop for Proxy {
 async fn accept(listener: TcpListener, server: String, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        // What has ended is not kept.
+        // Forget the connections that have ended.
         while connections.try_join_next().is_some() {}
         if *shared.way.borrow() != Way::Refuse {
             connections.spawn(serve(client, server.clone(), shared.clone()));
@@ -127,7 +127,7 @@ async fn accept(listener: TcpListener, server: String, shared: Arc<Shared>) {
 async fn serve(client: TcpStream, server: String, shared: Arc<Shared>) {
     let mut epoch = shared.epoch.subscribe();
     let Ok(server) = TcpStream::connect(server).await else { return };
-    // Batching would blur what the test does.
+    // Batching would blur the timing of the test.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     shared.standing.fetch_add(1, Ordering::SeqCst);
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
@@ -142,7 +142,7 @@ async fn serve(client: TcpStream, server: String, shared: Arc<Shared>) {
     }
 }
 
-/// Carries bytes until either side ends, or until it is told to cut.
+/// Forwards bytes until either side ends, or until the connection is cut.
 async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, from_server: bool) {
     let mut way = shared.way.subscribe();
     let mut chunk = vec![0; 64 << 10];
@@ -152,7 +152,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, 
         if let Way::Delay(by) = now {
             sleep(by).await;
         }
-        // An end is lost in a black hole as everything else.
+        // A black hole hides the end of a connection, too.
         let _ = way.wait_for(|way| *way != Way::BlackHole).await;
         let Ok(length @ 1..) = read else { return };
         let inside = if from_server { shared.take_inside(length) } else { None };

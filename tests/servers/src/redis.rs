@@ -1,4 +1,4 @@
-//! A `redis-server` of a test's own.
+//! A `redis-server` for one test.
 
 use std::{
     fs,
@@ -9,17 +9,17 @@ use std::{
 
 use crate::{Program, STARTING, free_port};
 
-/// What Redis logs when it serves, its data loaded.
+/// What Redis logs when its data is loaded and it serves.
 const READY: &str = "Ready to accept connections";
-/// What Redis logs when it serves its greeting only, since it still loads.
+/// What Redis logs when it has started but still loads its data.
 const INITIALIZED: &str = "Server initialized";
 const LOG: &str = "redis.log";
 
-/// A server that can be hung, killed, and started again with what it has saved.
+/// A server that can be paused, killed, and restarted with the data that it saved.
 #[derive(Debug)]
 pub struct RedisServer {
     process: Child,
-    /// Where it listens.
+    /// The port that the server listens on.
     pub port: u16,
     pub(crate) directory: tempfile::TempDir,
     options: Vec<String>,
@@ -32,18 +32,18 @@ impl RedisServer {
         Self::start_with(&[])
     }
 
-    /// Starts a server with these options, for example `["--appendonly", "yes"]`. Without others it does not persist.
+    /// Starts a server with these options, for example `["--appendonly", "yes"]`. By default it does not persist.
     pub fn start_with(options: &[&str]) -> Self {
-        // Between finding a free port and binding it somebody else may take it: try again.
+        // Another process may take the port before the server binds it. Then try the next.
         (0..5).find_map(|_| Self::on(free_port(), options)).expect("redis-server starts on a free port")
     }
 
-    /// Starts a server on this port; `None` when it is taken.
+    /// Starts a server on this port, or returns `None` if the port is taken.
     pub fn on(port: u16, options: &[&str]) -> Option<Self> {
         Self::run_program(&Program::Redis.path().expect("redis-server"), port, options)
     }
 
-    /// Starts another program than the installed redis-server; `None` when it is not to be had here.
+    /// Starts this program instead of the installed redis-server. `None` if the program is not installed.
     pub fn start_program(program: Program, options: &[&str]) -> Option<Self> {
         let path = program.path()?;
         Some(
@@ -61,52 +61,52 @@ impl RedisServer {
         server.logs(READY).then_some(server)
     }
 
-    /// Its address as a gateway is given it.
+    /// The URL for a gateway.
     pub fn url(&self) -> String {
         format!("redis://{}", self.address())
     }
 
-    /// Its address with the port.
+    /// The address with the port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Kills the server: connections are cut, and what it has not saved is lost.
+    /// Kills the server. Connections are cut, and data that was not saved is lost.
     pub fn kill(&mut self) {
-        // One that has ended already is none the worse.
+        // The process may have exited already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 
-    /// Starts again, on the same port and with the same options, after [`RedisServer::kill`]. What was saved is there.
+    /// Restarts the server after [`RedisServer::kill`], on the same port, with the same options and the saved data.
     pub fn restart(&mut self) {
         let options = self.options.clone();
         self.process = spawn(&self.program, self.port, &self.directory, &options);
-        assert!(self.logs(READY), "redis-server starts again");
+        assert!(self.logs(READY), "redis-server restarts");
     }
 
-    /// Likewise, as another program: an upgrade in place.
+    /// Restarts the server as another program, as an upgrade in place does.
     ///
     /// # Panics
-    /// When that program is not to be had here.
+    /// If that program is not installed.
     pub fn restart_as(&mut self, program: Program) {
         self.program = program.path().expect("the program is installed");
         self.restart();
     }
 
-    /// Likewise, with further options, and without waiting until what was saved is loaded.
+    /// Restarts the server with further options, without waiting until its saved data is loaded.
     pub fn restart_with(&mut self, options: &[&str]) {
         let all: Vec<String> = self.options.iter().cloned().chain(options.iter().map(|o| (*o).to_owned())).collect();
         self.process = spawn(&self.program, self.port, &self.directory, &all);
-        assert!(self.logs(INITIALIZED), "redis-server starts again");
+        assert!(self.logs(INITIALIZED), "redis-server restarts");
     }
 
-    /// Hangs the server, as an overloaded host would: connections stay open and nothing answers.
+    /// Pauses the server. As on an overloaded host, connections stay open and nothing is answered.
     pub fn pause(&self) {
         self.signal("STOP");
     }
 
-    /// Lets a paused server go on.
+    /// Resumes a paused server.
     pub fn resume(&self) {
         self.signal("CONT");
     }
@@ -118,7 +118,7 @@ impl RedisServer {
         assert!(status.expect("kill runs").success());
     }
 
-    /// A connection of its own, for many commands.
+    /// A new connection, for many commands.
     pub fn connection(&self) -> redis::Connection {
         self.try_connection().expect("a connection")
     }
@@ -127,22 +127,22 @@ impl RedisServer {
         redis::Client::open(self.url())?.get_connection_with_timeout(Duration::from_secs(5))
     }
 
-    /// Runs one command, given as bytes.
+    /// Runs one command, given as byte strings.
     pub fn run<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> T {
         self.try_run(words).expect("an answer")
     }
 
-    /// Runs one command, or tells why it could not be run.
+    /// Runs one command.
     ///
     /// # Errors
-    /// What Redis answered, or that it does not.
+    /// If Redis answers with an error, or does not answer.
     pub fn try_run<T: redis::FromRedisValue>(&self, words: &[&[u8]]) -> redis::RedisResult<T> {
         let mut command = redis::cmd(std::str::from_utf8(words[0]).expect("the name of a command"));
         words[1..].iter().for_each(|word| {
             command.arg(*word);
         });
         loop {
-            // A child that ends elsewhere in the test's process interrupts whoever waits.
+            // A child process that exits elsewhere in the test interrupts this system call.
             match self.try_connection().and_then(|mut connection| command.query(&mut connection)) {
                 Err(error) if error.is_io_error() && error.to_string().contains("Interrupted") => {}
                 answer => return answer,
@@ -150,14 +150,14 @@ impl RedisServer {
         }
     }
 
-    /// Runs one command without holding up the runtime.
+    /// Runs one command without blocking the runtime.
     pub async fn command<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         let client = redis::Client::open(self.url()).expect("a url");
         let mut connection = client.get_multiplexed_async_connection().await.expect("a connection");
         redis::cmd(words[0]).arg(&words[1..]).query_async(&mut connection).await.expect("an answer")
     }
 
-    /// A plain PUBLISH; how many heard it.
+    /// Sends a plain PUBLISH and returns the number of receivers.
     pub fn publish(&self, channel: &str, message: &[u8]) -> i64 {
         self.run(&[b"PUBLISH", channel.as_bytes(), message])
     }
@@ -168,8 +168,9 @@ impl RedisServer {
         list.lines().map(str::to_owned).collect()
     }
 
-    /// Waits until the server has logged this; false when it has ended instead. A word in its own log, and not a
-    /// port that answers: that could be another server's.
+    /// Waits until the server has logged this, or returns false if it has exited.
+    ///
+    /// The log is reliable. An open port could belong to another server.
     fn logs(&mut self, word: &str) -> bool {
         let began = Instant::now();
         while self.process.try_wait().expect("a child").is_none() {

@@ -8,9 +8,9 @@ use std::{
 
 use crate::{RedisServer, STARTING, free_port};
 
-/// What the Sentinels call the master.
+/// The Sentinels' name for the master.
 pub const MASTER: &str = "main";
-/// How long a master may be silent before the Sentinels take it for dead, in milliseconds.
+/// The time in milliseconds after which the Sentinels consider a silent master dead.
 const DOWN_AFTER: &str = "1000";
 
 /// Three servers and three Sentinels.
@@ -36,12 +36,12 @@ impl Drop for Sentinel {
 }
 
 impl SentinelGroup {
-    /// Starts all, and waits until the Sentinels know each other and the replicas.
+    /// Starts all servers and waits until the Sentinels know each other and the replicas.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Likewise, with these options for the servers.
+    /// Like [`SentinelGroup::start`], with these options for the servers.
     pub fn start_with(options: &[&str]) -> Self {
         let master = RedisServer::start_with(options);
         let port = master.port.to_string();
@@ -57,19 +57,19 @@ impl SentinelGroup {
         group
     }
 
-    /// What a gateway is given.
+    /// The URL for a gateway.
     pub fn url(&self) -> String {
         let hosts: Vec<_> = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port)).collect();
         format!("redis+sentinel://{}/{MASTER}", hosts.join(","))
     }
 
-    /// The index of the server that the Sentinels call the master.
+    /// The index of the server that the Sentinels consider the master.
     pub fn master(&self) -> usize {
         let port = self.sentinels.iter().find_map(Sentinel::master).expect("a Sentinel answers");
-        self.servers.iter().position(|server| server.port == port).expect("one of ours")
+        self.servers.iter().position(|server| server.port == port).expect("one of the three servers")
     }
 
-    /// Waits until every Sentinel calls another server the master, which takes writes.
+    /// Waits until every Sentinel names another server as the master and that server accepts writes.
     pub fn failed_over(&self, from: usize) -> usize {
         let old = self.servers[from].port;
         self.until("another master", || {
@@ -84,7 +84,7 @@ impl SentinelGroup {
         master
     }
 
-    /// Makes the Sentinels choose another master although this one lives.
+    /// Makes the Sentinels fail over although the master is alive.
     pub fn fail_over(&self) {
         self.until("a failover begins", || {
             redis::cmd("SENTINEL").arg("FAILOVER").arg(MASTER).exec(&mut self.sentinels[0].connection()).is_ok()
@@ -101,7 +101,7 @@ impl SentinelGroup {
     fn until(&self, what: &str, condition: impl Fn() -> bool) {
         let began = Instant::now();
         while !condition() {
-            assert!(began.elapsed() < 2 * STARTING, "not in time: {what}");
+            assert!(began.elapsed() < 2 * STARTING, "did not happen in time: {what}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

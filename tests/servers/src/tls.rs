@@ -1,4 +1,4 @@
-//! Certificates of a test's own: an authority, a server at 127.0.0.1, a client.
+//! Certificates for one test: an authority, a server at 127.0.0.1, and a client.
 
 use std::path::PathBuf;
 
@@ -13,7 +13,7 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// New ones.
+    /// Generates new certificates.
     pub fn make() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let key = KeyPair::generate().expect("a key");
@@ -39,17 +39,17 @@ impl Certificates {
         std::fs::write(self.path(name), text).expect("written");
     }
 
-    /// Of `ca.pem`, `server.pem`, `server.key`, `client.pem`, `client.key`.
+    /// The path of `ca.pem`, `server.pem`, `server.key`, `client.pem` or `client.key`.
     pub fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// The bytes of one.
+    /// The bytes of one of these files.
     pub fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.path(name)).expect("one of ours")
+        std::fs::read(self.path(name)).expect("a generated file")
     }
 
-    /// The options with which a server speaks TLS on this port, and asks clients for a certificate.
+    /// The options that make a server speak TLS on this port and require a client certificate.
     pub fn options(&self, port: u16) -> Vec<String> {
         let path = |name| self.path(name).to_str().expect("a path").to_owned();
         let options = [
@@ -62,7 +62,7 @@ impl Certificates {
         options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
     }
 
-    /// Starts a server that speaks TLS on the port that is answered, and plainly on its own.
+    /// Starts a server that speaks TLS on the returned port, and plain TCP on its own port.
     pub fn start_server(&self) -> (RedisServer, u16) {
         let port = crate::free_port();
         let options = self.options(port);

@@ -1,4 +1,4 @@
-//! The proxy does what the fault tests believe of it.
+//! The proxy fails in the ways that the fault tests rely on.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use tokio::{
     time::timeout,
 };
 
-/// A connection through a proxy, and the server's end of it.
+/// A connection through a proxy, and the server's side of it.
 async fn connected() -> (Proxy, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = Proxy::start(&listener.local_addr().unwrap().to_string()).await;
@@ -34,7 +34,7 @@ async fn ended(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn it_forwards_both_ways_and_delays() {
+async fn the_proxy_forwards_both_ways_and_delays() {
     let (proxy, mut client, mut server) = connected().await;
     client.write_all(b"ping").await.unwrap();
     assert_eq!(reads(&mut server, 4).await, b"ping");
@@ -46,19 +46,19 @@ async fn it_forwards_both_ways_and_delays() {
 }
 
 #[tokio::test]
-async fn a_black_hole_swallows_bytes_and_ends_until_it_is_gone() {
+async fn a_black_hole_swallows_bytes_and_closes_until_it_is_lifted() {
     let (proxy, mut client, mut server) = connected().await;
     proxy.black_hole();
     server.write_all(b"lost").await.unwrap();
     assert!(is_silent(&mut client).await);
     client.shutdown().await.unwrap();
-    assert!(is_silent(&mut server).await, "an end is not told");
+    assert!(is_silent(&mut server).await, "the end is not passed on");
     proxy.forward();
     assert!(ended(&mut server).await);
 }
 
 #[tokio::test]
-async fn a_cut_ends_what_stands_and_a_refusal_what_comes() {
+async fn a_cut_ends_open_connections_and_a_refusal_ends_new_ones() {
     let (proxy, mut client, mut server) = connected().await;
     client.write_all(b"x").await.unwrap();
     reads(&mut server, 1).await;

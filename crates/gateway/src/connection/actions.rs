@@ -6,10 +6,11 @@ use super::{Connection, jobs::GrantRequest};
 use crate::{
     dashboards::{Dashboard, DashboardWatch},
     dialect::{Action, Denied},
+    outbox::Outbox,
     replay::Start,
 };
 
-impl Connection {
+impl<O: Outbox> Connection<O> {
     /// Does what the dialect said.
     pub(super) fn perform(&mut self) {
         while self.end.is_none() && !self.actions.is_empty() {
@@ -30,15 +31,15 @@ impl Connection {
 
     fn execute(&mut self, action: Action) {
         match action {
-            Action::Send(frame) => self.socket.queue(frame),
+            Action::Send(frame) => self.outbox.queue(frame),
             Action::Deliver(frame, encoding, entry) => {
                 let frame = self.frame_for_peer(frame, encoding, &entry);
                 self.subscriptions.metrics.count(&frame, &entry);
-                self.socket.queue(frame);
+                self.outbox.queue(frame);
             }
             Action::DeliverBatch { frame, events } => {
                 self.subscriptions.metrics.count_batch(&frame, events);
-                self.socket.queue(frame);
+                self.outbox.queue(frame);
             }
             Action::Subscribe { channel, start } => {
                 let key = self.subscriptions.ask(channel.clone(), start);
@@ -77,7 +78,9 @@ impl Connection {
     /// What the dialect holds back goes out before the goodbye.
     pub(super) fn flush_on_close(&mut self) {
         if !self.peer_gone {
-            self.dialect.on_close(&mut self.actions);
+            if let Some((code, reason)) = self.end.as_deref() {
+                self.dialect.on_close(*code, reason, &mut self.actions);
+            }
             std::mem::take(&mut self.actions).into_iter().for_each(|action| self.execute(action));
             self.subscriptions.metrics.flush(self.dialect.label());
         }

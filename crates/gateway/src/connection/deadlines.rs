@@ -95,13 +95,18 @@ pub(super) struct Deadlines {
 
 impl Deadlines {
     /// Deadlines of a connection that opens now. `expires_at`: Unix second.
-    pub(super) fn new(heartbeat: Option<Duration>, stall: Duration, expires_at: Option<u64>) -> Self {
+    pub(super) fn new(
+        heartbeat: Option<Duration>,
+        stall: Duration,
+        expires_at: Option<u64>,
+        expects_pong: bool,
+    ) -> Self {
         let now = Moment::at(Instant::now());
         let mut deadlines = Self {
             timer: None,
             alarm: Moment::NEVER,
             ping: now.after(PING),
-            silence: now.after(SILENCE),
+            silence: if expects_pong { now.after(SILENCE) } else { Moment::NEVER },
             heartbeat: heartbeat.map_or(Moment::NEVER, |every| now.after(every)),
             heartbeat_every: Millis::of(heartbeat.unwrap_or_default()),
             expiry: Moment::NEVER,
@@ -116,12 +121,6 @@ impl Deadlines {
         };
         deadlines.expires_at(expires_at);
         deadlines
-    }
-
-    /// Of an event stream: nobody answers there, a broken one is noticed by writing.
-    pub(super) fn without_answers(mut self) -> Self {
-        self.silence = Moment::NEVER;
-        self
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
@@ -276,7 +275,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_wall_clock_that_jumps_ends_a_token_no_later_than_it_says() {
         let start = since_epoch();
-        let mut deadlines = Deadlines::new(None, PING, Some(start.as_secs() + 3600));
+        let mut deadlines = Deadlines::new(None, PING, Some(start.as_secs() + 3600), true);
         deadlines.look_at_wall_clock(start - Duration::from_secs(7200));
         assert!(deadlines.next().instant() <= Instant::now() + Duration::from_secs(3600));
         deadlines.look_at_wall_clock(start + Duration::from_secs(3590));

@@ -11,29 +11,29 @@ use std::{
     task::{Context, Poll},
 };
 
+use crewcast_websocket::close::CloseCode;
 use parking_lot::Mutex;
 
-use super::{Connection, HIGH_WATER, scratch::Scratch, subscriptions::ReadStep};
-use crate::hub::Deliver;
-use crewcast_websocket::close::CloseCode;
+use super::{Connection, scratch::Scratch, subscriptions::ReadStep};
+use crate::{hub::Deliver, outbox::Outbox};
 
 /// Rounds of reading and writing in one visit: a reader of very many is left to its task, and the next one has its turn.
 const ROUNDS: usize = 4;
 
 /// A connection that is open; nothing when it has ended.
-pub(super) struct Attended(Mutex<Option<Box<Connection>>>);
+pub(super) struct SharedConnection<O>(Mutex<Option<Box<Connection<O>>>>);
 
 /// Ends the connection with its task, however that ends: its memberships would hold each other for ever.
-pub(super) struct OfTask(pub(super) Arc<Attended>);
+pub(super) struct TaskGuard<O>(pub(super) Arc<SharedConnection<O>>);
 
-impl Drop for OfTask {
+impl<O> Drop for TaskGuard<O> {
     fn drop(&mut self) {
-        drop(self.0.take());
+        drop(self.0.0.lock().take());
     }
 }
 
-impl Attended {
-    pub(super) fn new(connection: Box<Connection>) -> Arc<Self> {
+impl<O: Outbox> SharedConnection<O> {
+    pub(super) fn new(connection: Box<Connection<O>>) -> Arc<Self> {
         let notifier = connection.notifier.clone();
         let attended = Arc::new(Self(Mutex::new(Some(connection))));
         let delivery: Arc<dyn Deliver> = attended.clone();
@@ -42,18 +42,18 @@ impl Attended {
     }
 
     /// Lets the task begin with the connection.
-    pub(super) fn begin(&self, work: impl FnOnce(&mut Connection)) {
+    pub(super) fn begin(&self, work: impl FnOnce(&mut Connection<O>)) {
         if let Some(connection) = &mut *self.0.lock() {
             connection.work(work);
         }
     }
 
     /// Handles whatever happens until the connection ends; `None` when it was taken away.
-    pub(super) async fn ended(&self) -> Option<Box<Connection>> {
+    pub(super) async fn ended(&self) -> Option<Box<Connection<O>>> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Box<Connection>>> {
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Box<Connection<O>>>> {
         let mut held = self.0.lock();
         let Some(connection) = &mut *held else { return Poll::Ready(None) };
         connection.work(|connection| {
@@ -68,13 +68,9 @@ impl Attended {
             None => Poll::Pending,
         }
     }
-
-    fn take(&self) -> Option<Box<Connection>> {
-        self.0.lock().take()
-    }
 }
 
-impl Deliver for Attended {
+impl<O: Outbox> Deliver for SharedConnection<O> {
     fn try_deliver(&self, key: u32) -> bool {
         // Whoever works on it now may have looked already.
         let Some(mut held) = self.0.try_lock() else { return false };
@@ -88,7 +84,7 @@ impl Deliver for Attended {
     }
 }
 
-impl Connection {
+impl<O: Outbox> Connection<O> {
     /// Works on the connection with the thread's buffers: between times it has none of its own.
     fn work<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         thread_local!(static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) });
@@ -105,19 +101,19 @@ impl Connection {
         // A flag may say that nothing more is to be sent: that is looked at first.
         if self.end.is_some()
             || self.notifier.is_raised()
-            || self.socket.queued_frames() > 0
+            || self.outbox.queued_bytes() > 0
             || self.subscriptions.have_entries()
         {
             return false;
         }
         for _ in 0..ROUNDS {
             let mut step = ReadStep::MayHaveMore;
-            while step != ReadStep::HasNoMore && self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
+            while step != ReadStep::HasNoMore && self.end.is_none() && self.outbox.queued_bytes() < O::HIGH_WATER {
                 step = self.subscriptions.read(key, &mut *self.dialect, &mut self.actions);
                 self.perform();
             }
             self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
-            let is_written = self.socket.write();
+            let is_written = self.outbox.try_flush();
             if !is_written || self.needs_task() {
                 return false;
             }

@@ -17,7 +17,6 @@ mod principal;
 mod queue;
 mod registry;
 mod scratch;
-mod stream;
 mod subscriptions;
 mod takeover;
 #[cfg(test)]
@@ -27,6 +26,7 @@ mod wakeup;
 use std::{borrow::Cow, sync::Arc};
 
 use crewcast_events::Namespaces;
+use crewcast_websocket::{close::CloseCode, decode::Message, deflate::Compression};
 use tokio::{
     sync::watch,
     time::{Duration, Instant},
@@ -40,6 +40,7 @@ use crate::{
     drain::Drain,
     hub::{Flag, Hub, Notifier, WindowPosition},
     limits::{Bucket, ConnectionLimits, Rate},
+    outbox::Outbox,
     publishing::Publishing,
     relay::LinkState,
     replay::{ChannelReads, History},
@@ -48,26 +49,15 @@ use crate::{
 };
 pub use admission::Admission;
 pub use coarse_timer::CoarseTimer;
-use crewcast_websocket::{
-    close::CloseCode,
-    decode::Message,
-    deflate::Compression,
-    frame::{ping_frame, pong_frame},
-    socket::Socket,
-};
 use deadlines::Deadlines;
-use driver::{Attended, OfTask};
+use driver::{SharedConnection, TaskGuard};
 use jobs::{Done, GrantRequest, Jobs};
 pub use principal::Principal;
 pub use registry::{ConnectionRegistry, Registration};
-pub use stream::{CHUNKS, run_stream};
 use subscriptions::Subscriptions;
 pub use takeover::ClientSessions;
 use takeover::Takeover;
 use wakeup::Wakeup;
-
-/// Reading from the rings pauses while this much waits for the kernel: a slow reader stays a cursor.
-const HIGH_WATER: usize = 128 << 10;
 
 /// How a connection is counted whose peer went without a close frame (RFC 6455 section 7.4.1).
 const LOST: &str = "1006";
@@ -124,11 +114,11 @@ pub fn close_code(error: &AuthError) -> CloseCode {
     }
 }
 
-struct Connection {
+struct Connection<O> {
     shared: Arc<ConnectionContext>,
     principal: Principal,
     dialect: Box<dyn Dialect>,
-    socket: Socket,
+    outbox: O,
     /// The compressed events that it was sent last.
     run: Option<Box<WindowPosition>>,
     notifier: Arc<Notifier>,
@@ -152,25 +142,25 @@ struct Connection {
 ///
 /// Not an `async fn`: such a future keeps its arguments beside what is made of them, and there is one
 /// for each idle socket.
-pub fn run(
+pub fn run<O: Outbox>(
     shared: Arc<ConnectionContext>,
-    socket: Socket,
+    outbox: O,
     principal: Principal,
     dialect: Box<dyn Dialect>,
     admission: Admission,
 ) -> impl Future<Output = ()> + Send + 'static {
-    live(OfTask(Attended::new(Box::new(Connection::new(shared, socket, principal, dialect, admission)))))
+    live(TaskGuard(SharedConnection::new(Box::new(Connection::new(shared, outbox, principal, dialect, admission)))))
 }
 
-async fn live(attended: OfTask) {
-    attended.0.begin(|connection| {
+async fn live<O: Outbox>(connection: TaskGuard<O>) {
+    connection.0.begin(|connection| {
         let label = connection.dialect.label();
         gauge(Metric::Connections, &[("dialect", label)]).increment(1.0);
         counter(Metric::ConnectionsOpened, &[("dialect", label)]).increment(1);
         connection.enter();
         connection.open();
     });
-    let Some(mut connection) = attended.0.ended().await else { return };
+    let Some(mut connection) = connection.0.ended().await else { return };
     (connection.place, connection.client, connection.counted) = (None, None, None);
     connection.flush_on_close();
     if connection.ends_well() {
@@ -180,10 +170,10 @@ async fn live(attended: OfTask) {
     Box::pin(connection.clean_up()).await;
 }
 
-impl Connection {
+impl<O: Outbox> Connection<O> {
     fn new(
         shared: Arc<ConnectionContext>,
-        socket: Socket,
+        outbox: O,
         principal: Principal,
         dialect: Box<dyn Dialect>,
         admission: Admission,
@@ -192,7 +182,7 @@ impl Connection {
         let expires_at = principal.identity().and_then(|identity| identity.expires_at);
         Self {
             subscriptions: Subscriptions::new(notifier.clone()),
-            deadlines: Deadlines::new(dialect.heartbeat(), shared.limits.stall, expires_at),
+            deadlines: Deadlines::new(dialect.heartbeat(), shared.limits.stall, expires_at, O::EXPECTS_PONG),
             messages: Bucket::new(Instant::now()),
             jobs: Jobs::default(),
             actions: Vec::new(),
@@ -206,7 +196,7 @@ impl Connection {
             shared,
             principal,
             dialect,
-            socket,
+            outbox,
             notifier,
             admission,
         }
@@ -260,7 +250,7 @@ impl Connection {
         }
         match message {
             Message::Text(text) => self.dialect.on_client(&text, &mut self.actions),
-            Message::Ping(payload) => self.socket.queue(pong_frame(&payload)),
+            Message::Ping(payload) => self.outbox.pong(&payload),
             Message::Pong(_) => {}
             Message::Close(_) => self.close(CloseCode::Goodbye, ""),
         }
@@ -268,7 +258,7 @@ impl Connection {
 
     /// Moves entries from the rings to the socket, until there are no more or enough is waiting.
     fn pull(&mut self) {
-        while self.end.is_none() && self.socket.queued_bytes() < HIGH_WATER {
+        while self.end.is_none() && self.outbox.queued_bytes() < O::HIGH_WATER {
             let is_done = !self.subscriptions.read_next(&mut *self.dialect, &mut self.actions);
             self.perform();
             self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
@@ -336,7 +326,7 @@ impl Connection {
             Done::Snapshot { channel, state } => self.dialect.on_snapshot(&channel, &state, &mut self.actions),
             Done::Dashboard { dashboard, seen: Some((watching, frame)) } => {
                 // For who does not read there will be a newer one.
-                if self.socket.queued_bytes() < HIGH_WATER {
+                if self.outbox.queued_bytes() < O::HIGH_WATER {
                     self.dialect.on_dashboard(&frame, &mut self.actions);
                 }
                 self.watch(dashboard, Some(watching));
@@ -408,7 +398,7 @@ impl Connection {
         if self.deadlines.missed_pong(now) {
             return self.close(CloseCode::Stalled, "no pong: reconnect and resume");
         }
-        if self.deadlines.has_stalled(now, self.socket.written_bytes(), self.socket.queued_frames() > 0) {
+        if self.deadlines.has_stalled(now, self.outbox.written_bytes(), self.outbox.queued_bytes() > 0) {
             return self.close(CloseCode::Stalled, "the reader makes no progress: reconnect and resume");
         }
         if self.deadlines.has_given_up(now) {
@@ -421,7 +411,7 @@ impl Connection {
             return self.close(CloseCode::GoingAway, "this replica is going away: reconnect and resume");
         }
         if self.deadlines.pings(now) {
-            self.socket.queue(ping_frame(b""));
+            self.outbox.ping();
         }
         if self.deadlines.beats(now) {
             self.dialect.on_heartbeat(&mut self.subscriptions.positions(), &mut self.actions);
@@ -449,7 +439,7 @@ impl Connection {
         // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
         let counted = if self.peer_gone { LOST } else { code.label() };
         counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", counted)]).increment(1);
-        let (goodbye, admission, label) = (self.socket.close(code, &reason), self.admission, self.dialect.label());
+        let (goodbye, admission, label) = (self.outbox.close(code, &reason), self.admission, self.dialect.label());
         async move {
             goodbye.await;
             drop(admission);

@@ -8,8 +8,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use crewcast_events::{Body, Channel, Kind, timestamp};
+use crewcast_events::{Body, Channel, Event, EventId, Kind, timestamp};
 use crewcast_publisher::{Append, Claim, Entry, Once, Transport};
+use crewcast_websocket::Socket;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -23,9 +24,13 @@ use crate::{
     broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
     config::{Algorithm, Config, Secret},
     dialect::{
+        Action, Positions,
         crew::{CrewDialect, CrewEndpoint},
         tracking::TrackingDialect,
     },
+    hub::Entry as HubEntry,
+    outbox::EventStream,
+    replay::Opening,
     server::{Parts, assemble},
     testing::FaultyBroker,
 };
@@ -75,12 +80,16 @@ impl Bench {
         theirs.set_nonblocking(true).unwrap();
         let stream = TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(ours))).unwrap();
         let socket = Socket::new(stream, app.config.limits.message, Bytes::new());
+        let principal = Principal::User(identity(expires_at));
+        let server = tokio::spawn(run(app.shared.clone(), socket, principal, dialect, self.admission()));
+        Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }
+    }
+
+    fn admission(&self) -> Admission {
+        let app = &self.parts.app;
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (leave, place) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
-        let admission = Admission { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None };
-        let server =
-            tokio::spawn(run(app.shared.clone(), socket, Principal::User(identity(expires_at)), dialect, admission));
-        Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }
+        Admission { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None }
     }
 
     fn graph(&self) -> Client {
@@ -500,4 +509,56 @@ async fn a_reader_that_makes_no_progress_is_closed_after_the_stall_limit() {
     // `limits.stall`, and then the close frame has its five seconds.
     assert_at(opened.elapsed(), seconds(1 + 60 + 5));
     drop(stream);
+}
+
+/// Asks for a timer when it opens, and says so when the timer fires.
+struct OneTimer;
+
+impl Dialect for OneTimer {
+    fn label(&self) -> &'static str {
+        "sse"
+    }
+
+    fn heartbeat(&self) -> Option<Duration> {
+        None
+    }
+
+    fn on_open(&mut self, _identity: Option<&Identity>, out: &mut Actions) {
+        out.push(Action::WakeAt(Instant::now() + seconds(10)));
+    }
+
+    fn on_timer(&mut self, _now: Instant, out: &mut Actions) {
+        out.push(Action::Send(Bytes::from_static(b"timer")));
+    }
+
+    fn on_channel(&mut self, _channel: &Channel, _opening: &Opening, _out: &mut Actions) {}
+
+    fn on_entry(&mut self, _channel: &Channel, _entry: &Arc<HubEntry>, _out: &mut Actions) {}
+
+    fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
+
+    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
+
+    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
+
+    fn on_client(&mut self, _text: &str, _out: &mut Actions) {}
+
+    fn on_heartbeat(&mut self, _positions: Positions<'_, '_>, _out: &mut Actions) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timer_of_an_event_stream_fires_once() {
+    let bench = Bench::new().await;
+    let (stream, mut chunks) = EventStream::new();
+    let app = &bench.parts.app;
+    let principal = Principal::User(identity(None));
+    let serving = tokio::spawn(run(app.shared.clone(), stream, principal, Box::new(OneTimer), bench.admission()));
+    let opened = Instant::now();
+    assert_eq!(chunks.recv().await.as_deref(), Some(&b"timer"[..]));
+    assert!(opened.elapsed() >= seconds(10) && opened.elapsed() <= seconds(10) + TOLERANCE, "{:?}", opened.elapsed());
+    // A deadline that has passed and stays set would spin, and send without end.
+    let more = tokio::time::timeout(seconds(60), chunks.recv()).await;
+    assert!(more.is_err(), "{more:?}");
+    drop(chunks);
+    serving.await.unwrap();
 }

@@ -5,8 +5,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Connection, HIGH_WATER, jobs::Done};
 use crewcast_websocket::decode::{Message, ProtocolError};
+
+use super::{Connection, jobs::Done};
+use crate::outbox::Outbox;
 
 /// Why a connection wakes up.
 pub(super) enum Wakeup {
@@ -26,14 +28,14 @@ pub(super) enum Wakeup {
     Deadline,
 }
 
-impl Connection {
+impl<O: Outbox> Connection<O> {
     pub(super) fn poll_wakeup(&mut self, cx: &mut Context<'_>) -> Poll<Wakeup> {
         // First the waker, then the looking: what is rung in between is not lost.
         self.notifier.register(cx.waker());
-        if let Poll::Ready(Err(_)) = self.socket.poll_flush(cx) {
+        if let Poll::Ready(Err(_)) = self.outbox.poll_flush(cx) {
             return Poll::Ready(Wakeup::PeerGone);
         }
-        self.deadlines.watch_progress(self.socket.written_bytes(), self.socket.queued_frames() > 0);
+        self.deadlines.watch_progress(self.outbox.written_bytes(), self.outbox.queued_bytes() > 0);
         // Before what a client can cause without end.
         if self.deadlines.poll(cx, &self.shared.timer, &self.notifier).is_ready() {
             return Poll::Ready(Wakeup::Deadline);
@@ -41,10 +43,10 @@ impl Connection {
         if self.notifier.is_raised() {
             return Poll::Ready(Wakeup::Flags);
         }
-        let has_room = self.socket.queued_bytes() < HIGH_WATER;
+        let has_room = self.outbox.queued_bytes() < O::HIGH_WATER;
         // A client that does not read what it has caused is not heard either.
         if has_room && !self.jobs.hold_the_client() {
-            match self.socket.poll_message(cx) {
+            match self.outbox.poll_message(cx) {
                 Poll::Ready(Some(Ok(message))) => return Poll::Ready(Wakeup::Message(message)),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Wakeup::Violation(error)),
                 Poll::Ready(None) => return Poll::Ready(Wakeup::PeerGone),
@@ -66,10 +68,10 @@ impl Connection {
     /// Waits until everything queued is written, or nothing has been for `limits.stall`.
     pub(super) async fn flush_rest(&mut self) {
         loop {
-            let before = self.socket.written_bytes();
-            let flushing = poll_fn(|cx| self.socket.poll_flush(cx));
+            let before = self.outbox.written_bytes();
+            let flushing = poll_fn(|cx| self.outbox.poll_flush(cx));
             let flushed = tokio::time::timeout(self.shared.limits.stall, flushing).await;
-            if flushed.is_ok() || self.socket.written_bytes() == before {
+            if flushed.is_ok() || self.outbox.written_bytes() == before {
                 return;
             }
         }

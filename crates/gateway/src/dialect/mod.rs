@@ -215,8 +215,8 @@ pub trait Dialect: Send {
         out.push(Action::Send(control::frame(text)));
     }
 
-    /// The socket closes next: what is held back goes out now, or never.
-    fn on_close(&mut self, _out: &mut Actions) {}
+    /// The connection closes next, for this reason: what is held back goes out now, or never.
+    fn on_close(&mut self, _code: CloseCode, _reason: &str, _out: &mut Actions) {}
 
     /// What became of [`Action::Publish`].
     fn on_published(&mut self, _reference: u64, _published: Result<Option<EventId>, NotPublished>, _out: &mut Actions) {

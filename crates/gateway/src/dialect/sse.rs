@@ -5,6 +5,7 @@
 //! by commas. A channel that has had no event yet stands at `0`, as in `since=0`.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt::{self, Write as _},
     iter::once,
@@ -14,9 +15,10 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Since};
+use crewcast_websocket::close::CloseCode;
 use tokio::time::Instant;
 
-use super::{Action, Actions, Conflated, Dialect, Positions, control};
+use super::{Action, Actions, Conflated, Denied, Dialect, Positions, control};
 use crate::{
     auth::Identity,
     hub::{Encoding, Entry},
@@ -198,6 +200,30 @@ impl Dialect for Sse {
 
     fn on_client(&mut self, _text: &str, _out: &mut Actions) {}
 
+    fn on_refused(&mut self, _denied: Denied<'_>, out: &mut Actions) {
+        let reason = "the token no longer grants a channel of this stream";
+        out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
+    }
+
+    fn on_notice(&mut self, text: &str, out: &mut Actions) {
+        // EventSource waits this long before it comes back.
+        if let Some(wait) = reconnect_in_ms(text) {
+            out.push(Action::Send(format!("retry: {wait}\n").into()));
+        }
+        out.push(Action::Send(control_event(text)));
+    }
+
+    /// The stream's head was answered with 200 long ago: why it ends can only be said in it.
+    fn on_close(&mut self, code: CloseCode, reason: &str, out: &mut Actions) {
+        let code = match code {
+            CloseCode::Unauthorized => "unauthorized",
+            CloseCode::Forbidden => "forbidden",
+            CloseCode::Overloaded => "broker_unavailable",
+            _ => return,
+        };
+        out.push(Action::Send(control_event(&control::error(code, reason))));
+    }
+
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
         // An id without data moves the client's Last-Event-ID past what its filter hides.
         let line = self.id_line(positions);
@@ -207,8 +233,14 @@ impl Dialect for Sse {
     fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
 }
 
+/// How long a `reconnect` asks its reader to wait; `None`: it is another message.
+fn reconnect_in_ms(text: &str) -> Option<u64> {
+    let message: serde_json::Value = serde_json::from_str(text).ok()?;
+    (message["type"] == "reconnect").then(|| message["in_ms"].as_u64())?
+}
+
 /// A gateway's own message as an event of its type.
-pub fn control_event(text: &str) -> Bytes {
+fn control_event(text: &str) -> Bytes {
     let kind = serde_json::from_str::<serde_json::Value>(text).ok();
     let kind = kind.as_ref().and_then(|message| message["type"].as_str()).unwrap_or("message");
     format!("event: {kind}\ndata: {text}\n\n").into()

@@ -32,8 +32,6 @@ struct State {
     forgotten: bool,
     subscribers: Vec<Option<SubscriberSlot>>,
     free: Vec<u32>,
-    /// Members that are rung at once, since no sweep can attend to them.
-    direct_subscribers: usize,
     /// A sweep is to come that begins with the first member.
     fanout_scheduled: bool,
 }
@@ -112,7 +110,6 @@ impl ChannelState {
             forgotten: false,
             subscribers: Vec::new(),
             free: Vec::new(),
-            direct_subscribers: 0,
             fanout_scheduled: false,
         };
         let subscriptions = gauge(Metric::Subscriptions, &[("namespace", channel.namespace())]);
@@ -166,11 +163,8 @@ impl ChannelState {
         if !state.open {
             return;
         }
-        if state.direct_subscribers > 0 {
-            state.notify_direct();
-        }
-        let is_swept = state.subscribers.len() - state.free.len() > state.direct_subscribers;
-        if is_swept && !std::mem::replace(&mut state.fanout_scheduled, true) {
+        let is_read = state.subscribers.len() > state.free.len();
+        if is_read && !std::mem::replace(&mut state.fanout_scheduled, true) {
             drop(state);
             self.fanout.add(self.clone());
         }
@@ -191,7 +185,7 @@ impl ChannelState {
         let (next, end) = (state.ring.next(), state.subscribers.len().min(from + most));
         for slot in state.subscribers.get_mut(from..end).into_iter().flatten().flatten() {
             // One that has been at the end already was attended to by a later sweep, which has overtaken this one.
-            if !slot.notified && slot.next != next && slot.notifier.has_delivery() {
+            if !slot.notified && slot.next != next {
                 slot.notified = true;
                 notifications.push(Notification { notifier: slot.notifier.clone(), key: slot.key });
             }
@@ -265,14 +259,6 @@ impl State {
     fn notify_all(&mut self) {
         self.subscribers.iter_mut().flatten().for_each(SubscriberSlot::notify);
     }
-
-    fn notify_direct(&mut self) {
-        self.subscribers
-            .iter_mut()
-            .flatten()
-            .filter(|slot| !slot.notifier.has_delivery())
-            .for_each(SubscriberSlot::notify);
-    }
 }
 
 /// A membership; dropping it ends it.
@@ -288,7 +274,6 @@ impl Subscriber {
     pub(crate) fn register(hub: Arc<Hub>, channel_state: Arc<ChannelState>, notifier: Arc<Notifier>, key: u32) -> Self {
         let mut state = channel_state.state.lock();
         let joined = state.ring.next();
-        state.direct_subscribers += usize::from(!notifier.has_delivery());
         let mut slot = SubscriberSlot { notifier, key, next: joined, notified: false };
         if state.open {
             // A room that is open already will not ring for the opening.
@@ -379,8 +364,7 @@ impl Drop for Subscriber {
     fn drop(&mut self) {
         self.channel_state.subscriptions.decrement(1.0);
         let mut state = self.channel_state.state.lock();
-        let slot = state.subscribers[self.index as usize].take();
-        state.direct_subscribers -= usize::from(slot.is_some_and(|slot| !slot.notifier.has_delivery()));
+        state.subscribers[self.index as usize] = None;
         state.free.push(self.index);
         let idle = state.subscribers.len() == state.free.len();
         if idle {

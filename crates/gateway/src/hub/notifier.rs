@@ -51,11 +51,6 @@ impl Notifier {
         let _ = self.delivery.set(delivery);
     }
 
-    /// Whether it is attended to by sweeps, rather than rung at once.
-    pub(super) fn has_delivery(&self) -> bool {
-        self.delivery.get().is_some()
-    }
-
     /// Hands over what the membership `key` has, or wakes the task for it.
     pub(super) fn deliver_or_notify(&self, key: u32) {
         let delivery: Option<Arc<dyn Deliver>> = self.delivery.get().and_then(Weak::upgrade);

@@ -51,7 +51,7 @@ fn the_first_subscriber_creates_a_demand_and_the_last_ends_it() {
 }
 
 #[test]
-fn a_subscriber_is_notified_once_until_it_reads() {
+fn a_subscriber_is_notified_once_until_it_has_read_to_the_end() {
     let (hub, mut demands) = Hub::new(limits());
     let notifier = Arc::new(Notifier::default());
     let subscriber = hub.subscribe(&channel(), &notifier, 7);
@@ -61,18 +61,22 @@ fn a_subscriber_is_notified_once_until_it_reads() {
     assert!(keys.is_empty(), "nothing is notified before the channel is open");
     channel_state.open(None, None);
     channel_state.append(live(), None, false);
+    hub.fanout().deliver_pending();
     notifier.take_ready(&mut keys);
     assert_eq!(keys, [7]);
     let mut entries = Vec::new();
     channel_state.append(live(), None, false);
+    hub.fanout().deliver_pending();
     notifier.take_ready(&mut keys);
     assert_eq!(keys, [7], "still notified");
     assert!(matches!(subscriber.read(0, 1, &mut entries), ReadOutcome::Entries { at_end: false }));
     channel_state.append(live(), None, false);
+    hub.fanout().deliver_pending();
     notifier.take_ready(&mut keys);
     assert_eq!(keys, [7], "still notified");
     assert!(matches!(subscriber.read(1, 16, &mut entries), ReadOutcome::Entries { at_end: true }));
     channel_state.append(live(), None, false);
+    hub.fanout().deliver_pending();
     notifier.take_ready(&mut keys);
     assert_eq!(keys, [7, 7]);
 }

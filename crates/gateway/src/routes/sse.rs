@@ -23,10 +23,11 @@ use crate::{
     app::App,
     auth::Presented,
     config::Config,
-    connection::{Admission, CHUNKS, run_stream},
+    connection::{self, Admission, Principal},
     dialect::sse::{MAX_ID, Sse, longest_id},
     drain,
     limits::{ConnectionPermit, LimitReached},
+    outbox::EventStream,
     telemetry::metrics::{Metric, counter},
 };
 
@@ -60,11 +61,8 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     let last = header.or_else(|| asked.since.take());
     let retains = |channel: &Channel| app.config.namespaces.of(channel).is_some_and(|rules| rules.retain);
     let dialect = Box::new(Sse::new(asked.channels, last.as_deref(), asked.types).retaining(retains));
-    let (body, chunks) = mpsc::channel::<Bytes>(CHUNKS);
-    let shared = app.shared.clone();
-    app.sockets.spawn(async move {
-        run_stream(shared, body, identity, dialect, admission).await;
-    });
+    let (stream, chunks) = EventStream::new();
+    app.sockets.spawn(connection::run(app.shared.clone(), stream, Principal::User(identity), dialect, admission));
     Ok(response(chunks))
 }
 

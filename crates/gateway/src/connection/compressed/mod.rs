@@ -3,21 +3,22 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use crewcast_websocket::{Agreed, Compression, frame::payload_of};
 use metrics::Counter;
 
 use super::Connection;
 use crate::{
     hub::{DeflatePeer, Encoding, Entry, WindowPosition},
+    outbox::Outbox,
     telemetry::metrics::{Metric, counter},
 };
-use crewcast_websocket::{Agreed, Compression, frame::payload_of};
 
 static COMPRESSIONS: LazyLock<Counter> = LazyLock::new(|| counter(Metric::Compressions, &[]));
 
-impl Connection {
+impl<O: Outbox> Connection<O> {
     /// An entry's frame as this socket takes it.
     pub(super) fn frame_for_peer(&mut self, plain: Bytes, encoding: Encoding, entry: &Entry) -> Bytes {
-        match (self.socket.agreed(), self.shared.compression) {
+        match (self.outbox.agreed(), self.shared.compression) {
             (Some(agreed), Some(compression)) => {
                 compressed(compression, agreed, self.run.get_or_insert_default(), &plain, encoding, entry)
                     .unwrap_or(plain)

@@ -123,7 +123,7 @@ impl Dialect for HubDialect {
         }
     }
 
-    fn on_close(&mut self, out: &mut Actions) {
+    fn on_close(&mut self, _code: CloseCode, _reason: &str, out: &mut Actions) {
         if let Some(batch) = &mut self.batch {
             batch.flush(out);
         }

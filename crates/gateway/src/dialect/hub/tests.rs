@@ -226,9 +226,9 @@ async fn a_batch_that_is_full_does_not_wait() {
 async fn what_waits_goes_out_before_the_goodbye() {
     let mut hub = hub(&[], Some(1000));
     let mut out = Actions::new();
-    hub.on_close(&mut out);
+    hub.on_close(CloseCode::GoingAway, "", &mut out);
     assert!(out.is_empty());
     on_entry(&mut hub, event(r#"{"type":"a"}"#));
-    hub.on_close(&mut out);
+    hub.on_close(CloseCode::GoingAway, "", &mut out);
     assert_eq!(lines(&mut out), [r#"deliver 1 [{"type":"a"}]"#]);
 }

@@ -61,6 +61,15 @@ impl Fanout {
         }
     }
 
+    /// Delivers everything that waits, on this thread: for tests without workers.
+    #[cfg(test)]
+    pub(crate) fn deliver_pending(&self) {
+        let mut notifications = Vec::new();
+        while self.next_batch(&mut notifications) {
+            notifications.drain(..).for_each(|notification| notification.notifier.deliver_or_notify(notification.key));
+        }
+    }
+
     /// Takes the next batch of subscribers to notify; false if nothing waits.
     fn next_batch(&self, notifications: &mut Vec<Notification>) -> bool {
         let next = self.waiting.lock().pop_front();

@@ -160,6 +160,7 @@ impl World {
             Step::Page => self.answer_page(),
             Step::TakePage => self.take_page(),
         }
+        self.hub.fanout().deliver_pending();
         self.watch_ring();
     }
 
