@@ -68,9 +68,9 @@ pub struct Entry {
 /// An entry compressed in one encoding.
 #[derive(Debug, Default)]
 struct Compressed {
-    /// The first taker's frame; `None`: compression did not make it smaller, and is not tried again.
+    /// The first peer's frame; `None`: compression did not make it smaller, and is not tried again.
     first: OnceLock<Option<First>>,
-    /// The other of the two frames, alone and against the shared window: the one that the first taker did not take.
+    /// The other of the two frames, alone and against the shared window: the one that the first peer did not take.
     other: OnceLock<Option<Bytes>>,
 }
 
@@ -161,17 +161,17 @@ impl Entry {
     ///
     /// `text` is the message in this encoding. `compress` makes its frame behind a window, and returns `None` if that
     /// would not be smaller. Each entry is compressed at most twice in each encoding: alone and against the shared
-    /// window. Other takers wait meanwhile.
+    /// window. Other peers wait in the meantime.
     pub fn compressed(
         &self,
         encoding: Encoding,
         text: &Bytes,
-        taker: DeflatePeer<'_>,
+        peer: DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
     ) -> Option<Bytes> {
         let compressed = self.compressed.get_or_init(Box::default)[encoding as usize].get_or_init(Box::default);
-        let first = compressed.first.get_or_init(|| self.compress_first(encoding, text, &taker, &compress)).as_ref()?;
-        let windowed = first.segment.filter(|segment| taker.takes_windowed(*segment, text.len()));
+        let first = compressed.first.get_or_init(|| self.compress_first(encoding, text, &peer, &compress)).as_ref()?;
+        let windowed = first.segment.filter(|segment| peer.takes_windowed(*segment, text.len()));
         let frame = match windowed {
             _ if windowed.is_some() == first.is_windowed => first.frame.clone(),
             None => compressed.other.get_or_init(|| compress(&[])).clone()?,
@@ -184,11 +184,11 @@ impl Entry {
                 compressed.other.get_or_init(compress_windowed).as_ref().unwrap_or(&first.frame).clone()
             }
         };
-        taker.run.took(first.segment);
+        peer.run.took(first.segment);
         Some(frame)
     }
 
-    /// Compresses the entry as the first taker can read it.
+    /// Compresses the entry as the first peer can read it.
     ///
     /// A frame that becomes smaller becomes the next segment of the shared window. That is decided here, once, while
     /// the window is locked.
@@ -196,7 +196,7 @@ impl Entry {
         &self,
         encoding: Encoding,
         text: &Bytes,
-        taker: &DeflatePeer<'_>,
+        peer: &DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
     ) -> Option<First> {
         let alone = |frame| First { frame, is_windowed: false, segment: None };
@@ -212,7 +212,7 @@ impl Entry {
                 return compress(&[]).map(alone);
             }
             (None, Some(segment)) => {
-                let window = if taker.takes_windowed(segment, text.len()) { shared.window(segment) } else { None };
+                let window = if peer.takes_windowed(segment, text.len()) { shared.window(segment) } else { None };
                 (compress(window.as_deref().unwrap_or_default())?, window.is_some())
             }
         };
