@@ -11,7 +11,7 @@ pub enum CloseCode {
     Protocol,
     /// 1003: a binary frame.
     Binary,
-    /// 1007: text that is not UTF-8, or was compressed and cannot be inflated.
+    /// 1007: text that is not UTF-8, or compressed text that cannot be inflated.
     InvalidText,
     /// 1008: first-message authentication missing or wrong; an invalid client id.
     Policy,
@@ -21,9 +21,9 @@ pub enum CloseCode {
     Internal,
     /// 1012: this replica is going away.
     GoingAway,
-    /// 1013: overloaded, or the broker is away for too long.
+    /// 1013: overloaded, or the broker has been away for too long.
     Overloaded,
-    /// 4400: a malformed message, an unknown action, too often.
+    /// 4400: malformed messages or unknown actions, too many of them.
     BadMessage,
     /// 4401: no token, or one that is bad, expired or revoked.
     Unauthorized,
@@ -33,14 +33,14 @@ pub enum CloseCode {
     NotFound,
     /// 4408: the reader has stalled, or does not answer pings.
     Stalled,
-    /// 4409: a newer socket of the same client id has come.
+    /// 4409: a newer socket of the same client id has connected.
     Replaced,
     /// 4429: too many connections or messages.
     TooMany,
 }
 
 impl CloseCode {
-    /// Every reason there is.
+    /// All close codes.
     pub const ALL: [Self; 17] = [
         Self::RunCompleted,
         Self::Goodbye,
@@ -71,7 +71,7 @@ impl CloseCode {
         self.parts().1
     }
 
-    /// What the close frame says when there is nothing more precise to say.
+    /// The close frame's text if there is no more specific one.
     pub fn reason(self) -> &'static str {
         self.parts().2
     }
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_say_the_number_and_reasons_fit_a_close_frame() {
+    fn labels_are_the_numbers_and_reasons_fit_a_close_frame() {
         for code in CloseCode::ALL {
             assert_eq!(code.label(), code.number().to_string());
             assert!(!code.reason().is_empty() && code.reason().len() <= 123, "{code:?}");
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_those_of_the_spec() {
+    fn the_numbers_match_the_spec() {
         let mut numbers: Vec<u16> = CloseCode::ALL.iter().map(|code| code.number()).collect();
         numbers.dedup();
         let spec = [1000, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 4400, 4401, 4403, 4404, 4408, 4409, 4429];

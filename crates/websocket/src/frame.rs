@@ -1,11 +1,11 @@
 //! Encoding of server frames (RFC 6455 section 5.2).
 //!
-//! A frame is one contiguous [`Bytes`], header first, so that it is encoded once and shared by every socket
-//! that sends it. Server frames are never masked.
+//! A frame is one contiguous [`Bytes`], header first, so that it is encoded once and shared by every socket that sends
+//! it. Server frames are never masked.
 
 use bytes::Bytes;
 
-/// Most bytes of a control frame's payload (RFC 6455 section 5.5).
+/// Maximum payload of a control frame in bytes (RFC 6455 section 5.5).
 pub const MAX_CONTROL: usize = 125;
 
 /// Frame types (RFC 6455 section 11.8).
@@ -20,10 +20,10 @@ pub(super) mod opcode {
 
 const FIN: u8 = 0x80;
 
-/// Of the first frame of a message: it is compressed (RFC 7692 section 6).
+/// Set on a message's first frame if the message is compressed (RFC 7692 section 6).
 pub(super) const RSV1: u8 = 0x40;
 
-/// A whole text message. `payload` must be UTF-8, which every event and every message of ours is.
+/// A whole text message. `payload` must be UTF-8, as every event and every gateway message is.
 pub fn text_frame(payload: &[u8]) -> Bytes {
     frame(opcode::TEXT, payload)
 }
@@ -38,7 +38,7 @@ pub fn is_deflated(frame: &[u8]) -> bool {
     frame.first().is_some_and(|first| first & RSV1 != 0)
 }
 
-/// The payload of a whole frame that [`text_frame`] or [`deflated_text_frame`] made.
+/// The payload of a whole frame made by [`text_frame`] or [`deflated_text_frame`].
 pub fn payload_of(frame: &[u8]) -> &[u8] {
     let header = match frame.get(1) {
         Some(0..=125) => 2,
@@ -58,7 +58,7 @@ pub fn pong_frame(payload: &[u8]) -> Bytes {
     frame(opcode::PONG, &payload[..payload.len().min(MAX_CONTROL)])
 }
 
-/// A close frame. `reason` is cut to the 123 bytes that fit beside the code, at a character boundary.
+/// A close frame. `reason` is cut to the 123 bytes that fit behind the code, at a character boundary.
 pub fn close_frame(code: u16, reason: &str) -> Bytes {
     let mut cut = reason.len().min(MAX_CONTROL - 2);
     while !reason.is_char_boundary(cut) {
@@ -70,10 +70,10 @@ pub fn close_frame(code: u16, reason: &str) -> Bytes {
     frame(opcode::CLOSE, &payload[..2 + cut])
 }
 
-/// `first` but for the bit that says that nothing follows.
+/// Builds a frame. `first` is the first byte without the FIN bit.
 fn frame(first: u8, payload: &[u8]) -> Bytes {
     let length = payload.len();
-    // With no spare capacity the vector becomes `Bytes` without being copied.
+    // A vector without spare capacity becomes `Bytes` without a copy.
     let mut frame = Vec::with_capacity(length + header_len(length));
     frame.push(FIN | first);
     match length {
@@ -107,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    /// What tungstenite, as a client, understands.
+    /// How tungstenite reads the bytes as a client.
     fn read_as_client(bytes: &Bytes) -> Message {
         WebSocket::from_raw_socket(Cursor::new(bytes.to_vec()), Role::Client, None).read().unwrap()
     }

@@ -1,8 +1,11 @@
-//! A server-side WebSocket (RFC 6455) with permessage-deflate (RFC 7692), apart from what is sent over it.
+//! A server-side WebSocket (RFC 6455) with permessage-deflate (RFC 7692), independent of what is sent over it.
 //!
-//! [`upgrade`] turns an HTTP request into a bare TCP stream, and [`Socket`] speaks RFC 6455 on it: [`frame`] encodes
-//! what the server sends, once for all sockets, [`decode`] reads what a client sends, and [`mod@deflate`] compresses
-//! where the handshake agreed on it. [`close`] holds every close code.
+//! - [`upgrade`] turns an HTTP request into a bare TCP stream
+//! - [`Socket`] speaks RFC 6455 on that stream
+//! - [`frame`] encodes what the server sends, once for all sockets
+//! - [`decode`] reads what a client sends
+//! - [`mod@deflate`] compresses if the handshake agreed on it
+//! - [`close`] holds every close code
 
 pub mod close;
 pub mod decode;

@@ -53,42 +53,42 @@ pub enum Link {
 
 /// Where a broker delivers to.
 pub trait Sink: Send + Sync + 'static {
-    /// A message of a subscribed channel, by the channel's name without prefix.
+    /// Takes a message of a subscribed channel. `channel` is the name without prefix.
     fn message(&self, channel: &str, payload: Bytes);
-    /// A message for every replica: a revocation, a change of the directory (JSON).
+    /// Takes a message for every replica: a revocation or a change of the directory (JSON).
     fn control(&self, payload: Bytes);
-    /// The link changed.
+    /// Takes a change of the link.
     fn link(&self, link: Link);
-    /// These channels are delivered, but some of their messages may have been missed a moment ago: they were moved
-    /// from one server to another.
+    /// Takes channels that are delivered, but may have missed messages just now: they moved from one server to another.
     fn missed(&self, channels: &[Channel]);
 }
 
-/// What stands beside a channel at one moment, read atomically.
+/// A channel's head and retained value at one moment, read atomically.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// The last id given.
     pub head: Option<EventId>,
-    /// The retained message, where the namespace retains one: logged or captured live.
+    /// The retained message, if the namespace retains one: logged or captured live.
     pub retained: Option<Bytes>,
 }
 
-/// A stretch of a channel's log, read atomically.
+/// A range of a channel's log, read atomically.
 #[derive(Clone, Debug, Default)]
 pub struct Page {
-    /// The last id given in the channel; outlives the log.
+    /// The last id given in the channel; it outlives the log.
     pub head: Option<EventId>,
     /// The log's first entry.
     pub first: Option<EventId>,
-    /// The log's entry with the offset that was asked to read after.
+    /// The log's entry with the offset after which the page was read.
     pub at: Option<EventId>,
     /// The entries behind that offset (or from the log's first, if that is later), oldest first.
     pub entries: Vec<Bytes>,
 }
 
 impl Page {
-    /// The page of a log into which somebody else has written: only the last entries that follow each other are the
-    /// log, as in the script that reads it. A page that ends with the damage ends before it, if it holds more.
+    /// Keeps what is a log in a page into which another program has written: only the last entries that follow each
+    /// other count, as in the script that reads them. A page that ends with the damage ends before it, if it holds
+    /// more.
     fn mended(mut self) -> Self {
         let ids: Vec<Option<EventId>> = self.entries.iter().map(|raw| EventId::of_message(raw)).collect();
         let whole = ids.iter().rposition(Option::is_some).map_or(0, |last| last + 1);

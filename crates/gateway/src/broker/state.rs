@@ -1,39 +1,39 @@
-//! What stands beside a channel's log besides its head: state documents, and leases.
+//! What a channel holds besides its log and head: state documents and leases.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use crewcast_events::{EventId, catalog::lease_expiry::LeaseStatus};
 
-/// Most documents of one [`StateDocuments`].
+/// Maximum number of documents of one [`StateDocuments`].
 pub const MAX_DOCUMENTS: usize = 1000;
-/// Most bytes of the documents and their keys, beyond the first.
+/// Maximum size of the documents and their keys in bytes, beyond the first document.
 pub const STATE_BYTES: usize = 1 << 20;
-/// Most leases that [`super::Broker::silent`] answers at once: bounds how long one script runs.
+/// Maximum number of leases that [`super::Broker::expired_leases`] returns at once: bounds how long one script runs.
 pub const MAX_EXPIRED: usize = 64;
 
-/// A channel's state, read in one atomic step: what follows `head` in the log is not in it, everything else is.
+/// A channel's state, read atomically: it reflects every event up to `head`, and none behind it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StateDocuments {
     /// The last id given.
     pub head: Option<EventId>,
     /// The documents by key, in the order of the keys.
     pub documents: Vec<(String, Bytes)>,
-    /// Whether there are more documents than are told.
+    /// Whether there are more documents than these.
     pub truncated: bool,
-    /// Of a read `within`: how long until the first of the documents is none of them any more, unless its lease is renewed.
+    /// For a read with `within`: how long until the first document drops out, unless its lease is renewed.
     pub first_end: Option<Duration>,
 }
 
-/// A lease of which something is to be told.
+/// A lease whose status is to be reported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExpiredLease {
     /// Its name in the channel.
     pub name: String,
-    /// What is to be told.
+    /// The status to report.
     pub silence: LeaseStatus,
-    /// Since when its producer was not heard of.
+    /// Time since its producer was last heard of.
     pub since: Duration,
-    /// What the producer said about it; empty, or a JSON object.
+    /// What the producer said about it: empty, or a JSON object.
     pub about: String,
 }

@@ -1,4 +1,4 @@
-//! One channel: its ring, its position, and its members.
+//! One channel: its ring, its position, and its subscribers.
 
 use std::sync::Arc;
 
@@ -8,40 +8,40 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{Budget, Entry, Fanout, Flag, Hub, Item, Notifier, SharedWindows, fanout::Notification, ring::Ring};
 use crate::telemetry::metrics::{Metric, gauge};
 
-/// A read ends with the entry that passes this many bytes: what a slow socket has taken out stays in memory.
+/// A read ends with the entry that exceeds this many bytes: entries that a slow socket has taken stay in memory.
 const READ_BYTES: usize = 256 << 10;
 
-/// One channel that somebody reads.
+/// One channel that has subscribers.
 pub struct ChannelState {
     channel: Channel,
     state: Mutex<State>,
     fanout: Arc<Fanout>,
-    /// Of the whole namespace.
+    /// Counts the subscriptions of the whole namespace.
     subscriptions: metrics::Gauge,
 }
 
 struct State {
     ring: Ring,
-    /// What of the channel is compressed.
-    chains: Arc<SharedWindows>,
+    /// The shared windows of the channel's compressed messages.
+    windows: Arc<SharedWindows>,
     /// Whether the channel is subscribed and its position known.
     open: bool,
     position: Option<EventId>,
     retained: Option<Arc<Entry>>,
-    /// The past was forgotten before the room was open: what was retained then is not shown either.
+    /// The past was forgotten before the channel was open: the retained event that was read then is not shown either.
     forgotten: bool,
     subscribers: Vec<Option<SubscriberSlot>>,
     free: Vec<u32>,
-    /// A sweep is to come that begins with the first member.
+    /// A fan-out that begins with the first subscriber is queued.
     fanout_scheduled: bool,
 }
 
 struct SubscriberSlot {
     notifier: Arc<Notifier>,
     key: u32,
-    /// The next entry that it reads.
+    /// The sequence number of the next entry to read.
     next: i64,
-    /// Rung and not yet answered: ringing again would cost and say nothing.
+    /// Notified and not yet read to the end: another notification would cost time and change nothing.
     notified: bool,
 }
 
@@ -53,42 +53,42 @@ impl SubscriberSlot {
     }
 }
 
-/// What a room holds at one moment.
+/// What a channel's ring holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RingUsage {
     /// Entries of the ring.
     pub events: usize,
-    /// What they weigh.
+    /// Their weight in bytes.
     pub bytes: usize,
-    /// Entries by which the slowest member is behind. One that reads the log has all of the ring before it that came
-    /// since it was there last.
+    /// Entries by which the slowest subscriber lags. For a subscriber that reads the log, these are all entries since
+    /// it last read the ring.
     pub lag: u64,
 }
 
-/// Where a member begins, read in one step.
+/// Where a subscriber begins, read atomically.
 #[derive(Debug, Clone)]
 pub struct ChannelStart {
     /// Sequence number of the next entry.
     pub next: i64,
     /// The channel's position there.
     pub position: Option<EventId>,
-    /// The channel's last event, where it retains one.
+    /// The channel's last event, if the channel retains one.
     pub retained: Option<Arc<Entry>>,
-    /// Live events before that.
+    /// Live events before the next entry.
     pub live: u64,
 }
 
-/// What a member finds at its place.
+/// What a subscriber finds at its cursor.
 #[derive(Debug)]
 pub enum ReadOutcome {
     /// Entries were put into the buffer.
     Entries {
-        /// There are no more; the member will be rung.
+        /// The buffer holds all entries; the subscriber will be notified of more.
         at_end: bool,
     },
-    /// There is nothing more; the member will be rung.
+    /// There is nothing more; the subscriber will be notified.
     UpToDate,
-    /// Its place has left the ring; it goes on at `first`, if it can.
+    /// The cursor has left the ring; the subscriber continues at `first`, if it can.
     FellOff {
         /// The oldest entry's sequence number.
         first: i64,
@@ -103,7 +103,7 @@ impl ChannelState {
     pub(crate) fn new(channel: Channel, budget: Arc<Budget>, fanout: Arc<Fanout>) -> Self {
         let state = State {
             ring: Ring::new(budget),
-            chains: Arc::default(),
+            windows: Arc::default(),
             open: false,
             position: None,
             retained: None,
@@ -121,7 +121,7 @@ impl ChannelState {
         &self.channel
     }
 
-    /// What the room holds now.
+    /// What the ring holds now.
     pub fn usage(&self) -> RingUsage {
         let state = self.state.lock();
         let (first, next) = (state.ring.first(), state.ring.next());
@@ -130,7 +130,7 @@ impl ChannelState {
         RingUsage { events: (next - first) as usize, bytes: state.ring.bytes(), lag }
     }
 
-    /// Opens the room: the channel is subscribed and stands at `position`.
+    /// Opens the channel: it is subscribed, and its position is `position`.
     pub fn open(&self, position: Option<EventId>, retained: Option<Arc<Entry>>) {
         let mut state = self.state.lock();
         state.ring.start_at(position);
@@ -140,26 +140,26 @@ impl ChannelState {
         state.notify_all();
     }
 
-    /// Adds an item that leaves the channel at `position`; with `retain` it becomes the retained event.
+    /// Appends an item after which the channel's position is `position`; with `retain` it becomes the retained event.
     pub fn append(self: &Arc<Self>, item: Item, position: Option<EventId>, retain: bool) {
         let entry = Entry::new(item, position);
         let mut state = self.state.lock();
         state.push(entry, retain);
-        self.tell(state);
+        self.schedule_fanout(state);
     }
 
-    /// Adds a reset together with the event that it announces. Whoever began between the two would take the
-    /// channel for one that begins with that event.
+    /// Appends a reset together with the event that it announces. A subscriber that began between the two would take
+    /// that event for the channel's first.
     pub fn append_announced(self: &Arc<Self>, reset: Item, event: Item, position: Option<EventId>, retain: bool) {
         let (reset, event) = (Entry::new(reset, None), Entry::new(event, position));
         let mut state = self.state.lock();
         state.push(reset, false);
         state.push(event, retain);
-        self.tell(state);
+        self.schedule_fanout(state);
     }
 
-    /// Tells the members that there is more.
-    fn tell(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
+    /// Queues a fan-out, unless one is queued or the channel has no subscribers.
+    fn schedule_fanout(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
         if !state.open {
             return;
         }
@@ -170,7 +170,7 @@ impl ChannelState {
         }
     }
 
-    /// Of the members from one place on, the next `most` places: who of them waits for more. Answers where the rest begins.
+    /// Takes the subscribers to notify from the slots `from` to `from + most`. Returns where the rest begins.
     pub(super) fn take_notifications(
         &self,
         from: usize,
@@ -184,7 +184,7 @@ impl ChannelState {
         }
         let (next, end) = (state.ring.next(), state.subscribers.len().min(from + most));
         for slot in state.subscribers.get_mut(from..end).into_iter().flatten().flatten() {
-            // One that has been at the end already was attended to by a later sweep, which has overtaken this one.
+            // A subscriber at the end was already served by a later fan-out, which has overtaken this one.
             if !slot.notified && slot.next != next {
                 slot.notified = true;
                 notifications.push(Notification { notifier: slot.notifier.clone(), key: slot.key });
@@ -194,11 +194,11 @@ impl ChannelState {
     }
 
     /// Lets the ring begin earlier; see [`Hub::prepend`].
-    pub(crate) fn prepend(&self, before: Option<EventId>, stretch: &[Arc<Entry>]) {
-        self.state.lock().ring.prepend(before, stretch);
+    pub(crate) fn prepend(&self, before: Option<EventId>, entries: &[Arc<Entry>]) {
+        self.state.lock().ring.prepend(before, entries);
     }
 
-    /// See [`Subscriber::behind`].
+    /// See [`Subscriber::sequence_after`].
     pub(crate) fn sequence_after(&self, id: EventId) -> Option<i64> {
         let state = self.state.lock();
         if state.position == Some(id) && state.ring.position_before(state.ring.next()) == Some(id) {
@@ -211,20 +211,20 @@ impl ChannelState {
     pub fn trim(&self) {
         let mut state = self.state.lock();
         state.ring.trim_to(1);
-        state.chains.clear();
+        state.windows.clear();
     }
 
-    /// Forgets every entry and the retained event, which were of another owner. The position stands, and who
-    /// had not read them yet finds that he fell off.
+    /// Forgets every entry and the retained event: they belonged to another owner. The position stays, and subscribers
+    /// that had not read these entries find that they fell off the ring.
     pub fn forget_past(&self) {
         let mut state = self.state.lock();
         state.ring.trim_to(0);
-        state.chains.clear();
+        state.windows.clear();
         state.retained = None;
         state.forgotten = !state.open;
     }
 
-    /// Raises a flag for every member.
+    /// Raises a flag for every subscriber.
     pub fn raise(&self, flag: Flag) {
         self.state.lock().subscribers.iter().flatten().for_each(|slot| slot.notifier.raise(flag));
     }
@@ -239,7 +239,7 @@ impl ChannelState {
         self.state.lock().ring.holds(id)
     }
 
-    /// Whether nobody reads.
+    /// Whether the channel has no subscribers.
     pub fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.subscribers.len() == state.free.len()
@@ -248,7 +248,7 @@ impl ChannelState {
 
 impl State {
     fn push(&mut self, entry: Entry, retain: bool) {
-        let entry = Arc::new(entry.at(&self.chains, self.ring.next()));
+        let entry = Arc::new(entry.at(&self.windows, self.ring.next()));
         self.position = entry.position();
         if retain && entry.event().is_some() {
             self.retained = Some(entry.clone());
@@ -261,12 +261,12 @@ impl State {
     }
 }
 
-/// A membership; dropping it ends it.
+/// A subscription; dropping it ends it.
 pub struct Subscriber {
     hub: Arc<Hub>,
     channel_state: Arc<ChannelState>,
     index: u32,
-    /// The next entry's sequence number when the membership began.
+    /// The next entry's sequence number when the subscription began.
     joined: i64,
 }
 
@@ -276,7 +276,7 @@ impl Subscriber {
         let joined = state.ring.next();
         let mut slot = SubscriberSlot { notifier, key, next: joined, notified: false };
         if state.open {
-            // A room that is open already will not ring for the opening.
+            // An open channel does not notify of its opening.
             slot.notified = true;
             slot.notifier.notify(key);
         }
@@ -300,7 +300,7 @@ impl Subscriber {
         &self.channel_state.channel
     }
 
-    /// Where the channel stood when the membership began; `None` until the room is open.
+    /// The channel's start when the subscription began; `None` until the channel is open.
     pub fn start_at_join(&self) -> Option<ChannelStart> {
         let state = self.channel_state.state.lock();
         state.open.then(|| {
@@ -309,18 +309,19 @@ impl Subscriber {
         })
     }
 
-    /// Where the channel stands now; `None` until the room is open.
+    /// The channel's start now; `None` until the channel is open.
     pub fn current_start(&self) -> Option<ChannelStart> {
         let state = self.channel_state.state.lock();
         state.open.then(|| state.start_at(state.ring.next()))
     }
 
-    /// The sequence number behind the event `id`, if the ring still leads on from there without a hole.
+    /// The sequence number behind the event `id`, if the ring continues from there without a hole.
     pub fn sequence_after(&self, id: EventId) -> Option<i64> {
         self.channel_state.sequence_after(id)
     }
 
-    /// Copies at most `limit` entries from `sequence` on into `buffer`. At the end the bell is armed again.
+    /// Copies at most `limit` entries from `sequence` on into `buffer`. A read to the end lets the subscriber be
+    /// notified again.
     pub fn read(&self, sequence: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> ReadOutcome {
         let mut state = self.channel_state.state.lock();
         let first = state.ring.first();
@@ -368,7 +369,7 @@ impl Drop for Subscriber {
         state.free.push(self.index);
         let idle = state.subscribers.len() == state.free.len();
         if idle {
-            // A room that once had thousands of members does not keep their places.
+            // A channel that once had thousands of subscribers does not keep their slots.
             state.subscribers = Vec::new();
             state.free = Vec::new();
         }

@@ -10,11 +10,11 @@ use crewcast_events::{Event, EventId, Field, ResetReason, timestamp};
 
 use super::shared_window::{Segment, SharedWindows, WINDOW, WindowPosition};
 
-/// From so many bytes a message is compressed by itself, and its channel's chain not held meanwhile: what it finds in
-/// itself leaves little to find before it.
+/// Messages from this size on, in bytes, are compressed without the shared window, and the window's lock is not held
+/// meanwhile: a large message gains little from the text before it.
 const LONG: usize = 16 << 10;
 
-/// A way in which an event is put on the wire. Each entry is encoded at most once in each.
+/// A wire format of an event. Each entry is encoded at most once in each.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub enum Encoding {
@@ -26,7 +26,7 @@ pub enum Encoding {
     Hub,
     /// One text frame with the event in an envelope (dialect `stream`).
     Stream,
-    /// One text frame with the event as the message that it is in the dialect `tracking`.
+    /// One text frame with the event as a message of the dialect `tracking`.
     Tracking,
 }
 
@@ -39,7 +39,7 @@ pub enum Item {
     Event(Event),
     /// The history that follows does not continue the one before.
     Reset {
-        /// Why.
+        /// Why the history was reset.
         reason: ResetReason,
         /// The first id that follows, if the log holds any.
         from: Option<EventId>,
@@ -51,7 +51,7 @@ pub enum Item {
     },
 }
 
-/// One item in its place.
+/// One item and the channel's position after it.
 #[derive(Debug)]
 pub struct Entry {
     item: Item,
@@ -59,41 +59,41 @@ pub struct Entry {
     position: Option<EventId>,
     published_at: Option<Duration>,
     frames: [OnceLock<Bytes>; ENCODINGS],
-    /// The same compressed, where somebody takes it so. Apart, since an entry that nobody does is not to be twice as large.
+    /// The compressed frames, if any socket takes them. Boxed, so that an uncompressed entry is not twice as large.
     compressed: OnceLock<Box<[OnceLock<Box<Compressed>>; ENCODINGS]>>,
-    /// The chains of the channel, and where in it the entry stands.
+    /// The shared windows of the channel, and the entry's sequence number in it.
     place: Option<(Arc<SharedWindows>, i64)>,
 }
 
 /// An entry compressed in one encoding.
 #[derive(Debug, Default)]
 struct Compressed {
-    /// What the first who took it so was given; `None`: it did not become smaller, and nobody tries again.
+    /// The first peer's frame; `None`: compression did not make it smaller, and is not tried again.
     first: OnceLock<Option<First>>,
-    /// Of its two frames, by itself and against its chain, the one that the first did not take.
+    /// The other of the two frames, alone and against the shared window: the one that the first peer did not take.
     other: OnceLock<Option<Bytes>>,
 }
 
 #[derive(Debug)]
 struct First {
     frame: Bytes,
-    /// Whether the frame is compressed against the link's window.
-    is_chained: bool,
-    link: Option<Segment>,
+    /// Whether the frame is compressed against the segment's window.
+    is_windowed: bool,
+    segment: Option<Segment>,
 }
 
-/// How a socket takes what is compressed.
+/// The deflate state of a socket that takes compressed frames.
 #[derive(Debug)]
 pub struct DeflatePeer<'a> {
-    /// What it took before.
+    /// The segments that the socket took last.
     pub run: &'a mut WindowPosition,
-    /// Bytes that its window spans, what is taken included; 0: it keeps none from one message to the next.
+    /// The span of its window in bytes, including the message taken; 0: it keeps no window between messages.
     pub span: usize,
 }
 
 impl DeflatePeer<'_> {
-    fn takes_chained(&self, link: Segment, length: usize) -> bool {
-        length < LONG && WINDOW + length <= self.span && self.run.leads_to(link)
+    fn takes_windowed(&self, segment: Segment, length: usize) -> bool {
+        length < LONG && WINDOW + length <= self.span && self.run.leads_to(segment)
     }
 }
 
@@ -108,12 +108,12 @@ impl Entry {
         Self { item, position, published_at, frames, compressed, place: None }
     }
 
-    /// The same, at a place of a channel whose readers share what they were sent before.
-    pub(crate) fn at(self, chains: &Arc<SharedWindows>, place: i64) -> Self {
-        Self { place: Some((chains.clone(), place)), ..self }
+    /// Places the entry in a channel whose readers share a window.
+    pub(crate) fn at(self, windows: &Arc<SharedWindows>, place: i64) -> Self {
+        Self { place: Some((windows.clone(), place)), ..self }
     }
 
-    /// What happened.
+    /// The item.
     pub fn item(&self) -> &Item {
         &self.item
     }
@@ -141,14 +141,14 @@ impl Entry {
         self.position
     }
 
-    /// When the producer says that the event happened, since the Unix epoch.
+    /// The producer's timestamp of the event, since the Unix epoch.
     pub fn published_at(&self) -> Option<Duration> {
         self.published_at
     }
 
-    /// The entry's bytes in one encoding, made by `encode` when nobody needed them before.
+    /// The entry's bytes in one encoding. `encode` is called if they have not been made yet.
     pub fn encoded(&self, encoding: Encoding, encode: impl FnOnce() -> Bytes) -> Bytes {
-        // A clone's clones cost a count and no more; the first one's look whether they are the first.
+        // A clone of a clone only counts up; clones of the first handle also check whether they are the first.
         self.frames[encoding as usize].get_or_init(|| encode().clone()).clone()
     }
 
@@ -157,73 +157,77 @@ impl Entry {
         self.in_encoding(encoding).is_some_and(|compressed| compressed.first.get().is_some())
     }
 
-    /// The entry's compressed frame as a socket takes it; `None`: it takes the plain one. `text` is the message in this
-    /// encoding, `compress` makes the frame of it behind a window; `None` where that would not be smaller. Each entry is
-    /// compressed at most twice in each encoding, by itself and against its chain. Who comes meanwhile waits.
+    /// The compressed frame that a socket takes; `None`: it takes the plain one.
+    ///
+    /// `text` is the message in this encoding. `compress` makes its frame behind a window, and returns `None` if that
+    /// would not be smaller. Each entry is compressed at most twice in each encoding: alone and against the shared
+    /// window. Other peers wait in the meantime.
     pub fn compressed(
         &self,
         encoding: Encoding,
         text: &Bytes,
-        taker: DeflatePeer<'_>,
+        peer: DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
     ) -> Option<Bytes> {
         let compressed = self.compressed.get_or_init(Box::default)[encoding as usize].get_or_init(Box::default);
-        let first = compressed.first.get_or_init(|| self.compress_first(encoding, text, &taker, &compress)).as_ref()?;
-        let chained_to = first.link.filter(|link| taker.takes_chained(*link, text.len()));
-        let frame = match chained_to {
-            _ if chained_to.is_some() == first.is_chained => first.frame.clone(),
+        let first = compressed.first.get_or_init(|| self.compress_first(encoding, text, &peer, &compress)).as_ref()?;
+        let windowed = first.segment.filter(|segment| peer.takes_windowed(*segment, text.len()));
+        let frame = match windowed {
+            _ if windowed.is_some() == first.is_windowed => first.frame.clone(),
             None => compressed.other.get_or_init(|| compress(&[])).clone()?,
-            Some(link) => {
-                let chained = || {
-                    let (chains, _) = self.place.as_ref()?;
-                    let window = chains.of(encoding).window(link)?;
+            Some(segment) => {
+                let compress_windowed = || {
+                    let (windows, _) = self.place.as_ref()?;
+                    let window = windows.of(encoding).window(segment)?;
                     compress(&window).filter(|frame| frame.len() < first.frame.len())
                 };
-                compressed.other.get_or_init(chained).as_ref().unwrap_or(&first.frame).clone()
+                compressed.other.get_or_init(compress_windowed).as_ref().unwrap_or(&first.frame).clone()
             }
         };
-        taker.run.took(first.link);
+        peer.run.took(first.segment);
         Some(frame)
     }
 
-    /// Compresses the entry as the first taker can read it. What becomes smaller is the chain's next link, which is decided
-    /// here, once, while the chain is held.
+    /// Compresses the entry as the first peer can read it.
+    ///
+    /// A frame that becomes smaller becomes the next segment of the shared window. That is decided here, once, while
+    /// the window is locked.
     fn compress_first(
         &self,
         encoding: Encoding,
         text: &Bytes,
-        taker: &DeflatePeer<'_>,
+        peer: &DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
     ) -> Option<First> {
-        let alone = |frame| First { frame, is_chained: false, link: None };
-        let Some((chains, place)) = &self.place else { return compress(&[]).map(alone) };
-        // Before the chain is held.
+        let alone = |frame| First { frame, is_windowed: false, segment: None };
+        let Some((windows, place)) = &self.place else { return compress(&[]).map(alone) };
+        // Before the window is locked.
         let long = if text.len() >= LONG { Some(compress(&[])?) } else { None };
-        let mut chain = chains.of(encoding);
-        let link = chain.link(*place);
-        let (frame, is_chained) = match (long, link) {
+        let mut shared = windows.of(encoding);
+        let segment = shared.segment(*place);
+        let (frame, is_windowed) = match (long, segment) {
             (Some(frame), _) => (frame, false),
             (None, None) => {
-                drop(chain);
+                drop(shared);
                 return compress(&[]).map(alone);
             }
-            (None, Some(link)) => {
-                let window = if taker.takes_chained(link, text.len()) { chain.window(link) } else { None };
+            (None, Some(segment)) => {
+                let window = if peer.takes_windowed(segment, text.len()) { shared.window(segment) } else { None };
                 (compress(window.as_deref().unwrap_or_default())?, window.is_some())
             }
         };
-        if link.is_some() {
-            chain.push(*place, text);
+        if segment.is_some() {
+            shared.push(*place, text);
         }
-        Some(First { frame, is_chained, link })
+        Some(First { frame, is_windowed, segment })
     }
 
     fn in_encoding(&self, encoding: Encoding) -> Option<&Compressed> {
         self.compressed.get().and_then(|all| all[encoding as usize].get()).map(Box::as_ref)
     }
 
-    /// What the entry weighs in a ring: its text, once more for an encoded copy (compressed ones are small beside it), and
-    /// the bookkeeping.
+    /// What the entry weighs in a ring, in bytes: its text, an encoded copy (compressed ones are small in comparison),
+    /// and the bookkeeping.
     pub(crate) fn weight(&self) -> usize {
         self.event().map_or(0, |event| 2 * event.raw().len()) + size_of::<Self>()
     }

@@ -1,8 +1,8 @@
-//! Channels in memory: the recent events of each, once, and who reads them.
+//! Channels in memory: the recent events of each, held once, and its subscribers.
 //!
-//! A [`ChannelState`] is one channel: a `Ring` of recent entries and the members that are woken
-//! when there is more. A member is no queue, it only has a place in the ring. The hub knows no dialect, no
-//! transport and no broker; the relay fills it, readers (`replay`) empty it.
+//! A [`ChannelState`] is one channel: a `Ring` of recent entries and the subscribers that are notified of new ones. A
+//! subscriber has no queue, only a cursor in the ring. The hub knows no dialect, no transport and no broker: the relay
+//! fills it, readers (`replay`) empty it.
 
 mod channel;
 mod entry;
@@ -27,7 +27,7 @@ pub use notifier::{Deliver, Flag, Notifier};
 pub(crate) use shared_window::SharedWindows;
 pub use shared_window::WindowPosition;
 
-/// How much the rings may hold.
+/// Limits of the rings.
 #[derive(Clone, Debug)]
 pub struct RingLimits {
     /// Entries of one channel.
@@ -38,16 +38,16 @@ pub struct RingLimits {
     pub total_bytes: usize,
 }
 
-/// What the hub tells whoever subscribes at the broker.
+/// What the hub asks of the relay, which subscribes at the broker.
 #[derive(Clone)]
 pub enum Demand {
-    /// A channel has its first member.
+    /// A channel has its first subscriber.
     Wanted(Arc<ChannelState>),
-    /// A channel has lost its last member.
+    /// A channel has lost its last subscriber.
     Idle(Channel),
 }
 
-/// Every channel that somebody reads.
+/// Every channel that has subscribers.
 pub struct Hub {
     channels: DashMap<Channel, Arc<ChannelState>>,
     budget: Arc<Budget>,
@@ -81,9 +81,9 @@ impl Budget {
 }
 
 impl Hub {
-    /// An empty hub, and what it will ask of whoever subscribes at the broker.
+    /// An empty hub, and the demands that the relay must serve.
     pub fn new(limits: RingLimits) -> (Arc<Self>, mpsc::UnboundedReceiver<Demand>) {
-        // Bounded by what sends: a room's first member and its last make one demand each.
+        // Bounded by its senders: the first and the last subscriber of a channel make one demand each.
         #[allow(clippy::disallowed_methods)]
         let (demand, demands) = mpsc::unbounded_channel();
         let budget = Arc::new(Budget { limits, held: AtomicUsize::new(0) });
@@ -91,10 +91,10 @@ impl Hub {
         (Arc::new(Self { channels: DashMap::new(), budget, fanout, demand }), demands)
     }
 
-    /// Makes `notifier` a member of a channel; `key` is what the member will find in its wake's list. The
-    /// membership ends when the answer is dropped.
+    /// Subscribes `notifier` to a channel; `key` identifies the subscription in the notifier's list of ready ones.
+    /// Dropping the subscriber ends the subscription.
     pub fn subscribe(self: &Arc<Self>, channel: &Channel, notifier: &Arc<Notifier>, key: u32) -> Subscriber {
-        // Under the map's entry, so that no room is removed between being found and being joined.
+        // Under the map's lock, so that the channel is not removed between being found and being joined.
         let entry = self.channels.entry(channel.clone());
         let (channel_state, is_new) = match entry {
             MapEntry::Occupied(ref found) => (found.get().clone(), false),
@@ -113,31 +113,32 @@ impl Hub {
         subscriber
     }
 
-    /// What hands out what has come: to be served by as many tasks as there are threads.
+    /// The fan-out, to be served by one task per thread.
     pub fn fanout(&self) -> &Arc<Fanout> {
         &self.fanout
     }
 
-    /// Raises a flag for every member of one channel.
+    /// Raises a flag for every subscriber of one channel.
     pub fn raise(&self, channel: &Channel, flag: Flag) {
         if let Some(channel_state) = self.channels.get(channel) {
             channel_state.raise(flag);
         }
     }
 
-    /// Forgets what a channel's room remembers: the channel has another owner from now on.
+    /// Forgets what a channel's ring holds: the channel has another owner from now on.
     pub fn forget_past(&self, channel: &Channel) {
         if let Some(channel_state) = self.channels.get(channel) {
             channel_state.forget_past();
         }
     }
 
-    /// Lets a channel's ring begin earlier: `stretch` was read from its log, oldest first, behind the entry
-    /// `before` (`None`: none is known). Whoever comes back to the channel from there is served from memory. What does not lead
-    /// up to the ring's beginning without a hole, and what has no room, is passed over.
-    pub fn prepend(&self, channel: &Channel, before: Option<EventId>, stretch: &[Arc<Entry>]) {
+    /// Lets a channel's ring begin earlier, so that readers that resume there are served from memory.
+    ///
+    /// `entries` were read from its log, oldest first, behind the entry `before` (`None`: unknown). Entries that do not
+    /// lead up to the ring's beginning without a hole, or do not fit, are skipped.
+    pub fn prepend(&self, channel: &Channel, before: Option<EventId>, entries: &[Arc<Entry>]) {
         if let Some(channel_state) = self.channels.get(channel) {
-            channel_state.prepend(before, stretch);
+            channel_state.prepend(before, entries);
         }
     }
 
@@ -151,7 +152,7 @@ impl Hub {
         self.budget.is_exceeded()
     }
 
-    /// Forgets a channel if nobody reads it; says whether it did.
+    /// Forgets a channel if it has no subscribers; returns whether it did.
     pub fn forget_if_idle(&self, channel: &Channel) -> bool {
         self.channels.remove_if(channel, |_, channel_state| channel_state.is_idle()).is_some()
     }
@@ -160,7 +161,7 @@ impl Hub {
         let _ = self.demand.send(Demand::Idle(channel.clone()));
     }
 
-    /// Shows each channel that somebody reads, with its figures.
+    /// Calls `show` for each channel that has subscribers, with its usage.
     pub fn each_channel(&self, mut show: impl FnMut(&Channel, RingUsage)) {
         self.channels.iter().for_each(|channel_state| show(channel_state.key(), channel_state.usage()));
     }
@@ -170,7 +171,7 @@ impl Hub {
         self.budget.held()
     }
 
-    /// Channels that somebody reads, or did a moment ago.
+    /// Channels that have subscribers, or had some a moment ago.
     pub fn channels(&self) -> usize {
         self.channels.len()
     }

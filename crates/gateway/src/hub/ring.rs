@@ -6,17 +6,17 @@ use crewcast_events::EventId;
 
 use super::{Budget, Entry, Item};
 
-/// Entries that a ring keeps while all rings together hold too much: a channel that is read must not lose
-/// what arrives in one go. Quiet rings give way instead (`relay/watch.rs`).
+/// Entries that a ring keeps even if all rings together are over the budget: a channel that is read must not lose the
+/// events of one burst. Quiet rings are trimmed instead (`relay/head_check.rs`).
 const FLOOR: usize = 16;
 
-/// Entries by sequence number. Sequence numbers count every entry of this replica's channel, marks
-/// included, and have nothing to do with offsets. What is put in front of the ring counts below zero.
+/// Entries by sequence number. Sequence numbers count every entry of this replica's channel, marks included, and are
+/// unrelated to offsets. Prepended entries have negative numbers.
 pub(crate) struct Ring {
     entries: VecDeque<Arc<Entry>>,
-    /// The sequence number of the oldest entry held, or of the next one when empty.
+    /// The sequence number of the oldest entry, or of the next one if the ring is empty.
     first: i64,
-    /// Nothing has left the ring: its beginning is where the log behind it ends.
+    /// Nothing has left the ring: it begins where the log behind it ends.
     is_whole: bool,
     bytes: usize,
     /// Live events that have left the ring.
@@ -42,7 +42,7 @@ impl Ring {
         }
     }
 
-    /// The channel's position before anything entered the ring.
+    /// Sets the channel's position before anything enters the ring.
     pub(crate) fn start_at(&mut self, position: Option<EventId>) {
         debug_assert!(self.entries.is_empty());
         self.position_before = position;
@@ -57,16 +57,17 @@ impl Ring {
         while self.is_over() && self.evict(1) {}
     }
 
-    /// Puts a stretch of the log, oldest first, in front of the ring; `before` is the id before the stretch, where
-    /// that is known. Taken is what leads up to the ring's beginning without a hole, as far as there is room: a
-    /// past never makes a ring give up an entry, and all pasts together leave half of the memory to what comes.
-    pub(crate) fn prepend(&mut self, before: Option<EventId>, stretch: &[Arc<Entry>]) {
+    /// Prepends log entries, oldest first; `before` is the id before the first of them, if known.
+    ///
+    /// Takes the entries that lead up to the ring's beginning without a hole, as long as they fit. Past entries never
+    /// evict others, and all past entries together leave half of the memory to new ones.
+    pub(crate) fn prepend(&mut self, before: Option<EventId>, entries: &[Arc<Entry>]) {
         let begin = self.position_before;
         let leads_here = |entry: &Arc<Entry>| begin.is_some() && entry.id() == begin;
-        let Some(last) = stretch.iter().rposition(leads_here).filter(|_| self.is_whole) else { return };
+        let Some(last) = entries.iter().rposition(leads_here).filter(|_| self.is_whole) else { return };
         for index in (0..=last).rev() {
-            let entry = &stretch[index];
-            let before = index.checked_sub(1).map_or(before, |index| stretch[index].id());
+            let entry = &entries[index];
+            let before = index.checked_sub(1).map_or(before, |index| entries[index].id());
             if !entry.id().is_some_and(|id| id.continues(before)) || !self.has_room_for_past(entry) {
                 return;
             }
@@ -92,16 +93,17 @@ impl Ring {
             || (self.entries.len() > FLOOR && self.budget.is_exceeded())
     }
 
-    /// Gives up the oldest entries until so many are left, or what goes together is.
+    /// Evicts the oldest entries until `entries` are left, or only an inseparable pair.
     pub(crate) fn trim_to(&mut self, entries: usize) {
         self.is_whole = false;
         while self.entries.len() > entries && self.evict(entries.min(1)) {}
         self.entries.shrink_to(entries);
     }
 
-    /// Gives up the oldest entry, unless fewer than `least` would be left. A reset goes together with the
-    /// event that it announces: the place between them looks like a channel's beginning, and whoever came upon
-    /// it without the mark would take what follows for all there is.
+    /// Evicts the oldest entry, unless fewer than `least` would be left.
+    ///
+    /// A reset is evicted together with the event that it announces. The position between them looks like a channel's
+    /// beginning: a reader that began there without the mark would take what follows for the whole history.
     fn evict(&mut self, least: usize) -> bool {
         let announces = |entry: &Arc<Entry>| matches!(entry.item(), Item::Reset { from: Some(_), .. });
         let together = if self.entries.front().is_some_and(announces) { 2 } else { 1 };
@@ -153,7 +155,8 @@ impl Ring {
         self.live_total
     }
 
-    /// Where a reader goes on that has seen everything up to `id`: behind its entry, or at the entry that continues it.
+    /// Where a reader that has seen everything up to `id` continues: behind its entry, or at the entry that continues
+    /// it.
     pub(crate) fn sequence_after(&self, id: EventId) -> Option<i64> {
         let newest_first = self.entries.iter().enumerate().rev();
         for (index, entry) in newest_first {
@@ -166,7 +169,7 @@ impl Ring {
         None
     }
 
-    /// Whether a logged event with this very id is held.
+    /// Whether the ring holds a logged event with this very id.
     pub(crate) fn holds(&self, id: EventId) -> bool {
         self.entries.iter().rev().any(|entry| entry.id() == Some(id))
     }

@@ -1,9 +1,9 @@
-//! What of a channel was compressed right before an entry: the window that all its readers share.
+//! The deflate window that all readers of a channel share: what was compressed right before an entry.
 //!
-//! A channel's messages that were compressed, in one encoding, are the links of its chain. A link is compressed against the
-//! texts of the links right before it, or by itself for whoever has not had them. Its text stands in the receiver's window
-//! either way, so that who began with any link soon takes what is compressed against the chain. A reader needs no window
-//! here for that, but only the [`WindowPosition`] of links that it had last.
+//! A channel's compressed messages, in one encoding, are the segments of its shared window. A segment is compressed
+//! against the texts of the segments right before it, or alone for a reader that has not had them. Its text enters the
+//! receiver's window either way: a reader that began with any segment soon takes those that are compressed against the
+//! window. The gateway keeps no window per reader, only the [`WindowPosition`]: the segments that the reader had last.
 
 use std::{
     collections::VecDeque,
@@ -16,70 +16,73 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::Encoding;
 
-/// Bytes of the links before it against which a link is compressed. Measured on events of the dialects' catalogs, 184 to 278
-/// bytes in the mean, with ids, times and words changed at random: of their bytes 0.67 to 0.78 remain without a window (6.7 us
-/// each), 0.30 to 0.38 with 2 KiB (7.0 us), 0.27 to 0.33 with 4 KiB (8.1 us), 0.25 to 0.31 with 8 KiB (10.4 us). A reader that
-/// comes late takes as many bytes by themselves first.
+/// How many bytes of earlier segments a segment is compressed against.
+///
+/// Measured on events of the dialects' catalogs, 184 to 278 bytes in the mean, with ids, times and words changed at
+/// random. Of their bytes, 0.67 to 0.78 remain without a window (6.7 us each), 0.30 to 0.38 with 2 KiB (7.0 us), 0.27
+/// to 0.33 with 4 KiB (8.1 us), 0.25 to 0.31 with 8 KiB (10.4 us). A reader that joins late first takes as many bytes
+/// compressed alone.
 pub(crate) const WINDOW: usize = 4 << 10;
 
-/// Texts are kept for links that were made up to so many bytes ago: a reader that takes one by itself may come to it
-/// before those that take it against the chain.
+/// How many bytes of segment texts are kept, counted back from the newest: a reader that takes a segment alone may come
+/// to it before those that take it against the window.
 const KEPT: usize = 2 * WINDOW;
 
-static NEXT_CHAIN: AtomicU64 = AtomicU64::new(1);
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
-/// The chains of one channel, or of one stretch of its log, one for each encoding in which somebody takes it compressed.
+/// The shared windows of one channel, or of one range of its log: one for each encoding that a reader takes compressed.
 #[derive(Debug, Default)]
 pub struct SharedWindows(Mutex<Vec<SharedWindow>>);
 
-/// The place of a compressed message in its chain.
+/// A compressed message's place in its shared window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Segment {
-    chain: NonZeroU64,
+    window_id: NonZeroU64,
     number: u32,
-    /// The first link of which something stands in the window; the link itself where nothing does.
+    /// The first segment of which the window holds something; the segment itself if the window is empty.
     from: u32,
 }
 
-/// The links of one chain that a socket has had one after the other, with no other compressed message between or behind them.
+/// The segments of one shared window that a socket has had in a row, with no other compressed message between or behind
+/// them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WindowPosition(Option<SegmentRange>);
 
 #[derive(Clone, Copy, Debug)]
 struct SegmentRange {
-    chain: NonZeroU64,
+    window_id: NonZeroU64,
     first: u32,
     last: u32,
 }
 
-/// The end of one chain.
+/// The newest segments of one shared window.
 #[derive(Debug)]
 pub(super) struct SharedWindow {
     encoding: Encoding,
     id: NonZeroU64,
-    /// The number of the next link.
+    /// The number of the next segment.
     next: u32,
-    /// Where in the channel the last link's entry stands.
+    /// The sequence number of the last segment's entry in the channel.
     place: i64,
-    /// What the last links say, or end with.
+    /// The texts of the last segments, or the ends of long ones.
     texts: VecDeque<Bytes>,
-    /// Bytes of them.
+    /// Their size in bytes.
     bytes: usize,
 }
 
 impl SharedWindows {
-    /// The chain in one encoding. Whoever holds it decides what its next link is.
+    /// The window of one encoding. The holder of the lock decides what the next segment is.
     pub(super) fn of(&self, encoding: Encoding) -> MappedMutexGuard<'_, SharedWindow> {
-        MutexGuard::map(self.0.lock(), |chains| {
-            let index = chains.iter().position(|chain| chain.encoding == encoding).unwrap_or_else(|| {
-                chains.push(SharedWindow::new(encoding));
-                chains.len() - 1
+        MutexGuard::map(self.0.lock(), |windows| {
+            let index = windows.iter().position(|window| window.encoding == encoding).unwrap_or_else(|| {
+                windows.push(SharedWindow::new(encoding));
+                windows.len() - 1
             });
-            &mut chains[index]
+            &mut windows[index]
         })
     }
 
-    /// Forgets every text: what follows begins other chains.
+    /// Forgets every text: what follows begins other windows.
     pub(crate) fn clear(&self) {
         *self.0.lock() = Vec::new();
     }
@@ -87,13 +90,14 @@ impl SharedWindows {
 
 impl SharedWindow {
     fn new(encoding: Encoding) -> Self {
-        // The counter does not come round to zero, nor to what a socket remembers.
-        let id = NonZeroU64::MIN.saturating_add(NEXT_CHAIN.fetch_add(1, Ordering::Relaxed));
+        // The counter never wraps to zero, nor to an id that a socket remembers.
+        let id = NonZeroU64::MIN.saturating_add(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         Self { encoding, id, next: 0, place: i64::MIN, texts: VecDeque::new(), bytes: 0 }
     }
 
-    /// The link that an entry would be; `None` where a later one has become one already: who reads on expects no earlier one.
-    pub(super) fn link(&mut self, place: i64) -> Option<Segment> {
+    /// The segment that an entry would be; `None` if a later entry already became one: readers that continue expect no
+    /// earlier one.
+    pub(super) fn segment(&mut self, place: i64) -> Option<Segment> {
         if place <= self.place {
             return None;
         }
@@ -108,12 +112,12 @@ impl SharedWindow {
             from -= 1;
             bytes += text.len();
         }
-        Some(Segment { chain: self.id, number: self.next, from })
+        Some(Segment { window_id: self.id, number: self.next, from })
     }
 
-    /// Makes what [`SharedWindow::link`] has just answered the last link.
+    /// Appends the segment that [`SharedWindow::segment`] has just returned.
     pub(super) fn push(&mut self, place: i64, text: &Bytes) {
-        // Of something large a copy of its end: the rest is not to stay in memory.
+        // Keeps a copy of a large text's end, so that the rest does not stay in memory.
         let tail = text.len().checked_sub(WINDOW).filter(|before| *before > 0);
         let text = tail.map_or_else(|| text.clone(), |before| Bytes::copy_from_slice(&text[before..]));
         (self.place, self.next) = (place, self.next + 1);
@@ -127,13 +131,13 @@ impl SharedWindow {
         }
     }
 
-    /// What stands in the window before a link: the same whenever it is asked for. `None`: it was given up.
-    pub(super) fn window(&self, link: Segment) -> Option<Vec<u8>> {
+    /// The window before a segment: the same on every call. `None`: its texts were dropped.
+    pub(super) fn window(&self, segment: Segment) -> Option<Vec<u8>> {
         let oldest = self.next - self.texts.len() as u32;
-        if link.chain != self.id || link.from < oldest {
+        if segment.window_id != self.id || segment.from < oldest {
             return None;
         }
-        let texts = self.texts.range((link.from - oldest) as usize..(link.number - oldest) as usize);
+        let texts = self.texts.range((segment.from - oldest) as usize..(segment.number - oldest) as usize);
         let mut excess = texts.clone().map(Bytes::len).sum::<usize>().saturating_sub(WINDOW);
         let mut window = Vec::with_capacity(WINDOW);
         for text in texts {
@@ -146,20 +150,21 @@ impl SharedWindow {
 }
 
 impl WindowPosition {
-    /// Whether the receiver's window ends with exactly what stands before the link.
-    pub(super) fn leads_to(self, link: Segment) -> bool {
-        let is_next =
-            |had: SegmentRange| had.chain == link.chain && had.last + 1 == link.number && had.first <= link.from;
-        link.from < link.number && self.0.is_some_and(is_next)
+    /// Whether the receiver's window ends with exactly what precedes the segment.
+    pub(super) fn leads_to(self, segment: Segment) -> bool {
+        let is_next = |had: SegmentRange| {
+            had.window_id == segment.window_id && had.last + 1 == segment.number && had.first <= segment.from
+        };
+        segment.from < segment.number && self.0.is_some_and(is_next)
     }
 
-    /// A compressed message was taken; `None`: it is no link.
-    pub(super) fn took(&mut self, link: Option<Segment>) {
-        self.0 = link.map(|link| match self.0 {
-            Some(had) if had.chain == link.chain && had.last + 1 == link.number => {
-                SegmentRange { last: link.number, ..had }
+    /// Records a compressed message that the socket took; `None`: it is not a segment.
+    pub(super) fn took(&mut self, segment: Option<Segment>) {
+        self.0 = segment.map(|segment| match self.0 {
+            Some(had) if had.window_id == segment.window_id && had.last + 1 == segment.number => {
+                SegmentRange { last: segment.number, ..had }
             }
-            _ => SegmentRange { chain: link.chain, first: link.number, last: link.number },
+            _ => SegmentRange { window_id: segment.window_id, first: segment.number, last: segment.number },
         });
     }
 }
@@ -168,91 +173,93 @@ impl WindowPosition {
 mod tests {
     use super::*;
 
-    fn push(chains: &SharedWindows, place: i64, text: &str) -> Segment {
-        let mut chain = chains.of(Encoding::Hub);
-        let link = chain.link(place).unwrap();
-        chain.push(place, &Bytes::from(text.to_owned()));
-        link
+    fn push(windows: &SharedWindows, place: i64, text: &str) -> Segment {
+        let mut shared = windows.of(Encoding::Hub);
+        let segment = shared.segment(place).unwrap();
+        shared.push(place, &Bytes::from(text.to_owned()));
+        segment
     }
 
     #[test]
-    fn a_window_is_what_was_said_last_and_stays_the_same() {
-        let chains = SharedWindows::default();
-        let links: Vec<Segment> =
-            ["one", "two", "three"].iter().zip(0..).map(|(text, n)| push(&chains, n, text)).collect();
-        for (link, window) in links.into_iter().zip(["", "one", "onetwo"]) {
-            assert_eq!(chains.of(Encoding::Hub).window(link).unwrap(), window.as_bytes());
+    fn a_window_is_the_text_of_the_last_segments_and_stays_the_same() {
+        let windows = SharedWindows::default();
+        let segments: Vec<Segment> =
+            ["one", "two", "three"].iter().zip(0..).map(|(text, n)| push(&windows, n, text)).collect();
+        for (segment, window) in segments.into_iter().zip(["", "one", "onetwo"]) {
+            assert_eq!(windows.of(Encoding::Hub).window(segment).unwrap(), window.as_bytes());
         }
-        assert_eq!(chains.of(Encoding::Stream).link(0).unwrap().number, 0, "each encoding has its own");
+        assert_eq!(windows.of(Encoding::Stream).segment(0).unwrap().number, 0, "each encoding has its own");
     }
 
     #[test]
-    fn a_window_and_what_is_kept_are_bounded() {
-        let chains = SharedWindows::default();
-        push(&chains, 0, &"x".repeat(10 * WINDOW));
+    fn the_window_and_the_kept_texts_are_bounded() {
+        let windows = SharedWindows::default();
+        push(&windows, 0, &"x".repeat(10 * WINDOW));
         let text = "y".repeat(100);
-        let links: Vec<Segment> = (1..500).map(|place| push(&chains, place, &text)).collect();
-        let chain = chains.of(Encoding::Hub);
-        let second = chain.window(links[0]);
-        assert_eq!(second, None, "long ago");
-        assert_eq!(chain.window(links[498]).unwrap(), "y".repeat(WINDOW).as_bytes());
-        assert_eq!(links[498].number - links[498].from, WINDOW.div_ceil(100) as u32);
-        assert!(chain.bytes < KEPT + 100 && chain.bytes == chain.texts.iter().map(Bytes::len).sum::<usize>());
-        assert_eq!(links[0].from, 0);
+        let segments: Vec<Segment> = (1..500).map(|place| push(&windows, place, &text)).collect();
+        let shared = windows.of(Encoding::Hub);
+        let second = shared.window(segments[0]);
+        assert_eq!(second, None, "its texts were dropped");
+        assert_eq!(shared.window(segments[498]).unwrap(), "y".repeat(WINDOW).as_bytes());
+        assert_eq!(segments[498].number - segments[498].from, WINDOW.div_ceil(100) as u32);
+        assert!(shared.bytes < KEPT + 100 && shared.bytes == shared.texts.iter().map(Bytes::len).sum::<usize>());
+        assert_eq!(segments[0].from, 0);
     }
 
     #[test]
-    fn of_a_large_text_only_its_end_is_kept() {
-        let chains = SharedWindows::default();
-        push(&chains, 0, &format!("{}end", "x".repeat(10 * WINDOW)));
-        let link = push(&chains, 1, "next");
-        let chain = chains.of(Encoding::Hub);
-        assert_eq!((chain.bytes, link.from), (WINDOW + 4, 0));
-        assert!(chain.window(link).unwrap().ends_with(b"xend"));
+    fn only_the_end_of_a_large_text_is_kept() {
+        let windows = SharedWindows::default();
+        push(&windows, 0, &format!("{}end", "x".repeat(10 * WINDOW)));
+        let segment = push(&windows, 1, "next");
+        let shared = windows.of(Encoding::Hub);
+        assert_eq!((shared.bytes, segment.from), (WINDOW + 4, 0));
+        assert!(shared.window(segment).unwrap().ends_with(b"xend"));
     }
 
     #[test]
-    fn a_run_leads_to_a_link_whose_whole_window_it_has_had() {
-        let chains = SharedWindows::default();
+    fn a_position_leads_to_a_segment_whose_whole_window_it_has_had() {
+        let windows = SharedWindows::default();
         let text = "z".repeat(WINDOW / 4);
-        let links: Vec<Segment> = (0..20).map(|place| push(&chains, place, &text)).collect();
-        let mut run = WindowPosition::default();
-        assert!(!run.leads_to(links[0]), "there is nothing before it");
-        for link in &links[7..12] {
-            assert_eq!(run.leads_to(*link), link.number >= 11, "{link:?}");
-            run.took(Some(*link));
+        let segments: Vec<Segment> = (0..20).map(|place| push(&windows, place, &text)).collect();
+        let mut position = WindowPosition::default();
+        assert!(!position.leads_to(segments[0]), "there is nothing before it");
+        for segment in &segments[7..12] {
+            assert_eq!(position.leads_to(*segment), segment.number >= 11, "{segment:?}");
+            position.took(Some(*segment));
         }
-        assert!(run.leads_to(links[12]) && !run.leads_to(links[13]) && !run.leads_to(links[11]));
-        let mut other = run;
+        assert!(
+            position.leads_to(segments[12]) && !position.leads_to(segments[13]) && !position.leads_to(segments[11])
+        );
+        let mut other = position;
         other.took(None);
-        assert!(!other.leads_to(links[12]), "something else was between");
-        run.took(Some(links[13]));
-        assert!(!run.leads_to(links[14]), "one was left out");
+        assert!(!other.leads_to(segments[12]), "another message was in between");
+        position.took(Some(segments[13]));
+        assert!(!position.leads_to(segments[14]), "one segment was skipped");
     }
 
     #[test]
-    fn no_link_is_put_before_another_and_a_chain_that_was_forgotten_is_not_continued() {
-        let chains = SharedWindows::default();
-        let before = push(&chains, 5, "five");
-        assert_eq!(chains.of(Encoding::Hub).link(5), None);
-        assert_eq!(chains.of(Encoding::Hub).link(4), None);
-        chains.clear();
-        let after = push(&chains, 4, "four");
-        assert!(after.number == 0 && after.chain != before.chain);
-        assert_eq!(chains.of(Encoding::Hub).window(before), None);
+    fn segments_come_in_order_and_a_cleared_window_is_not_continued() {
+        let windows = SharedWindows::default();
+        let before = push(&windows, 5, "five");
+        assert_eq!(windows.of(Encoding::Hub).segment(5), None);
+        assert_eq!(windows.of(Encoding::Hub).segment(4), None);
+        windows.clear();
+        let after = push(&windows, 4, "four");
+        assert!(after.number == 0 && after.window_id != before.window_id);
+        assert_eq!(windows.of(Encoding::Hub).window(before), None);
     }
 
     #[test]
-    fn numbers_that_are_used_up_begin_another_chain() {
-        let chains = SharedWindows::default();
-        let first = push(&chains, 0, "first");
-        chains.of(Encoding::Hub).next = u32::MAX;
-        let next = push(&chains, 1, "next");
-        assert!(next.number == 0 && next.from == 0 && next.chain != first.chain);
+    fn a_window_out_of_numbers_is_replaced_by_another() {
+        let windows = SharedWindows::default();
+        let first = push(&windows, 0, "first");
+        windows.of(Encoding::Hub).next = u32::MAX;
+        let next = push(&windows, 1, "next");
+        assert!(next.number == 0 && next.from == 0 && next.window_id != first.window_id);
     }
 
     #[test]
-    fn a_socket_s_run_is_small() {
+    fn a_window_position_is_small() {
         assert_eq!(size_of::<WindowPosition>(), 16);
     }
 }

@@ -35,7 +35,7 @@ fn channel_of(demand: Demand) -> Arc<ChannelState> {
 }
 
 #[test]
-fn the_first_member_makes_a_demand_and_the_last_ends_it() {
+fn the_first_subscriber_creates_a_demand_and_the_last_ends_it() {
     let (hub, mut demands) = Hub::new(limits());
     let notifier = Arc::new(Notifier::default());
     let first = hub.subscribe(&channel(), &notifier, 0);
@@ -58,7 +58,7 @@ fn a_subscriber_is_notified_once_until_it_has_read_to_the_end() {
     let channel_state = channel_of(demands.try_recv().unwrap());
     let mut keys = Vec::new();
     notifier.take_ready(&mut keys);
-    assert!(keys.is_empty(), "nothing is notified before the channel_state is open");
+    assert!(keys.is_empty(), "nothing is notified before the channel is open");
     channel_state.open(None, None);
     channel_state.append(live(), None, false);
     hub.fanout().deliver_pending();
@@ -82,7 +82,7 @@ fn a_subscriber_is_notified_once_until_it_has_read_to_the_end() {
 }
 
 #[test]
-fn the_figures_tell_what_the_ring_holds_and_how_far_the_slowest_is_behind() {
+fn ring_usage_counts_the_ring_and_the_lag_of_the_slowest_subscriber() {
     let (hub, mut demands) = Hub::new(limits());
     let subscribers = [0, 1].map(|key| hub.subscribe(&channel(), &Arc::new(Notifier::default()), key));
     let channel_state = channel_of(demands.try_recv().unwrap());
@@ -99,7 +99,7 @@ fn the_figures_tell_what_the_ring_holds_and_how_far_the_slowest_is_behind() {
     }
     let mut entries = Vec::new();
     subscribers[0].read(0, 16, &mut entries);
-    assert_eq!(figures(), (3, true, 3), "the other has read nothing");
+    assert_eq!(figures(), (3, true, 3), "the other subscriber has read nothing");
     subscribers[1].read(0, 2, &mut entries);
     assert_eq!(figures(), (3, true, 1));
     subscribers[1].read(2, 16, &mut entries);
@@ -108,15 +108,15 @@ fn the_figures_tell_what_the_ring_holds_and_how_far_the_slowest_is_behind() {
     for _ in 0..6 {
         channel_state.append(live(), None, false);
     }
-    assert_eq!(figures(), (4, true, 6), "behind what the ring still holds");
-    // One that comes back from the log stands where it enters.
+    assert_eq!(figures(), (4, true, 6), "further behind than the ring reaches");
+    // A subscriber that comes back from the log counts from where it enters the ring.
     subscribers[0].read(9, 16, &mut entries);
     subscribers[1].read(9, 16, &mut entries);
     assert_eq!(figures(), (4, true, 0));
 }
 
 #[test]
-fn a_place_that_left_the_ring_is_told_with_what_was_missed() {
+fn a_cursor_that_fell_off_the_ring_is_told_what_it_missed() {
     let (hub, mut demands) = Hub::new(limits());
     let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
     let channel_state = channel_of(demands.try_recv().unwrap());
@@ -141,7 +141,7 @@ fn a_place_that_left_the_ring_is_told_with_what_was_missed() {
 }
 
 #[test]
-fn rings_hold_no_more_bytes_than_they_may() {
+fn all_rings_together_stay_within_the_byte_budget() {
     let (hub, mut demands) = Hub::new(RingLimits { events: 1000, bytes: 1 << 20, total_bytes: 20_000 });
     let notifier = Arc::new(Notifier::default());
     let subscribers: Vec<_> =
@@ -155,7 +155,7 @@ fn rings_hold_no_more_bytes_than_they_may() {
         }
         channels.push(channel_state);
     }
-    // Each ring keeps its newest entries whatever the budget says, until it is trimmed.
+    // Each ring keeps its newest entries, even over the budget, until it is trimmed.
     let weight = Entry::new(live(), None).weight();
     assert!(hub.is_over_budget());
     // The first ring took the whole budget, each other one its floor.
@@ -174,7 +174,7 @@ fn rings_hold_no_more_bytes_than_they_may() {
 }
 
 #[test]
-fn an_opening_knows_the_retained_event_and_the_position() {
+fn a_channel_start_has_the_retained_event_and_the_position() {
     let (hub, mut demands) = Hub::new(limits());
     let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
     assert!(subscriber.current_start().is_none());
@@ -190,7 +190,7 @@ fn an_opening_knows_the_retained_event_and_the_position() {
 }
 
 #[test]
-fn a_forgotten_past_is_seen_by_nobody_and_the_position_stands() {
+fn no_reader_sees_a_forgotten_past_and_the_position_stays() {
     let (hub, mut demands) = Hub::new(limits());
     let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
     let channel_state = channel_of(demands.try_recv().unwrap());
@@ -202,7 +202,7 @@ fn a_forgotten_past_is_seen_by_nobody_and_the_position_stands() {
     assert_eq!((now.position, now.retained.is_none()), (Some(ids[0]), true));
     let mut entries = Vec::new();
     assert!(matches!(subscriber.read(0, 16, &mut entries), ReadOutcome::FellOff { first: 1, .. }));
-    assert_eq!(subscriber.sequence_after(ids[0]), Some(1), "from there it goes on without a hole");
+    assert_eq!(subscriber.sequence_after(ids[0]), Some(1), "a reader at this id continues without a hole");
     channel_state.append(logged(ids[1]), Some(ids[1]), true);
     assert!(matches!(subscriber.read(1, 16, &mut entries), ReadOutcome::Entries { .. }));
     assert_eq!(entries.iter().map(|entry| entry.id()).collect::<Vec<_>>(), [Some(ids[1])]);
@@ -210,7 +210,7 @@ fn a_forgotten_past_is_seen_by_nobody_and_the_position_stands() {
 }
 
 #[test]
-fn what_was_read_before_the_past_was_forgotten_is_not_shown_after_it() {
+fn a_retained_event_read_before_the_past_was_forgotten_is_not_shown() {
     let (hub, mut demands) = Hub::new(limits());
     let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
     let channel_state = channel_of(demands.try_recv().unwrap());
@@ -221,7 +221,7 @@ fn what_was_read_before_the_past_was_forgotten_is_not_shown_after_it() {
 }
 
 #[test]
-fn no_reader_comes_upon_what_a_reset_announces_without_the_reset() {
+fn no_reader_sees_an_announced_event_without_its_reset() {
     let reset = |from| Item::Reset { reason: crewcast_events::ResetReason::Trimmed, from: Some(from) };
     let (hub, mut demands) = Hub::new(limits());
     let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
@@ -241,7 +241,7 @@ fn no_reader_comes_upon_what_a_reset_announces_without_the_reset() {
         ReadOutcome::FellOff { first, position, .. } => assert_eq!((first, position), (2, Some(ids[2]))),
         other => panic!("{other:?}"),
     }
-    // A ring that gives way keeps its newest entry, and what goes with it.
+    // A trimmed ring keeps its newest entry, and the reset that belongs to it.
     channel_state.append_announced(reset(ids[7]), logged(ids[7]), Some(ids[7]), false);
     channel_state.trim();
     entries.clear();
@@ -253,11 +253,11 @@ fn no_reader_comes_upon_what_a_reset_announces_without_the_reset() {
 }
 
 /// Entries of a log.
-fn stretch(ids: &[EventId]) -> Vec<Arc<Entry>> {
+fn log_range(ids: &[EventId]) -> Vec<Arc<Entry>> {
     ids.iter().map(|&id| Arc::new(Entry::new(logged(id), Some(id)))).collect()
 }
 
-/// A room that opened at `position`, and its member.
+/// A channel that opened at `position`, and its subscriber.
 fn opened(limits: RingLimits, position: EventId) -> (Arc<Hub>, Arc<ChannelState>, Subscriber) {
     let (hub, mut demands) = Hub::new(limits);
     let subscriber = hub.subscribe(&channel(), &Arc::new(Notifier::default()), 0);
@@ -267,14 +267,14 @@ fn opened(limits: RingLimits, position: EventId) -> (Arc<Hub>, Arc<ChannelState>
 }
 
 #[test]
-fn a_ring_begins_earlier_when_the_log_was_read() {
+fn a_page_of_the_log_makes_the_ring_begin_earlier() {
     let ids = chain(10);
     let (hub, channel_state, subscriber) = opened(RingLimits { events: 8, ..limits() }, ids[6]);
     channel_state.append(live(), Some(ids[6]), false);
     channel_state.append(logged(ids[7]), Some(ids[7]), false);
     assert_eq!(subscriber.sequence_after(ids[4]), None);
-    // What the ring holds itself is passed over.
-    hub.prepend(&channel(), Some(ids[2]), &stretch(&ids[3..9]));
+    // Entries that the ring already holds are skipped.
+    hub.prepend(&channel(), Some(ids[2]), &log_range(&ids[3..9]));
     assert_eq!(
         (subscriber.sequence_after(ids[2]), subscriber.sequence_after(ids[4]), subscriber.sequence_after(ids[6])),
         (Some(-4), Some(-2), Some(1))
@@ -286,52 +286,52 @@ fn a_ring_begins_earlier_when_the_log_was_read() {
     let now = subscriber.current_start().unwrap();
     assert_eq!((now.next, now.position, now.live), (2, Some(ids[7]), 1));
     assert_eq!(subscriber.start_at_join().unwrap().position, Some(ids[6]));
-    // And still earlier, up to what a ring may hold; nothing new is given up for the past.
-    hub.prepend(&channel(), None, &stretch(&ids[..5]));
+    // Still earlier, up to the ring's limits; no new entry is evicted for the past.
+    hub.prepend(&channel(), None, &log_range(&ids[..5]));
     assert_eq!((subscriber.sequence_after(ids[0]), subscriber.sequence_after(ids[1])), (Some(-6), Some(-5)));
 }
 
 #[test]
-fn a_stretch_that_does_not_lead_up_to_the_ring_is_passed_over() {
+fn entries_that_do_not_lead_up_to_the_ring_are_skipped() {
     let ids = chain(10);
     let other = EventId::after(Some(ids[5]), *b"zzzzzz");
-    let (hub, _room, subscriber) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
-    // It ends too early; it is another history's; it begins behind the ring.
-    hub.prepend(&channel(), None, &stretch(&ids[..6]));
-    hub.prepend(&channel(), None, &stretch(&[ids[4], ids[5], other]));
-    hub.prepend(&channel(), Some(ids[6]), &stretch(&ids[7..]));
+    let (hub, _channel_state, subscriber) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
+    // The first ends too early, the second belongs to another history, the third begins behind the ring.
+    hub.prepend(&channel(), None, &log_range(&ids[..6]));
+    hub.prepend(&channel(), None, &log_range(&[ids[4], ids[5], other]));
+    hub.prepend(&channel(), Some(ids[6]), &log_range(&ids[7..]));
     assert_eq!(hub.held_bytes(), 0);
-    // From a hole on it leads nowhere.
-    hub.prepend(&channel(), Some(ids[1]), &stretch(&[ids[2], ids[3], ids[5], ids[6]]));
+    // Entries before a hole are not taken.
+    hub.prepend(&channel(), Some(ids[1]), &log_range(&[ids[2], ids[3], ids[5], ids[6]]));
     assert_eq!((subscriber.sequence_after(ids[5]), subscriber.sequence_after(ids[4])), (Some(-1), None));
 }
 
 #[test]
-fn a_ring_that_gave_something_up_has_no_beginning_to_lead_up_to() {
+fn nothing_is_prepended_to_a_ring_that_has_evicted_entries() {
     let ids = chain(20);
-    let stretch = stretch(&ids[..15]);
+    let log_range = log_range(&ids[..15]);
     let (hub, channel_state, subscriber) = opened(limits(), ids[6]);
     for &id in &ids[7..12] {
         channel_state.append(logged(id), Some(id), false);
     }
-    hub.prepend(&channel(), None, &stretch);
+    hub.prepend(&channel(), None, &log_range);
     assert_eq!(subscriber.sequence_after(ids[5]), None);
-    // The former owner's events, read before and told after.
+    // The former owner's events: read before the move, delivered after it.
     let (hub, channel_state, subscriber) = opened(RingLimits { events: 100, ..limits() }, ids[6]);
     hub.forget_past(&channel());
-    hub.prepend(&channel(), None, &stretch);
+    hub.prepend(&channel(), None, &log_range);
     assert_eq!((subscriber.sequence_after(ids[5]), hub.held_bytes()), (None, 0));
     drop(channel_state);
 }
 
 #[test]
-fn what_is_past_leaves_half_of_the_memory() {
+fn prepended_entries_leave_half_of_the_memory() {
     let ids = chain(100);
-    let stretch = stretch(&ids);
-    let weight = stretch[0].weight();
+    let log_range = log_range(&ids);
+    let weight = log_range[0].weight();
     for (bytes, total_bytes, most) in [(1 << 20, 40 * weight, 20), (10 * weight, 1 << 20, 10)] {
         let (hub, channel_state, subscriber) = opened(RingLimits { events: 1000, bytes, total_bytes }, ids[99]);
-        hub.prepend(&channel(), None, &stretch);
+        hub.prepend(&channel(), None, &log_range);
         let held = hub.held_bytes() / weight;
         assert!((most - 1..=most).contains(&held), "{held} of {most}");
         assert_eq!(subscriber.sequence_after(ids[99 - held]), Some(-(held as i64)));

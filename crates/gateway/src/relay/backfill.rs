@@ -1,4 +1,4 @@
-//! Reads the log for a line that cannot go on alone, until it can.
+//! Reads the log for a sequencer that needs it, until the sequencer is live again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,8 +13,8 @@ const PAGE: usize = 512;
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 impl Relay {
-    /// Spawns the reading that a line asked for. A line asks for one thing at a time, so that each channel
-    /// is read once, however many sockets wait.
+    /// Spawns the reads that a sequencer asked for. A sequencer asks for one read at a time: each channel is read once,
+    /// whatever the number of waiting sockets.
     pub(super) fn backfill(&self, pending: PendingBackfill) {
         if pending.backfill != Backfill::Nothing
             && let Some(relay) = self.me.upgrade()
@@ -31,7 +31,7 @@ async fn backfill_until_live(relay: Arc<Relay>, mut pending: PendingBackfill) {
         let page = match relay.broker.history(channel, offset, PAGE).await {
             Ok(page) => page,
             Err(error) => {
-                tracing::debug!(%channel, %error, "the log could not be read; trying again");
+                tracing::debug!(%channel, %error, "could not read the log; trying again");
                 tokio::time::sleep(wait / 2 + wait.mul_f64(fastrand::f64() / 2.0)).await;
                 wait = (wait * 2).min(BACKOFF.1);
                 continue;

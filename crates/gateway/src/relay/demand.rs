@@ -1,4 +1,4 @@
-//! What the hub wants is subscribed at the broker, in batches; what nobody reads any more is given up.
+//! Subscribes to what the hub wants, in batches, and gives up channels that nobody reads any more.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -14,12 +14,12 @@ use crate::{
     hub::{ChannelState, Demand},
 };
 
-/// Most channels of one SUBSCRIBE.
+/// Maximum number of channels in one SUBSCRIBE.
 const BATCH: usize = 1000;
-/// How long a batch that the broker did not take waits for its next try.
+/// How long a batch that the broker refused waits for its next attempt.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Serves the hub's demands, one batch at a time: so that giving a channel up and wanting it again cannot overtake each other.
+/// Serves the hub's demands, one batch at a time: giving a channel up and wanting it again cannot overtake each other.
 pub(super) async fn serve(relay: Arc<Relay>, mut demands: mpsc::UnboundedReceiver<Demand>) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut lingering: std::collections::VecDeque<(Instant, Channel)> = Default::default();
@@ -39,11 +39,11 @@ pub(super) async fn serve(relay: Arc<Relay>, mut demands: mpsc::UnboundedReceive
             }
         }
         give_up_idle(&relay, &mut lingering).await;
-        // What waited for the broker may have been given up meanwhile.
+        // A channel that waited for the broker may have been given up meanwhile.
         wanted.retain(|channel| relay.sequencers.contains_key(channel));
         for chunk in wanted.chunks(BATCH) {
             if let Err(error) = open_sequencers(&relay, chunk).await {
-                tracing::debug!(%error, channels = chunk.len(), "channels wait for the broker");
+                tracing::debug!(%error, channels = chunk.len(), "could not subscribe to channels; trying again");
                 retry.extend_from_slice(chunk);
             }
         }
@@ -57,12 +57,13 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Subscribes to channels and opens their rooms at the position that they have after the confirmation.
+/// Subscribes to channels and opens each at its position after the confirmation.
 async fn open_sequencers(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(), BrokerError> {
     relay.broker.subscribe(channels).await?;
     let snapshots = relay.broker.snapshots(channels).await?;
     if snapshots.iter().any(|snapshot| snapshot.retained.is_some()) {
-        // Whatever was published before the retained values were read is then in the lines, and not repeated.
+        // The barrier ensures that what was published before the retained values were read has reached the sequencers,
+        // which then do not repeat it.
         relay.broker.barrier().await?;
     }
     for (channel, snapshot) in channels.iter().zip(snapshots) {
@@ -91,7 +92,7 @@ async fn give_up_idle(relay: &Relay, lingering: &mut std::collections::VecDeque<
         && let Err(error) = relay.broker.unsubscribe(&idle).await
     {
         // The broker forgets them with its link at the latest.
-        tracing::debug!(%error, "channels could not be given up");
+        tracing::debug!(%error, "could not unsubscribe from channels");
     }
 }
 

@@ -1,4 +1,4 @@
-//! Compares positions with heads: what no later message would show is found here.
+//! Compares positions with heads, to find losses that no later message would reveal.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,19 +8,19 @@ use tokio::time::Instant;
 use super::{LinkState, Relay};
 use crate::broker::Snapshot;
 
-/// How long after a channel's last event its position is compared (spec: the end of a burst can be lost).
+/// Time from a channel's last event to its first comparison (spec: the end of a burst can be lost).
 pub(super) const AFTER_LAST_EVENT: Duration = Duration::from_secs(2);
-/// Each comparison that finds nothing doubles the wait for the next, up to this.
+/// Longest wait. Each comparison that finds nothing doubles the wait for the next, up to this.
 const AT_MOST: Duration = Duration::from_secs(300);
-/// How often the schedule is looked at.
+/// How often the schedule runs.
 const TICK: Duration = Duration::from_millis(500);
-/// Channels compared in one go, and the pause between two goes.
+/// Channels compared in one batch, and the pause between two batches.
 const BATCH: usize = 500;
 const PACE: Duration = Duration::from_millis(5);
-/// How long a batch that could not be read waits for its next try.
+/// How long a batch whose heads could not be read waits for its next attempt.
 const RETRY: Duration = Duration::from_millis(250);
 
-/// Compares each line when it is due, for ever.
+/// Compares each sequencer with its head when it is due. Never returns.
 pub(super) async fn check_on_schedule(relay: Arc<Relay>) {
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -37,7 +37,7 @@ pub(super) async fn check_on_schedule(relay: Arc<Relay>) {
             }
         }
         if relay.hub.is_over_budget() {
-            // Rings of quiet channels give way to those that are read.
+            // Trim the rings of quiet channels in favour of those that are read.
             let quiet = relay.sequencers.iter().filter(|sequencer| sequencer.check.quiet > 0);
             quiet.for_each(|sequencer| sequencer.channel_state().trim());
         }
@@ -46,7 +46,7 @@ pub(super) async fn check_on_schedule(relay: Arc<Relay>) {
 }
 
 impl Relay {
-    /// Compares these lines (`None`: all) with their heads, batched and paced: something of each may be missing.
+    /// Compares these channels (`None`: all) with their heads, in paced batches: each may have missed something.
     pub(super) fn check_soon(&self, channels: Option<Vec<Channel>>) {
         let Some(relay) = self.me.upgrade() else { return };
         self.spawn(async move {
@@ -79,12 +79,13 @@ impl Relay {
         }
     }
 
-    /// The heads of a batch, tried for as long as the link is up: it comes back with a comparison of its own.
+    /// Reads the heads of a batch, and retries while the link is up. `None` once it is down: a reconnect causes a
+    /// comparison of its own.
     async fn heads(&self, batch: &[Channel]) -> Option<Vec<Snapshot>> {
         loop {
             match self.broker.snapshots(batch).await {
                 Ok(snapshots) => return Some(snapshots),
-                Err(error) => tracing::debug!(%error, "heads could not be read"),
+                Err(error) => tracing::debug!(%error, "could not read the heads; trying again"),
             }
             if *self.link.borrow() != LinkState::Up {
                 return None;
@@ -96,8 +97,8 @@ impl Relay {
     fn compare_one(&self, channel: &Channel, snapshot: &Snapshot) {
         let Some(mut sequencer) = self.sequencers.get_mut(channel) else { return };
         let behind_head = sequencer.position() != snapshot.head;
-        // A position beyond the head is a message that was faster than this answer, or another history:
-        // the log tells which.
+        // A position beyond the head comes from a message that was faster than this answer, or from another history:
+        // the log decides.
         if behind_head && let Some(backfill) = sequencer.begin_reconcile() {
             let pending = sequencer.pending(backfill);
             drop(sequencer);

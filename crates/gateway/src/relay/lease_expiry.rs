@@ -1,8 +1,9 @@
 //! Lease expiry: a lease that its producer no longer renews is reported on its channel.
 //!
-//! Every replica that has readers of a channel looks, since none knows of the others; an append that happens only if
-//! it is true and was not told makes it once. A lease comes with a logged event and with nothing else, so that a
-//! channel is looked at behind its events, and then when its first lease runs out: renewing costs a gateway nothing.
+//! Replicas do not know of each other, so each one that has readers of a channel checks it. The append is conditional
+//! on the expiry being true and not yet reported, so it happens once. A lease only ever comes with a logged event: a
+//! channel is checked after its events, and then when its first lease runs out. Renewing a lease costs a gateway
+//! nothing.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,27 +21,27 @@ use crate::{
     telemetry::metrics::{Metric, counter},
 };
 
-/// How often the schedule is looked at.
+/// How often the schedule runs.
 const TICK: Duration = Duration::from_millis(500);
-/// How long after an event a channel is looked at, and how long at most: each look that finds no lease doubles it.
+/// Wait between an event and the lease check, and the longest wait: each check that finds no lease doubles it.
 const AFTER_EVENT: Duration = Duration::from_secs(2);
 const AT_MOST: Duration = Duration::from_secs(30);
-/// How long producers have to renew when the broker is back, before anything is told of them.
+/// How long producers have to renew after the broker is back, before an expiry is reported.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long a channel of which something could not be told waits for its next try.
+/// How long a channel whose expiry could not be published waits for its next attempt.
 const RETRY: Duration = Duration::from_secs(5);
-/// Channels in one go.
+/// Channels in one batch.
 const BATCH: usize = 500;
-/// Channels that are told something at the same time.
+/// Channels to which expiries are published at the same time.
 const AT_ONCE: usize = 16;
 
-/// When a channel's leases are next looked at.
+/// When a channel's leases are checked next.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct LeaseCheck {
-    /// Whether its namespace has them looked at.
+    /// Whether its namespace has lease expiry.
     is_on: bool,
     at: Option<Instant>,
-    /// How many looks have found no lease since one was found.
+    /// Checks without a lease since one was found.
     empty_checks: u32,
 }
 
@@ -51,7 +52,7 @@ impl LeaseCheck {
         lease_check
     }
 
-    /// A logged event was heard: there may be a lease now.
+    /// A logged event was received: it may have brought a lease.
     pub(super) fn heard(&mut self) {
         if self.at.is_none() {
             self.within((AFTER_EVENT * 2u32.pow(self.empty_checks.min(4))).min(AT_MOST));
@@ -63,7 +64,8 @@ impl LeaseCheck {
         self.within(GRACE);
     }
 
-    /// Sets the next look. The replicas' looks are spread, so that mostly one of them has something to tell.
+    /// Schedules the next check. Replicas spread their checks at random, so that usually only one has an expiry to
+    /// report.
     fn within(&mut self, wait: Duration) {
         if self.is_on {
             self.at = Some(Instant::now() + wait + TICK.mul_f64(fastrand::f64()));
@@ -74,7 +76,7 @@ impl LeaseCheck {
         self.at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Takes the answer to a look.
+    /// Takes the result of a check.
     fn found(&mut self, due: Option<Duration>) {
         match due {
             Some(due) => {
@@ -86,7 +88,7 @@ impl LeaseCheck {
     }
 }
 
-/// Looks at each line's leases when it is due, for ever.
+/// Checks each channel's leases when they are due. Never returns.
 pub(super) async fn publish_on_schedule(relay: Arc<Relay>) {
     if relay.namespaces.0.values().all(|rules| rules.lost_after.is_zero()) {
         return;
@@ -122,15 +124,15 @@ impl Relay {
         let remaining = match self.broker.next_lease_expiry(channels).await {
             Ok(remaining) => remaining,
             Err(error) => {
-                tracing::debug!(%error, "leases could not be read");
+                tracing::debug!(%error, "could not read the leases; trying again");
                 channels.iter().for_each(|channel| self.check_again(channel, RETRY));
                 return;
             }
         };
-        let mut silent = Vec::new();
+        let mut expired = Vec::new();
         for (channel, due) in channels.iter().zip(remaining) {
             match due {
-                Some(Duration::ZERO) => silent.push(channel.clone()),
+                Some(Duration::ZERO) => expired.push(channel.clone()),
                 due => {
                     if let Some(mut sequencer) = self.sequencers.get_mut(channel) {
                         sequencer.lease_check.found(due);
@@ -138,14 +140,14 @@ impl Relay {
                 }
             }
         }
-        let telling = |channel: Channel| async move {
-            let told = self.publish_expiry(&channel).await;
-            if let Err(error) = &told {
-                tracing::warn!(%channel, %error, "a silence could not be told");
+        let publish = |channel: Channel| async move {
+            let reported = self.publish_expiry(&channel).await;
+            if let Err(error) = &reported {
+                tracing::warn!(%channel, %error, "could not publish a lease expiry; trying again");
             }
-            self.check_again(&channel, if told.is_ok() { Duration::ZERO } else { RETRY });
+            self.check_again(&channel, if reported.is_ok() { Duration::ZERO } else { RETRY });
         };
-        stream::iter(silent).for_each_concurrent(AT_ONCE, telling).await;
+        stream::iter(expired).for_each_concurrent(AT_ONCE, publish).await;
     }
 
     fn check_again(&self, channel: &Channel, wait: Duration) {
@@ -154,28 +156,29 @@ impl Relay {
         }
     }
 
-    /// Tells a channel what is to be told of its leases and was not told by another replica.
+    /// Publishes the lease changes of a channel that no other replica has reported yet.
     async fn publish_expiry(&self, channel: &Channel) -> Result<(), BrokerError> {
         let Some(rules) = self.namespaces.of(channel) else { return Ok(()) };
-        let silent = self.broker.expired_leases(channel).await?;
-        let entries: Vec<Entry> = silent.iter().filter_map(|silent| entry(silent, rules.lost_after)).collect();
+        let expired = self.broker.expired_leases(channel).await?;
+        let entries: Vec<Entry> = expired.iter().filter_map(|expired| entry(expired, rules.lost_after)).collect();
         if entries.is_empty() {
             return Ok(());
         }
         let append = Append { channel: channel.clone(), entries, once: Once::No };
-        let told = self.broker.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
-        for (entry, _) in append.entries.iter().zip(told).filter(|(_, id)| id.is_some()) {
+        let reported =
+            self.broker.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+        for (entry, _) in append.entries.iter().zip(reported).filter(|(_, id)| id.is_some()) {
             if let Some(LeaseStep::Tell { name, silence, .. }) = &entry.lease {
                 counter(Metric::SilencesTold, &[("silence", silence.as_str())]).increment(1);
-                tracing::info!(%channel, lease = &**name, silence = silence.as_str(), "told the channel");
+                tracing::info!(%channel, lease = &**name, silence = silence.as_str(), "published a lease expiry");
             }
         }
         Ok(())
     }
 }
 
-fn entry(silent: &ExpiredLease, lost_after: Duration) -> Option<Entry> {
-    let ExpiredLease { name, silence, since, about } = silent;
+fn entry(expired: &ExpiredLease, lost_after: Duration) -> Option<Entry> {
+    let ExpiredLease { name, silence, since, about } = expired;
     let about: Object = serde_json::from_str(about).unwrap_or_default();
     let event = LeaseEvent::new(*silence, name, since.as_secs_f64(), about);
     let body = Body::parse(serde_json::to_vec(&event).ok()?).ok()?;

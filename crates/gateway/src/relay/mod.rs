@@ -1,15 +1,14 @@
-//! From broker messages to a channel's one history.
+//! Turns broker messages into one history per channel.
 //!
-//! Each channel has a `Sequencer`, a state machine without I/O: it forwards a message that
-//! continues the channel's position, drops one that the channel holds already, and holds everything back
-//! while something is to be settled against the log. The relay does the reading for it, once per channel
-//! and replica, whatever the number of sockets.
+//! Each channel has a `Sequencer`, a state machine without I/O. It forwards a message that continues the channel's
+//! position, drops one that the channel already holds, and holds messages back while it is reconciled with the log. The
+//! relay reads the log for it, once per channel and replica, whatever the number of sockets.
 //!
-//! - `sequencer.rs` with `held.rs`: the rule, and what is held back
-//! - `demand.rs`: what the hub wants is subscribed, in batches; idle channels linger and are given up
-//! - `settle.rs`: holes, repeats and rewritten histories are settled against the log
-//! - `silence.rs`: a lease that nobody renews any more is told to its channel
-//! - `watch.rs`: positions are compared with the heads, after a reconnect and on a schedule
+//! - `sequencer.rs` with `reorder_buffer.rs`: the rule, and the messages that are held back
+//! - `demand.rs`: subscribes to what the hub wants, in batches; idle channels linger and are given up
+//! - `backfill.rs`: holes, repeats and rewritten histories are reconciled with the log
+//! - `lease_expiry.rs`: a lease that is no longer renewed is reported on its channel
+//! - `head_check.rs`: compares positions with the heads, after a reconnect and on a schedule
 
 mod backfill;
 mod demand;
@@ -38,27 +37,27 @@ use crate::{
 };
 use sequencer::{Accepted, Retain, Sequencer};
 
-/// How long a channel that nobody reads stays subscribed, so that readers who come and go are free.
+/// How long a channel without readers stays subscribed, so that readers that come and go cost nothing.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// The link as connections see it.
+/// The broker link as connections see it.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum LinkState {
     /// Events arrive.
     Up,
-    /// They do not, since then.
+    /// No events arrive since this moment.
     Down(Instant),
 }
 
-/// Whoever acts on control messages and on a link that is back: the auth side.
+/// Acts on control messages and on a restored link: the auth side.
 pub trait ControlSink: Send + Sync + 'static {
-    /// A message for every replica.
+    /// Takes a control message, which every replica receives.
     fn on_control(&self, control: &Control);
-    /// What was told while the link was down has been missed.
+    /// The link is back. Control messages sent while it was down were missed.
     fn on_link_up(&self);
 }
 
-/// Takes what the broker delivers and fills the hub's rooms.
+/// Takes what the broker delivers and fills the hub's channels.
 pub struct Relay {
     me: Weak<Relay>,
     hub: Arc<Hub>,
@@ -75,7 +74,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay that serves what `demands` asks for, until [`Relay::stop`].
+    /// Starts a relay that serves `demands` until [`Relay::stop`].
     pub fn start(
         hub: Arc<Hub>,
         demands: mpsc::UnboundedReceiver<Demand>,
@@ -106,22 +105,22 @@ impl Relay {
         relay
     }
 
-    /// Who is told of control messages. Set once, before the broker starts.
+    /// Sets the sink for control messages. Call it once, before the broker starts.
     pub fn set_control(&self, control: Arc<dyn ControlSink>) {
         let _ = self.control.set(control);
     }
 
-    /// What counts events. Set once, before the broker starts.
+    /// Sets the counters for received and rejected events. Call it once, before the broker starts.
     pub fn set_usage(&self, usage: Arc<UsageCounters>) {
         let _ = self.usage.set(usage);
     }
 
-    /// The link, now and as it changes.
+    /// Watches the link's state.
     pub fn link_state(&self) -> state::Receiver<LinkState> {
         self.link.subscribe()
     }
 
-    /// Ends the relay's tasks.
+    /// Stops the relay's tasks and waits for them.
     pub async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
@@ -148,9 +147,9 @@ impl Relay {
         if let Some(usage) = self.usage.get() {
             usage.rejected();
         }
-        // Once a minute, with the channel as the only detail: what was published may be anything.
+        // Once a minute, and with the channel as the only detail: the payload may contain anything.
         crate::util::log_throttle::once_a_minute(reason, || {
-            tracing::warn!(channel, reason, "a message that is no event was dropped");
+            tracing::warn!(channel, reason, "dropped a message that is not a valid event");
         });
     }
 }
@@ -198,13 +197,13 @@ impl Sink for Relay {
         let was = self.link.send_replace(next);
         match (was, next) {
             (LinkState::Down(_), LinkState::Up) => {
-                tracing::info!("the broker delivers");
+                tracing::info!("the broker link is up");
                 if let Some(sink) = self.control.get() {
                     sink.on_link_up();
                 }
                 self.check_soon(None);
             }
-            (LinkState::Up, LinkState::Down(_)) => tracing::warn!("the broker is away; sockets wait for it"),
+            (LinkState::Up, LinkState::Down(_)) => tracing::warn!("the broker link is down; sockets wait for it"),
             _ => {}
         }
     }

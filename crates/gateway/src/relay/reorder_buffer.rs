@@ -1,36 +1,36 @@
-//! Messages that a line holds back while its log is read.
+//! Messages that a sequencer holds back while its log is read.
 
 use std::collections::VecDeque;
 
 use crewcast_events::{Event, EventId};
 
-/// Messages at most. Logged ones beyond it are read from the log again; live ones are told as a gap.
+/// Maximum number of messages. Logged ones beyond it are read from the log again; live ones become a gap.
 const MAX_EVENTS: usize = 4096;
-/// Their bytes, at most.
+/// Maximum size of the messages, in bytes.
 const MAX_BYTES: usize = 8 << 20;
 
-/// In the order in which they were heard.
+/// Held messages, in the order in which they were received.
 #[derive(Default, Debug)]
 pub(super) struct ReorderBuffer {
     events: VecDeque<Event>,
     bytes: usize,
-    /// How many of them were held when the read under way began: it says nothing about later ones.
+    /// How many messages were held when the current read began: the read says nothing about later ones.
     judged: usize,
-    /// Messages that found no room.
+    /// Messages dropped because the buffer was full.
     dropped: Overflow,
 }
 
-/// What found no room among the held.
+/// What was dropped because the buffer was full.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(super) struct Overflow {
-    /// Live ones: they are lost.
+    /// Live messages: they are lost.
     pub(super) live: u64,
-    /// Whether there were logged ones: the log has them.
+    /// Whether there were logged messages: the log still has them.
     pub(super) logged: bool,
 }
 
 impl ReorderBuffer {
-    /// Holds the newest message.
+    /// Holds the newest message, or drops it if the buffer is full.
     pub(super) fn push(&mut self, event: Event) {
         if self.events.len() >= MAX_EVENTS || self.bytes + event.raw().len() > MAX_BYTES {
             match event.id() {
@@ -43,7 +43,7 @@ impl ReorderBuffer {
         self.events.push_back(event);
     }
 
-    /// The oldest message.
+    /// Removes the oldest message.
     pub(super) fn pop(&mut self) -> Option<Event> {
         let event = self.events.pop_front()?;
         self.bytes -= event.raw().len();
@@ -51,35 +51,36 @@ impl ReorderBuffer {
         Some(event)
     }
 
-    /// Puts back what was popped last.
+    /// Puts back the message that was popped last.
     pub(super) fn put_back(&mut self, event: Event) {
         self.bytes += event.raw().len();
         self.events.push_front(event);
     }
 
-    /// Every message, leaving none.
+    /// Removes all messages.
     pub(super) fn take_all(&mut self) -> VecDeque<Event> {
         self.bytes = 0;
         std::mem::take(&mut self.events)
     }
 
-    /// What found no room since this was last asked.
+    /// What was dropped since the last call.
     pub(super) fn take_overflow(&mut self) -> Overflow {
         std::mem::take(&mut self.dropped)
     }
 
-    /// A read begins now: it will say something about what is held.
+    /// Marks the beginning of a read: it decides about the messages held now.
     pub(super) fn begin_read(&mut self) {
         self.judged = self.events.len();
     }
 
-    /// How many of the held, from the oldest on, the read under way says something about.
+    /// How many messages, from the oldest on, the current read decides about.
     pub(super) fn judged(&self) -> usize {
         self.judged
     }
 
-    /// The oldest logged message is none of the log's whose head was read: it is live. Only if it was heard
-    /// before that read began, and does not continue `position`.
+    /// Makes the oldest logged message live if the log does not have it.
+    ///
+    /// Only if it was received before the read of `head` began, and does not continue `position`.
     pub(super) fn resolve_beyond(&mut self, head: Option<EventId>, position: Option<EventId>) {
         let head = head.map_or(0, |id| id.offset());
         let Some(first) = self.events.iter().position(|event| event.id().is_some()) else { return };
@@ -90,7 +91,7 @@ impl ReorderBuffer {
         }
     }
 
-    /// Live messages at or before the retained one are not repeated to newcomers.
+    /// Drops live messages up to and including the retained one: newcomers do not get them twice.
     pub(super) fn forget_up_to(&mut self, retained: &Event) {
         if let Some(last) = self.events.iter().rposition(|event| event.raw() == retained.raw()) {
             self.events.drain(..=last);
@@ -98,8 +99,8 @@ impl ReorderBuffer {
         }
     }
 
-    /// What was heard between the confirmation and the reading of the head, and lies at or before the head,
-    /// is known to be a repeat when its chain leads to the head.
+    /// Drops messages that the head already covers: those whose chain of ids leads to the head are repeats. They were
+    /// received between the confirmation and the read of the head.
     pub(super) fn forget_chain_to(&mut self, head: Option<EventId>) {
         let is_head = |event: &Event| event.id().is_some() && event.id() == head;
         let Some(last) = self.events.iter().rposition(is_head) else { return };
@@ -130,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_is_bounded_in_number_and_bytes() {
+    fn the_buffer_is_bounded_in_messages_and_bytes() {
         let event = |text: String| Event::parse(Bytes::from(text)).unwrap();
         let mut reorder = ReorderBuffer::default();
         for n in 0..MAX_EVENTS + 3 {

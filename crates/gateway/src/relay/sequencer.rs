@@ -1,8 +1,8 @@
-//! One channel's way from messages to history: a state machine without I/O.
+//! Turns one channel's messages into its history: a state machine without I/O.
 //!
-//! The rule (spec, "Event id, order and resume"): a logged message is forwarded only if its id continues
-//! the position; it is dropped only if the channel holds that very id; everything else is settled against
-//! the log and ends in repair, in `reset`, or in the message being live after all.
+//! The rule (spec, "Event id, order and resume"): a logged message is forwarded only if its id continues the position.
+//! It is dropped only if the channel holds that very id. Everything else is reconciled with the log. The outcome is a
+//! repair, a `reset`, or the finding that the message is live after all.
 
 use std::sync::Arc;
 
@@ -19,19 +19,19 @@ use crate::{
     },
 };
 
-/// What a line did with a message.
+/// What a sequencer did with a message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Accepted {
-    /// It is forwarded, dropped, or held for something that is under way.
+    /// The message is forwarded, dropped, or held for a read that is under way.
     Done,
-    /// It is held: the log must be read.
+    /// The message is held until the log is read.
     NeedsLog(Backfill),
 }
 
-/// What to read next to settle what is held.
+/// What to read next to reconcile the held messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Backfill {
-    /// Nothing: the line is live again.
+    /// Nothing: the sequencer is live again.
     Nothing,
     /// The log behind the position.
     After(u64),
@@ -39,8 +39,10 @@ pub(super) enum Backfill {
     Verify(u64),
 }
 
-/// A line that waits for a read of its log. A channel that is given up and wanted again is another line:
-/// what was read for the old one says nothing about the new one.
+/// A sequencer's pending read of its log.
+///
+/// A channel that is given up and wanted again gets another sequencer: what was read for the old one says nothing about
+/// the new one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct PendingBackfill {
     pub(super) channel: Channel,
@@ -72,33 +74,33 @@ pub(super) struct Sequencer {
     position: Option<EventId>,
     retain: Retain,
     reorder: ReorderBuffer,
-    /// The head was found elsewhere while a read was under way that may be older: read once more.
+    /// The head differed during a read that may be older: read once more.
     recheck: bool,
-    /// The log holds another history than the position's, which is to be read from its beginning.
+    /// The log holds another history than the position's: read it from its beginning.
     is_rewritten: bool,
-    /// A reset that goes into the room with the event that it announces.
+    /// A reset, appended together with the event that it announces.
     announced: Option<Item>,
-    /// Whether live events were heard here: then a lost link may have cost some.
+    /// Whether live events were received here: then a lost link may have cost some.
     heard_live: bool,
     received: metrics::Counter,
-    /// Whose events they are, where the channel's name says it.
+    /// The org that the events belong to, if the channel's name says it.
     pub(super) org: Option<Arc<str>>,
-    /// When a comparison with the head is due, and the wait after it.
+    /// When the next comparison with the head is due.
     pub(super) check: Check,
-    /// When its leases are looked at.
+    /// When the channel's leases are checked next.
     pub(super) lease_check: LeaseCheck,
 }
 
-/// When a line's position is next compared with its head.
+/// When a sequencer's position is next compared with its head.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Check {
     pub(super) due: Instant,
-    /// How many comparisons have found nothing since the last event.
+    /// Comparisons that found nothing since the last event.
     pub(super) quiet: u32,
 }
 
 impl Sequencer {
-    /// `serial` tells this line from earlier ones of the same channel.
+    /// `serial` tells this sequencer from earlier ones of the same channel.
     pub(super) fn new(channel_state: Arc<ChannelState>, retain: Retain, serial: u64) -> Self {
         let namespace = channel_state.channel().namespace().to_owned();
         Self {
@@ -127,13 +129,13 @@ impl Sequencer {
         &self.channel_state
     }
 
-    /// What is to be read; the read begins after this.
+    /// The read to perform. The read must begin after this call.
     pub(super) fn pending(&mut self, backfill: Backfill) -> PendingBackfill {
         self.begin_read(backfill);
         PendingBackfill { channel: self.channel().clone(), backfill, serial: self.serial }
     }
 
-    /// Takes what was read for a line that was unsettled, if it is this one.
+    /// Takes the page of a pending read. Ignored if the read was for an earlier sequencer.
     pub(super) fn take(&mut self, pending: &PendingBackfill, page: &Page) -> Backfill {
         if pending.serial != self.serial {
             return Backfill::Nothing;
@@ -147,7 +149,7 @@ impl Sequencer {
         backfill
     }
 
-    /// Only when there is one to begin: another may be under way.
+    /// Marks the beginning of a read. Does nothing without one: another may be under way.
     fn begin_read(&mut self, backfill: Backfill) {
         if backfill != Backfill::Nothing {
             self.reorder.begin_read();
@@ -192,8 +194,8 @@ impl Sequencer {
         Accepted::Done
     }
 
-    /// Opens the room at what stood beside the channel after the subscription was confirmed. `Backfill` says
-    /// how to settle what was heard in between.
+    /// Opens the channel at the snapshot that was read after the subscription was confirmed. Returns how to reconcile
+    /// what was received in between.
     pub(super) fn open(&mut self, snapshot: Snapshot) -> Backfill {
         if self.phase != Phase::Joining {
             return Backfill::Nothing;
@@ -210,7 +212,7 @@ impl Sequencer {
         self.release()
     }
 
-    /// Begins to settle because the head is not where the line is, or may not be.
+    /// Begins to reconcile because the head differs from the position, or may differ.
     pub(super) fn begin_reconcile(&mut self) -> Option<Backfill> {
         match self.phase {
             Phase::Joining => None,
@@ -225,7 +227,7 @@ impl Sequencer {
         }
     }
 
-    /// Takes what was read for [`Backfill::After`].
+    /// Takes the page that was read for [`Backfill::After`].
     pub(super) fn reconcile(&mut self, page: &Page) -> Backfill {
         let since = match self.position {
             _ if self.is_rewritten => Since::Unknown,
@@ -242,7 +244,7 @@ impl Sequencer {
         if let Resumed::Reset(reason) = resumed {
             self.is_rewritten = next.flatten() != page.first;
             if self.is_rewritten {
-                // Another history: everything that the log holds of it is news.
+                // Another history: everything that the log holds of it is new.
                 return Backfill::After(0);
             }
             self.reset(reason, page);
@@ -256,7 +258,7 @@ impl Sequencer {
                     self.forward(event);
                     repaired += 1;
                 }
-                // An entry that the position has passed already.
+                // The position is already past this entry.
                 _ => {}
             }
         }
@@ -264,7 +266,7 @@ impl Sequencer {
             counter(Metric::GapsRepaired, &[]).increment(1);
         }
         if page.entries.is_empty() {
-            // The log holds nothing behind the position: whatever the head says is where the channel stands.
+            // The log holds nothing behind the position: the channel stands at the head.
             self.position = page.head.or(self.position);
         }
         if self.position != page.head && self.position != before {
@@ -274,16 +276,18 @@ impl Sequencer {
         self.release()
     }
 
-    /// Takes what was read for [`Backfill::Verify`]: held messages that the log has are repeats, the others are live.
-    /// The page says so of the offsets that it spans, and of the message that it was asked for.
+    /// Takes the page that was read for [`Backfill::Verify`]: held messages that the log has are repeats, the others
+    /// are live.
+    ///
+    /// The page decides only about the offsets that it spans, and about the message that it was asked for.
     pub(super) fn verify(&mut self, behind: u64, page: &Page) -> Backfill {
         let ids: Vec<Option<EventId>> = page.entries.iter().map(|raw| EventId::of_message(raw)).collect();
         let last = ids.last().copied().flatten().map_or(0, |id| id.offset());
         let offset = self.offset();
         let mut is_asked_for = true;
         let judged = self.reorder.judged();
-        for (place, event) in self.reorder.take_all().into_iter().enumerate() {
-            match event.id().filter(|_| place < judged) {
+        for (index, event) in self.reorder.take_all().into_iter().enumerate() {
+            match event.id().filter(|_| index < judged) {
                 Some(id) if id.offset() <= offset && (is_asked_for || (behind + 1..=last).contains(&id.offset())) => {
                     is_asked_for = false;
                     if !ids.contains(&Some(id)) {
@@ -303,7 +307,7 @@ impl Sequencer {
         }
     }
 
-    /// What tells this line's state from others, its room apart.
+    /// What tells this sequencer's state from others, apart from its channel's ring.
     #[cfg(test)]
     pub(super) fn state(&self) -> String {
         let Self { phase, position, reorder, recheck, is_rewritten, heard_live, .. } = self;
@@ -319,7 +323,7 @@ impl Sequencer {
     }
 
     fn forward(&mut self, event: Event) {
-        // Ends with this function: then the event is in the ring, and its readers are rung.
+        // The span ends with this function: by then the event is in the ring, and its readers are notified.
         let _span = trace::is_on()
             .then(|| trace::delivery_span(event.field(Field::Traceparent).as_deref(), self.channel().as_str()));
         let retain = match event.id() {
@@ -342,7 +346,8 @@ impl Sequencer {
     fn reset(&mut self, reason: ResetReason, page: &Page) {
         counter(Metric::Resets, &[("reason", reason.label())]).increment(1);
         let from = page.entries.first().and_then(|raw| EventId::of_message(raw));
-        tracing::warn!(channel = %self.channel_state.channel(), reason = reason.label(), "the log does not continue the position");
+        let (channel, reason_label) = (self.channel_state.channel(), reason.label());
+        tracing::warn!(%channel, reason = reason_label, "the log does not continue the position");
         let reset = Item::Reset { reason, from };
         if from.is_some() {
             self.position = None;
@@ -359,7 +364,7 @@ impl Sequencer {
         self.channel_state.append(Item::Gap { missed }, self.position, false);
     }
 
-    /// Forwards what is held until something is to be settled again.
+    /// Forwards the held messages until one of them needs a read of the log.
     fn release(&mut self) -> Backfill {
         while let Some(event) = self.reorder.pop() {
             match event.id() {

@@ -1,4 +1,4 @@
-//! What sockets ask for besides the events that come to them: a channel's state, and its last events of one type.
+//! Reads that sockets request besides events: a channel's state, and its last events of one type.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,9 +14,9 @@ use crate::{
     util::singleflight::Singleflight,
 };
 
-/// Most events of one [`Tail`].
+/// Maximum number of events of one [`Tail`].
 const TAIL_EVENTS: usize = 500;
-/// Most bytes of them, beyond the newest one.
+/// Maximum size of those events in bytes, beyond the newest one.
 const TAIL_BYTES: usize = 1 << 20;
 /// Entries of one page.
 const PAGE: u64 = 256;
@@ -30,7 +30,7 @@ pub struct Tail {
     pub entries: Vec<Arc<Entry>>,
 }
 
-/// Reads what stands beside the events of channels: once for all who ask at the same moment.
+/// Reads a channel's state and tail, with one read for all requests at the same moment.
 pub struct ChannelReads {
     states: Arc<Singleflight<(Channel, Option<Duration>), StateDocuments>>,
     snapshots: Arc<Singleflight<Channel, StateSnapshot>>,
@@ -59,15 +59,15 @@ impl ChannelReads {
     /// A channel's state documents, as [`Broker::state`].
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn state(&self, channel: Channel, within: Option<Duration>) -> Result<Arc<StateDocuments>, BrokerError> {
         self.states.ask((channel, within)).await
     }
 
-    /// A channel's whole state, with a place for the message that tells it to all who share it.
+    /// A channel's whole state, with a slot for the encoded message that all its readers share.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn snapshot(&self, channel: Channel) -> Result<Arc<StateSnapshot>, BrokerError> {
         self.snapshots.ask(channel).await
     }
@@ -75,13 +75,13 @@ impl ChannelReads {
     /// The last events of one type that a channel's log holds.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn tail(&self, channel: Channel, kind: &'static str) -> Result<Arc<Tail>, BrokerError> {
         self.last.ask((channel, kind)).await
     }
 }
 
-/// Page by page from the end of the log, until there is enough.
+/// Reads page by page from the end of the log, until there is enough.
 async fn read_tail(broker: &dyn Broker, channel: &Channel, kind: &str) -> Result<Tail, BrokerError> {
     let snapshots = broker.snapshots(std::slice::from_ref(channel)).await?;
     let head = snapshots.first().and_then(|snapshot| snapshot.head);
@@ -92,7 +92,7 @@ async fn read_tail(broker: &dyn Broker, channel: &Channel, kind: &str) -> Result
         let (entries, is_first) = range(broker, channel, begin, end).await?;
         for entry in entries.into_iter().rev() {
             if entry.event().is_some_and(|event| event.kind() == kind) {
-                found.put_before(entry);
+                found.push_older(entry);
             }
         }
         end = if is_first { 0 } else { begin };
@@ -115,15 +115,15 @@ async fn range(
         let page = LogPage::new(broker.history(channel, at, limit).await?, at);
         is_first |= page.first.is_none_or(|first| first.offset() > begin);
         let Some(last) = page.entries.iter().filter_map(|entry| entry.id()).next_back() else { break };
-        // Where the log begins later than was asked for, the page gets beyond the end.
-        let is_of_stretch = |entry: &Arc<Entry>| entry.id().is_some_and(|id| id.offset() <= end);
-        entries.extend(page.entries.into_iter().filter(is_of_stretch));
+        // If the log begins later than requested, the page reaches beyond the end.
+        let is_in_range = |entry: &Arc<Entry>| entry.id().is_some_and(|id| id.offset() <= end);
+        entries.extend(page.entries.into_iter().filter(is_in_range));
         at = last.offset();
     }
     Ok((entries, is_first))
 }
 
-/// What was found so far, from the newest back.
+/// What was found up to now, from the newest back.
 #[derive(Default)]
 struct Found {
     entries: VecDeque<Arc<Entry>>,
@@ -132,7 +132,7 @@ struct Found {
 }
 
 impl Found {
-    fn put_before(&mut self, entry: Arc<Entry>) {
+    fn push_older(&mut self, entry: Arc<Entry>) {
         self.bytes += entry.event().map_or(0, |event| event.raw().len());
         self.is_full |= self.entries.len() >= TAIL_EVENTS || (!self.entries.is_empty() && self.bytes > TAIL_BYTES);
         if !self.is_full {
@@ -153,7 +153,7 @@ mod tests {
         "session:s1".parse().unwrap()
     }
 
-    /// Publishes so many lines, each `width` wide, each behind an event of another type.
+    /// Publishes this many lines, each `width` wide, each behind an event of another type.
     async fn broker(lines: usize, width: usize) -> Arc<MemoryBroker> {
         let broker = Arc::new(MemoryBroker::new(Namespaces::default()));
         for n in 1..=lines {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_of_a_type_come_in_their_order_and_no_more_than_the_bound() {
+    async fn the_tail_of_a_type_is_in_order_and_bounded() {
         assert_eq!(last(0, 1).await, Vec::<u64>::new());
         assert_eq!(last(3, 1).await, [1, 2, 3]);
         assert_eq!(last(200, 1).await, (1..=200).collect::<Vec<_>>(), "over several pages");

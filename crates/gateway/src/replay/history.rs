@@ -1,4 +1,4 @@
-//! Reads of the log, shared: readers who want the same stretch, or come back at the same time, cause one read.
+//! Shared reads of the log: readers that want the same range, or resume at the same time, cause one read.
 
 use std::sync::Arc;
 
@@ -16,32 +16,32 @@ use crate::{
 
 /// Entries of one page.
 pub(super) const PAGE: usize = 256;
-/// So many entries earlier than needed begins the read for one who comes back: others come back with it, some of
-/// whom have seen a little less.
+/// How many entries earlier than needed the read for a resuming reader begins: other readers resume with it, and some
+/// have seen a little less.
 pub(super) const LOOK_BACK: usize = 128;
-/// Reads of others that one who comes back waits for in vain before it reads for itself alone.
+/// How many shared reads a resuming reader waits for without success before it reads for itself alone.
 const SHARED_READS: usize = 4;
 
 type ReadResult = Result<Arc<LogPage>, BrokerError>;
 type Reading = Shared<oneshot::Receiver<ReadResult>>;
 
-/// What a reader wants of the log.
+/// The part of the log that a reader wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LogRange {
-    /// What is behind this offset (0: from the beginning).
+    /// The entries behind this offset (0: from the beginning).
     After(u64),
-    /// What is behind this event, for a reader that comes back: the page may begin earlier.
+    /// The entries behind this event, for a reader that resumes: the page may begin earlier.
     Resume(EventId),
 }
 
-/// A [`Page`] as readers share it: each entry is parsed and encoded once, however many read it.
+/// A [`Page`] that readers share: each entry is parsed and encoded once, however many read it.
 #[derive(Debug)]
 pub struct LogPage {
     /// The last id given in the channel.
     pub head: Option<EventId>,
     /// The log's first entry.
     pub first: Option<EventId>,
-    /// The offset that was asked to read after.
+    /// The offset after which the page was read.
     pub after: u64,
     /// The log's entry with that offset.
     pub at: Option<EventId>,
@@ -52,10 +52,10 @@ pub struct LogPage {
 impl LogPage {
     pub(crate) fn new(page: Page, after: u64) -> Self {
         let events = page.entries.into_iter().filter_map(|raw| Event::parse(raw).ok());
-        let chains = Arc::default();
+        let windows = Arc::default();
         let entries = events.zip(0..).map(|(event, place)| {
             let id = event.id();
-            Arc::new(Entry::new(Item::Event(event), id).at(&chains, place))
+            Arc::new(Entry::new(Item::Event(event), id).at(&windows, place))
         });
         Self { head: page.head, first: page.first, after, at: page.at, entries: entries.collect() }
     }
@@ -75,12 +75,12 @@ impl LogPage {
         &self.entries[self.entries.partition_point(is_before)..]
     }
 
-    /// Whether a reader that has seen `id` gets on with this page.
+    /// Whether a reader that has seen `id` advances with this page.
     fn continues_from(&self, id: EventId) -> bool {
         self.at(id.offset()) == Some(id) && !self.behind(id.offset()).is_empty()
     }
 
-    /// Whether the page ends, for its size, before it gets behind `id`.
+    /// Whether the page is full before it gets behind `id`.
     fn falls_short_of(&self, id: EventId) -> bool {
         self.last().is_some_and(|last| last.offset() <= id.offset() && Some(last) != self.head)
     }
@@ -94,9 +94,9 @@ impl LogPage {
 pub struct History {
     broker: Arc<dyn Broker>,
     hub: Arc<Hub>,
-    /// Reads of one stretch.
+    /// Reads of one range.
     under_way: DashMap<ReadKey, Reading>,
-    /// Reads for those who come back.
+    /// Reads for resuming readers.
     resuming: DashMap<Channel, Reading>,
     tasks: TaskTracker,
 }
@@ -104,16 +104,16 @@ pub struct History {
 type ReadKey = (Channel, u64, usize);
 
 impl History {
-    /// Reads from this broker; what leads up to a ring of the hub's becomes its beginning.
+    /// Reads from `broker`, and prepends what leads up to a channel's ring to that ring in `hub`.
     pub fn new(broker: Arc<dyn Broker>, hub: Arc<Hub>) -> Arc<Self> {
         let tasks = TaskTracker::new();
         Arc::new(Self { broker, hub, under_way: DashMap::new(), resuming: DashMap::new(), tasks })
     }
 
-    /// A page of the log; `None` when the channel's ring has come to hold what is wanted.
+    /// A page of the log; `None` if the channel's ring now holds what is wanted.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn page(self: Arc<Self>, channel: Channel, range: LogRange) -> Result<Option<Arc<LogPage>>, BrokerError> {
         match range {
             LogRange::After(offset) => self.read((channel, offset, PAGE)).await.map(Some),
@@ -121,22 +121,23 @@ impl History {
         }
     }
 
-    /// The log's entry at `offset`, if it holds one.
+    /// The log's entry at `offset`, if the log holds one.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// The broker's error.
     pub async fn at(self: Arc<Self>, channel: Channel, offset: u64) -> ReadResult {
         self.read((channel, offset.saturating_sub(1), 1)).await
     }
 
-    /// Whoever asks while the channel is being read waits for that. The page counts for him if it shows the very
-    /// event that he has seen and what follows; that he is lost is only concluded from a read of his own: another's may have
-    /// begun before that event was written.
+    /// Waits for a read of the channel that is under way, if there is one.
+    ///
+    /// Another reader's page counts if it shows the very event that this reader has seen, and what follows. Only a read
+    /// of its own can prove that the event is missing: another's may have begun before that event was written.
     async fn resume(self: Arc<Self>, channel: Channel, id: EventId) -> Result<Option<Arc<LogPage>>, BrokerError> {
         for _ in 0..SHARED_READS {
             let (reading, is_own) = match self.resuming.entry(channel.clone()) {
                 MapEntry::Occupied(under_way) => (under_way.get().clone(), false),
-                // A read may just have ended: its page is in the ring before it is no longer under way.
+                // A read may have ended just now: its page enters the ring before it stops being under way.
                 MapEntry::Vacant(_) if self.hub.continues_from(&channel, id) => return Ok(None),
                 MapEntry::Vacant(vacant) => (vacant.insert(self.begin_to_resume(channel.clone(), id)).clone(), true),
             };
@@ -153,15 +154,14 @@ impl History {
         answer(reading).await
     }
 
-    /// Begins a read in a task of its own: one whose reader has gone away ends all the same, and gives back
-    /// the connection that it reads with.
+    /// Begins a read in a task of its own: if its reader goes away, the read still ends and gives back its connection.
     fn begin(self: &Arc<Self>, key: ReadKey) -> Reading {
         let history = self.clone();
         let (answer, reading) = oneshot::channel();
         self.tasks.spawn(async move {
             let (channel, offset, limit) = &key;
             let page = history.read_log(channel, *offset, *limit).await;
-            // Before it is answered: who asks from now on must see later events.
+            // Before the answer is sent: readers that ask from now on must see later events.
             history.under_way.remove(&key);
             let _ = answer.send(page);
         });
@@ -179,7 +179,8 @@ impl History {
         reading.shared()
     }
 
-    /// A page that begins before `id` and gets beyond it, if the log does; where events are large, from less far back.
+    /// Reads a page that begins before `id` and reaches beyond it, if the log does. With large events it begins less
+    /// far back.
     async fn look_back(&self, channel: &Channel, id: EventId) -> ReadResult {
         let mut back = LOOK_BACK;
         loop {
@@ -201,5 +202,5 @@ impl History {
 }
 
 async fn answer(reading: Reading) -> ReadResult {
-    reading.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
+    reading.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was cancelled".to_owned())))
 }

@@ -1,4 +1,4 @@
-//! One subscriber of one channel: a place in the log or in the ring.
+//! One subscriber of one channel: a cursor in the log or in the ring.
 
 use std::sync::{Arc, LazyLock};
 
@@ -16,9 +16,9 @@ static CURSOR_LAG: LazyLock<metrics::Histogram> = LazyLock::new(|| histogram(Met
 /// Where a reader begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// With the next event.
+    /// At the next event.
     Live,
-    /// With the channel's retained event, then live.
+    /// At the channel's retained event, then live.
     Retained,
     /// Behind what the client has seen.
     Since(Since),
@@ -29,7 +29,7 @@ pub enum Start {
 pub struct Opening {
     /// The channel's position where the reader begins.
     pub position: Option<EventId>,
-    /// The retained event, when the reader asked for one and there is one.
+    /// The retained event, if the reader asked for it and the channel has one.
     pub retained: Option<Arc<Entry>>,
 }
 
@@ -40,18 +40,19 @@ pub enum Read {
     Opened(Opening),
     /// Entries were put into the buffer; there may be more.
     Entries,
-    /// So were all that there are in the ring, which the reader follows; its wake is rung when there are more.
+    /// The buffer holds everything that the ring had. The reader follows the ring, and its notifier reports new
+    /// entries.
     CaughtUp,
-    /// Nothing now; the reader's wake is rung when there is.
+    /// Nothing now; the reader's notifier reports when there is.
     Idle,
-    /// The log is needed: give this stretch of it to [`Reader::take_page`].
+    /// The log is needed: read this range and give the page to [`Reader::take_page`].
     NeedsPage(LogRange),
 }
 
 enum ReaderState {
     /// The channel is not open yet.
     Opening(Box<Start>),
-    /// Reading the log behind the position, until the ring can be entered. In a box: most readers are in the ring.
+    /// Reading the log behind the position, until the reader can enter the ring. Boxed: most readers are in the ring.
     Log(Box<LogState>),
     /// Reading the ring.
     Ring { next: i64 },
@@ -73,22 +74,22 @@ impl ReaderState {
 /// The next page of a reader in the log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum PageRequest {
-    /// Its first: others who come back with it are served by the same read.
+    /// The first page: the same read serves other readers that resume at that moment.
     First,
-    /// One behind the page before.
+    /// The page behind the previous one.
     Next,
-    /// Asked for.
+    /// Already requested.
     Asked,
 }
 
-/// What an entry of the ring is to a reader.
+/// What a reader does with an entry of the ring.
 enum Disposition {
     Deliver,
     Skip,
     Hole,
 }
 
-/// Where in the ring a reader wants to go on when it has caught up.
+/// Where in the ring a reader continues once it has caught up.
 #[derive(Clone, Copy, Debug)]
 struct RingTarget {
     next: i64,
@@ -105,18 +106,18 @@ pub struct Reader {
     live_from: i64,
     /// Live events of the ring that are behind the reader.
     live_seen: u64,
-    /// Pages in a row that held nothing, though the ring's place is further on.
+    /// Consecutive pages without entries, although the ring's position is further on.
     empty_reads: u32,
-    /// A reset of the ring's was read, and the event that it announces was not.
+    /// A reset was read from the ring, and the event that it announces was not read yet.
     after_reset: bool,
 }
 
-/// So many pages in a row that hold nothing say for certain that the log has nothing more: the first may have been
-/// read before the rest was written, and the second may have begun before the first was answered, for somebody else.
+/// How many consecutive empty pages prove that the log has nothing more. The first may have been read before the rest
+/// was written, and the second may be a shared read that began before the first was answered.
 const MAX_EMPTY_READS: u32 = 3;
 
 impl Reader {
-    /// A reader of the member's channel.
+    /// A reader of the subscriber's channel.
     pub fn new(subscriber: Subscriber, start: Start) -> Self {
         Self {
             subscriber,
@@ -139,7 +140,7 @@ impl Reader {
         self.position
     }
 
-    /// Whether the channel is open and the reader has been told so.
+    /// Whether the channel is open and [`Read::Opened`] was returned.
     pub fn is_open(&self) -> bool {
         !matches!(self.state, ReaderState::Opening(_))
     }
@@ -168,7 +169,7 @@ impl Reader {
         }
     }
 
-    /// Takes what [`Read::NeedsPage`] asked for, `None` if the ring has come to hold it; entries go into `buffer`.
+    /// Takes the page that [`Read::NeedsPage`] asked for, `None` if the ring holds it now. Entries go into `buffer`.
     pub fn take_page(&mut self, page: Option<&LogPage>, buffer: &mut Vec<Arc<Entry>>) {
         let ReaderState::Log(log) = &self.state else { return };
         let LogState { since, target, .. } = **log;
@@ -185,7 +186,7 @@ impl Reader {
         if let Resumed::Reset(reason) = resumed {
             let from = entries.first().and_then(|entry| entry.id());
             if from != page.first && since != Since::Unknown {
-                // Another history: everything that the log holds of it is news.
+                // Another history: everything that the log holds of it is new.
                 self.state = ReaderState::log(Since::Unknown, target, PageRequest::Next);
                 return;
             }
@@ -207,9 +208,10 @@ impl Reader {
         }
     }
 
-    /// The log ends before the ring's place and says that nothing is missing: it was read before the rest was
-    /// written, or it has lost the history in which the ring still stands. When it goes on saying so, the reader waits
-    /// at the ring's end for the reset that the relay will put there.
+    /// Reads the log again. It ends before the ring's position, although nothing seems to be missing: it was read
+    /// before the rest was written, or it has lost the history that the ring still holds.
+    ///
+    /// If the log keeps ending there, the reader waits at the end of the ring for the reset that the relay will append.
     fn retry_log(&mut self, target: RingTarget) {
         self.empty_reads += 1;
         if self.empty_reads < MAX_EMPTY_READS {
@@ -217,7 +219,7 @@ impl Reader {
         }
         self.empty_reads = 0;
         match self.subscriber.current_start() {
-            // The ring has gone on meanwhile: what is there now may be in the log.
+            // The ring has advanced in the meantime: the log may hold what it has now.
             Some(end) if end.next != target.next => {
                 self.go_on_in_log(RingTarget { next: end.next, position: end.position });
             }
@@ -272,8 +274,9 @@ impl Reader {
         })
     }
 
-    /// Enters the ring where it leads on from `since`, if somebody who read the log has made it begin that early.
-    /// Only who has not been in the ring yet: before his target there is no live event that he is to see.
+    /// Enters the ring where it continues `since`, if a shared log read has made the ring begin that early.
+    ///
+    /// Only for a reader that has not been in the ring yet: it is not entitled to any live event before its target.
     fn enter_ring_early(&mut self, since: Since, target: RingTarget) -> bool {
         let Since::After(id) = since else { return false };
         let next =
@@ -303,7 +306,7 @@ impl Reader {
         if at_end && self.is_in_ring() { Read::CaughtUp } else { Read::Entries }
     }
 
-    /// Moves the position over the entries from `begin` on and takes out what this reader is not to see.
+    /// Advances the position over the entries from `begin` on, and removes those that this reader must not see.
     fn pass(&mut self, first: i64, begin: usize, buffer: &mut Vec<Arc<Entry>>) {
         let read = buffer.split_off(begin);
         for (sequence, entry) in (first..).zip(read) {
@@ -326,7 +329,7 @@ impl Reader {
         match entry.id() {
             // Already read from the log.
             Some(id) if id.offset() <= offset(self.position) => Disposition::Skip,
-            // Something is missing between: the log tells what, or that it is gone.
+            // Something is missing in between: the log has it, or says that it is gone.
             Some(id) if !self.after_reset && !id.continues(self.position) => Disposition::Hole,
             Some(id) => {
                 self.after_reset = false;
@@ -334,7 +337,7 @@ impl Reader {
                 Disposition::Deliver
             }
             None => {
-                // Behind a reset the offsets may begin anew.
+                // Offsets may start over behind a reset.
                 if let Item::Reset { from, .. } = entry.item() {
                     self.after_reset = from.is_some();
                     self.position = if from.is_some() { None } else { entry.position() };
@@ -367,7 +370,7 @@ impl Reader {
 
     fn enter_ring(&mut self, target: RingTarget, buffer: &mut Vec<Arc<Entry>>) {
         self.state = ReaderState::Ring { next: target.next };
-        // The target may have left the ring meanwhile: then there is more log to read.
+        // The target may have left the ring in the meantime: then there is more log to read.
         let mut probe = Vec::new();
         if let ReadOutcome::FellOff { first, position, live } = self.subscriber.read(target.next, 1, &mut probe) {
             self.fall_off(RingTarget { next: first, position }, live, buffer);
@@ -380,7 +383,7 @@ impl Reader {
     }
 }
 
-/// Where a page begins that leads on from `since`.
+/// The offset behind which a page continues `since`.
 fn offset_of(since: Since) -> u64 {
     match since {
         Since::After(id) => id.offset(),

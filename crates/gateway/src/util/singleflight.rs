@@ -1,4 +1,4 @@
-//! One read for all who ask at the same moment.
+//! One read for all requests at the same moment.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
@@ -14,15 +14,17 @@ use tokio::{
 
 use crate::broker::BrokerError;
 
-/// Reads of one key begin at most so often: sockets that hear the same event ask one after another, and a read takes less
-/// time than all of them do.
+/// Minimum time between the beginnings of two reads of one key. Sockets that hear the same event ask one after another,
+/// and a read takes less time than all of them need to ask.
 const PACE: Duration = Duration::from_millis(50);
 
 type FlightResult<V> = Result<Arc<V>, BrokerError>;
 type FlightReceiver<V> = Shared<oneshot::Receiver<FlightResult<V>>>;
 
-/// Reads that are shared. Nobody is given one that began before he asked: who asks because of an event gets what
-/// includes it. So of one key at most one read is under way and one is to follow it, after a pause.
+/// Shared reads. A request never gets a read that began before it: if an event caused the request, the answer includes
+/// that event.
+///
+/// At most one read of a key is under way, and at most one follows it, after a pause.
 pub(crate) struct Singleflight<K, V> {
     under_way: Mutex<HashMap<K, Option<NextFlight<V>>>>,
     read: Box<dyn Fn(K) -> BoxFuture<'static, FlightResult<V>> + Send + Sync>,
@@ -46,10 +48,10 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Singleflig
         Arc::new(Self { under_way: Mutex::default(), read: Box::new(read) })
     }
 
-    /// What a read answers that begins now or later.
+    /// The answer of a read that begins now or later.
     pub(crate) async fn ask(self: &Arc<Self>, key: K) -> FlightResult<V> {
         let waiting = self.join(key);
-        waiting.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was given up".to_owned())))
+        waiting.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was cancelled".to_owned())))
     }
 
     fn join(self: &Arc<Self>, key: K) -> FlightReceiver<V> {
@@ -60,7 +62,7 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Singleflig
         let first = NextFlight::new();
         let waiting = first.waiting.clone();
         under_way.insert(key.clone(), None);
-        // A task of its own: a read whose reader has gone away serves the others all the same.
+        // A task of its own: if its caller goes away, the read still serves the others.
         tokio::spawn(self.clone().serve(key, first.answer));
         waiting
     }
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_asks_while_a_read_is_under_way_shares_the_one_that_follows() {
+    async fn requests_during_a_read_share_the_read_that_follows() {
         let (begun, may_end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
         let reads = Singleflight::new({
             let (begun, may_end) = (begun.clone(), may_end.clone());
@@ -112,7 +114,7 @@ mod tests {
         may_end.add_permits(2);
         assert_eq!(*first.await.unwrap().unwrap(), 1);
         for waiting in later {
-            assert_eq!(*waiting.await.unwrap().unwrap(), 2, "begun after he asked, and once for all");
+            assert_eq!(*waiting.await.unwrap().unwrap(), 2, "the read began after the requests, once for all of them");
         }
         while !reads.under_way.lock().is_empty() {
             tokio::task::yield_now().await;

@@ -1,8 +1,8 @@
 //! Incremental decoding of client frames (RFC 6455 section 5).
 //!
-//! Bytes come as the network cuts them. Between messages a decoder holds no heap memory; inside one it holds
-//! what has arrived of it and never more than the limit, whatever length a header declares. A compressed message is inflated
-//! when it is whole, into no more than the limit again.
+//! Bytes come as the network cuts them. Between messages a decoder holds no heap memory. Inside one it holds what has
+//! arrived of it and never more than the limit, whatever length a header declares. A compressed message is inflated
+//! when it is whole, and the limit applies again.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ const MAX_HEADER: usize = 14;
 /// RSV1 to RSV3.
 const RESERVED: u8 = 0x70;
 
-/// What a client has sent: one whole text message, or one control frame.
+/// One whole text message or one control frame of a client.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Message {
     /// A text message, its fragments joined.
@@ -29,11 +29,11 @@ pub enum Message {
     Ping(Bytes),
     /// An answer to a ping, or an unsolicited heartbeat.
     Pong(Bytes),
-    /// The client says goodbye, with its code if it gave one. Whatever comes after it is discarded.
+    /// The client closes, with a code if it gave one. Everything after it is discarded.
     Close(Option<u16>),
 }
 
-/// Sizes only: a text may carry a token.
+/// Shows sizes only: a text may carry a token.
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -48,7 +48,8 @@ impl fmt::Debug for Message {
 /// How a client broke the rules. The socket can only be closed: framing is lost.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ProtocolError {
-    /// RSV1 to RSV3 belong to extensions. RSV1 says that a message is compressed: on its first frame, where that was agreed.
+    /// RSV1 to RSV3 belong to extensions. RSV1 on a message's first frame means that it is compressed, if that was
+    /// agreed.
     #[error("reserved bits are set")]
     ReservedBits,
     /// An opcode that RFC 6455 does not define.
@@ -63,7 +64,7 @@ pub enum ProtocolError {
     /// A control frame that is fragmented or longer than 125 bytes.
     #[error("control frame is fragmented or too long")]
     Control,
-    /// A close frame of one byte, or with a code that may not be sent.
+    /// A close frame of one byte, or with a code that must not be sent.
     #[error("invalid close frame")]
     Close,
     /// A binary message.
@@ -75,7 +76,7 @@ pub enum ProtocolError {
     /// A compressed message that cannot be inflated.
     #[error("compressed text is not valid deflate data")]
     InvalidDeflate,
-    /// A message over the limit, in bytes, also of what is inflated.
+    /// A message over the limit, in bytes; the limit also applies to the inflated text.
     #[error("message is over the limit of {0} bytes")]
     TooBig(usize),
 }
@@ -85,8 +86,8 @@ impl ProtocolError {
     pub fn close_code(self) -> CloseCode {
         match self {
             Self::Binary => CloseCode::Binary,
-            // RFC 7692 leaves the code open. The framing is whole, and it is what the message holds that is not consistent
-            // with its type, as where it is not UTF-8 (RFC 6455 section 7.4.1).
+            // RFC 7692 leaves the code open. The framing is intact, but the content is not consistent with the
+            // message's type, as with text that is not UTF-8 (RFC 6455 section 7.4.1).
             Self::InvalidText | Self::InvalidDeflate => CloseCode::InvalidText,
             Self::TooBig(_) => CloseCode::TooBig,
             _ => CloseCode::Protocol,
@@ -94,20 +95,20 @@ impl ProtocolError {
     }
 }
 
-/// The state between two reads.
+/// Decodes one client's frames. Holds the state between two reads.
 pub struct Decoder {
     limit: usize,
     state: DecodeState,
     header: [u8; MAX_HEADER],
     header_len: u8,
-    /// The text message that has begun and not ended.
+    /// The kind of the unfinished text message.
     inside: Inside,
     deflate: Option<Agreed>,
     /// What has arrived of the text message, unmasked and still compressed.
     message: Vec<u8>,
     /// How much of `message` is known to be UTF-8. Half as wide as a length, so that `deflate` costs no memory.
     checked: u32,
-    /// What has arrived of a control frame: these may stand between the fragments of a message.
+    /// What has arrived of a control frame: control frames may stand between the fragments of a message.
     control: Vec<u8>,
 }
 
@@ -159,7 +160,7 @@ impl Decoder {
         }
     }
 
-    /// What was agreed with the client; `None`: compressed messages are refused.
+    /// What was agreed with the client; with `None` compressed messages are refused.
     pub fn agreed(&self) -> Option<Agreed> {
         self.deflate
     }
@@ -171,7 +172,10 @@ impl Decoder {
 
     /// Takes bytes off the front of `input` until a message is whole or `input` is empty (`Ok(None)`).
     ///
-    /// After [`Message::Close`] and after an error every further byte is taken and ignored.
+    /// After [`Message::Close`] and after an error all further bytes are discarded.
+    ///
+    /// # Errors
+    /// The rule that the client broke.
     pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Message>, ProtocolError> {
         let result = self.advance(input);
         if matches!(result, Err(_) | Ok(Some(Message::Close(_)))) {
@@ -182,7 +186,7 @@ impl Decoder {
         result
     }
 
-    /// Whether it holds nothing: a new one would go on as well.
+    /// Whether the decoder holds no state: a new one could replace it.
     pub fn is_at_rest(&self) -> bool {
         let is_between_frames = matches!(self.state, DecodeState::Header) && self.header_len == 0;
         is_between_frames && self.inside == Inside::Nothing && self.control.is_empty()
@@ -220,7 +224,7 @@ impl Decoder {
         }
     }
 
-    /// Collects a header, byte by byte if need be; what its first two bytes forbid is refused at once.
+    /// Collects a header, byte by byte if need be. What its first two bytes rule out is refused at once.
     fn take_header(&mut self, input: &mut &[u8]) -> Result<Option<Frame>, ProtocolError> {
         if !self.fill_header(2, input) {
             return Ok(None);
@@ -254,7 +258,7 @@ impl Decoder {
         Ok(Some(Frame { opcode, fin, mask, remaining }))
     }
 
-    /// Whether `self.header` now holds at least `target` bytes.
+    /// Fills `self.header` up to `target` bytes; returns whether it holds at least that many.
     fn fill_header(&mut self, target: usize, input: &mut &[u8]) -> bool {
         let have = usize::from(self.header_len);
         let take = target.saturating_sub(have).min(input.len());
@@ -294,7 +298,7 @@ impl Decoder {
         if frame.is_control() {
             append_unmasked(&mut self.control, taken, &mut frame.mask);
         } else {
-            // Doubles like a vector does by itself, but never beyond the limit.
+            // Doubles as a vector does by itself, but never beyond the limit.
             let (len, capacity) = (self.message.len(), self.message.capacity());
             if capacity - len < taken.len() {
                 let wanted = (2 * capacity).min(self.limit).max(len + taken.len());
@@ -304,8 +308,8 @@ impl Decoder {
         }
     }
 
-    /// Refuses a message that can no longer become UTF-8, without waiting for its end. What is compressed can only be
-    /// waited for.
+    /// Refuses a message that can no longer become UTF-8, without waiting for its end. A compressed message must be
+    /// complete first.
     fn check_text_so_far(&mut self) -> Result<(), ProtocolError> {
         if self.inside == Inside::Deflated {
             return Ok(());
@@ -319,7 +323,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// The payload of `frame` is complete.
+    /// Handles the complete payload of `frame`.
     fn finish(&mut self, frame: Frame) -> Result<Option<Message>, ProtocolError> {
         let message = match frame.opcode {
             opcode::PING => Message::Ping(std::mem::take(&mut self.control).into()),

@@ -8,7 +8,7 @@ use super::*;
 const LIMIT: usize = 1 << 20;
 const FIN: u8 = 0x80;
 
-/// A client's frame with a mask; `first` is the first byte as it stands.
+/// A client's masked frame; `first` is the first byte unchanged.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xFA, 0x21, 0x3D];
     let mut frame = vec![first];
@@ -32,7 +32,7 @@ fn text(text: &str) -> Message {
     Message::Text(text.to_owned())
 }
 
-/// Feeds pieces one after the other and collects until the end or an error.
+/// Decodes pieces one after the other and collects the messages until the end or an error.
 fn decode_pieces<'a>(
     decoder: &mut Decoder,
     pieces: impl IntoIterator<Item = &'a [u8]>,
@@ -43,7 +43,7 @@ fn decode_pieces<'a>(
         while let Some(message) = decoder.decode(&mut input)? {
             messages.push(message);
         }
-        assert!(input.is_empty(), "waiting means that all input has been taken");
+        assert!(input.is_empty(), "a waiting decoder has taken all input");
     }
     Ok(messages)
 }
@@ -52,7 +52,7 @@ fn decode_all(bytes: &[u8]) -> Result<Vec<Message>, ProtocolError> {
     decode_pieces(&mut Decoder::new(LIMIT), [bytes])
 }
 
-/// Three messages with everything in them that is allowed, and what they mean.
+/// Three messages that use everything that is allowed, and their meaning.
 fn conversation() -> (Vec<u8>, Vec<Message>) {
     let bytes = [
         frame(FIN | opcode::TEXT, "grüße".as_bytes()),
@@ -130,7 +130,7 @@ fn every_broken_rule_has_its_close_code() {
 }
 
 #[test]
-fn what_can_never_become_valid_is_refused_before_its_end() {
+fn input_that_can_never_become_valid_is_refused_before_its_end() {
     let mut decoder = Decoder::new(LIMIT);
     let unfinished = frame(FIN | opcode::TEXT, &[0xFF, b'x', b'x', b'x']);
     assert_eq!(decode_pieces(&mut decoder, [&unfinished[..7]]), Err(ProtocolError::InvalidText));
@@ -140,7 +140,7 @@ fn what_can_never_become_valid_is_refused_before_its_end() {
 }
 
 #[test]
-fn the_limit_binds_on_all_fragments_together() {
+fn the_limit_applies_to_all_fragments_together() {
     let limit = 10;
     let fragments = [frame(opcode::TEXT, b"12345"), frame(FIN, b"67890")].concat();
     assert_eq!(decode_pieces(&mut Decoder::new(limit), [&fragments[..]]), Ok(vec![text("1234567890")]));
@@ -148,7 +148,7 @@ fn the_limit_binds_on_all_fragments_together() {
     assert_eq!(decode_pieces(&mut Decoder::new(limit), [&fragments[..]]), Err(ProtocolError::TooBig(limit)));
     let again = frame(FIN | opcode::TEXT, b"1234567890").repeat(2);
     let both = decode_pieces(&mut Decoder::new(limit), [&again[..]]).unwrap();
-    assert_eq!(both.len(), 2, "the next message starts from nothing");
+    assert_eq!(both.len(), 2, "the next message starts at zero");
     let ping = [frame(opcode::TEXT, b"1234567890"), frame(FIN | opcode::PING, b"ping"), frame(FIN, b"")].concat();
     assert_eq!(decode_pieces(&mut Decoder::new(limit), [&ping[..]]).unwrap().len(), 2, "a ping does not count");
 }
@@ -181,7 +181,7 @@ fn memory_stays_under_the_limit_and_is_given_back() {
 }
 
 #[test]
-fn nothing_is_said_after_the_end() {
+fn nothing_is_decoded_after_the_end() {
     for end in [frame(FIN | opcode::CLOSE, b""), frame(FIN | opcode::BINARY, b"x")] {
         let mut decoder = Decoder::new(LIMIT);
         let _ = decode_pieces(&mut decoder, [&end[..]]);
@@ -216,10 +216,10 @@ fn random_bytes_end_in_an_error_or_in_waiting() {
     }
 }
 
-/// What a client may do.
+/// One action of a client.
 #[derive(Clone, Debug)]
 enum Step {
-    /// A text message, and in how many bytes each fragment; a ping before each but the first.
+    /// A text message, and the size of each fragment in bytes; a ping precedes each fragment but the first.
     Text {
         text: String,
         fragment: usize,
@@ -265,7 +265,7 @@ fn encode(step: &Step, bytes: &mut Vec<u8>, expected: &mut Vec<Message>) {
     }
 }
 
-/// The same bytes as tungstenite, in the role of the server, reads them.
+/// Reads the same bytes with tungstenite in the role of the server.
 fn decode_with_tungstenite(bytes: &[u8]) -> Vec<Message> {
     let mut server = WebSocket::from_raw_socket(Cursor::new(bytes.to_vec()), Role::Server, None);
     let mut messages = Vec::new();
@@ -312,7 +312,7 @@ fn inflating(limit: usize) -> Decoder {
     decoder
 }
 
-/// As another library compresses (RFC 7692 section 7.2.3.4).
+/// Compressed by another library (RFC 7692 section 7.2.3.4).
 fn deflated(text: &[u8], level: u8) -> Vec<u8> {
     let mut compressed = miniz_oxide::deflate::compress_to_vec(text, level);
     compressed.push(0);
@@ -325,7 +325,7 @@ fn compression_costs_a_decoder_no_memory() {
 }
 
 #[test]
-fn compressed_and_plain_messages_are_read_where_compression_was_agreed() {
+fn compressed_and_plain_messages_are_read_if_compression_was_agreed() {
     let compressed = deflated("grüße, grüße und grüße".as_bytes(), 6);
     let (one, rest) = compressed.split_at(5);
     let bytes = [
@@ -400,7 +400,7 @@ fn every_broken_rule_of_compression_has_its_close_code() {
 }
 
 #[test]
-fn a_compressed_message_takes_what_has_arrived_and_then_what_it_says() {
+fn a_compressed_message_takes_memory_for_what_has_arrived_and_then_for_its_text() {
     let limit = 100_000;
     let mut decoder = inflating(limit);
     let bytes = frame(FIN | RSV1 | opcode::TEXT, &deflated(&vec![b'x'; limit], 9));
@@ -435,7 +435,7 @@ fn random_bytes_on_a_compressed_socket_end_in_an_error_or_in_waiting() {
 
 proptest! {
     #[test]
-    fn what_another_library_compresses_is_read_in_any_fragments(
+    fn messages_of_another_compressor_are_read_in_any_fragments(
         words in "\\PC{0,200}",
         times in 0..9usize,
         level in 0..=9u8,

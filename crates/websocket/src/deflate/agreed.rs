@@ -6,27 +6,30 @@ use http::{HeaderMap, HeaderValue, header};
 
 const NAME: &str = "permessage-deflate";
 
-/// Bits of the largest window, and the only one in which we compress.
+/// Bits of the largest window, the only one that this server compresses with.
 const LARGEST_WINDOW: NonZeroU8 = NonZeroU8::new(15).unwrap();
 
-/// What holds on a socket on which compression was agreed.
+/// The agreement that holds for one socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Agreed {
-    /// Bits of the window in which the client inflates, with [`FORGETS`] where it keeps none between messages.
+    /// Bits of the window in which the client inflates, with [`FORGETS`] if it keeps none between messages.
     window: NonZeroU8,
 }
 
 const FORGETS: u8 = 0x80;
 
 impl Agreed {
-    /// Whether a message of so many bytes may be sent compressed. No distance in it is larger than it is itself, so that
-    /// a client with a window smaller than ours takes what was compressed for all as long as the whole message fits into
-    /// it; what is larger goes to it as it is.
+    /// Whether a message of `length` bytes may be sent compressed.
+    ///
+    /// No distance in a message exceeds its own length. A client with a smaller window can therefore take the frame
+    /// compressed for all, as long as the whole message fits into its window. Larger messages are sent to it
+    /// uncompressed.
     pub fn takes(self, length: usize) -> bool {
         length <= self.reach()
     }
 
-    /// Bytes that may lie between the end of a message and what it refers to in those before it; 0: it may not.
+    /// Maximum distance in bytes from the end of a message back to what it refers to in earlier messages; 0: it must
+    /// not refer to them.
     pub fn span(self) -> usize {
         if self.window.get() & FORGETS == 0 { self.reach() } else { 0 }
     }
@@ -37,16 +40,17 @@ impl Agreed {
     }
 }
 
-/// An offer that was accepted.
+/// An accepted offer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Answer {
-    /// What holds from now on.
+    /// The agreement that holds from now on.
     pub agreed: Agreed,
-    /// The value of `Sec-WebSocket-Extensions` that says so.
+    /// The value of `Sec-WebSocket-Extensions` that announces it.
     pub header: HeaderValue,
 }
 
-/// Accepts the first offer that can be kept. `None`: there is none. A header that is no list of extensions offers nothing.
+/// Accepts the first offer that the server can keep; `None` if there is none. A header that is not a list of extensions
+/// offers nothing.
 pub fn agree(headers: &HeaderMap) -> Option<Answer> {
     let mut accepted = None;
     for value in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
@@ -65,7 +69,7 @@ struct Offer<'a> {
 }
 
 impl Offer<'_> {
-    /// `None`: another extension, or one with a parameter that is unknown, there twice, or not as the RFC has it.
+    /// `None` for another extension, or one with a parameter that is unknown, repeated, or malformed.
     fn accept(&self) -> Option<Answer> {
         if self.name != NAME {
             return None;
@@ -74,7 +78,7 @@ impl Offer<'_> {
         for (index, (name, value)) in self.parameters.iter().enumerate() {
             match (*name, value) {
                 ("server_no_context_takeover" | "client_no_context_takeover" | "client_max_window_bits", None) => {}
-                // Our inflater takes the largest window, and so every smaller one.
+                // The inflater takes the largest window, and therefore every smaller one.
                 ("client_max_window_bits", Some(bits)) => _ = window_of(bits)?,
                 ("server_max_window_bits", Some(bits)) => window = Some(window_of(bits)?),
                 _ => return None,
@@ -83,7 +87,8 @@ impl Offer<'_> {
                 return None;
             }
         }
-        // Ours would have to be kept for each socket; the client's is its own, unless it says that it keeps none.
+        // The server's window would have to be kept for each socket. The client keeps its own, unless it says that it
+        // keeps none.
         let forgets = self.parameters.iter().any(|(name, _)| *name == "server_no_context_takeover");
         let mut header = NAME.to_owned();
         if forgets {
@@ -106,10 +111,10 @@ fn window_of(bits: &str) -> Option<NonZeroU8> {
     bits.filter(|bits| (8..=LARGEST_WINDOW.get()).contains(&bits.get()))
 }
 
-/// The header is no list of extensions (RFC 6455 section 9.1).
+/// The header is not a list of extensions (RFC 6455 section 9.1).
 struct Malformed;
 
-/// What of a list of extensions has not been read yet.
+/// The part of a list of extensions that has not been parsed yet.
 struct Offers<'a>(&'a str);
 
 impl<'a> Offers<'a> {
@@ -151,7 +156,7 @@ impl<'a> Offers<'a> {
         if token.is_empty() { Err(Malformed) } else { Ok(token) }
     }
 
-    /// What stands in quotes must be a token too, once it stands there without them.
+    /// A quoted value must be a token too, once it is unquoted.
     fn rest_of_quoted(&mut self) -> Result<String, Malformed> {
         let mut value = String::new();
         let mut characters = self.0.chars();
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_offer_is_answered() {
+    fn the_offers_of_known_clients_are_accepted() {
         for offer in [
             // Chromium and Firefox, the Python library websockets, Node's ws.
             "permessage-deflate",
@@ -213,11 +218,11 @@ mod tests {
         ] {
             assert_eq!(answer(&[offer]).as_deref(), Some(PLAIN), "{offer}");
         }
-        assert_eq!(answer(&["x-unknown", "permessage-deflate"]).as_deref(), Some(PLAIN), "on lines of their own");
+        assert_eq!(answer(&["x-unknown", "permessage-deflate"]).as_deref(), Some(PLAIN), "in separate headers");
     }
 
     #[test]
-    fn a_client_that_keeps_no_window_is_sent_nothing_that_needs_one() {
+    fn a_client_without_a_window_gets_nothing_that_needs_one() {
         let offer = "permessage-deflate; client_max_window_bits; server_no_context_takeover; server_max_window_bits=12";
         let forgetful = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
         assert_eq!(answer(&[offer]), Some(format!("{forgetful}; server_max_window_bits=12")));
@@ -231,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offer_that_is_not_as_the_rfc_has_it_is_declined() {
+    fn a_malformed_offer_is_declined() {
         for offer in [
             "",
             "x-webkit-deflate-frame",
@@ -259,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_is_no_list_offers_nothing() {
+    fn a_header_that_is_not_a_list_offers_nothing() {
         for header in [
             "permessage-deflate;",
             "permessage-deflate; ; client_max_window_bits",
@@ -274,12 +279,12 @@ mod tests {
             "\"permessage-deflate\"",
         ] {
             assert_eq!(answer(&[header]), None, "{header}");
-            assert_eq!(answer(&["permessage-deflate", header]), None, "behind a good one: {header}");
+            assert_eq!(answer(&["permessage-deflate", header]), None, "after a valid header: {header}");
         }
     }
 
     #[test]
-    fn the_first_offer_that_can_be_kept_is_taken() {
+    fn the_first_acceptable_offer_is_accepted() {
         let offers = "permessage-deflate; unknown, permessage-deflate; server_max_window_bits=10, permessage-deflate";
         assert_eq!(answer(&[offers]), Some(format!("{PLAIN}; server_max_window_bits=10")));
         let offers = ["permessage-deflate; server_max_window_bits=99", "permessage-deflate; client_max_window_bits"];
@@ -287,15 +292,15 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_a_small_window_gets_compressed_what_fits_into_it() {
+    fn a_client_with_a_small_window_gets_compressed_messages_that_fit() {
         let mut headers = HeaderMap::new();
         let offer = "permessage-deflate; server_max_window_bits=8";
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(offer));
         let agreed = agree(&headers).unwrap().agreed;
         assert!(agreed.takes(256) && !agreed.takes(257));
         headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(NAME));
-        assert!(agree(&headers).unwrap().agreed.takes(1 << 20), "where the window is ours it limits nothing");
-        assert_eq!(size_of::<Option<Agreed>>(), 1, "each socket has one");
+        assert!(agree(&headers).unwrap().agreed.takes(1 << 20), "the largest window limits nothing");
+        assert_eq!(size_of::<Option<Agreed>>(), 1, "each socket holds one");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! Compressing what is sent, once for all sockets that agreed.
+//! Compresses outgoing messages, once for all sockets that agreed on compression.
 //!
-//! The library is zlib-rs. Measured against miniz_oxide, the other one in Rust alone, at level 5: 200 bytes 5.6 us against 22,
-//! 4 KB 17 against 39, 64 KB 0.28 ms against 0.51, the sizes within two per cent of each other (`figures` below prints ours).
+//! The library is zlib-rs. Measured at level 5 against miniz_oxide, the other pure Rust library: 200 bytes take 5.6 us
+//! against 22, 4 KB 17 against 39, 64 KB 0.28 ms against 0.51. The sizes are within two per cent of each other
+//! (`figures` below prints ours).
 
 use std::{
     cell::RefCell,
@@ -15,36 +16,38 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use super::TAIL;
 use crate::frame::{deflated_text_frame, payload_of};
 
-/// From so many bytes on a worker's other tasks do not wait for the compressor. Measured on JSON: 64 KiB take 0.17 to 0.28 ms
-/// at level 5 and up to 1 ms at level 8, 1 MiB takes 3 to 5 ms at level 5. Below it an event takes 6 to 60 us.
+/// Message size in bytes from which a worker's other tasks do not wait for the compressor.
+///
+/// Measured on JSON: 64 KiB take 0.17 to 0.28 ms at level 5 and up to 1 ms at level 8, 1 MiB takes 3 to 5 ms at level
+/// 5. A smaller event takes 6 to 60 us.
 const LARGE: usize = 64 << 10;
 
-/// Threads that compress something large, or wait for one that does, while others do their work. Beyond it workers do so
-/// themselves: each of these threads holds a compressor.
+/// Maximum number of threads that compress a large message, or wait for one, while other threads take over their tasks.
+/// Beyond it, workers compress in place: each of these threads holds a compressor.
 const MAX_ASIDE: usize = 8;
 
 static ASIDE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// What a compressor works in, 300 KB, is made once for a thread and not for each event: with one of its own an event of
-    /// 200 bytes takes 9.0 us instead of 5.5.
+    /// A compressor's working memory, 300 KB, is made once per thread and not per event: with a new one for each, an
+    /// event of 200 bytes takes 9.0 us instead of 5.5.
     static COMPRESSOR: RefCell<Option<(u32, Compress)>> = const { RefCell::new(None) };
 }
 
 /// How messages are compressed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Compression {
-    /// Bytes below which a message is sent as it is.
+    /// Messages with fewer bytes are sent uncompressed.
     pub threshold: usize,
     /// 1 (fast) to 9 (small).
     pub level: u32,
 }
 
 impl Compression {
-    /// The frame of a whole text message, compressed; `None` where that would not be smaller. An empty message never is,
-    /// so that the rule for compressed empty ones (RFC 7692 section 7.2.3.6) has nothing to say here.
+    /// The compressed frame of a whole text message; `None` if it would not be smaller.
     ///
-    /// It is compressed against `window`, which is what the receiver's ends with.
+    /// `window` is what the receiver's window ends with: the message is compressed against it. An empty message never
+    /// becomes smaller, so the rule for compressed empty messages (RFC 7692 section 7.2.3.6) never applies.
     pub fn compressed(self, plain: &[u8], window: &[u8]) -> Option<Bytes> {
         let text = payload_of(plain);
         if text.len() < self.threshold {
@@ -59,8 +62,8 @@ impl Compression {
         })
     }
 
-    /// Does something that waits for a message of so many bytes to be compressed. Large ones do not hold up this
-    /// worker's other tasks, where another can take them.
+    /// Runs `work`, which waits for a message of `length` bytes to be compressed. A large message does not hold up this
+    /// worker's other tasks if another thread can take them.
     pub fn aside<T>(length: usize, work: impl FnOnce() -> T) -> T {
         let has_others = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::MultiThread);
         if length < LARGE || !has_others() {
@@ -73,7 +76,7 @@ impl Compression {
     }
 }
 
-/// One of the threads of [`MAX_ASIDE`].
+/// One of the [`MAX_ASIDE`] threads.
 struct Aside;
 
 impl Aside {
@@ -89,16 +92,16 @@ impl Drop for Aside {
     }
 }
 
-/// The message compressed, without the tail that the receiver knows; `None`: it does not become smaller.
+/// Compresses a message, without the tail that the receiver knows; `None` if it does not become smaller.
 fn compress(state: &mut Compress, window: &[u8], text: &[u8]) -> Option<Vec<u8>> {
     state.reset();
     if !window.is_empty() {
         state.set_dictionary(window).ok()?;
     }
-    // What does not fit is not smaller: it is not even written to its end.
+    // Output that does not fit is not smaller, so it is not written to its end.
     let mut compressed = Vec::with_capacity(text.len() + TAIL.len());
     state.compress_vec(text, &mut compressed, FlushCompress::Sync).ok()?;
-    // Room that is left says that everything has been flushed.
+    // Spare capacity shows that everything has been flushed.
     if compressed.len() == compressed.capacity() || !compressed.ends_with(&TAIL) {
         return None;
     }
@@ -115,8 +118,8 @@ mod tests {
 
     const ALL: Compression = Compression { threshold: 0, level: 5 };
 
-    /// What a compressed frame says, as another library inflates it: the tail comes back (RFC 7692 section 7.2.2), and a last
-    /// block behind it that a stream of its own needs.
+    /// The text of a compressed frame, inflated by another library. The tail is put back (RFC 7692 section 7.2.2), and
+    /// a last block follows, which a complete deflate stream needs.
     fn read(frame: &[u8]) -> Vec<u8> {
         assert_eq!(frame[0], 0x80 | 0x40 | 0x1, "a whole text message, compressed");
         let stream = [payload_of(frame), &[0, 0, 0xFF, 0xFF], &[1, 0, 0, 0xFF, 0xFF]].concat();
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_is_smaller_and_inflates_to_the_same() {
+    fn compressed_text_is_smaller_and_inflates_to_the_same_text() {
         for length in [40, 100, 300, 1000, 100_000, 1 << 20] {
             let text = r#"{"type":"tool_start","tool":"bash"},"#.repeat(length / 36 + 1);
             let plain = text_frame(text.as_bytes());
@@ -135,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_become_smaller_is_not_compressed() {
+    fn text_that_does_not_become_smaller_is_not_compressed() {
         let mut random = fastrand::Rng::with_seed(7);
         for length in 0..200 {
             let noise: Vec<u8> = (0..length).map(|_| random.u8(..)).collect();
@@ -145,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn the_threshold_binds() {
+    fn messages_below_the_threshold_are_not_compressed() {
         let compression = Compression { threshold: 128, level: 5 };
         assert_eq!(compression.compressed(&text_frame(&[b'a'; 127]), &[]), None);
         assert!(compression.compressed(&text_frame(&[b'a'; 128]), &[]).is_some());
     }
 
     #[test]
-    fn a_thread_takes_up_another_level() {
+    fn a_thread_switches_between_levels() {
         let text = include_str!("../../../../CHANGELOG.md");
         let sizes = [1, 9, 1].map(|level| {
             let frame = Compression { threshold: 0, level }.compressed(&text_frame(text.as_bytes()), &[]).unwrap();
@@ -163,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn large_ones_are_made_aside_in_any_runtime_and_without_one() {
+    fn large_messages_are_compressed_in_any_runtime_and_without_one() {
         let text = text_frame("abc ".repeat(LARGE).as_bytes());
         let expected = ALL.compressed(&text, &[]);
         let make = || Compression::aside(text.len(), || ALL.compressed(&text, &[]));
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn so_many_stand_aside_and_the_others_do_it_themselves() {
+    fn beyond_the_limit_workers_compress_in_place() {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
         runtime.block_on(async {
             let places: Vec<_> = std::iter::from_fn(Aside::enter).collect();
@@ -203,7 +206,7 @@ mod tests {
         events
     }
 
-    /// Prints sizes and times: `cargo test --release -p crewcast-gateway figures -- --ignored --nocapture`.
+    /// Prints sizes and times: `cargo test --release -p crewcast-websocket figures -- --ignored --nocapture`.
     #[test]
     #[ignore = "prints figures"]
     fn figures() {
@@ -254,7 +257,7 @@ mod tests {
         println!("giving a worker's tasks to another thread: {:?}", took.unwrap());
     }
 
-    /// Prints what windows are worth: as above. Events are drawn at random, every trace of them and every digit but
+    /// Prints the gain of windows, run as above. Events are drawn at random, with every trace id and every digit but
     /// the day's and the hour's changed.
     #[test]
     #[ignore = "prints figures"]
@@ -298,21 +301,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_against_a_window_is_read_behind_it_and_not_without() {
+    fn a_frame_compressed_against_a_window_is_readable_only_behind_it() {
         let text = r#"{"type":"tool_end","tool":"bash","output":"all is well"}"#;
         let plain = text_frame(text.as_bytes());
         let behind = ALL.compressed(&plain, text.as_bytes()).unwrap();
         assert!(behind.len() < 15 && behind.len() < ALL.compressed(&plain, &[]).unwrap().len());
         let stream = [payload_of(&behind), &[0, 0, 0xFF, 0xFF], &[1, 0, 0, 0xFF, 0xFF]].concat();
-        assert!(miniz_oxide::inflate::decompress_to_vec(&stream).is_err(), "it refers to what stands before it");
+        assert!(miniz_oxide::inflate::decompress_to_vec(&stream).is_err(), "the frame refers to the window before it");
         let again = ALL.compressed(&plain, text.as_bytes()).unwrap();
-        assert_eq!(again, behind, "the compressor that is kept forgets");
+        assert_eq!(again, behind, "the kept compressor starts afresh");
         assert_eq!(read(&ALL.compressed(&plain, &[]).unwrap()), text.as_bytes());
     }
 
     proptest! {
         #[test]
-        fn any_text_is_sent_smaller_or_as_it_is(text in "\\PC{0,400}", times in 1..20usize, level in 1..=9u32) {
+        fn any_text_is_sent_smaller_or_unchanged(text in "\\PC{0,400}", times in 1..20usize, level in 1..=9u32) {
             let text = text.repeat(times);
             let plain = text_frame(text.as_bytes());
             if let Some(frame) = (Compression { threshold: 0, level }).compressed(&plain, &[]) {

@@ -1,39 +1,38 @@
-//! Inflating what a client has sent, never beyond a limit.
+//! Inflates a client's messages, never beyond a limit.
 
 use std::cell::RefCell;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-/// What stands behind a message: the tail that its sender left out (RFC 7692 section 7.2.2), and then an empty last block.
-/// Where the message is whole, the stream ends with exactly these bytes; where it was cut off, or goes on, it does not.
+/// Put behind a message: the tail that its sender left out (RFC 7692 section 7.2.2), and then an empty last block. If
+/// the message is whole, the stream ends with exactly these bytes; if it was cut off or goes on, it does not.
 const END: [u8; 9] = [0, 0, 0xFF, 0xFF, 1, 0, 0, 0xFF, 0xFF];
 
-/// JSON is inflated to about this many times its size: the room that is made at first.
+/// The initial capacity, as a multiple of the compressed size: JSON is inflated to about this.
 const FACTOR: usize = 4;
 
-/// The least room that is made.
+/// The smallest initial capacity.
 const LEAST: usize = 64;
 
 thread_local! {
-    /// What inflating works in, 40 KB: a thread's, so that a socket keeps nothing between its messages, and inside one
-    /// only what has arrived.
+    /// The inflater's working memory, 40 KB, is kept per thread: a socket keeps nothing between messages, and inside
+    /// one only what has arrived.
     static INFLATER: RefCell<Option<Decompress>> = const { RefCell::new(None) };
 }
 
 /// Why a message could not be inflated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum InflateError {
-    /// It is not what RFC 1951 and RFC 7692 have.
+    /// The data violates RFC 1951 or RFC 7692.
     Invalid,
-    /// It holds more than the limit.
+    /// The inflated message is over the limit.
     TooBig,
 }
 
-/// Inflates a whole message, the payloads of its frames joined.
+/// Inflates a whole message: the joined payloads of its frames.
 ///
 /// # Errors
-/// See [`InflateError`]. What was inflated takes no more than `limit` bytes of memory at any moment, whatever
-/// `compressed` holds.
+/// See [`InflateError`]. The inflated text never takes more than `limit` bytes of memory, whatever `compressed` holds.
 pub fn inflate(compressed: &[u8], limit: usize) -> Result<Vec<u8>, InflateError> {
     INFLATER.with_borrow_mut(|kept| {
         let state = kept.get_or_insert_with(|| Decompress::new(false));
@@ -56,7 +55,7 @@ fn inflate_with(state: &mut Decompress, compressed: &[u8], limit: usize) -> Resu
         }
         let before = (state.total_in(), state.total_out());
         let status = if is_full {
-            // What does not say anything may still follow.
+            // Blocks without content may still follow.
             state.decompress(input, &mut [0], FlushDecompress::None)
         } else {
             state.decompress_vec(input, &mut text, FlushDecompress::None)
@@ -69,7 +68,7 @@ fn inflate_with(state: &mut Decompress, compressed: &[u8], limit: usize) -> Resu
         match status {
             Err(_) => return Err(InflateError::Invalid),
             Ok(Status::StreamEnd) if input.is_empty() && behind.is_empty() => return Ok(text),
-            // A block inside the message said that it was the last (RFC 7692 section 7.2.3.4).
+            // A block inside the message was marked as the last (RFC 7692 section 7.2.3.4).
             Ok(Status::StreamEnd) => state.reset(false),
             Ok(Status::Ok | Status::BufError) if taken == 0 && made == 0 => return Err(InflateError::Invalid),
             Ok(Status::Ok | Status::BufError) => {}
@@ -87,7 +86,7 @@ mod tests {
 
     const LIMIT: usize = 1 << 20;
 
-    /// As another library compresses, with a last block and an empty one behind it (RFC 7692 section 7.2.3.4).
+    /// Compressed by another library, with a last block and an empty one behind it (RFC 7692 section 7.2.3.4).
     fn deflate(text: &[u8], level: u8) -> Vec<u8> {
         let mut compressed = miniz_oxide::deflate::compress_to_vec(text, level);
         compressed.push(0);
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc_are_read() {
+    fn the_examples_of_the_rfc_are_inflated() {
         let examples: [&[u8]; 4] = [
             // Section 7.2.3.1: one block.
             &[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00],
@@ -108,17 +107,17 @@ mod tests {
         ];
         for example in examples {
             assert_eq!(inflate(example, LIMIT).as_deref(), Ok(&b"Hello"[..]), "{example:02x?}");
-            assert_eq!(inflate(example, 5).as_deref(), Ok(&b"Hello"[..]), "exactly as much as may be");
+            assert_eq!(inflate(example, 5).as_deref(), Ok(&b"Hello"[..]), "exactly at the limit");
             assert_eq!(inflate(example, 4), Err(InflateError::TooBig));
         }
-        // 7.2.3.2: sharing a window was not agreed, so that the second "Hello" has nothing to refer to.
+        // 7.2.3.2: a shared window was not agreed on, so the second "Hello" has nothing to refer to.
         assert_eq!(inflate(&[0xf2, 0x00, 0x11, 0x00, 0x00], LIMIT), Err(InflateError::Invalid));
         // 7.2.3.6: an empty message.
         assert_eq!(inflate(&[0x00], LIMIT).as_deref(), Ok(&b""[..]));
     }
 
     #[test]
-    fn what_is_cut_off_or_is_no_deflate_is_refused() {
+    fn truncated_and_invalid_data_is_refused() {
         let text = r#"{"action":"publish","channel":"graph:abc"}"#.repeat(20);
         let whole = deflate(text.as_bytes(), 6);
         assert_eq!(inflate(&whole, LIMIT).as_deref(), Ok(text.as_bytes()));
@@ -134,20 +133,20 @@ mod tests {
     #[test]
     fn a_bomb_is_refused_and_takes_no_more_than_the_limit() {
         let bomb = deflate(&vec![b'a'; 200 << 20], 9);
-        assert!(bomb.len() < LIMIT / 4, "it is small");
+        assert!(bomb.len() < LIMIT / 4, "the bomb is small");
         for limit in [1, 100, LIMIT] {
             assert_eq!(inflate(&bomb, limit), Err(InflateError::TooBig));
         }
         for length in [1, 63, 64, 65, 5000, LIMIT - 1, LIMIT] {
             let text = inflate(&deflate(&vec![b'a'; length], 9), length).unwrap();
-            assert_eq!((text.len(), text.capacity()), (length, length), "not a byte beyond");
+            assert_eq!((text.len(), text.capacity()), (length, length), "not a byte over the limit");
             let text = inflate(&deflate(&vec![b'a'; length], 9), LIMIT).unwrap();
             assert!(text.len() == length && text.capacity() <= LIMIT);
         }
     }
 
     #[test]
-    fn a_message_that_begins_anew_all_the_time_costs_little() {
+    fn a_message_of_many_streams_costs_little() {
         let began = Instant::now();
         let mut many = [0x03, 0x00].repeat(LIMIT / 2);
         many.push(0);
@@ -184,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_another_compressor_makes_is_read(text in "\\PC{0,300}", times in 0..30usize, level in 0..=9u8) {
+        fn output_of_another_compressor_is_inflated(text in "\\PC{0,300}", times in 0..30usize, level in 0..=9u8) {
             let text = text.repeat(times);
             let compressed = deflate(text.as_bytes(), level);
             let read = inflate(&compressed, LIMIT);

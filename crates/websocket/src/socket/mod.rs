@@ -1,8 +1,8 @@
 //! A server's WebSocket over a bare TCP stream.
 //!
-//! Built for very many sockets that mostly wait. An idle one owns no buffer: reads go through one scratch
-//! buffer per thread, and only the beginning of an unfinished message is kept. Outgoing frames are shared
-//! [`Bytes`], and everything that waits goes out in one gathered write.
+//! Built for very many sockets that are mostly idle. An idle socket owns no buffer: reads go through one scratch buffer
+//! per thread, and only the beginning of an unfinished message is kept. Outgoing frames are shared [`Bytes`], and all
+//! queued frames go out in one gathered write.
 
 use std::{
     cell::RefCell,
@@ -23,10 +23,10 @@ use super::{
     frame::close_frame,
 };
 
-/// Bytes that one read takes at most.
+/// Maximum number of bytes of one read.
 const SCRATCH: usize = 16 * 1024;
 
-/// Frames that one write gathers at most.
+/// Maximum number of frames of one gathered write.
 const MAX_SLICES: usize = 64;
 
 /// How long a closing server waits for the peer (the spec), so that the close frame is not lost to a reset.
@@ -36,23 +36,23 @@ thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
 
-/// One client. Not cancelled by dropping futures: every operation is a poll whose state is kept here.
+/// One client's socket. Cancellation safe: every operation is a poll whose state is kept here.
 pub struct Socket {
     stream: TcpStream,
     message_limit: usize,
     agreed: Option<Agreed>,
-    /// What has been read of a message that is not whole, or behind one that is.
+    /// The beginning of an unfinished message, or bytes behind a finished one.
     arriving: Option<Box<Arriving>>,
-    /// The first may have been written in part: its written bytes are cut off.
+    /// The first frame may be written in part: its written bytes are cut off.
     queue: FrameQueue,
     queued_bytes: usize,
     written_bytes: u64,
 }
 
-/// Frames that wait to be written, with room for more; `None` is as good as an empty one and takes no memory.
+/// Frames that wait to be written, with their capacity; `None` means empty and takes no memory.
 pub type FrameQueue = Option<Box<VecDeque<Bytes>>>;
 
-/// A decoder in the middle of something, or at the end of everything.
+/// A decoder in the middle of a message, or after the last one.
 struct Arriving {
     decoder: Decoder,
     /// Bytes that were read together with a message and not decoded yet.
@@ -60,10 +60,10 @@ struct Arriving {
 }
 
 impl Socket {
-    /// Takes over a stream on which the handshake is done. `message_limit` is in bytes, all fragments together;
-    /// `leftover` is what was read behind the request's head.
+    /// Takes over a stream after its handshake. `message_limit` is in bytes, all fragments together; `leftover` is what
+    /// was read behind the request's head.
     pub fn new(stream: TcpStream, message_limit: usize, leftover: Bytes) -> Self {
-        // Fails only on a dead stream, which the first read tells.
+        // Fails only on a dead stream, which the first read reports.
         let _ = stream.set_nodelay(true);
         Self {
             stream,
@@ -77,7 +77,7 @@ impl Socket {
         }
     }
 
-    /// The same stream, with compression where the handshake agreed on it.
+    /// Enables compression if the handshake agreed on it.
     pub fn with_deflate(mut self, agreed: Option<Agreed>) -> Self {
         self.agreed = agreed;
         if let Some(arriving) = &mut self.arriving {
@@ -91,8 +91,10 @@ impl Socket {
         self.agreed
     }
 
-    /// Polls for the next client message. `Ready(None)`: the peer is gone. After [`Message::Close`] and after an
-    /// error everything is discarded until then. Answers nothing by itself: a ping's pong is the caller's to queue.
+    /// Polls for the next client message. `Ready(None)` means that the peer is gone.
+    ///
+    /// After [`Message::Close`] and after an error everything is discarded until then. The socket answers nothing by
+    /// itself: the caller queues the pong for a ping.
     pub fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Message, ProtocolError>>> {
         loop {
             if let Some(message) = self.decode_unread() {
@@ -121,7 +123,8 @@ impl Socket {
         message
     }
 
-    /// One read and the message that it completes; an error of kind `UnexpectedEof` at the end.
+    /// Performs one read, and decodes the message that it completes. At the end, the error has the kind
+    /// `UnexpectedEof`.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<Result<Message, ProtocolError>>> {
         let read = self.stream.try_read(buffer)?;
         if read == 0 {
@@ -139,7 +142,7 @@ impl Socket {
         Ok(message)
     }
 
-    /// Between messages nothing is kept.
+    /// Keeps nothing between messages.
     fn keep(&mut self, arriving: Box<Arriving>) {
         if !arriving.unread.is_empty() || !arriving.decoder.is_at_rest() {
             self.arriving = Some(arriving);
@@ -162,13 +165,13 @@ impl Socket {
         self.queue.as_ref().map_or(0, |queue| queue.len())
     }
 
-    /// Bytes that the kernel has taken since the beginning: grows while the peer reads.
+    /// Bytes that the kernel has taken since the beginning. Grows while the peer reads.
     pub fn written_bytes(&self) -> u64 {
         self.written_bytes
     }
 
-    /// Writes what is queued. `Ready(Ok)`: all of it is with the kernel. `Pending`: the kernel takes no more for
-    /// now, and the task is woken when it does.
+    /// Writes what is queued. `Ready(Ok)` means that the kernel has all of it. With `Pending` the kernel takes no more
+    /// for now, and the task is woken when it does.
     ///
     /// # Errors
     /// The peer is gone.
@@ -184,8 +187,8 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what the kernel takes now. Whether that was all: otherwise [`Socket::poll_flush`] goes on, or says what is
-    /// wrong.
+    /// Writes what the kernel takes now; returns whether that was all. Otherwise [`Socket::poll_flush`] continues, or
+    /// reports the error.
     pub fn write(&mut self) -> bool {
         while self.queued_bytes > 0 {
             match self.write_gathered() {
@@ -196,14 +199,14 @@ impl Socket {
         true
     }
 
-    /// Takes room for frames, if it has none.
+    /// Borrows a queue from `room`, if the socket has none.
     pub fn lend_queue(&mut self, room: &mut FrameQueue) {
         if self.queue.is_none() {
             self.queue = room.take();
         }
     }
 
-    /// Gives its room for frames away once nothing waits in it: an idle socket has none.
+    /// Returns the queue to `room` once nothing waits in it: an idle socket has none.
     pub fn give_back_queue(&mut self, room: &mut FrameQueue) {
         if self.queued_bytes == 0
             && let Some(queue) = self.queue.take()
@@ -215,7 +218,7 @@ impl Socket {
     fn write_gathered(&self) -> io::Result<usize> {
         let Some(queue) = &self.queue else { return Ok(0) };
         if let (1, Some(frame)) = (queue.len(), queue.front()) {
-            // The kernel does less for one buffer than for a list of one.
+            // The kernel does less work for one buffer than for a list of one.
             return self.stream.try_write(frame);
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
@@ -240,33 +243,33 @@ impl Socket {
         }
     }
 
-    /// Sends what is queued and then a close frame, and reads and discards until the peer closes, for at most
-    /// five seconds. The write side is shut once the peer's own close frame is there or its framing is lost.
+    /// Sends what is queued and then a close frame. Then reads and discards until the peer closes, for at most five
+    /// seconds. The write side is shut down once the peer's own close frame has arrived or its framing is lost.
     ///
-    /// The future is boxed: an idle connection does not carry the room that closing needs.
+    /// The future is boxed, so that an idle connection does not carry the memory that closing needs.
     pub fn close(mut self, code: impl Into<u16>, reason: &str) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         self.queue(close_frame(code.into(), reason));
         Box::pin(async move {
             let mut shut = false;
             let linger = poll_fn(|cx| self.poll_linger(&mut shut, cx));
-            // A peer that takes longer has lost its right to the code.
+            // A slower peer may miss the close code.
             let _ = tokio::time::timeout(LINGER, linger).await;
         })
     }
 
-    /// Whether a close frame or an error has ended what the peer says.
+    /// Whether a close frame or an error has ended the peer's messages.
     fn has_ended(&self) -> bool {
         self.arriving.as_ref().is_some_and(|arriving| arriving.decoder.has_ended())
     }
 
-    /// Ready when the peer is gone. `shut`: whether the write side is shut.
+    /// Ready when the peer is gone. `shut` is whether the write side is shut down.
     fn poll_linger(&mut self, shut: &mut bool, cx: &mut Context<'_>) -> Poll<()> {
         let flushed = match self.poll_flush(cx) {
             Poll::Ready(Ok(())) => true,
             Poll::Ready(Err(_)) => return Poll::Ready(()),
             Poll::Pending => false,
         };
-        // Reading goes on while writing is stuck: a peer that writes before it reads would wait for ever.
+        // Reading continues while writing is stuck: a peer that writes before it reads would wait forever.
         let gone = loop {
             match self.poll_message(cx) {
                 Poll::Ready(Some(_)) => {}

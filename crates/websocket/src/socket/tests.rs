@@ -83,7 +83,7 @@ async fn reads_what_tungstenite_sends() {
 }
 
 #[tokio::test]
-async fn errors_of_the_decoder_come_through() {
+async fn decoder_errors_are_returned() {
     for (message, code) in [
         (tungstenite::Message::binary("x"), 1003),
         (tungstenite::Message::text("x".repeat(LIMIT + 1)), 1009),
@@ -99,7 +99,7 @@ async fn errors_of_the_decoder_come_through() {
 }
 
 #[tokio::test]
-async fn what_came_with_the_request_is_read_first() {
+async fn bytes_that_came_with_the_request_are_read_first() {
     let (listener, address) = listener().await;
     let mut client = TcpStream::connect(address).await.unwrap();
     let (stream, _) = listener.accept().await.unwrap();
@@ -114,7 +114,7 @@ async fn what_came_with_the_request_is_read_first() {
 }
 
 #[tokio::test]
-async fn a_waiting_socket_owns_no_buffer() {
+async fn an_idle_socket_owns_no_buffer() {
     let (mut server, mut client) = pair().await;
     for number in 0..100 {
         server.queue(text_frame(b"event"));
@@ -148,7 +148,7 @@ async fn writes_what_tungstenite_reads() {
 }
 
 #[tokio::test]
-async fn a_slow_reader_makes_flushing_wait_and_gets_everything_in_order() {
+async fn flushing_waits_for_a_slow_reader_which_gets_everything_in_order() {
     const FRAMES: usize = 5000;
     let (listener, address) = listener().await;
     let connector = TcpSocket::new_v4().unwrap();
@@ -177,10 +177,10 @@ async fn a_slow_reader_makes_flushing_wait_and_gets_everything_in_order() {
     server.flush().await;
     reader.await.unwrap();
     assert_eq!((server.written_bytes() as usize, server.queued_bytes(), server.queued_frames()), (total, 0, 0));
-    // Another has had the thread's room meanwhile: the socket keeps none for all that.
+    // Another socket has used the thread's queue in the meantime: this socket still keeps none.
     let mut lent = Some(Box::default());
     server.lend_queue(&mut lent);
-    assert!(lent.is_some(), "it has its own");
+    assert!(lent.is_some(), "the socket has a queue of its own");
     server.give_back_queue(&mut lent);
     assert!(server.queue.is_none() && lent.is_some(), "a burst's memory is given back");
 }
@@ -203,7 +203,7 @@ async fn flushing_to_a_dead_peer_fails() {
 }
 
 #[tokio::test]
-async fn closing_delivers_the_queue_then_code_and_reason() {
+async fn closing_sends_the_queue_then_the_code_and_reason() {
     let (mut server, mut client) = pair().await;
     server.queue(text_frame(b"last words"));
     let started = Instant::now();
@@ -217,7 +217,8 @@ async fn closing_delivers_the_queue_then_code_and_reason() {
     closing.await.unwrap();
 }
 
-/// Without reading on, the kernel would answer what the client still sends with a reset, and the code were lost.
+/// If the server stopped reading, the kernel would answer what the client still sends with a reset, and the code would
+/// be lost.
 #[tokio::test]
 async fn the_code_reaches_a_client_that_keeps_sending() {
     let (mut server, mut client) = raw_pair().await;
@@ -237,7 +238,7 @@ async fn the_code_reaches_a_client_that_keeps_sending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_closes_is_left_after_five_seconds() {
+async fn a_peer_that_never_closes_is_dropped_after_five_seconds() {
     let (server, client) = raw_pair().await;
     let started = Instant::now();
     server.close(CloseCode::GoingAway, "").await;
@@ -246,7 +247,7 @@ async fn a_peer_that_never_closes_is_left_after_five_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_reads_nothing_is_left_after_five_seconds() {
+async fn a_peer_that_reads_nothing_is_dropped_after_five_seconds() {
     let (mut server, client) = raw_pair().await;
     for _ in 0..20_000 {
         server.queue(text_frame(&[b'x'; 1000]));

@@ -1,6 +1,6 @@
-//! The WebSocket handshake (RFC 6455 section 4.2), and the way from an HTTP request to a bare TCP stream.
+//! The WebSocket handshake (RFC 6455 section 4.2), which turns an HTTP request into a bare TCP stream.
 //!
-//! Three steps, so that a caller can decide between them who may in: [`check`] the request, answer with
+//! Three steps, so that a caller can decide about admission in between: [`check`] the request, answer with
 //! [`Handshake::accept`], and [`take_stream`] once the answer is out.
 
 use axum::{
@@ -18,22 +18,22 @@ use tokio::net::TcpStream;
 /// Appended to the key before hashing (RFC 6455 section 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// The subprotocol beside which browsers send their token.
+/// The subprotocol that browsers offer together with their token.
 const TOKEN_PROTOCOL: HeaderValue = HeaderValue::from_static("token");
 
-/// Why a request is no WebSocket handshake.
+/// Why a request is not a WebSocket handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum HandshakeError {
-    /// Only GET may be upgraded.
+    /// Only GET requests can be upgraded.
     #[error("a WebSocket handshake is a GET request")]
     Method,
-    /// `Connection` or `Upgrade` does not ask for it.
+    /// `Connection` or `Upgrade` does not ask for an upgrade.
     #[error("this endpoint speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket`")]
     NotAnUpgrade,
-    /// Some other version than 13.
+    /// A version other than 13.
     #[error("only version 13 of the WebSocket protocol is spoken")]
     Version,
-    /// The key is missing, doubled, or not 16 bytes in base64.
+    /// The key is missing, repeated, or not 16 bytes in base64.
     #[error("`Sec-WebSocket-Key` must be 16 bytes in base64, once")]
     Key,
 }
@@ -58,7 +58,7 @@ impl HandshakeError {
         }
     }
 
-    /// The header by which the answer says what would do (RFC 9110 sections 15.5.6 and 15.5.22, RFC 6455 section 4.4).
+    /// The header that tells the client what is supported (RFC 9110 sections 15.5.6 and 15.5.22, RFC 6455 section 4.4).
     fn hint(self) -> Option<(HeaderName, HeaderValue)> {
         match self {
             Self::Method => Some((header::ALLOW, HeaderValue::from_static("GET"))),
@@ -69,7 +69,7 @@ impl HandshakeError {
     }
 }
 
-/// An RFC 9457 problem document.
+/// Answers with an RFC 9457 problem document.
 impl IntoResponse for HandshakeError {
     fn into_response(self) -> Response {
         let status = self.status();
@@ -100,7 +100,7 @@ pub struct Handshake {
 /// Checks a request's head.
 ///
 /// # Errors
-/// What is missing; as a response it says so to the client.
+/// What is missing. The error is also the response that tells the client.
 pub fn check(headers: &HeaderMap, method: &Method) -> Result<Handshake, HandshakeError> {
     if method != Method::GET {
         return Err(HandshakeError::Method);
@@ -121,9 +121,10 @@ pub fn check(headers: &HeaderMap, method: &Method) -> Result<Handshake, Handshak
 }
 
 impl Handshake {
-    /// The answer that completes the handshake. `select_token`: the client offered the subprotocol `token` beside its
-    /// token; the answer selects that name, and never repeats the token. `extensions`: what is agreed on, see
-    /// [`super::deflate::agree`].
+    /// The answer that completes the handshake.
+    ///
+    /// `select_token`: the client offered the subprotocol `token` together with its token; the answer selects that
+    /// name, and never repeats the token. `extensions`: the agreed extensions, see [`super::deflate::agree`].
     pub fn accept(self, select_token: bool, extensions: Option<HeaderValue>) -> Response {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -147,13 +148,14 @@ pub enum UpgradeError {
     /// The client went away before the answer was out.
     #[error("the connection ended during the handshake: {0}")]
     Lost(#[from] hyper::Error),
-    /// The request came neither through [`super::serve`] nor through `axum::serve` on TCP.
+    /// The request did not come over a bare TCP connection, as from `axum::serve` or the gateway's listener.
     #[error("the connection is not a bare TCP stream")]
     NotTcp,
 }
 
-/// Waits until the answer is out, then takes the stream and what the client has sent behind its request. The handle is
-/// in the request's extensions; the answer must have been returned, so this runs in a task of its own.
+/// Waits until the answer is out, then takes the stream and what the client has sent behind its request.
+///
+/// The handle is in the request's extensions. The answer must have been returned, so run this in a task of its own.
 ///
 /// # Errors
 /// See [`UpgradeError`].
@@ -174,7 +176,7 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Option<&[u8]> {
     values.next().is_none().then(|| value.as_bytes().trim_ascii())
 }
 
-/// Whether a comma-separated header, which may be there several times, lists `token` in any case.
+/// Whether a comma-separated header, possibly repeated, lists `token`, ignoring case.
 fn lists(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let mut values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     values.any(|value| value.split(',').any(|item| item.trim().eq_ignore_ascii_case(token)))

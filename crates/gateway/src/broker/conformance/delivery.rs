@@ -18,7 +18,7 @@ pub(in crate::broker) async fn delivers_in_order_after_subscribe(subject: Subjec
     let messages = sink.messages("run:r1", 200).await;
     assert_eq!(messages.iter().filter_map(|m| EventId::of_message(m)).collect::<Vec<_>>(), ids);
     broker.barrier().await.unwrap();
-    assert_eq!(sink.count(), 200, "neither what was early nor another channel");
+    assert_eq!(sink.count(), 200, "neither early messages nor another channel's");
 }
 
 pub(in crate::broker) async fn delivers_nothing_after_unsubscribe(subject: Subject) {
@@ -35,8 +35,8 @@ pub(in crate::broker) async fn delivers_nothing_after_unsubscribe(subject: Subje
     broker.unsubscribe(std::slice::from_ref(&run)).await.unwrap();
 }
 
-/// Unsubscribing and subscribing the same channels from many tasks at once: whoever subscribed last hears.
-pub(in crate::broker) async fn ends_subscribed_whatever_came_before(subject: Subject) {
+/// Many tasks unsubscribe and subscribe the same channels at once: the last subscriber receives the messages.
+pub(in crate::broker) async fn the_last_subscribe_wins_in_any_order(subject: Subject) {
     let Subject { broker, sink, .. } = &subject;
     let channels: Vec<Channel> = (0..50).map(|n| channel(&format!("graph:c{n}"))).collect();
     for _ in 0..20 {
@@ -112,7 +112,7 @@ pub(in crate::broker) async fn subscribes_ten_thousand_channels(subject: Subject
         broker.publish_live(&channels[n], Bytes::from_static(br#"{"type":"x"}"#)).await.unwrap();
     }
     broker.barrier().await.unwrap();
-    assert_eq!(sink.count(), 6, "of the second round only the first channel");
+    assert_eq!(sink.count(), 6, "the second round reaches only the first channel");
 }
 
 pub(in crate::broker) async fn probe_comes_back(subject: Subject) {
@@ -121,5 +121,5 @@ pub(in crate::broker) async fn probe_comes_back(subject: Subject) {
     for roundtrip in futures_util::future::join_all(probes).await {
         assert!(roundtrip.unwrap() < super::DEADLINE);
     }
-    assert_eq!((sink.count(), sink.controls().len()), (0, 0), "a probe is nobody else's");
+    assert_eq!((sink.count(), sink.controls().len()), (0, 0), "a probe is delivered to no one else");
 }

@@ -1,4 +1,4 @@
-//! Reading a log: every place that a reader can stand at.
+//! Reading a log from every position that a reader can have.
 
 use bytes::Bytes;
 use crewcast_events::EventId;
@@ -50,7 +50,7 @@ pub(in crate::broker) async fn history_without_a_log(subject: Subject) {
     let brief = channel("brief:h");
     let all = append(&**broker, &brief, &[1, 2, 3]).await;
     let gone = async || broker.history(&brief, 0, 10).await.unwrap().entries.is_empty();
-    eventually("the log has outlived its age", gone).await;
+    eventually("the log has expired", gone).await;
     for offset in [0, 2, 3, 9] {
         let page = broker.history(&brief, offset, 10).await.unwrap();
         assert_eq!((page.first, page.at, page.entries.len()), (None, None, 0));
@@ -90,5 +90,5 @@ pub(in crate::broker) async fn history_is_bounded_in_entries_and_bytes(subject: 
         lengths.push(page.entries.len());
         offset += page.entries.len() as u64;
     }
-    assert_eq!(lengths, [4, 1, 1], "as much as fits, and always one");
+    assert_eq!(lengths, [4, 1, 1], "as many as fit, and always one");
 }

@@ -1,4 +1,4 @@
-//! Leases: made, renewed, run out, told once.
+//! Leases: held, renewed, expired, reported once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,11 +42,11 @@ async fn due(broker: &Arc<dyn Broker>, channel: &Channel) -> Option<Duration> {
     broker.next_lease_expiry(std::slice::from_ref(channel)).await.expect("read")[0]
 }
 
-/// What is to be told of the lease `a`, as soon as that is something else than before.
-async fn silence(broker: &Arc<dyn Broker>, channel: &Channel, expected: LeaseStatus) {
+/// Waits until the lease `a` has the status `expected` to report.
+async fn until_status(broker: &Arc<dyn Broker>, channel: &Channel, expected: LeaseStatus) {
     eventually(expected.as_str(), async || {
-        let silent = broker.expired_leases(channel).await.expect("read");
-        silent.iter().any(|silent| silent.name == "a" && silent.silence == expected)
+        let expired = broker.expired_leases(channel).await.expect("read");
+        expired.iter().any(|expired| expired.name == "a" && expired.silence == expected)
     })
     .await;
 }
@@ -69,92 +69,95 @@ pub(in crate::broker) async fn a_lease_comes_and_goes_with_its_events(subject: S
     append_once(&**broker, &run, vec![hold("a", MINUTE), hold("b", 2 * MINUTE)], Once::No).await;
     let both = broker.next_lease_expiry(&[other.clone(), run.clone()]).await.unwrap();
     assert_eq!(both[0], None);
-    assert!(both[1].is_some_and(|due| due <= MINUTE && due > MINUTE / 2), "the first of them: {both:?}");
+    assert!(both[1].is_some_and(|due| due <= MINUTE && due > MINUTE / 2), "the earlier of the two leases: {both:?}");
     append_once(&**broker, &run, vec![release("a")], Once::No).await;
     assert!(due(broker, &run).await.is_some_and(|due| due > MINUTE));
     append_once(&**broker, &run, vec![release("b"), release("never")], Once::No).await;
     assert_eq!(due(broker, &run).await, None);
     broker.renew(&[renewal(&run, &["a", "b"]), renewal(&other, &["a"])]).await.unwrap();
-    assert_eq!(due(broker, &run).await, None, "a renewal that comes late makes no lease");
+    assert_eq!(due(broker, &run).await, None, "a late renewal creates no lease");
     append_once(&**broker, &run, vec![hold("a", MINUTE), release("a")], Once::No).await;
-    assert_eq!(due(broker, &run).await, None, "one append may hold the whole of it");
+    assert_eq!(due(broker, &run).await, None, "one append may hold and release a lease");
 
-    // What is repeated is not done again: the end stands behind the start, whatever comes twice.
+    // A repeated append has no effect: the release stays in force, whatever is repeated.
     let once = || Once::Sequence { producer: "p".into(), first: 1 };
     append_once(&**broker, &run, vec![hold("a", MINUTE), release("a")], once()).await;
     append_once(&**broker, &run, vec![hold("a", MINUTE)], once()).await;
     assert_eq!(due(broker, &run).await, None);
 }
 
-pub(in crate::broker) async fn a_silence_is_told_once_whoever_tells(subject: Subject) {
+pub(in crate::broker) async fn a_lease_expiry_is_published_once(subject: Subject) {
     let Subject { broker, sink, .. } = &subject;
     let run = channel("run:r1");
     broker.subscribe(std::slice::from_ref(&run)).await.unwrap();
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL), hold("b", MINUTE)], Once::No).await;
-    silence(broker, &run, LeaseStatus::Stalled).await;
+    until_status(broker, &run, LeaseStatus::Stalled).await;
     assert_eq!(due(broker, &run).await, Some(Duration::ZERO));
-    let silent = broker.expired_leases(&run).await.unwrap();
-    assert_eq!(silent.len(), 1, "the other one stands: {silent:?}");
-    assert_eq!(silent[0].about, r#"{"tool":"a : b"}"#);
-    assert!(silent[0].since >= MIN_LEASE_TTL && silent[0].since < MINUTE, "{silent:?}");
+    let expired = broker.expired_leases(&run).await.unwrap();
+    assert_eq!(expired.len(), 1, "the other lease has not expired: {expired:?}");
+    assert_eq!(expired[0].about, r#"{"tool":"a : b"}"#);
+    assert!(expired[0].since >= MIN_LEASE_TTL && expired[0].since < MINUTE, "{expired:?}");
 
     for expected in [LeaseStatus::Stalled, LeaseStatus::Lost] {
-        silence(broker, &run, expected).await;
-        let tellers = (0..8).map(|_| {
+        until_status(broker, &run, expected).await;
+        let publishers = (0..8).map(|_| {
             let (broker, run) = (broker.clone(), run.clone());
             tokio::spawn(async move { tell_one(&*broker, &run, expected, MIN_LEASE_TTL).await })
         });
-        let mut told = 0;
-        for teller in tellers.collect::<Vec<_>>() {
-            told += usize::from(teller.await.unwrap().is_some());
+        let mut published = 0;
+        for publisher in publishers.collect::<Vec<_>>() {
+            published += usize::from(publisher.await.unwrap().is_some());
         }
-        assert_eq!(told, 1, "{expected:?}");
+        assert_eq!(published, 1, "{expected:?}");
     }
-    assert!(due(broker, &run).await.is_some_and(|due| !due.is_zero()), "nothing but the other one");
+    assert!(due(broker, &run).await.is_some_and(|due| !due.is_zero()), "only the other lease is left");
     assert_eq!(types(broker, &run).await, ["x_start", "x_start", "stalled", "lost"]);
     assert_eq!(sink.messages("run:r1", 4).await, broker.history(&run, 0, 10).await.unwrap().entries);
 
     broker.renew(&[renewal(&run, &["a"])]).await.unwrap();
-    silence(broker, &run, LeaseStatus::Recovered).await;
+    until_status(broker, &run, LeaseStatus::Recovered).await;
     assert!(tell_one(&**broker, &run, LeaseStatus::Recovered, MINUTE).await.is_some());
     assert_eq!(tell_one(&**broker, &run, LeaseStatus::Recovered, MINUTE).await, None);
-    assert!(due(broker, &run).await.is_some_and(|due| !due.is_zero()), "it stands again");
+    assert!(due(broker, &run).await.is_some_and(|due| !due.is_zero()), "the lease holds again");
     assert_eq!(types(broker, &run).await, ["x_start", "x_start", "stalled", "lost", "recovered"]);
 }
 
-pub(in crate::broker) async fn a_real_event_takes_back_what_was_told(subject: Subject) {
+pub(in crate::broker) async fn an_event_of_the_producer_replaces_a_reported_expiry(subject: Subject) {
     let broker = &subject.broker;
     let run = channel("run:r1");
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL)], Once::No).await;
-    silence(broker, &run, LeaseStatus::Stalled).await;
+    until_status(broker, &run, LeaseStatus::Stalled).await;
     assert!(tell_one(&**broker, &run, LeaseStatus::Stalled, MINUTE).await.is_some());
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL)], Once::No).await;
-    assert_eq!(broker.expired_leases(&run).await.unwrap(), [], "the event says it");
+    assert_eq!(broker.expired_leases(&run).await.unwrap(), [], "the event itself shows it");
     assert_eq!(tell_one(&**broker, &run, LeaseStatus::Recovered, MINUTE).await, None);
-    silence(broker, &run, LeaseStatus::Stalled).await;
-    assert!(tell_one(&**broker, &run, LeaseStatus::Stalled, MIN_LEASE_TTL).await.is_some(), "and it may stall again");
-    silence(broker, &run, LeaseStatus::Lost).await;
+    until_status(broker, &run, LeaseStatus::Stalled).await;
+    assert!(
+        tell_one(&**broker, &run, LeaseStatus::Stalled, MIN_LEASE_TTL).await.is_some(),
+        "the lease may stall again"
+    );
+    until_status(broker, &run, LeaseStatus::Lost).await;
     append_once(&**broker, &run, vec![release("a")], Once::No).await;
-    assert_eq!(tell_one(&**broker, &run, LeaseStatus::Lost, MINUTE).await, None, "it has ended");
+    assert_eq!(tell_one(&**broker, &run, LeaseStatus::Lost, MINUTE).await, None, "the lease was released");
     assert_eq!(types(broker, &run).await, ["x_start", "stalled", "x_start", "stalled", "x_end"]);
 }
 
-pub(in crate::broker) async fn what_is_renewed_is_never_told(subject: Subject) {
+pub(in crate::broker) async fn a_renewed_lease_never_expires(subject: Subject) {
     let broker = &subject.broker;
     let run = channel("run:r1");
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL), hold("b", MIN_LEASE_TTL)], Once::No).await;
     let short = Renewal { ttl: MIN_LEASE_TTL, ..renewal(&run, &["a"]) };
-    eventually("the other one has run out", async || {
+    eventually("the other lease has expired", async || {
         broker.renew(std::slice::from_ref(&short)).await.unwrap();
-        let silent = broker.expired_leases(&run).await.unwrap();
-        assert!(silent.iter().all(|silent| silent.name == "b"), "{silent:?}");
-        !silent.is_empty()
+        let expired = broker.expired_leases(&run).await.unwrap();
+        assert!(expired.iter().all(|expired| expired.name == "b"), "{expired:?}");
+        !expired.is_empty()
     })
     .await;
     assert_eq!(tell_one(&**broker, &run, LeaseStatus::Stalled, MINUTE).await, None);
 }
 
-pub(in crate::broker) async fn what_is_not_true_is_not_told(subject: Subject) {
+pub(in crate::broker) async fn an_untrue_lease_status_is_not_published(subject: Subject) {
     let Subject { broker, sink, .. } = &subject;
     let run = channel("run:r1");
     broker.subscribe(std::slice::from_ref(&run)).await.unwrap();
@@ -176,7 +179,7 @@ pub(in crate::broker) async fn what_is_not_true_is_not_told(subject: Subject) {
     assert!(next.continues(page.head));
 }
 
-pub(in crate::broker) async fn refuses_what_is_no_lease(subject: Subject) {
+pub(in crate::broker) async fn refuses_invalid_leases(subject: Subject) {
     let broker = &subject.broker;
     let run = channel("run:r1");
     let numbered = Once::Sequence { producer: "p".into(), first: 1 };
@@ -194,7 +197,7 @@ pub(in crate::broker) async fn refuses_what_is_no_lease(subject: Subject) {
     assert_eq!(broker.history(&run, 0, 10).await.unwrap().head, None);
 }
 
-pub(in crate::broker) async fn lost_leases_give_way_to_new_ones(subject: Subject) {
+pub(in crate::broker) async fn lost_leases_are_dropped_for_new_ones(subject: Subject) {
     let broker = &subject.broker;
     let run = channel("run:r1");
     let name = |n: usize| if n == 0 { "a".to_owned() } else { format!("lease:{n}") };
@@ -203,19 +206,19 @@ pub(in crate::broker) async fn lost_leases_give_way_to_new_ones(subject: Subject
     for batch in holds.chunks(MAX_ENTRIES) {
         append_once(&**broker, &run, batch.to_vec(), Once::No).await;
     }
-    silence(broker, &run, LeaseStatus::Stalled).await;
+    until_status(broker, &run, LeaseStatus::Stalled).await;
     append_once(&**broker, &run, vec![hold("beyond", MINUTE)], Once::No).await;
     broker.renew(&[renewal(&run, &["beyond"])]).await.unwrap();
     assert!(tell_one(&**broker, &run, LeaseStatus::Stalled, MIN_LEASE_TTL).await.is_some());
-    silence(broker, &run, LeaseStatus::Lost).await;
+    until_status(broker, &run, LeaseStatus::Lost).await;
     assert!(tell_one(&**broker, &run, LeaseStatus::Lost, MINUTE).await.is_some());
-    // There is room for one now, and only for one.
+    // There is room for one lease now, and only for one.
     append_once(&**broker, &run, vec![hold("new", MIN_LEASE_TTL), hold("beyond", MIN_LEASE_TTL)], Once::No).await;
-    let silent = async || {
-        let silent = broker.expired_leases(&run).await.unwrap();
-        assert!(silent.len() <= MAX_EXPIRED);
-        silent.into_iter().map(|silent| silent.name).collect::<std::collections::BTreeSet<_>>()
+    let expired = async || {
+        let expired = broker.expired_leases(&run).await.unwrap();
+        assert!(expired.len() <= MAX_EXPIRED);
+        expired.into_iter().map(|expired| expired.name).collect::<std::collections::BTreeSet<_>>()
     };
-    eventually("those that ran out", async || silent().await.len() == 2).await;
-    assert_eq!(silent().await.into_iter().collect::<Vec<_>>(), ["lease:1", "new"]);
+    eventually("two leases have expired", async || expired().await.len() == 2).await;
+    assert_eq!(expired().await.into_iter().collect::<Vec<_>>(), ["lease:1", "new"]);
 }

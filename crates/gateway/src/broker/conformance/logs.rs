@@ -29,7 +29,7 @@ pub(in crate::broker) async fn an_append_is_seen_whole(subject: Subject) {
     }
 }
 
-pub(in crate::broker) async fn refuses_what_no_log_takes(subject: Subject) {
+pub(in crate::broker) async fn refuses_invalid_appends(subject: Subject) {
     let Subject { broker, .. } = &subject;
     let run = channel("run:r1");
     let many = vec![entry(r#"{"type":"x"}"#); crewcast_publisher::MAX_ENTRIES + 1];
@@ -39,7 +39,7 @@ pub(in crate::broker) async fn refuses_what_no_log_takes(subject: Subject) {
         assert!(matches!(refused, AppendError::Refused(_)), "{refused:?}");
     }
     let page = broker.history(&run, 0, 10).await.unwrap();
-    assert_eq!((page.head, page.entries.len()), (None, 0), "nothing of it happened");
+    assert_eq!((page.head, page.entries.len()), (None, 0), "a refused append changes nothing");
     for name in ["live:only", "unknown:ns"] {
         let append = Append { channel: channel(name), entries: vec![entry(r#"{"type":"x"}"#)], once: Once::No };
         let refused = broker.append(&append).await.unwrap_err();
@@ -62,7 +62,7 @@ pub(in crate::broker) async fn a_producer_is_accepted_in_sequence_only(subject: 
     let (a, b, c) = (r#"{"type":"a"}"#, r#"{"type":"b"}"#, r#"{"type":"c"}"#);
     assert_eq!(broker.append(&numbered("p", 2, &[b])).await.unwrap_err(), gap(1));
     let first = broker.append(&numbered("p", 1, &[a, b])).await.unwrap();
-    assert_eq!(broker.append(&numbered("p", 1, &[a, b])).await.unwrap(), first, "a repeat answers the same");
+    assert_eq!(broker.append(&numbered("p", 1, &[a, b])).await.unwrap(), first, "a repeat returns the same ids");
     assert_eq!(broker.append(&numbered("p", 4, &[c])).await.unwrap_err(), gap(3));
     let longer = broker.append(&numbered("p", 2, &[b, c])).await.unwrap();
     assert_eq!(longer[0], first[1], "what was accepted is not appended again");
@@ -75,7 +75,7 @@ pub(in crate::broker) async fn a_producer_is_accepted_in_sequence_only(subject: 
     assert_eq!(types.len(), 4);
 }
 
-pub(in crate::broker) async fn an_idempotency_key_answers_the_same_id(subject: Subject) {
+pub(in crate::broker) async fn an_idempotency_key_returns_the_same_id(subject: Subject) {
     let Subject { broker, .. } = &subject;
     let once = |sub: &str, key: &str| Once::Key { sub: sub.to_owned(), key: key.to_owned() };
     let run = channel("run:r1");
@@ -130,16 +130,16 @@ pub(in crate::broker) async fn live_messages_are_captured(subject: Subject) {
     broker.publish_live(&mission, Bytes::from_static(b"junk")).await.unwrap();
     broker.publish_live(&mission, Bytes::from_static(br#"{"no":"type"}"#)).await.unwrap();
     broker.publish_live(&channel("run:r1"), live(3)).await.unwrap();
-    eventually("the next one", async || retained().await == Some(live(2))).await;
+    eventually("the next live message is retained", async || retained().await == Some(live(2))).await;
     let mut last = None;
     for n in 10..60 {
         broker.publish_live(&mission, live(n)).await.unwrap();
         last = append(&**broker, &mission, &[n]).await.pop();
     }
     let is_last = |event: &Bytes| EventId::of_message(event) == last;
-    eventually("what was published last is retained", async || retained().await.is_some_and(|r| is_last(&r))).await;
+    eventually("the last published message is retained", async || retained().await.is_some_and(|r| is_last(&r))).await;
     broker.publish_live(&mission, live(99)).await.unwrap();
-    eventually("live behind logged", async || retained().await == Some(live(99))).await;
+    eventually("a live message after a logged one is retained", async || retained().await == Some(live(99))).await;
     let page = broker.history(&mission, 0, 100).await.unwrap();
-    assert_eq!((page.entries.len(), page.head), (50, last), "live messages leave the log alone");
+    assert_eq!((page.entries.len(), page.head), (50, last), "live messages do not change the log");
 }

@@ -1,6 +1,6 @@
 //! One suite that every broker passes: what [`super`] promises, each promise once.
 //!
-//! A broker's tests say how a fresh one is made, and [`suite`] runs everything against it:
+//! A broker's tests define how to make a fresh broker, and [`suite`] runs everything against it:
 //! `conformance::suite!(make)` with `async fn make(namespaces: Namespaces) -> Subject`.
 
 mod delivery;
@@ -19,7 +19,7 @@ use crewcast_publisher::{Append, Entry, Once, Transport};
 pub(super) use self::{delivery::*, history::*, leases::*, logs::*, registry::*, sink::TestSink, state::*};
 use super::{Broker, Registry};
 
-/// A broker under test, with nothing in it.
+/// An empty broker under test.
 pub(super) struct Subject {
     pub(super) broker: Arc<dyn Broker>,
     pub(super) registry: Arc<dyn Registry>,
@@ -52,7 +52,7 @@ pub(super) fn entry(text: &str) -> Entry {
     Entry::new(Body::parse(text.as_bytes().to_vec()).expect("an event"))
 }
 
-/// Appends events `{"type":"n","n":<n>}`, answers their ids.
+/// Appends events `{"type":"n","n":<n>}` and returns their ids.
 pub(super) async fn append(broker: &(impl Transport + ?Sized), channel: &Channel, numbers: &[u32]) -> Vec<EventId> {
     let entries = numbers.iter().map(|n| entry(&format!(r#"{{"type":"n","n":{n}}}"#))).collect();
     append_once(broker, channel, entries, Once::No).await
@@ -78,23 +78,24 @@ pub(super) async fn eventually<F: Future<Output = bool>>(what: &str, mut conditi
     tokio::time::timeout(DEADLINE, polling).await.unwrap_or_else(|_| panic!("not within {DEADLINE:?}: {what}"));
 }
 
-/// Runs every test of the suite, each with a fresh broker from `$make`. With `one after the other` that answers
-/// servers which make one; `None` where they are not to be had.
+/// Runs every test of the suite, each with a fresh broker from `$make`.
+///
+/// With `one after the other`, `$make` returns servers that make brokers, or `None` if they are not available.
 macro_rules! suite {
     ($make:path $(, one after the $other:ident)?) => {
         $crate::broker::conformance::suite!($make $(, one after the $other)?;
             delivers_in_order_after_subscribe,
             delivers_nothing_after_unsubscribe,
-            ends_subscribed_whatever_came_before,
+            the_last_subscribe_wins_in_any_order,
             keeps_every_byte,
             barrier_waits_for_what_was_published,
             carries_a_mebibyte,
             subscribes_ten_thousand_channels,
             probe_comes_back,
             an_append_is_seen_whole,
-            refuses_what_no_log_takes,
+            refuses_invalid_appends,
             a_producer_is_accepted_in_sequence_only,
-            an_idempotency_key_answers_the_same_id,
+            an_idempotency_key_returns_the_same_id,
             the_log_keeps_its_length,
             snapshots_show_head_and_retained,
             live_messages_are_captured,
@@ -105,20 +106,20 @@ macro_rules! suite {
             the_first_owner_stays,
             a_moved_id_loses_its_logs,
             a_removed_id_loses_its_logs,
-            revocations_are_told_and_remembered,
+            revocations_are_announced_and_remembered,
             a_ticket_is_taken_once,
-            figures_are_told_to_all_and_forgotten,
-            a_client_is_announced_to_all_and_each_later_than_the_last,
+            usage_is_reported_and_expires,
+            each_client_is_announced_with_a_higher_number,
             a_lease_comes_and_goes_with_its_events,
-            a_silence_is_told_once_whoever_tells,
-            a_real_event_takes_back_what_was_told,
-            what_is_renewed_is_never_told,
-            what_is_not_true_is_not_told,
-            refuses_what_is_no_lease,
-            lost_leases_give_way_to_new_ones,
-            state_stands_beside_the_head,
+            a_lease_expiry_is_published_once,
+            an_event_of_the_producer_replaces_a_reported_expiry,
+            a_renewed_lease_never_expires,
+            an_untrue_lease_status_is_not_published,
+            refuses_invalid_leases,
+            lost_leases_are_dropped_for_new_ones,
+            state_is_read_with_the_head_that_it_reflects,
             state_is_bounded_in_documents_and_bytes,
-            state_of_those_that_live,
+            state_within_keeps_only_recently_renewed_documents,
             a_moved_id_loses_state_and_leases,
         );
     };

@@ -42,10 +42,10 @@ pub(in crate::broker) async fn the_first_owner_stays(subject: Subject) {
     assert!(registry.owners(Kind::Crew, &ids).await.unwrap().is_empty());
     assert!(registry.ids_of_org("acme", Kind::Crew).await.unwrap().is_empty());
     assert_eq!(broker.claim(&theirs, ClaimMode::Keep).await.unwrap(), Claimed::Done);
-    sink.until("each change is told", |_| {
-        let told = controls(&subject);
+    sink.until("each change is announced", |_| {
+        let received = controls(&subject);
         let said = |claim: &Claim, removed: bool| {
-            told.contains(&Control::Directory { claim: claim.clone(), from: None, removed })
+            received.contains(&Control::Directory { claim: claim.clone(), from: None, removed })
         };
         said(&ours, false) && said(&run, false) && said(&ours, true) && said(&theirs, false)
     })
@@ -62,12 +62,12 @@ pub(in crate::broker) async fn a_moved_id_loses_its_logs(subject: Subject) {
     assert_eq!(broker.claim(&moved, ClaimMode::Move).await.unwrap(), Claimed::Done);
     assert!(broker.history(&graph, 0, 10).await.unwrap().entries.is_empty(), "the former owner's events");
     let head = broker.history(&graph, 0, 10).await.unwrap().head;
-    assert_eq!(head.map(|head| head.offset()), Some(2), "his readers are told what they miss");
+    assert_eq!(head.map(|head| head.offset()), Some(2), "the head stays, so that readers are told what they miss");
     assert_eq!(broker.history(&other, 0, 10).await.unwrap().entries.len(), 1);
     assert_eq!(registry.ids_of_org("other", Kind::Crew).await.unwrap(), ["abc"]);
     assert!(registry.ids_of_org("acme", Kind::Crew).await.unwrap().is_empty());
-    let told = Control::Directory { claim: moved, from: Some("acme".to_owned()), removed: false };
-    sink.until("the move is told", |_| controls(&subject).contains(&told)).await;
+    let received = Control::Directory { claim: moved, from: Some("acme".to_owned()), removed: false };
+    sink.until("the move is announced", |_| controls(&subject).contains(&received)).await;
 }
 
 pub(in crate::broker) async fn a_removed_id_loses_its_logs(subject: Subject) {
@@ -78,21 +78,21 @@ pub(in crate::broker) async fn a_removed_id_loses_its_logs(subject: Subject) {
     append(&**broker, &graph, &[1, 2]).await;
     append(&**broker, &mission, &[1]).await;
     broker.claim(&claim(Kind::Crew, "abc", "evil"), ClaimMode::Remove).await.unwrap();
-    assert_eq!(broker.history(&graph, 0, 10).await.unwrap().entries.len(), 2, "not another's to remove");
+    assert_eq!(broker.history(&graph, 0, 10).await.unwrap().entries.len(), 2, "only the owner can remove an id");
     assert_eq!(broker.claim(&ours, ClaimMode::Remove).await.unwrap(), Claimed::Done);
     broker.claim(&claim(Kind::Crew, "abc", "other"), ClaimMode::Keep).await.unwrap();
     let page = broker.history(&graph, 0, 10).await.unwrap();
     assert!(page.entries.is_empty(), "the former owner's events");
-    assert_eq!(page.head.map(|head| head.offset()), Some(2), "his readers are told what they miss");
+    assert_eq!(page.head.map(|head| head.offset()), Some(2), "the head stays, so that readers are told what they miss");
     let retained = broker.snapshots(std::slice::from_ref(&mission)).await.unwrap().remove(0).retained;
     assert_eq!(retained, None);
-    // What the next owner logs is his, whoever removes the id once more.
+    // What the next owner logs stays, even if the former owner removes the id once more.
     append(&**broker, &graph, &[3]).await;
     broker.claim(&ours, ClaimMode::Remove).await.unwrap();
     assert_eq!(broker.history(&graph, 0, 10).await.unwrap().entries.len(), 1);
 }
 
-pub(in crate::broker) async fn revocations_are_told_and_remembered(subject: Subject) {
+pub(in crate::broker) async fn revocations_are_announced_and_remembered(subject: Subject) {
     let Subject { registry, sink, .. } = &subject;
     let now = unix_now();
     let jti =
@@ -107,12 +107,12 @@ pub(in crate::broker) async fn revocations_are_told_and_remembered(subject: Subj
     for revocation in [&soon, &jti, &sub] {
         registry.revoke(revocation).await.unwrap();
     }
-    sink.until("each is told", |_| {
-        let told = controls(&subject);
-        [&soon, &jti, &sub].iter().all(|revocation| told.contains(&Control::Revoked((*revocation).clone())))
+    sink.until("each is announced", |_| {
+        let received = controls(&subject);
+        [&soon, &jti, &sub].iter().all(|revocation| received.contains(&Control::Revoked((*revocation).clone())))
     })
     .await;
-    // A later revocation of the same user extends, and an earlier one takes nothing back.
+    // A later revocation of the same user extends an earlier one; an earlier one takes nothing back.
     let later = Revocation { issued_until: now, remember_until: now + 600, ..sub.clone() };
     registry.revoke(&later).await.unwrap();
     registry.revoke(&sub).await.unwrap();
@@ -124,7 +124,7 @@ pub(in crate::broker) async fn revocations_are_told_and_remembered(subject: Subj
     .await;
 }
 
-pub(in crate::broker) async fn a_client_is_announced_to_all_and_each_later_than_the_last(subject: Subject) {
+pub(in crate::broker) async fn each_client_is_announced_with_a_higher_number(subject: Subject) {
     let Subject { registry, sink, .. } = &subject;
     let mut announced = Vec::new();
     for client in ["acme\nclient_1\nu1", "\"{}0}\u{1}é", "acme\nclient_1\nu1"] {
@@ -133,15 +133,15 @@ pub(in crate::broker) async fn a_client_is_announced_to_all_and_each_later_than_
     }
     let numbers: Vec<u64> = announced
         .iter()
-        .map(|told| match told {
+        .map(|received| match received {
             Control::Client { number, .. } => *number,
             other => panic!("{other:?}"),
         })
         .collect();
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
-    sink.until("each is told", |_| {
-        let told = controls(&subject);
-        announced.iter().all(|announced| told.contains(announced))
+    sink.until("each is announced", |_| {
+        let received = controls(&subject);
+        announced.iter().all(|announced| received.contains(announced))
     })
     .await;
 }
@@ -162,24 +162,24 @@ pub(in crate::broker) async fn a_ticket_is_taken_once(subject: Subject) {
     assert_eq!(registry.take_ticket("never").await.unwrap(), None);
     registry.put_ticket("t2", content, Duration::from_millis(200)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!(registry.take_ticket("t2").await.unwrap(), None, "its time is over");
+    assert_eq!(registry.take_ticket("t2").await.unwrap(), None, "the ticket has expired");
 }
 
-pub(in crate::broker) async fn figures_are_told_to_all_and_forgotten(subject: Subject) {
+pub(in crate::broker) async fn usage_is_reported_and_expires(subject: Subject) {
     let registry = &subject.registry;
-    let told = async || {
-        let mut told = registry.usage().await.unwrap();
-        told.sort();
-        told
+    let received = async || {
+        let mut received = registry.usage().await.unwrap();
+        received.sort();
+        received
     };
-    assert!(told().await.is_empty());
+    assert!(received().await.is_empty());
     let text = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
     registry.report_usage("b", text("{\"n\":\"1:2\\n\"}")).await.unwrap();
     registry.report_usage("a", text("old")).await.unwrap();
     registry.report_usage("a", text("line\nline")).await.unwrap();
     let pair = |replica: &str, text: &'static str| (replica.to_owned(), Bytes::from_static(text.as_bytes()));
-    assert_eq!(told().await, [pair("a", "line\nline"), pair("b", "{\"n\":\"1:2\\n\"}")]);
+    assert_eq!(received().await, [pair("a", "line\nline"), pair("b", "{\"n\":\"1:2\\n\"}")]);
     registry.report_usage("b", None).await.unwrap();
     registry.report_usage("never", None).await.unwrap();
-    assert_eq!(told().await, [pair("a", "line\nline")]);
+    assert_eq!(received().await, [pair("a", "line\nline")]);
 }

@@ -1,4 +1,4 @@
-//! A sink that remembers.
+//! A sink that records what it receives.
 
 use bytes::Bytes;
 use crewcast_events::Channel;
@@ -41,7 +41,7 @@ impl Sink for TestSink {
 }
 
 impl TestSink {
-    /// The payloads of one channel so far.
+    /// The payloads of one channel up to now.
     pub(in crate::broker) fn of(&self, channel: &str) -> Vec<Bytes> {
         let messages = self.messages.lock();
         messages.iter().filter(|(name, _)| name == channel).map(|(_, payload)| payload.clone()).collect()
@@ -59,7 +59,7 @@ impl TestSink {
         self.links.lock().clone()
     }
 
-    /// The channels of which messages may have been missed.
+    /// The channels that may have missed messages.
     pub(in crate::broker) fn missed_channels(&self) -> Vec<Channel> {
         self.missed.lock().clone()
     }
@@ -68,13 +68,13 @@ impl TestSink {
         self.messages.lock().clear();
     }
 
-    /// Waits until the condition holds; it is tried again with everything that arrives.
+    /// Waits until the condition holds. The condition is checked again after each delivery.
     pub(in crate::broker) async fn until(&self, what: &str, condition: impl Fn(&Self) -> bool) {
         let waiting = async {
             loop {
                 let notified = self.changed.notified();
                 tokio::pin!(notified);
-                // Registered before the condition is tried, so that nothing slips in between.
+                // Registered before the condition is checked, so that no delivery is missed in between.
                 notified.as_mut().enable();
                 if condition(self) {
                     return;
@@ -87,7 +87,7 @@ impl TestSink {
         }
     }
 
-    /// Waits for `count` messages of a channel and answers them.
+    /// Waits for `count` messages of a channel and returns them.
     pub(in crate::broker) async fn messages(&self, channel: &str, count: usize) -> Vec<Bytes> {
         self.until(&format!("{count} messages of {channel}"), |sink| sink.of(channel).len() >= count).await;
         self.of(channel)

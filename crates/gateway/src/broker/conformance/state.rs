@@ -1,4 +1,4 @@
-//! State documents: what stands beside the log, and behind which head.
+//! State documents, and the head that they reflect.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ fn setting(key: &str, value: Option<&str>) -> Entry {
     Entry { state: document(key, value), ..entry(r#"{"type":"x"}"#) }
 }
 
-pub(in crate::broker) async fn state_stands_beside_the_head(subject: Subject) {
+pub(in crate::broker) async fn state_is_read_with_the_head_that_it_reflects(subject: Subject) {
     let broker = &subject.broker;
     let agents = channel("agents:acme");
     assert_eq!(broker.state(&agents, None).await.unwrap(), Default::default());
@@ -33,7 +33,7 @@ pub(in crate::broker) async fn state_stands_beside_the_head(subject: Subject) {
     let expected: Vec<_> = expected.map(|(key, value)| (key.to_owned(), Bytes::from(value))).into();
     assert_eq!((state.head, state.truncated, state.documents), (Some(last), false, expected));
 
-    // Each event counts what the state holds: one step never shows the one without the other.
+    // Each event carries a count that the state also holds: no read ever shows one without the other.
     let writer = {
         let (broker, agents) = (broker.clone(), agents.clone());
         tokio::spawn(async move {
@@ -42,7 +42,7 @@ pub(in crate::broker) async fn state_stands_beside_the_head(subject: Subject) {
             }
         })
     };
-    eventually("the last is written", async || {
+    eventually("the last event is written", async || {
         let state = broker.state(&agents, None).await.unwrap();
         let offset = state.head.unwrap().offset();
         let document = state.documents.iter().find(|(key, _)| key == "offset");
@@ -76,10 +76,10 @@ pub(in crate::broker) async fn state_is_bounded_in_documents_and_bytes(subject: 
     let alone = channel("agents:alone");
     append_once(&**broker, &alone, vec![setting("k", Some(&huge))], Once::No).await;
     let state = broker.state(&alone, None).await.unwrap();
-    assert_eq!((state.documents.len(), state.truncated), (1, false), "the first is told, however large");
+    assert_eq!((state.documents.len(), state.truncated), (1, false), "the first document is returned, however large");
 }
 
-pub(in crate::broker) async fn state_of_those_that_live(subject: Subject) {
+pub(in crate::broker) async fn state_within_keeps_only_recently_renewed_documents(subject: Subject) {
     let broker = &subject.broker;
     let tracking = channel("tracking:acme");
     let session = |id: &str| Entry { state: document(id, Some("1")), ..hold(id, MIN_LEASE_TTL) };
@@ -88,13 +88,13 @@ pub(in crate::broker) async fn state_of_those_that_live(subject: Subject) {
         let state = broker.state(&tracking, Some(within)).await.unwrap();
         state.documents.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
     };
-    assert_eq!(keys(MINUTE).await, ["s1", "s2"], "what has no lease does not live");
+    assert_eq!(keys(MINUTE).await, ["s1", "s2"], "a document without a lease is left out");
     let all = broker.state(&tracking, None).await.unwrap();
     assert_eq!((all.documents.len(), all.first_end), (3, None));
     let first_end = broker.state(&tracking, Some(MINUTE)).await.unwrap().first_end.expect("two will end");
     assert!(first_end <= MINUTE && first_end > MINUTE / 2, "{first_end:?}");
     let renewal = Renewal { channel: tracking.clone(), ttl: MINUTE, names: vec![Arc::from("s2")] };
-    eventually("the one that nobody renews is gone", async || {
+    eventually("the document whose lease is not renewed is gone", async || {
         broker.renew(std::slice::from_ref(&renewal)).await.unwrap();
         let keys = keys(2 * MIN_LEASE_TTL).await;
         assert!(keys.contains(&"s2".to_owned()));

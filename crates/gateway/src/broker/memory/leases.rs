@@ -1,4 +1,4 @@
-//! A channel's leases in memory: as `leases.lua` of the publisher has them.
+//! A channel's leases in memory, equivalent to the publisher's `leases.lua`.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::broker::{ExpiredLease, MAX_EXPIRED};
 
-/// How long the leases of a channel are remembered when none of them changes.
+/// How long a channel's leases are remembered if none of them changes.
 const AGE: Duration = Duration::from_secs(24 * 3600);
 
 #[derive(Default)]
@@ -20,22 +20,22 @@ pub(super) struct Leases {
 struct Lease {
     renewed: Instant,
     ttl: Duration,
-    /// What was told last, since the producer was heard of last.
+    /// The last status reported since the producer was last heard of.
     told: Option<LeaseStatus>,
     about: String,
-    /// When something is to be told; `None` for one that is lost.
+    /// When the next status is to be reported; `None` for a lost lease.
     due: Option<Instant>,
 }
 
 impl Lease {
-    fn is_silent(&self, now: Instant) -> bool {
+    fn is_expired(&self, now: Instant) -> bool {
         now >= self.renewed + self.ttl
     }
 
-    /// What is to be told of it.
+    /// The status to report now, if any.
     fn pending(&self, now: Instant) -> Option<LeaseStatus> {
         self.due.filter(|due| *due <= now)?;
-        match (self.told, self.is_silent(now)) {
+        match (self.told, self.is_expired(now)) {
             (None, true) => Some(LeaseStatus::Stalled),
             (Some(_), true) => Some(LeaseStatus::Lost),
             (Some(_), false) => Some(LeaseStatus::Recovered),
@@ -45,7 +45,7 @@ impl Lease {
 }
 
 impl Leases {
-    /// Takes one step; false for what is not to be told (any more).
+    /// Applies one step; false if its status is not, or no longer, to be reported.
     pub(super) fn apply(&mut self, step: &LeaseStep, now: Instant) -> bool {
         self.touched = Some(now);
         match step {
@@ -75,11 +75,11 @@ impl Leases {
             LeaseStatus::Lost => (Some(silence), None),
             LeaseStatus::Recovered => (None, Some(lease.renewed + lease.ttl)),
         };
-        // One that was lost, was renewed and is silent again before anybody told: it is lost still.
+        // A lost lease that was renewed and expired again before any report is still lost.
         before != Some(LeaseStatus::Lost) || silence == LeaseStatus::Recovered
     }
 
-    /// Lost leases give way where there are too many.
+    /// Whether there is room for a lease. If there are too many, lost leases are dropped first.
     fn has_room(&mut self) -> bool {
         if self.by_name.len() >= MAX_LEASES {
             self.by_name.retain(|_, lease| lease.told != Some(LeaseStatus::Lost));
@@ -97,14 +97,14 @@ impl Leases {
         }
     }
 
-    /// How long until something is to be told.
+    /// Time until the next status is to be reported.
     pub(super) fn next_expiry(&self, now: Instant) -> Option<Duration> {
         let first = self.by_name.values().filter_map(|lease| lease.due).min()?;
         Some(first.saturating_duration_since(now))
     }
 
     pub(super) fn expired_leases(&self, now: Instant) -> Vec<ExpiredLease> {
-        let silent = self.by_name.iter().filter_map(|(name, lease)| {
+        let expired = self.by_name.iter().filter_map(|(name, lease)| {
             let since = now.duration_since(lease.renewed);
             Some(ExpiredLease {
                 name: name.to_string(),
@@ -113,16 +113,16 @@ impl Leases {
                 about: lease.about.clone(),
             })
         });
-        silent.take(MAX_EXPIRED).collect()
+        expired.take(MAX_EXPIRED).collect()
     }
 
-    /// For how long a lease of this name will have been renewed so recently; `None` if it was not.
+    /// How long the renewal of this lease stays within `within`; `None` if it does not.
     pub(super) fn renewed_within(&self, name: &str, within: Duration, now: Instant) -> Option<Duration> {
         let left = within.checked_sub(now.duration_since(self.by_name.get(name)?.renewed))?;
         (!left.is_zero()).then_some(left)
     }
 
-    /// Forgets what has outlived its age.
+    /// Removes leases that have expired.
     pub(super) fn expire(&mut self, now: Instant) {
         if self.touched.is_some_and(|touched| now.duration_since(touched) >= AGE) {
             *self = Self::default();

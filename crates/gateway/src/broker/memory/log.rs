@@ -1,4 +1,4 @@
-//! One channel in memory: log, head, retained value, state, and what recognises repetitions.
+//! One channel in memory: log, head, retained value, state, and what detects repetitions.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,10 +15,10 @@ use tokio::time::Instant;
 use super::leases::Leases;
 use crate::broker::{MAX_DOCUMENTS, PAGE_BYTES, Page, STATE_BYTES, Snapshot, StateDocuments};
 
-/// How long a caller's idempotency key is remembered at least (the spec).
+/// Minimum time for which a caller's idempotency key is remembered (the spec).
 const KEY_AGE: Duration = Duration::from_secs(24 * 3600);
 
-/// What stands beside one channel.
+/// Everything that one channel holds.
 pub(super) struct ChannelLog {
     age: Duration,
     entries: VecDeque<(EventId, Bytes)>,
@@ -40,10 +40,10 @@ struct Producer {
     ids: VecDeque<EventId>,
 }
 
-/// What an append did.
+/// The result of an append.
 pub(super) struct Appended {
     pub(super) ids: Vec<Option<EventId>>,
-    /// What is to be published, in order; empty for a repetition.
+    /// The messages to publish, in order; empty for a repetition.
     pub(super) messages: Vec<Bytes>,
 }
 
@@ -63,14 +63,14 @@ impl ChannelLog {
         }
     }
 
-    /// Forgets what has outlived its age; true when nothing is left at all.
+    /// Removes what has expired; true if nothing is left.
     pub(super) fn expire(&mut self, now: Instant) -> bool {
-        let silence = now.duration_since(self.appended);
+        let idle = now.duration_since(self.appended);
         let head_age = self.age.saturating_add(HEAD_BEYOND_LOG);
-        if silence >= self.age {
+        if idle >= self.age {
             self.entries.clear();
         }
-        if silence >= head_age {
+        if idle >= head_age {
             self.head = None;
             self.state.clear();
             self.producers.clear();
@@ -100,7 +100,7 @@ impl ChannelLog {
         Ok(Appended { ids, messages })
     }
 
-    /// The ids of those leading entries that were accepted before.
+    /// The ids of the leading entries that were accepted before.
     fn repeated(&self, once: &Once, count: usize) -> Result<Vec<Option<EventId>>, AppendError> {
         match once {
             Once::No => Ok(Vec::new()),
@@ -172,7 +172,7 @@ impl ChannelLog {
         self.retained_at = now;
     }
 
-    /// Drops what the former owner wrote. The head stands, so that his readers are told what they miss.
+    /// Drops what the former owner wrote. The head stays, so that readers are told what they miss.
     pub(super) fn hand_over(&mut self) {
         self.entries.clear();
         self.state.clear();
@@ -189,7 +189,7 @@ impl ChannelLog {
         self.expire(now);
         let first = self.entries.front().map(|(id, _)| *id);
         let before = first.map_or(0, |id| id.offset() - 1);
-        // The log has no holes, so that offsets count its entries.
+        // The log has no holes, so offsets count its entries.
         let behind = usize::try_from(offset.saturating_sub(before)).unwrap_or(usize::MAX);
         let at = match offset > before {
             true => self.entries.get(behind - 1).map(|(id, _)| *id),
@@ -211,7 +211,7 @@ impl ChannelLog {
 
     pub(super) fn state(&mut self, within: Option<Duration>, now: Instant) -> StateDocuments {
         self.expire(now);
-        // With the time that is left to each, where that is asked for.
+        // With the time left to each document, if `within` asks for it.
         let listed = self.state.iter().filter_map(|(key, value)| match within {
             Some(within) => Some((key, value, Some(self.leases.renewed_within(key, within, now)?))),
             None => Some((key, value, None)),

@@ -39,7 +39,7 @@ async fn the_head_outlives_the_log_by_thirty_days() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_asks_for_is_swept() {
+async fn expired_logs_are_removed_without_a_read() {
     let broker = MemoryBroker::new(conformance::namespaces());
     for n in 0..100 {
         append(&broker, &channel(&format!("run:r{n}")), &[1]).await;
@@ -66,7 +66,7 @@ async fn an_idempotency_key_is_kept_a_day() {
 }
 
 #[tokio::test]
-async fn a_long_forgotten_number_is_accepted_without_an_id() {
+async fn a_repeat_older_than_the_kept_ids_is_accepted_without_an_id() {
     let broker = MemoryBroker::new(conformance::namespaces());
     let once = |first| Once::Sequence { producer: "p".into(), first };
     for first in 1..=200 {
@@ -80,7 +80,7 @@ async fn a_long_forgotten_number_is_accepted_without_an_id() {
 }
 
 #[tokio::test]
-async fn state_is_set_beside_the_event() {
+async fn state_is_set_and_removed_with_its_event() {
     let broker = MemoryBroker::new(conformance::namespaces());
     let session = channel("session:s1");
     let mut event = entry(r#"{"type":"x"}"#);
@@ -94,7 +94,7 @@ async fn state_is_set_beside_the_event() {
     assert!(documents().await.is_empty());
 }
 
-/// Many publishers at once, one sink: it hears each channel in the order of the log.
+/// Many publishers at once, one sink: it receives each channel in the order of the log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn publishers_on_many_threads_do_not_reorder() {
     let broker = Arc::new(MemoryBroker::new(conformance::namespaces()));

@@ -1,4 +1,4 @@
-//! A connection of a link that stands, and the requests that wait on it.
+//! An established connection, and the requests that wait on it.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::delivery::Epoch;
 
-/// What a link has while it is up.
+/// What a node subscription has while it is up.
 #[derive(Clone)]
 pub(super) struct ActiveConnection {
     pub(super) connection: MultiplexedConnection,
@@ -22,8 +22,10 @@ pub(super) struct ActiveConnection {
     pub(super) lost: Arc<Notify>,
 }
 
-/// How many requests wait for their answers. A channel that the server gives up by itself is told in the form of an
-/// answer, which the client library would take for one.
+/// Counts the requests that wait for answers.
+///
+/// If the server gives up a channel by itself, it says so in the form of an answer, and the client library would take
+/// that for the answer to a request.
 #[derive(Clone, Default)]
 pub(super) struct PendingRequests(Arc<AtomicUsize>);
 
@@ -41,7 +43,7 @@ impl PendingRequests {
 }
 
 impl ActiveConnection {
-    /// Asks for a sign of life. What the server sent before its answer has been delivered when this returns.
+    /// Sends a ping. Everything that the server sent before its answer has been delivered when this returns.
     pub(super) async fn ping(&self) -> RedisResult<()> {
         let mut connection = self.connection.clone();
         self.asked.count(redis::cmd("PING").exec_async(&mut connection)).await

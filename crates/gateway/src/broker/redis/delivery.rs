@@ -11,9 +11,9 @@ use redis::{PushInfo, PushKind, Value};
 use super::{live_retention::Capture, probe::Probes};
 use crate::broker::{Link, Sink};
 
-/// The names that this replica listens to.
+/// The names that this replica subscribes to.
 pub(super) struct Names {
-    /// Stands before every channel's name in Redis.
+    /// Precedes every channel's name in Redis.
     pub(super) prefix: String,
     pub(super) control: String,
     pub(super) probe: String,
@@ -28,12 +28,12 @@ impl Names {
         format!("{}{channel}", self.prefix)
     }
 
-    /// The slot of a Cluster in which a channel's keys lie, and without a prefix its name.
+    /// The Cluster slot of a channel's keys, and of its name if there is no prefix.
     pub(super) fn slot_of(&self, channel: &Channel) -> u16 {
         slot_of(channel.as_str().as_bytes())
     }
 
-    /// A name of the replica's probe that lies on this server.
+    /// A name for the replica's probe whose slot is on this server.
     pub(super) fn probe_at(&self, node: &Node) -> String {
         let names = std::iter::once(self.probe.clone()).chain((0..u16::MAX).map(|n| format!("{}:{n}", self.probe)));
         let mut here = names.filter(|name| node.holds(slot_of(name.as_bytes())));
@@ -57,8 +57,8 @@ impl Names {
     }
 }
 
-/// Takes pushes on the task that reads the connection, and calls the sink there: no queue between them can
-/// grow, and a sink that were slow would slow the reading.
+/// Takes pushes on the task that reads the connection, and calls the sink there: no queue in between can grow, and a
+/// slow sink would slow down the reading.
 pub(super) struct Delivery {
     pub(super) names: Names,
     pub(super) probes: Probes,
@@ -68,7 +68,7 @@ pub(super) struct Delivery {
 }
 
 struct Gate {
-    /// The last connection that was opened.
+    /// The connection opened last.
     last_epoch: u64,
     /// The connections whose pushes count: one to each server.
     open: Vec<u64>,
@@ -76,14 +76,14 @@ struct Gate {
     sink: Option<Arc<dyn Sink>>,
 }
 
-/// A connection whose pushes count, until this is closed or dropped.
+/// A connection whose pushes count, until it is closed or dropped.
 pub(super) struct Epoch {
     delivery: Arc<Delivery>,
     number: u64,
 }
 
 impl Epoch {
-    /// Of a connection that is about to be made.
+    /// Opens the epoch of a connection that is about to be made.
     pub(super) fn open(delivery: &Arc<Delivery>) -> Self {
         Self { delivery: delivery.clone(), number: delivery.open_epoch() }
     }
@@ -113,7 +113,7 @@ impl Delivery {
         self.gate.lock().sink = Some(sink);
     }
 
-    /// A new connection is about to be made.
+    /// Counts a connection that is about to be made.
     fn open_epoch(&self) -> u64 {
         let mut gate = self.gate.lock();
         gate.last_epoch += 1;
@@ -122,12 +122,12 @@ impl Delivery {
         epoch
     }
 
-    /// A connection is given up: its pushes no longer count.
+    /// Stops counting the pushes of a connection that is given up.
     fn close_epoch(&self, epoch: u64) {
         self.gate.lock().open.retain(|open| *open != epoch);
     }
 
-    /// Everything that is wanted has been confirmed.
+    /// Reports that everything wanted has been confirmed.
     pub(super) fn up(&self) {
         let mut gate = self.gate.lock();
         gate.up = true;
@@ -136,7 +136,7 @@ impl Delivery {
         }
     }
 
-    /// Something that is wanted may not arrive. Answers whether everything did until now.
+    /// Reports that messages of wanted channels may be lost. Returns whether the link was up until now.
     pub(super) fn down(&self) -> bool {
         let mut gate = self.gate.lock();
         let was_up = std::mem::replace(&mut gate.up, false);
@@ -146,8 +146,8 @@ impl Delivery {
         was_up
     }
 
-    /// These channels arrive again, but some of their messages may not have. While the link is down that need not be
-    /// said: when it is up again everything is compared.
+    /// Reports channels that arrive again, but may have missed messages. Not reported while the link is down: once it
+    /// is up again, all channels are compared.
     pub(super) fn missed(&self, channels: &[Channel]) {
         let gate = self.gate.lock();
         if let Some(sink) = gate.sink.as_ref().filter(|_| gate.up) {
@@ -155,20 +155,20 @@ impl Delivery {
         }
     }
 
-    /// How many connections count.
+    /// The number of connections that count.
     #[cfg(test)]
     pub(super) fn open_connections(&self) -> usize {
         self.gate.lock().open.len()
     }
 
-    /// Nothing is delivered any more.
+    /// Stops delivery.
     pub(super) fn close(&self) {
         let mut gate = self.gate.lock();
         gate.open.clear();
         gate.sink = None;
     }
 
-    /// One push of the connection that was opened as `epoch`.
+    /// Delivers one push of the connection that was opened as `epoch`.
     pub(super) fn push(&self, epoch: u64, push: PushInfo) {
         let mut data = push.data.into_iter();
         let by_pattern = match push.kind {
@@ -179,7 +179,7 @@ impl Delivery {
         let (Some(Value::BulkString(name)), Some(Value::BulkString(payload))) = (data.next(), data.next()) else {
             return;
         };
-        // The names that are subscribed are ASCII; a pattern may match others, which are no channels.
+        // Subscribed names are ASCII; a pattern may match others, which are not channels.
         let Ok(name) = std::str::from_utf8(&name) else { return };
         let payload = Bytes::from(payload);
         let gate = self.gate.lock();
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_given_up_is_not_heard() {
+    fn pushes_of_a_connection_that_was_given_up_are_ignored() {
         let delivery = Delivery::new(Names::new(&Keys::default(), "p.", "r"), None);
         let sink = Arc::new(TestSink::default());
         delivery.set_sink(sink.clone());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_no_glob() {
+    fn a_prefix_is_escaped_in_a_pattern() {
         let names = Names::new(&Keys::default(), "a*[b]", "r");
         assert_eq!(names.pattern("mission"), r"a\*\[b\]mission:*");
     }

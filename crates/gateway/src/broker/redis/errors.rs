@@ -1,5 +1,5 @@
-//! Redis' errors as a broker's. Texts that Redis wrote go no further: they may quote arguments, and so
-//! passwords, tickets and payloads.
+//! Converts Redis errors into broker errors. Texts from Redis are not passed on: they may quote arguments, and with
+//! them passwords, tickets and payloads.
 
 use redis::{ErrorKind, RedisError, Value};
 
@@ -9,7 +9,7 @@ pub(super) fn of_redis(error: &RedisError) -> BrokerError {
     let code = error.code().unwrap_or_default();
     match error.kind() {
         _ if error.is_timeout() => BrokerError::Unavailable("Redis did not answer in time".to_owned()),
-        // What the operating system says quotes nothing of ours.
+        // The operating system's texts quote none of our arguments.
         ErrorKind::Io => BrokerError::Unavailable(error.to_string()),
         ErrorKind::Parse | ErrorKind::UnexpectedReturnType => BrokerError::Protocol(error.category().to_owned()),
         _ if matches!(code, "ERR" | "WRONGTYPE" | "NOPERM") => {
@@ -20,7 +20,7 @@ pub(super) fn of_redis(error: &RedisError) -> BrokerError {
     }
 }
 
-/// The answer to one of many commands, when it is an error that passes: then the others' are not worth much either.
+/// Checks the answer to one of many commands for a transient error: then the other answers are unreliable too.
 ///
 /// # Errors
 /// That error.
@@ -32,7 +32,7 @@ pub(super) fn none_passing(answer: &Value) -> Result<(), BrokerError> {
     }
 }
 
-/// An answer whose form is not the command's.
+/// An answer that does not have the command's form.
 pub(super) fn not_understood(command: &str) -> BrokerError {
     BrokerError::Protocol(format!("the answer to {command}"))
 }
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_redis_quotes_goes_no_further() {
+    fn texts_quoted_by_redis_are_not_passed_on() {
         for line in [
             "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'secret'",
             "WRONGPASS invalid username-password pair for secret",
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn what_recovers_is_unavailable() {
+    fn transient_errors_are_unavailable() {
         for (line, recovers) in [("LOADING dataset", true), ("WRONGTYPE key", false), ("READONLY replica", true)] {
             let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).unwrap();
             let error = of_redis(&value.extract_error().unwrap_err());

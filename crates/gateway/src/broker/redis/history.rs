@@ -13,12 +13,12 @@ use crate::{
     util::log_throttle::once_a_minute,
 };
 
-/// Channels in one pipeline: bounds what one answer holds.
+/// Channels in one pipeline: bounds the size of one answer.
 const SNAPSHOTS: usize = 500;
 
 static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("history.lua")));
 
-/// A page of a channel's log, read in one atomic step.
+/// Reads a page of a channel's log atomically.
 pub(super) async fn history(
     redis: &Redis,
     keys: &Keys,
@@ -39,7 +39,7 @@ fn page(answer: Value) -> Option<Page> {
     Some(Page { head: id(head)?, first: id(first)?, at: id(at)?, entries })
 }
 
-/// Heads and retained values, in the order asked; of one channel both are read in one atomic step.
+/// Reads heads and retained values, in the order asked. The two values of one channel are read atomically.
 pub(super) async fn snapshots(
     redis: &Redis,
     keys: &Keys,
@@ -66,7 +66,7 @@ pub(super) async fn snapshots(
         }
         for answer in answers {
             snapshots.push(snapshot(answer).unwrap_or_else(|| {
-                // Somebody else's key: that channel has no log that could be read, and the others go on.
+                // Another program's key: that channel has no readable log, and the others continue.
                 once_a_minute("bad_head", || tracing::warn!("a channel's head or retained value is not Crewcast's"));
                 Snapshot::default()
             }));
@@ -86,7 +86,7 @@ fn snapshot(answer: Value) -> Option<Snapshot> {
     Some(Snapshot { head, retained })
 }
 
-/// An id, or none: outer `None` for what is neither.
+/// Parses an optional id; the outer `None` means neither an id nor nil.
 pub(super) fn id(value: Value) -> Option<Option<EventId>> {
     match value {
         Value::Nil => Some(None),

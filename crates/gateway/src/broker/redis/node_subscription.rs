@@ -1,4 +1,4 @@
-//! The subscribing connection to one server, supervised: it comes back by itself, and says when it is away.
+//! The supervised subscribing connection to one server: it reconnects by itself, and reports when it is down.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,59 +23,59 @@ use super::{
 };
 use crate::broker::BrokerError;
 
-/// How often Redis is asked for a sign of life. One that is not given within
-/// [`RESPONSE_TIMEOUT`](crewcast_publisher::RESPONSE_TIMEOUT) ends the connection: a link that is silently dead is
-/// found within the sum of both.
+/// How often Redis is pinged. A ping without an answer within
+/// [`RESPONSE_TIMEOUT`](crewcast_publisher::RESPONSE_TIMEOUT) ends the connection: a silently dead connection is
+/// detected within the sum of both.
 const HEARTBEAT: Duration = Duration::from_secs(1);
-/// Reconnects wait a random time up to this, doubled with each failure …
+/// The longest random wait before the first reconnect; doubled with each failure.
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-/// … and at most this.
+/// The longest random wait before any reconnect.
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// Channels in one SUBSCRIBE: above this more of them save nothing, and Redis serves nobody else meanwhile.
+/// Channels in one SUBSCRIBE: larger commands save nothing, and block Redis for other clients.
 const CHUNK: usize = 1000;
 
-/// What a link is to do, beside subscribing what is wanted of it.
+/// What a node subscription does besides subscribing to wanted channels.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Role {
-    /// Listens to what every replica is told, and to these patterns. One link of a replica does.
+    /// Subscribes to the control channel and to these patterns. One node subscription of a replica does this.
     pub(super) lead: Option<Vec<String>>,
     /// The server must say that it is a master.
     pub(super) masters_only: bool,
-    /// May listen to sharded pub/sub where the server knows it.
+    /// May use sharded pub/sub if the server knows it.
     pub(super) may_shard: bool,
 }
 
-/// One server's link.
+/// The subscription to one server.
 pub(super) struct NodeSubscription {
     server: Arc<Server>,
     role: Role,
-    /// What the connection is called in `CLIENT LIST`.
+    /// The connection's name in `CLIENT LIST`.
     name: String,
     delivery: Arc<Delivery>,
     wanted: Mutex<SubscriptionSet>,
-    /// Tells the task that the wanted set has changed.
+    /// Signals the task that the wanted set has changed.
     wanted_changed: Notify,
-    /// The last change of the wanted set that Redis has confirmed; `None` when the link has ended.
+    /// The last change of the wanted set that Redis has confirmed; `None` once the subscription has ended.
     served: watch::Sender<Option<u64>>,
     state: Mutex<NodeState>,
-    /// The probe's channel: a name that lies on this server.
+    /// The probe's channel: a name whose slot is on this server.
     probe: Mutex<String>,
     current: Mutex<Option<ActiveConnection>>,
-    /// Channels that the server has given up by itself, since their slots are another's now.
+    /// Channels that the server gave up by itself, because their slots have moved to another server.
     moved: Mutex<MigratedSlots>,
-    /// Rung when the state changes or channels have moved.
+    /// Notified when the state changes or channels have moved.
     changed: Arc<Notify>,
 }
 
-/// What a server has given up by itself.
+/// What a server gave up by itself.
 #[derive(Default)]
 pub(super) struct MigratedSlots {
     pub(super) channels: Vec<Channel>,
-    /// The probe, too: the next look at who serves finds another name for it.
+    /// The probe too: the next refresh of the topology finds another name for it.
     pub(super) probe: bool,
 }
 
-/// How a link stands.
+/// The state of the connection.
 #[derive(Clone, Debug)]
 pub(super) enum NodeState {
     Starting,
@@ -108,11 +108,11 @@ impl NodeSubscription {
         })
     }
 
-    /// Connects, serves, and connects again, until the future is dropped; then call [`NodeSubscription::end`].
+    /// Connects, serves, and reconnects, until the future is dropped; then call [`NodeSubscription::end`].
     pub(super) async fn run(self: Arc<Self>) {
         let mut failures = 0;
         loop {
-            let (error, stood) = match self.connect().await {
+            let (error, uptime) = match self.connect().await {
                 Ok(connected) => {
                     let since = Instant::now();
                     *self.current.lock() = Some(connected.clone());
@@ -122,15 +122,15 @@ impl NodeSubscription {
                 Err(error) => (error, Duration::ZERO),
             };
             self.close();
-            debug!(server = self.server.name(), error = %errors::of_redis(&error), "a link to Redis ended");
+            debug!(server = self.server.name(), error = %errors::of_redis(&error), "a connection to Redis ended");
             self.set_state(NodeState::Down(errors::of_redis(&error)));
-            // A link that falls as soon as it stands is no success.
-            failures = if stood > BACKOFF_MAX { 0 } else { failures + 1 };
+            // A connection that fails right after it was established does not count as a success.
+            failures = if uptime > BACKOFF_MAX { 0 } else { failures + 1 };
             sleep(backoff(failures)).await;
         }
     }
 
-    /// Its task is gone: nothing is delivered through this link any more, and nobody waits for it.
+    /// Ends the subscription once its task is gone: nothing more is delivered, and waiting callers return.
     pub(super) fn end(&self) {
         self.close();
         self.served.send_replace(None);
@@ -150,7 +150,7 @@ impl NodeSubscription {
         self.state.lock().clone()
     }
 
-    /// Wants channels; answers the number of the change, for [`NodeSubscription::served`].
+    /// Wants channels; returns the number of the change, for [`NodeSubscription::served`].
     pub(super) fn add(&self, channels: &[Channel]) -> u64 {
         let change = self.wanted.lock().add(channels);
         self.wanted_changed.notify_one();
@@ -164,14 +164,14 @@ impl NodeSubscription {
         change
     }
 
-    /// Returns when Redis has confirmed a change; false when the link has ended before.
+    /// Waits until Redis has confirmed a change; false if the subscription ended before.
     pub(super) async fn served(&self, change: u64) -> bool {
         let mut served = self.served.subscribe();
         let served = served.wait_for(|served| served.is_none_or(|served| served >= change)).await;
         served.is_ok_and(|served| served.is_some())
     }
 
-    /// The probe's channel from now on. A connection that has another one is made anew.
+    /// Sets the probe's channel. A connection with another one is replaced.
     pub(super) fn set_probe(&self, name: String) {
         *self.probe.lock() = name.clone();
         if let Some(connected) = self.current.lock().as_ref().filter(|connected| connected.probe != name) {
@@ -179,22 +179,22 @@ impl NodeSubscription {
         }
     }
 
-    /// Channels that the server has given up since this was last asked.
+    /// Takes the channels that the server gave up since the last call.
     pub(super) fn take_moved(&self) -> MigratedSlots {
         std::mem::take(&mut self.moved.lock())
     }
 
-    /// The probe's channel on this server and whether it is sharded; `None` while the link is away.
+    /// The probe's channel on this server and whether it is sharded; `None` while the connection is down.
     pub(super) fn probe(&self) -> Option<(String, bool)> {
         self.current.lock().as_ref().map(|connected| (connected.probe.clone(), connected.is_sharded))
     }
 
-    /// Redis answers on the connection on which it sends messages, in order: behind the answer to a PING
-    /// nothing is left of what was published there before.
+    /// Waits until everything that was published on this server before has been delivered: Redis answers a PING in
+    /// order, on the connection that carries the messages.
     pub(super) async fn barrier(&self) -> Result<(), BrokerError> {
         let Some(now) = self.current.lock().clone() else { return Err(self.why_away()) };
         now.ping().await.map_err(|error| errors::of_redis(&error))?;
-        // A connection that was given up meanwhile has delivered nothing since.
+        // A connection that was replaced in the meantime has delivered nothing since.
         let same = self.current.lock().as_ref().is_some_and(|current| Arc::ptr_eq(&current.epoch, &now.epoch));
         if same { Ok(()) } else { Err(self.why_away()) }
     }
@@ -211,7 +211,7 @@ impl NodeSubscription {
         self.changed.notify_one();
     }
 
-    /// A connection with everything subscribed that is wanted.
+    /// Connects, and subscribes to everything that is wanted.
     async fn connect(self: &Arc<Self>) -> RedisResult<ActiveConnection> {
         let epoch = Arc::new(Epoch::open(&self.delivery));
         let number = epoch.number();
@@ -222,11 +222,11 @@ impl NodeSubscription {
             match push.kind {
                 PushKind::Disconnection => ended.notify_one(),
                 PushKind::SUnsubscribe => {
-                    // Before it is known: what it causes has not been asked yet.
+                    // Checked first: commands that this message triggers are not pending yet.
                     let is_idle = waiting.is_idle();
                     let unasked = link.upgrade().is_some_and(|link| link.gave_up(&push.data));
                     if unasked && !is_idle {
-                        // One of the waiting requests has got this as its answer.
+                        // A pending request has received this message as its answer.
                         ended.notify_one();
                     }
                 }
@@ -234,7 +234,7 @@ impl NodeSubscription {
             }
             Ok(())
         };
-        // RESP3 whatever the URL says: only there do messages and answers share a connection.
+        // RESP3 whatever the URL says: only with it do messages and answers share a connection.
         let info = self.server.info().clone();
         let settings = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
         let client = Client::open(info.set_redis_settings(settings))?;
@@ -247,17 +247,17 @@ impl NodeSubscription {
         let is_sharded = self.role.may_shard && knows_sharded(&mut connection).await?;
         let mut connected =
             ActiveConnection { connection, epoch, asked, is_sharded, probe: self.probe.lock().clone(), lost };
-        // While Redis loads its data it greets and subscribes, but serves nothing else: that is no link yet.
+        // While Redis loads its data, it greets and subscribes but serves nothing else: the link is not up yet.
         connected.ping().await?;
         self.listen(&mut connected).await?;
         self.wanted.lock().restart();
         self.reconcile(&connected).await?;
-        // What was wanted during the first pass, by calls that may have given up since.
+        // Channels added during the first pass, by calls that may have given up since.
         self.reconcile(&connected).await?;
         Ok(connected)
     }
 
-    /// Subscribes what is not a channel of events.
+    /// Subscribes to what is not a channel of events: the probe, and for the lead the control channel and the patterns.
     async fn listen(&self, connected: &mut ActiveConnection) -> RedisResult<()> {
         let probe = connected.probe.clone();
         if connected.is_sharded {
@@ -274,7 +274,7 @@ impl NodeSubscription {
         Ok(())
     }
 
-    /// Brings Redis' view after the wanted set, and tells those who wait for it.
+    /// Brings Redis in line with the wanted set, and wakes callers that wait for it.
     async fn reconcile(&self, connected: &ActiveConnection) -> RedisResult<()> {
         let work = self.wanted.lock().take();
         let mut connection = connected.connection.clone();
@@ -295,7 +295,7 @@ impl NodeSubscription {
                 let all = connection.req_packed_commands(&subscribe, 0, names.len());
                 names = self.taken(chunk, names, connected.asked.count(all).await?)?;
             }
-            // Returns when every channel of it is confirmed (redis 1.8.0 and later).
+            // Returns when each of these channels is confirmed (redis 1.8.0 and later).
             connected.asked.count(connection.subscribe(names)).await?;
         }
         self.served.send_modify(|served| *served = served.map(|_| work.upto));
@@ -306,7 +306,7 @@ impl NodeSubscription {
         channels.iter().map(|channel| self.delivery.names.of(channel)).collect()
     }
 
-    /// Serves one connection until it fails; answers why it did.
+    /// Serves one connection until it fails; returns the error.
     async fn serve(&self, connected: &ActiveConnection) -> RedisError {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -325,8 +325,7 @@ impl NodeSubscription {
         }
     }
 
-    /// The names that the server has taken. Channels that it does not hold are placed anew: who serves is known
-    /// better by now, or will be soon.
+    /// The names that the server accepted. Channels that it does not hold are placed again with a newer topology.
     fn taken(&self, channels: &[Channel], names: Vec<String>, answers: Vec<Value>) -> RedisResult<Vec<String>> {
         let mut taken = Vec::with_capacity(names.len());
         for ((channel, name), answer) in channels.iter().zip(names).zip(answers) {
@@ -344,7 +343,8 @@ impl NodeSubscription {
         Ok(taken)
     }
 
-    /// The server says that a sharded channel is given up: as it was asked, or by itself, which is answered.
+    /// Handles the server's message that a sharded channel is unsubscribed: on request, or by itself. Returns whether
+    /// it was by itself.
     fn gave_up(&self, data: &[Value]) -> bool {
         let Some(Value::BulkString(name)) = data.first() else { return false };
         let name = String::from_utf8_lossy(name);
@@ -361,7 +361,7 @@ impl NodeSubscription {
             }
         };
         if given_up {
-            // A plain PUBLISH would still come from here.
+            // A plain PUBLISH would still arrive from this server.
             self.wanted_changed.notify_one();
             self.changed.notify_one();
         }
@@ -369,13 +369,13 @@ impl NodeSubscription {
     }
 }
 
-/// Whether the slot is another server's, or nobody's for the moment.
+/// Whether the slot is on another server, or on none for the moment.
 fn is_elsewhere(error: &RedisError) -> bool {
     use ServerErrorKind::{Ask, ClusterDown, Moved, TryAgain};
     matches!(error.kind(), ErrorKind::Server(Moved | Ask | ClusterDown | TryAgain))
 }
 
-/// One command for each name: in a Cluster those of one command must share a slot.
+/// One command for each name: in a Cluster the names of one command must share a slot.
 fn each(command: &str, names: &[String]) -> redis::Pipeline {
     let mut pipeline = redis::Pipeline::with_capacity(names.len());
     for name in names {
@@ -384,7 +384,7 @@ fn each(command: &str, names: &[String]) -> redis::Pipeline {
     pipeline
 }
 
-/// A random wait before attempt number `failures` + 1, so that replicas do not come back in step.
+/// A random wait before attempt number `failures` + 1, so that replicas do not reconnect in step.
 pub(super) fn backoff(failures: u32) -> Duration {
     let most = BACKOFF_FIRST.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
     most.mul_f64(fastrand::f64())

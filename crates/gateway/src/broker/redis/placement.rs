@@ -1,4 +1,4 @@
-//! Which link each channel is on.
+//! Assigns each channel to a node subscription.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -16,13 +16,13 @@ use super::{delivery::Names, node_subscription::NodeSubscription};
 #[derive(Default)]
 pub(super) struct Placement {
     pub(super) channels: HashSet<Channel>,
-    /// Wanted, but on no link: their server gave them up, or nobody held their slots.
+    /// Wanted, but not placed: their server gave them up, or no server held their slots.
     pub(super) unplaced: HashSet<Channel>,
     pub(super) topology: Option<Arc<Topology>>,
     pub(super) links: BTreeMap<String, Running>,
 }
 
-/// A link and its task, which ends with it.
+/// A node subscription and its task, which ends with it.
 pub(super) struct Running {
     pub(super) link: Arc<NodeSubscription>,
     task: JoinHandle<()>,
@@ -41,19 +41,19 @@ impl Drop for Running {
     }
 }
 
-/// Channels, each with the others of its link.
+/// Channels grouped by node subscription.
 type ByLink = Vec<(Arc<NodeSubscription>, Vec<Channel>)>;
 
-/// Changes of the links' wanted sets that wait to be confirmed.
+/// Changes of the subscriptions' wanted sets that wait for confirmation.
 pub(super) type PendingChanges = Vec<(Arc<NodeSubscription>, u64)>;
 
-/// Returns when all are confirmed, or their links have ended; whether all are confirmed.
+/// Waits until each change is confirmed or its node subscription has ended. Returns whether all are confirmed.
 pub(super) async fn all_served(changes: &[(Arc<NodeSubscription>, u64)]) -> bool {
     join_all(changes.iter().map(|(link, change)| link.served(*change))).await.into_iter().all(|served| served)
 }
 
 impl Placement {
-    /// Wants channels on the links where they belong; `None` while that is not known of all.
+    /// Wants channels on the nodes where they belong; `None` while that is not known of all.
     pub(super) fn add(&mut self, channels: &[Channel], names: &Names) -> Option<PendingChanges> {
         self.channels.extend(channels.iter().cloned());
         let (placed, unplaced) = self.by_link(channels.iter().cloned(), names);
@@ -80,7 +80,7 @@ impl Placement {
         changes.collect()
     }
 
-    /// Channels by the link of the server that holds them, and those that nobody holds.
+    /// Groups channels by the node that holds them, and returns those that no node holds.
     pub(super) fn by_link(&self, channels: impl Iterator<Item = Channel>, names: &Names) -> (ByLink, Vec<Channel>) {
         let mut placed: BTreeMap<&str, Vec<Channel>> = BTreeMap::new();
         let mut unplaced = Vec::new();
@@ -101,14 +101,14 @@ impl Placement {
         (by_link, unplaced)
     }
 
-    /// Takes channels from links where they no longer belong; answers them. `self.topology` is the old one.
+    /// Takes channels from nodes where they no longer belong, and returns them. `self.topology` is the old one.
     pub(super) fn displace(&mut self, topology: &Topology, names: &Names) -> HashSet<Channel> {
         let Some(old) = self.topology.clone() else { return self.channels.clone() };
         if old.is_like(topology) {
             return HashSet::new();
         }
         let name = |topology: &Topology, slot| topology.holder(slot).map(|server| server.name().to_owned());
-        // By slot, since many channels share few holders.
+        // By slot: many channels share few holders.
         let mut stays: HashMap<u16, bool> = HashMap::new();
         let mut is_displaced = |channel: &&Channel| {
             let slot = names.slot_of(channel);
@@ -143,8 +143,8 @@ mod tests {
         redis.look_up().await.unwrap()
     }
 
-    /// A link to a server that takes connections and says nothing.
-    async fn silent() -> (tokio::net::TcpListener, Placement, Arc<Delivery>) {
+    /// A node subscription to a server that accepts connections and never answers.
+    async fn unresponsive() -> (tokio::net::TcpListener, Placement, Arc<Delivery>) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let topology = topology(listener.local_addr().unwrap().port()).await;
         let delivery = Arc::new(Delivery::new(names(), None));
@@ -157,8 +157,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_link_that_ends_is_told() {
-        let (_listener, mut placement, _) = silent().await;
+    async fn waiting_for_a_subscription_that_ends_returns_false() {
+        let (_listener, mut placement, _) = unresponsive().await;
         let changes = placement.add(&["run:a".parse().unwrap()], &names()).unwrap();
         let served = tokio::spawn(async move { all_served(&changes).await });
         tokio::task::yield_now().await;
@@ -168,9 +168,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_that_ends_while_it_connects_leaves_nothing_behind() {
-        let (listener, mut placement, delivery) = silent().await;
-        let _accepted = timeout(Duration::from_secs(5), listener.accept()).await.expect("it connects");
+    async fn a_subscription_that_ends_while_connecting_leaves_no_connection() {
+        let (listener, mut placement, delivery) = unresponsive().await;
+        let _accepted = timeout(Duration::from_secs(5), listener.accept()).await.expect("the subscription connects");
         assert_eq!(delivery.open_connections(), 1);
         placement.links.clear();
         let ended = async {
@@ -178,11 +178,11 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(Duration::from_secs(5), ended).await.expect("it counts no longer");
+        timeout(Duration::from_secs(5), ended).await.expect("the connection no longer counts");
     }
 
     #[test]
-    fn channels_that_nobody_holds_are_kept_once_however_often_they_are_asked_for() {
+    fn channels_without_a_holder_are_kept_once() {
         let mut placement = Placement::default();
         let channels: [Channel; 2] = ["run:a", "run:b"].map(|name| name.parse().unwrap());
         for _ in 0..100 {

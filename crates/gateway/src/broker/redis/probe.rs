@@ -1,11 +1,11 @@
-//! Probes: published by this replica, and heard by its own subscription.
+//! Probes: published by this replica, and received by its own subscription.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// How long a probe may be on its way.
+/// Maximum time for a probe to come back.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The probes that are on their way, by nonce.
@@ -14,7 +14,7 @@ pub(super) struct Probes {
     waiting: Mutex<HashMap<String, oneshot::Sender<()>>>,
 }
 
-/// One probe. Forgotten when it is dropped.
+/// One probe. Removed when it is dropped.
 pub(super) struct Probe<'a> {
     probes: &'a Probes,
     pub(super) nonce: String,
@@ -32,14 +32,14 @@ impl Probes {
     pub(super) fn came_back(&self, payload: &[u8]) {
         let waiting = std::str::from_utf8(payload).ok().and_then(|nonce| self.waiting.lock().remove(nonce));
         if let Some(sender) = waiting {
-            // A probe that nobody waits for any more has nobody to tell.
+            // The receiver is gone if the probe was dropped.
             let _ = sender.send(());
         }
     }
 }
 
 impl Probe<'_> {
-    /// Waits until the probe has come back; false when it did not in time.
+    /// Waits until the probe has come back; false if it did not in time.
     pub(super) async fn back(&mut self) -> bool {
         tokio::time::timeout(PROBE_TIMEOUT, &mut self.back).await.is_ok_and(|back| back.is_ok())
     }

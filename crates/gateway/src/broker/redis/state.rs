@@ -11,9 +11,9 @@ use super::{errors, history::id};
 use crate::broker::{BrokerError, ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
 static STATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("state.lua")));
-static SILENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("silent.lua")));
+static EXPIRED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("silent.lua")));
 
-/// How many ms until something is to be told of the first lease; none: nothing is.
+/// Milliseconds until the first lease expiry is to be reported; nil if there is none.
 const DUE_LUA: &str = "
 local due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
 local time = redis.call('TIME')
@@ -65,7 +65,7 @@ pub(super) async fn next_lease_expiry(
         let answers = redis.pooled().each(commands.collect()).await.map_err(|error| errors::of_redis(&error))?;
         for answer in answers {
             errors::none_passing(&answer)?;
-            // Somebody else's key is nobody's lease.
+            // Another program's key holds no lease.
             let millis = answer.extract_error().ok().and_then(|value| from_redis_value::<Option<u64>>(value).ok());
             all.push(millis.flatten().map(Duration::from_millis));
         }
@@ -78,7 +78,7 @@ pub(super) async fn expired_leases(
     keys: &Keys,
     channel: &Channel,
 ) -> Result<Vec<ExpiredLease>, BrokerError> {
-    let mut call = SILENT.key(keys.due(channel));
+    let mut call = EXPIRED.key(keys.due(channel));
     call.key(keys.leases(channel)).arg(MAX_EXPIRED);
     let answer: Result<Vec<Option<String>>, _> = call.invoke_async(&mut redis.pooled()).await;
     let answer = answer.map_err(|error| errors::of_redis(&error))?;
@@ -87,7 +87,7 @@ pub(super) async fn expired_leases(
     Ok(leases.chunks_exact(2).filter_map(|pair| lease(pair[0].as_deref()?, pair[1].as_deref()?, now)).collect())
 }
 
-/// Reads `<renewed, ms>:<ttl, ms>:<told>:<about>`.
+/// Parses `<renewed, ms>:<ttl, ms>:<told>:<about>`.
 fn lease(name: &str, value: &str, now: u64) -> Option<ExpiredLease> {
     let mut parts = value.splitn(4, ':');
     let renewed: u64 = parts.next()?.parse().ok()?;

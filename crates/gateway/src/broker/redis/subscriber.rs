@@ -1,4 +1,5 @@
-//! The subscribing side of a replica: one link to each server, each channel on the link of the server that holds it.
+//! The subscribing side of a replica: one connection to each server, and each channel on the connection of the server
+//! that holds it.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -25,18 +26,19 @@ use crate::{
     telemetry::metrics::{Metric, counter, gauge},
 };
 
-/// How long a call waits for a link that is away.
+/// How long a call waits for a link that is down.
 const AWAY: Duration = Duration::from_secs(1);
-/// How often a Cluster is asked who serves, when nothing else makes it doubtful: its servers say when a slot moves …
-const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// … and Sentinels: a master that was deposed while it hung believes in itself for a while when it wakes up …
-const LOOK_FOR_MASTER_EVERY: Duration = Duration::from_secs(1);
-/// … and how soon again when something does.
-const LOOK_AT_MOST_EVERY: Duration = Duration::from_millis(20);
-/// After so many looks that mended nothing each waits as long as the one before: some 200 ms.
-const LOOKS_RARER: u32 = 3;
+/// How often a Cluster's topology is read if nothing makes it doubtful: its servers report when a slot moves.
+const REFRESH_EVERY: Duration = Duration::from_secs(10);
+/// How often Sentinels are asked: a master that was deposed while it hung believes in itself for a while when it
+/// resumes.
+const REFRESH_MASTER_EVERY: Duration = Duration::from_secs(1);
+/// Pause between two attempts while the topology is in doubt.
+const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+/// After this many attempts without success, the pause no longer grows: about 200 ms.
+const MAX_BACKOFF_STEP: u32 = 3;
 
-/// The links to all servers, and what is wanted of them.
+/// The subscriptions at all servers, and the channels wanted from them.
 pub(super) struct Subscriber {
     redis: Redis,
     replica: String,
@@ -64,7 +66,7 @@ impl Subscriber {
         patterns: Vec<String>,
         delivery: Arc<Delivery>,
     ) -> Self {
-        // A prefix puts the name into another slot than the channel's keys: then publishers do not shard either.
+        // A prefix puts a channel's name into another slot than its keys: then publishers do not shard either.
         let may_shard = sharded == Sharded::Auto && redis.is_cluster() && delivery.names.prefix.is_empty();
         Self {
             redis,
@@ -79,38 +81,38 @@ impl Subscriber {
         }
     }
 
-    /// Keeps the links, until the future is dropped; then call [`Subscriber::close`].
+    /// Maintains the connections until the future is dropped; then call [`Subscriber::close`].
     pub(super) async fn run(&self) {
-        let mut looks = 0;
-        let mut look_at = Instant::now();
-        let mut look_again = interval(if self.redis.masters_only() { LOOK_FOR_MASTER_EVERY } else { LOOK_EVERY });
-        look_again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut must_look = true;
+        let mut attempts = 0;
+        let mut refresh_at = Instant::now();
+        let mut schedule = interval(if self.redis.masters_only() { REFRESH_MASTER_EVERY } else { REFRESH_EVERY });
+        schedule.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut must_refresh = true;
         loop {
-            must_look |= self.gather_moved();
-            if must_look && Instant::now() >= look_at {
-                must_look = !self.look().await;
-                look_at = Instant::now() + LOOK_AT_MOST_EVERY + backoff(looks);
-                looks = (looks + 1).min(LOOKS_RARER);
+            must_refresh |= self.gather_moved();
+            if must_refresh && Instant::now() >= refresh_at {
+                must_refresh = !self.refresh().await;
+                refresh_at = Instant::now() + REFRESH_PAUSE + backoff(attempts);
+                attempts = (attempts + 1).min(MAX_BACKOFF_STEP);
             }
-            must_look |= !self.judge();
-            if !must_look {
-                looks = 0;
+            must_refresh |= !self.judge();
+            if !must_refresh {
+                attempts = 0;
             }
             tokio::select! {
                 () = self.changed.notified() => {}
-                () = sleep_until(look_at), if must_look => {}
-                _ = look_again.tick(), if self.redis.may_change() => must_look = true,
+                () = sleep_until(refresh_at), if must_refresh => {}
+                _ = schedule.tick(), if self.redis.may_change() => must_refresh = true,
             }
         }
     }
 
-    /// The end: nothing is delivered any more, and every call fails.
+    /// Stops delivery and makes every call fail.
     pub(super) async fn close(&self) {
         self.delivery.close();
         self.placement.lock().links.clear();
         self.state.send_replace(SubscriberState::Down(BrokerError::Unavailable("the broker is closed".to_owned())));
-        // With the links ends what waits for them.
+        // Pending calls end with the node subscriptions.
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -130,12 +132,12 @@ impl Subscriber {
         let served = async {
             loop {
                 let changes = self.placement.lock().add(channels, &self.delivery.names);
-                // Nobody knows yet where they belong.
+                // The topology does not say yet where the channels belong.
                 let Some(changes) = changes else { return std::future::pending().await };
                 if all_served(&changes).await {
                     return;
                 }
-                // Another link has taken the place of one of them.
+                // A new node subscription has replaced one of these.
             }
         };
         let mut state = self.state.subscribe();
@@ -153,7 +155,7 @@ impl Subscriber {
     pub(super) async fn unsubscribe(&self, channels: &[Channel]) {
         let changes = self.placement.lock().remove(channels, &self.delivery.names);
         let mut state = self.state.subscribe();
-        // With the link every subscription ends.
+        // When the link goes down, every subscription ends.
         let lost = async {
             let _ = state.wait_for(|state| !matches!(state, SubscriberState::Up)).await;
         };
@@ -164,8 +166,10 @@ impl Subscriber {
         }
     }
 
-    /// Behind it nothing is left of what was published at the channels' own servers before. What was published
-    /// at another server of a Cluster with a plain PUBLISH may still be between them.
+    /// Waits until everything that was published at the channels' own servers before has been delivered.
+    ///
+    /// What was published at another server of a Cluster with a plain PUBLISH may still be on its way between the
+    /// servers.
     pub(super) async fn barrier(&self) -> Result<(), BrokerError> {
         let links = self.links();
         if links.is_empty() {
@@ -192,7 +196,7 @@ impl Subscriber {
         }
     }
 
-    /// Whether servers have given channels up, which are then to be placed again.
+    /// Collects channels that servers gave up, to be placed again. Returns whether there were any.
     fn gather_moved(&self) -> bool {
         let mut any = false;
         for moved in self.links().iter().map(|link| link.take_moved()) {
@@ -202,13 +206,14 @@ impl Subscriber {
         any
     }
 
-    /// Looks who serves, and brings links and channels after it. False when nobody could say, or not of every slot.
-    async fn look(&self) -> bool {
+    /// Reads the topology, and adapts connections and channels to it. False if it could not be read, or does not cover
+    /// every slot.
+    async fn refresh(&self) -> bool {
         let topology = match self.redis.look_up().await {
             Ok(topology) => topology,
             Err(error) => {
                 let error = errors::of_redis(&error);
-                debug!(%error, "nobody says who serves");
+                debug!(%error, "could not read the topology");
                 if self.links().is_empty() {
                     self.down(error);
                 }
@@ -221,7 +226,7 @@ impl Subscriber {
             // Some of their messages may have been missed on the way.
             let delivery = self.delivery.clone();
             self.tasks.spawn(async move {
-                // Of a link that has ended meanwhile they have moved once more.
+                // If a node subscription has ended in the meantime, its channels have moved once more.
                 all_served(&changes).await;
                 delivery.missed(&moved.into_iter().collect::<Vec<_>>());
             });
@@ -229,8 +234,8 @@ impl Subscriber {
         is_whole
     }
 
-    /// One link to each server, each channel on the link where it belongs. Answers the channels that have come to
-    /// another link, and what is to be confirmed of it.
+    /// Keeps one connection to each server, and each channel where it belongs. Returns the channels that moved, and the
+    /// changes to be confirmed.
     fn place(&self, topology: Arc<Topology>) -> (HashSet<Channel>, PendingChanges) {
         let mut placement = self.placement.lock();
         let placement = &mut *placement;
@@ -248,10 +253,10 @@ impl Subscriber {
                 }
                 None => {
                     if role.lead.is_some() && matches!(*self.state.borrow(), SubscriberState::Up) {
-                        // What every replica is told is missed until it stands.
+                        // Control messages are missed until the new lead connection is up.
                         self.down(away());
                     }
-                    // One with other duties has had channels, too.
+                    // A node subscription with another role had channels too.
                     let here = |channel: &&Channel| node.holds(self.delivery.names.slot_of(channel));
                     moved.extend(placement.channels.iter().filter(here).cloned());
                     self.start_link(&node.server, role, probe)
@@ -290,7 +295,7 @@ impl Subscriber {
         }
     }
 
-    /// Tells how all links together stand; whether nothing is missing.
+    /// Reports the state of all connections together; returns whether nothing is missing.
     fn judge(&self) -> bool {
         let is_whole = self.placement.lock().topology.as_ref().is_some_and(|topology| topology.is_whole());
         let states: Vec<NodeState> = self.links().iter().map(|link| link.state()).collect();
@@ -305,7 +310,7 @@ impl Subscriber {
                 self.up();
                 return true;
             }
-            // A link that begins tells by itself how it goes on.
+            // A connection that is starting reports its own progress.
             None => return true,
         }
         false

@@ -1,35 +1,35 @@
-//! Which channels shall be subscribed, and what must be said to Redis so that they are.
+//! Which channels are to be subscribed, and which commands Redis needs for that.
 
 use std::collections::HashSet;
 
 use crewcast_events::Channel;
 
-/// The wanted set beside what the present connection has confirmed. Callers change the first and one task
-/// brings the second after it, so that whatever order calls come in, the last one counts.
+/// The wanted set and what the current connection has confirmed. Callers change the wanted set, and one task brings the
+/// confirmed set in line, so that the last call counts whatever the order.
 #[derive(Default)]
 pub(super) struct SubscriptionSet {
     channels: HashSet<Channel>,
     confirmed: HashSet<Channel>,
-    /// What was changed since the last [`SubscriptionSet::take`].
+    /// Channels changed since the last [`SubscriptionSet::take`].
     touched: HashSet<Channel>,
-    /// What the server has given up by itself of its sharded side: the classic subscription still stands.
+    /// Channels whose sharded subscription the server gave up by itself: the classic subscription is still there.
     leftover: HashSet<Channel>,
     changes: u64,
 }
 
-/// What brings the confirmed set after the wanted one.
+/// The commands that bring the confirmed set in line with the wanted one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Work {
     pub(super) subscribe: Vec<Channel>,
     pub(super) unsubscribe: Vec<Channel>,
-    /// Subscribed in the classic way only, and no longer here.
+    /// Channels that are still subscribed the classic way, and no longer belong here.
     pub(super) leftover: Vec<Channel>,
-    /// The last change that is served by it.
+    /// The last change that these commands cover.
     pub(super) upto: u64,
 }
 
 impl SubscriptionSet {
-    /// Wants channels; answers the number of the change.
+    /// Wants channels; returns the number of the change.
     pub(super) fn add(&mut self, channels: &[Channel]) -> u64 {
         for channel in channels {
             if self.channels.insert(channel.clone()) {
@@ -40,7 +40,7 @@ impl SubscriptionSet {
         self.changes
     }
 
-    /// No longer wants channels; answers the number of the change.
+    /// No longer wants channels; returns the number of the change.
     pub(super) fn remove(&mut self, channels: &[Channel]) -> u64 {
         for channel in channels {
             if self.channels.remove(channel) {
@@ -51,15 +51,15 @@ impl SubscriptionSet {
         self.changes
     }
 
-    /// A new connection has confirmed nothing.
+    /// Starts over with a new connection, which has confirmed nothing.
     pub(super) fn restart(&mut self) {
         self.confirmed.clear();
         self.leftover.clear();
         self.touched = self.channels.clone();
     }
 
-    /// Redis has given a channel up by itself. `None` when it was not subscribed; else whether it was wanted, which
-    /// it no longer is here.
+    /// Records that Redis gave a channel up by itself, and stops wanting it here. Returns whether it was wanted; `None`
+    /// if it was not subscribed.
     pub(super) fn lost(&mut self, channel: &Channel) -> Option<bool> {
         self.confirmed.remove(channel).then(|| {
             self.leftover.insert(channel.clone());
@@ -67,13 +67,13 @@ impl SubscriptionSet {
         })
     }
 
-    /// Redis has not taken a channel. Answers whether it is still wanted, which it no longer is here.
+    /// Records that Redis refused a channel, and stops wanting it here. Returns whether it was wanted.
     pub(super) fn refused(&mut self, channel: &Channel) -> bool {
         self.confirmed.remove(channel);
         self.channels.remove(channel)
     }
 
-    /// What is to be done now. It is taken as done: whoever fails at it ends the connection.
+    /// Takes the outstanding work and counts it as done: a caller that fails at it must end the connection.
     pub(super) fn take(&mut self) -> Work {
         let leftover = self.leftover.drain().collect();
         let mut work = Work { subscribe: Vec::new(), unsubscribe: Vec::new(), leftover, upto: self.changes };
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_difference_is_said() {
+    fn only_the_difference_is_sent() {
         let [a, b, c] = ["run:a", "run:b", "run:c"].map(|name| name.parse::<Channel>().unwrap());
         let mut wanted = SubscriptionSet::default();
         wanted.add(&[a.clone(), b.clone()]);
@@ -123,20 +123,20 @@ mod tests {
     }
 
     #[test]
-    fn what_redis_gives_up_by_itself_leaves_the_classic_side() {
+    fn a_channel_given_up_by_redis_leaves_its_classic_subscription() {
         let [a, b] = ["run:a", "run:b"].map(|name| name.parse::<Channel>().unwrap());
         let mut wanted = SubscriptionSet::default();
         wanted.add(&[a.clone(), b.clone()]);
         wanted.take();
         wanted.remove(std::slice::from_ref(&b));
         assert_eq!((wanted.lost(&a), wanted.lost(&b)), (Some(true), Some(false)));
-        assert_eq!(wanted.lost(&a), None, "what is not subscribed cannot be lost");
+        assert_eq!(wanted.lost(&a), None, "only a subscribed channel can be lost");
         let mut next = wanted.take();
         next.leftover.sort_by(|x, y| x.as_str().cmp(y.as_str()));
         assert_eq!(next, Work { leftover: vec![a.clone(), b], ..work(&[], &[], 2) });
         wanted.add(std::slice::from_ref(&a));
         wanted.take();
         assert!(wanted.refused(&a) && !wanted.refused(&a));
-        assert_eq!(wanted.take(), work(&[], &[], 3), "it is nowhere subscribed");
+        assert_eq!(wanted.take(), work(&[], &[], 3), "the channel is not subscribed anywhere");
     }
 }

@@ -1,8 +1,8 @@
-//! Handing out what has come into the rings, to all who wait for it, in one go.
+//! Fan-out: hands new ring entries to all waiting subscribers at once.
 //!
-//! A room whose ring has grown is swept once, whatever has come until its turn: so each member gets all that there is with
-//! one write. Who lags is passed over, and comes back by himself. Several sweepers share a large room's members
-//! stretch by stretch.
+//! A channel whose ring has grown is queued once, however many entries arrive before its turn. Each subscriber gets all
+//! of them with one write. Lagging subscribers are skipped, and come back by themselves. Several workers share the
+//! subscribers of a large channel, batch by batch.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -11,51 +11,51 @@ use tokio::{sync::Notify, task::yield_now};
 
 use super::{ChannelState, Notifier};
 
-/// Members that are attended to before others have their turn on the same thread: half a millisecond's writes.
+/// Subscribers served before other tasks have their turn on the same thread: half a millisecond's writes.
 const BATCH: usize = 100;
 
-/// The rooms that wait for a sweep.
+/// The channels that wait for a fan-out.
 #[derive(Default)]
 pub struct Fanout {
     waiting: Mutex<VecDeque<FanoutJob>>,
     more: Notify,
 }
 
-/// The rest of a room, from one place on.
+/// The rest of a channel's subscribers, from one slot on.
 struct FanoutJob {
     channel_state: Arc<ChannelState>,
     from: usize,
 }
 
-/// A member to attend to.
+/// A subscriber to notify.
 pub(super) struct Notification {
     pub(super) notifier: Arc<Notifier>,
     pub(super) key: u32,
 }
 
 impl Fanout {
-    /// A room's ring has grown.
+    /// Queues a channel whose ring has grown.
     pub(super) fn add(&self, channel_state: Arc<ChannelState>) {
         self.waiting.lock().push_back(FanoutJob { channel_state, from: 0 });
         self.more.notify_one();
     }
 
-    /// Sweeps for ever; one for each thread does it.
+    /// Runs the fan-out. Never returns; each thread runs one.
     pub async fn serve(self: Arc<Self>) {
         let mut notifications = Vec::with_capacity(BATCH);
-        let mut attended = 0;
+        let mut served = 0;
         loop {
             if !self.next_batch(&mut notifications) {
                 self.more.notified().await;
                 continue;
             }
-            // A stretch in which nobody waits costs something, too.
-            attended += 1 + notifications.len();
+            // A batch without waiting subscribers costs something too.
+            served += 1 + notifications.len();
             for notification in notifications.drain(..) {
                 notification.notifier.deliver_or_notify(notification.key);
             }
-            if attended >= BATCH {
-                attended = 0;
+            if served >= BATCH {
+                served = 0;
                 yield_now().await;
             }
         }
@@ -70,7 +70,7 @@ impl Fanout {
         }
     }
 
-    /// Takes the next stretch of members to attend to; false when nothing waits.
+    /// Takes the next batch of subscribers to notify; false if nothing waits.
     fn next_batch(&self, notifications: &mut Vec<Notification>) -> bool {
         let next = self.waiting.lock().pop_front();
         let Some(FanoutJob { channel_state, from }) = next else { return false };

@@ -11,7 +11,7 @@ use crate::hub::{Deliver, Demand, Entry, Hub, Item, ReadOutcome, RingLimits, Sub
 
 const EVENTS: usize = 2000;
 
-/// Reads whenever it is called, by a sweep or by its task, and is sometimes busy with something else.
+/// Reads whenever it is notified, by the fan-out or by its task, and is sometimes busy with something else.
 struct Reader {
     notifier: Arc<Notifier>,
     subscriber: Mutex<Option<Subscriber>>,
@@ -61,21 +61,21 @@ fn event(n: usize) -> Item {
     Item::Event(Event::parse(Bytes::from(format!(r#"{{"type":"x","n":{n}}}"#))).unwrap())
 }
 
-/// Nobody is forgotten, however sweeps, tasks and new events fall together on four threads.
+/// No reader is forgotten, however fan-out, tasks and new events interleave on four threads.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_member_gets_everything_whoever_is_busy() {
+async fn every_subscriber_gets_every_event_even_if_busy() {
     let limits = RingLimits { events: 2 * EVENTS, bytes: 1 << 24, total_bytes: 1 << 24 };
     let (hub, mut demands) = Hub::new(limits);
     let readers: Vec<_> = (0..250).map(|n| Reader::join(&hub, n % 5 == 0)).collect();
     let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("nothing is wanted") };
     channel_state.open(None, None);
-    // What they are rung for is the opening: from here on it is the sweeps that tell of events.
+    // The first notification is for the opening; from here on the fan-out notifies of events.
     readers.iter().for_each(|reader| assert!(!reader.read(reader.subscriber.lock().as_ref().expect("joined"), 1)));
     let workers: Vec<_> = (0..4).map(|_| tokio::spawn(hub.fanout().clone().serve())).collect();
     let tasks = readers.iter().map(|reader| {
         let reader = reader.clone();
         tokio::spawn(async move {
-            // Only what its bell tells it of is read.
+            // Reads only what its notifier reports.
             std::future::poll_fn(|cx| {
                 reader.notifier.register(cx.waker());
                 if reader.notifier.has_ready() {
@@ -102,7 +102,7 @@ async fn every_member_gets_everything_whoever_is_busy() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), all_there).await.expect("somebody was forgotten");
+    tokio::time::timeout(Duration::from_secs(20), all_there).await.expect("a reader was forgotten");
     let by_fanout = |n: usize| readers[n].by_fanout.load(Ordering::Relaxed);
     assert!(by_fanout(11) > 0 && by_fanout(10) == 0, "{} {}", by_fanout(11), by_fanout(10));
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -111,20 +111,20 @@ async fn every_member_gets_everything_whoever_is_busy() {
 }
 
 #[test]
-fn a_room_waits_once_and_who_has_everything_is_not_called() {
+fn a_channel_is_queued_once_and_subscribers_that_caught_up_are_not_notified() {
     let (hub, mut demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
     let readers = [0, 1, 2].map(|_| Reader::join(&hub, false));
     let Ok(Demand::Wanted(channel_state)) = demands.try_recv() else { panic!("nothing is wanted") };
     channel_state.open(None, None);
-    // Who was rung for the opening answers that first.
+    // A reader that was notified of the opening must answer that first.
     readers.iter().for_each(|reader| assert!(reader.try_deliver(0)));
     let mut notifications = Vec::new();
-    assert!(!hub.fanout().next_batch(&mut notifications), "nothing has come yet");
+    assert!(!hub.fanout().next_batch(&mut notifications), "no event has arrived yet");
     (0..3).for_each(|n| channel_state.append(event(n), None, false));
     assert!(readers[1].try_deliver(0));
     assert!(hub.fanout().next_batch(&mut notifications));
-    assert_eq!(notifications.len(), 2, "one has read everything by himself");
-    assert!(!hub.fanout().next_batch(&mut notifications), "one sweep for all three events");
+    assert_eq!(notifications.len(), 2, "one reader has already read everything");
+    assert!(!hub.fanout().next_batch(&mut notifications), "one fan-out for all three events");
     channel_state.append(event(3), None, false);
     notifications.drain(..).for_each(|notification| notification.notifier.deliver_or_notify(notification.key));
     assert!(readers.iter().zip([4, 3, 4]).all(|(reader, next)| reader.next.load(Ordering::SeqCst) == next));

@@ -1,4 +1,4 @@
-//! Lease expiry by the clock: when it is told, of whom it is not, and what looking costs. On a paused clock.
+//! Lease expiry by the clock: when it is published, when it is not, and what the checks cost. On a paused clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -44,7 +44,7 @@ impl Bench {
         Publisher::builder().leases(ttl).with_transport(self.broker.clone())
     }
 
-    /// The types of the channel's events so far.
+    /// The types of the channel's events up to now.
     async fn types(&self) -> Vec<String> {
         let page = self.broker.history(&self.channel, 0, 1000).await.expect("read");
         let kind = |raw: &bytes::Bytes| {
@@ -53,7 +53,7 @@ impl Bench {
         page.entries.iter().map(kind).collect()
     }
 
-    /// When the channel has so many events.
+    /// The moment at which the channel has `count` events.
     async fn count(&self, count: usize) -> Instant {
         while self.types().await.len() < count {
             sleep(SECOND / 10).await;
@@ -62,14 +62,14 @@ impl Bench {
     }
 }
 
-/// A call whose process ends without a word.
+/// A call whose process ends without releasing its lease.
 async fn die(publisher: Publisher, call: ToolCall) {
     publisher.close(SECOND).await;
     std::mem::forget(call);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_producer_is_told_stalled_and_a_minute_later_lost() {
+async fn a_dead_producer_is_reported_stalled_and_a_minute_later_lost() {
     let bench = Bench::new(Namespaces::default()).await;
     let _reader = bench.reader().await;
     let publisher = bench.producer(TTL);
@@ -94,25 +94,25 @@ async fn a_dead_producer_is_told_stalled_and_a_minute_later_lost() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_producer_that_renews_is_never_told_and_costs_few_looks() {
+async fn a_producer_that_renews_is_never_reported_and_costs_few_lease_checks() {
     let bench = Bench::new(Namespaces::default()).await;
     let _reader = bench.reader().await;
     let publisher = bench.producer(TTL);
     let call = publisher.tools("abc", "r1", "a1").start("search", &());
     sleep(3600 * SECOND).await;
     assert_eq!(bench.types().await, ["tool_start"]);
-    let looks = bench.broker.looks();
-    assert!((120..=200).contains(&looks), "about one as often as the lease would run out: {looks}");
+    let lease_reads = bench.broker.lease_reads();
+    assert!((120..=200).contains(&lease_reads), "about one as often as the lease would run out: {lease_reads}");
     call.end(0, Outcome::Success);
     sleep(60 * SECOND).await;
-    let looks = bench.broker.looks();
+    let lease_reads = bench.broker.lease_reads();
     sleep(3600 * SECOND).await;
-    assert_eq!(bench.broker.looks(), looks, "nothing to lease_check at");
+    assert_eq!(bench.broker.lease_reads(), lease_reads, "there is no lease to check");
     bench.relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_without_leases_is_hardly_looked_at() {
+async fn a_channel_without_leases_is_rarely_checked() {
     let bench = Bench::new(Namespaces::default()).await;
     let _reader = bench.reader().await;
     let publisher = Publisher::builder().with_transport(bench.broker.clone());
@@ -120,13 +120,13 @@ async fn a_channel_without_leases_is_hardly_looked_at() {
         publisher.publish("graph:abc", &serde_json::json!({"type": "x", "n": n})).expect("queued");
         sleep(SECOND).await;
     }
-    let looks = bench.broker.looks();
-    assert!((100..=130).contains(&looks), "one in half a minute: {looks}");
+    let lease_reads = bench.broker.lease_reads();
+    assert!((100..=130).contains(&lease_reads), "one every half minute: {lease_reads}");
     bench.relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_that_does_not_want_it_is_told_nothing() {
+async fn a_namespace_without_lease_expiry_gets_no_reports() {
     let mut namespaces = Namespaces::default();
     namespaces.0.get_mut("graph").expect("built in").lost_after = Duration::ZERO;
     let bench = Bench::new(namespaces).await;
@@ -137,19 +137,19 @@ async fn a_namespace_that_does_not_want_it_is_told_nothing() {
     die(publisher, call).await;
     sleep(3600 * SECOND).await;
     assert_eq!(bench.types().await, ["tool_start"]);
-    assert_eq!(bench.broker.looks(), 0);
+    assert_eq!(bench.broker.lease_reads(), 0);
     bench.relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_reads_first_when_the_producer_is_long_dead_is_told_then() {
+async fn the_first_reader_of_a_channel_whose_producer_died_long_ago_is_told() {
     let bench = Bench::new(Namespaces::default()).await;
     let publisher = bench.producer(TTL);
     let call = publisher.tools("abc", "r1", "a1").start("search", &());
     bench.count(1).await;
     die(publisher, call).await;
     sleep(3600 * SECOND).await;
-    assert_eq!(bench.types().await, ["tool_start"], "nobody reads");
+    assert_eq!(bench.types().await, ["tool_start"], "the channel has no readers");
     let _reader = bench.reader().await;
     sleep(4 * SECOND).await;
     assert_eq!(bench.types().await, ["tool_start", "stalled"]);
@@ -159,7 +159,7 @@ async fn who_reads_first_when_the_producer_is_long_dead_is_told_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_is_told_of_when_the_broker_was_away_for_all() {
+async fn a_broker_outage_does_not_expire_leases() {
     let bench = Bench::new(Namespaces::default()).await;
     let _reader = bench.reader().await;
     let publisher = bench.producer(TTL);
@@ -176,7 +176,7 @@ async fn nobody_is_told_of_when_the_broker_was_away_for_all() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_producer_that_comes_back_is_told_recovered() {
+async fn a_producer_that_comes_back_is_reported_recovered() {
     let bench = Bench::new(Namespaces::default()).await;
     let _reader = bench.reader().await;
     let publisher = bench.producer(TTL);
@@ -192,13 +192,13 @@ async fn a_producer_that_comes_back_is_told_recovered() {
     bench.broker.refuse_renewals(false);
     sleep(600 * SECOND).await;
     let expected = ["tool_start", "stalled", "recovered", "stalled", "tool_progress"];
-    assert_eq!(bench.types().await, expected, "an event of its own says it");
+    assert_eq!(bench.types().await, expected, "the recovery is an event of its own");
     bench.relay.stop().await;
 }
 
 /// The list of active sessions, as the dialect reads it.
 #[tokio::test(start_paused = true)]
-async fn a_session_whose_producer_died_leaves_the_list() {
+async fn a_session_whose_producer_died_leaves_the_list_of_active_sessions() {
     let mut bench = Bench::new(Namespaces::default()).await;
     bench.channel = "tracking:acme".parse().expect("a channel");
     let _reader = bench.reader().await;
@@ -218,6 +218,6 @@ async fn a_session_whose_producer_died_leaves_the_list() {
     sleep(4 * SECOND).await;
     assert_eq!(listed().await, ["s2"]);
     bench.count(4).await;
-    assert_eq!(bench.types().await, ["session_changed", "session_changed", "stalled", "lost"], "readers learn of it");
+    assert_eq!(bench.types().await, ["session_changed", "session_changed", "stalled", "lost"], "readers are told");
     bench.relay.stop().await;
 }

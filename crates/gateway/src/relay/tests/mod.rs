@@ -1,4 +1,4 @@
-//! The relay held against a model, in every order, on a paused clock, and rule by rule.
+//! The relay checked against a model, in every order of steps, on a paused clock, and rule by rule.
 
 mod interleavings;
 mod lease_expiry;

@@ -1,4 +1,4 @@
-//! The line's rule, without a broker.
+//! The sequencer's rule, without a broker.
 
 use bytes::Bytes;
 use crewcast_events::{Event, EventId};
@@ -17,8 +17,8 @@ struct Fixture {
     ids: Vec<EventId>,
 }
 
-/// A line that stands behind the first `at` of twenty chained ids.
-fn line_at(at: usize) -> Fixture {
+/// A sequencer at the first `at` of twenty chained ids.
+fn sequencer_at(at: usize) -> Fixture {
     let mut fixture = joining();
     let head = at.checked_sub(1).map(|last| fixture.ids[last]);
     assert_eq!(fixture.sequencer.open(Snapshot { head, retained: None }), Backfill::Nothing);
@@ -57,7 +57,7 @@ fn live(n: u32) -> Event {
     Event::parse(Bytes::from(format!(r#"{{"type":"live","n":{n}}}"#))).unwrap()
 }
 
-/// A page of `ids` behind `offset`, as a log would answer that holds `ids`.
+/// A page of `ids` behind `offset`, as a log that holds `ids` would answer.
 fn page(ids: &[EventId], offset: u64, head: Option<EventId>) -> Page {
     Page {
         head,
@@ -68,7 +68,7 @@ fn page(ids: &[EventId], offset: u64, head: Option<EventId>) -> Page {
 }
 
 impl Fixture {
-    /// A read that began after everything that is held was heard.
+    /// A read that began after all held messages were received.
     fn reconcile(&mut self, page: &Page) -> Backfill {
         let pending = self.sequencer.pending(Backfill::After(0));
         self.sequencer.take(&pending, page)
@@ -96,8 +96,8 @@ impl Fixture {
 }
 
 #[test]
-fn forwards_what_continues_and_drops_what_it_holds() {
-    let mut f = line_at(3);
+fn forwards_an_event_that_continues_the_position_and_drops_a_repeat() {
+    let mut f = sequencer_at(3);
     assert_eq!(f.sequencer.accept(event(f.ids[3])), Accepted::Done);
     assert_eq!(f.sequencer.accept(event(f.ids[3])), Accepted::Done);
     assert_eq!(f.sequencer.accept(live(1)), Accepted::Done);
@@ -108,12 +108,12 @@ fn forwards_what_continues_and_drops_what_it_holds() {
 
 #[test]
 fn a_hole_is_filled_from_the_log_before_anything_later() {
-    let mut f = line_at(3);
+    let mut f = sequencer_at(3);
     assert!(matches!(f.sequencer.accept(event(f.ids[6])), Accepted::NeedsLog(_)));
     assert_eq!(f.sequencer.accept(live(1)), Accepted::Done);
     assert_eq!(f.sequencer.accept(event(f.ids[7])), Accepted::Done);
     assert!(f.seen().is_empty());
-    // The log is ahead of what was heard, as it always may be.
+    // The log may always be ahead of what was received.
     let backfill = f.reconcile(&page(&f.ids[..9], 3, Some(f.ids[8])));
     assert_eq!(backfill, Backfill::Nothing);
     assert_eq!(f.sequencer.accept(event(f.ids[8])), Accepted::Done);
@@ -123,7 +123,7 @@ fn a_hole_is_filled_from_the_log_before_anything_later() {
 
 #[test]
 fn a_long_hole_is_read_page_by_page() {
-    let mut f = line_at(0);
+    let mut f = sequencer_at(0);
     assert!(matches!(f.sequencer.accept(event(f.ids[9])), Accepted::NeedsLog(_)));
     let mut first = page(&f.ids[..10], 0, Some(f.ids[9]));
     first.entries.truncate(4);
@@ -133,16 +133,16 @@ fn a_long_hole_is_read_page_by_page() {
 }
 
 #[test]
-fn a_rewritten_history_is_told_and_never_passed_for_the_old_one() {
-    let mut f = line_at(5);
+fn a_rewritten_history_is_reset_and_never_taken_for_the_old_one() {
+    let mut f = sequencer_at(5);
     let other = chain(9, "b");
-    // The very next offset, but of another chain: everything of the other history is news.
+    // The very next offset, but of another chain: everything of the other history is new.
     assert!(matches!(f.sequencer.accept(event(other[5])), Accepted::NeedsLog(_)));
     assert_eq!(f.reconcile(&page(&other[..6], 5, Some(other[5]))), Backfill::After(0));
     assert_eq!(f.reconcile(&page(&other[..6], 0, Some(other[5]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["reset unknown_id Some(1)", "1", "2", "3", "4", "5", "6"]);
     // A history that is shorter than the position.
-    let mut f = line_at(5);
+    let mut f = sequencer_at(5);
     assert!(matches!(f.sequencer.accept(event(other[0])), Accepted::NeedsLog(_)));
     assert_eq!(f.reconcile(&page(&other[..2], 5, Some(other[1]))), Backfill::After(0));
     assert_eq!(f.reconcile(&page(&other[..2], 0, Some(other[1]))), Backfill::Nothing);
@@ -151,8 +151,8 @@ fn a_rewritten_history_is_told_and_never_passed_for_the_old_one() {
 }
 
 #[test]
-fn a_lost_log_is_told() {
-    let mut f = line_at(5);
+fn a_lost_log_is_reset() {
+    let mut f = sequencer_at(5);
     let backfill = f.sequencer.begin_reconcile();
     assert_eq!(backfill, Some(Backfill::After(5)));
     assert_eq!(f.reconcile(&Page::default()), Backfill::Nothing);
@@ -162,8 +162,8 @@ fn a_lost_log_is_told() {
 }
 
 #[test]
-fn a_log_trimmed_below_the_position_is_told() {
-    let mut f = line_at(3);
+fn a_log_trimmed_beyond_the_position_is_reset() {
+    let mut f = sequencer_at(3);
     assert!(matches!(f.sequencer.accept(event(f.ids[11])), Accepted::NeedsLog(_)));
     assert_eq!(f.reconcile(&page(&f.ids[8..12], 3, Some(f.ids[11]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["reset trimmed Some(9)", "9", "10", "11", "12"]);
@@ -171,11 +171,11 @@ fn a_log_trimmed_below_the_position_is_told() {
 
 #[test]
 fn a_message_that_only_looks_logged_is_live() {
-    let mut f = line_at(3);
+    let mut f = sequencer_at(3);
     let forged: Event = event("900-aaaaaaaaaaaa".parse().unwrap());
     assert!(matches!(f.sequencer.accept(forged.clone()), Accepted::NeedsLog(_)));
     assert_eq!(f.reconcile(&page(&f.ids[..3], 3, Some(f.ids[2]))), Backfill::Nothing);
-    // One in the past of the channel is looked up where it would stand.
+    // A forged id in the channel's past is looked up where it would stand.
     let forged_past: Event = event("2-aaaaaaaaaaaa".parse().unwrap());
     assert!(matches!(f.sequencer.accept(forged_past.clone()), Accepted::NeedsLog(_)));
     assert_eq!(f.reconcile(&page(&f.ids[..3], 3, Some(f.ids[2]))), Backfill::Verify(1));
@@ -185,7 +185,7 @@ fn a_message_that_only_looks_logged_is_live() {
 }
 
 #[test]
-fn what_is_heard_before_the_position_is_known_is_neither_lost_nor_doubled() {
+fn messages_heard_before_the_position_is_known_are_neither_lost_nor_repeated() {
     let mut f = joining();
     for n in [3, 4, 5, 6] {
         assert_eq!(f.sequencer.accept(event(f.ids[n])), Accepted::Done);
@@ -211,8 +211,8 @@ fn live_events_at_or_before_the_retained_one_are_not_repeated() {
 }
 
 #[test]
-fn what_is_held_is_bounded_and_the_loss_of_live_events_is_told() {
-    let mut f = line_at(3);
+fn the_reorder_buffer_is_bounded_and_lost_live_events_become_a_gap() {
+    let mut f = sequencer_at(3);
     assert!(matches!(f.sequencer.accept(event(f.ids[6])), Accepted::NeedsLog(_)));
     for n in 0..5000 {
         f.sequencer.accept(live(n));
@@ -223,22 +223,22 @@ fn what_is_held_is_bounded_and_the_loss_of_live_events_is_told() {
 }
 
 #[test]
-fn a_read_says_nothing_about_what_was_heard_after_it_began() {
-    let mut f = line_at(3);
+fn a_read_decides_nothing_about_messages_heard_after_it_began() {
+    let mut f = sequencer_at(3);
     let backfill = f.sequencer.begin_reconcile().unwrap();
     let pending = f.sequencer.pending(backfill);
-    // The read saw a head of 3; then 4 was lost on the way here and 5 was heard.
+    // The read saw a head of 3; then 4 was lost on the way and 5 was received.
     f.sequencer.accept(event(f.ids[4]));
     let backfill = f.sequencer.take(&pending, &page(&f.ids[..3], 3, Some(f.ids[2])));
-    assert_eq!(backfill, Backfill::After(3), "5 is not taken for a live message: the log is asked again");
+    assert_eq!(backfill, Backfill::After(3), "5 is not taken for a live message: the log is read again");
     let pending = f.sequencer.pending(backfill);
     assert_eq!(f.sequencer.take(&pending, &page(&f.ids[..5], 3, Some(f.ids[4]))), Backfill::Nothing);
     assert_eq!(f.seen(), ["4", "5"]);
 }
 
 #[test]
-fn a_head_that_is_found_elsewhere_while_settling_is_looked_at_again() {
-    let mut f = line_at(3);
+fn a_head_that_differs_during_a_read_is_read_again() {
+    let mut f = sequencer_at(3);
     let backfill = f.sequencer.begin_reconcile().unwrap();
     let pending = f.sequencer.pending(backfill);
     assert_eq!(f.sequencer.begin_reconcile(), None);
@@ -262,9 +262,9 @@ fn live_events_are_retained_only_where_they_are_captured() {
 }
 
 #[test]
-fn a_repeat_older_than_what_was_asked_for_is_asked_for_itself() {
-    let mut f = line_at(5);
-    // Neither stands in the ring. The log is asked about the first; it says nothing about the second.
+fn a_repeat_older_than_the_read_page_gets_a_read_of_its_own() {
+    let mut f = sequencer_at(5);
+    // Neither is in the ring. The log is asked about the first; its answer says nothing about the second.
     assert!(matches!(f.sequencer.accept(event(f.ids[3])), Accepted::NeedsLog(_)));
     f.sequencer.accept(event(f.ids[0]));
     let log = f.ids[..5].to_vec();
@@ -277,8 +277,8 @@ fn a_repeat_older_than_what_was_asked_for_is_asked_for_itself() {
 }
 
 #[test]
-fn what_is_heard_while_repeats_are_looked_up_is_not_judged_by_that_page() {
-    let mut f = line_at(1);
+fn messages_heard_during_a_verifying_read_are_not_judged_by_its_page() {
+    let mut f = sequencer_at(1);
     let forged: Event = event("1-zzzzzzzzzzzz".parse().unwrap());
     f.sequencer.accept(forged.clone());
     assert_eq!(f.reconcile(&page(&f.ids[..1], 1, Some(f.ids[0]))), Backfill::Verify(0));
@@ -296,8 +296,8 @@ fn what_is_heard_while_repeats_are_looked_up_is_not_judged_by_that_page() {
 }
 
 #[test]
-fn a_link_that_is_cut_while_the_first_live_event_is_held_may_have_cost_others() {
-    let mut f = line_at(3);
+fn a_link_cut_while_the_first_live_event_is_held_leaves_a_gap() {
+    let mut f = sequencer_at(3);
     f.sequencer.accept(event(f.ids[4]));
     f.sequencer.accept(live(1));
     f.sequencer.link_was_down(false);
@@ -306,9 +306,9 @@ fn a_link_that_is_cut_while_the_first_live_event_is_held_may_have_cost_others() 
 }
 
 #[test]
-fn what_was_read_for_a_line_that_is_no_more_judges_nothing_of_the_new_one() {
-    let mut f = line_at(3);
-    let mut old = line_at(3);
+fn a_read_for_an_old_sequencer_decides_nothing_about_the_new_one() {
+    let mut f = sequencer_at(3);
+    let mut old = sequencer_at(3);
     let backfill = old.sequencer.begin_reconcile().unwrap();
     let stale = PendingBackfill { serial: 7, ..old.sequencer.pending(backfill) };
     let backfill = f.sequencer.begin_reconcile().unwrap();
@@ -316,7 +316,7 @@ fn what_was_read_for_a_line_that_is_no_more_judges_nothing_of_the_new_one() {
     let before = page(&f.ids[..3], 3, Some(f.ids[2]));
     f.sequencer.accept(event(f.ids[4]));
     assert_eq!(f.sequencer.take(&stale, &before), Backfill::Nothing);
-    // Opening it again, as a batch that is tried again may, says nothing either.
+    // Opening it again, as a retried batch may, decides nothing either.
     let backfill = f.sequencer.open(Snapshot::default());
     f.sequencer.pending(backfill);
     assert_eq!(f.sequencer.take(&pending, &before), Backfill::After(3), "5 was heard after that read began");

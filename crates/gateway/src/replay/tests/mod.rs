@@ -71,7 +71,7 @@ struct Following {
 }
 
 impl Following {
-    /// One step; says whether there may be more.
+    /// Takes one step, and returns whether there may be more.
     async fn step(&mut self, history: &Arc<History>) -> bool {
         let mut entries = Vec::new();
         if let Some(page) = self.page.take() {
@@ -103,7 +103,7 @@ impl Following {
     }
 
     async fn catch_up(&mut self, history: &Arc<History>) {
-        // The room opens in a task of the relay's.
+        // The channel opens in one of the relay's tasks.
         while !self.reader.is_open() {
             self.step(history).await;
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -131,14 +131,14 @@ async fn a_reader_without_since_starts_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn since_zero_reads_the_log_and_then_live() {
+async fn a_reader_from_the_beginning_reads_the_log_and_then_live() {
     let f = Fixture::new(16, 1000).await;
     for n in 1..=600 {
         f.append(n).await;
     }
     let mut reader = f.reader(Start::Since(Since::Beginning));
     reader.catch_up(&f.history).await;
-    // Several pages, and no later event that would show a hole.
+    // Several pages, and no later event that would reveal a hole.
     assert_eq!(reader.seen, numbers(1..=600));
     f.append(601).await;
     reader.catch_up(&f.history).await;
@@ -146,7 +146,7 @@ async fn since_zero_reads_the_log_and_then_live() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_trimmed_log_is_told_first() {
+async fn a_reader_of_a_trimmed_log_is_reset_first() {
     let f = Fixture::new(16, 10).await;
     let mut ids = Vec::new();
     for n in 1..=30 {
@@ -165,7 +165,7 @@ async fn a_trimmed_log_is_told_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_falls_off_the_ring_and_reads_on_from_the_log() {
+async fn a_slow_reader_falls_off_the_ring_and_continues_from_the_log() {
     let f = Fixture::new(8, 1000).await;
     let mut reader = f.reader(Start::Live);
     reader.catch_up(&f.history).await;
@@ -184,7 +184,7 @@ async fn a_slow_reader_falls_off_the_ring_and_reads_on_from_the_log() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_reader_that_falls_off_the_log_is_told() {
+async fn a_slow_reader_that_falls_off_the_log_is_reset() {
     let f = Fixture::new(8, 20).await;
     let mut reader = f.reader(Start::Live);
     reader.catch_up(&f.history).await;
@@ -200,10 +200,13 @@ async fn a_slow_reader_that_falls_off_the_log_is_told() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever the order of publishing, joining and reading, each reader sees every logged event behind
-    /// its start once and in order, and no live event twice.
+    /// In every order of publishing, joining and reading, each reader sees every logged event behind its start once and
+    /// in order, and no live event twice.
     #[test]
-    fn no_hole_and_no_repeat(steps in proptest::collection::vec((0u8..6, 0usize..4), 1..200), ring in 4usize..32) {
+    fn no_reader_sees_a_hole_or_a_repeat(
+        steps in proptest::collection::vec((0u8..6, 0usize..4), 1..200),
+        ring in 4usize..32,
+    ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let f = Fixture::new(ring, 10_000).await;

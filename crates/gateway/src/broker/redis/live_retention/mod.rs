@@ -1,8 +1,8 @@
-//! Live values that are retained: what producers that only know PUBLISH have said last.
+//! Retained live values: the last messages of producers that only know PUBLISH.
 //!
-//! Every replica hears the namespaces' patterns, and the one that holds the lease writes. The others
-//! remember what they heard for longer than a lease stands, and write it when they take the lease over: a
-//! holder that dies loses nothing.
+//! Every replica subscribes to the namespaces' patterns, and the one that holds the lease writes. The others remember
+//! what they received for longer than a lease lasts, and write it when they take over the lease: nothing is lost if a
+//! holder dies.
 
 mod recent;
 
@@ -23,22 +23,23 @@ use self::recent::{Recent, Write};
 use super::errors;
 use crate::broker::BrokerError;
 
-/// How long a lease stands that is not renewed.
+/// How long a lease lasts without renewal.
 const LEASE: Duration = Duration::from_secs(5);
-/// How often it is renewed, or asked for by those who do not hold it.
+/// How often the holder renews the lease, and the others ask for it.
 const RENEW: Duration = Duration::from_millis(1500);
-/// How long a replica remembers what it heard: until a lease has passed and somebody has asked for it.
+/// How long a replica remembers what it received: until a lease has expired and a replica has asked for it.
 const REMEMBER: Duration = Duration::from_secs(7);
-/// Channels of which a replica remembers the last live message. Beyond, the longest silent one is forgotten.
+/// Channels of which a replica remembers the last live message. Beyond that, the channel without a message for the
+/// longest time is dropped.
 const CHANNELS: usize = 10_000;
-/// Bytes of those messages. Beyond, likewise.
+/// Size of those messages in bytes, with the same rule beyond it.
 const BYTES: usize = 64 << 20;
 /// Values in one pipeline, and bytes of them beyond the first.
 const BATCH: (usize, usize) = (128, 4 << 20);
-/// How long the end of a broker waits for the last values to be written.
+/// How long a closing broker waits for the last values to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Takes the lease when it is free, or prolongs it for its holder.
+/// Takes a free lease, or extends it for its holder.
 const RENEW_LUA: &str = "
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
@@ -49,7 +50,7 @@ const RELEASE_LUA: &str = "
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0";
 
-/// The retained value follows the log when its head is that very event; a later one sets it by itself.
+/// The retained value follows the log while its head is that very event; a later event sets the value itself.
 const FOLLOW_LUA: &str = "
 if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3]) end
 return 0";
@@ -58,7 +59,7 @@ return 0";
 pub(super) struct Capture {
     redis: Redis,
     keys: Keys,
-    /// Who this replica is to the lease: its name and something that a restart changes.
+    /// This replica's identity as a holder: its name and a random number that a restart changes.
     holder: String,
     /// The namespaces whose live messages are retained, with the age of a retained value in seconds.
     ages: HashMap<String, u64>,
@@ -67,7 +68,7 @@ pub(super) struct Capture {
 }
 
 impl Capture {
-    /// `None` when no namespace retains live messages.
+    /// `None` if no namespace retains live messages.
     pub(super) fn new(redis: Redis, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
         let captured = namespaces.0.iter().filter(|(_, rules)| rules.capture_live && rules.retain);
         let age = |age: Duration| age.saturating_add(HEAD_BEYOND_LOG).as_secs();
@@ -86,7 +87,7 @@ impl Capture {
         self.ages.keys().map(String::as_str)
     }
 
-    /// A message of a captured namespace. Does not block.
+    /// Takes a message of a captured namespace. Does not block.
     pub(super) fn heard(&self, channel: Channel, message: Bytes) {
         let id = EventId::of_message(&message);
         if !self.ages.contains_key(channel.namespace()) || Event::parse(message.clone()).is_err() {
@@ -97,7 +98,7 @@ impl Capture {
         }
     }
 
-    /// Renews the lease and writes what was heard, until the future is dropped; then call [`Capture::farewell`].
+    /// Renews the lease and writes what was received, until the future is dropped; then call [`Capture::farewell`].
     pub(super) async fn run(&self) {
         let mut renew = interval(RENEW);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,18 +111,18 @@ impl Capture {
             if renewing {
                 self.forget();
                 lease = self.renew().await.unwrap_or_else(|error| {
-                    debug!(%error, "the lease of captures was not renewed");
+                    debug!(%error, "could not renew the capture lease; trying again");
                     lease
                 });
             }
-            // What fails stays, and is tried again with the next renewal.
+            // Failed values stay, and are tried again with the next renewal.
             if let Err(error) = self.write(lease).await {
-                debug!(%error, "captured values were not written");
+                debug!(%error, "could not write captured values; trying again");
             }
         }
     }
 
-    /// Writes what is left and hands the lease on.
+    /// Writes what is left and releases the lease.
     pub(super) async fn farewell(&self) {
         let last = async {
             let lease = self.renew().await?;
@@ -135,21 +136,18 @@ impl Capture {
             call.arg(&self.holder).invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
         };
         if !matches!(timeout(FAREWELL, last).await, Ok(Ok(()))) {
-            debug!("the lease of captures passes by itself");
+            debug!("could not release the capture lease; it expires by itself");
         }
     }
 
     fn forget(&self) {
         let overflowed = self.recent.lock().forget(Instant::now(), REMEMBER);
         if overflowed > 0 {
-            warn!(
-                channels = overflowed,
-                "live values were forgotten before they were stored: too many channels at once"
-            );
+            warn!(channels = overflowed, "dropped live values before they were stored: too many channels at once");
         }
     }
 
-    /// Until when this replica may write; `None` when another one may.
+    /// Takes or renews the lease. Returns how long this replica may write; `None` if another one holds the lease.
     async fn renew(&self) -> Result<Option<Instant>, BrokerError> {
         let asked = Instant::now();
         let mut connection = self.redis.pooled();
@@ -160,15 +158,15 @@ impl Capture {
         Ok(held.then_some(asked + LEASE))
     }
 
-    /// Writes what was heard, while the lease stands.
+    /// Writes what was received, while the lease lasts.
     async fn write(&self, lease: Option<Instant>) -> Result<(), BrokerError> {
-        let stands = || lease.is_some_and(|until| Instant::now() < until);
-        while stands() {
+        let is_held = || lease.is_some_and(|until| Instant::now() < until);
+        while is_held() {
             let batch = self.recent.lock().batch(BATCH.0, BATCH.1);
             if batch.is_empty() {
                 break;
             }
-            // Each is another channel's.
+            // Each value belongs to another channel, so order does not matter.
             let written = self.redis.pooled().each(self.commands(&batch)).await;
             let written = written.and_then(|answers| answers.into_iter().try_for_each(|a| a.extract_error().map(drop)));
             written.map_err(|error| errors::of_redis(&error))?;

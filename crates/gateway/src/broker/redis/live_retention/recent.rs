@@ -9,12 +9,12 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
 use tokio::time::Instant;
 
-/// Bounded in channels and bytes. Of one channel only the last message counts.
+/// Recent messages, bounded in channels and bytes. Only the last message of a channel counts.
 pub(super) struct Recent {
     most_channels: usize,
     most_bytes: usize,
     channels: HashMap<Channel, HeardMessage>,
-    /// By number, the longest silent first.
+    /// By number: the channel without a message for the longest time comes first.
     order: BTreeMap<u64, Channel>,
     unwritten: BTreeSet<u64>,
     bytes: usize,
@@ -29,13 +29,13 @@ struct HeardMessage {
     at: Instant,
 }
 
-/// One value to be written.
+/// One value to write.
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     number: u64,
     pub(super) channel: Channel,
     pub(super) message: Bytes,
-    /// Of a logged message that followed a live one: written only while it is the head.
+    /// The id of a logged message that followed a live one: written only while it is the head.
     pub(super) id: Option<EventId>,
 }
 
@@ -53,8 +53,10 @@ impl Recent {
         }
     }
 
-    /// Remembers a message; true when it is to be written. A logged message (`id`) matters only behind a live
-    /// one: the script that logged it has retained it, but a live one that was heard before may be written after.
+    /// Remembers a message; true if it is to be written.
+    ///
+    /// A logged message (`id`) matters only behind a live one: the script that logged it has retained it, but an
+    /// earlier live one may be written after it.
     pub(super) fn heard(&mut self, channel: Channel, message: Bytes, id: Option<EventId>, at: Instant) -> bool {
         if id.is_some() && !self.channels.contains_key(&channel) || message.len() > self.most_bytes {
             return false;
@@ -72,7 +74,7 @@ impl Recent {
         true
     }
 
-    /// Forgets what is older than `age`; answers how many values were forgotten too early since the last time.
+    /// Drops what is older than `age`. Returns how many values were dropped too early since the last call.
     pub(super) fn forget(&mut self, now: Instant, age: Duration) -> u64 {
         let stale = |heard: &HeardMessage| now.duration_since(heard.at) > age;
         while self.order.values().next().and_then(|channel| self.channels.get(channel)).is_some_and(stale) {
@@ -81,7 +83,7 @@ impl Recent {
         std::mem::take(&mut self.overflowed)
     }
 
-    /// The oldest values that are to be written: at most `count`, and at most `bytes` beyond the first.
+    /// The oldest values to write: at most `count`, and at most `bytes` beyond the first.
     pub(super) fn batch(&self, count: usize, bytes: usize) -> Vec<Write> {
         let mut batch: Vec<Write> = Vec::new();
         let mut beyond = 0;
@@ -100,14 +102,14 @@ impl Recent {
         batch
     }
 
-    /// These have been written; what was heard of their channels meanwhile has not.
+    /// Marks these as written. Messages received in the meantime stay unwritten.
     pub(super) fn written(&mut self, batch: &[Write]) {
         for write in batch {
             self.unwritten.remove(&write.number);
         }
     }
 
-    /// Answers whether what is forgotten was still to be written.
+    /// Returns whether the dropped value was still to be written.
     fn remove_oldest(&mut self) -> bool {
         let oldest = self.order.values().next().cloned();
         oldest.is_some_and(|channel| self.remove(&channel))
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_channel_counts() {
+    fn only_the_last_message_of_a_channel_is_written() {
         let mut recent = Recent::new(10, 1000);
         for text in ["a", "b", "c"] {
             assert!(live(&mut recent, 1, text));
@@ -147,7 +149,7 @@ mod tests {
         assert_eq!(texts(&batch), [b"c"]);
         live(&mut recent, 1, "d");
         recent.written(&batch);
-        assert_eq!(texts(&recent.batch(10, 1000)), [b"d"], "heard while the former was written");
+        assert_eq!(texts(&recent.batch(10, 1000)), [b"d"], "heard while the previous one was written");
         recent.written(&recent.batch(10, 1000));
         assert!(recent.batch(10, 1000).is_empty());
     }
@@ -176,11 +178,11 @@ mod tests {
         assert_eq!((recent.bytes, recent.channels.len()), (10, 2));
         assert!(!live(&mut recent, 10, "12345678901"), "larger than everything");
         assert_eq!(recent.batch(1, 100).len(), 1);
-        assert_eq!(recent.batch(10, 1).len(), 1, "one at least");
+        assert_eq!(recent.batch(10, 1).len(), 1, "at least one");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_old_is_forgotten() {
+    async fn old_messages_are_dropped() {
         let mut recent = Recent::new(10, 1000);
         live(&mut recent, 1, "old");
         tokio::time::advance(Duration::from_secs(4)).await;

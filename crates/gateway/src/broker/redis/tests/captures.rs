@@ -22,7 +22,7 @@ async fn retained(broker: &RedisBroker, name: &str) -> Option<Bytes> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn captures_go_on_when_the_holder_closes() {
+async fn captures_continue_after_the_holder_closes() {
     let server = RedisServer::start();
     let (one, _) = started(&config(&server), "one").await;
     let mission = channel("mission:abc");
@@ -39,9 +39,9 @@ async fn captures_go_on_when_the_holder_closes() {
     assert!(holder.starts_with("two:"), "{holder}");
 }
 
-/// A holder that dies without a word: what was said while its lease stood is stored by the next one.
+/// A holder dies without releasing its lease: the next one stores what was published in the meantime.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_dead_holder_loses_nothing() {
+async fn nothing_is_lost_when_a_holder_dies() {
     let server = RedisServer::start();
     let lease = Keys::default().capture_lease();
     let _: String = server.command(&["SET", &lease, "dead", "PX", "5000"]).await;
@@ -49,10 +49,11 @@ async fn a_dead_holder_loses_nothing() {
     for n in 0..200 {
         broker.publish_live(&channel(&format!("mission:c{n}")), live(n)).await.unwrap();
     }
-    assert_eq!(retained(&broker, "mission:c0").await, None, "another one holds the lease");
+    assert_eq!(retained(&broker, "mission:c0").await, None, "another replica holds the lease");
     for n in 0..200 {
         let name = format!("mission:c{n}");
-        eventually("what the dead one heard is stored", async || retained(&broker, &name).await == Some(live(n))).await;
+        eventually("the messages of that time are stored", async || retained(&broker, &name).await == Some(live(n)))
+            .await;
     }
 }
 
@@ -67,7 +68,7 @@ async fn a_captured_value_lives_as_long_as_the_head() {
     assert!((month_and_day - 60..=month_and_day).contains(&ttl), "{ttl}");
 }
 
-/// What only looks logged cannot replace what is retained: the head does not know it.
+/// An event that only looks logged cannot replace the retained one: the head does not match it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_event_is_not_retained() {
     let server = RedisServer::start();
@@ -79,7 +80,7 @@ async fn a_forged_event_is_not_retained() {
     let forged = EventId::after(None, *b"forged");
     let forged = Bytes::from(format!(r#"{{"id":"{forged}","type":"signal"}}"#));
     broker.publish_live(&mission, forged.clone()).await.unwrap();
-    // Another channel's capture, heard later, is written after it.
+    // Another channel's capture, received later, is written after it.
     broker.publish_live(&channel("mission:later"), live(2)).await.unwrap();
     eventually("captured", async || retained(&broker, "mission:later").await == Some(live(2))).await;
     assert_eq!(retained(&broker, "mission:abc").await, Some(live(1)));

@@ -1,4 +1,4 @@
-//! Another server takes over: a Sentinel's choice, a Cluster's, a slot that moves.
+//! Another server takes over: elected by Sentinels, by a Cluster, or because a slot moves.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn at(url: String) -> BrokerConfig {
 const FELL_AND_CAME_BACK: [Link; 3] = [Link::Up, Link::Down, Link::Up];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_dies_is_followed_by_the_sentinels_choice() {
+async fn after_a_masters_death_the_broker_follows_the_sentinels_choice() {
     let mut group = SentinelGroup::start();
     let (broker, sink) = started(&at(group.url()), "r").await;
     let channels = channels(300);
@@ -37,7 +37,7 @@ async fn a_master_that_dies_is_followed_by_the_sentinels_choice() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_is_deposed_alive_is_left() {
+async fn the_broker_leaves_a_master_that_is_deposed_alive() {
     let group = SentinelGroup::start();
     let (broker, sink) = started(&at(group.url()), "r").await;
     let channels = channels(300);
@@ -51,9 +51,9 @@ async fn a_master_that_is_deposed_alive_is_left() {
     assert!(!clients.iter().any(|client| client.contains("crewcast-sub")), "{clients:?}");
 }
 
-/// It hangs, another takes its place, and it wakes up as the master that it no longer is.
+/// The master hangs, another takes over, and the old one resumes as if it were still the master.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_master_that_hangs_and_wakes_up_is_not_believed() {
+async fn a_master_that_hangs_and_resumes_is_not_trusted() {
     let group = SentinelGroup::start();
     let (broker, sink) = started(&at(group.url()), "r").await;
     let channels = channels(300);
@@ -68,7 +68,7 @@ async fn a_master_that_hangs_and_wakes_up_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clusters_master_that_dies_is_followed_by_its_replica() {
+async fn after_a_cluster_masters_death_the_broker_follows_its_replica() {
     let mut cluster = Cluster::start();
     let (broker, sink) = started(&at(cluster.url()), "r").await;
     // On all three masters.
@@ -85,7 +85,8 @@ async fn a_clusters_master_that_dies_is_followed_by_its_replica() {
     assert!(broker.probe().await.is_ok());
 }
 
-/// Nobody else notices: the channels of that slot are told to have missed something, and go on at the new server.
+/// Only the channels of that slot are affected: they are reported as possibly having missed messages, and continue at
+/// the new server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_moves_takes_its_channels_along() {
     let cluster = Cluster::start();
@@ -100,17 +101,18 @@ async fn a_slot_that_moves_takes_its_channels_along() {
     for to in [to, from, to] {
         let before = sink.missed_channels().len();
         cluster.move_slot(slot, to);
-        sink.until("the channel is told", |sink| sink.missed_channels()[before..].contains(&moving)).await;
+        sink.until("the channel is reported as missed", |sink| sink.missed_channels()[before..].contains(&moving))
+            .await;
     }
-    assert_eq!(sink.links(), [Link::Up], "the others are not disturbed");
+    assert_eq!(sink.links(), [Link::Up], "the link stays up for the other channels");
     all_deliver(&broker, &sink, &channels).await;
     let more = append(&*broker, &moving, &[4]).await;
-    assert!(more[0].continues(ids.last().copied()), "its log has come along");
+    assert!(more[0].continues(ids.last().copied()), "the log has moved too");
 }
 
-/// A plain PUBLISH goes to every server of the Cluster. The old one no longer forwards it, or it would come twice.
+/// A plain PUBLISH goes to every server of the Cluster. The old server must not forward it, or it would arrive twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_plain_publish_comes_once_after_its_slot_has_moved() {
+async fn a_plain_publish_arrives_once_after_its_slot_has_moved() {
     let cluster = Cluster::start();
     let (broker, sink) = started(&at(cluster.url()), "r").await;
     let (moving, last) = (channel("graph:c7"), channel("graph:last"));
@@ -119,7 +121,7 @@ async fn a_plain_publish_comes_once_after_its_slot_has_moved() {
     let from = cluster.holder(slot).unwrap();
     let to = (0..3).find(|index| *index != from).unwrap();
     cluster.move_slot(slot, to);
-    sink.until("the channel is told", |sink| sink.missed_channels().contains(&moving)).await;
+    sink.until("the channel is reported as missed", |sink| sink.missed_channels().contains(&moving)).await;
     let names = || cluster.servers[from].run::<Vec<String>>(&[b"PUBSUB", b"CHANNELS", moving.as_str().as_bytes()]);
     eventually("the old server is left", async || names().is_empty()).await;
     for n in 0..10 {
@@ -127,12 +129,12 @@ async fn a_plain_publish_comes_once_after_its_slot_has_moved() {
     }
     sink.messages(moving.as_str(), 10).await;
     assert!(broker.probe().await.is_ok());
-    assert_eq!(sink.of(moving.as_str()).len(), 10, "each once");
+    assert_eq!(sink.of(moving.as_str()).len(), 10, "each arrives once");
 }
 
-/// Nobody takes the place of a master that has no replica: the others are not asked in a circle who serves.
+/// No server replaces a master without a replica: the others are not asked for the topology in a tight loop.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_part_of_a_cluster_that_stays_away_is_waited_for_in_peace() {
+async fn a_missing_part_of_a_cluster_is_polled_at_a_slow_pace() {
     let options = ["--cluster-require-full-coverage", "no"];
     let mut cluster = Cluster::start_program(Program::Redis, &options).expect("redis-server");
     let (_broker, sink) = started(&at(cluster.url()), "r").await;
@@ -149,13 +151,13 @@ async fn a_part_of_a_cluster_that_stays_away_is_waited_for_in_peace() {
     let before = looks();
     tokio::time::sleep(Duration::from_secs(4)).await;
     let asked = looks() - before;
-    // Each 20 ms, and on the average 200 ms more: 18. At the first pace it would be 90.
+    // Every 20 ms, plus 200 ms on average: 18. At the initial pace it would be 90.
     assert!((2..=45).contains(&asked), "asked {asked} times in 4 s");
 }
 
-/// A planned failover, as before an upgrade: the old master lives on as a replica.
+/// A planned failover, as before an upgrade: the old master stays as a replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clusters_master_that_steps_down_is_left() {
+async fn the_broker_leaves_a_cluster_master_that_steps_down() {
     let cluster = Cluster::start();
     let (broker, sink) = started(&at(cluster.url()), "r").await;
     let channels = channels(300);
@@ -171,9 +173,9 @@ async fn a_clusters_master_that_steps_down_is_left() {
     all_deliver(&broker, &sink, &channels).await;
 }
 
-/// Servers of before sharded pub/sub are upgraded in place: publishers shard from then on, and are heard.
+/// Servers without sharded pub/sub are upgraded in place: publishers shard from then on, and their messages arrive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn servers_that_come_back_newer_are_heard_both_ways() {
+async fn messages_arrive_before_and_after_an_upgrade_to_sharded_pubsub() {
     let Some(mut cluster) = Cluster::start_program(Program::Redis62, &[]) else { return };
     let (broker, sink) = started(&at(cluster.url()), "r").await;
     let channels = channels(30);
@@ -194,9 +196,9 @@ async fn servers_that_come_back_newer_are_heard_both_ways() {
     assert!(is_sharded().await);
 }
 
-/// One who may not ask whether a server knows sharded pub/sub would hear half of what is published.
+/// A user that may not ask whether a server knows sharded pub/sub would miss half of what is published.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_link_that_cannot_learn_how_messages_come_is_none() {
+async fn a_link_that_cannot_ask_for_sharded_pubsub_fails() {
     let cluster = Cluster::start();
     for server in &cluster.servers {
         let _: () = server.command(&["ACL", "SETUSER", "blind", "on", ">secret", "~*", "&*", "+@all", "-info"]).await;

@@ -1,4 +1,4 @@
-//! As many channels as one replica may come to hold.
+//! The number of channels that one replica may come to hold.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ const CHANNELS: usize = 50_000;
 /// Generous: a third of a second is usual.
 const BOUND: Duration = Duration::from_secs(5);
 
-/// Waits until the link is up for the `times`th time; how long it took.
+/// Waits until the link is up for the `times`th time, and returns how long it took.
 async fn up_again(sink: &TestSink, times: usize) -> Duration {
     let since = Instant::now();
     let ups = |sink: &TestSink| sink.links().iter().filter(|link| **link == Link::Up).count();
@@ -25,7 +25,7 @@ async fn up_again(sink: &TestSink, times: usize) -> Duration {
     since.elapsed()
 }
 
-/// What Redis says of the channels that are subscribed.
+/// The number of subscribed channels, as Redis reports it.
 async fn subscribed(server: &RedisServer) -> usize {
     server.command::<Vec<String>>(&["PUBSUB", "CHANNELS", "graph:*"]).await.len()
 }
@@ -54,7 +54,7 @@ async fn fifty_thousand_channels_are_subscribed_again_before_the_link_is_up() {
 
     println!("{CHANNELS} channels: {first:?} at first, {cut:?} after a cut, {restarted:?} after a restart");
     assert!(first.max(cut).max(restarted) < BOUND);
-    // What the link says holds: one of a hundred is tried.
+    // A sample of one in a hundred shows that messages arrive.
     sink.clear();
     for channel in channels.iter().step_by(100) {
         broker.publish_live(channel, Bytes::from_static(br#"{"type":"x"}"#)).await.unwrap();

@@ -1,4 +1,4 @@
-//! The conformance suite against a real server, and what only a server of one's own can show.
+//! The conformance suite against a real server, and what only a dedicated server can show.
 
 mod captures;
 mod failovers;
@@ -40,7 +40,7 @@ async fn make() -> Subject {
 
 conformance::suite!(make);
 
-/// Prefixes change what stands in Redis, and nothing else.
+/// Prefixes change the names in Redis, and nothing else.
 mod prefixed {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! Links that fall, and come back with everything subscribed.
+//! Links that go down, and come back with everything subscribed.
 
 use std::{
     sync::Arc,
@@ -37,7 +37,7 @@ pub(super) async fn all_deliver(broker: &RedisBroker, sink: &TestSink, channels:
     for channel in channels {
         sink.messages(channel.as_str(), 1).await;
     }
-    assert_eq!(sink.count(), channels.len(), "each once");
+    assert_eq!(sink.count(), channels.len(), "each arrives once");
 }
 
 pub(super) async fn link_became(sink: &TestSink, links: &[Link]) {
@@ -45,7 +45,7 @@ pub(super) async fn link_became(sink: &TestSink, links: &[Link]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_is_killed_and_started_again_delivers_again() {
+async fn a_restarted_server_delivers_again() {
     let mut server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "r").await;
     let channels = channels(2500);
@@ -59,9 +59,9 @@ async fn a_server_that_is_killed_and_started_again_delivers_again() {
     assert!(broker.probe().await.is_ok());
 }
 
-/// While it loads, Redis greets and confirms subscriptions but serves no log.
+/// While Redis loads its data, it greets and confirms subscriptions but serves no log.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_loads_is_no_link_yet() {
+async fn the_link_is_down_while_the_server_loads() {
     let mut server = RedisServer::start();
     let fill = "for n = 1, 1000 do redis.call('SET', 'k' .. n, string.rep('x', 100)) end";
     let _: () = server.command(&["EVAL", fill, "0"]).await;
@@ -69,10 +69,10 @@ async fn a_server_that_loads_is_no_link_yet() {
     let (broker, sink) = started(&config(&server), "r").await;
     server.kill();
     link_became(&sink, &[Link::Up, Link::Down]).await;
-    // A millisecond and a half for each key, and connections are served in between.
+    // One and a half milliseconds per key, with connections served in between.
     server.restart_with(&["--key-load-delay", "1500", "--loading-process-events-interval-bytes", "1024"]);
     let loading = async || server.command::<String>(&["INFO", "persistence"]).await.contains("loading:1");
-    assert!(loading().await, "the test is quicker than Redis");
+    assert!(loading().await, "Redis must still be loading");
     sink.until("the link is up again", |sink| sink.links().len() > 2).await;
     assert!(!loading().await);
     assert_eq!(sink.links(), [Link::Up, Link::Down, Link::Up]);
@@ -80,7 +80,7 @@ async fn a_server_that_loads_is_no_link_yet() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_connection_that_redis_cuts_comes_back() {
+async fn a_connection_cut_by_redis_comes_back() {
     let server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "r").await;
     let channels = channels(50);
@@ -95,7 +95,7 @@ async fn a_connection_that_redis_cuts_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_hangs_is_found_by_the_heartbeat() {
+async fn the_heartbeat_detects_a_hanging_server() {
     let server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "r").await;
     let channels = channels(50);
@@ -107,14 +107,14 @@ async fn a_server_that_hangs_is_found_by_the_heartbeat() {
     assert!(since.elapsed() < Duration::from_secs(8), "heartbeat and timeout: {:?}", since.elapsed());
     let since = Instant::now();
     assert!(broker.history(&channels[0], 0, 10).await.is_err());
-    assert!(since.elapsed() < Duration::from_secs(11), "no caller waits for ever: {:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(11), "the call must not hang: {:?}", since.elapsed());
     server.resume();
     link_became(&sink, &[Link::Up, Link::Down, Link::Up]).await;
     all_deliver(&broker, &sink, &channels).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_subscribed_while_the_link_is_down_is_served_when_it_is_back() {
+async fn channels_subscribed_while_the_link_is_down_are_served_after_the_reconnect() {
     let mut server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "r").await;
     let channels = channels(30);
@@ -123,9 +123,9 @@ async fn what_is_subscribed_while_the_link_is_down_is_served_when_it_is_back() {
     link_became(&sink, &[Link::Up, Link::Down]).await;
     let since = Instant::now();
     assert!(matches!(broker.subscribe(&channels[10..20]).await, Err(BrokerError::Unavailable(_))));
-    assert!(since.elapsed() < Duration::from_secs(3), "waits a second at most: {:?}", since.elapsed());
+    assert!(since.elapsed() < Duration::from_secs(3), "the call waits a second at most: {:?}", since.elapsed());
     broker.unsubscribe(&channels[..5]).await.unwrap();
-    // Whether this call still waits when the link comes back or has given up, its channels are served.
+    // Whether this call still waits or has given up when the link comes back, its channels are subscribed.
     let subscribing = broker.subscribe(&channels[20..]);
     let restarting = async {
         tokio::task::yield_now().await;
@@ -136,11 +136,11 @@ async fn what_is_subscribed_while_the_link_is_down_is_served_when_it_is_back() {
     all_deliver(&broker, &sink, &channels[5..]).await;
     broker.publish_live(&channels[0], Bytes::from_static(LIVE)).await.unwrap();
     broker.barrier().await.unwrap();
-    assert!(sink.of(channels[0].as_str()).is_empty(), "what was unsubscribed meanwhile stays so");
+    assert!(sink.of(channels[0].as_str()).is_empty(), "a channel unsubscribed during the outage stays unsubscribed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_starts_before_its_server_announces_itself() {
+async fn a_broker_that_starts_before_its_server_reports_the_link_once_it_is_up() {
     let port = crewcast_test_servers::free_port();
     let config = BrokerConfig { url: Secret::new(format!("redis://127.0.0.1:{port}")), ..BrokerConfig::default() };
     let broker = RedisBroker::new(&config, conformance::namespaces(), "r".to_owned()).unwrap();
@@ -154,7 +154,7 @@ async fn a_broker_that_starts_before_its_server_announces_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_replica_holds_one_subscribing_connection_and_closes_them_all() {
+async fn a_replica_holds_one_subscribing_connection_and_closes_all_connections() {
     let server = RedisServer::start();
     let (one, _) = started(&config(&server), "one").await;
     let (two, _) = started(&config(&server), "two").await;
@@ -192,7 +192,7 @@ async fn a_replica_holds_one_subscribing_connection_and_closes_them_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broker_that_is_dropped_takes_its_connections_along() {
+async fn a_dropped_broker_closes_its_connections() {
     let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "dropped").await;
     drop(broker);
@@ -220,7 +220,7 @@ async fn two_replicas_hear_the_same() {
 }
 
 #[tokio::test]
-async fn a_password_is_in_no_error() {
+async fn no_error_contains_the_password() {
     let server = RedisServer::start_with(&["--requirepass", "right"]);
     let url = server.url().replace("redis://", "redis://:s3cret-password@");
     let config = BrokerConfig { url: Secret::new(url), ..BrokerConfig::default() };
@@ -232,6 +232,6 @@ async fn a_password_is_in_no_error() {
         conformance::namespaces(),
         "r".to_owned(),
     );
-    let url = url.err().expect("no redis url");
+    let url = url.err().expect("not a Redis URL");
     assert!(!format!("{error} {error:?} {read} {url} {url:?}").contains("s3cret"), "{error} {read} {url}");
 }

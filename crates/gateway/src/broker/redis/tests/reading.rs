@@ -1,4 +1,4 @@
-//! Logs and directories that others have touched, or that are large.
+//! Logs and directories that other programs have touched, or that are large.
 
 use crewcast_events::{EventId, Keys, Kind};
 
@@ -11,7 +11,7 @@ use crate::broker::{
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_list_that_somebody_else_wrote_into_is_read_as_far_as_it_is_a_log() {
+async fn a_log_that_another_program_wrote_into_is_read_as_far_as_it_is_a_log() {
     let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let run = channel("run:r1");
@@ -39,7 +39,7 @@ async fn a_list_that_somebody_else_wrote_into_is_read_as_far_as_it_is_a_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lost_head_is_the_last_entry() {
+async fn the_last_entry_replaces_a_lost_head() {
     let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let run = channel("run:r1");
@@ -50,7 +50,7 @@ async fn a_lost_head_is_the_last_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_key_of_another_type_is_an_error_and_no_more() {
+async fn a_key_of_another_type_is_only_an_error() {
     let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let run = channel("run:r1");
@@ -60,7 +60,7 @@ async fn a_key_of_another_type_is_an_error_and_no_more() {
     assert_eq!(broker.history(&channel("run:r2"), 0, 10).await.unwrap().entries.len(), 1);
 }
 
-/// Scripts are forgotten by a server that restarts or is told to.
+/// Servers forget scripts after a restart or on command.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forgotten_script_is_loaded_again() {
     let server = RedisServer::start();
@@ -74,7 +74,7 @@ async fn a_forgotten_script_is_loaded_again() {
 
 /// The list of an org's ids follows the entries and may be behind them: another org's id is not in the answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_entry_says_whose_an_id_is() {
+async fn only_the_entry_decides_who_owns_an_id() {
     let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
     let keys = Keys::default();

@@ -1,14 +1,14 @@
-//! The conformance suite against every way in which Redis is run.
+//! The conformance suite against every way to run Redis.
 
 use crewcast_test_servers::{Certificates, Cluster, Program, RedisServer, SentinelGroup};
 
 use super::*;
 use crate::config::{Sharded, Tls};
 
-/// Servers of one kind, and how a gateway is told of them.
+/// Servers of one kind, and the configuration that connects a gateway to them.
 struct Servers {
     config: BrokerConfig,
-    /// Those that hold data.
+    /// Empties the servers that hold data.
     servers: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -62,7 +62,7 @@ mod cluster {
     conformance::suite!(make, one after the other);
 }
 
-/// A Cluster whose servers know sharded pub/sub, not used.
+/// A Cluster whose servers know sharded pub/sub, but do not use it.
 mod classic_cluster {
     use super::*;
 
@@ -75,7 +75,7 @@ mod classic_cluster {
     conformance::suite!(make, one after the other);
 }
 
-/// A Cluster of Redis 6.2, which knows no sharded pub/sub.
+/// A Cluster of Redis 6.2, which does not know sharded pub/sub.
 mod older_cluster {
     use super::*;
 
@@ -134,7 +134,7 @@ mod tls {
     conformance::suite!(make, one after the other);
 
     #[tokio::test]
-    async fn a_server_that_nobody_vouches_for_is_not_believed() {
+    async fn a_server_with_an_untrusted_certificate_is_refused() {
         let certificates = Certificates::make();
         let (server, port) = certificates.start_server();
         let servers = of_server(format!("rediss://127.0.0.1:{port}"), server);
@@ -144,11 +144,11 @@ mod tls {
     }
 }
 
-/// A user with the rights that docs/operations.md lists, and no other.
+/// A user with exactly the rights that docs/operations.md lists.
 mod acl_user {
     use super::*;
 
-    /// As in docs/operations.md.
+    /// The rights, as in docs/operations.md.
     const RIGHTS: &str =
         "~crewcast:* &* +@read +@write +@pubsub +@scripting +@connection +info +role +wait +time +cluster|slots";
 
@@ -161,7 +161,7 @@ mod acl_user {
     conformance::suite!(make, one after the other);
 
     #[test]
-    fn the_document_gives_these_rights() {
+    fn the_operations_page_lists_these_rights() {
         let document = include_str!("../../../../../../docs/operations.md");
         assert!(document.contains(RIGHTS), "docs/operations.md: {RIGHTS}");
     }

@@ -1,10 +1,9 @@
-//! The join of replay and live, explored: every order in which a publisher, the relay and one reader can take
-//! their steps, over the real line, room and reader.
+//! Explores the join of replay and live: every order in which a publisher, the relay and one reader can take their
+//! steps, over the real sequencer, channel state and reader.
 //!
-//! Each of them runs under a lock of its own or in a task of its own, so that what another does between two of
-//! its steps is all that an order can change. A step is what happens under one lock: a message heard, a
-//! page read at the server, a page taken, one read of the ring. Orders that lead to the same state are followed
-//! once from there, and counted all the same.
+//! Each actor runs under its own lock or in its own task. An order can therefore change only what another actor does
+//! between two steps. A step is what happens under one lock: a message received, a page read at the server, a page
+//! taken, one read of the ring. Orders that lead to the same state are followed once from there, but each is counted.
 
 mod world;
 
@@ -15,26 +14,26 @@ use crewcast_events::{EventId, Since};
 use crate::replay::Start;
 use world::World;
 
-/// One step of one of them.
+/// One step of one actor.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Step {
-    /// The next publication reaches the server, which publishes it to who is subscribed.
+    /// The next publication reaches the server, which publishes it to its subscribers.
     Publish,
-    /// The line hears the next message.
+    /// The sequencer receives the next message.
     Hear,
-    /// The subscription is confirmed, then the head is read, then the room opens.
+    /// The subscription is confirmed, then the head is read, then the channel opens.
     Open,
-    /// The page that the line waits for is read at the server.
+    /// The sequencer's pending page is read at the server.
     Repair,
     /// That page arrives.
     TakeRepair,
-    /// The line's position is compared with the head, when all is quiet.
+    /// The sequencer's position is compared with the head, when nothing else can happen.
     Compare,
-    /// The reader becomes a member.
+    /// The reader subscribes.
     Join,
-    /// The reader, rung or not done, reads once.
+    /// The reader reads once, because it was notified or has not caught up.
     Read,
-    /// The page that the reader asked for is read at the server.
+    /// The reader's pending page is read at the server.
     Page,
     /// That page arrives.
     TakePage,
@@ -62,9 +61,9 @@ enum Publication {
     Live,
     /// The log loses its oldest entry.
     Trim,
-    /// The log and its head are gone.
+    /// The log and its head are lost.
     Flush,
-    /// A replica takes over that did not know the last event.
+    /// A replica that did not know the last event is promoted.
     Promote,
 }
 
@@ -73,13 +72,13 @@ use Publication::{Flush, Live, Logged, Promote, Trim};
 /// What is explored.
 #[derive(Clone, Debug)]
 struct Plan {
-    /// Events that the log holds before anything begins.
+    /// Events that the log holds at the start.
     logged_before: usize,
     publications: Vec<Publication>,
     /// The publication whose message is lost on the way.
     lost: Option<usize>,
     start: Start,
-    /// For a reader that resumes: behind which event.
+    /// For a reader that resumes: the event after which it resumes.
     since: usize,
 }
 
@@ -96,7 +95,7 @@ impl Plan {
     }
 }
 
-/// Follows every order from where `path` leads; answers how many there are.
+/// Follows every order from where `path` leads, and returns their number.
 fn explore(plan: &Plan, path: &mut Vec<Step>, known: &mut HashMap<String, u64>) -> u64 {
     let mut world = World::new(plan);
     path.iter().for_each(|&step| world.step(step));
@@ -104,7 +103,7 @@ fn explore(plan: &Plan, path: &mut Vec<Step>, known: &mut HashMap<String, u64>) 
     if let Some(&orders) = known.get(&key) {
         return orders;
     }
-    assert!(path.len() < 80, "it does not come to rest: {path:?}");
+    assert!(path.len() < 80, "the world does not come to rest: {path:?}");
     let enabled = world.enabled();
     if enabled.is_empty() {
         world.check();
@@ -119,7 +118,7 @@ fn explore(plan: &Plan, path: &mut Vec<Step>, known: &mut HashMap<String, u64>) 
     orders
 }
 
-/// Explores each plan, says which path broke the promise, and prints how much there was to see.
+/// Explores each plan, reports the path that broke the promise, and prints the number of orders and states.
 fn explore_all(plans: &[Plan]) {
     for plan in plans {
         let (mut path, mut known) = (Vec::new(), HashMap::new());
@@ -141,7 +140,7 @@ fn plan(start: Start, since: usize, logged_before: usize, publications: &[Public
 const RESUMING: Start = Start::Since(Since::Beginning);
 
 #[test]
-fn a_reader_that_resumes_joins_without_hole_or_repeat() {
+fn a_resuming_reader_joins_without_holes_or_repeats() {
     explore_all(&[
         plan(RESUMING, 0, 0, &[Logged, Logged, Logged, Logged]),
         plan(RESUMING, 0, 2, &[Logged, Logged, Logged]),
@@ -151,7 +150,7 @@ fn a_reader_that_resumes_joins_without_hole_or_repeat() {
 }
 
 #[test]
-fn a_reader_that_starts_live_or_with_the_retained_event_misses_nothing() {
+fn a_reader_that_starts_live_or_at_the_retained_event_misses_nothing() {
     explore_all(&[
         plan(Start::Live, 0, 1, &[Logged, Logged, Logged, Logged]),
         plan(Start::Live, 0, 1, &[Logged, Live, Logged]),
@@ -161,7 +160,7 @@ fn a_reader_that_starts_live_or_with_the_retained_event_misses_nothing() {
 }
 
 #[test]
-fn a_lost_message_is_no_hole_for_a_reader_that_joins() {
+fn a_lost_message_leaves_no_hole_for_a_joining_reader() {
     for lost in 0..3 {
         let lose = |plan: Plan| Plan { lost: Some(lost), ..plan };
         explore_all(&[
@@ -172,7 +171,7 @@ fn a_lost_message_is_no_hole_for_a_reader_that_joins() {
 }
 
 #[test]
-fn a_trimmed_log_is_told_to_a_reader_that_joins() {
+fn a_joining_reader_is_told_of_a_trimmed_log() {
     let lose_first = |plan: Plan| Plan { lost: Some(0), ..plan };
     explore_all(&[
         lose_first(plan(Start::Live, 0, 0, &[Logged, Logged, Trim, Logged])),
@@ -184,7 +183,7 @@ fn a_trimmed_log_is_told_to_a_reader_that_joins() {
 }
 
 #[test]
-fn a_lost_history_is_told_to_a_reader_that_joins() {
+fn a_joining_reader_is_told_of_a_lost_history() {
     explore_all(&[
         plan(RESUMING, 1, 2, &[Flush, Logged, Logged]),
         plan(RESUMING, 0, 3, &[Flush, Logged]),
@@ -198,7 +197,7 @@ fn a_lost_history_is_told_to_a_reader_that_joins() {
 }
 
 #[test]
-fn a_promoted_replica_is_told_to_a_reader_that_joins() {
+fn a_joining_reader_is_told_of_a_promoted_replica() {
     explore_all(&[
         plan(RESUMING, 1, 1, &[Logged, Promote, Logged]),
         plan(RESUMING, 2, 2, &[Promote, Logged, Logged]),

@@ -1,4 +1,4 @@
-//! A publisher, the relay's line and one reader, each a step at a time, over the real types.
+//! A publisher, the relay's sequencer and one reader, each a step at a time, over the real types.
 
 use std::{fmt::Write as _, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::{
     replay::{LogPage, LogRange, Read, Reader, Start},
 };
 
-/// Entries of the ring, of a page, and of one read of the ring: few, so that four events fill each.
+/// Sizes of the ring, of a page, and of one read of the ring: small, so that four events fill each.
 const RING: usize = 2;
 const PAGE: usize = 2;
 const TURN: usize = 2;
@@ -28,7 +28,7 @@ pub(super) enum Seen {
     Retained(EventId),
     Logged(EventId),
     Live(Bytes),
-    /// With the first id that follows, and the position.
+    /// The first id that follows, and the position.
     Reset(Option<EventId>, Option<EventId>),
     Gap,
 }
@@ -37,12 +37,12 @@ pub(super) enum Seen {
 enum Joining {
     Unsubscribed,
     Confirmed,
-    /// With the head, and how much was published by then.
+    /// The head, and how much was published by then.
     Read(Snapshot, usize),
     Open,
 }
 
-/// Something asked of the server, and its answer.
+/// A request to the server, and its answer.
 struct Asked<T, A> {
     what: T,
     answer: Option<A>,
@@ -53,12 +53,12 @@ struct Asked<T, A> {
 pub(super) struct World {
     plan: Plan,
     hub: Arc<Hub>,
-    /// Keeps the room wanted before the reader comes, and sees all that enters it.
+    /// Keeps the channel wanted before the reader joins, and sees everything that enters its ring.
     first: Subscriber,
     next: i64,
     server: Server,
     published: usize,
-    /// By the number of their publication; from the subscription's confirmation on.
+    /// Messages with the number of their publication, from the confirmation of the subscription on.
     wire: Vec<(usize, Bytes)>,
     heard: usize,
     joining: Joining,
@@ -68,11 +68,11 @@ pub(super) struct World {
     reader: Option<Reader>,
     ready: bool,
     page: Option<Asked<u64, LogPage>>,
-    /// What the last page was, and how often in a row it was the same.
+    /// The last page, and how often in a row it was the same.
     last_page: Option<(u64, usize, usize)>,
     same_pages: usize,
     pub(super) seen: Vec<Seen>,
-    /// Live messages heard when the reader could count on them.
+    /// Live messages received while the reader was entitled to them.
     live_due: usize,
     /// What entered the ring, and what the reader was given: their states follow from it.
     ring_log: String,
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// Everything that may happen next.
+    /// Every step that can come next.
     pub(super) fn enabled(&self) -> Vec<Step> {
         let may = |step| match step {
             Step::Publish => self.published < self.plan.publications.len(),
@@ -132,7 +132,7 @@ impl World {
             Step::Compare => false,
         };
         let steps: Vec<Step> = Step::ALL.into_iter().filter(|&step| may(step)).collect();
-        // The schedule compares when all is quiet.
+        // The schedule compares when nothing else can happen.
         let is_behind = self.sequencer.is_live() && self.sequencer.position() != self.server.log.head;
         if steps.is_empty() && is_behind { vec![Step::Compare] } else { steps }
     }
@@ -255,8 +255,8 @@ impl World {
     }
 
     fn read(&mut self) {
-        let mut rung = Vec::new();
-        self.notifier.take_ready(&mut rung);
+        let mut ready = Vec::new();
+        self.notifier.take_ready(&mut ready);
         let Some(reader) = &mut self.reader else { return };
         let mut entries = Vec::new();
         self.ready = match reader.read(TURN, &mut entries) {
@@ -268,9 +268,9 @@ impl World {
             Read::Entries => true,
             Read::CaughtUp => false,
             Read::Idle => return self.ready = false,
-            Read::NeedsPage(stretch) => {
-                // Who comes back is read for from somewhat before its place on.
-                let offset = match stretch {
+            Read::NeedsPage(range) => {
+                // The log is read from somewhat before the position of a reader that resumes.
+                let offset = match range {
                     LogRange::After(offset) => offset,
                     LogRange::Resume(id) => id.offset() - 1,
                 };
@@ -298,7 +298,7 @@ impl World {
         {
             let this = Some((what, at, self.ring_log.len()));
             self.same_pages = if self.last_page == this { self.same_pages + 1 } else { 0 };
-            assert!(self.same_pages < 8, "the reader asks in circles: {:?}", self.seen);
+            assert!(self.same_pages < 8, "the reader asks for the same page again and again: {:?}", self.seen);
             self.last_page = this;
             let _ = write!(self.reader_log, "p{at}@{} ", self.ring_log.len());
             let mut entries = Vec::new();
@@ -316,7 +316,7 @@ impl World {
         }));
     }
 
-    /// What tells this state from others: two worlds with the same key go on alike.
+    /// Tells this state from others: two worlds with the same key continue alike.
     pub(super) fn key(&self) -> String {
         let joining = match &self.joining {
             Joining::Unsubscribed => "u".to_owned(),
@@ -341,7 +341,7 @@ impl World {
         )
     }
 
-    /// Holds a world that has come to rest against the promise.
+    /// Checks a world at rest against the promise.
     pub(super) fn check(&self) {
         let head = self.server.log.head;
         assert!(self.sequencer.is_live() && self.sequencer.position() == head, "the sequencer is at rest at the head");
@@ -359,14 +359,14 @@ impl World {
                 Seen::ChannelStart(_) => panic!("opened twice"),
                 Seen::Retained(id) => assert_eq!(Some(*id), *opened, "the retained event is the position's"),
                 Seen::Live(raw) => {
-                    // What looks logged and is of a lost history comes as live too.
+                    // A message that looks logged and belongs to a lost history comes as live too.
                     live += usize::from(EventId::of_message(raw).is_none());
                     let same = self.seen.iter().filter(|other| *other == seen);
                     assert_eq!(same.count(), 1, "a live message came twice: {:?}", self.seen);
                 }
                 Seen::Gap => gaps += 1,
                 Seen::Reset(from, stands_at) => {
-                    assert!(self.plan.may_reset(), "a reset that nothing excuses: {:?}", self.seen);
+                    assert!(self.plan.may_reset(), "an unexcused reset: {:?}", self.seen);
                     (awaited, position) = (*from, *stands_at);
                 }
                 Seen::Logged(id) => {
@@ -377,6 +377,6 @@ impl World {
             }
         }
         assert_eq!((position, awaited), (head, None), "the reader stands at the head: {:?}", self.seen);
-        assert!(live + gaps >= self.live_due, "a live message is missing, and nothing says so: {:?}", self.seen);
+        assert!(live + gaps >= self.live_due, "a live message is missing without a gap: {:?}", self.seen);
     }
 }

@@ -1,12 +1,12 @@
-//! The line against a model: whatever a server, a network and a clock do to one channel, in any order,
-//! its readers see the promise kept.
+//! The sequencer against a model: whatever a server, a network and a clock do to one channel, in any order, its readers
+//! see the promise kept.
 //!
 //! - `server.rs`: the log as Redis holds it, with trims, expiry, lost histories and promoted replicas
-//! - `world.rs`: the line between that server and a reader, one step at a time, and all at rest
-//! - `witness.rs`: the reader; it holds what it sees against the promise
+//! - `world.rs`: the sequencer between that server and a reader, one step at a time, and all at rest
+//! - `witness.rs`: the reader, which checks what it sees against the promise
 //!
-//! The promise: every logged event once and in order; where the chain breaks, a reset stands between, and
-//! only there; each live message once, and where some may be missing, a gap; at rest the reader stands at
+//! The promise: every logged event comes once and in order. Where the chain breaks, and only there, a reset stands
+//! between. Each live message comes once, and where some may be missing, a gap says so. At rest the reader stands at
 //! the head.
 
 pub(super) mod server;
@@ -17,40 +17,40 @@ use proptest::prelude::*;
 
 use world::World;
 
-/// What happens next. A step that makes no sense in its moment does nothing.
+/// What happens next. A step that makes no sense at its moment does nothing.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     /// An event is logged and published.
     Append,
     /// A live message is published.
     Live,
-    /// A live message that looks logged is published, so far ahead of the head.
+    /// A live message that looks logged is published, this far ahead of the head.
     Forge(i64),
     /// The next message arrives, is lost, is overtaken by the one behind it, or comes once more.
     Hear,
     Lose,
     Overtake,
     Repeat(usize),
-    /// The subscription's connection.
+    /// The subscription's connection goes down or comes up.
     Down,
     Up,
-    /// The log loses its oldest entries, outlives its age, is deleted with its head, or loses its last writes.
+    /// The log loses its oldest entries, expires, is deleted with its head, or loses its last writes.
     Trim(usize),
     Expire,
     Flush,
     Promote(usize),
-    /// The read that the line waits for: it is answered, the answer arrives, or is lost.
+    /// The sequencer's pending read is answered; the answer arrives, or is lost.
     Read,
     Take,
     Fail,
-    /// The head is read; what was read is compared.
+    /// The head is read; the position is compared with it.
     Heads,
     Compare,
-    /// The ring gives way to busier ones.
+    /// The ring is trimmed in favour of busier ones.
     TrimRing,
-    /// The room is opened in three steps: confirmed, head read, open.
+    /// The channel is opened in three steps: confirmed, head read, open.
     Join,
-    /// The channel is given up and wanted again; then what was read for the old line arrives.
+    /// The channel is given up and wanted again; then the page that was read for the old sequencer arrives.
     Rejoin,
     TakeStale,
 }
@@ -100,7 +100,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn the_promise_holds_whatever_happens(
+    fn the_promise_holds_in_any_order_of_steps(
         steps in proptest::collection::vec(prop_oneof![6 => usual(), 1 => disaster()], 1..80),
         joined_first in any::<bool>(),
     ) {

@@ -17,11 +17,11 @@ pub(in crate::relay::tests) struct Log {
 pub(in crate::relay::tests) struct Server {
     pub(in crate::relay::tests) log: Log,
     past: Vec<Log>,
-    /// Every id that was the log's first.
+    /// Every id that was ever the log's first.
     pub(in crate::relay::tests) firsts: Vec<EventId>,
-    /// Every message that was ever logged, by its id. Salts make each id new.
+    /// The id of every message that was ever logged. Salts make each id new.
     pub(in crate::relay::tests) ever: Vec<EventId>,
-    /// Ids that were in the log and are not, or were not for a while.
+    /// Ids that were in the log and are not any more, or were absent for a while.
     pub(in crate::relay::tests) ever_absent: Vec<EventId>,
 }
 
@@ -31,7 +31,7 @@ pub(in crate::relay::tests) fn message(id: EventId) -> Bytes {
 }
 
 impl Log {
-    /// Whether whoever stands at `position` can be led on without a hole.
+    /// Whether a reader at `position` can continue without a hole.
     pub(in crate::relay::tests) fn continues_from(&self, position: Option<EventId>) -> bool {
         let Some(id) = position else {
             return self.head.is_none() || self.entries.first().is_some_and(|first| first.offset() == 1);
@@ -62,17 +62,17 @@ impl Server {
         self.become_log(log);
     }
 
-    /// The log outlives its age; the head stands.
+    /// The log expires; the head stays.
     pub(in crate::relay::tests) fn expire(&mut self) {
         self.trim(usize::MAX);
     }
 
-    /// Everything is gone.
+    /// The log and the head are lost.
     pub(in crate::relay::tests) fn flush(&mut self) {
         self.become_log(Log::default());
     }
 
-    /// A replica takes over that did not know the last `writes`.
+    /// A replica that did not know the last `writes` is promoted.
     pub(in crate::relay::tests) fn promote(&mut self, writes: usize) {
         let keep = self.past.len().saturating_sub(writes);
         if let Some(log) = self.past.get(keep).cloned() {

@@ -1,4 +1,4 @@
-//! A reader that is never late, and holds what it sees against the promise.
+//! A reader that is never late, and checks what it sees against the promise.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::hub::{Entry, Item, ReadOutcome, Subscriber};
 pub(super) struct Witness {
     subscriber: Subscriber,
     next: i64,
-    /// Where the reader stands; `None` until the room is open.
+    /// The reader's position; `None` until the channel is open.
     pub(super) position: Option<Option<EventId>>,
     /// The first id that a reset announced.
     awaited: Option<EventId>,
@@ -27,10 +27,10 @@ impl Witness {
         Self { subscriber, next: 0, position: None, awaited: None, resets: 0, gaps: 0, live }
     }
 
-    /// Takes whatever the ring holds.
+    /// Takes everything that the ring holds.
     ///
     /// # Panics
-    /// When it breaks the promise.
+    /// If it breaks the promise.
     pub(super) fn look(&mut self, server: &Server) {
         let Some(opened) = self.subscriber.start_at_join() else { return };
         self.position.get_or_insert(opened.position);
@@ -47,7 +47,10 @@ impl Witness {
             Item::Reset { from, .. } => {
                 self.resets += 1;
                 let is_a_beginning = from.is_none_or(|id| server.firsts.contains(&id));
-                assert!(is_a_beginning, "behind a reset comes all that the log holds, not what follows from {from:?}");
+                assert!(
+                    is_a_beginning,
+                    "a reset is followed by all that the log holds, not by what follows from {from:?}"
+                );
                 self.awaited = *from;
                 self.position = Some(if from.is_some() { None } else { entry.position() });
             }
@@ -62,7 +65,7 @@ impl Witness {
                     *self.live.entry(event.text().to_owned()).or_default() += 1;
                     let looks_logged = EventId::of_message(event.raw());
                     if let Some(id) = looks_logged.filter(|id| server.ever.contains(id)) {
-                        assert!(server.ever_absent.contains(&id), "{id} stood in the log, and came as live");
+                        assert!(server.ever_absent.contains(&id), "{id} was in the log, and came as live");
                     }
                 }
             },

@@ -1,4 +1,4 @@
-//! The relay's line between a server that misbehaves and a reader that watches.
+//! The relay's sequencer between a server that misbehaves and a reader that watches.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,25 +32,25 @@ enum Joining {
 
 pub(super) struct World {
     server: Server,
-    /// Whether the subscription's connection stands.
+    /// Whether the subscription's connection is up.
     up: bool,
-    /// Published and not heard yet.
+    /// Published and not received yet.
     wire: VecDeque<Bytes>,
     heard: Vec<EventId>,
     joining: Joining,
     sequencer: Sequencer,
     serial: u64,
-    /// The read that the line waits for, and its answer when the server has given it.
+    /// The sequencer's pending read, and its answer once the server has given it.
     pending: Option<(PendingBackfill, Option<Page>)>,
-    /// A read of a line that is no more.
+    /// A read for an earlier sequencer.
     stale: Option<(PendingBackfill, Page)>,
     heads: Option<Snapshot>,
     witness: Witness,
     published_live: usize,
-    /// Live messages that reached the line, and how often.
+    /// Live messages that reached the sequencer, and how often.
     heard_live: HashMap<String, usize>,
     gaps_due: usize,
-    /// Moments after which the line's position led nowhere in the log: each excuses one reset.
+    /// Moments after which the sequencer's position led nowhere in the log: each excuses one reset.
     disruptions: usize,
 }
 
@@ -76,7 +76,7 @@ impl World {
         }
     }
 
-    /// One step, and a look at what it did.
+    /// Takes one step, and checks what it did.
     pub(super) fn step(&mut self, step: Step) {
         let before = (self.sequencer.position(), self.witness.resets);
         match step {
@@ -128,11 +128,11 @@ impl World {
 
     fn check(&self) {
         let (resets, disruptions) = (self.witness.resets, self.disruptions);
-        assert!(resets <= disruptions, "a reset that nothing excuses: {resets} after {disruptions} disruptions");
+        assert!(resets <= disruptions, "an unexcused reset: {resets} after {disruptions} disruptions");
         for (text, count) in &self.witness.live {
             assert!(self.heard_live.get(text).is_some_and(|heard| count <= heard), "{text} came {count} times");
         }
-        assert_eq!(self.witness.gaps, self.gaps_due, "gaps told and due");
+        assert_eq!(self.witness.gaps, self.gaps_due, "gaps reported and due");
     }
 
     fn publish(&mut self, message: Bytes) {
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// A live message that looks logged.
+    /// Publishes a live message that looks logged.
     fn forge(&mut self, ahead: i64) {
         self.published_live += 1;
         let head = self.server.log.head.map_or(0, |id| id.offset());
@@ -177,7 +177,7 @@ impl World {
         }
     }
 
-    /// The answer is lost: the read is tried again.
+    /// The answer is lost: the read is repeated.
     fn fail(&mut self) {
         if let Some((_, answer)) = &mut self.pending {
             *answer = None;
@@ -223,7 +223,7 @@ impl World {
         self.step(Step::Compare);
     }
 
-    /// Whether a live event was heard here: then a cut link may have cost some.
+    /// Whether a live event was received here: then a cut link may have cost some.
     fn knows_live_events(&self) -> bool {
         let is_plain = |text: &String| EventId::of_message(text.as_bytes()).is_none();
         !self.witness.live.is_empty() || self.heard_live.keys().any(is_plain)
@@ -243,8 +243,8 @@ impl World {
         };
     }
 
-    /// Nobody reads any more, and then somebody does again: another line, another room. A read that was under
-    /// way for the old one is answered some time.
+    /// The last reader leaves, and another comes: a new sequencer and a new channel state. A read that was under way
+    /// for the old sequencer is answered later.
     fn rejoin(&mut self) {
         if let Some((pending, answer)) = self.pending.take()
             && let Backfill::After(offset) | Backfill::Verify(offset) = pending.backfill
@@ -262,7 +262,7 @@ impl World {
         (self.gaps_due, self.disruptions) = (0, 0);
     }
 
-    /// Lets everything come to rest: the link is up, all is heard, read and compared.
+    /// Lets everything come to rest: the link is up, everything is received, read and compared.
     pub(super) fn come_to_rest(&mut self) {
         self.step(Step::Up);
         while !matches!(self.joining, Joining::Open) {
@@ -299,7 +299,7 @@ impl World {
     }
 }
 
-/// A line of a room with one member.
+/// A sequencer of a channel with one subscriber.
 fn joined(serial: u64) -> (Sequencer, Subscriber) {
     let (hub, mut demands) = Hub::new(RingLimits { events: 512, bytes: 1 << 20, total_bytes: 1 << 20 });
     let subscriber = hub.subscribe(&"graph:abc".parse().expect("a channel"), &Arc::new(Notifier::default()), 0);

@@ -1,4 +1,4 @@
-//! A memory broker whose delivery fails when a test says so, and that notes when it was asked what.
+//! A memory broker whose delivery fails on demand, and that records when it was asked for what.
 
 use std::{
     sync::{
@@ -22,13 +22,13 @@ use crate::broker::{
 pub(in crate::relay::tests) struct LossyBroker {
     inner: MemoryBroker,
     sink: OnceLock<Arc<Lossy>>,
-    /// Reads of a log that still fail.
+    /// Log reads that still fail.
     pub(in crate::relay::tests) failures: AtomicUsize,
-    /// When heads were asked for.
+    /// When heads were read.
     pub(in crate::relay::tests) compared: Mutex<Vec<Instant>>,
     pub(in crate::relay::tests) unsubscribed: Mutex<Vec<Instant>>,
     /// Reads of leases.
-    looks: AtomicUsize,
+    lease_reads: AtomicUsize,
     refuses_renewals: AtomicBool,
 }
 
@@ -65,7 +65,7 @@ impl LossyBroker {
             failures: AtomicUsize::new(0),
             compared: Mutex::default(),
             unsubscribed: Mutex::default(),
-            looks: AtomicUsize::new(0),
+            lease_reads: AtomicUsize::new(0),
             refuses_renewals: AtomicBool::new(false),
         }
     }
@@ -75,15 +75,15 @@ impl LossyBroker {
         self.lossy().loses.store(loses, Ordering::Relaxed);
     }
 
-    /// The link is told to be so; while it is down, nothing is delivered.
+    /// Reports the link's state. While the link is down, nothing is delivered.
     pub(in crate::relay::tests) fn link(&self, link: Link) {
         self.lose(link == Link::Down);
         self.lossy().link(link);
     }
 
     /// How many channels' leases were read.
-    pub(in crate::relay::tests) fn looks(&self) -> usize {
-        self.looks.load(Ordering::Relaxed)
+    pub(in crate::relay::tests) fn lease_reads(&self) -> usize {
+        self.lease_reads.load(Ordering::Relaxed)
     }
 
     /// Whether producers cannot renew from now on.
@@ -158,7 +158,7 @@ impl Broker for LossyBroker {
     }
 
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
-        self.looks.fetch_add(channels.len(), Ordering::Relaxed);
+        self.lease_reads.fetch_add(channels.len(), Ordering::Relaxed);
         self.inner.next_lease_expiry(channels).await
     }
 

@@ -1,4 +1,4 @@
-//! What the relay does by the clock: the schedule of comparisons, lingering, tries again. On a paused clock.
+//! What the relay does by the clock: scheduled comparisons, lingering, retries. On a paused clock.
 
 mod broker;
 
@@ -30,7 +30,7 @@ struct Bench {
     channel: Channel,
 }
 
-/// A member, and what it has seen: offsets, and marks by name.
+/// A subscriber, and what it has seen: offsets, and marks by name.
 struct Watcher {
     subscriber: Subscriber,
     next: i64,
@@ -77,7 +77,7 @@ impl Bench {
         self.broker.append(&append).await.expect("appended")[0].expect("an id")
     }
 
-    /// What a reader sees that comes back with `since` and reads until there is nothing more.
+    /// What a reader sees that resumes with `since` and reads until it has caught up.
     async fn resume(&self, since: Option<EventId>) -> Vec<String> {
         let history = History::new(self.broker.clone(), self.hub.clone());
         let subscriber = self.hub.subscribe(&self.channel, &Arc::new(Notifier::default()), 0);
@@ -88,8 +88,8 @@ impl Bench {
                 Read::Opened(_) | Read::Entries => {}
                 Read::CaughtUp => break,
                 Read::Idle => sleep(Duration::from_millis(1)).await,
-                Read::NeedsPage(stretch) => {
-                    let page = history.clone().page(self.channel.clone(), stretch).await.expect("read");
+                Read::NeedsPage(range) => {
+                    let page = history.clone().page(self.channel.clone(), range).await.expect("read");
                     reader.take_page(page.as_deref(), &mut entries);
                 }
             }
@@ -109,7 +109,7 @@ impl Bench {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_lost_end_of_a_burst_is_found_two_seconds_later() {
+async fn the_lost_end_of_a_burst_is_found_within_two_seconds_and_a_tick() {
     let bench = Bench::new().await;
     let mut watcher = bench.watcher().await;
     bench.append().await;
@@ -118,24 +118,24 @@ async fn the_lost_end_of_a_burst_is_found_two_seconds_later() {
     bench.broker.lose(false);
     sleep(SECOND * 19 / 10).await;
     assert_eq!(watcher.seen(), ["1"], "no message shows the hole");
-    // The schedule is looked at every half second.
+    // The schedule runs every half second.
     sleep(SECOND * 7 / 10).await;
     assert_eq!(watcher.seen(), ["2"]);
     bench.relay.stop().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_quiet_channel_is_compared_ever_more_rarely_up_to_every_five_minutes() {
+async fn a_quiet_channel_is_compared_less_and_less_often_down_to_every_five_minutes() {
     let bench = Bench::new().await;
     let _watcher = bench.watcher().await;
     bench.append().await;
     let waits = bench.comparisons(HOUR).await;
-    // Each wait may be longer by the half second at which the schedule is looked at.
+    // Each wait may be half a second longer: the schedule runs every half second.
     let expected = [2, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300];
     let is_near = |(wait, expected): (&u64, &u64)| (*expected..=expected + 1).contains(wait);
     assert!(waits.iter().zip(&expected).all(is_near), "{waits:?}");
     assert!(waits[9..].iter().all(|wait| (300..=301).contains(wait)), "{waits:?}");
-    // An event begins it anew.
+    // An event starts the schedule over.
     bench.append().await;
     let waits = bench.comparisons(SECOND * 20).await;
     assert!(waits.iter().zip(&expected).all(is_near) && waits.len() == 4, "{waits:?}");
@@ -143,11 +143,11 @@ async fn a_quiet_channel_is_compared_ever_more_rarely_up_to_every_five_minutes()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_link_that_is_back_is_compared_at_once() {
+async fn channels_are_compared_at_once_after_a_reconnect() {
     let bench = Bench::new().await;
     let mut watcher = bench.watcher().await;
     bench.append().await;
-    // The schedule has come to its longest wait.
+    // The schedule has reached its longest wait.
     sleep(HOUR).await;
     bench.broker.link(Link::Down);
     bench.append().await;
@@ -161,7 +161,7 @@ async fn a_link_that_is_back_is_compared_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_log_that_cannot_be_read_is_asked_again_after_longer_and_longer_waits() {
+async fn failed_log_reads_are_retried_with_growing_waits() {
     let bench = Bench::new().await;
     let mut watcher = bench.watcher().await;
     bench.broker.lose(true);
@@ -169,10 +169,10 @@ async fn a_log_that_cannot_be_read_is_asked_again_after_longer_and_longer_waits(
     bench.broker.lose(false);
     bench.broker.failures.store(8, Ordering::Relaxed);
     bench.append().await;
-    // 50 + 100 + 200 + 400 + 800 + 1000 + 1000 + 1000 ms at most, half of each at least: the eighth try
-    // fails after 1775 ms or later.
+    // 50 + 100 + 200 + 400 + 800 + 1000 + 1000 + 1000 ms at most, half of each at least: the eighth attempt fails after
+    // 1775 ms or later.
     sleep(SECOND * 17 / 10).await;
-    assert!(watcher.seen().is_empty(), "nothing passes the hole");
+    assert!(watcher.seen().is_empty(), "nothing is delivered beyond the hole");
     assert!((1..8).contains(&bench.broker.failures.load(Ordering::Relaxed)), "neither given up nor without a pause");
     sleep(SECOND * 29 / 10).await;
     assert_eq!(watcher.seen(), ["1", "2"]);
@@ -180,13 +180,13 @@ async fn a_log_that_cannot_be_read_is_asked_again_after_longer_and_longer_waits(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_channel_lingers_ten_seconds_for_readers_who_come_back() {
+async fn a_channel_stays_subscribed_ten_seconds_after_its_last_reader() {
     let bench = Bench::new().await;
     drop(bench.watcher().await);
     sleep(SECOND * 9).await;
     let back = bench.watcher().await;
     sleep(SECOND * 60).await;
-    assert!(bench.broker.unsubscribed.lock().is_empty(), "somebody reads");
+    assert!(bench.broker.unsubscribed.lock().is_empty(), "the channel still has a reader");
     drop(back);
     let idle_since = Instant::now();
     sleep(SECOND * 60).await;
@@ -197,22 +197,22 @@ async fn a_channel_lingers_ten_seconds_for_readers_who_come_back() {
     bench.relay.stop().await;
 }
 
-/// The log of a quiet channel outlives its age while everybody sleeps. Its head says that nothing was missed.
+/// The log of a quiet channel expires while every reader is idle. Its head says that nothing was missed.
 #[tokio::test(start_paused = true)]
-async fn a_log_that_expires_over_a_quiet_night_resets_nobody() {
+async fn a_log_that_expires_on_a_quiet_channel_causes_no_reset() {
     let bench = Bench::new().await;
     let mut watcher = bench.watcher().await;
     bench.append().await;
     let last = bench.append().await;
     sleep(HOUR * 25).await;
     let page = bench.broker.history(&bench.channel, 0, 10).await.expect("read");
-    assert_eq!((page.first, page.head), (None, Some(last)), "the log is gone, the head stands");
+    assert_eq!((page.first, page.head), (None, Some(last)), "the log is gone, the head stays");
     bench.broker.link(Link::Down);
     sleep(SECOND).await;
     bench.broker.link(Link::Up);
-    // One who slept elsewhere resumes from the last event, when this replica knows the channel and when not.
+    // A reader of another replica resumes from the last event, whether or not this replica knows the channel.
     assert_eq!(bench.resume(Some(last)).await, Vec::<String>::new());
-    assert_eq!(watcher.seen(), ["1", "2"], "and no reset");
+    assert_eq!(watcher.seen(), ["1", "2"], "no reset");
     drop(watcher);
     sleep(SECOND * 60).await;
     assert_eq!(bench.hub.channels(), 0);
@@ -221,6 +221,6 @@ async fn a_log_that_expires_over_a_quiet_night_resets_nobody() {
     bench.append().await;
     assert_eq!(watcher.seen(), ["3"]);
     assert_eq!(bench.resume(Some(last)).await, ["3"]);
-    assert_eq!(bench.resume(None).await, ["reset trimmed", "3"], "who missed 1 and 2 is told");
+    assert_eq!(bench.resume(None).await, ["reset trimmed", "3"], "a reader that missed 1 and 2 is told");
     bench.relay.stop().await;
 }
