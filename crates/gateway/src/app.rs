@@ -14,7 +14,7 @@ use crate::{
     broker::{Broker, Registry},
     config::Config,
     connection::ConnectionContext,
-    drain::Drain,
+    drain::DrainController,
     limits::ConnectionLimits,
     ready::Readiness,
     stats::Stats,
@@ -32,7 +32,7 @@ pub struct App {
     /// Who may connect and what he may read.
     pub auth: Arc<Auth>,
     /// Whether this replica is going away.
-    pub drain: Drain,
+    pub drain: DrainController,
     /// Whether this replica delivers.
     pub readiness: Arc<Readiness>,
     /// What `/metrics` renders; `None` where the process has no recorder.

@@ -55,7 +55,7 @@ impl DrainOutcome {
 
 /// The drain of one replica. Clones are the same one.
 #[derive(Clone, Debug)]
-pub struct Drain {
+pub struct DrainController {
     shared: Arc<DrainState>,
 }
 
@@ -68,7 +68,7 @@ struct DrainState {
     forced: CancellationToken,
 }
 
-impl Drain {
+impl DrainController {
     /// A replica that serves.
     pub fn new(config: &config::Drain) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl Drain {
         self.enter_with(fastrand::u64(..))
     }
 
-    /// [`Drain::enter`] with the seed of the connection's moment.
+    /// [`DrainController::enter`] with the seed of the connection's moment.
     pub fn enter_with(&self, seed: u64) -> Option<DrainGuard> {
         // Counted before the check: whoever is not seen by `begin` sees that it has begun.
         let counted = self.shared.connections.token();
@@ -160,10 +160,10 @@ impl Drain {
     }
 }
 
-/// One connection of a [`Drain`], counted until dropped.
+/// One connection of a [`DrainController`], counted until dropped.
 #[derive(Debug)]
 pub struct DrainGuard {
-    drain: Drain,
+    drain: DrainController,
     seed: u64,
     _counted: TaskTrackerToken,
 }
@@ -230,8 +230,8 @@ mod tests {
 
     use super::*;
 
-    fn drain() -> Drain {
-        Drain::new(&config::Drain::default())
+    fn drain() -> DrainController {
+        DrainController::new(&config::Drain::default())
     }
 
     /// Signals that a test sends.
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(moment(1 << 63), Duration::from_millis(7500));
         assert!(moment(u64::MAX) < Duration::from_secs(15));
         assert_eq!(moment(42), moment(42));
-        let at_once = Drain::new(&config::Drain { spread: Duration::ZERO, ..config::Drain::default() });
+        let at_once = DrainController::new(&config::Drain { spread: Duration::ZERO, ..config::Drain::default() });
         assert_eq!(at_once.enter_with(u64::MAX).expect("serving").moment(), Duration::ZERO);
     }
 

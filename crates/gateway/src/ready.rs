@@ -8,7 +8,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{
     broker::Broker,
-    drain::Drain,
+    drain::DrainController,
     telemetry::metrics::{Metric, gauge, histogram},
 };
 
@@ -21,7 +21,7 @@ const SUCCESSES: u32 = 2;
 #[derive(Debug)]
 pub struct Readiness {
     window: Duration,
-    drain: Drain,
+    drain: DrainController,
     state: Mutex<ReadinessState>,
 }
 
@@ -63,7 +63,7 @@ impl fmt::Display for NotReady {
 
 impl Readiness {
     /// Not ready yet. `window` is `ready.window`.
-    pub fn new(window: Duration, drain: Drain) -> Self {
+    pub fn new(window: Duration, drain: DrainController) -> Self {
         Self {
             window,
             drain,
@@ -178,7 +178,7 @@ mod tests {
 
     struct Bench {
         readiness: Arc<Readiness>,
-        drain: Drain,
+        drain: DrainController,
         broker: Arc<FaultyBroker>,
         prober: JoinHandle<()>,
     }
@@ -191,7 +191,7 @@ mod tests {
 
     /// A prober whose probes meet these; the last one stays. It stands a moment behind the first probe's end.
     async fn bench(probes: &[Probe]) -> Bench {
-        let drain = Drain::new(&crate::config::Drain::default());
+        let drain = DrainController::new(&crate::config::Drain::default());
         let readiness = Arc::new(Readiness::new(WINDOW, drain.clone()));
         let broker = Arc::new(FaultyBroker::new(crewcast_events::Namespaces::default()));
         *broker.probes.lock() = probes.iter().copied().collect();

@@ -17,7 +17,7 @@ use crate::{
     console,
     control::{Controls, Reviews},
     dashboards::Dashboards,
-    drain::{Drain, DrainOutcome, Signals},
+    drain::{DrainController, DrainOutcome, Signals},
     http::listener::{self, ListenOptions},
     hub::{Flag, Hub, RingLimits},
     limits::{ConnectionLimits, Rate, open_files, raise_open_files},
@@ -194,7 +194,7 @@ pub(crate) fn assemble(
     let (hub, demands) = Hub::new(ring_limits);
     let relay =
         Relay::start(hub.clone(), demands, broker.clone(), config.namespaces.clone(), limits.message.0 + ID_MARGIN);
-    let drain = Drain::new(&config.drain);
+    let drain = DrainController::new(&config.drain);
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
     let usage = UsageCounters::new(config.namespaces.clone());
     relay.set_usage(usage.clone());

@@ -37,7 +37,7 @@ use crate::{
     config::Limits,
     dashboards::Dashboards,
     dialect::{Actions, Denied, Dialect, control},
-    drain::Drain,
+    drain::DrainController,
     hub::{Flag, Hub, Notifier, WindowPosition},
     limits::{Bucket, ConnectionLimits, Rate},
     outbox::Outbox,
@@ -89,7 +89,7 @@ pub struct ConnectionContext {
     /// What wakes them for their deadlines.
     pub timer: Arc<CoarseTimer>,
     /// How this replica goes away.
-    pub drain: Drain,
+    pub drain: DrainController,
     /// Bounds.
     pub limits: Limits,
     /// Room for connections.

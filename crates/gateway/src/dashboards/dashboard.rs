@@ -22,7 +22,7 @@ const EVENT_BYTES: usize = 256 << 10;
 const UNKNOWN: &str = "unknown";
 
 #[derive(Serialize)]
-struct Dashboard<'a> {
+struct DashboardMessage<'a> {
     agents: StatusCounts,
     tasks: Tasks<'a>,
     knowledge: Counts,
@@ -69,7 +69,7 @@ pub(super) fn message(
     events: &[Bytes],
 ) -> String {
     let counts = knowledge.document(COUNTS).and_then(|counts| serde_json::from_str(counts.get()).ok());
-    let dashboard = Dashboard {
+    let dashboard = DashboardMessage {
         agents: counted(agents),
         tasks: Tasks { counted: counted(tasks), progress: progress(tasks) },
         knowledge: counts.unwrap_or_default(),

@@ -40,7 +40,7 @@ pub use self::registry::RedisRegistry;
 use self::{
     delivery::{Delivery, Names},
     live_retention::Capture,
-    subscriber::Subscriber,
+    subscriber::NodeSubscriptions,
 };
 use super::{Broker, BrokerError, ExpiredLease, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
 use crate::config::BrokerConfig;
@@ -72,7 +72,7 @@ pub struct RedisBroker {
     transport: Mutex<Option<Arc<RedisTransport>>>,
     registry: RedisRegistry,
     delivery: Arc<Delivery>,
-    subscriber: Arc<Subscriber>,
+    subscriber: Arc<NodeSubscriptions>,
     capture: Option<Arc<Capture>>,
     tasks: TaskTracker,
     ending: CancellationToken,
@@ -93,7 +93,8 @@ impl RedisBroker {
         let captured = capture.iter().flat_map(|capture| capture.namespaces());
         let patterns = captured.map(|namespace| names.pattern(namespace)).collect();
         let delivery = Arc::new(Delivery::new(names, capture.clone()));
-        let subscriber = Arc::new(Subscriber::new(redis.clone(), config.sharded, &replica, patterns, delivery.clone()));
+        let subscriber =
+            Arc::new(NodeSubscriptions::new(redis.clone(), config.sharded, &replica, patterns, delivery.clone()));
         // The transport pipelines on one connection: publishing does not wait for those who read logs.
         let transport =
             RedisTransport::new(redis.clone(), keys.clone(), config.channel_prefix.clone(), namespaces.clone())

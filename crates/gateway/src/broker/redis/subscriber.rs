@@ -39,7 +39,7 @@ const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 const MAX_BACKOFF_STEP: u32 = 3;
 
 /// The subscriptions at all servers, and the channels wanted from them.
-pub(super) struct Subscriber {
+pub(super) struct NodeSubscriptions {
     redis: Redis,
     replica: String,
     patterns: Vec<String>,
@@ -58,7 +58,7 @@ enum SubscriberState {
     Down(BrokerError),
 }
 
-impl Subscriber {
+impl NodeSubscriptions {
     pub(super) fn new(
         redis: Redis,
         sharded: Sharded,
@@ -81,7 +81,7 @@ impl Subscriber {
         }
     }
 
-    /// Maintains the connections until the future is dropped; then call [`Subscriber::close`].
+    /// Maintains the connections until the future is dropped; then call [`NodeSubscriptions::close`].
     pub(super) async fn run(&self) {
         let mut attempts = 0;
         let mut refresh_at = Instant::now();

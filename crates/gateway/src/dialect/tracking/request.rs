@@ -49,7 +49,7 @@ pub enum Ignored {
 }
 
 #[derive(Deserialize)]
-struct RawMessage {
+struct RawRequest {
     #[serde(rename = "type")]
     kind: Option<String>,
     session_id: Option<String>,
@@ -61,7 +61,7 @@ impl TrackingRequest {
     /// Reads a text message.
     pub fn read(text: &str) -> Result<Self, Ignored> {
         let bad = Ignored::BadMessage;
-        let message: RawMessage =
+        let message: RawRequest =
             serde_json::from_str(text).map_err(|_| bad("not a JSON object with a text \"type\" and \"session_id\""))?;
         if let (Some("auth"), Some(token)) = (message.action.as_deref(), message.token) {
             return Ok(TrackingRequest::Token(token));
