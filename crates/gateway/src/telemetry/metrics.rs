@@ -24,6 +24,8 @@ pub enum Metric {
     GapsRepaired,
     Resets,
     EventsMissed,
+    LeaseExpirations,
+    /// The former name of [`Metric::LeaseExpirations`], exported for one more release.
     SilencesTold,
     EventsSkipped,
     BrokerUp,
@@ -107,6 +109,7 @@ impl Metric {
         Metric::GapsRepaired,
         Metric::Resets,
         Metric::EventsMissed,
+        Metric::LeaseExpirations,
         Metric::SilencesTold,
         Metric::EventsSkipped,
         Metric::BrokerUp,
@@ -189,10 +192,15 @@ impl Metric {
                 &["namespace"],
                 "Events that a reader was told it has missed.",
             ),
+            Metric::LeaseExpirations => counter_of(
+                "crewcast_lease_expirations_total",
+                &["state"],
+                "Lease events that this replica published: a producer stopped renewing a lease, or renews it again.",
+            ),
             Metric::SilencesTold => counter_of(
                 "crewcast_silences_told_total",
                 &["silence"],
-                "Leases of which this replica told their channel that nobody renews them, or does again.",
+                "Deprecated: use crewcast_lease_expirations_total.",
             ),
             Metric::EventsSkipped => counter_of(
                 "crewcast_events_skipped_total",
