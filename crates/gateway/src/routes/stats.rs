@@ -22,7 +22,7 @@ pub async fn stats(State(app): State<Arc<App>>, Caller(identity): Caller) -> Res
         _ if identity.admin => UsageScope::All,
         Some(org) => UsageScope::Org(org),
         None => {
-            let detail = "usage are an org's: the token names none, nor has it the claim \"admin\"";
+            let detail = "figures are an org's: the token names none, nor has it the claim \"admin\"";
             return Err(Problem::new(ProblemType::Forbidden, detail));
         }
     };

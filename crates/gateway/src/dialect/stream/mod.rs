@@ -82,7 +82,7 @@ impl StreamDialect {
             _ if !self.is_introduced => {
                 return Err(RequestError::new(
                     "unauthorized",
-                    "say principal you are first: {\"action\":\"auth\",\"token\":…}",
+                    "say who you are first: {\"action\":\"auth\",\"token\":…}",
                 ));
             }
             Command::Subscribe { keys, since } => return self.subscribe(keys, since, reference, out),
