@@ -25,7 +25,7 @@ async fn readyz_follows_the_probe_and_the_drain() {
 }
 
 #[tokio::test]
-async fn the_operators_endpoints_are_not_public() {
+async fn the_operators_endpoints_are_not_on_the_public_listener() {
     let bench = Bench::new();
     for path in ["/livez", "/readyz", "/metrics"] {
         bench.get(path, &producer()).await.problem(404, "not-found");
@@ -35,8 +35,8 @@ async fn the_operators_endpoints_are_not_public() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metrics_are_rendered_with_the_age_of_the_probe() {
-    // The process's only recorder: no other test installs one, but others may write the same gauge meanwhile.
+async fn metrics_include_the_age_of_the_probe() {
+    // The process's only recorder: no other test installs one, but other tests may write the same gauge meanwhile.
     let bench = Bench::build(|_| (), Some(crate::telemetry::install().unwrap()));
     let router = bench.operator.clone();
     tokio::time::advance(Duration::from_secs(1234)).await;
