@@ -1,11 +1,11 @@
-//! Every metric of the gateway, once. `docs/metrics.md` documents each; a test holds it against this enum.
+//! Every metric of the gateway. `docs/metrics.md` documents each metric, and a test compares that page with this enum.
 //!
-//! A handle looks its series up when it is made, so code on the path of an event makes its handles once and
-//! keeps them. Without an installed recorder a handle does nothing.
+//! Creating a handle looks up its series. Code on an event's path therefore creates its handles once and keeps them.
+//! Without an installed recorder a handle does nothing.
 
 use metrics::{Counter, Gauge, Histogram, Label};
 
-/// One metric. Its name is the variant's with the prefix `crewcast_`, see [`Metric::name`].
+/// One metric. Its exported name is the variant's with the prefix `crewcast_`, see [`Metric::name`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs)]
 pub enum Metric {
@@ -37,19 +37,19 @@ pub enum Metric {
     BuildInfo,
 }
 
-/// What a metric measures and how.
+/// What a metric measures.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Kind {
-    /// Only grows.
+    /// A value that only grows.
     Counter,
-    /// A value now.
+    /// A current value.
     Gauge,
-    /// A distribution, with the buckets' upper bounds.
+    /// A distribution, with the upper bounds of its buckets.
     Histogram(&'static [f64]),
 }
 
 impl Kind {
-    /// As `# TYPE` and the document say it.
+    /// The name in `# TYPE` and in the documentation.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
@@ -59,29 +59,28 @@ impl Kind {
     }
 }
 
-/// Everything that is fixed about one metric.
+/// The fixed properties of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
-    /// As exported.
+    /// The exported name.
     pub name: &'static str,
-    /// How it is measured.
+    /// The kind of measurement.
     pub kind: Kind,
-    /// Label keys, in the order in which handles are asked for. Their values are bounded sets: never a crew,
-    /// a run or a user.
+    /// Label keys, in the order that handles use. Their values are bounded sets: never a crew, a run or a user.
     pub labels: &'static [&'static str],
     /// One line for `# HELP`.
     pub help: &'static str,
 }
 
-/// 100 µs to 10 s: a delivery on one host stands at the lower end, a repair after an outage at the upper.
+/// 100 µs to 10 s: a delivery on one host is at the lower end, a backfill after an outage at the upper end.
 const SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Events between a cursor and the ring's end; a ring holds 1024 by default, what lies beyond is read from the log.
+/// Events between a cursor and the end of the ring. A ring holds 1024 by default; older events are read from the log.
 const EVENTS: &[f64] = &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 
-/// The metrics of the publisher crate, which counts by itself in whatever process it runs: `crewcast dev`, HTTP
-/// publishing, producers.
+/// The metrics of the publisher crate. It counts in the process that it runs in: `crewcast dev`, HTTP publishing,
+/// producers.
 pub const PUBLISHER: &[Description] = &[
     counter_of("crewcast_publisher_published_total", &[], "Events that the log or Pub/Sub accepted."),
     counter_of("crewcast_publisher_retried_total", &[], "Attempts to publish that were repeated."),
@@ -92,7 +91,7 @@ pub const PUBLISHER: &[Description] = &[
 ];
 
 impl Metric {
-    /// All of them, in the order of the document.
+    /// All of them, in the order of the documentation.
     pub const ALL: &[Metric] = &[
         Metric::Connections,
         Metric::ConnectionsOpened,
@@ -229,7 +228,7 @@ impl Metric {
         }
     }
 
-    /// As exported.
+    /// The exported name.
     pub const fn name(self) -> &'static str {
         self.description().name
     }
@@ -244,13 +243,13 @@ impl Metric {
         self.description().help
     }
 
-    /// Keys of its labels.
+    /// The keys of its labels.
     pub const fn labels(self) -> &'static [&'static str] {
         self.description().labels
     }
 }
 
-/// The counter of one series. `labels` are [`Metric::labels`] in their order, with values.
+/// The counter of one series. `labels` are the keys of [`Metric::labels`], in that order, with their values.
 pub fn counter(metric: Metric, labels: &[(&'static str, &str)]) -> Counter {
     debug_assert_eq!(metric.kind(), Kind::Counter, "{metric:?} is no counter");
     metrics::counter!(metric.name(), with_values(metric, labels))
@@ -329,7 +328,7 @@ mod tests {
 
     #[test]
     fn every_variant_is_listed_once_under_its_own_name() {
-        // The last variant's number counts the variants: forgetting one in ALL fails here.
+        // The last variant's number counts the variants, so this fails if ALL lacks one.
         assert_eq!(Metric::ALL.len(), Metric::BuildInfo as usize + 1);
         let names: BTreeSet<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
         assert_eq!(names.len(), Metric::ALL.len());
