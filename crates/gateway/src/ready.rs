@@ -107,7 +107,7 @@ impl Readiness {
         let roundtrip = histogram(Metric::BrokerRoundtrip, &[]);
         let mut ticks = interval(period.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = Err(NotReady::Starting);
+        let mut reported = Err(NotReady::Starting);
         loop {
             ticks.tick().await;
             match timeout(period, broker.probe()).await {
@@ -123,7 +123,7 @@ impl Readiness {
             }
             self.export();
             let now = self.check();
-            tell(&mut told, now);
+            log_change(&mut reported, now);
         }
     }
 
@@ -155,15 +155,15 @@ impl ReadinessState {
 }
 
 /// Logs a change, once. The caller that begins a drain logs it.
-fn tell(told: &mut Result<(), NotReady>, now: Result<(), NotReady>) {
+fn log_change(reported: &mut Result<(), NotReady>, now: Result<(), NotReady>) {
     match now {
-        Ok(()) if told.is_err() => tracing::info!("ready"),
-        Err(why @ NotReady::NotDelivering { .. }) if !matches!(told, Err(NotReady::NotDelivering { .. })) => {
+        Ok(()) if reported.is_err() => tracing::info!("ready"),
+        Err(why @ NotReady::NotDelivering { .. }) if !matches!(reported, Err(NotReady::NotDelivering { .. })) => {
             tracing::warn!(%why, "not ready");
         }
         _ => {}
     }
-    *told = now;
+    *reported = now;
 }
 
 #[cfg(test)]
@@ -266,8 +266,8 @@ mod tests {
         let bench = bench(&[Probe::Hangs]).await;
         assert_eq!(bench.readiness.check(), Err(NotReady::Starting));
         sleep(WINDOW).await;
-        let told = bench.readiness.check().unwrap_err().to_string();
-        assert!(told.starts_with("not delivering"), "{told}");
+        let detail = bench.readiness.check().unwrap_err().to_string();
+        assert!(detail.starts_with("not delivering"), "{detail}");
         assert!(bench.readiness.probe_age() > WINDOW);
     }
 

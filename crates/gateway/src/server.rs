@@ -137,11 +137,11 @@ impl Server {
         self.stop_within(LAST_REQUESTS).await;
     }
 
-    async fn stop_within(self, limit: Duration) {
+    async fn stop_within(self, patience: Duration) {
         self.accepting.cancel();
         self.stop.cancel();
         self.tasks.close();
-        let _ = tokio::time::timeout(limit, self.tasks.wait()).await;
+        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
         let _ = tokio::time::timeout(LAST_REQUESTS, self.app.stats.leave()).await;
         self.relay.stop().await;
         self.app.broker.close().await;

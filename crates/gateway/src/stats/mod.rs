@@ -125,10 +125,10 @@ impl Stats {
     /// # Errors
     /// Errors of the broker.
     pub async fn answer(&self, scope: UsageScope<'_>) -> Result<UsageAnswer, BrokerError> {
-        let reports = self.registry.usage().await?;
+        let told = self.registry.usage().await?;
         let mine = self.now().seen(scope);
         let mut total = UsageTotal { replicas: 1, numbers: mine.clone() };
-        for (replica, text) in reports {
+        for (replica, text) in told {
             // A replica of another release may report other fields; it counts as a live replica all the same.
             if replica != self.replica {
                 let others: ReplicaUsage = serde_json::from_slice(&text).unwrap_or_default();

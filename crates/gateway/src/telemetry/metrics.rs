@@ -83,9 +83,9 @@ const EVENTS: &[f64] = &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0
 /// producers.
 pub const PUBLISHER: &[Description] = &[
     counter_of("crewcast_publisher_published_total", &[], "Events that the log or Pub/Sub accepted."),
-    counter_of("crewcast_publisher_retried_total", &[], "Attempts to publish that were repeated."),
-    counter_of("crewcast_publisher_resent_total", &[], "Confirmed events that a failover had lost, sent again."),
-    counter_of("crewcast_publisher_dropped_total", &["reason"], "Events that were given up."),
+    counter_of("crewcast_publisher_retried_total", &[], "Repeated attempts to publish."),
+    counter_of("crewcast_publisher_resent_total", &[], "Confirmed events that were lost in a failover and sent again."),
+    counter_of("crewcast_publisher_dropped_total", &["reason"], "Events that the publisher gave up on."),
     gauge_of("crewcast_publisher_queue_events", &[], "Events that wait in the publisher's queue."),
     gauge_of("crewcast_publisher_spooled_events", &[], "Events that wait in the publisher's spool on disk."),
 ];
@@ -134,9 +134,11 @@ impl Metric {
                 &["dialect", "code"],
                 "Sockets and event streams that ended, by close code.",
             ),
-            Metric::HandshakesRefused => {
-                counter_of("crewcast_handshakes_refused_total", &["reason"], "Connections that did not come to be.")
-            }
+            Metric::HandshakesRefused => counter_of(
+                "crewcast_handshakes_refused_total",
+                &["reason"],
+                "Handshakes and event streams that were refused.",
+            ),
             Metric::Subscriptions => gauge_of(
                 "crewcast_subscriptions",
                 &["namespace"],
@@ -163,34 +165,32 @@ impl Metric {
             Metric::Compressions => counter_of(
                 "crewcast_compressions_total",
                 &[],
-                "Events that were compressed, each once per dialect for all sockets that take it so.",
+                "Events that were compressed: each once per dialect, for all sockets that share the result.",
             ),
             Metric::DeliveryLatency => seconds_of(
                 "crewcast_delivery_latency_seconds",
                 &["namespace"],
-                "From the publishing of an event to its writing to a socket.",
+                "Time from publishing an event to writing it to a socket.",
             ),
             Metric::CursorLag => Description {
                 name: "crewcast_cursor_lag_events",
                 kind: Kind::Histogram(EVENTS),
                 labels: &[],
-                help: "Events by which a connection is behind its channel when it is written to.",
+                help: "Events between a connection's cursor and the end of its channel, at each write.",
             },
             Metric::GapsRepaired => counter_of(
                 "crewcast_gaps_repaired_total",
                 &[],
-                "Holes in what the broker delivered that were filled from the log.",
+                "Gaps in the broker's delivery that were filled from the log.",
             ),
             Metric::Resets => counter_of(
                 "crewcast_resets_total",
                 &["reason"],
-                "Readers that were told that they cannot be resumed without a hole.",
+                "Readers that could not be resumed without a gap, and were told so.",
             ),
-            Metric::EventsMissed => counter_of(
-                "crewcast_events_missed_total",
-                &["namespace"],
-                "Events that a reader was told it has missed.",
-            ),
+            Metric::EventsMissed => {
+                counter_of("crewcast_events_missed_total", &["namespace"], "Events that readers were told they missed.")
+            }
             Metric::LeaseExpirations => counter_of(
                 "crewcast_lease_expirations_total",
                 &["state"],
@@ -204,27 +204,27 @@ impl Metric {
             Metric::EventsSkipped => counter_of(
                 "crewcast_events_skipped_total",
                 &["namespace"],
-                "Progress that a lagging reader was spared, since newer progress of the same thing follows.",
+                "Progress events that were left out for a lagging reader, because newer progress of the same thing follows.",
             ),
             Metric::BrokerUp => gauge_of("crewcast_broker_up", &[], "1 while the link to the broker delivers, else 0."),
             Metric::BrokerReconnects => {
-                counter_of("crewcast_broker_reconnects_total", &[], "Links to the broker made after a loss.")
+                counter_of("crewcast_broker_reconnects_total", &[], "Reconnects to the broker after a lost link.")
             }
             Metric::BrokerProbeAge => gauge_of(
                 "crewcast_broker_probe_age_seconds",
                 &[],
-                "Since a probe last came back through this replica's own subscription.",
+                "Time since a probe last came back through this replica's own subscription.",
             ),
             Metric::BrokerRoundtrip => seconds_of(
                 "crewcast_broker_roundtrip_seconds",
                 &[],
-                "From publishing a probe to its return through the subscription.",
+                "Time from publishing a probe to its return through the subscription.",
             ),
             Metric::HistoryReads => {
-                counter_of("crewcast_history_reads_total", &["source"], "Reads of a channel's past, by where it stood.")
+                counter_of("crewcast_history_reads_total", &["source"], "Reads of a channel's past events, by source.")
             }
-            Metric::Draining => gauge_of("crewcast_draining", &[], "1 while this replica is going away."),
-            Metric::BuildInfo => gauge_of("crewcast_build_info", &["version"], "Always 1; the label tells the build."),
+            Metric::Draining => gauge_of("crewcast_draining", &[], "1 while this replica is draining."),
+            Metric::BuildInfo => gauge_of("crewcast_build_info", &["version"], "Always 1; the label names the build."),
         }
     }
 
@@ -251,19 +251,19 @@ impl Metric {
 
 /// The counter of one series. `labels` are the keys of [`Metric::labels`], in that order, with their values.
 pub fn counter(metric: Metric, labels: &[(&'static str, &str)]) -> Counter {
-    debug_assert_eq!(metric.kind(), Kind::Counter, "{metric:?} is no counter");
+    debug_assert_eq!(metric.kind(), Kind::Counter, "{metric:?} is not a counter");
     metrics::counter!(metric.name(), with_values(metric, labels))
 }
 
 /// The gauge of one series, see [`counter`].
 pub fn gauge(metric: Metric, labels: &[(&'static str, &str)]) -> Gauge {
-    debug_assert_eq!(metric.kind(), Kind::Gauge, "{metric:?} is no gauge");
+    debug_assert_eq!(metric.kind(), Kind::Gauge, "{metric:?} is not a gauge");
     metrics::gauge!(metric.name(), with_values(metric, labels))
 }
 
 /// The histogram of one series, see [`counter`].
 pub fn histogram(metric: Metric, labels: &[(&'static str, &str)]) -> Histogram {
-    debug_assert!(matches!(metric.kind(), Kind::Histogram(_)), "{metric:?} is no histogram");
+    debug_assert!(matches!(metric.kind(), Kind::Histogram(_)), "{metric:?} is not a histogram");
     metrics::histogram!(metric.name(), with_values(metric, labels))
 }
 
@@ -300,7 +300,7 @@ mod tests {
     fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
         let rows: Vec<_> = DOCUMENT.lines().filter(|line| line.starts_with("| `crewcast_")).collect();
         let table: BTreeMap<_, _> = rows.iter().map(|row| row_of(row)).collect();
-        assert_eq!(table.len(), rows.len(), "a metric stands twice in the document");
+        assert_eq!(table.len(), rows.len(), "a metric is twice in the document");
         table
     }
 
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_says_what_is_exported_and_nothing_else() {
+    fn the_document_lists_exactly_the_exported_metrics() {
         let exported: BTreeMap<_, _> = Metric::ALL
             .iter()
             .map(|metric| metric.description())
@@ -346,7 +346,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "has the labels")]
-    fn a_label_that_the_metric_does_not_have_is_a_mistake() {
+    fn an_unknown_label_panics() {
         let _ = counter(Metric::Deliveries, &[("crew", "abc")]);
     }
 }

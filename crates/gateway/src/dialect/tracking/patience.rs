@@ -62,7 +62,7 @@ impl Keepalive {
     }
 }
 
-/// Limits a client to [`MESSAGES`] per minute.
+/// Limits a client to `MESSAGES` per minute.
 pub struct MessageRate {
     rate: Rate,
     bucket: Bucket,

@@ -10,16 +10,16 @@ async fn get(bench: &Bench, path: &str) -> Answer {
 #[tokio::test(start_paused = true)]
 async fn readyz_follows_the_probe_and_the_drain() {
     let bench = Bench::new();
-    let told = |answer: Answer| answer.problem(503, "not-ready")["detail"].as_str().unwrap().to_owned();
+    let detail = |answer: Answer| answer.problem(503, "not-ready")["detail"].as_str().unwrap().to_owned();
     let prober = tokio::spawn(bench.app.readiness.clone().run(bench.broker.clone()));
-    assert!(told(get(&bench, "/readyz").await).starts_with("starting"));
+    assert!(detail(get(&bench, "/readyz").await).starts_with("starting"));
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(get(&bench, "/readyz").await.ok(), json!({"status": "ready"}));
     *bench.broker.probes.lock() = [Probe::Fails].into();
     tokio::time::sleep(Duration::from_secs(16)).await;
-    assert!(told(get(&bench, "/readyz").await).starts_with("not delivering"));
+    assert!(detail(get(&bench, "/readyz").await).starts_with("not delivering"));
     bench.app.drain.begin();
-    assert!(told(get(&bench, "/readyz").await).starts_with("draining"));
+    assert!(detail(get(&bench, "/readyz").await).starts_with("draining"));
     assert_eq!(get(&bench, "/livez").await.ok(), json!({"status": "ok"}));
     prober.abort();
 }
