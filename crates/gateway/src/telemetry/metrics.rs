@@ -204,7 +204,7 @@ impl Metric {
             Metric::EventsSkipped => counter_of(
                 "crewcast_events_skipped_total",
                 &["namespace"],
-                "Progress events that were left out for a lagging reader, because newer progress of the same thing follows.",
+                "Progress events left out for a lagging reader, because newer progress of the same thing follows.",
             ),
             Metric::BrokerUp => gauge_of("crewcast_broker_up", &[], "1 while the link to the broker delivers, else 0."),
             Metric::BrokerReconnects => {
