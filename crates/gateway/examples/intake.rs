@@ -1,7 +1,8 @@
-//! What taking events in costs a replica: from Redis through broker, relay and hub to a reader in each channel, without
-//! sockets, against what Redis itself spends on publishing them.
+//! Measures what receiving events costs a replica: from Redis through broker, relay and hub to a reader of each
+//! channel, without sockets. Compares it with what Redis itself spends on publishing them.
 //!
-//! `cargo run --release -p crewcast-gateway --example intake -- [events per second, 0: as many as Redis takes] [seconds]`
+//! `cargo run --release -p crewcast-gateway --example intake -- [events per second, 0: as many as Redis accepts]
+//! [seconds]`
 
 use std::{
     error::Error,
@@ -114,7 +115,7 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     Ok(usage)
 }
 
-/// A member that reads whatever comes.
+/// A subscriber that reads everything.
 async fn reader(hub: Arc<Hub>, channel: Channel, read: Arc<AtomicU64>, fell: Arc<AtomicU64>) {
     let notifier = Arc::new(Notifier::default());
     let subscriber = hub.subscribe(&channel, &notifier, 0);

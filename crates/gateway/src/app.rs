@@ -1,4 +1,4 @@
-//! What every request and socket of one replica shares.
+//! The state that all requests and sockets of one replica share.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -23,44 +23,44 @@ use crate::{
 
 /// One replica.
 pub struct App {
-    /// Resolved and validated.
+    /// The resolved and validated configuration.
     pub config: Arc<Config>,
-    /// Where events come from and go to.
+    /// The source and target of events.
     pub broker: Arc<dyn Broker>,
     /// The directory, revocations, tickets.
     pub registry: Arc<dyn Registry>,
-    /// Who may connect and what he may read.
+    /// Who may connect, and what each identity may read.
     pub auth: Arc<Auth>,
-    /// Whether this replica is going away.
+    /// Whether this replica is draining.
     pub drain: DrainController,
-    /// Whether this replica delivers.
+    /// Whether this replica delivers events.
     pub readiness: Arc<Readiness>,
-    /// What `/metrics` renders; `None` where the process has no recorder.
+    /// Renders `/metrics`; `None` if the process has no recorder.
     pub recorder: Option<Recorder>,
-    /// What sockets and event streams use.
+    /// The parts that sockets and event streams use.
     pub shared: Arc<ConnectionContext>,
-    /// What this replica and the others do.
+    /// The usage of this replica and of the others.
     pub stats: Arc<Stats>,
-    /// Room for connections.
+    /// The limits on connections.
     pub limits: ConnectionLimits,
     /// The task of each socket and event stream.
     pub sockets: TaskTracker,
 }
 
 impl App {
-    /// The client's address, behind however many trusted proxies.
+    /// The client's address, behind any number of trusted proxies.
     pub fn client_ip(&self, parts: &Parts) -> IpAddr {
         client_address(nearest(parts), &parts.headers, &self.config.trusted_proxies)
     }
 
-    /// Whether the page that a browser comes from may connect; others than browsers send no origin.
+    /// Whether the browser's page may connect. Clients other than browsers send no origin.
     pub fn allows_page(&self, parts: &Parts, is_anonymous: bool) -> bool {
         let host = requested_host(nearest(parts), &parts.headers, &self.config.trusted_proxies);
         self.auth.allows_origin(origin(&parts.headers), host, is_anonymous)
     }
 }
 
-/// The `Origin` header; one that is no text is nobody's.
+/// The `Origin` header. A value that is not text counts as `null`.
 pub fn origin(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("null"))
 }

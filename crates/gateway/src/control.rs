@@ -1,4 +1,5 @@
-//! What every replica is told: revocations, changes of the directory, clients that come, and whom they concern.
+//! Control messages to every replica: revocations, changes of the directory, new connections of clients. Passes each
+//! one to the sockets that it concerns.
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -14,17 +15,17 @@ use crate::{
     relay::ControlSink,
 };
 
-/// How long changes of the directory are gathered before the sockets of their orgs review what they may read.
+/// How long changes of the directory are collected before the sockets of their orgs review their grants.
 const GATHER: Duration = Duration::from_millis(100);
 
-/// Acts on control messages at once, for those whom they concern.
+/// Applies control messages immediately.
 pub struct Controls {
     app: Arc<App>,
     hub: Arc<Hub>,
     reviews: Arc<Reviews>,
 }
 
-/// Whose sockets are to review their grants: gathered, so that many changes at once cost one review.
+/// The orgs whose sockets are to review their grants. Collected, so that a burst of changes costs one review.
 #[derive(Default)]
 pub struct Reviews {
     orgs: Mutex<BTreeSet<String>>,
@@ -37,7 +38,7 @@ impl Reviews {
         self.asked.notify_one();
     }
 
-    /// Lets the sockets of the orgs that were asked for review their grants, for ever.
+    /// Makes the sockets of the collected orgs review their grants. Never returns.
     pub async fn serve(self: Arc<Self>, registry: Arc<ConnectionRegistry>) {
         loop {
             self.asked.notified().await;
@@ -49,7 +50,7 @@ impl Reviews {
 }
 
 impl Controls {
-    /// Acts for this replica.
+    /// Applies messages to this replica.
     pub fn new(app: Arc<App>, hub: Arc<Hub>, reviews: Arc<Reviews>) -> Self {
         Self { app, hub, reviews }
     }
@@ -62,13 +63,13 @@ impl ControlSink for Controls {
             Control::Directory { claim, from, removed } => {
                 for channel in self.app.config.namespaces.channels_of(claim.kind, &claim.id) {
                     if from.is_some() || *removed {
-                        // What this replica remembers of the channel is not the new owner's.
+                        // The stored past of the channel must not reach the new owner.
                         self.hub.forget_past(&channel);
                     }
                     self.hub.raise(&channel, Flag::Grants);
                 }
                 if claim.kind == Kind::Crew {
-                    // Who reads every crew of an org learns of one that came or went.
+                    // Sockets that read every crew of the org learn that one was added or removed.
                     self.reviews.ask(std::iter::once(&claim.org).chain(from));
                 }
             }

@@ -1,5 +1,5 @@
-//! Going away: new sockets are refused, each open one leaves at its own moment, and the process ends when the
-//! last one has left or the grace is over.
+//! Draining: new sockets are refused, each open one leaves at its own moment, and the process ends when the last one
+//! has left or the grace period is over.
 //!
 //! ```text
 //! serving --begin--> draining --last connection left--> Empty       exit 0
@@ -28,8 +28,8 @@ use crate::{
     telemetry::metrics::{Metric, gauge},
 };
 
-/// A client that was sent away waits for less than this before it comes back: the moments spread the many, this
-/// keeps those of one moment apart.
+/// A client that is told to reconnect waits for less than this. The moments spread the connections over the drain;
+/// this spreads those of the same moment.
 const COME_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// How a drain ended.
@@ -37,14 +37,14 @@ const COME_BACK_WITHIN: Duration = Duration::from_secs(1);
 pub enum DrainOutcome {
     /// Every connection has left.
     Empty,
-    /// `drain.grace` is over; what was still open is cut. Its clients resume elsewhere.
+    /// `drain.grace` is over. Open connections are dropped, and their clients resume at another replica.
     GraceOver,
-    /// Somebody insisted: a second signal.
+    /// A second signal forced the end.
     Forced,
 }
 
 impl DrainOutcome {
-    /// The process's exit code: 0 for a drain that took its course, 1 for one that was cut short.
+    /// The process's exit code: 0 for a drain that ran to its end, 1 for one that was forced.
     pub fn exit_code(self) -> u8 {
         match self {
             DrainOutcome::Empty | DrainOutcome::GraceOver => 0,
@@ -53,7 +53,7 @@ impl DrainOutcome {
     }
 }
 
-/// The drain of one replica. Clones are the same one.
+/// The drain of one replica. All clones share it.
 #[derive(Clone, Debug)]
 pub struct DrainController {
     shared: Arc<DrainState>,
@@ -69,7 +69,7 @@ struct DrainState {
 }
 
 impl DrainController {
-    /// A replica that serves.
+    /// The drain of a replica that is serving.
     pub fn new(config: &config::Drain) -> Self {
         Self {
             shared: Arc::new(DrainState {
@@ -82,20 +82,20 @@ impl DrainController {
         }
     }
 
-    /// Counts a connection in, until what is returned is dropped. `None` while draining: refuse it.
+    /// Counts a connection in, until the guard is dropped. `None` while draining: refuse the connection.
     pub fn enter(&self) -> Option<DrainGuard> {
         self.enter_with(fastrand::u64(..))
     }
 
-    /// [`DrainController::enter`] with the seed of the connection's moment.
+    /// [`DrainController::enter`] with a given seed for the connection's moment.
     pub fn enter_with(&self, seed: u64) -> Option<DrainGuard> {
-        // Counted before the check: whoever is not seen by `begin` sees that it has begun.
+        // Counted before the check: a connection that `begin` does not see sees that the drain has begun.
         let counted = self.shared.connections.token();
         let connection = DrainGuard { drain: self.clone(), seed, _counted: counted };
         (!self.is_draining()).then_some(connection)
     }
 
-    /// Begins to drain. Repetitions change nothing.
+    /// Starts to drain. Further calls change nothing.
     pub fn begin(&self) {
         self.shared.began.get_or_init(Instant::now);
         self.shared.begun.cancel();
@@ -103,29 +103,29 @@ impl DrainController {
         gauge(Metric::Draining, &[]).set(1.0);
     }
 
-    /// Ends a drain at once.
+    /// Ends the drain immediately.
     pub fn force(&self) {
         self.begin();
         self.shared.forced.cancel();
     }
 
-    /// Whether it has begun.
+    /// Whether the drain has begun.
     pub fn is_draining(&self) -> bool {
         self.shared.begun.is_cancelled()
     }
 
-    /// Returns when it begins.
+    /// Returns when the drain begins.
     pub async fn begun(&self) {
         self.shared.begun.cancelled().await;
     }
 
-    /// Connections that are counted in.
+    /// The number of connections that are counted in.
     pub fn connections(&self) -> usize {
         self.shared.connections.len()
     }
 
-    /// Returns when the drain has ended: every connection gone, the grace over, or forced. Not before it has
-    /// begun.
+    /// Returns when the drain has ended: every connection has left, the grace period is over, or it was forced. Waits
+    /// for the drain to begin.
     pub async fn ended(&self) -> DrainOutcome {
         self.begun().await;
         let over = self.began() + self.shared.config.grace;
@@ -137,10 +137,10 @@ impl DrainController {
         }
     }
 
-    /// Drains at the first signal, ends at once at the second.
+    /// Drains at the first signal, and ends immediately at the second.
     pub async fn run(&self, mut signals: impl Signals) -> DrainOutcome {
         let signal = signals.next().await;
-        tracing::info!(signal, connections = self.connections(), "going away");
+        tracing::info!(signal, connections = self.connections(), "draining");
         self.begin();
         tokio::select! {
             outcome = self.ended() => {
@@ -148,7 +148,7 @@ impl DrainController {
                 outcome
             }
             signal = signals.next() => {
-                tracing::warn!(signal, connections = self.connections(), "asked again: going at once");
+                tracing::warn!(signal, connections = self.connections(), "second signal: exiting immediately");
                 self.force();
                 DrainOutcome::Forced
             }
@@ -169,19 +169,18 @@ pub struct DrainGuard {
 }
 
 impl DrainGuard {
-    /// When after the begin of the drain this connection leaves: less than `drain.spread`, always the same.
+    /// How long after the begin of the drain this connection leaves: less than `drain.spread`, always the same.
     pub fn moment(&self) -> Duration {
         share(self.drain.shared.config.spread, self.seed)
     }
 
-    /// Returns at the moment at which this connection is to be told `reconnect` and closed with 1012; never
-    /// while nobody drains.
+    /// Returns when this connection is to be sent `reconnect` and closed with 1012. Waits for the drain to begin.
     pub async fn leave(&self) {
         self.drain.begun().await;
         sleep_until(self.drain.began() + self.moment()).await;
     }
 
-    /// The `in_ms` of its `reconnect` message: how long the client waits before it comes back.
+    /// The `in_ms` of the `reconnect` message: how long the client waits before it reconnects.
     pub fn reconnect_hint_ms(&self) -> u64 {
         let hint = share(COME_BACK_WITHIN, self.seed.rotate_left(32));
         u64::try_from(hint.as_millis()).unwrap_or(u64::MAX)
@@ -194,9 +193,9 @@ fn share(whole: Duration, seed: u64) -> Duration {
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
-/// Requests to end.
+/// Requests to shut down.
 pub trait Signals: Send {
-    /// The name of the next one; none is lost between two calls.
+    /// The name of the next signal. No signal is lost between two calls.
     fn next(&mut self) -> impl Future<Output = &'static str> + Send;
 }
 
@@ -210,7 +209,7 @@ pub struct ShutdownSignal {
 /// Listens for SIGTERM and SIGINT. From now on they no longer end the process by themselves.
 ///
 /// # Errors
-/// When the handlers cannot be installed.
+/// If the handlers cannot be installed.
 pub fn shutdown_signal() -> io::Result<ShutdownSignal> {
     Ok(ShutdownSignal { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
 }
@@ -247,14 +246,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_enters_a_draining_replica() {
+    async fn a_draining_replica_accepts_no_connection() {
         let drain = drain();
         let inside = drain.enter().expect("serving");
         assert!(!drain.is_draining());
         drain.begin();
         assert!(drain.is_draining());
         assert!(drain.enter().is_none());
-        assert_eq!(drain.connections(), 1, "who was refused is not counted");
+        assert_eq!(drain.connections(), 1, "a refused connection is not counted");
         drop(inside);
         assert_eq!(drain.ended().await, DrainOutcome::Empty);
     }
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_leave_is_cut_when_the_grace_is_over() {
+    async fn connections_that_do_not_leave_are_dropped_when_the_grace_is_over() {
         let drain = drain();
         let _stays = drain.enter();
         let start = Instant::now();
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_second_signal_ends_at_once() {
+    async fn a_second_signal_ends_the_drain_immediately() {
         let drain = drain();
         let _stays = drain.enter();
         let (signals, received) = mpsc::channel(64);
@@ -328,7 +327,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_process_hears_its_own_signals() {
+    async fn the_process_receives_its_own_signals() {
         let mut signals = shutdown_signal().expect("handlers");
         for (flag, name) in [("-TERM", "SIGTERM"), ("-INT", "SIGINT")] {
             let pid = std::process::id().to_string();

@@ -1,7 +1,7 @@
 //! The Crewcast gateway.
 //!
-//! The way of an event: [`broker`] → [`relay`] → [`hub`] → [`replay`] → [`connection`] → [`transport`]. What a
-//! socket says is its [`dialect`]'s; [`server`] puts one replica together.
+//! The path of an event: [`broker`] → [`relay`] → [`hub`] → [`replay`] → [`connection`] →
+//! `crewcast_websocket`. A [`dialect`] defines the messages of a socket; [`server`] assembles one replica.
 
 pub mod app;
 pub mod auth;

@@ -1,4 +1,4 @@
-//! What clients publish over their sockets: whether they may, and whose the channel's id becomes.
+//! Events that clients publish over their sockets: checks the grant, and claims the channel's id for the org.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::{
     dialect::NotPublished,
 };
 
-/// Publishes one event at a time.
+/// Publishes events, one at a time.
 pub struct Publishing {
     auth: Arc<Auth>,
     broker: Arc<dyn Broker>,
@@ -21,12 +21,13 @@ pub struct Publishing {
 }
 
 impl Publishing {
-    /// Publishes through this broker what `auth` lets; at most `max_event` bytes an event.
+    /// Publishes through this broker what `auth` allows, with at most `max_event` bytes per event.
     pub fn new(auth: Arc<Auth>, broker: Arc<dyn Broker>, namespaces: Namespaces, max_event: usize) -> Arc<Self> {
         Arc::new(Self { auth, broker, namespaces, max_event })
     }
 
-    /// Publishes an event into its channel's log, or live where the namespace keeps none. The id of a logged one.
+    /// Publishes an event into its channel's log, or live if its namespace keeps none. Returns the id of a logged
+    /// event.
     ///
     /// # Errors
     /// [`NotPublished`].
@@ -51,7 +52,8 @@ impl Publishing {
         Ok(self.broker.append(&append).await?.pop().flatten())
     }
 
-    /// What nobody owns yet becomes the org's before anything is published there: the first owner stays.
+    /// Checks the grant. An id without an owner is claimed for the org before anything is published: the first owner
+    /// keeps it.
     async fn admit(&self, identity: &Identity, channel: &Channel) -> Result<(), NotPublished> {
         if !self.auth.may_publish(identity, channel).await? {
             return Err(NotPublished::Forbidden);

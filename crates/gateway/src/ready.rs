@@ -1,5 +1,5 @@
-//! Whether this replica delivers: a probe goes out to the broker and must come back through this replica's own
-//! subscription.
+//! Readiness: whether this replica delivers events. A probe is published to the broker and must return through this
+//! replica's own subscription.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::{
     telemetry::metrics::{Metric, gauge, histogram},
 };
 
-/// Probes in one window, so that one lost message does not turn the replica.
+/// Probes per window, so that one lost message does not make the replica unready.
 const PROBES_PER_WINDOW: u32 = 5;
-/// Successes in a row that make an unready replica ready: a link that flaps does not.
+/// Consecutive successes that make an unready replica ready, so that a flapping link does not.
 const SUCCESSES: u32 = 2;
 
-/// What the probes say. Shared between [`Readiness::run`] and `/readyz`.
+/// The results of the probes. Shared between [`Readiness::run`] and `/readyz`.
 #[derive(Debug)]
 pub struct Readiness {
     window: Duration,
@@ -29,20 +29,20 @@ pub struct Readiness {
 struct ReadinessState {
     started: Instant,
     last_success: Option<Instant>,
-    /// Successes in a row, counted up to [`SUCCESSES`]. Failures inside the window do not take ready away.
+    /// Consecutive successes, counted up to [`SUCCESSES`]. Failures within the window do not end readiness.
     streak: u32,
 }
 
 /// Why a replica is not ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NotReady {
-    /// It is going away.
+    /// The replica is draining.
     Draining,
-    /// It has not yet had two successes in a row since it started, or since it last stopped delivering.
+    /// There have not been two consecutive successes since the start, or since the replica last stopped delivering.
     Starting,
     /// No probe came back within the window.
     NotDelivering {
-        /// Since the last one that did.
+        /// Time since the last probe that came back.
         age: Duration,
     },
 }
@@ -62,7 +62,7 @@ impl fmt::Display for NotReady {
 }
 
 impl Readiness {
-    /// Not ready yet. `window` is `ready.window`.
+    /// Not ready at first. `window` is `ready.window`.
     pub fn new(window: Duration, drain: DrainController) -> Self {
         Self {
             window,
@@ -71,10 +71,10 @@ impl Readiness {
         }
     }
 
-    /// Whether this replica delivers and stays.
+    /// Whether this replica delivers events and is not draining.
     ///
     /// # Errors
-    /// [`NotReady`] says why not.
+    /// [`NotReady`], with the reason.
     pub fn check(&self) -> Result<(), NotReady> {
         if self.drain.is_draining() {
             return Err(NotReady::Draining);
@@ -89,25 +89,25 @@ impl Readiness {
         }
     }
 
-    /// Since the last success, or since the start.
+    /// Time since the last success, or since the start.
     pub fn probe_age(&self) -> Duration {
         let state = self.state.lock();
         state.last_success.unwrap_or(state.started).elapsed()
     }
 
-    /// Writes `crewcast_broker_probe_age_seconds` as it is now. The prober does it with every probe; `/metrics`
-    /// once more, so that a prober that hangs shows.
+    /// Sets `crewcast_broker_probe_age_seconds` to the current age. The prober calls it with every probe; `/metrics`
+    /// calls it too, so that a hanging prober is visible.
     pub fn export(&self) {
         gauge(Metric::BrokerProbeAge, &[]).set(self.probe_age().as_secs_f64());
     }
 
-    /// Probes every fifth of the window until it is dropped: run it beside the server.
+    /// Probes every fifth of the window. Runs until it is dropped: spawn it beside the server.
     pub async fn run(self: Arc<Self>, broker: Arc<dyn Broker>) {
         let period = self.window / PROBES_PER_WINDOW;
         let roundtrip = histogram(Metric::BrokerRoundtrip, &[]);
         let mut ticks = interval(period.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut told = Err(NotReady::Starting);
+        let mut reported = Err(NotReady::Starting);
         loop {
             ticks.tick().await;
             match timeout(period, broker.probe()).await {
@@ -123,7 +123,7 @@ impl Readiness {
             }
             self.export();
             let now = self.check();
-            tell(&mut told, now);
+            log_change(&mut reported, now);
         }
     }
 
@@ -154,16 +154,16 @@ impl ReadinessState {
     }
 }
 
-/// Logs what has changed, once. A drain is logged by who begins it.
-fn tell(told: &mut Result<(), NotReady>, now: Result<(), NotReady>) {
+/// Logs a change, once. The caller that begins a drain logs it.
+fn log_change(reported: &mut Result<(), NotReady>, now: Result<(), NotReady>) {
     match now {
-        Ok(()) if told.is_err() => tracing::info!("ready"),
-        Err(why @ NotReady::NotDelivering { .. }) if !matches!(told, Err(NotReady::NotDelivering { .. })) => {
+        Ok(()) if reported.is_err() => tracing::info!("ready"),
+        Err(why @ NotReady::NotDelivering { .. }) if !matches!(reported, Err(NotReady::NotDelivering { .. })) => {
             tracing::warn!(%why, "not ready");
         }
         _ => {}
     }
-    *told = now;
+    *reported = now;
 }
 
 #[cfg(test)]
@@ -189,7 +189,7 @@ mod tests {
         }
     }
 
-    /// A prober whose probes meet these; the last one stays. It stands a moment behind the first probe's end.
+    /// A prober that gets these results; the last one repeats. Returns shortly after the first probe has ended.
     async fn bench(probes: &[Probe]) -> Bench {
         let drain = DrainController::new(&crate::config::Drain::default());
         let readiness = Arc::new(Readiness::new(WINDOW, drain.clone()));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_two_successes_are_in_a_row() {
+    async fn the_two_successes_must_be_consecutive() {
         let bench = bench(&[Probe::Returns, Probe::Fails, Probe::Returns, Probe::Returns]).await;
         for ready in [false, false, false, true] {
             assert_eq!(bench.is_ready(), ready);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_window_without_success_turns_it_and_two_turn_it_back() {
+    async fn a_window_without_success_ends_readiness_and_two_successes_restore_it() {
         for fault in [Probe::Fails, Probe::Hangs] {
             let bench = bench(&[Probe::Returns, Probe::Returns, fault]).await;
             sleep(PERIOD).await;
@@ -250,7 +250,7 @@ mod tests {
             let why = bench.readiness.check();
             assert!(matches!(why, Err(NotReady::NotDelivering { age }) if age > WINDOW), "{why:?}");
             bench.now(Probe::Returns);
-            // A probe that hangs is given up after a period; the next one may then be a period away.
+            // A hanging probe is given up after a period. The next one may then be a period away.
             let mut successes_seen = 0;
             while !bench.is_ready() {
                 sleep(PERIOD).await;
@@ -262,17 +262,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn never_delivering_is_told_after_the_window() {
+    async fn a_replica_that_never_delivers_is_reported_after_the_window() {
         let bench = bench(&[Probe::Hangs]).await;
         assert_eq!(bench.readiness.check(), Err(NotReady::Starting));
         sleep(WINDOW).await;
-        let told = bench.readiness.check().unwrap_err().to_string();
-        assert!(told.starts_with("not delivering"), "{told}");
+        let detail = bench.readiness.check().unwrap_err().to_string();
+        assert!(detail.starts_with("not delivering"), "{detail}");
         assert!(bench.readiness.probe_age() > WINDOW);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn draining_is_not_ready_at_once_and_for_ever() {
+    async fn a_draining_replica_is_unready_immediately_and_forever() {
         let bench = bench(&[Probe::Returns]).await;
         sleep(PERIOD).await;
         assert!(bench.is_ready());

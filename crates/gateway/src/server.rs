@@ -1,4 +1,4 @@
-//! One replica: put together, served, drained.
+//! One replica: assembled, served, drained.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,17 +33,17 @@ use crate::{
     },
 };
 
-/// At most this often all sockets review their grants for changes that concern nobody in particular.
+/// All sockets review their grants at most this often for changes that concern no org in particular.
 const REVIEW_EVERY: Duration = Duration::from_secs(5);
 
-/// How long requests in flight may hold up the end.
+/// How long requests in flight may delay the end.
 const LAST_REQUESTS: Duration = Duration::from_secs(2);
 
-/// Handshakes that wait to be accepted, as far as the system lets them (`net.core.somaxconn`): beyond it a whole crowd that
-/// comes back at once would have to ask again after a second.
+/// Connections that wait to be accepted, as far as the system allows (`net.core.somaxconn`). With a smaller backlog,
+/// clients that reconnect all at once would have to retry after a second.
 const BACKLOG: u32 = 4096;
 
-/// A logged message is the producer's event with an id of at most 41 bytes spliced in.
+/// A logged message is the producer's event with an id of at most 41 bytes inserted.
 const ID_MARGIN: usize = 64;
 
 /// Why a replica did not start.
@@ -54,36 +54,37 @@ pub enum StartError {
     Bind {
         /// The configuration key.
         key: &'static str,
-        /// Where.
+        /// The address.
         address: SocketAddr,
-        /// Why not.
+        /// Why it could not be bound.
         error: std::io::Error,
     },
-    /// The keys or claims of `auth` are unusable.
+    /// The keys or claims in `auth` are not usable.
     #[error(transparent)]
     Auth(#[from] AuthSetupError),
-    /// The broker's settings are unusable.
+    /// The broker's settings are not usable.
     #[error(transparent)]
     Broker(#[from] BrokerError),
 }
 
-/// A replica that serves.
+/// A running replica.
 pub struct Server {
-    /// Where sockets, event streams and HTTP are served.
+    /// The address for sockets, event streams and HTTP.
     pub public: SocketAddr,
-    /// Where the operator looks.
+    /// The address for the operator.
     pub admin: SocketAddr,
     app: Arc<App>,
     relay: Arc<Relay>,
-    /// Ends accepting on the public listener.
+    /// Stops accepting on the public listener.
     accepting: CancellationToken,
-    /// Ends everything else.
+    /// Stops everything else.
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Server {
-    /// Binds the listeners and starts everything. The broker may still be away: the replica then says so in `/readyz` and waits for it.
+    /// Binds the listeners and starts everything. The broker may still be down: the replica then reports so in
+    /// `/readyz` and waits for it.
     ///
     /// # Errors
     /// [`StartError`].
@@ -96,7 +97,7 @@ impl Server {
         let reviews = Arc::new(Reviews::default());
         relay.set_control(Arc::new(Controls::new(app.clone(), hub, reviews.clone())));
         if let Err(error) = broker.start(relay.clone()).await {
-            tracing::warn!(%error, "the broker is not there yet; waiting for it");
+            tracing::warn!(%error, "the broker does not answer yet: waiting for it");
         }
         app.auth.start(stop.clone()).await;
 
@@ -115,23 +116,24 @@ impl Server {
         Ok(server)
     }
 
-    /// The publishing side of this replica's broker: `crewcast dev` publishes through it.
+    /// The publishing side of this replica's broker, which `crewcast dev` uses.
     pub fn transport(&self) -> Arc<dyn Transport> {
         self.app.broker.clone()
     }
 
-    /// Serves until the first signal, then goes away as the spec says: not ready, no new sockets, each open
-    /// one told and closed at its own moment, the process gone within `drain.grace`, or at once with the second signal.
+    /// Serves until the first signal, then drains as the spec requires: not ready, no new sockets, each open one
+    /// notified and closed at its own moment. The process ends within `drain.grace`, or immediately at the second
+    /// signal.
     pub async fn run(self, signals: impl Signals) -> DrainOutcome {
         let outcome = self.app.drain.clone().run(signals).await;
-        // Who was asked to go at once, or has used the grace up, waits for nobody: the process ends.
+        // After a forced drain, or when the grace period is used up, the process ends without waiting.
         if outcome == DrainOutcome::Empty {
             self.stop().await;
         }
         outcome
     }
 
-    /// Ends without telling anybody.
+    /// Stops without notifying the clients.
     pub async fn stop(self) {
         self.stop_within(LAST_REQUESTS).await;
     }
@@ -174,7 +176,7 @@ impl Server {
     }
 }
 
-/// One replica's parts, put together and not yet started.
+/// The parts of one replica, assembled but not yet started.
 pub(crate) struct Parts {
     pub(crate) app: Arc<App>,
     pub(crate) relay: Arc<Relay>,
@@ -256,7 +258,7 @@ fn public_router(app: &Arc<App>) -> Router {
 async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
     let listen = || {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        // As `TcpListener::bind` does: a restart need not wait for the old connections' ends.
+        // Like `TcpListener::bind`: a restart need not wait for the old connections to end.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -284,7 +286,7 @@ fn brokers(config: &Config) -> Result<Brokers, StartError> {
     })
 }
 
-/// Tells every socket of a link that is lost or back.
+/// Notifies every socket when the link is lost or back.
 async fn watch_link(app: Arc<App>) {
     let mut link = app.shared.link.clone();
     loop {
@@ -297,13 +299,13 @@ async fn watch_link(app: Arc<App>) {
     }
 }
 
-/// Tells every socket when this replica begins to go away.
+/// Notifies every socket when this replica begins to drain.
 async fn watch_drain(app: Arc<App>) {
     app.drain.begun().await;
     app.shared.connections.raise(Flag::Drain, |_| true).await;
 }
 
-/// Lets every socket review its grants when the auth side has learnt something by itself.
+/// Makes every socket review its grants when the auth side reports a change.
 async fn watch_grants(app: Arc<App>) {
     let mut changes = app.auth.changes();
     while changes.changed().await.is_ok() {

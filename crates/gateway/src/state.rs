@@ -1,4 +1,4 @@
-//! A channel's state documents as they are told to sockets.
+//! A channel's state documents, as they are sent to sockets.
 
 use std::sync::OnceLock;
 
@@ -8,20 +8,20 @@ use serde_json::value::RawValue;
 
 use crate::broker::StateDocuments;
 
-/// A channel's state documents and the id behind which they stand.
+/// A channel's state documents, and the id at which they were read.
 #[derive(Debug, Default)]
 pub struct StateSnapshot {
-    /// The last id given: later events are not in the documents, everything else is.
+    /// The last id at that moment: later events are not reflected in the documents, all earlier ones are.
     pub head: Option<EventId>,
-    /// The documents by key, in the order of the keys. What is no JSON is left out.
+    /// The documents, sorted by key. Documents that are not JSON are left out.
     pub documents: Vec<(String, Box<RawValue>)>,
-    /// Whether there are more documents than are told.
+    /// Whether there are more documents than these.
     pub truncated: bool,
     frame: OnceLock<Bytes>,
 }
 
 impl StateSnapshot {
-    /// The bytes of the message that tells the whole state, made by `encode` when nobody needed them before.
+    /// The encoded message with the whole state. `encode` runs at most once.
     pub fn encoded(&self, encode: impl FnOnce() -> Bytes) -> Bytes {
         self.frame.get_or_init(encode).clone()
     }
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_json_is_left_out() {
+    fn documents_that_are_not_json_are_left_out() {
         let documents = [("a", "{"), ("b", "{\"x\":1.50}"), ("c", "")];
         let documents = documents.map(|(key, raw)| (key.to_owned(), Bytes::from_static(raw.as_bytes()))).to_vec();
         let state = StateSnapshot::from(StateDocuments { documents, ..StateDocuments::default() });

@@ -1,4 +1,4 @@
-//! What tests of several modules share.
+//! Shared by the tests of several modules.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,7 @@ use tokio::sync::RwLock;
 
 use crate::broker::{Broker, BrokerError, ExpiredLease, Page, Sink, Snapshot, StateDocuments, memory::MemoryBroker};
 
-/// What becomes of a probe.
+/// The outcome of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Probe {
     Returns,
@@ -28,20 +28,20 @@ pub enum Probe {
     Hangs,
 }
 
-/// A memory broker that fails when a test says so.
+/// A memory broker that fails on demand.
 pub struct FaultyBroker {
     pub inner: Arc<MemoryBroker>,
     /// Publishing calls that still succeed.
     pub calls_left: AtomicUsize,
-    /// Entries of each append that came through.
+    /// Number of entries of each successful append.
     pub appends: Mutex<Vec<usize>>,
-    /// What the next probes meet; the last one stays.
+    /// The outcomes of the next probes; the last one repeats.
     pub probes: Mutex<VecDeque<Probe>>,
     /// Reads of logs so far.
     pub reads: AtomicUsize,
     /// Reads of states so far.
     pub state_reads: AtomicUsize,
-    /// While it is held, logs and states are read but nobody is answered.
+    /// While write-locked, logs and states are read but the answers wait.
     pub answers: RwLock<()>,
 }
 

@@ -1,4 +1,4 @@
-//! Who a request comes from when proxies stand in between.
+//! The client's address and host when proxies stand in front of the gateway.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,8 +15,8 @@ pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     trusted.iter().any(|net| net.contains(&address))
 }
 
-/// The client's address: the peer's, or, when that is a trusted proxy, the rightmost entry of `X-Forwarded-For`
-/// that is not one itself. What stands left of it was written by the client and is believed by nobody.
+/// The client's address: the peer's, or, when the peer is a trusted proxy, the rightmost entry of `X-Forwarded-For`
+/// that is not itself a trusted proxy. Entries to the left of it were written by the client and are ignored.
 pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     let hops = headers.get_all(FORWARDED_FOR).iter().rev();
@@ -30,14 +30,14 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
     client
 }
 
-/// The host that the client's browser used: `X-Forwarded-Host` of a trusted proxy, otherwise `Host`.
+/// The host that the browser requested: `X-Forwarded-Host` from a trusted proxy, otherwise `Host`.
 pub fn requested_host<'a>(peer: IpAddr, headers: &'a HeaderMap, trusted: &[IpNet]) -> Option<&'a str> {
     let forwarded = headers.get_all(FORWARDED_HOST).iter().next_back().filter(|_| is_trusted(peer, trusted));
     let forwarded = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()).map(str::trim);
     forwarded.filter(|host| !host.is_empty()).or_else(|| headers.get(HOST)?.to_str().ok())
 }
 
-/// An entry: an address, possibly with a port and brackets, as some proxies write.
+/// Parses an entry: an address, optionally with a port and brackets, as some proxies write it.
 fn parse(entry: &str) -> Option<IpAddr> {
     let entry = entry.trim();
     let bare = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_not_believed() {
+    fn headers_of_untrusted_peers_are_ignored() {
         assert_eq!(client("203.0.113.9", &["198.51.100.1"]), "203.0.113.9");
         assert_eq!(client("203.0.113.9", &[]), "203.0.113.9");
     }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_ends_the_walk() {
+    fn an_unreadable_entry_ends_the_search() {
         assert_eq!(client("10.0.0.1", &[]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["1.1.1.1, unknown"]), "10.0.0.1");
         assert_eq!(client("10.0.0.1", &["1.1.1.1, , 10.9.9.9"]), "10.9.9.9");

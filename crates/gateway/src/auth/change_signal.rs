@@ -1,4 +1,4 @@
-//! Tells open sockets that what they may read may have changed.
+//! Signals open sockets to check their grants again.
 
 use tokio::sync::watch;
 

@@ -1,4 +1,4 @@
-//! From a token's claims to an [`Identity`]: times, issuer and audience as RFC 7519, grants as the spec.
+//! Turns a token's claims into an [`Identity`]: times, issuer and audience by RFC 7519, grants by the spec.
 
 use std::{
     sync::Arc,
@@ -13,13 +13,13 @@ use crate::config::AuthConfig;
 
 type ClaimMap = Map<String, Value>;
 
-/// Longest `sub`, `user_id` and `jti` in bytes: they stand in keys and in every socket's memory.
+/// Longest `sub`, `user_id` and `jti`, in bytes: they are part of Redis keys and of every socket's memory.
 const MAX_NAME: usize = 256;
 
-/// What `sub` is for sockets without a token, unless `auth.anonymous` names one.
+/// The `sub` of sockets without a token, unless `auth.anonymous` sets one.
 const ANONYMOUS_SUB: &str = "anonymous";
 
-/// Every claim that `auth.anonymous` may hold.
+/// Every claim that `auth.anonymous` may contain.
 const ANONYMOUS_CLAIMS: [&str; 10] =
     ["sub", "user_id", "org", "crews", "runs", "streams", "sessions", "channels", "publish", "admin"];
 
@@ -28,7 +28,7 @@ pub(super) fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
 
-/// The rules that a token's registered claims are held against.
+/// The rules that a token's registered claims are checked against.
 pub(super) struct ClaimRules {
     issuer: Option<String>,
     audience: Vec<String>,
@@ -51,7 +51,7 @@ impl ClaimRules {
         })
     }
 
-    /// Judges the claims of a token whose signature is good.
+    /// Checks the claims of a token whose signature is valid.
     pub(super) fn identity(&self, claims: &ClaimMap, now: u64) -> Result<Identity, AuthError> {
         let expires_at = self.expiry(claims, now)?;
         if time(claims, "nbf")?.is_some_and(|nbf| nbf > now.saturating_add(self.leeway)) {
@@ -67,7 +67,7 @@ impl ClaimRules {
         Ok(identity)
     }
 
-    /// The second from which on the token is refused: `exp` and what leeway adds (RFC 7519, 4.1.4: "on or after").
+    /// The Unix second from which the token is refused: `exp` plus the leeway (RFC 7519, 4.1.4: "on or after").
     fn expiry(&self, claims: &ClaimMap, now: u64) -> Result<Option<u64>, AuthError> {
         match time(claims, "exp")? {
             None if self.allow_no_expiry => Ok(None),
@@ -86,7 +86,7 @@ impl ClaimRules {
         }
     }
 
-    /// A token with an audience that is not ours is refused even when none is configured (RFC 7519, 4.1.3).
+    /// A token for another audience is refused even when no audience is configured (RFC 7519, 4.1.3).
     fn audience(&self, claims: &ClaimMap) -> Result<(), AuthError> {
         let ours = |value: &Value| value.as_str().is_some_and(|aud| self.audience.iter().any(|own| own == aud));
         let good = match present(claims, "aud") {
@@ -98,8 +98,8 @@ impl ClaimRules {
     }
 }
 
-/// The identity of sockets without a token. `auth.default_org` does not apply: what strangers see of an org is
-/// said in the table itself or not at all.
+/// The identity of sockets without a token. `auth.default_org` does not apply: what anonymous sockets see of an org is
+/// set in `auth.anonymous` itself.
 pub(super) fn anonymous(claims: &ClaimMap) -> Result<Identity, AuthSetupError> {
     if let Some(unknown) = claims.keys().find(|key| !ANONYMOUS_CLAIMS.contains(&key.as_str())) {
         let known = ANONYMOUS_CLAIMS.join(", ");
@@ -115,7 +115,7 @@ pub(super) fn anonymous(claims: &ClaimMap) -> Result<Identity, AuthSetupError> {
     }
 }
 
-/// Who it is and what is granted, without times.
+/// The subject and the grants, without times.
 fn identity(claims: &ClaimMap) -> Result<Identity, AuthError> {
     let org = match present(claims, "org") {
         None => None,
@@ -147,7 +147,7 @@ fn identity(claims: &ClaimMap) -> Result<Identity, AuthError> {
     })
 }
 
-/// `sub`, or `user_id`, which many issuers write as a number.
+/// `sub`, or else `user_id`, which many issuers write as a number.
 fn sub(claims: &ClaimMap) -> Result<Arc<str>, AuthError> {
     if let Some(sub) = name(claims, "sub")? {
         return Ok(sub.into());
@@ -172,7 +172,7 @@ fn time(claims: &ClaimMap, claim: &'static str) -> Result<Option<u64>, AuthError
         None => Ok(None),
         Some(Value::Number(number)) => match (number.as_u64(), number.as_f64()) {
             (Some(seconds), _) => Ok(Some(seconds)),
-            // The conversion saturates: what is before 1970 becomes 0.
+            // The conversion saturates: a time before 1970 becomes 0.
             (None, Some(seconds)) => Ok(Some(seconds as u64)),
             (None, None) => Err(bad(claim, "must be a number of seconds")),
         },
@@ -208,7 +208,7 @@ fn patterns(claims: &ClaimMap, claim: &'static str) -> Result<Patterns, AuthErro
     }
 }
 
-/// A claim that is there; `null` counts as missing, as many libraries write it for what is not set.
+/// A claim that is present. `null` counts as absent, because many libraries write it for unset values.
 fn present<'a>(claims: &'a ClaimMap, claim: &str) -> Option<&'a Value> {
     claims.get(claim).filter(|value| !value.is_null())
 }
@@ -231,7 +231,7 @@ mod tests {
         ClaimRules::new(&config).unwrap()
     }
 
-    /// Judges claims that have a `sub` and an hour to live, unless they say otherwise.
+    /// Checks claims that have a `sub` and expire in an hour, unless `claims` says otherwise.
     fn judge(rules: &ClaimRules, claims: Value) -> Result<Identity, AuthError> {
         let mut all = json!({ "sub": "u1", "exp": NOW + 3600 });
         all.as_object_mut().unwrap().extend(claims.as_object().unwrap().clone());
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_token_becomes_an_identity() {
+    fn a_complete_token_becomes_an_identity() {
         let identity = judge(
             &rules(|_| ()),
             json!({ "org": "acme", "crews": ["a", "b"], "runs": "*", "streams": ["*"], "channels": ["x:1", "y:*"],
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn expires_in_the_second_of_exp() {
+    fn a_token_expires_in_the_second_of_its_exp() {
         let strict = rules(|_| ());
         assert_eq!(label(judge(&strict, json!({ "exp": NOW }))), "expired");
         assert_eq!(label(judge(&strict, json!({ "exp": NOW + 1 }))), "accepted");
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn exp_is_required_unless_configured_away() {
+    fn exp_is_required_unless_the_configuration_allows_its_absence() {
         assert_eq!(label(judge(&rules(|_| ()), json!({ "exp": null }))), "bad_claim");
         let open = rules(|config| config.allow_no_expiry = true);
         assert_eq!(judge(&open, json!({ "exp": null })).unwrap().expires_at, None);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_claims_are_refused_by_name() {
+    fn malformed_claims_are_refused_and_named() {
         let rules = rules(|_| ());
         for (claim, value) in [
             ("org", json!("a b")),
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn default_org_stands_in_for_tokens_only() {
+    fn the_default_org_applies_to_tokens_only() {
         let rules = rules(|config| config.default_org = Some("home".to_owned()));
         assert_eq!(judge(&rules, json!({})).unwrap().org.as_deref(), Some("home"));
         assert_eq!(judge(&rules, json!({ "org": "acme" })).unwrap().org.as_deref(), Some("acme"));

@@ -7,10 +7,11 @@ use http::{
 
 use crate::config::Secret;
 
-/// The subprotocol whose successor in the list is a token. The answer selects it, never the token.
+/// The subprotocol that announces a token: the next entry of the list is the token. The answer selects this name,
+/// never the token.
 pub const TOKEN_SUBPROTOCOL: &str = "token";
 
-/// What a request brought along. `Debug` shows the kind, never the token.
+/// The credential in a request. `Debug` shows the kind, never the token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Credential {
     /// Nothing.
@@ -19,22 +20,22 @@ pub enum Credential {
     Token(Secret),
     /// A single-use ticket.
     Ticket(Secret),
-    /// A token in the query, where `auth.query_token` does not allow it.
+    /// A token in the query, although `auth.query_token` is off.
     QueryTokenOff,
 }
 
-/// A request's credential, and what the handshake's answer has to say about it.
+/// A request's credential, and what the handshake's answer needs to know about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Presented {
-    /// What counts.
+    /// The credential that counts.
     pub credential: Credential,
-    /// Whether the subprotocol `token` was offered and so has to be selected, whatever comes of the token.
+    /// Whether the client offered the subprotocol `token`. The answer then selects it, even if the token is refused.
     pub token_subprotocol: bool,
 }
 
 impl Presented {
     /// Reads headers and query (without `?`). The first of these counts: `Sec-WebSocket-Protocol: token, <jwt>`,
-    /// `Authorization: Bearer`, `?ticket=`, `?access_token=` where `query_token`.
+    /// `Authorization: Bearer`, `?ticket=`, `?access_token=` if `query_token` is set.
     pub fn of(headers: &HeaderMap, query: Option<&str>, query_token: bool) -> Self {
         let (token_subprotocol, from_protocol) = subprotocol(headers);
         let credential = from_protocol
@@ -45,7 +46,7 @@ impl Presented {
     }
 }
 
-/// Offers may stand in one header or in several (RFC 6455, 11.3.4).
+/// Offers may be in one header or in several (RFC 6455, 11.3.4).
 fn subprotocol(headers: &HeaderMap) -> (bool, Option<Credential>) {
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let mut offers = values.flat_map(|value| value.split(',')).map(str::trim).filter(|offer| !offer.is_empty());
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn subprotocol_in_one_header_or_several() {
+    fn the_subprotocol_may_be_in_one_header_or_several() {
         for headers in [
             &[("sec-websocket-protocol", "token, a.b.c")][..],
             &[("sec-websocket-protocol", "token"), ("sec-websocket-protocol", "a.b.c")],
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn bearer_in_any_case() {
+    fn the_bearer_scheme_is_case_insensitive() {
         for value in ["Bearer a.b.c", "bearer  a.b.c ", "BEARER a.b.c"] {
             assert_eq!(present(&[("authorization", value)], None, false).credential, token("a.b.c"));
         }
@@ -111,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn query() {
+    fn the_query_holds_a_ticket_or_a_token() {
         let ticket = Credential::Ticket(Secret::new("t1"));
         assert_eq!(present(&[], Some("since=0&ticket=t1"), false).credential, ticket);
         assert_eq!(present(&[], Some("access_token=a.b.c"), true).credential, token("a.b.c"));
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_way_of_the_spec_counts() {
+    fn the_first_credential_in_the_order_of_the_spec_counts() {
         let all = [("sec-websocket-protocol", "token, p"), ("authorization", "Bearer h")];
         assert_eq!(present(&all, Some("ticket=t&access_token=q"), true).credential, token("p"));
         assert_eq!(present(&all[1..], Some("ticket=t&access_token=q"), true).credential, token("h"));

@@ -1,43 +1,43 @@
-//! Why a credential was not accepted, and why authentication could not be set up.
+//! Why a credential was refused, and why authentication could not be set up.
 
 use std::borrow::Cow;
 
 use crate::broker::BrokerError;
 
-/// Why a request or socket has no identity. No text of it ever holds the token, a part of it, or a ticket.
+/// Why a request or socket has no identity. No text contains the token, a part of it, or a ticket.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AuthError {
     /// No credential, and `auth.anonymous` is not set.
     #[error("no token")]
     Missing,
-    /// A token came in the query, where it is not taken.
+    /// A token in the query, where tokens are not accepted.
     #[error("tokens in the query are switched off")]
     QueryTokenOff,
     /// Not three base64url parts of JSON, or too large.
     #[error("not a JSON Web Token")]
     Malformed,
-    /// The token's algorithm is not the configured one.
+    /// The token's algorithm is not one of the configured ones.
     #[error("signature algorithm is not accepted")]
     Algorithm,
-    /// The signature does not fit.
+    /// The signature is invalid.
     #[error("bad signature")]
     Signature,
     /// No known key has the token's `kid`.
     #[error("signed with an unknown key")]
     UnknownKey,
-    /// `exp` is past.
+    /// `exp` is in the past.
     #[error("token expired")]
     Expired,
-    /// `nbf` is ahead.
+    /// `nbf` is in the future.
     #[error("token not valid yet")]
     NotYetValid,
     /// `iss` is not the configured one.
     #[error("wrong issuer")]
     Issuer,
-    /// `aud` names nobody that this gateway is.
+    /// `aud` does not name this gateway.
     #[error("wrong audience")]
     Audience,
-    /// A claim is missing or not of its form.
+    /// A claim is missing or malformed.
     #[error("bad claim: {0}")]
     Claim(BadClaim),
     /// Revoked by its `jti` or `sub`.
@@ -46,13 +46,13 @@ pub enum AuthError {
     /// Unknown, used, or older than a minute.
     #[error("bad ticket")]
     Ticket,
-    /// A refresh brought the token of somebody else.
+    /// A refresh with the token of another user.
     #[error("token of another user")]
     AnotherUser,
-    /// The page's origin may not connect.
+    /// The page's origin is not allowed to connect.
     #[error("origin not allowed")]
     Origin,
-    /// The broker, which keeps tickets, does not answer.
+    /// The broker, which stores tickets, does not answer.
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// No key could be fetched from the JWKS URL yet.
@@ -61,12 +61,12 @@ pub enum AuthError {
 }
 
 impl AuthError {
-    /// Whether the credential could not be checked, so that it may yet be good.
+    /// Whether the credential could not be checked, and may still be valid.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::Broker(_) | Self::KeysUnavailable)
     }
 
-    /// The close code of the spec: 4401, 4403 for a foreign origin, 1013 when it is not the client's fault.
+    /// The close code of the spec: 4401, 4403 for a foreign origin, 1013 when the client is not at fault.
     pub fn close_code(&self) -> u16 {
         match self {
             Self::Broker(_) | Self::KeysUnavailable => 1013,
@@ -84,8 +84,8 @@ impl AuthError {
         }
     }
 
-    /// What a client is told, at most 123 bytes so that a close frame holds it (RFC 6455, 5.5.1): what is
-    /// wrong and what to do. Internals stay out.
+    /// The reason for the client: what is wrong and what to do, without internals. At most 123 bytes, so that a close
+    /// frame holds it (RFC 6455, 5.5.1).
     pub fn reason(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Missing => "no token: send Sec-WebSocket-Protocol: token, <jwt> or Authorization: Bearer <jwt>",
@@ -130,7 +130,7 @@ impl AuthError {
     }
 }
 
-/// A claim that is not of its form. Names the claim, never its value.
+/// A malformed claim. Names the claim, never its value.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{claim} {wants}")]
 pub struct BadClaim {
@@ -143,19 +143,19 @@ pub struct BadClaim {
 /// Why authentication cannot work as configured. The texts say what to set.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthSetupError {
-    /// Nobody could connect.
+    /// No key and no `auth.anonymous`: nothing could connect.
     #[error(
         "no way to authenticate: set auth.hs256_secret (32 bytes or more), auth.public_key or auth.jwks_url; \
          or auth.anonymous, to let sockets in without a token"
     )]
     Nothing,
-    /// Which key would count is not clear.
+    /// It is not clear which key counts.
     #[error("set only one of auth.hs256_secret, auth.public_key and auth.jwks_url")]
     SeveralKeys,
-    /// Guessable.
+    /// The secret is short enough to guess.
     #[error("auth.hs256_secret has {0} bytes: use 32 or more random ones, for example from `openssl rand -hex 32`")]
     ShortSecret(usize),
-    /// Not a public key that can be used.
+    /// Not a usable public key.
     #[error("auth.public_key: {0}")]
     PublicKey(&'static str),
     /// A configured algorithm needs another kind of key.
@@ -184,7 +184,7 @@ pub enum AuthSetupError {
 mod tests {
     use super::*;
 
-    /// RFC 6455, 5.5: a control frame's payload is at most 125 bytes, two of them the code.
+    /// RFC 6455, 5.5: a control frame's payload has at most 125 bytes, two of which are the code.
     const REASON_BYTES: usize = 123;
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_the_clients_fault_asks_it_to_try_again() {
+    fn errors_that_are_not_the_clients_fault_ask_it_to_try_again() {
         let away = AuthError::Broker(BrokerError::Unavailable("10.0.0.1:6379 refused".to_owned()));
         assert_eq!((away.close_code(), away.http_status()), (1013, 503));
         assert!(!away.reason().contains("6379"), "internals stay out");

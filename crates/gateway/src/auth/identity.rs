@@ -1,4 +1,4 @@
-//! Who is at the other end, and what the claims say that he may read and publish.
+//! The user behind a connection, and what the claims allow to read and publish.
 
 use std::{
     sync::Arc,
@@ -14,22 +14,22 @@ pub struct Identity {
     pub sub: Arc<str>,
     /// The tenant.
     pub org: Option<Arc<str>>,
-    /// What the claims grant. Shared, since every question about a grant takes the identity along.
+    /// What the claims grant. Shared, because every check of a grant passes the identity along.
     pub grants: Arc<Grants>,
-    /// Unix second from which on the token is refused: its `exp`, and `auth.leeway` beyond it.
+    /// Unix second from which the token is refused: `exp` plus `auth.leeway`.
     pub expires_at: Option<u64>,
-    /// Unix second at which it was issued.
+    /// Unix second at which the token was issued.
     pub issued_at: Option<u64>,
     /// The token's own id.
     pub jti: Option<String>,
-    /// Sees the figures of every org.
+    /// Sees the usage of every org.
     pub admin: bool,
-    /// Came without a token.
+    /// Connected without a token.
     pub anonymous: bool,
 }
 
 impl Identity {
-    /// How long the token is still good; zero when it has expired, `None` when it never does.
+    /// How long the token remains valid: zero if it has expired, `None` if it never expires.
     pub fn expires_in(&self) -> Option<Duration> {
         let end = UNIX_EPOCH.checked_add(Duration::from_secs(self.expires_at?))?;
         Some(end.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO))
@@ -49,16 +49,16 @@ pub struct Grants {
     pub sessions: Ids,
     /// Channels of namespaces without an owner.
     pub channels: Patterns,
-    /// Channels that may be published to.
+    /// Channels that the identity may publish to.
     pub publish: Patterns,
 }
 
 /// A claim that lists ids.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Ids {
-    /// These.
+    /// These ids.
     Listed(Box<[String]>),
-    /// Every one of the org, as the directory says.
+    /// Every id of the org, as the directory lists them.
     All,
 }
 
@@ -73,7 +73,7 @@ impl Default for Ids {
 pub struct Patterns(pub Box<[String]>);
 
 impl Patterns {
-    /// Whether a channel is among them.
+    /// Whether a channel matches one of the patterns.
     pub fn contain(&self, channel: &Channel) -> bool {
         self.0.iter().any(|pattern| {
             pattern == channel.as_str()
@@ -94,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn expires_in() {
+    fn expires_in_is_bounded_by_zero_and_by_the_clock() {
         let until = |expires_at| Identity { expires_at, ..user("u") }.expires_in();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
         assert_eq!(until(None), None);
         assert_eq!(until(Some(now - 1)), Some(Duration::ZERO));
-        assert_eq!(until(Some(u64::MAX)), None, "further than the clock counts");
+        assert_eq!(until(Some(u64::MAX)), None, "beyond the range of the clock");
         let hour = until(Some(now + 3600)).unwrap();
         assert!(hour <= Duration::from_secs(3600) && hour > Duration::from_secs(3590));
     }

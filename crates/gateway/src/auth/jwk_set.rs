@@ -1,4 +1,4 @@
-//! The keys of one JWKS document that signatures may be verified with.
+//! The keys of one JWKS document that can verify signatures.
 
 use std::sync::Arc;
 
@@ -9,27 +9,27 @@ use jsonwebtoken::{
 
 use super::keys::{VerifyingKey, works};
 
-/// Most keys of one document; real ones have two or three.
+/// Most keys of one document. Real documents have two or three.
 const MAX_KEYS: usize = 256;
 
 /// The usable keys of a document.
 pub(super) struct KeySet(Vec<(Option<String>, Arc<VerifyingKey>)>);
 
-/// What a set answers to a token's header.
+/// The result of looking up the key for a token's header.
 pub(super) enum Keyed {
-    /// This one.
+    /// The key.
     One(Arc<VerifyingKey>),
     /// The key exists, for other algorithms.
     WrongAlgorithm,
-    /// The token names no key and several could be meant.
+    /// The token names no key and several match.
     Ambiguous,
     /// No such key.
     Unknown,
 }
 
 impl KeySet {
-    /// Takes what is usable and passes over the rest, as RFC 7517, 5 asks: keys for encryption, of other kinds, or
-    /// malformed. Symmetric keys are among the rest: what stands in a public document is no secret.
+    /// Keeps the usable keys and ignores the others, as RFC 7517, 5 requires: keys for encryption, keys of other
+    /// types, and malformed keys. Symmetric keys are ignored too: a public document cannot hold a secret.
     pub(super) fn parse(document: &[u8], algorithms: &[Algorithm]) -> Result<Self, String> {
         #[derive(serde::Deserialize)]
         struct JwkDocument {
@@ -41,7 +41,7 @@ impl KeySet {
             return Err(format!("more than {MAX_KEYS} keys"));
         }
         let keys: Vec<_> = document.keys.into_iter().filter_map(|key| usable(key, algorithms)).collect();
-        // An empty document is an issuer's mishap: better the keys of before than nobody.
+        // An empty document is the issuer's mistake: keep the previous keys instead of refusing everyone.
         if keys.is_empty() { Err(format!("no key for any of {algorithms:?}")) } else { Ok(Self(keys)) }
     }
 
@@ -70,7 +70,7 @@ fn usable(key: serde_json::Value, algorithms: &[Algorithm]) -> Option<(Option<St
     let key = DecodingKey::from_jwk(&Jwk { common: Default::default(), algorithm: jwk.algorithm }).ok()?;
     let own = jwk.common.key_algorithm;
     let fits = |algorithm: &Algorithm| own.is_none_or(|own| own == (*algorithm).into());
-    // One by one, since an EC key goes with the algorithm of its curve only.
+    // Each algorithm on its own, because an EC key works only with the algorithm of its curve.
     let algorithms = algorithms.iter().copied().filter(|algorithm| fits(algorithm) && works(&key, *algorithm));
     let algorithms = algorithms.collect();
     Some((jwk.common.key_id, Arc::new(VerifyingKey::new(key, algorithms)?)))

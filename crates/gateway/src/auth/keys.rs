@@ -1,4 +1,4 @@
-//! Keys that signatures are verified with, each pinned to the algorithms that the configuration names.
+//! Keys that verify signatures, each pinned to the algorithms that the configuration names.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, Validation, crypto::rust_crypto::DEFAULT_PROVIDER, errors::ErrorKind,
@@ -9,24 +9,25 @@ use super::{AuthError, AuthSetupError};
 pub use crate::config::MIN_SECRET;
 use crate::config::{AuthConfig, Secret};
 
-/// Shortest RSA modulus in bits (RFC 7518, 3.3), and the longest that the verifier takes.
+/// RSA modulus in bits: the shortest (RFC 7518, 3.3), and the longest that the verifier accepts.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
 
-/// Makes `jsonwebtoken` use one provider of cryptography. It picks one by itself only while no other crate of
-/// the build switches on a second, and panics at its first use otherwise.
+/// Makes `jsonwebtoken` use one provider of cryptography. It chooses one by itself only if no other crate of the build
+/// enables a second; otherwise it panics at its first use.
 pub(super) fn install_provider() {
-    // An error says that one is installed already.
+    // An error means that one is already installed.
     let _ = DEFAULT_PROVIDER.install_default();
 }
 
-/// A key and the algorithms it may be used with. A token that names any other is refused before the key is touched.
+/// A key and the algorithms that it may be used with. A token with any other algorithm is refused before the key is
+/// used.
 pub(super) struct VerifyingKey {
     key: DecodingKey,
     algorithms: Vec<Algorithm>,
 }
 
 impl VerifyingKey {
-    /// `None` when no algorithm remains that the key goes with, or the key is not a good one of its family.
+    /// `None` if no algorithm is left that works with the key, or if the key is not a valid one of its family.
     pub(super) fn new(key: DecodingKey, algorithms: Vec<Algorithm>) -> Option<Self> {
         let fits = |algorithm: &Algorithm| works(&key, *algorithm);
         (!algorithms.is_empty() && algorithms.iter().all(fits)).then_some(Self { key, algorithms })
@@ -37,11 +38,11 @@ impl VerifyingKey {
         self.algorithms.contains(&algorithm)
     }
 
-    /// Checks the signature and answers the claims, which are not looked at here.
+    /// Checks the signature and returns the claims, which are not checked here.
     pub(super) fn verify(&self, token: &str) -> Result<Map<String, Value>, AuthError> {
         let mut validation = Validation::default();
         validation.algorithms.clone_from(&self.algorithms);
-        // The claims are judged by `claims.rs`: the library lets a token pass in the very second of its `exp`.
+        // `claims.rs` checks the claims: the library still accepts a token in the second of its `exp`.
         validation.required_spec_claims.clear();
         validation.validate_exp = false;
         validation.validate_aud = false;
@@ -56,7 +57,7 @@ impl VerifyingKey {
     }
 }
 
-/// The one key of the configuration that stands in the configuration itself.
+/// The key that the configuration itself contains, if any.
 pub(super) fn configured(config: &AuthConfig) -> Result<Option<VerifyingKey>, AuthSetupError> {
     match (&config.hs256_secret, &config.public_key) {
         (Some(secret), _) => from_secret(secret, &config.algorithms).map(Some),
@@ -98,7 +99,7 @@ fn from_pem(pem: &str, algorithms: &[Algorithm]) -> Result<VerifyingKey, AuthSet
     Err(AuthSetupError::PublicKey("not a PEM public key of type RSA, EC or Ed25519"))
 }
 
-/// Pins a key to the configured algorithms, or to its own when none is configured.
+/// Pins a key to the configured algorithms, or to its own if none is configured.
 fn pinned(
     key: DecodingKey,
     algorithms: &[Algorithm],
@@ -125,7 +126,7 @@ pub(super) fn works(key: &DecodingKey, algorithm: Algorithm) -> bool {
         AlgorithmFamily::Hmac => true,
         AlgorithmFamily::Rsa => rsa_bits(key).is_some_and(|bits| RSA_BITS.contains(&bits)),
         AlgorithmFamily::Ec => (DEFAULT_PROVIDER.verifier_factory)(&algorithm, key).is_ok(),
-        // The length first: the library cuts 32 bytes without asking whether they are there.
+        // The length first: the library slices 32 bytes without checking that they exist.
         AlgorithmFamily::Ed => {
             key.try_get_as_bytes().is_ok_and(|bytes| bytes.len() == 32)
                 && (DEFAULT_PROVIDER.verifier_factory)(&algorithm, key).is_ok()

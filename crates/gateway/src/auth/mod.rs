@@ -1,8 +1,8 @@
-//! Who may connect and what he may read.
+//! Authentication and authorisation: which identity a connection has, and what it may read.
 //!
-//! A request's credential ([`Presented`]) becomes an [`Identity`] ([`Auth::identify`]); what it may read is decided
-//! by its grants and the directory ([`Auth::may_read`], [`Auth::granted`]), and again whenever
-//! [`Auth::changes`] counts.
+//! A request's credential ([`Presented`]) becomes an [`Identity`] ([`Auth::identify`]). Its grants and the directory
+//! decide what it may read ([`Auth::may_read`], [`Auth::granted`]). Sockets ask again whenever [`Auth::changes`]
+//! counts up.
 
 mod access;
 mod address;

@@ -1,4 +1,4 @@
-//! Which pages may connect: the browser's `Origin` held against the configuration.
+//! Which pages may connect: the browser's `Origin`, checked against the configuration.
 
 use url::{Origin, Url};
 
@@ -15,7 +15,7 @@ pub struct OriginPolicy {
 enum Allowed {
     Any,
     Exact(Origin),
-    /// Subdomains of `.example.com`, at any depth, not `example.com` itself.
+    /// Subdomains of `.example.com` at any depth, but not `example.com` itself.
     Below {
         scheme: String,
         suffix: String,
@@ -24,8 +24,10 @@ enum Allowed {
 }
 
 impl OriginPolicy {
+    /// Parses the configured origins.
+    ///
     /// # Errors
-    /// [`AuthSetupError::AllowedOrigin`] for an entry that is no origin.
+    /// [`AuthSetupError::AllowedOrigin`] for an entry that is not an origin.
     pub fn new(allowed: &[String], development: bool) -> Result<Self, AuthSetupError> {
         let parse = |entry: &String| Allowed::parse(entry).ok_or_else(|| AuthSetupError::AllowedOrigin(entry.clone()));
         Ok(Self { allowed: allowed.iter().map(parse).collect::<Result<_, _>>()?, development })
@@ -33,9 +35,10 @@ impl OriginPolicy {
 
     /// Whether a request with this `Origin` may connect.
     ///
-    /// Non-browsers (no `Origin`) and pages that this gateway served itself (`host`: the `Host` that the browser
-    /// used) always may. Other pages may when they are listed; and with nothing listed when the socket has a token
-    /// and this is not development mode: a page of another origin cannot come by a user's token.
+    /// Always allowed: clients that are not browsers (no `Origin`), and pages that this gateway served itself. `host`
+    /// is the `Host` that the browser used. Other pages are allowed if they are listed. If nothing is listed, they are
+    /// allowed if the socket has a token and this is not development mode: a page of another origin cannot obtain a
+    /// user's token.
     pub fn allows(&self, origin: Option<&str>, host: Option<&str>, anonymous: bool) -> bool {
         let Some(origin) = origin else { return true };
         if self.allowed.is_empty() && !anonymous && !self.development {
@@ -46,7 +49,7 @@ impl OriginPolicy {
             Some((origin, url)) if origin.is_tuple() => {
                 same_host(&url, host) || self.allowed.iter().any(|allowed| allowed.matches(&origin))
             }
-            // `null` and the like: a page that hides where it comes from.
+            // `null` and similar: the page hides its origin.
             _ => self.allowed.contains(&Allowed::Any),
         }
     }
@@ -85,8 +88,8 @@ impl Allowed {
     }
 }
 
-/// Whether a page's origin is the host that the request was sent to. The scheme is the page's: behind a proxy that
-/// ends TLS nothing else tells it.
+/// Whether a page's origin is the host that the request was sent to. The scheme is taken from the page, because behind
+/// a proxy that terminates TLS nothing else reveals it.
 fn same_host(origin: &Url, host: Option<&str>) -> bool {
     let here = host.and_then(|host| Url::parse(&format!("{}://{host}", origin.scheme())).ok());
     here.is_some_and(|here| here.origin() == origin.origin())
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn with_nothing_listed_a_token_may_come_from_anywhere() {
+    fn with_nothing_listed_a_page_of_any_origin_may_use_a_token() {
         let open = policy(&[]);
         for origin in [None, Some("https://wherever.org"), Some("null")] {
             assert!(open.allows(origin, HERE, false));
@@ -146,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn anonymous_and_development_stay_at_home() {
+    fn anonymous_and_development_sockets_need_the_same_origin() {
         let development = OriginPolicy::new(&[], true).unwrap();
         for (policy, anonymous) in [(policy(&[]), true), (development.clone(), false), (development, true)] {
             assert!(policy.allows(None, HERE, anonymous), "no browser");
@@ -168,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_a_configuration_error() {
+    fn an_invalid_origin_is_a_configuration_error() {
         for entry in
             ["example.com", "https://example.com/app", "https://a*.example.com", "*.example.com", "https://", ""]
         {

@@ -1,4 +1,4 @@
-//! Which tokens were revoked: by their `jti`, or all of a `sub` issued until then.
+//! Revoked tokens: one by its `jti`, or all of a `sub` issued up to a moment.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use super::Identity;
 use crate::broker::{Revocation, RevocationTarget};
 
-/// What is revoked, as this replica knows it. Only grows, except by time: a revocation is never taken back.
+/// The revocations that this replica knows. Entries leave only when they expire: a revocation is never withdrawn.
 #[derive(Default)]
 pub(super) struct Revocations {
     sets: RwLock<Sets>,
@@ -22,14 +22,14 @@ struct Sets {
 }
 
 impl Revocations {
-    /// Whether a token of this identity may no longer be used. Who came without one is never meant.
+    /// Whether the identity's token is revoked. Never true for anonymous identities.
     pub(super) fn contain(&self, identity: &Identity) -> bool {
         if identity.anonymous {
             return false;
         }
         let sets = self.sets.read();
         let by_token = identity.jti.as_ref().is_some_and(|jti| sets.tokens.contains_key(jti));
-        // A token that does not say when it was issued may have been issued before.
+        // A token without `iat` may have been issued before the revocation.
         let by_user = || {
             let user = sets.users.get(&*identity.sub);
             user.is_some_and(|(until, _)| identity.issued_at.is_none_or(|issued_at| issued_at <= *until))
@@ -37,8 +37,8 @@ impl Revocations {
         by_token || by_user()
     }
 
-    /// Adds revocations, and forgets those of which every token has expired by `now` (Unix seconds). Answers
-    /// whether any was news.
+    /// Adds revocations, and drops those of which every token has expired by `now` (Unix seconds). Returns whether any
+    /// of them was new.
     pub(super) fn add(&self, revocations: &[Revocation], now: u64) -> bool {
         let mut sets = self.sets.write();
         sets.tokens.retain(|_, remember_until| *remember_until > now);
@@ -86,18 +86,18 @@ mod tests {
     }
 
     #[test]
-    fn by_jti() {
+    fn a_revocation_by_jti_matches_that_token() {
         let revocations = Revocations::default();
         assert!(revocations.add(&[jti("j1", 200)], 100));
-        assert!(!revocations.add(&[jti("j1", 200)], 100), "no news");
+        assert!(!revocations.add(&[jti("j1", 200)], 100), "already known");
         assert!(revocations.contain(&Identity { jti: Some("j1".to_owned()), ..user("u") }));
         assert!(!revocations.contain(&Identity { jti: Some("j2".to_owned()), ..user("u") }));
         assert!(!revocations.contain(&user("u")));
-        assert!(!revocations.contain(&user("j1")), "a jti is no sub");
+        assert!(!revocations.contain(&user("j1")), "a jti is not a sub");
     }
 
     #[test]
-    fn by_sub_and_time_of_issue() {
+    fn a_revocation_by_sub_depends_on_the_time_of_issue() {
         let revocations = Revocations::default();
         assert!(revocations.add(&[sub("u", 100, 200)], 100));
         let issued = |issued_at| Identity { issued_at, ..user("u") };
@@ -106,15 +106,15 @@ mod tests {
         assert!(!revocations.contain(&issued(Some(101))), "issued after");
         assert!(!revocations.contain(&user("other")));
         assert!(!revocations.contain(&Identity { anonymous: true, ..issued(None) }));
-        assert!(revocations.add(&[sub("u", 150, 180)], 120), "later one");
-        assert!(!revocations.add(&[sub("u", 120, 190)], 120), "earlier one does not shrink it");
+        assert!(revocations.add(&[sub("u", 150, 180)], 120), "a later one");
+        assert!(!revocations.add(&[sub("u", 120, 190)], 120), "an earlier one does not shrink it");
         assert!(revocations.contain(&issued(Some(150))));
         revocations.add(&[], 199);
-        assert!(revocations.contain(&issued(Some(150))), "remembered as long as the longest said");
+        assert!(revocations.contain(&issued(Some(150))), "kept as long as the longest entry asks for");
     }
 
     #[test]
-    fn forgotten_when_every_token_has_expired() {
+    fn a_revocation_is_dropped_when_every_token_has_expired() {
         let revocations = Revocations::default();
         revocations.add(&[jti("j", 200), sub("u", 100, 200)], 100);
         revocations.add(&[], 200);
@@ -122,6 +122,6 @@ mod tests {
         let sets = revocations.sets.read();
         assert!(sets.tokens.is_empty() && sets.users.is_empty());
         drop(sets);
-        assert!(!revocations.add(&[jti("late", 200)], 200), "over before it came");
+        assert!(!revocations.add(&[jti("late", 200)], 200), "expired on arrival");
     }
 }

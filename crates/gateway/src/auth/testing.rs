@@ -1,4 +1,4 @@
-//! What the tests of this folder share: a registry in memory, identities, tokens.
+//! What the tests of this folder share: an in-memory registry, identities, tokens.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,7 +24,7 @@ pub(super) fn claim(kind: Kind, id: &str, org: &str) -> Claim {
     Claim { kind, id: id.to_owned(), org: org.to_owned(), crew: None }
 }
 
-/// An identity without org and grants.
+/// An identity without an org and without grants.
 pub(crate) fn user(sub: &str) -> Identity {
     Identity {
         sub: sub.into(),
@@ -38,7 +38,7 @@ pub(crate) fn user(sub: &str) -> Identity {
     }
 }
 
-/// A registry that counts what it is asked, can be away, and can be made to answer slowly.
+/// A registry that counts its calls, can be down, and can delay its answers.
 #[derive(Default)]
 pub(super) struct FakeRegistry {
     claims: Mutex<HashMap<(Kind, String), Claim>>,
@@ -51,7 +51,7 @@ pub(super) struct FakeRegistry {
     gate: Mutex<Option<Gate>>,
 }
 
-/// Holds answers back after they were made.
+/// Holds back answers that are already computed.
 #[derive(Clone)]
 pub(super) struct Gate {
     entered: Arc<Semaphore>,
@@ -59,7 +59,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Returns when somebody has asked and waits for the answer.
+    /// Returns when a caller waits for its answer.
     pub(super) async fn entered(&self) {
         self.entered.acquire().await.unwrap().forget();
     }
@@ -94,7 +94,7 @@ impl FakeRegistry {
         self.revocation_reads.load(SeqCst)
     }
 
-    /// The tickets that wait, with their time to live.
+    /// The unused tickets with their time to live.
     pub(super) fn tickets(&self) -> Vec<(String, Duration)> {
         self.tickets.lock().iter().map(|(ticket, (_, ttl))| (ticket.clone(), *ttl)).collect()
     }

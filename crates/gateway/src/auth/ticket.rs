@@ -1,4 +1,4 @@
-//! Tickets: a single-use stand-in for a token, for browsers' `EventSource`, which cannot send headers.
+//! Tickets: a single-use substitute for a token, for browsers' `EventSource`, which cannot send headers.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use bytes::Bytes;
 use super::{AuthError, Identity};
 use crate::broker::{BrokerError, Registry};
 
-/// How long a ticket waits to be used (the spec).
+/// How long a ticket stays valid (the spec).
 pub const TICKET_TTL: Duration = Duration::from_secs(60);
 
-/// Random bytes of a ticket: nobody guesses 128 bits within a minute.
+/// Random bytes of a ticket: 128 bits cannot be guessed within a minute.
 const RANDOM: usize = 16;
 
-/// Keeps the identity in the registry, since any replica may be asked to redeem the ticket.
+/// Stores the identity in the registry, because any replica may be asked to redeem the ticket.
 pub(super) async fn issue(registry: &dyn Registry, identity: &Identity) -> Result<String, BrokerError> {
     let mut random = [0; RANDOM];
     let provider = rustls::crypto::ring::default_provider();
@@ -24,12 +24,12 @@ pub(super) async fn issue(registry: &dyn Registry, identity: &Identity) -> Resul
     Ok(ticket)
 }
 
-/// Whether we may have issued it. What we cannot have becomes no key of the registry.
+/// Whether a text has the form of a ticket. Anything else never becomes a key in the registry.
 pub(super) fn is_one(ticket: &str) -> bool {
     ticket.len() == 2 * RANDOM && ticket.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Takes the identity behind a ticket. Whether it still holds is for the caller to check.
+/// Takes the identity behind a ticket. The caller checks whether the identity is still valid.
 pub(super) async fn redeem(registry: &dyn Registry, ticket: &str) -> Result<Identity, AuthError> {
     let content = registry.take_ticket(ticket).await?.ok_or(AuthError::Ticket)?;
     serde_json::from_slice(&content).map_err(|_| AuthError::Ticket)

@@ -4,7 +4,7 @@ import { bound, brief, briefObject, byId, el, entry, seconds, setText, soon, tex
 
 const MOST_AGENTS = 30;
 const CALLS_PER_AGENT = 3;
-/** A call whose end never came is not shown as running for ever. */
+/** A call without an end event is not shown as running forever. */
 const FORGET_AFTER_MS = 15 * 60_000;
 
 const ENDS = { success: "done", error: "failed", completed_with_errors: "with errors" };
@@ -16,7 +16,7 @@ export class Agents {
     this.crew = null;
   }
 
-  /** A tool event of any crew. */
+  /** Handles a tool event of any crew. */
   tool(event) {
     if (typeof event.type !== "string" || !event.type.startsWith("tool_")) return;
     const agent = this.agent(text(event.crew_id), text(event.agent_id));
@@ -45,7 +45,7 @@ export class Agents {
   agent(crew, name) {
     const key = `${crew}\n${name}`;
     const agent = this.agents.get(key) ?? { key, crew, name, calls: [], done: 0, failed: 0 };
-    // Newest last: the bound drops who has been silent for longest.
+    // Newest last: the limit drops the agents that were silent for longest.
     this.agents.delete(key);
     this.agents.set(key, agent);
     bound(this.agents, MOST_AGENTS, (old) => old.card?.remove());
@@ -59,7 +59,7 @@ export class Agents {
     for (const old of agent.calls.splice(CALLS_PER_AGENT)) old.row?.remove();
   }
 
-  /** The latest running call of that tool and run; a page that opened late has not seen its start. */
+  /** The latest running call of this tool and run. A page that opened late has not seen its start. */
   running(agent, tool) {
     const call = agent.calls.find((c) => c.state === "running" && c.tool === tool && c.run === agent.run);
     if (call) return call;
@@ -90,7 +90,7 @@ export class Agents {
     }
   };
 
-  /** Moves the clocks of what is running. */
+  /** Updates the clocks of running calls. */
   tick() {
     const now = performance.now();
     for (const agent of this.agents.values()) {
@@ -119,7 +119,7 @@ export class Agents {
     card.append(head, calls);
     card.dataset.key = agent.key;
     Object.assign(agent, { card, calls_list: calls, run_label: run, tally, changed: true });
-    // Sorted by crew and agent: cards stand still, what is in them moves.
+    // Sorted by crew and agent, so that cards keep their place while their content changes.
     const next = [...this.list.children].find((other) => other.dataset.key > agent.key);
     this.list.insertBefore(card, next ?? null);
   }

@@ -1,4 +1,4 @@
-// The crews of the mission socket, and which one the reader has picked.
+// The crews of the mission socket, and the one that the user has selected.
 
 import { bound, byId, el, setText, soon } from "./dom.js";
 
@@ -6,7 +6,7 @@ const MOST_CREWS = 200;
 const STATUS = new Set(["busy", "available", "offline"]);
 
 export class Crews {
-  /** `onPick(crew | null)` hears which crew the other panels should be narrowed to. */
+  /** `onPick(crew | null)` is called with the crew that the other panels should show. */
   constructor(onPick) {
     this.list = byId("crews");
     this.crews = new Map();
@@ -14,7 +14,7 @@ export class Crews {
     this.onPick = onPick;
   }
 
-  /** A signal: `{"payload":{"status","crewId"}}`. */
+  /** Handles a signal: `{"payload":{"status","crewId"}}`. */
   signal(event) {
     const crew = event.payload?.crewId;
     const status = event.payload?.status;
@@ -74,7 +74,7 @@ export class Crews {
   };
 }
 
-/** Whole seconds, then minutes, then hours: a crew can be offline for long. */
+/** Whole seconds, then minutes, then hours: a crew can be offline for a long time. */
 function age(ms) {
   const seconds = Math.floor(ms / 1000);
   if (seconds < 60) return `${seconds} s`;

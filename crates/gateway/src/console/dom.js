@@ -1,6 +1,6 @@
-// Small helpers. Whatever came from a producer enters the page through textContent, never as markup.
+// Small helpers. Text from producers enters the page through textContent, never as markup.
 
-/** An element with a class and, if given, a text. */
+/** Creates an element with a class and, optionally, a text. */
 export function el(tag, className, text) {
   const node = document.createElement(tag);
   if (className) node.className = className;
@@ -11,7 +11,7 @@ export function el(tag, className, text) {
 /** The element with this id. */
 export const byId = (id) => document.getElementById(id);
 
-/** Sets a text only where it differs, so that an unchanged row costs no layout. */
+/** Sets a text only if it differs, so that an unchanged row causes no layout. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
@@ -37,7 +37,7 @@ export function briefObject(object, max = 120) {
   return brief(parts.join(" "), max);
 }
 
-/** Seconds as `0.8 s`, `12 s`, `2 min 05 s`; empty for what is no number. */
+/** Seconds as `0.8 s`, `12 s`, `2 min 05 s`; empty if it is not a number. */
 export function seconds(value) {
   if (typeof value !== "number" || !Number.isFinite(value)) return "";
   if (value < 10) return `${value.toFixed(1)} s`;
@@ -46,19 +46,19 @@ export function seconds(value) {
   return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, "0")} s`;
 }
 
-/** The time of day of an event's timestamp, or of now when it has none. */
+/** The time of day of an event's timestamp, or of now if it has none. */
 export function clock(timestamp) {
   const date = typeof timestamp === "string" ? new Date(timestamp) : new Date();
   return Number.isNaN(date.getTime()) ? "" : date.toLocaleTimeString([], { hour12: false });
 }
 
-/** A field of an event as a text: ids are strings, but nothing forces a producer to send one. */
+/** A field of an event as text: ids should be strings, but nothing forces producers to send strings. */
 export const text = (value) => (typeof value === "string" ? value : brief(value, 128));
 
-/** What a table says of a field, if anything. What is no string is not asked for: it could throw when made one. */
+/** Looks a field up in a table. Values that are not strings are skipped: converting them could throw. */
 export const entry = (table, key) => (typeof key === "string" && Object.hasOwn(table, key) ? table[key] : undefined);
 
-/** Drops the oldest entries of a Map beyond `max`; `gone` hears of each. */
+/** Drops the oldest entries of a Map beyond `max`; `gone` is called for each. */
 export function bound(map, max, gone) {
   while (map.size > max) {
     const [key, value] = map.entries().next().value;
@@ -71,7 +71,7 @@ const painters = new Set();
 let asked = false;
 let paused = false;
 
-/** Asks for `paint` to run once in the next frame. Frames do not run while the page is paused or hidden. */
+/** Schedules `paint` to run once in the next frame. Frames do not run while the page is paused or hidden. */
 export function soon(paint) {
   painters.add(paint);
   if (asked || paused) return;
@@ -85,7 +85,7 @@ export function soon(paint) {
   });
 }
 
-/** Freezes or thaws the display; what was asked for meanwhile is painted then. */
+/** Freezes the display, or unfreezes it and paints what was scheduled meanwhile. */
 export function freeze(on) {
   paused = on;
   if (!on && painters.size > 0) soon(painters.values().next().value);

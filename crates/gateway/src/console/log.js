@@ -1,11 +1,11 @@
-// Every message of the sockets, the last 200 of them, with a filter by type.
+// The last 200 messages of all sockets, with a filter by type.
 
 import { brief, briefObject, byId, clock, el, seconds, setText, soon, text } from "./dom.js";
 
 const MOST_ROWS = 200;
-/** Producers choose types freely; the filter offers the first so many. */
+/** Producers choose types freely; the filter offers only the first ones, up to this number. */
 const MOST_TYPES = 40;
-/** An event may have a megabyte; nobody reads that here. */
+/** An event may have a megabyte, which is too long to read here. */
 const MOST_RAW = 8_000;
 
 export class Log {
@@ -30,7 +30,7 @@ export class Log {
     soon(this.paint);
   }
 
-  /** A button that hides and shows a type. */
+  /** Creates a button that hides or shows a type. */
   offer(type) {
     this.types.set(type, true);
     const chip = el("button", "chip", type);
@@ -56,7 +56,7 @@ export class Log {
     this.again();
   }
 
-  /** Paints all rows anew: the filter changed. */
+  /** Paints all rows again after a change of the filter. */
   again() {
     this.list.replaceChildren();
     this.fresh = [...this.rows];
@@ -89,7 +89,7 @@ function rowOf(row) {
   type.dataset.socket = row.socket;
   summary.append(el("span", "when", row.when), el("span", "socket", row.socket), type, el("span", "about", row.about));
   details.append(summary);
-  // Most lines are never opened: their JSON is laid out when they are.
+  // Most lines are never opened, so their JSON is formatted only on opening.
   details.addEventListener("toggle", () => {
     if (details.open && details.childElementCount === 1) details.append(el("pre", "", row.raw));
   });

@@ -1,4 +1,4 @@
-// Events a second: a number over the last five seconds and a line over the last minute.
+// Events per second: a number for the last five seconds and a line for the last minute.
 
 import { byId, setText } from "./dom.js";
 
@@ -16,7 +16,7 @@ export class Meter {
     this.counts[this.counts.length - 1] += 1;
   }
 
-  /** Every `Meter.step` milliseconds. */
+  /** Called every `Meter.step` milliseconds. */
   tick(paint) {
     this.counts.push(0);
     if (this.counts.length > STEPS + 1) this.counts.shift();

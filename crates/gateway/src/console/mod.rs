@@ -1,5 +1,5 @@
-//! The first page: `/ws/client` shows the three crew sockets live. Its files are part of the binary; they
-//! load nothing from elsewhere and run under a policy without inline scripts or styles.
+//! The console: `/ws/client` shows the three crew sockets live. Its files are part of the binary. They load nothing
+//! from other hosts and run under a policy without inline scripts or styles.
 
 use axum::{
     Router,
@@ -9,8 +9,8 @@ use axum::{
 };
 use sha1::{Digest, Sha1};
 
-/// Everything that the page may do. `ws:` and `wss:` beside `'self'`, since older browsers do not count
-/// sockets of the same host as such.
+/// Everything that the page may do. `ws:` and `wss:` are listed besides `'self'`, because for older browsers `'self'`
+/// does not include sockets of the same host.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; \
      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
@@ -32,7 +32,7 @@ macro_rules! file {
 
 static INDEX: File = file!("index.html", HTML);
 
-/// What the page loads, below `/ws/client/`.
+/// The files that the page loads, under `/ws/client/`.
 static PARTS: [File; 9] = [
     file!("style.css", CSS),
     file!("page.js", JS),
@@ -52,7 +52,7 @@ pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     PARTS.iter().fold(router, |router, file| router.route(&format!("/ws/client/{}", file.name), get_file(file)))
 }
 
-/// Browsers keep the file and ask each time whether it is still the one: a new release shows at once.
+/// Browsers cache the file but revalidate it each time, so that a new release shows immediately.
 fn serve(file: &File, request: &HeaderMap) -> Response {
     let etag = etag(file);
     let known = request.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_comes_with_a_strict_policy() {
+    async fn the_page_has_a_strict_policy() {
         let response = get_with("/ws/client", None).await;
         assert_eq!(response.status(), StatusCode::OK);
         let headers = response.headers();
@@ -151,7 +151,7 @@ mod tests {
         assert_eq!(get_with("/ws/client/page.js", Some(&other)).await.status(), StatusCode::OK);
     }
 
-    /// What producers write must never become markup.
+    /// Text from producers must never become markup.
     #[test]
     fn no_script_of_the_page_writes_markup() {
         let markup = [

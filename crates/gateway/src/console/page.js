@@ -1,4 +1,4 @@
-// Wires the three crew sockets to the panels of the page.
+// Connects the three crew sockets to the panels of the page.
 
 import { Agents } from "./agents.js";
 import { Crews } from "./crews.js";
@@ -10,11 +10,11 @@ import { Socket } from "./socket.js";
 
 const TOKEN_KEY = "crewcast.token";
 const THEME_KEY = "crewcast.theme";
-/** The gateway pings mission and graph every 45 s: after two and a bit the connection is dead. */
+/** The gateway pings mission and graph every 45 s: after more than two silent intervals the connection is dead. */
 const SILENCE_MS = 100_000;
-/** How long a finished run stays before the next one is followed. */
+/** How long a finished run stays visible before the page follows the next one. */
 const LINGER_MS = 4_000;
-/** What `Sec-WebSocket-Protocol` can carry (RFC 6455, section 4.1). */
+/** The characters that `Sec-WebSocket-Protocol` can carry (RFC 6455, section 4.1). */
 const SUBPROTOCOL = /^[A-Za-z0-9._~+/=-]+$/;
 const CHANNEL_ID = /^[A-Za-z0-9._-]{1,128}$/;
 
@@ -41,7 +41,7 @@ function openSocket(name, options) {
 function connect() {
   token = byId("token").value.trim();
   if (token !== "" && !SUBPROTOCOL.test(token)) {
-    say("This is no token: it has characters that a JWT never has.");
+    say("This is not a token: it contains characters that a JWT never has.");
     return;
   }
   disconnect();
@@ -89,7 +89,7 @@ function onEvent(name, event, raw) {
   }
 }
 
-/** Shows another run while the reader follows and the one he watched has been over for a moment. */
+/** Shows the next run if the user follows runs and the current one ended a moment ago. */
 function follow(event) {
   if (typeof event.run_id !== "string" || !CHANNEL_ID.test(event.run_id)) return;
   run.seen(event.run_id, event.crew_id);
@@ -97,7 +97,7 @@ function follow(event) {
   if (run.id === null || run.endedFor() > LINGER_MS) openRun(event.run_id);
 }
 
-/** How a socket stands: in its panel's head, with a button when something can be done. */
+/** Shows a socket's state in the header of its panel, with a button if the user can act. */
 function showState(name, state) {
   const link = byId(`${name}-link`);
   link.dataset.kind = state.kind === "ended" && state.code !== 1000 ? "refused" : state.kind;
@@ -118,9 +118,9 @@ function say(words) {
   setText(byId("who"), words);
 }
 
-/** What the token says of itself; only the gateway can tell whether it is true. */
+/** Describes the token by its own claims. Only the gateway can verify them. */
 function describeToken(jwt) {
-  if (jwt === "") return "Without a token: what auth.anonymous grants is shown.";
+  if (jwt === "") return "Without a token: the page shows what auth.anonymous grants.";
   try {
     const part = jwt.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(part), (c) => c.charCodeAt(0));
@@ -133,11 +133,11 @@ function describeToken(jwt) {
     }
     return `${parts.join(" ")}.`;
   } catch {
-    return "This does not look like a JWT; the gateway will say.";
+    return "This does not look like a JWT. The gateway will check it.";
   }
 }
 
-/** The token stays in this tab. It is taken out of the address, which people copy and share. */
+/** The token stays in this tab. It is removed from the address, which people copy and share. */
 function recallToken() {
   const fragment = new URLSearchParams(location.hash.slice(1));
   const given = fragment.get("token");
@@ -148,7 +148,7 @@ function recallToken() {
   return stored(sessionStorage, TOKEN_KEY) ?? "";
 }
 
-/** Storage can be forbidden by the browser's settings: the page works without. */
+/** The browser's settings may forbid storage; the page works without it. */
 function stored(storage, key) {
   try {
     return storage.getItem(key);
@@ -161,7 +161,7 @@ function store(storage, key, value) {
   try {
     storage.setItem(key, value);
   } catch {
-    // Not remembered, then.
+    // Then the choice is not remembered.
   }
 }
 

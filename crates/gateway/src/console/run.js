@@ -15,7 +15,7 @@ export class Run {
     this.endedAt = null;
   }
 
-  /** An event of this run passed by: it can be picked. */
+  /** Records that the run exists, so that it can be selected. */
   seen(run, crew) {
     if (this.runs.has(run)) return;
     this.runs.set(run, crew);
@@ -23,14 +23,14 @@ export class Run {
     soon(this.paintChoices);
   }
 
-  /** Begins an empty timeline. */
+  /** Starts an empty timeline. */
   show(id) {
     this.id = id;
     this.restart();
     byId("run-id").value = id;
   }
 
-  /** What was shown may come again: an empty page is the one without repeats. */
+  /** Clears the timeline: the same events may arrive again, and must not be shown twice. */
   restart(note) {
     this.pending = note ? [note] : [];
     this.endedAt = null;
@@ -38,7 +38,7 @@ export class Run {
     soon(this.paint);
   }
 
-  /** Milliseconds since the run, or its socket, came to its end; 0 while it goes on. */
+  /** Milliseconds since the run or its socket ended; 0 while it is active. */
   endedFor() {
     return this.endedAt === null ? 0 : performance.now() - this.endedAt;
   }
@@ -53,7 +53,7 @@ export class Run {
     if (event.type === "done") this.endedAt = performance.now();
   }
 
-  /** The socket closed for good. */
+  /** Handles the final close of the socket. */
   closed(words) {
     this.endedAt ??= performance.now();
     this.add({ kind: "note", title: words });
@@ -72,7 +72,7 @@ export class Run {
       return;
     }
     byId("run-empty").hidden = true;
-    // Follows the end unless the reader has scrolled up.
+    // Follows the end unless the user has scrolled up.
     const box = this.list;
     const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
     box.append(...this.pending.map(rowOf));
@@ -99,10 +99,10 @@ function rowOf(row) {
   return item;
 }
 
-/** How the line of an ended agent or task looks, and what it says. */
+/** The style and text of the line for an ended agent or task. */
 const ENDS = { success: ["good", "done"], completed_with_errors: ["warn", "done with errors"], error: ["bad", "failed"] };
 
-/** An event as a line of the timeline: which kind of line, its title, and what stands under it. */
+/** An event as a line of the timeline: its kind, title and details. */
 function describe(event) {
   const when = clock(event.timestamp);
   const took = seconds(event.duration_s);

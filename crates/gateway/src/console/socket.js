@@ -1,11 +1,11 @@
-// One socket that stays open: reconnects with backoff, resumes, and says in words how it stands.
+// A socket that stays open: it reconnects with backoff, resumes, and describes its state in words.
 
 /** What a close code means and what to do. `again`: "never", "soon" (at once, jittered) or "later" (backoff). */
 const CODES = {
   1000: { again: "never", words: "completed" },
   1003: { again: "never", words: "a binary frame was sent: fix the client" },
   1007: { again: "never", words: "text that is not UTF-8 was sent: fix the client" },
-  1008: { again: "never", words: "not authenticated as this endpoint asks" },
+  1008: { again: "never", words: "not authenticated as this endpoint requires" },
   1009: { again: "never", words: "the message was too large" },
   1011: { again: "later", words: "internal error of the gateway" },
   1012: { again: "soon", words: "this replica is going away" },
@@ -22,7 +22,7 @@ const UNKNOWN = { again: "later", words: "the connection broke" };
 
 const FIRST_DELAY_MS = 500;
 const LONGEST_DELAY_MS = 30_000;
-/** A socket that lasted this long was a good one: the next failure starts from the shortest delay. */
+/** After a connection that lasted this long, the next failure starts with the shortest delay. */
 const GOOD_AFTER_MS = 5_000;
 
 /** How long to wait before attempt number `attempt` (from 0), in milliseconds, with jitter. */
@@ -63,7 +63,7 @@ export class Socket {
     this.ws.onclose = (close) => this.closed(close.code, close.reason);
   }
 
-  /** Closes for good. */
+  /** Closes the socket permanently. */
   stop() {
     this.stopped = true;
     clearTimeout(this.timer);
@@ -88,7 +88,7 @@ export class Socket {
     if (this.silence > 0) this.watch = setInterval(() => this.listen(), 5_000);
   }
 
-  /** A cut cable closes nothing: what should have pinged long ago is dead. */
+  /** A cut cable sends no close: a connection whose ping is long overdue is dead. */
   listen() {
     if (performance.now() - this.heardAt < this.silence) return;
     const dead = this.ws;

@@ -1,4 +1,4 @@
-//! An org at a glance: its state documents counted, its last events.
+//! An org at a glance: counts of its state documents, and its last events.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -16,9 +16,9 @@ use crate::{
 
 /// How many events a dashboard shows.
 const EVENTS: usize = 20;
-/// Most bytes of them: where events are large there are fewer.
+/// Most bytes of these events: large events are fewer.
 const EVENT_BYTES: usize = 256 << 10;
-/// How documents are counted that tell no status.
+/// The status of documents without one.
 const UNKNOWN: &str = "unknown";
 
 #[derive(Serialize)]
@@ -42,11 +42,11 @@ struct StatusCounts {
 struct Tasks<'a> {
     #[serde(flatten)]
     counted: StatusCounts,
-    /// Per cent by task, where known.
+    /// Percentage by task, where known.
     progress: BTreeMap<&'a str, f64>,
 }
 
-/// What is read of a document; everything else is its producer's.
+/// The fields that are read from a document. Everything else is up to its producer.
 #[derive(Default, Deserialize)]
 struct DocumentFields {
     status: Option<String>,
@@ -76,7 +76,7 @@ pub(super) fn message(
         metrics: RawValue::from_string(metrics::sets(newest)).unwrap_or_default(),
         events: events.iter().filter_map(|event| serde_json::from_slice(event).ok()).collect(),
     };
-    // Texts, numbers and raw JSON serialise without fail.
+    // Strings, numbers and raw JSON always serialise.
     let data = serde_json::to_string(&dashboard).unwrap_or_default();
     format!(r#"{{"type":"dashboard","data":{data},"timestamp":"{}"}}"#, timestamp::now())
 }
@@ -100,10 +100,10 @@ fn progress(tasks: &StateSnapshot) -> BTreeMap<&str, f64> {
     known.collect()
 }
 
-/// The last events of these channels, oldest first, each as it was published.
+/// The last events of these channels, oldest first, each as published.
 ///
 /// # Errors
-/// What the broker answers.
+/// Errors of the broker.
 pub(super) async fn last_events(
     broker: &dyn Broker,
     channels: &[Channel],
@@ -115,18 +115,18 @@ pub(super) async fn last_events(
     Ok(merged(pages.await?.into_iter().map(|page| page.entries)))
 }
 
-/// By the moments that their producers tell, each channel in its own order.
+/// Merges the channels by their events' timestamps. Each channel keeps its own order.
 fn merged(channels: impl Iterator<Item = Vec<Bytes>>) -> Vec<Bytes> {
     let mut all: Vec<(Duration, Bytes)> = Vec::new();
     for entries in channels {
         let mut latest = Duration::ZERO;
         for event in entries.into_iter().filter_map(|raw| Event::parse(raw).ok()) {
-            let told = event.field(Field::Timestamp).and_then(|text| timestamp::parse(&text));
-            latest = latest.max(told.unwrap_or_default());
+            let moment = event.field(Field::Timestamp).and_then(|text| timestamp::parse(&text));
+            latest = latest.max(moment.unwrap_or_default());
             all.push((latest, event.raw().clone()));
         }
     }
-    // Stable: equal moments stay in the order of their channel.
+    // Stable: events of the same moment keep the order of their channels.
     all.sort_by_key(|(moment, _)| *moment);
     let mut room = EVENT_BYTES;
     let newest = all.into_iter().rev().take(EVENTS).map_while(|(_, raw)| {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_merged_by_their_moments_and_stay_in_the_order_of_their_channel() {
+    fn events_are_merged_by_timestamp_and_keep_the_order_of_their_channel() {
         let without = Bytes::from_static(br#"{"type":"x"}"#);
         let agents = vec![event(1, "01"), without.clone(), event(3, "05")];
         let tasks = vec![event(4, "02"), event(5, "01"), event(6, "09")];
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_twenty_at_most_and_fewer_where_they_are_large() {
+    fn at_most_twenty_events_are_shown_and_fewer_large_ones() {
         let many = |channel: usize| (0..20).map(|n| event(channel, &format!("{n:02}"))).collect::<Vec<_>>();
         let last = merged([many(1), many(2)].into_iter());
         assert_eq!((last.len(), &last[0], &last[19]), (EVENTS, &event(1, "10"), &event(2, "19")));

@@ -1,4 +1,4 @@
-//! The newest of each metric set of an org.
+//! The newest document of each metric set of an org.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crewcast_events::{catalog::forge::metrics::MetricSet, timestamp};
 
 use crate::state::StateSnapshot;
 
-/// `{<set>: figures}`, as their producers wrote them.
+/// `{<set>: document}`, with the documents as their producers wrote them.
 pub(super) fn sets(state: &StateSnapshot) -> String {
     let mut text = String::from("{");
     for set in MetricSet::ALL {

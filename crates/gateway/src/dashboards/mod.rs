@@ -1,8 +1,8 @@
-//! Documents of an org that are read once per interval, for all sockets of this replica that show them.
+//! Documents of an org that are read once per interval, for all sockets of this replica that watch them.
 //!
-//! The first socket that watches a [`Dashboard`] of an org starts a task, which reads and encodes it at once and then at
-//! each interval, and ends when nobody watches any more. A socket gets what was read last, and then each one that is
-//! read: so its first may be as old as the interval.
+//! The first socket that watches a [`Dashboard`] of an org starts a task. The task reads and encodes the document
+//! immediately and then at each interval, and ends when no socket watches any more. A socket gets the last document
+//! that was read, and then each new one. Its first document may therefore be as old as the interval.
 
 mod dashboard;
 mod metrics;
@@ -30,20 +30,20 @@ use crate::{
 };
 use crewcast_websocket::frame::text_frame;
 
-/// How long a read that failed waits for its next try.
+/// How long to wait after a failed read before the next try.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Which document.
+/// The kind of document.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Dashboard {
-    /// The newest of each metric set.
+    /// The newest document of each metric set.
     Metrics,
     /// Counts, progress, metrics and the last events.
     Dashboard,
 }
 
 impl Dashboard {
-    /// The namespaces of the org's channels that are shown.
+    /// The namespaces of the org's channels that the document shows.
     pub fn namespaces(self) -> &'static [&'static str] {
         match self {
             Dashboard::Metrics => &["metrics"],
@@ -51,7 +51,7 @@ impl Dashboard {
         }
     }
 
-    /// The channels of an org that are shown; empty for what cannot be the name of one.
+    /// The channels of an org that the document shows; empty if the org's name cannot be a channel id.
     pub fn channels(self, org: &str) -> Vec<Channel> {
         self.namespaces().iter().filter_map(|namespace| Channel::new(namespace, org).ok()).collect()
     }
@@ -60,7 +60,7 @@ impl Dashboard {
 type WatchKey = (Dashboard, Arc<str>);
 type Shown = watch::Sender<Option<Bytes>>;
 
-/// Every board that somebody watches.
+/// Every dashboard that is watched.
 pub struct Dashboards {
     me: Weak<Dashboards>,
     channel_reads: Arc<ChannelReads>,
@@ -70,11 +70,11 @@ pub struct Dashboards {
     tasks: TaskTracker,
 }
 
-/// One socket's view of a board.
+/// One socket's view of a dashboard.
 pub struct DashboardWatch(watch::Receiver<Option<Bytes>>);
 
 impl DashboardWatch {
-    /// The next frame: at once, if it has not been given the newest. `None`: there will be no other.
+    /// The next frame; returns immediately if the newest one was not returned yet. `None`: no more frames will come.
     pub async fn next(mut self) -> Option<(Self, Bytes)> {
         loop {
             self.0.changed().await.ok()?;
@@ -87,7 +87,7 @@ impl DashboardWatch {
 }
 
 impl Dashboards {
-    /// Boards that are read through this broker.
+    /// Dashboards that are read through this broker.
     pub fn new(channel_reads: Arc<ChannelReads>, broker: Arc<dyn Broker>, intervals: config::Forge) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
@@ -99,10 +99,10 @@ impl Dashboards {
         })
     }
 
-    /// Watches a board of an org, until the answer is dropped.
+    /// Watches a dashboard of an org, until the returned watch is dropped.
     pub fn watch(&self, dashboard: Dashboard, org: Arc<str>) -> DashboardWatch {
         let key = (dashboard, org);
-        // Subscribed under the map's entry: a board that somebody has just found is not given up.
+        // Subscribed while the map's entry is locked, so that a dashboard that was just found is not removed.
         let shown = self.shown.entry(key.clone()).or_insert_with(|| {
             let shown = Arc::new(watch::Sender::new(None));
             if let Some(dashboards) = self.me.upgrade() {
@@ -115,7 +115,7 @@ impl Dashboards {
         DashboardWatch(seen)
     }
 
-    /// Reads a board at each interval, as long as somebody watches it.
+    /// Reads a dashboard at each interval, as long as it is watched.
     async fn show(self: Arc<Self>, key: WatchKey, shown: Arc<Shown>) {
         let mut ticks = interval(match key.0 {
             Dashboard::Metrics => self.intervals.metrics_every,
@@ -133,7 +133,7 @@ impl Dashboards {
                         shown.send_replace(Some(frame));
                         break;
                     }
-                    // The sockets are told of the broker by their connections.
+                    // The sockets learn about the broker from their connections.
                     Err(_) => tokio::time::sleep(RETRY).await,
                 }
             }
@@ -150,7 +150,7 @@ impl Dashboards {
                 let events = dashboard::last_events(&*self.broker, &channels, &states).await?;
                 dashboard::message(agents, tasks, knowledge, metrics, &events)
             }
-            // An org whose name is no id has no channels, and no token can name it.
+            // An org whose name is not an id has no channels, and no token can name it.
             _ => String::from("{}"),
         };
         Ok(text_frame(text.as_bytes()))

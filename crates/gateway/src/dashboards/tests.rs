@@ -1,4 +1,4 @@
-//! Boards by a paused clock: one read per interval, however many watch.
+//! Dashboards with a paused clock: one read per interval, however many sockets watch.
 
 use std::sync::atomic::Ordering;
 
@@ -23,7 +23,7 @@ async fn next(watching: DashboardWatch) -> (DashboardWatch, Value) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn fifty_dashboards_cost_what_one_costs() {
+async fn fifty_dashboards_cost_as_much_as_one() {
     let (broker, dashboards) = dashboards();
     let reads = || broker.state_reads.load(Ordering::Relaxed);
     let (mut first, empty) = next(dashboards.watch(Dashboard::Dashboard, "acme".into())).await;
@@ -40,16 +40,16 @@ async fn fifty_dashboards_cost_what_one_costs() {
         for other in others {
             assert!(other.await.unwrap().1["type"] == "dashboard");
         }
-        assert_eq!(reads(), 4 * round, "newcomers get what was read last");
+        assert_eq!(reads(), 4 * round, "new watchers get the last document");
         first = next(first).await.0;
         assert_eq!(began.elapsed(), 10 * SECOND);
     }
     assert_eq!(reads(), 16);
     drop(first);
     tokio::time::sleep(11 * SECOND).await;
-    assert_eq!((reads(), dashboards.shown.len()), (16, 0), "nobody watches, nothing is read or kept");
+    assert_eq!((reads(), dashboards.shown.len()), (16, 0), "an unwatched dashboard is neither read nor kept");
     next(dashboards.watch(Dashboard::Dashboard, "acme".into())).await;
-    assert_eq!(reads(), 20, "it begins anew");
+    assert_eq!(reads(), 20, "a new watcher starts it again");
 }
 
 #[tokio::test(start_paused = true)]
@@ -81,7 +81,7 @@ async fn the_dashboard_counts_documents_and_shows_the_last_events() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metrics_are_the_newest_of_each_set_as_they_were_written() {
+async fn metrics_are_the_newest_of_each_set_as_written() {
     let (broker, dashboards) = dashboards();
     let (watching, empty) = next(dashboards.watch(Dashboard::Metrics, "acme".into())).await;
     assert_eq!((&empty["type"], &empty["data"]), (&json!("metrics"), &json!({})));
@@ -97,7 +97,7 @@ async fn metrics_are_the_newest_of_each_set_as_they_were_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_is_away_is_asked_until_it_answers() {
+async fn a_broker_that_is_down_is_asked_until_it_answers() {
     let (broker, dashboards) = dashboards();
     broker.calls_left.store(0, Ordering::Relaxed);
     let waiting = tokio::spawn(next(dashboards.watch(Dashboard::Metrics, "acme".into())));

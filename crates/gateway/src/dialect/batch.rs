@@ -1,4 +1,4 @@
-//! Messages that wait for each other, to go out as one JSON array.
+//! Batches of messages that go out as one JSON array.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -10,22 +10,22 @@ use crewcast_websocket::frame::text_frame;
 /// How long a client may have its messages collected, in milliseconds.
 pub const BATCH_MS: RangeInclusive<u64> = 1..=1000;
 
-/// Bytes that a batch holds at most, unless one message alone is larger: as large as a frame of one event usually is, it
-/// would save nothing, and a client that asks for long batches on a busy channel costs no more memory.
+/// Most bytes of a batch, unless a single message is larger. Larger batches would save nothing, and a client that asks
+/// for long batches on a busy channel would cost more memory.
 const MAX_BYTES: usize = 64 << 10;
 
-/// What waits for one socket.
+/// The batch of one socket.
 pub struct Batch {
     patience: Duration,
-    /// The array so far, without its closing bracket; no room is kept while nothing waits.
+    /// The array so far, without its closing bracket. Allocates nothing while no message waits.
     text: Vec<u8>,
     events: usize,
-    /// When it goes out; `None` while it is empty.
+    /// When the batch goes out; `None` while it is empty.
     due: Option<Instant>,
 }
 
 impl Batch {
-    /// Batches that wait for so long, counted from their first message.
+    /// A batch goes out this long after its first message.
     pub fn new(patience: Duration) -> Self {
         Self { patience, text: Vec::new(), events: 0, due: None }
     }
@@ -35,7 +35,7 @@ impl Batch {
         self.add(text, 1, out);
     }
 
-    /// Adds a message of the gateway's own.
+    /// Adds a message of the gateway itself.
     pub fn add_message(&mut self, text: &str, out: &mut Actions) {
         self.add(text.as_bytes(), 0, out);
     }
@@ -57,17 +57,17 @@ impl Batch {
         }
     }
 
-    /// Sends what waits, if it has waited for long enough.
+    /// Sends the batch if it is due.
     pub fn on_timer(&mut self, now: Instant, out: &mut Actions) {
         match self.due {
             Some(due) if due <= now => self.flush(out),
-            // An earlier batch had asked for this moment and was full before.
+            // An earlier batch asked for this moment, and went out before because it was full.
             Some(due) => out.push(Action::WakeAt(due)),
             None => {}
         }
     }
 
-    /// Sends what waits.
+    /// Sends the batch.
     pub fn flush(&mut self, out: &mut Actions) {
         if self.due.take().is_some() {
             let mut text = std::mem::take(&mut self.text);

@@ -1,4 +1,4 @@
-//! What the client of a dialect may say that only listens: `pong`, and a fresh token.
+//! The messages that a listen-only client may send: `pong`, and a fresh token.
 
 use std::borrow::Cow;
 
@@ -7,13 +7,13 @@ use serde::Deserialize;
 use super::{Action, Actions, Dialect, control};
 use crewcast_websocket::close::CloseCode;
 
-/// After how many messages that are not understood a socket is closed.
+/// A socket is closed after this many messages that are not understood.
 pub(super) const MAX_REJECTED: u32 = 10;
 
-/// A client that has nothing to ask for.
+/// Reads the messages of a listen-only client.
 pub struct ClientInput {
     rejected: u32,
-    /// What it is told that it may send.
+    /// The hint that answers an invalid message.
     may_send: &'static str,
 }
 
@@ -23,14 +23,14 @@ impl Default for ClientInput {
     }
 }
 
-/// What became of a client's message.
+/// A message of the client.
 #[derive(Debug)]
 pub enum ClientMessage {
-    /// There is nothing to do.
+    /// No action needed.
     Nothing,
     /// A fresh token.
     Token(String),
-    /// It was not understood: the answer's text, and the close that follows when there were too many.
+    /// The message is invalid: the text of the answer, and the close that follows after too many.
     Invalid(String, Option<Action>),
 }
 
@@ -43,12 +43,12 @@ struct RawClientMessage {
 }
 
 impl ClientInput {
-    /// One that is told this when it is not understood.
+    /// `may_send` answers messages that are not understood.
     pub fn new(may_send: &'static str) -> Self {
         Self { rejected: 0, may_send }
     }
 
-    /// Reads a client's text message.
+    /// Parses a text message of the client.
     pub fn parse(&mut self, text: &str) -> ClientMessage {
         match serde_json::from_str(text) {
             Ok(RawClientMessage { kind: Some(kind), action: None, .. }) if kind == "pong" => ClientMessage::Nothing,
@@ -69,9 +69,10 @@ impl ClientInput {
     }
 }
 
-/// Does what a client's message is answered with, in the form that the dialect gives to what the gateway says.
-pub fn answer(dialect: &mut impl Dialect, said: ClientMessage, out: &mut Actions) {
-    match said {
+/// Acts on a client's message. Answers go through `on_notice`, in the form that the dialect gives to the gateway's
+/// messages.
+pub fn answer(dialect: &mut impl Dialect, message: ClientMessage, out: &mut Actions) {
+    match message {
         ClientMessage::Nothing => {}
         ClientMessage::Token(token) => out.push(Action::Authenticate(token)),
         ClientMessage::Invalid(answer, close) => {

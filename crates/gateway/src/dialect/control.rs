@@ -1,5 +1,4 @@
-//! The messages that a gateway makes itself. All bear `"source":"gateway"`, since producers may use the
-//! same types.
+//! The gateway's own messages. All carry `"source":"gateway"`, because producers may use the same types.
 
 use std::fmt::Write as _;
 
@@ -11,10 +10,10 @@ use super::{Conflated, Positions};
 use crate::hub::Item;
 use crewcast_websocket::frame::text_frame;
 
-/// A position map in a `ping` stays readable and small: sockets with more channels than this go without.
+/// A `ping` with more positions than this would be long and hard to read: sockets with more channels get none.
 const MAX_POSITIONS: usize = 16;
 
-/// The text of the mark that an entry is, `None` for events.
+/// The message for an entry that is a mark; `None` for events.
 pub fn mark(channel: &Channel, item: &Item) -> Option<String> {
     let channel = ("channel", json!(channel));
     match item {
@@ -26,13 +25,13 @@ pub fn mark(channel: &Channel, item: &Item) -> Option<String> {
     }
 }
 
-/// `skipped`: old progress was left out, and where that leaves the reader.
+/// `skipped`: progress events were left out, and the reader's position after them.
 pub fn skipped(channel: &Channel, Conflated { events, position }: Conflated) -> String {
     let (channel, events) = (("channel", json!(channel)), ("events", json!(events)));
     message("skipped", &[channel, events, ("position", json!(position))])
 }
 
-/// `ping`: the socket lives, and a reader whose filter hides most events learns where it stands.
+/// `ping`: the socket is alive. A reader whose filter hides most events learns its position.
 pub fn ping(positions: Positions<'_, '_>) -> String {
     let known: Map<String, Value> =
         positions.take(MAX_POSITIONS + 1).map(|(channel, id)| (channel.to_string(), json!(id))).collect();
@@ -43,17 +42,17 @@ pub fn ping(positions: Positions<'_, '_>) -> String {
     message("ping", &[timestamp, ("position", Value::Object(known))])
 }
 
-/// `error`: what the client sent was not understood or not granted; the socket stays open.
+/// `error`: the client's message was not understood or not granted; the socket stays open.
 pub fn error(code: &str, text: &str) -> String {
     message("error", &[("code", json!(code)), ("message", json!(text))])
 }
 
-/// `reconnect`: this replica is going away; come back after that many milliseconds.
+/// `reconnect`: this replica is shutting down; reconnect after this many milliseconds.
 pub fn reconnect(in_ms: u64) -> String {
     message("reconnect", &[("in_ms", json!(in_ms))])
 }
 
-/// `broker`: whether events can arrive at all.
+/// `broker`: whether the link to the broker is up, so that events can arrive.
 pub fn broker(is_up: bool) -> String {
     message("broker", &[("state", json!(if is_up { "up" } else { "down" }))])
 }
@@ -63,7 +62,7 @@ pub fn frame(text: &str) -> Bytes {
     text_frame(text.as_bytes())
 }
 
-/// Keys in this order: a person who reads frames sees first what they are.
+/// Writes the keys in this order, so that a person reading frames sees the type first.
 pub fn message(kind: &str, fields: &[(&str, Value)]) -> String {
     let mut text = format!(r#"{{"type":"{kind}","source":"gateway""#);
     for (key, value) in fields {

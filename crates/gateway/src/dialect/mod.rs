@@ -1,8 +1,8 @@
-//! Dialects: what a socket says, without doing it.
+//! Dialects: the protocol of a socket, without its I/O.
 //!
-//! A dialect turns what happens (the socket opens, an entry arrives, the client speaks, time passes) into
-//! [`Action`]s, and the connection carries them out. A dialect does no I/O and knows no socket, so that
-//! each is tested as a plain state machine. A new one is a file here and a line in `routes/sockets.rs`.
+//! A dialect turns inputs (the socket opens, an entry arrives, the client sends a message, a timer fires) into
+//! [`Action`]s, and the connection executes them. A dialect does no I/O and does not know its socket, so each one is
+//! tested as a plain state machine. A new dialect is a file here and a line in `routes/sockets.rs`.
 
 pub mod batch;
 pub mod client_input;
@@ -29,137 +29,140 @@ use crate::{
 };
 use crewcast_websocket::close::CloseCode;
 
-/// How long somebody may take to say who he is, where that is the first message (spec, "How the token travels").
+/// How long a client may take to send its token, where the token comes in the first message (spec, "How the token
+/// travels").
 pub const INTRODUCTION: Duration = Duration::from_secs(5);
 
-/// What the connection is to do.
+/// An action for the connection to execute.
 #[derive(Debug)]
 pub enum Action {
     /// Send an encoded frame.
     Send(Bytes),
-    /// Send an entry's shared frame, which is the entry's in this encoding: it counts as a delivery.
+    /// Send an entry's shared frame in this encoding. Counts as a delivery of the entry.
     Deliver(Bytes, Encoding, Arc<Entry>),
-    /// Send a frame that holds so many events. How long they took is not measured: they waited because the client wants
-    /// them collected.
+    /// Send a frame with several events. Their latency is not measured: they waited because the client wants them
+    /// collected.
     DeliverBatch {
         /// The encoded frame.
         frame: Bytes,
         /// How many of the messages in it are events.
         events: usize,
     },
-    /// Read a channel. The connection asks for the grant first: `on_refused` where there is none. A channel that is
-    /// read already begins anew with [`Start::Since`], with `on_channel`, and goes on otherwise.
+    /// Read a channel. The connection checks the grant first, and calls `on_refused` without one. A channel that is
+    /// already read starts again with [`Start::Since`], with another `on_channel`; otherwise it continues.
     Subscribe {
-        /// Which.
+        /// The channel.
         channel: Channel,
-        /// From where.
+        /// Where to start.
         start: Start,
     },
-    /// Read every granted channel of a namespace, now and as they come and go.
+    /// Read every granted channel of a namespace, now and as channels come and go.
     SubscribeAll {
-        /// Which namespace.
+        /// The namespace.
         namespace: &'static str,
-        /// Where the channels of this moment begin.
+        /// Where the channels that exist now start.
         start: Start,
-        /// Where a channel begins that appears later.
+        /// Where a channel starts that appears later.
         appearing: Start,
     },
-    /// Read the channel of a namespace that is the identity's org's. Without an org there is none: `on_refused`.
+    /// Read the channel of a namespace that belongs to the identity's org. An identity without an org gets
+    /// `on_refused`.
     SubscribeOwn {
-        /// Which namespace.
+        /// The namespace.
         namespace: &'static str,
-        /// From where.
+        /// Where to start.
         start: Start,
     },
-    /// Stop reading a channel that was asked for by name. One of a `SubscribeAll` is read on.
+    /// Stop reading a channel that was subscribed to by name. If a `SubscribeAll` covers the channel, reading
+    /// continues.
     Unsubscribe(Channel),
-    /// Read the channels that were held (`is_paused`).
+    /// Continue reading the paused channels (`is_paused`).
     Resume,
-    /// Stop reading the channels of a `SubscribeAll`. Those that were asked for by name too are read on.
+    /// Stop reading the channels of a `SubscribeAll`. Channels that were also subscribed to by name are still read.
     UnsubscribeAll {
-        /// Which namespace.
+        /// The namespace.
         namespace: &'static str,
     },
-    /// Read one log entry: answered with `on_fetched`.
+    /// Read one log entry; answered by `on_fetched`.
     Fetch {
-        /// Whose log.
+        /// The channel.
         channel: Channel,
-        /// Which entry.
+        /// The offset of the entry.
         offset: u64,
     },
-    /// Read a channel's state documents as they are now, whole, with the id behind which they stand. The connection asks for the grant first: `on_snapshot`, or
-    /// `on_refused` where there is none.
+    /// Read all of a channel's state documents as they are now, with the id at which this state is valid. The
+    /// connection checks the grant first: `on_snapshot`, or `on_refused` without one.
     ReadSnapshot {
-        /// Whose state.
+        /// The channel.
         channel: Channel,
     },
-    /// Watch a document of the identity's org: `on_dashboard` with what was read last, and whenever it is read. Without an
-    /// org, or the grant for a channel that is shown: `on_refused`.
+    /// Watch a document of the identity's org: `on_dashboard` with the last one that was read, and with every later
+    /// one. `on_refused` without an org, or without the grant for a channel of the document.
     Watch(Dashboard),
-    /// Read a channel's state: answered with `on_state`. Sockets that ask at the same moment share one read, which began
-    /// after each of them asked.
+    /// Read a channel's state; answered by `on_state`. Sockets that ask at the same moment share one read, which
+    /// starts after each of them has asked.
     ReadState {
-        /// Whose.
+        /// The channel.
         channel: Channel,
-        /// Only documents beside a lease of the same name that was renewed so recently.
+        /// Only documents with a lease of the same name that was renewed within this time.
         within: Option<Duration>,
     },
-    /// Read the last events of a type that a channel's log holds: answered with `on_tail`. Shared likewise.
+    /// Read the last events of one type from a channel's log; answered by `on_tail`. Shared like `ReadState`.
     ReadTail {
-        /// Whose.
+        /// The channel.
         channel: Channel,
-        /// Which type.
+        /// The event type.
         kind: &'static str,
     },
-    /// This socket is the one of a client of the user's: older ones, on whichever replica, are closed with 4409.
+    /// Take over from older connections of the same client of this user: they are closed with 4409, on every replica.
     Replace {
-        /// The id that the client gave itself.
+        /// The id that the client chose.
         client: String,
     },
-    /// Take a token, the first or a fresh one: answered with `on_identity`, or with `on_bad_token` when it was the
-    /// first. A fresh one that is refused closes the socket.
+    /// Check a token, the first or a fresh one; answered by `on_identity`. A first token that is refused is answered
+    /// by `on_bad_token`; a fresh one closes the socket.
     Authenticate(String),
-    /// Publish an event: answered with `on_published`.
+    /// Publish an event; answered by `on_published`.
     Publish {
-        /// Where to.
+        /// The channel.
         channel: Channel,
         /// The event's object.
         event: Bytes,
-        /// Given back with the answer.
+        /// Returned with the answer.
         reference: u64,
     },
-    /// Call `on_timer` then.
+    /// Call `on_timer` at this moment.
     WakeAt(Instant),
     /// Close the socket.
     Close(CloseCode, Cow<'static, str>),
 }
 
-/// What was asked for and is not granted.
+/// A request that is not granted.
 #[derive(Clone, Copy, Debug)]
 pub enum Denied<'a> {
     /// A channel.
     Channel(&'a Channel),
-    /// The org's channel of a namespace, by somebody without an org.
+    /// The org's channel of a namespace, for an identity without an org.
     Own(&'static str),
 }
 
 /// Why an event was not published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotPublished {
-    /// The token's claim `publish` does not grant the channel, or it belongs to another org.
+    /// The token's claim `publish` does not grant the channel, or the channel belongs to another org.
     Forbidden,
-    /// It is no event; why.
+    /// Not an event, and why.
     Bad(String),
-    /// The broker did not answer: it may or may not have happened.
+    /// The broker did not answer: the event may or may not be published.
     Unavailable,
 }
 
-/// Progress in a row that a lagging reader is spared.
+/// Consecutive progress events that were left out for a lagging reader.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Conflated {
-    /// How many events.
+    /// Number of events.
     pub events: u64,
-    /// The channel's position behind them.
+    /// The channel's position after them.
     pub position: Option<EventId>,
 }
 
@@ -177,26 +180,26 @@ pub trait Dialect: Send {
     /// How often `on_heartbeat` is called.
     fn heartbeat(&self) -> Option<Duration>;
 
-    /// The socket is open. `identity` is `None` where the endpoint's channels are everybody's, and where the client has
-    /// yet to say who he is.
+    /// The socket is open. `identity` is `None` if the endpoint's channels are public, or if the client has yet to
+    /// send its token.
     fn on_open(&mut self, identity: Option<&Identity>, out: &mut Actions);
 
-    /// The token of [`Action::Authenticate`] is good.
+    /// The token of [`Action::Authenticate`] is valid.
     fn on_identity(&mut self, _identity: &Identity, _out: &mut Actions) {}
 
-    /// The first token is not.
+    /// The first token is not valid.
     fn on_bad_token(&mut self, error: &AuthError, out: &mut Actions) {
         out.push(Action::Close(CloseCode::Unauthorized, error.reason()));
     }
 
-    /// The token does not grant a channel that was asked for, or no longer does.
-    fn on_refused(&mut self, _asked: Denied<'_>, out: &mut Actions) {
+    /// The token does not grant a requested channel, or no longer does.
+    fn on_refused(&mut self, _denied: Denied<'_>, out: &mut Actions) {
         let reason = "the token does not grant this channel: ask for access";
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
 
-    /// The channels of a `SubscribeAll` are known, at first and whenever they have changed; those that are new open
-    /// next. An empty list is told, too.
+    /// The channels of a `SubscribeAll` are known: called at first and after every change, also with an empty list.
+    /// New channels open next.
     fn on_listed(
         &mut self,
         _namespace: &'static str,
@@ -205,24 +208,24 @@ pub trait Dialect: Send {
     ) {
     }
 
-    /// Whether a channel that is open is not to be read yet. It stays a place in the ring; [`Action::Resume`] ends it.
+    /// Whether an open channel is not to be read yet. It keeps its place in the ring; [`Action::Resume`] continues.
     fn is_paused(&self, _channel: &Channel) -> bool {
         false
     }
 
-    /// A socket's connection has something to say of its own (`broker`, `reconnect`).
+    /// The connection sends a message of its own (`broker`, `reconnect`).
     fn on_notice(&mut self, text: &str, out: &mut Actions) {
         out.push(Action::Send(control::frame(text)));
     }
 
-    /// The connection closes next, for this reason: what is held back goes out now, or never.
+    /// The connection closes next, for this reason: the last chance to send what is held back.
     fn on_close(&mut self, _code: CloseCode, _reason: &str, _out: &mut Actions) {}
 
-    /// What became of [`Action::Publish`].
+    /// The result of [`Action::Publish`].
     fn on_published(&mut self, _reference: u64, _published: Result<Option<EventId>, NotPublished>, _out: &mut Actions) {
     }
 
-    /// The client sends more than it may; what it sent now was not looked at.
+    /// The client exceeds its message rate; the current message was ignored.
     fn on_too_often(&mut self, out: &mut Actions) {
         out.push(Action::Close(CloseCode::TooMany, Cow::Borrowed("too many messages")));
     }
@@ -233,18 +236,18 @@ pub trait Dialect: Send {
     /// The next entry of a channel.
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions);
 
-    /// Whether progress that newer progress has made old may be left out. What a filter hides is no loss, and not told as
-    /// one.
+    /// Whether a progress event that a newer one supersedes may be left out. Return `false` for events that a filter
+    /// hides: leaving them out is not a loss to report.
     fn may_conflate(&self, _channel: &Channel, _event: &Event) -> bool {
         true
     }
 
-    /// Progress was left out before the entry that comes next.
+    /// Progress events were left out before the next entry.
     fn on_conflated(&mut self, channel: &Channel, skipped: Conflated, out: &mut Actions) {
         self.on_notice(&control::skipped(channel, skipped), out);
     }
 
-    /// Every entry that there was has been handed over; the reader stands at `position`.
+    /// Every available entry was passed on; the reader is at `position`.
     fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, out: &mut Actions);
 
     /// The answer to [`Action::Fetch`].
@@ -253,13 +256,13 @@ pub trait Dialect: Send {
     /// The answer to [`Action::ReadSnapshot`].
     fn on_snapshot(&mut self, _channel: &Channel, _state: &Arc<StateSnapshot>, _out: &mut Actions) {}
 
-    /// The newest document of [`Action::Watch`], as a frame that all who watch it share.
+    /// The newest document of [`Action::Watch`], as a frame that all its watchers share.
     fn on_dashboard(&mut self, _frame: &Bytes, _out: &mut Actions) {}
 
-    /// The answer to [`Action::ReadState`]; `None`: the token does not grant the channel.
+    /// The answer to [`Action::ReadState`]; `None` if the token does not grant the channel.
     fn on_state(&mut self, _channel: &Channel, _state: Option<&StateDocuments>, _out: &mut Actions) {}
 
-    /// The answer to [`Action::ReadTail`]; `None`: the token does not grant the channel.
+    /// The answer to [`Action::ReadTail`]; `None` if the token does not grant the channel.
     fn on_tail(&mut self, _channel: &Channel, _tail: Option<&Tail>, _out: &mut Actions) {}
 
     /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
@@ -271,6 +274,6 @@ pub trait Dialect: Send {
     /// The heartbeat is due.
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions);
 
-    /// A moment asked for with [`Action::WakeAt`] has come.
+    /// A moment requested with [`Action::WakeAt`] has come.
     fn on_timer(&mut self, now: Instant, out: &mut Actions);
 }

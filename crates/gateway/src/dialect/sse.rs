@@ -1,8 +1,8 @@
 //! Server-sent events: any granted channel over plain HTTP, resumed by `Last-Event-ID`.
 //!
-//! The event stream's text is defined by the HTML standard, section 9.2. Each event goes out as `id:` (logged
-//! ones), `event:` and `data:`. With several channels the id names the position in each, `<channel>=<id>` joined
-//! by commas. A channel that has had no event yet stands at `0`, as in `since=0`.
+//! The HTML standard, section 9.2, defines the format. Each event is sent as `id:` (logged events), `event:` and
+//! `data:`. With several channels, the id contains the position in each, as `<channel>=<id>` joined by commas. The
+//! position of a channel without events is `0`, as in `since=0`.
 
 use std::{
     borrow::Cow,
@@ -25,16 +25,16 @@ use crate::{
     replay::{Opening, Start},
 };
 
-/// A comment this often keeps proxies from closing a quiet stream.
+/// A comment at this interval keeps proxies from closing a quiet stream.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// The longest id, in bytes. Clients repeat it in a header, and proxies take headers of 8 KB (nginx's
+/// The longest id, in bytes. Clients repeat it in a header, and proxies accept headers of 8 KB (nginx's
 /// `large_client_header_buffers`).
 pub const MAX_ID: usize = 4096;
-/// What a position takes beside its channel's name: an equals sign, an event id and a comma.
+/// Bytes of a position besides its channel's name: an equals sign, an event id and a comma.
 const POSITION: usize = 31;
 
-/// How long the id of a stream of these channels may become, in bytes.
+/// The longest possible id of a stream of these channels, in bytes.
 pub fn longest_id(channels: &[Channel]) -> usize {
     channels.iter().map(|channel| channel.as_str().len() + POSITION).sum()
 }
@@ -42,14 +42,14 @@ pub fn longest_id(channels: &[Channel]) -> usize {
 /// One event stream.
 pub struct Sse {
     channels: Vec<(Channel, Start)>,
-    /// With several channels: the position in each that is known, `None` before the channel's first event.
+    /// With several channels: the known position in each, `None` before the channel's first event.
     positions: Option<BTreeMap<Channel, Option<EventId>>>,
     types: Box<[String]>,
 }
 
 impl Sse {
-    /// A stream of these channels. `last_event_id` is what the browser repeats: one id (with several channels it is
-    /// that of each), or `<channel>=<id>` joined by commas.
+    /// A stream of these channels. `last_event_id` is the value that the browser repeats: one id, which applies to
+    /// every channel, or `<channel>=<id>` joined by commas.
     pub fn new(channels: Vec<Channel>, last_event_id: Option<&str>, types: Vec<String>) -> Self {
         let is_combined = channels.len() > 1;
         let since = |channel: &Channel| -> Option<Since> {
@@ -70,7 +70,7 @@ impl Sse {
         let positions = is_combined.then(|| {
             let known = channels.iter().filter_map(|(channel, start)| match start {
                 Start::Since(Since::After(id)) => Some((channel.clone(), Some(*id))),
-                // What the log holds follows, and none of it has been sent.
+                // The log's events follow, and none has been sent yet.
                 Start::Since(Since::Beginning | Since::Unknown) => Some((channel.clone(), None)),
                 Start::Live | Start::Retained => None,
             });
@@ -79,7 +79,7 @@ impl Sse {
         Self { channels, positions, types: types.into() }
     }
 
-    /// Of these channels a stream that does not resume gets the retained event first.
+    /// For these channels, a stream that does not resume gets the retained event first.
     pub fn retaining(mut self, retains: impl Fn(&Channel) -> bool) -> Self {
         for (channel, start) in &mut self.channels {
             if *start == Start::Live && retains(channel) {
@@ -98,7 +98,7 @@ impl Sse {
         self.types.is_empty() || self.types.iter().any(|kind| *kind == event.kind())
     }
 
-    /// The `id:` line once these channels stand there; empty when nothing is known of any.
+    /// The `id:` line after these channels moved; empty if no position is known.
     fn id_line<'a>(&mut self, moved: impl Iterator<Item = (&'a Channel, Option<EventId>)>) -> String {
         let Some(positions) = &mut self.positions else {
             return moved.last().map(|(_, id)| format!("id: {}\n", Position(id))).unwrap_or_default();
@@ -144,7 +144,7 @@ impl Dialect for Sse {
     }
 
     fn on_open(&mut self, _identity: Option<&Identity>, out: &mut Actions) {
-        // The first bytes tell a client, and every proxy between, that the stream is open.
+        // The first bytes tell the client, and every proxy in between, that the stream is open.
         out.push(Action::Send(Bytes::from_static(b": crewcast\n\n")));
         for (channel, start) in &self.channels {
             out.push(Action::Subscribe { channel: channel.clone(), start: *start });
@@ -156,7 +156,7 @@ impl Dialect for Sse {
         if self.channels.iter().any(|(known, start)| known == channel && resumes(start)) {
             return;
         }
-        // A client that is cut before its first event resumes from here.
+        // A client that is disconnected before its first event resumes from here.
         let line = self.id_line(once((channel, opening.position)));
         let retained = opening.retained.as_ref().and_then(|entry| Some((entry, entry.event()?)));
         match retained.filter(|(_, event)| self.is_wanted(event)) {
@@ -225,7 +225,7 @@ impl Dialect for Sse {
     }
 
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
-        // An id without data moves the client's Last-Event-ID past what its filter hides.
+        // An id without data moves the client's Last-Event-ID past events that its filter hides.
         let line = self.id_line(positions);
         out.push(Action::Send(format!(": ping\n{line}\n").into()));
     }
@@ -239,19 +239,19 @@ fn reconnect_in_ms(text: &str) -> Option<u64> {
     (message["type"] == "reconnect").then(|| message["in_ms"].as_u64())?
 }
 
-/// A gateway's own message as an event of its type.
+/// A gateway message as an event of its type.
 fn control_event(text: &str) -> Bytes {
     let kind = serde_json::from_str::<serde_json::Value>(text).ok();
     let kind = kind.as_ref().and_then(|message| message["type"].as_str()).unwrap_or("message");
     format!("event: {kind}\ndata: {text}\n\n").into()
 }
 
-/// `event:` and `data:` of one event. `error` is EventSource's own name, so that it goes out as `agent_error`.
+/// `event:` and `data:` of one event. `error` is an event name of EventSource itself, so it is sent as `agent_error`.
 fn encode(event: &Event) -> Bytes {
     let kind = event.kind();
     let name = if kind == "error" { "agent_error" } else { &kind };
     let mut text = format!("event: {name}\n");
-    // A line break inside the JSON is white space; the stream's format wants a field for each line.
+    // A line break inside the JSON is white space; the format needs a field for each line.
     for line in event.text().split(['\n', '\r']) {
         text.push_str("data: ");
         text.push_str(line);
@@ -266,7 +266,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_what_the_standard_reads() {
+    fn the_output_follows_the_html_standard() {
         let event = Event::parse(Bytes::from_static(b"{\"type\":\"error\",\r\n\"n\":1}")).unwrap();
         assert_eq!(&encode(&event)[..], b"event: agent_error\ndata: {\"type\":\"error\",\ndata: \ndata: \"n\":1}\n\n");
     }
@@ -279,7 +279,7 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
-    /// What is sent, as one text.
+    /// Everything that was sent, as one text.
     fn sent(out: &mut Actions) -> String {
         let text = |action| match action {
             Action::Send(text) | Action::Deliver(text, ..) => String::from_utf8(text.to_vec()).unwrap(),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_channel_without_events_stands_at_its_beginning() {
+    fn a_channel_without_events_is_at_its_beginning() {
         let names = channels(&["graph:a", "run:r"]);
         let mut one = Sse::new(names[..1].to_vec(), None, Vec::new());
         assert_eq!(opened(&mut one, &names[0], None), "id: 0\n\n");
@@ -315,13 +315,13 @@ mod tests {
         assert_eq!(last, "id: graph:a=0,run:r=3-abcdefghijkl\n\n");
         let mut again = Sse::new(names.clone(), last.trim_end().strip_prefix("id: "), Vec::new());
         assert_eq!(again.channels[0].1, Start::Since(Since::Beginning));
-        assert_eq!(opened(&mut again, &names[0], None), "", "the client knows where it stands");
+        assert_eq!(opened(&mut again, &names[0], None), "", "the client knows its position");
         let line = again.id_line(once((&names[1], id("4-abcdefabcdef"))));
-        assert_eq!(line, "id: graph:a=0,run:r=4-abcdefabcdef\n", "it is not forgotten");
+        assert_eq!(line, "id: graph:a=0,run:r=4-abcdefabcdef\n", "graph:a is kept");
     }
 
     #[test]
-    fn an_id_of_another_form_is_never_passed_over() {
+    fn a_malformed_id_is_never_ignored() {
         let channels = channels(&["graph:a", "run:r"]);
         let starts = |channels: &[Channel], last: &str| -> Vec<Start> {
             Sse::new(channels.to_vec(), Some(last), Vec::new()).channels.into_iter().map(|(_, start)| start).collect()
@@ -332,14 +332,14 @@ mod tests {
         assert_eq!(starts(&channels, "rubbish"), [unknown, unknown]);
         assert_eq!(starts(&channels, ""), [Start::Live, Start::Live]);
         assert_eq!(starts(&channels[1..], "graph:a=7-abcdefghijkl,run:r=0"), [beginning]);
-        // A channel that still has had no event is not forgotten by the next id.
+        // A channel that still has no event is kept in the next id.
         let mut sse = Sse::new(channels.clone(), Some("run:r=0"), Vec::new());
         let line = sse.id_line(std::iter::once((&channels[0], "1-000000abcdef".parse().ok())));
         assert_eq!(line, "id: graph:a=1-000000abcdef,run:r=0\n");
     }
 
     #[test]
-    fn a_channel_of_which_nothing_was_sent_yet_stays_at_its_beginning() {
+    fn a_channel_of_which_nothing_was_sent_stays_at_its_beginning() {
         for last in ["0", "rubbish", "graph:a=rubbish,run:r=0"] {
             let mut sse = Sse::new(channels(&["graph:a", "run:r"]), Some(last), Vec::new());
             assert_eq!(sse.id_line(std::iter::empty()), "id: graph:a=0,run:r=0\n", "{last}");
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_says_the_positions_once() {
+    fn a_heartbeat_sends_the_positions_once() {
         let names = channels(&["graph:a", "graph:b", "graph:c"]);
         let mut sse = Sse::new(names.clone(), None, Vec::new());
         let mut out = Actions::new();
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn no_id_is_longer_than_was_reckoned() {
+    fn no_id_exceeds_the_computed_length() {
         let names = channels(&["graph:a", "run:r"]);
         let longest = id("9007199254740992-abcdefghijkl");
         let mut sse = Sse::new(names.clone(), None, Vec::new());

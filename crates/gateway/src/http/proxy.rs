@@ -1,7 +1,7 @@
-//! The PROXY protocol, versions 1 and 2: a load balancer's word on whom it speaks for
-//! (haproxy's `proxy-protocol.txt`).
+//! The PROXY protocol, versions 1 and 2: a load balancer reports the client that it forwards (haproxy's
+//! `proxy-protocol.txt`).
 //!
-//! Only the header's own bytes are consumed, so that the stream stays a bare TCP stream.
+//! Only the header's own bytes are consumed, so the stream stays a plain TCP stream.
 
 use std::{
     io,
@@ -14,14 +14,14 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 const V1_START: &[u8] = b"PROXY ";
 const V2_START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
-/// Longest line of version 1, its end included.
+/// Longest line of version 1, including its end.
 const V1_MAX: usize = 107;
 
-/// Bytes behind the fixed part of version 2 that are accepted: addresses and a balancer's own fields.
+/// Most bytes after the fixed part of version 2: addresses and a load balancer's own fields.
 const V2_MAX: usize = 4096;
 
-/// How long to wait for more when what is there could still become a header. Senders write it at once, so
-/// this hardly ever happens; peeking again at the same bytes would not wait by itself.
+/// How long to wait for more bytes if those received may still become a header. This is rare, because senders write
+/// the header at once. Peeking at the same bytes again would not wait.
 const UNDECIDED: Duration = Duration::from_millis(5);
 
 /// Why a connection is dropped before its first request.
@@ -33,9 +33,10 @@ pub(super) enum ProxyError {
     Malformed,
 }
 
-/// Consumes the header, if there is one. `None` also when it names no address (health checks of the balancer).
+/// Consumes the header, if there is one. Also returns `None` if it contains no address (health checks of the load
+/// balancer).
 ///
-/// Waits for the first bytes: bound it with a timeout.
+/// Waits for the first bytes: use it with a timeout.
 pub(super) async fn read_header(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ProxyError> {
     let mut start = [0; V2_START.len()];
     loop {
@@ -115,7 +116,7 @@ fn parse_v2(command: u8, family: u8, body: &[u8]) -> Result<Option<SocketAddr>, 
     }
 }
 
-/// The source port: behind the destination address, before the destination port.
+/// The source port: after the destination address and before the destination port.
 fn port_behind(rest: &[u8], address_len: usize) -> Result<u16, ProxyError> {
     match rest.get(address_len..address_len + 4) {
         Some(&[high, low, _, _]) => Ok(u16::from_be_bytes([high, low])),

@@ -1,4 +1,4 @@
-//! Bounds on connections and on what a client says, as guards that give back what they took when dropped.
+//! Limits on connections and on message rates. Permits return what they hold when dropped.
 
 mod transient;
 
@@ -22,7 +22,7 @@ use crate::config;
 
 pub use self::transient::{BODY_BYTES, BodyPermit, MAX_REFUSALS};
 
-/// Which bound refused a connection. All of them close with 4429 or answer HTTP 429, which says: back off.
+/// The limit that refused a connection. Each closes with 4429 or answers HTTP 429, which means: back off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LimitReached {
     /// `limits.connections`.
@@ -47,7 +47,7 @@ impl LimitReached {
     }
 }
 
-/// Counts the connections of one replica. Clones are the same count.
+/// Counts the connections of one replica. All clones share the count.
 #[derive(Clone, Debug)]
 pub struct ConnectionLimits {
     total: Arc<ReplicaCount>,
@@ -57,7 +57,7 @@ pub struct ConnectionLimits {
 }
 
 impl ConnectionLimits {
-    /// Bounds as configured; without `limits.connections` as many as `open_files` allows.
+    /// The configured limits. Without `limits.connections`, as many connections as `open_files` allows.
     pub fn new(limits: &config::Limits, open_files: u64) -> Self {
         let bound = limits.connections.unwrap_or_else(|| default_connections(open_files));
         Self {
@@ -68,8 +68,8 @@ impl ConnectionLimits {
         }
     }
 
-    /// A place for a connection of a client at `address`, before it is known who it is. An IPv6 client has a
-    /// whole /64 to choose from (RFC 6177), which counts as one address.
+    /// A permit for a connection from `address`, before its identity is known. An IPv6 client can choose from a whole
+    /// /64 (RFC 6177), which counts as one address.
     ///
     /// # Errors
     /// [`LimitReached::Replica`] or [`LimitReached::Address`].
@@ -82,7 +82,7 @@ impl ConnectionLimits {
         Ok(ConnectionPermit { _total: total, _address: address.map(Box::new) })
     }
 
-    /// A place among the connections of one `sub`.
+    /// A permit for a connection of this `sub`.
     ///
     /// # Errors
     /// [`LimitReached::User`].
@@ -90,29 +90,29 @@ impl ConnectionLimits {
         KeyPermit::take(&self.users, Arc::clone(sub)).map(UserPermit).ok_or(LimitReached::User)
     }
 
-    /// Connections that are open.
+    /// The number of open connections.
     pub fn open(&self) -> usize {
         self.total.open.load(Ordering::Relaxed)
     }
 
-    /// How many there may be.
+    /// The limit of this replica.
     pub fn bound(&self) -> usize {
         self.total.bound
     }
 }
 
-/// Holds a place on the replica and of the address until dropped.
+/// Counts a connection of the replica and of the address until dropped.
 #[derive(Debug)]
-#[must_use = "dropping it gives the place back"]
+#[must_use = "dropping it returns the permit"]
 pub struct ConnectionPermit {
     _total: ReplicaPermit,
-    /// Mostly there is no bound.
+    /// Usually there is no limit per address.
     _address: Option<Box<KeyPermit<IpAddr>>>,
 }
 
-/// Holds a place of a user until dropped.
+/// Counts a connection of a user until dropped.
 #[derive(Debug)]
-#[must_use = "dropping it gives the place back"]
+#[must_use = "dropping it returns the permit"]
 pub struct UserPermit(#[expect(dead_code, reason = "kept for its drop")] KeyPermit<Arc<str>>);
 
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Drop for ReplicaPermit {
     }
 }
 
-/// Counts by key; a key that counts nothing takes no memory.
+/// Counts by key. A key without open connections takes no memory.
 #[derive(Debug)]
 struct PerKey<K: Eq + Hash> {
     open: DashMap<K, usize>,
@@ -151,7 +151,7 @@ impl<K: Eq + Hash> PerKey<K> {
     }
 }
 
-/// A place under a key; without one where there is no bound.
+/// Counts one connection of a key; empty if there is no limit.
 #[derive(Debug)]
 struct KeyPermit<K: Eq + Hash>(Option<(Arc<PerKey<K>>, K)>);
 
@@ -160,7 +160,7 @@ impl<K: Eq + Hash + Clone> KeyPermit<K> {
         if counts.bound == 0 {
             return Some(Self(None));
         }
-        // Looked at and counted under the entry's lock, so that two cannot take the last place.
+        // Checked and counted under the entry's lock, so that two connections cannot take the last permit.
         match counts.open.entry(key.clone()) {
             Entry::Occupied(open) if *open.get() >= counts.bound => return None,
             Entry::Occupied(mut open) => *open.get_mut() += 1,
@@ -180,7 +180,7 @@ impl<K: Eq + Hash> Drop for KeyPermit<K> {
     }
 }
 
-/// What counts as one client: an IPv4 address, an IPv6 /64.
+/// The address that counts as one client: an IPv4 address, or an IPv6 /64.
 fn subscriber_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(v4) => IpAddr::V4(v4),
@@ -188,7 +188,7 @@ fn subscriber_of(address: IpAddr) -> IpAddr {
     }
 }
 
-/// How often something may happen. Shared by all that is held to it; what each one uses up stands in its [`Bucket`].
+/// How often something may happen. All users of the rate share it; each keeps its own usage in a [`Bucket`].
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
     between: Duration,
@@ -196,7 +196,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `count` a minute: so many at once after a quiet minute, then one by one.
+    /// `count` per minute: that many at once after a quiet minute, then evenly spaced.
     pub fn per_minute(count: u32) -> Self {
         let minute = Duration::from_secs(60);
         let between = minute / count.max(1);
@@ -211,12 +211,12 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A full one.
+    /// A full bucket.
     pub fn new(now: Instant) -> Self {
         Self { used_until: now }
     }
 
-    /// Takes one; `false` when there is none left. A refused one costs nothing.
+    /// Takes one token; returns `false` if none is left. A refused call takes nothing.
     #[must_use]
     pub fn take(&mut self, rate: &Rate, now: Instant) -> bool {
         let used_until = self.used_until.max(now);
@@ -228,23 +228,23 @@ impl Bucket {
     }
 }
 
-/// Descriptors beside sockets that a replica needs: listeners, Redis, logs, exporters; and those of sockets that
-/// are being refused.
+/// Descriptors that a replica needs besides connections: listeners, Redis, logs, exporters, and sockets that are being
+/// refused.
 const MIN_RESERVE: u64 = 64;
-/// Where the system sets no bound: more than any replica has memory for.
+/// Used if the system sets no limit: more than any replica has memory for.
 const UNLIMITED: u64 = 1 << 20;
 
-/// How many connections fit into so many open files: a twentieth, and at least 64, are kept back.
+/// How many connections fit into this many open files. A twentieth, and at least 64, is reserved.
 pub fn default_connections(open_files: u64) -> usize {
     let reserve = (open_files / 20).max(MIN_RESERVE);
     usize::try_from(open_files.saturating_sub(reserve).max(1)).unwrap_or(usize::MAX)
 }
 
-/// Raises the soft limit of open files to the hard one and answers what holds now: distributions keep the
-/// soft one at 1024 for programs that use `select`, which this is not.
+/// Raises the soft limit of open files to the hard one and returns the resulting limit. Distributions keep the soft
+/// limit at 1024 for programs that use `select`; the gateway does not.
 ///
 /// # Errors
-/// When the system refuses; the soft limit then stays as it is.
+/// If the system refuses; the soft limit then stays as it is.
 pub fn raise_open_files() -> io::Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
@@ -253,7 +253,7 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(open_files())
 }
 
-/// The soft limit of open files now.
+/// The current soft limit of open files.
 pub fn open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
 }
@@ -273,29 +273,29 @@ mod tests {
     }
 
     #[test]
-    fn a_full_replica_refuses_until_somebody_leaves() {
+    fn a_full_replica_refuses_connections_until_one_leaves() {
         let limits = limits(2, 0, 0);
         let first = limits.connect(HERE).expect("room");
         let _second = limits.connect(HERE).expect("room");
         assert_eq!(limits.connect(HERE).err(), Some(LimitReached::Replica));
         assert_eq!(limits.open(), 2);
         drop(first);
-        let _third = limits.connect(HERE).expect("room again");
+        let _third = limits.connect(HERE).expect("a permit is free again");
     }
 
     #[test]
-    fn an_address_has_its_own_bound_and_a_refusal_takes_no_place() {
+    fn an_address_has_its_own_limit_and_a_refusal_takes_no_permit() {
         let limits = limits(10, 0, 1);
         let place = limits.connect(HERE).expect("room");
         assert_eq!(limits.connect(HERE).err(), Some(LimitReached::Address));
-        assert_eq!(limits.open(), 1, "the place on the replica was given back");
+        assert_eq!(limits.open(), 1, "the replica's permit was returned");
         let _other = limits.connect(IpAddr::from([10, 0, 0, 1])).expect("another address");
         drop(place);
-        let _again = limits.connect(HERE).expect("room again");
+        let _again = limits.connect(HERE).expect("a permit is free again");
     }
 
     #[test]
-    fn one_household_of_ipv6_is_one_address() {
+    fn an_ipv6_prefix_counts_as_one_address() {
         let limits = limits(10, 0, 1);
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
         let _one = limits.connect(address("2001:db8::1")).expect("room");
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_has_a_bound_of_his_own_and_nothing_is_kept_of_who_left() {
+    fn a_user_has_its_own_limit_and_keeps_no_memory_after_leaving() {
         let limits = limits(10, 2, 0);
         let (anna, ben): (Arc<str>, Arc<str>) = ("anna".into(), "ben".into());
         let places = [limits.identify(&anna).expect("room"), limits.identify(&anna).expect("room")];
@@ -319,16 +319,16 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_bound() {
+    fn zero_means_no_limit() {
         let limits = limits(100, 0, 0);
         let places: Vec<_> = (0..100).map(|_| limits.connect(HERE).expect("room")).collect();
-        let users: Vec<_> = (0..5000).map(|_| limits.identify(&"anna".into()).expect("no bound")).collect();
+        let users: Vec<_> = (0..5000).map(|_| limits.identify(&"anna".into()).expect("no limit")).collect();
         assert!(limits.users.open.is_empty() && limits.addresses.open.is_empty());
         drop((places, users));
     }
 
     #[test]
-    fn many_threads_never_exceed_a_bound_and_leave_nothing_behind() {
+    fn many_threads_never_exceed_a_limit_and_leave_nothing_behind() {
         let limits = limits(64, 3, 5);
         let (inside, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let sub: Arc<str> = "anna".into();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bucket_gives_a_minutes_worth_at_once_and_then_evenly() {
+    async fn a_bucket_allows_a_minutes_worth_at_once_and_then_evenly() {
         let rate = Rate::per_minute(600);
         let mut bucket = Bucket::new(Instant::now());
         let mut take = || bucket.take(&rate, Instant::now());
@@ -364,11 +364,11 @@ mod tests {
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(take() && !take());
         tokio::time::advance(Duration::from_secs(3600)).await;
-        assert_eq!((0..1000).filter(|_| take()).count(), 600, "an hour's silence saves up no more than a minute's");
+        assert_eq!((0..1000).filter(|_| take()).count(), 600, "an idle hour saves up no more than a minute's worth");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_a_minute_is_one_a_minute() {
+    async fn a_rate_of_one_per_minute_allows_one_per_minute() {
         let rate = Rate::per_minute(1);
         let mut bucket = Bucket::new(Instant::now());
         assert!(bucket.take(&rate, Instant::now()) && !bucket.take(&rate, Instant::now()));
@@ -377,12 +377,12 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_pays_sixteen_bytes_for_its_bucket() {
+    fn a_bucket_takes_sixteen_bytes() {
         assert!(size_of::<Bucket>() <= 16);
     }
 
     #[test]
-    fn connections_follow_from_open_files() {
+    fn the_limit_of_connections_follows_from_open_files() {
         assert_eq!(default_connections(20_000), 19_000);
         assert_eq!(default_connections(1024), 960);
         assert_eq!(default_connections(10), 1);
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn the_soft_limit_rises_to_the_hard_one() {
+    fn the_soft_limit_is_raised_to_the_hard_one() {
         let before = getrlimit(Resource::Nofile);
         let lowered = Rlimit { current: before.maximum.map(|maximum| maximum / 2), maximum: before.maximum };
         setrlimit(Resource::Nofile, lowered).expect("lowering is allowed");

@@ -1,4 +1,4 @@
-//! Bounds on what comes and goes without a place of its own: sockets that are being refused, bodies of requests.
+//! Limits on short-lived resources: sockets that are being refused, and request bodies.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ConnectionLimits;
 
-/// Refused sockets that are waited for at the same time, until they have taken their close frame.
+/// Refused sockets that may wait at the same time to take their close frame.
 pub const MAX_REFUSALS: usize = 1024;
 /// Bytes of request bodies that are in memory at the same time.
 pub const BODY_BYTES: usize = 256 << 20;
@@ -23,25 +23,25 @@ impl Default for TransientLimits {
     }
 }
 
-/// Holds a part of a bound until dropped.
+/// Holds a share of a limit until dropped.
 #[derive(Debug)]
-#[must_use = "dropping it gives the room back"]
+#[must_use = "dropping it returns the permit"]
 pub struct BodyPermit(OwnedSemaphorePermit);
 
 impl BodyPermit {
-    /// Adds what was taken of the same bound.
+    /// Adds a permit of the same limit.
     pub fn add(&mut self, more: BodyPermit) {
         self.0.merge(more.0);
     }
 }
 
 impl ConnectionLimits {
-    /// Room to wait for one refused socket; `None` when [`MAX_REFUSALS`] are waited for.
+    /// A permit to wait for one refused socket; `None` if [`MAX_REFUSALS`] are waiting.
     pub fn refuse(&self) -> Option<BodyPermit> {
         self.transient.refusals.clone().try_acquire_owned().ok().map(BodyPermit)
     }
 
-    /// Room for so many bytes of a request's body; `None` when [`BODY_BYTES`] do not suffice for them.
+    /// A permit for this many bytes of a request body; `None` if [`BODY_BYTES`] would be exceeded.
     pub fn body(&self, bytes: usize) -> Option<BodyPermit> {
         let bytes = u32::try_from(bytes).ok()?;
         self.transient.bodies.clone().try_acquire_many_owned(bytes).ok().map(BodyPermit)
@@ -54,7 +54,7 @@ mod tests {
     use crate::config;
 
     #[test]
-    fn bounds_bind_and_are_given_back() {
+    fn limits_are_enforced_and_permits_are_returned() {
         let limits = ConnectionLimits::new(&config::Limits::default(), 1024);
         let mut refused: Vec<_> = (0..MAX_REFUSALS).map(|_| limits.refuse().expect("room")).collect();
         assert!(limits.clone().refuse().is_none());

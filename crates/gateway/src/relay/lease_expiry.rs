@@ -169,6 +169,7 @@ impl Relay {
             self.broker.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         for (entry, _) in append.entries.iter().zip(reported).filter(|(_, id)| id.is_some()) {
             if let Some(LeaseStep::Tell { name, silence, .. }) = &entry.lease {
+                counter(Metric::LeaseExpirations, &[("state", silence.as_str())]).increment(1);
                 counter(Metric::SilencesTold, &[("silence", silence.as_str())]).increment(1);
                 tracing::info!(%channel, lease = &**name, silence = silence.as_str(), "published a lease expiry");
             }

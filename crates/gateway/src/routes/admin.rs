@@ -16,12 +16,12 @@ use crate::app::App;
 /// Media type of the Prometheus text format 0.0.4.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// 200 while the process schedules work: that it answers is the proof.
+/// 200 as long as the process schedules work: the answer itself is the proof.
 pub async fn livez() -> impl IntoResponse {
     Json(json!({"status": "ok"}))
 }
 
-/// 200 while this replica delivers and stays, else 503 with the reason.
+/// 200 while this replica delivers events and is not draining, else 503 with the reason.
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     match app.readiness.check() {
         Ok(()) => Ok(Json(json!({"status": "ready"})).into_response()),

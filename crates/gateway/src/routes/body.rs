@@ -1,4 +1,4 @@
-//! Request bodies: bounded in size and time, and JSON whose faults are told by line.
+//! Request bodies: bounded in size and time. Errors in JSON name the line.
 
 use std::{ops::Deref, time::Duration};
 
@@ -10,15 +10,15 @@ use serde::Deserialize;
 use super::problem::{Problem, ProblemType};
 use crate::limits::{BodyPermit, ConnectionLimits};
 
-/// Most bytes of a request's body.
+/// Most bytes of a request body.
 pub const MAX_BODY: usize = 16 << 20;
-/// How long a body may take to arrive, so that a slow sender does not hold its memory for ever.
+/// How long a body may take to arrive, so that a slow sender does not hold memory forever.
 pub const BODY_TIME: Duration = Duration::from_secs(60);
 
-/// When a caller may try again whose body found no room.
+/// When to retry a request that was refused because too many bodies were in memory.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
-/// A body, and its part of what all bodies may take up together.
+/// A body, and its share of the memory for all bodies.
 #[derive(Debug)]
 pub struct BufferedBody {
     bytes: Bytes,
@@ -36,10 +36,10 @@ impl Deref for BufferedBody {
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 over [`MAX_BODY`], 408 after [`BODY_TIME`], 400 when the connection broke, 429 when those that are being read or
-/// published take up all of [`crate::limits::BODY_BYTES`].
+/// 413 over [`MAX_BODY`], 408 after [`BODY_TIME`], 400 if the connection breaks, 429 if the bodies in memory already
+/// take up [`crate::limits::BODY_BYTES`].
 pub async fn read(limits: &ConnectionLimits, body: Body) -> Result<BufferedBody, Problem> {
-    // A length that is announced is refused before it is sent.
+    // A declared length that is too large is refused before the body is sent.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
     }
@@ -49,7 +49,7 @@ pub async fn read(limits: &ConnectionLimits, body: Body) -> Result<BufferedBody,
     })
 }
 
-/// Takes room for what has arrived, not for what was announced: who sends nothing holds nothing.
+/// Reserves memory for received bytes, not for the declared length: a client that sends nothing holds nothing.
 async fn collect(limits: &ConnectionLimits, mut body: Body) -> Result<BufferedBody, Problem> {
     let mut bytes = BytesMut::new();
     let mut room: Option<BodyPermit> = None;
@@ -80,7 +80,7 @@ fn too_large() -> Problem {
 /// The body as text.
 ///
 /// # Errors
-/// 400 naming the line that is not UTF-8.
+/// 400, with the line that is not UTF-8.
 pub fn text(body: &Bytes) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|error| {
         let line = body[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
@@ -88,25 +88,25 @@ pub fn text(body: &Bytes) -> Result<&str, Problem> {
     })
 }
 
-/// Parses one JSON document that is the whole body.
+/// Parses the whole body as one JSON document.
 ///
 /// # Errors
-/// 400 naming line, column and field.
+/// 400, with line, column and field.
 pub fn json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
     serde_json::from_str(text).map_err(|error| malformed(&error, error.line()))
 }
 
-/// 400 for a fault in line `line` of a body; the column is the error's.
+/// 400 for an error in line `line` of a body. The column is that of `error`.
 pub fn malformed(error: &serde_json::Error, line: usize) -> Problem {
     let line = line.max(1);
     let text = error.to_string();
-    // serde_json counts lines from the beginning of what it was given, which may be one line of many.
+    // serde_json counts lines from the start of its input, which may be a single line of the body.
     let what = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
     let detail = format!("line {line}, column {}: {what}", error.column());
     at_line(Problem::new(ProblemType::Malformed, detail), line)
 }
 
-/// Adds the extension member `line`, which counts from 1.
+/// Adds the extension member `line`, counted from 1.
 pub fn at_line(problem: Problem, line: usize) -> Problem {
     problem.with("line", line)
 }
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_bodies_together_have_a_bound() {
+    async fn all_bodies_together_are_bounded() {
         let limits = limits();
         let others = limits.body(BODY_BYTES - 10).unwrap();
         let held = super::read(&limits, Body::from(vec![b' '; 10])).await.unwrap();
@@ -139,14 +139,14 @@ mod tests {
         assert_eq!(
             super::read(&limits, Body::from_stream(parts)).await.unwrap_err().kind(),
             ProblemType::TooMany,
-            "counted as it arrives"
+            "counted on arrival"
         );
         drop(others);
-        assert!(limits.body(BODY_BYTES).is_some(), "nothing is kept of principal was refused");
+        assert!(limits.body(BODY_BYTES).is_some(), "a refused body keeps no memory");
     }
 
     #[tokio::test]
-    async fn a_body_over_the_bound_is_refused_announced_or_not() {
+    async fn a_body_over_the_limit_is_refused_with_or_without_a_declared_length() {
         let announced = Body::from(vec![b' '; MAX_BODY + 1]);
         assert_eq!(read(announced).await.unwrap_err().kind(), ProblemType::TooLarge);
         let chunk = Bytes::from(vec![b' '; 1 << 20]);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_name_their_line() {
+    fn errors_name_their_line() {
         let body = Bytes::from_static(b"{}\n{\"a\":\"\xff\"}");
         assert_eq!(text(&body).unwrap_err().detail(), "line 2 is not UTF-8");
         let problem = json::<Vec<u32>>("[1,\n2,\n x]").unwrap_err();

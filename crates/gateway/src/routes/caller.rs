@@ -1,4 +1,4 @@
-//! Who makes a request over plain HTTP.
+//! The caller of a request over plain HTTP.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::{
     auth::{AuthError, Credential, Identity, Presented},
 };
 
-/// The identity behind a request's token, or what `auth.anonymous` says. Refused before the body is read.
-/// A ticket is not taken: it is for sockets and event streams, whose clients cannot send headers.
+/// The identity behind a request's token, or the anonymous one. Requests are refused before their body is read.
+/// Tickets are not accepted here: they are for sockets and event streams, whose clients cannot send headers.
 pub struct Caller(pub Identity);
 
 impl FromRequestParts<Arc<App>> for Caller {
@@ -30,17 +30,16 @@ impl FromRequestParts<Arc<App>> for Caller {
     }
 }
 
-/// Checks a credential, and for browsers the page that they come from. For event streams too.
+/// Checks a credential and, for browsers, the page's origin. Also used for event streams.
 ///
 /// # Errors
-/// [`AuthError`], which becomes a [`Problem`]: 401, 403 for a foreign page, 503 when tokens cannot be checked at
-/// the moment.
+/// [`AuthError`], which becomes a [`Problem`]: 401, 403 for a foreign page, 503 while tokens cannot be checked.
 pub async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Result<Identity, AuthError> {
     let identity = app.auth.identify(credential).await?.ok_or(AuthError::Missing)?;
     if page_allowed(app, parts, &identity) { Ok(identity) } else { Err(AuthError::Origin) }
 }
 
-/// Pages that sockets take, and those that `cors.allowed_origins` lets read the answers.
+/// Allows the pages that sockets allow, and those that `cors.allowed_origins` lets read the answers.
 fn page_allowed(app: &App, parts: &Parts, identity: &Identity) -> bool {
     let allowed = &app.config.cors.allowed_origins;
     let is_listed = |origin: &str| allowed.iter().any(|allowed| allowed == "*" || allowed == origin);

@@ -1,15 +1,16 @@
-//! Cross-origin reading of HTTP and event streams (the Fetch standard's CORS protocol).
+//! Cross-origin access to HTTP and event streams (the Fetch standard's CORS protocol).
 
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-/// How long a browser may keep a preflight's answer: Chromium caps it at two hours anyway.
+/// How long a browser may cache a preflight's answer. Chromium caps it at two hours.
 const MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// The layer for `cors.allowed_origins`. `None` without any: no CORS header is then sent, which leaves pages
-/// of the same origin only. `*` allows every origin; cookies are never used, so that it gives nobody's rights away.
+/// The layer for `cors.allowed_origins`. `None` if the list is empty: no CORS header is sent, and only pages of the
+/// same origin can read answers. `*` allows every origin. This gives away no user's rights, because cookies are never
+/// used.
 pub fn layer(allowed_origins: &[String]) -> Option<CorsLayer> {
     if allowed_origins.is_empty() {
         return None;
@@ -54,7 +55,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_allowed_by_default() {
+    async fn no_origin_is_allowed_by_default() {
         for method in ["GET", "OPTIONS"] {
             let headers = answer(&[], method, "https://evil.example").await;
             assert!(headers.keys().all(|name| !name.as_str().starts_with("access-control")), "{headers:?}");
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_listed_origin_is_allowed_and_another_is_not() {
+    async fn only_a_listed_origin_is_allowed() {
         let allowed = ["https://app.example", "https://two.example"];
         let headers = answer(&allowed, "OPTIONS", "https://two.example").await;
         assert_eq!(headers["access-control-allow-origin"], "https://two.example");

@@ -1,7 +1,7 @@
-//! `POST /api/v1/directory`: says which org a crew, run, stream or session belongs to.
+//! `POST /api/v1/directory`: registers the org that owns a crew, run, stream or session.
 //!
-//! One registers under one's token's org only, and the first owner stays: moving an id is an operator's, on the
-//! command line. A token that cannot publish cannot register either: readers do not claim ids.
+//! Callers register ids for their token's org only, and the first owner keeps an id. Only an operator can move an id,
+//! on the command line. A token that cannot publish cannot register either, so that readers do not take ids.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ struct RegisterRequest {
     crew: Option<String>,
 }
 
-/// The entry as it stands now.
+/// The entry as it is now.
 #[derive(Debug, Serialize)]
 pub struct Registered {
     kind: Kind,
@@ -34,10 +34,10 @@ pub struct Registered {
     org: String,
 }
 
-/// Registers an id; the same again changes nothing.
+/// Registers an id. Registering it again changes nothing.
 ///
 /// # Errors
-/// 403 for another org than the token's, 409 when another org owns the id.
+/// 403 for another org than the token's, 409 if another org owns the id.
 pub async fn register(
     State(app): State<Arc<App>>,
     Caller(identity): Caller,
@@ -49,7 +49,7 @@ pub async fn register(
     own_crew(&app, &claim).await?;
     match app.broker.claim(&claim, ClaimMode::Keep).await? {
         Claimed::Done => Ok(Json(Registered { kind: claim.kind, id: claim.id, org: claim.org })),
-        // Whose it is stays unsaid: an org learns nothing of another.
+        // The answer does not name the owner: an org learns nothing about other orgs.
         Claimed::OwnedBy(_) => Err(Problem::new(
             ProblemType::OwnedByAnother,
             format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id),
@@ -78,7 +78,7 @@ fn claim(request: RegisterRequest, identity: &Identity) -> Result<Claim, Problem
     }
 }
 
-/// A run's crew opens the run to that crew's readers: it must not be another org's.
+/// Checks that a run's crew does not belong to another org, because the crew's readers may read the run.
 async fn own_crew(app: &App, claim: &Claim) -> Result<(), Problem> {
     let Some(crew) = &claim.crew else { return Ok(()) };
     let owners = app.registry.owners(Kind::Crew, std::slice::from_ref(crew)).await?;

@@ -1,10 +1,10 @@
-//! `GET /health`: for load balancers on the public listener. Says only that the process serves; whether it
-//! delivers is the admin listener's `/readyz`.
+//! `GET /health`, for load balancers on the public listener. Reports only that the process serves requests; `/readyz`
+//! of the admin listener reports whether it delivers.
 
 use axum::{Json, response::IntoResponse};
 use serde_json::json;
 
-/// 200 while the process serves.
+/// 200 while the process serves requests.
 pub async fn health() -> impl IntoResponse {
     Json(json!({"status": "ok"}))
 }

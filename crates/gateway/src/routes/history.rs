@@ -1,5 +1,4 @@
-//! `GET /api/v1/channels/{channel}/events`: what a channel's log holds, page by page, with the rules of resuming
-//! of a socket.
+//! `GET /api/v1/channels/{channel}/events`: a channel's log, page by page, with the same resume rules as a socket.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -30,10 +29,10 @@ use crate::{
 pub const MAX_LIMIT: usize = 1000;
 const DEFAULT_LIMIT: usize = 100;
 
-/// What may be asked.
+/// The query parameters.
 #[derive(Debug, Deserialize)]
 pub struct HistoryQuery {
-    /// The last id that the caller saw, or `0`; without it: from wherever the log begins.
+    /// The last id that the caller saw, or `0`. Without it, reading starts where the log begins.
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -42,53 +41,53 @@ pub struct HistoryQuery {
 #[derive(Debug, Serialize)]
 pub struct HistoryPage {
     channel: String,
-    /// As they were published, byte for byte.
+    /// The events as published, byte for byte.
     events: Vec<Box<RawValue>>,
-    /// Ask for the next page after this id; `null` while the channel has never had an event.
+    /// The id to send as `after` for the next page; `null` while the channel has never had an event.
     position: Option<String>,
     /// The last id of the channel.
     head: Option<String>,
-    /// The caller's `after` does not lead on to these events.
+    /// Set if these events do not continue the caller's `after`.
     reset: Option<Reset>,
-    /// Whether the log holds events behind `position`.
+    /// Whether the log holds events after `position`.
     more: bool,
 }
 
-/// What a socket is told in `reset`.
+/// The fields of a socket's `reset` message.
 #[derive(Debug, Serialize)]
 pub struct Reset {
     reason: &'static str,
-    /// The first id of what follows.
+    /// The first id of the events that follow.
     from: Option<String>,
 }
 
 /// Reads one page of a channel's log.
 ///
 /// # Errors
-/// As a problem document.
+/// A problem document.
 pub async fn history(
     State(app): State<Arc<App>>,
     Caller(identity): Caller,
     name: Result<Path<String>, PathRejection>,
-    asked: Result<Query<HistoryQuery>, QueryRejection>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
 ) -> Result<Json<HistoryPage>, Problem> {
-    // A path that is not UTF-8 names no channel.
+    // A path that is not UTF-8 is not a channel.
     let name = name.map(|Path(name)| name).unwrap_or_default();
     let channel = channel(&name, &app.config.namespaces)?;
-    let Query(asked) = asked.map_err(|_| bad_limit())?;
-    let limit = asked.limit.unwrap_or(DEFAULT_LIMIT);
+    let Query(query) = query.map_err(|_| bad_limit())?;
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT);
     if !(1..=MAX_LIMIT).contains(&limit) {
         return Err(bad_limit());
     }
     if !app.auth.may_read(&identity, &channel).await? {
         return Err(Problem::new(ProblemType::Forbidden, format!("the token does not grant {channel}")));
     }
-    let since = asked.after.map(|after| after.parse().unwrap_or(Since::Unknown));
+    let since = query.after.map(|after| after.parse().unwrap_or(Since::Unknown));
     let mut page = app.broker.history(&channel, offset_of(since), limit).await?;
     let mut resumed = resumed(since, &page);
     if matches!(resumed, Resumed::Reset(_)) && offset_of(since) > 0 {
         page = app.broker.history(&channel, 0, limit).await?;
-        // A channel that was given up for another meanwhile is still a reset.
+        // The log may have been replaced in between: that is still a reset.
         resumed = match self::resumed(since, &page) {
             Resumed::Gapless => resumed,
             again => again,
@@ -130,7 +129,7 @@ fn answer(channel: String, since: Option<Since>, resumed: Resumed, page: Page) -
     HistoryPage {
         channel,
         events,
-        // With nothing left to read the head is where to wait.
+        // With nothing left to read, the position is the head.
         position: last.or(own).or(page.head).map(|id| id.to_string()),
         head: page.head.map(|id| id.to_string()),
         reset,
@@ -138,7 +137,7 @@ fn answer(channel: String, since: Option<Since>, resumed: Resumed, page: Page) -
     }
 }
 
-/// What stands in a log and is no logged event was put there by somebody else: it is passed over.
+/// Skips entries that are not logged events: another program wrote them into the log.
 fn entry(raw: Bytes) -> Option<(EventId, Box<RawValue>)> {
     let event = Event::parse(raw).ok()?;
     let raw = RawValue::from_string(Cow::from(event.text()).into_owned()).ok()?;

@@ -1,4 +1,4 @@
-//! Every route of this process, on one page.
+//! All routes of this process.
 
 mod admin;
 mod body;
@@ -35,7 +35,8 @@ pub use sockets::{no_such_endpoint, socket_routes};
 
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
-/// The public listener's plain HTTP: method, path, handler. Each stands in `openapi.json`; a test holds it.
+/// The routes of the public listener over plain HTTP: method, path, handler. Each is in `openapi.json`; a test checks
+/// it.
 fn public() -> Vec<Route> {
     vec![
         ("POST", "/api/v1/publish", post(publish::publish)),
@@ -49,7 +50,7 @@ fn public() -> Vec<Route> {
     ]
 }
 
-/// The operator's listener.
+/// The routes of the admin listener.
 fn operator() -> Vec<Route> {
     vec![
         ("GET", "/livez", get(admin::livez)),
@@ -58,7 +59,8 @@ fn operator() -> Vec<Route> {
     ]
 }
 
-/// Plain HTTP of the public listener. The CORS layer is put around it and the event streams: [`cors::layer`].
+/// The plain HTTP routes of the public listener. The caller wraps these and the event streams in the CORS layer:
+/// [`cors::layer`].
 pub fn http_routes() -> Router<Arc<App>> {
     router(public())
 }
@@ -70,17 +72,17 @@ pub fn admin_routes() -> Router<Arc<App>> {
 
 fn router(routes: Vec<Route>) -> Router<Arc<App>> {
     let router = routes.into_iter().fold(Router::new(), |router, (_, path, handler)| router.route(path, handler));
-    // What is answered belongs to one token and one moment.
+    // Answers are valid for one token and one moment.
     let no_store = SetResponseHeaderLayer::if_not_present(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     router.method_not_allowed_fallback(method_not_allowed).layer(no_store)
 }
 
-/// 404 as a problem document: the fallback of the public listener too.
+/// 404 as a problem document. Also the fallback of the public listener.
 pub async fn not_found(uri: Uri) -> Problem {
     Problem::new(ProblemType::NotFound, format!("there is nothing at {}", uri.path()))
 }
 
-/// 405 as a problem document: for every path of the public listener.
+/// 405 as a problem document, for every path of the public listener.
 pub async fn method_not_allowed(uri: Uri) -> Problem {
     Problem::new(ProblemType::MethodNotAllowed, format!("{} does not take this method", uri.path()))
 }

@@ -1,6 +1,6 @@
-//! Problem documents (RFC 9457): what every refusal over HTTP looks like.
+//! Problem documents (RFC 9457): the form of every refusal over HTTP.
 //!
-//! A problem never holds internals: what went wrong inside is logged, and its reader is told what he can do.
+//! A problem never contains internals. Internal errors are logged, and the document tells the caller what to do.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use serde_json::{Map, Value};
 
 use crate::broker::BrokerError;
 
-/// Longest `detail`, in characters: texts of a client's own may stand in it.
+/// Longest `detail`, in characters: it may contain text from the client.
 const MAX_DETAIL: usize = 300;
 
-/// When a caller may try again while the broker is away: replicas reconnect at least once a second.
+/// When to retry while the broker is down: replicas reconnect at least once a second.
 pub const BROKER_RETRY: Duration = Duration::from_secs(2);
 
-/// What kind of problem: its `type`, which stays the same for ever, its status and its title.
+/// The type of a problem. It determines the `type`, which never changes, the status and the title.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ProblemType {
-    /// The request is not what the endpoint takes.
+    /// The endpoint does not accept the request.
     Malformed,
-    /// No channel name, or a namespace that is not configured.
+    /// Not a channel name, or a namespace that is not configured.
     BadChannel,
     /// Not an event, or an event that cannot be logged.
     BadEvent,
-    /// No token, or one that is not valid.
+    /// No token, or an invalid one.
     Unauthorized,
     /// The token does not grant this.
     Forbidden,
@@ -42,20 +42,20 @@ pub enum ProblemType {
     Timeout,
     /// The id belongs to another org.
     OwnedByAnother,
-    /// The body, an event, or a state document is over its bound.
+    /// The body, an event or a state document exceeds its limit.
     TooLarge,
-    /// More than the limits allow.
+    /// Over a limit of number or rate.
     TooMany,
     /// A fault of the gateway.
     Internal,
-    /// The broker is away.
+    /// The broker is down.
     Unavailable,
-    /// This replica does not deliver, or is going away.
+    /// This replica does not deliver events, or is draining.
     NotReady,
 }
 
 impl ProblemType {
-    /// All of them, in the order of the document.
+    /// All of them, in the order of the documentation.
     pub const ALL: [ProblemType; 14] = [
         ProblemType::Malformed,
         ProblemType::BadChannel,
@@ -73,7 +73,7 @@ impl ProblemType {
         ProblemType::NotReady,
     ];
 
-    /// The `type`: an identifier to compare with, not an address to open.
+    /// The `type`: an identifier to compare, not an address to open.
     pub fn urn(self) -> &'static str {
         match self {
             ProblemType::Malformed => "urn:crewcast:problem:malformed",
@@ -110,7 +110,7 @@ impl ProblemType {
         }
     }
 
-    /// The same text for every problem of this type.
+    /// The title: the same text for every problem of this type.
     pub fn title(self) -> &'static str {
         match self {
             ProblemType::Malformed => "The request is not understood",
@@ -131,7 +131,7 @@ impl ProblemType {
     }
 }
 
-/// One refusal. Build it with [`Problem::new`] and answer it.
+/// A refusal. Build it with [`Problem::new`] and return it as the response.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Problem {
     #[serde(rename = "type")]
@@ -151,7 +151,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem with what the caller can do about it. Details are cut at 300 characters.
+    /// A problem with a detail that tells the caller what to do. Details are cut at 300 characters.
     pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         let mut detail: String = detail.into();
         if let Some((end, _)) = detail.char_indices().nth(MAX_DETAIL) {
@@ -175,12 +175,12 @@ impl Problem {
         Self::new(ProblemType::Unavailable, "the broker does not answer: try again").retry_after(BROKER_RETRY)
     }
 
-    /// A fault of ours: 500. The cause belongs into the log, not here.
+    /// A fault of the gateway: 500. Log the cause; it does not belong here.
     pub fn internal() -> Self {
         Self::new(ProblemType::Internal, "the gateway's log says more")
     }
 
-    /// Says when to try again, in the document and in `Retry-After`: whole seconds, rounded up.
+    /// Sets when to retry, in the document and in `Retry-After`: whole seconds, rounded up.
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after.as_secs() + u64::from(after.subsec_nanos() > 0));
         self
@@ -192,13 +192,13 @@ impl Problem {
         self
     }
 
-    /// Tells the caller that the token that he sent is at fault (RFC 6750, 3.1), not that none was sent.
+    /// Tells the caller that the token is invalid, as opposed to missing (RFC 6750, 3.1).
     pub fn invalid_token(mut self) -> Self {
         self.challenge = Some(r#"Bearer error="invalid_token""#);
         self
     }
 
-    /// Which kind it is.
+    /// The type of the problem.
     pub fn kind(&self) -> ProblemType {
         self.kind
     }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_and_a_bad_token_are_told_apart_in_the_challenge() {
+    async fn the_challenge_distinguishes_a_missing_from_an_invalid_token() {
         let missing = Problem::new(ProblemType::Unauthorized, "send one");
         let (response, _) = answered(missing.clone()).await;
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn internals_stay_inside_and_details_are_short() {
+    async fn internals_are_hidden_and_details_are_short() {
         for problem in [
             Problem::from(BrokerError::Unavailable("redis://:hunter2@10.0.0.7".into())),
             Problem::from(BrokerError::Protocol("redis://:hunter2@10.0.0.7".into())),
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn types_are_distinct_and_documented() {
+    fn problem_types_are_distinct_and_documented() {
         let document = include_str!("../../../../docs/http.md");
         let mut urns: Vec<_> = ProblemType::ALL.iter().map(|kind| kind.urn()).collect();
         for kind in ProblemType::ALL {

@@ -1,8 +1,8 @@
-//! The WebSocket endpoints: from a request to an open connection, or to a close frame that says why not.
+//! The WebSocket endpoints: from a request to an open connection, or to a close frame with the reason.
 //!
-//! A browser cannot see the status of a refused handshake, so that a refusal completes it and then closes with
-//! a code (spec, "Close codes"). Two do not: a handshake that is none, and one to a replica that is going away,
-//! whose 503 lets the proxy before it ask the next one.
+//! A browser cannot see the status of a refused handshake. A refusal therefore completes the handshake and closes the
+//! socket with a code (spec, "Close codes"). There are two exceptions: an invalid handshake, and a handshake with a
+//! draining replica, whose 503 lets the proxy in front ask the next one.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -45,7 +45,7 @@ use crewcast_websocket::{
     upgrade::{self, take_stream},
 };
 
-/// Every socket endpoint. A new dialect adds its lines here.
+/// All socket endpoints. A new dialect adds its routes here.
 pub fn socket_routes() -> Router<Arc<App>> {
     Router::new()
         .route("/ws/runs/{run_id}", get(run))
@@ -64,7 +64,7 @@ pub fn socket_routes() -> Router<Arc<App>> {
         .route("/", get(root))
 }
 
-/// What lies under no route: a socket is closed with 4404, anything else is a 404.
+/// Handles unknown paths: a socket is closed with 4404, any other request gets a 404.
 pub async fn no_such_endpoint(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     if upgrade::check(&parts.headers, &parts.method).is_err() {
@@ -75,14 +75,14 @@ pub async fn no_such_endpoint(State(app): State<Arc<App>>, request: Request) -> 
 
 type CloseReason = (CloseCode, Cow<'static, str>);
 
-/// An id in a path. One that is not UTF-8 is refused by a close frame, as every malformed id.
+/// An id in a path. One that is not UTF-8 is refused by a close frame, like every malformed id.
 type PathId = Result<Path<String>, PathRejection>;
 
 fn text(id: PathId) -> String {
     id.map(|Path(id)| id).unwrap_or_default()
 }
 
-/// A refusal, and the place that its socket has until it is closed, if it came as far as to take one.
+/// A refusal, and the permit that its socket holds until it is closed, if it got one.
 struct Refused {
     refusal: CloseReason,
     place: Option<ConnectionPermit>,
@@ -94,66 +94,66 @@ impl From<CloseReason> for Refused {
     }
 }
 
-/// What a request asks for.
+/// The parsed request for a socket.
 struct SocketRequest {
     dialect: Box<dyn Dialect>,
-    /// What a socket without any token is.
+    /// How a socket without a token is treated.
     without_token: WithoutToken,
 }
 
-/// What becomes of a socket that comes without a token, where `auth.anonymous` does not say who it is.
+/// How a socket without a token is treated if `auth.anonymous` is not set.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum WithoutToken {
-    /// It is refused.
+    /// Refused.
     Refused,
-    /// It is served: the endpoint's channels are everybody's (`auth.public_runs`).
+    /// Accepted: the endpoint's channels are public (`auth.public_runs`).
     Served,
-    /// It says who it is with its first message.
+    /// Accepted: the token comes in the first message.
     Introduces,
 }
 
 async fn run(State(app): State<Arc<App>>, run_id: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = one_run(&app, &text(run_id), &parts);
-    open(app, parts, asked).await
+    let socket_request = one_run(&app, &text(run_id), &parts);
+    open(app, parts, socket_request).await
 }
 
 async fn mission(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let endpoint = CrewEndpoint::Mission { offline_after: app.config.mission.offline_after };
-    let asked = SocketQuery::of(&parts).map(|query| {
+    let socket_request = SocketQuery::of(&parts).map(|query| {
         let dialect = Box::new(CrewDialect::new(endpoint, None, query.types));
         SocketRequest { dialect, without_token: WithoutToken::Refused }
     });
-    open(app, parts, asked).await
+    open(app, parts, socket_request).await
 }
 
 async fn graphs(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = SocketQuery::of(&parts).and_then(|query| match query.crew_id.clone() {
+    let socket_request = SocketQuery::of(&parts).and_then(|query| match query.crew_id.clone() {
         Some(crew) => one_graph(&crew, query),
         None => {
             let dialect = Box::new(CrewDialect::new(CrewEndpoint::AllGraphs, None, query.types));
             Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
         }
     });
-    open(app, parts, asked).await
+    open(app, parts, socket_request).await
 }
 
 async fn graph(State(app): State<Arc<App>>, crew: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = SocketQuery::of(&parts).and_then(|query| one_graph(&text(crew), query));
-    open(app, parts, asked).await
+    let socket_request = SocketQuery::of(&parts).and_then(|query| one_graph(&text(crew), query));
+    open(app, parts, socket_request).await
 }
 
 async fn hub(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = SocketQuery::of(&parts).and_then(|query| {
+    let socket_request = SocketQuery::of(&parts).and_then(|query| {
         let batch = query.batch_ms.as_deref().map(batch).transpose()?;
         let dialect = Box::new(HubDialect::new(query.since, query.types, batch));
         Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
     });
-    open(app, parts, asked).await
+    open(app, parts, socket_request).await
 }
 
 async fn agents(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -178,11 +178,11 @@ async fn dashboard(State(app): State<Arc<App>>, request: Request) -> Response {
 
 async fn open_forge(app: Arc<App>, request: Request, endpoint: forge::ForgeEndpoint) -> Response {
     let (parts, _) = request.into_parts();
-    let asked = SocketQuery::of(&parts).map(|query| {
+    let socket_request = SocketQuery::of(&parts).map(|query| {
         let dialect = Box::new(ForgeDialect::new(endpoint, query.since));
         SocketRequest { dialect, without_token: WithoutToken::Refused }
     });
-    open(app, parts, asked).await
+    open(app, parts, socket_request).await
 }
 
 async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -194,16 +194,16 @@ async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn tracking(State(app): State<Arc<App>>, client_id: PathId, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let (client, config) = (text(client_id), &app.config.tracking);
-    let asked = if is_client_id(&client, config.strict_client_id) {
+    let socket_request = if is_client_id(&client, config.strict_client_id) {
         let dialect = Box::new(TrackingDialect::new(client, config.session_ttl));
         Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
     } else {
         Err((CloseCode::Policy, "invalid client id".into()))
     };
-    open(app, parts, asked).await
+    open(app, parts, socket_request).await
 }
 
-/// `/` is a socket only where one is asked for.
+/// `/` is a socket endpoint only for WebSocket handshakes.
 async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
     if upgrade::check(request.headers(), request.method()).is_err() {
         return not_found(request.uri().clone()).await.into_response();
@@ -233,26 +233,26 @@ fn channel(namespace: &str, id: &str) -> Result<Channel, CloseReason> {
 struct SocketQuery {
     since: Option<Since>,
     types: Vec<String>,
-    /// `/ws/graph` alone.
+    /// Only for `/ws/graph`.
     crew_id: Option<String>,
-    /// `/ws` alone: how long messages are collected.
+    /// Only for `/ws`: how long messages are collected.
     batch_ms: Option<String>,
 }
 
 impl SocketQuery {
     fn of(parts: &Parts) -> Result<Self, CloseReason> {
-        let mut asked = Self::default();
+        let mut query = Self::default();
         for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
             match &*key {
-                "since" => asked.since = value.parse().ok(),
-                "types" => types::add(&mut asked.types, &value)
+                "since" => query.since = value.parse().ok(),
+                "types" => types::add(&mut query.types, &value)
                     .map_err(|error| (CloseCode::BadMessage, error.to_string().into()))?,
-                "batch_ms" => asked.batch_ms = Some(value.into_owned()),
-                "crew_id" if !value.is_empty() => asked.crew_id = Some(value.into_owned()),
+                "batch_ms" => query.batch_ms = Some(value.into_owned()),
+                "crew_id" if !value.is_empty() => query.crew_id = Some(value.into_owned()),
                 _ => {}
             }
         }
-        Ok(asked)
+        Ok(query)
     }
 }
 
@@ -261,8 +261,8 @@ fn batch(ms: &str) -> Result<Duration, CloseReason> {
     ms.map(Duration::from_millis).ok_or((CloseCode::BadMessage, "batch_ms: 1 to 1000 milliseconds".into()))
 }
 
-/// Completes the handshake, then serves the socket or closes it with the reason for refusing it.
-async fn open(app: Arc<App>, mut parts: Parts, asked: Result<SocketRequest, CloseReason>) -> Response {
+/// Completes the handshake, then serves the socket or closes it with the reason for the refusal.
+async fn open(app: Arc<App>, mut parts: Parts, request: Result<SocketRequest, CloseReason>) -> Response {
     let handshake = match upgrade::check(&parts.headers, &parts.method) {
         Ok(handshake) => handshake,
         Err(error) => {
@@ -271,7 +271,7 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<SocketRequest, Clos
         }
     };
     if app.drain.is_draining() {
-        // Before the handshake, so that a proxy asks the next replica.
+        // Refused before the handshake, so that a proxy asks the next replica.
         refused("draining");
         let detail = "this replica is going away: connect to another";
         return Problem::new(ProblemType::NotReady, detail).retry_after(Duration::from_secs(1)).into_response();
@@ -281,14 +281,14 @@ async fn open(app: Arc<App>, mut parts: Parts, asked: Result<SocketRequest, Clos
     };
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
     let select_token = presented.token_subprotocol;
-    let admitted = match asked {
-        Ok(asked) => admit(&app, &parts, presented, asked).await,
+    let admitted = match request {
+        Ok(request) => admit(&app, &parts, presented, request).await,
         Err(refusal) => {
             refused(if refusal.0 == CloseCode::NotFound { "not_found" } else { "malformed" });
             Err(refusal.into())
         }
     };
-    // One that is refused only gets a close frame.
+    // A refused socket gets only a close frame, which is not worth compressing.
     let is_compressed = app.config.compression.enabled && admitted.is_ok();
     let extensions = is_compressed.then(|| deflate::agree(&parts.headers)).flatten();
     let (agreed, extensions) = extensions.map(|answer| (answer.agreed, answer.header)).unzip();
@@ -302,7 +302,12 @@ struct Admitted {
     admission: Admission,
 }
 
-async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: SocketRequest) -> Result<Admitted, Refused> {
+async fn admit(
+    app: &Arc<App>,
+    parts: &Parts,
+    presented: Presented,
+    request: SocketRequest,
+) -> Result<Admitted, Refused> {
     let Some(leave) = app.drain.enter() else {
         refused("draining");
         return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
@@ -310,17 +315,17 @@ async fn admit(app: &Arc<App>, parts: &Parts, presented: Presented, asked: Socke
     let place = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let endpoint = app.shared.usage.endpoint(path);
-    match introduce(app, parts, presented, asked.without_token).await {
+    match introduce(app, parts, presented, request.without_token).await {
         Ok((principal, user)) => Ok(Admitted {
             principal,
-            dialect: asked.dialect,
+            dialect: request.dialect,
             admission: Admission { leave, _place: place, endpoint, user },
         }),
         Err(refusal) => Err(Refused { refusal, place: Some(place) }),
     }
 }
 
-/// Who it is, and his place among his own connections.
+/// The principal of the socket, and its permit among the connections of the same user.
 async fn introduce(
     app: &Arc<App>,
     parts: &Parts,
@@ -331,7 +336,7 @@ async fn introduce(
         (WithoutToken::Served, Credential::None) => Principal::Public,
         (_, credential) => match app.auth.identify(credential).await.map_err(refused_by)? {
             Some(identity) => Principal::User(identity),
-            // With a token of its own in its first message, whatever page it comes from.
+            // The token comes in the first message, and a page of any origin may send it.
             None if without_token == WithoutToken::Introduces => return Ok((Principal::Pending, None)),
             None => return Err(refused_by(AuthError::Missing)),
         },
@@ -368,11 +373,13 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     let socket = Socket::new(stream, app.config.limits.message.0, leftover).with_deflate(agreed);
     match admitted {
         Ok(Admitted { principal, dialect, admission }) => {
-            // A task of its own: this one's room for the handshake would stay as long as the socket.
+            // A task of its own: the memory that this task used for the handshake would otherwise stay allocated as
+            // long as the socket.
             app.sockets.spawn(connection::run(app.shared.clone(), socket, principal, dialect, admission));
         }
         Err(Refused { refusal: (code, reason), place }) => {
-            // One that does not take its close frame costs a descriptor meanwhile: beyond the bound it is cut off.
+            // A client that does not take its close frame holds a descriptor meanwhile. Over the limit of such sockets
+            // the connection is dropped.
             if let Some(_room) = app.limits.refuse() {
                 socket.close(code, &reason).await;
             }

@@ -31,7 +31,7 @@ use crate::{
     telemetry::metrics::{Metric, counter},
 };
 
-/// What a request asks for.
+/// The parsed query.
 #[derive(Default)]
 struct SseQuery {
     channels: Vec<Channel>,
@@ -39,15 +39,16 @@ struct SseQuery {
     types: Vec<String>,
 }
 
-/// Opens an event stream. Every channel must be granted: otherwise 403, before the stream begins.
+/// Opens an event stream. If a channel is not granted, the answer is 403 before the stream starts.
 pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
-    // Before anything is asked for it: a ticket that is guessed costs a question to the broker.
+    // Admission comes before authentication: each guessed ticket costs a request to the broker.
     let (leave, place) = enter(&app, &parts)?;
     let identity = identify(&app, &parts, &presented.credential).await.inspect_err(|error| refused(error.label()))?;
-    let mut asked = asked(parts.uri.query().unwrap_or_default(), &app.config).inspect_err(|_| refused("malformed"))?;
-    for channel in &asked.channels {
+    let mut query =
+        parse_query(parts.uri.query().unwrap_or_default(), &app.config).inspect_err(|_| refused("malformed"))?;
+    for channel in &query.channels {
         if !app.auth.may_read(&identity, channel).await.inspect_err(|_| refused("unavailable"))? {
             refused("forbidden");
             let detail = format!("the token does not grant {channel}: ask for access");
@@ -56,11 +57,11 @@ pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Respon
     }
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(limit_reached)?) };
     let admission = Admission { leave, _place: place, endpoint: app.shared.usage.endpoint("/sse"), user };
-    // What EventSource repeats is newer than what stands in its URL.
+    // The header that EventSource repeats is newer than the value in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-    let last = header.or_else(|| asked.since.take());
+    let last = header.or_else(|| query.since.take());
     let retains = |channel: &Channel| app.config.namespaces.of(channel).is_some_and(|rules| rules.retain);
-    let dialect = Box::new(Sse::new(asked.channels, last.as_deref(), asked.types).retaining(retains));
+    let dialect = Box::new(Sse::new(query.channels, last.as_deref(), query.types).retaining(retains));
     let (stream, chunks) = EventStream::new();
     app.sockets.spawn(connection::run(app.shared.clone(), stream, Principal::User(identity), dialect, admission));
     Ok(response(chunks))
@@ -85,30 +86,30 @@ fn refused(reason: &str) {
     counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
 }
 
-fn asked(query: &str, config: &Config) -> Result<SseQuery, Problem> {
-    let mut asked = SseQuery::default();
+fn parse_query(query: &str, config: &Config) -> Result<SseQuery, Problem> {
+    let mut parsed = SseQuery::default();
     let most = config.limits.subscriptions;
     for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
         match &*key {
             "channel" => {
                 let channel = channel(&value, &config.namespaces)?;
-                if !asked.channels.contains(&channel) {
-                    asked.channels.push(channel);
+                if !parsed.channels.contains(&channel) {
+                    parsed.channels.push(channel);
                 }
             }
-            "since" => asked.since = Some(value.into_owned()),
-            "types" => types::add(&mut asked.types, &value)
+            "since" => parsed.since = Some(value.into_owned()),
+            "types" => types::add(&mut parsed.types, &value)
                 .map_err(|error| Problem::new(ProblemType::Malformed, error.to_string()))?,
             _ => {}
         }
     }
-    if asked.channels.is_empty() {
+    if parsed.channels.is_empty() {
         return Err(Problem::new(ProblemType::Malformed, "name at least one channel: /sse?channel=graph:abc"));
     }
-    if asked.channels.len() > most {
+    if parsed.channels.len() > most {
         return Err(Problem::new(ProblemType::Malformed, format!("at most {most} channels in one stream")));
     }
-    let id = longest_id(&asked.channels);
+    let id = longest_id(&parsed.channels);
     if id > MAX_ID {
         let detail = format!(
             "so many channels in one stream make an id of {id} bytes, beyond the {MAX_ID} that a Last-Event-ID \
@@ -116,7 +117,7 @@ fn asked(query: &str, config: &Config) -> Result<SseQuery, Problem> {
         );
         return Err(Problem::new(ProblemType::Malformed, detail));
     }
-    Ok(asked)
+    Ok(parsed)
 }
 
 fn response(chunks: mpsc::Receiver<Bytes>) -> Response {
@@ -127,7 +128,7 @@ fn response(chunks: mpsc::Receiver<Bytes>) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // nginx would otherwise collect the stream before passing it on.
+    // nginx would otherwise buffer the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
@@ -136,7 +137,7 @@ fn response(chunks: mpsc::Receiver<Bytes>) -> Response {
 mod tests {
     use super::*;
 
-    /// Channels whose names have 100 bytes: 131 of the id each.
+    /// Channels with names of 100 bytes, each of which adds 131 bytes to the id.
     fn channels(n: usize) -> String {
         (0..n).map(|i| format!("channel=graph:{i:094}")).collect::<Vec<_>>().join("&")
     }
@@ -145,19 +146,19 @@ mod tests {
     fn the_list_of_types_is_bounded() {
         let types = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(",");
         let query = |n: usize| format!("channel=graph:a&types={}&types=t0,t1", types(n));
-        assert_eq!(asked(&query(64), &Config::default()).unwrap().types.len(), 64);
-        let problem = asked(&query(65), &Config::default()).err().expect("too many");
+        assert_eq!(parse_query(&query(64), &Config::default()).unwrap().types.len(), 64);
+        let problem = parse_query(&query(65), &Config::default()).err().expect("too many");
         assert!(serde_json::to_string(&problem).unwrap().contains("at most 64 event types"), "{problem:?}");
     }
 
     #[test]
     fn the_id_of_all_channels_fits_a_header() {
-        assert_eq!(asked(&channels(31), &Config::default()).unwrap().channels.len(), 31);
+        assert_eq!(parse_query(&channels(31), &Config::default()).unwrap().channels.len(), 31);
         assert_eq!(
-            asked(&format!("{}&{}", channels(31), channels(31)), &Config::default()).unwrap().channels.len(),
+            parse_query(&format!("{}&{}", channels(31), channels(31)), &Config::default()).unwrap().channels.len(),
             31
         );
-        let problem = asked(&channels(32), &Config::default()).err().expect("4192 bytes");
+        let problem = parse_query(&channels(32), &Config::default()).err().expect("4192 bytes");
         assert!(serde_json::to_string(&problem).unwrap().contains("open several streams"), "{problem:?}");
     }
 }

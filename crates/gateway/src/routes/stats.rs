@@ -1,4 +1,4 @@
-//! `GET /ws/stats`: what this replica does, and all together.
+//! `GET /ws/stats`: the usage of this replica, and of all replicas together.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
     stats::{UsageAnswer, UsageScope},
 };
 
-/// The figures of the token's org, or of everybody with the claim `admin`.
+/// The usage of the token's org, or of everyone with the claim `admin`.
 ///
 /// # Errors
 /// 403 for a token with neither.
@@ -22,7 +22,7 @@ pub async fn stats(State(app): State<Arc<App>>, Caller(identity): Caller) -> Res
         _ if identity.admin => UsageScope::All,
         Some(org) => UsageScope::Org(org),
         None => {
-            let detail = "usage are an org's: the token names none, nor has it the claim \"admin\"";
+            let detail = "figures are an org's: the token names none, nor has it the claim \"admin\"";
             return Err(Problem::new(ProblemType::Forbidden, detail));
         }
     };

@@ -1,5 +1,5 @@
-//! `POST /api/v1/tickets`: a single-use stand-in for the caller's token, for browsers' `EventSource`, which
-//! cannot send headers.
+//! `POST /api/v1/tickets`: a single-use substitute for the caller's token, for browsers' `EventSource`, which cannot
+//! send headers.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct Issued {
 /// Issues a ticket.
 ///
 /// # Errors
-/// 401 without a token: who needs none needs no ticket either.
+/// 401 without a token: anonymous callers need no ticket.
 pub async fn issue(State(app): State<Arc<App>>, Caller(identity): Caller) -> Result<Json<Issued>, Problem> {
     if identity.anonymous {
         return Err(Problem::new(ProblemType::Unauthorized, "a ticket stands in for a token: send one"));

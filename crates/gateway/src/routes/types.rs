@@ -2,7 +2,7 @@
 
 use crewcast_events::MAX_TYPE_LEN;
 
-/// Every connection holds its list for as long as it lives, and holds each event against it.
+/// Every connection keeps its list for its lifetime and compares each event with it.
 const MAX_TYPES: usize = 64;
 
 /// A list of types that is too long.
@@ -14,10 +14,10 @@ pub(super) enum BadTypes {
     TooLong,
 }
 
-/// Adds one parameter's types to those that were read before, each once.
+/// Adds the types of one parameter to `types`, without duplicates.
 ///
 /// # Errors
-/// [`BadTypes`] beyond 64 types of 128 characters.
+/// [`BadTypes`] for more than 64 types or for a type longer than 128 characters.
 pub(super) fn add(types: &mut Vec<String>, parameter: &str) -> Result<(), BadTypes> {
     for kind in parameter.split(',').map(str::trim).filter(|kind| !kind.is_empty()) {
         if types.iter().any(|known| known == kind) {
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_bounded() {
+    fn the_list_of_types_is_limited() {
         let numbered = |n: usize| (0..n).map(|i| format!("t{i}")).collect::<Vec<_>>().join(",");
         assert_eq!(of(&[&numbered(64), "t7"]).unwrap().len(), 64);
         assert_eq!(of(&[&numbered(65)]), Err(BadTypes::TooMany));

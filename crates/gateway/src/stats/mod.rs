@@ -1,7 +1,7 @@
-//! What this replica does, in figures, for each org: `GET /ws/stats`.
+//! The usage of this replica, by org: `GET /ws/stats`.
 //!
-//! Every replica tells its figures to the others through the broker, at an interval and with an age, so that whoever is
-//! asked can sum those of all that live. Metrics (`telemetry`) are the operator's and never name an org.
+//! Every replica reports its usage to the others through the broker at an interval, and reports expire. Any replica
+//! can therefore sum the usage of all live replicas. Metrics (`telemetry`) are for the operator and never name an org.
 
 mod report;
 mod usage;
@@ -24,12 +24,12 @@ use crate::{
 pub use report::UsageReport;
 pub use usage::{EndpointName, OrgUsage, UsageCounters, UsageGuard};
 
-/// How often a replica tells its figures.
+/// How often a replica reports its usage.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
-/// The figures of this replica, and where those of all are told.
+/// The usage of this replica, and where all replicas report theirs.
 pub struct Stats {
-    /// What tells this replica from the others.
+    /// The id of this replica.
     replica: String,
     began: Instant,
     usage: Arc<UsageCounters>,
@@ -38,23 +38,23 @@ pub struct Stats {
     registry: Arc<dyn Registry>,
 }
 
-/// The figures of one replica.
+/// The usage of one replica.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaUsage {
     whole: UsageReport,
     orgs: BTreeMap<String, UsageReport>,
 }
 
-/// What somebody may see of the figures.
+/// The part of the usage that a caller may see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UsageScope<'a> {
     /// Everything.
     All,
-    /// What is an org's.
+    /// The usage of one org.
     Org(&'a str),
 }
 
-/// The answer to somebody who asks.
+/// The answer to a request.
 #[derive(Debug, Serialize)]
 pub struct UsageAnswer {
     scope: &'static str,
@@ -91,7 +91,7 @@ impl ReplicaUsage {
 }
 
 impl Stats {
-    /// Figures of a replica that begins now.
+    /// The usage of a replica that starts now.
     pub fn new(
         usage: Arc<UsageCounters>,
         hub: Arc<Hub>,
@@ -102,7 +102,7 @@ impl Stats {
         Arc::new(Self { replica, began: Instant::now(), usage, hub, namespaces, registry })
     }
 
-    /// This replica's figures as they are now.
+    /// This replica's current usage.
     fn now(&self) -> ReplicaUsage {
         let (whole, orgs) = self.usage.counted();
         let mut now = ReplicaUsage { whole, orgs };
@@ -120,16 +120,16 @@ impl Stats {
         org_of(&self.namespaces, channel)
     }
 
-    /// The figures of this replica and of all that live.
+    /// The usage of this replica and of all live replicas.
     ///
     /// # Errors
-    /// What the broker answers.
+    /// Errors of the broker.
     pub async fn answer(&self, scope: UsageScope<'_>) -> Result<UsageAnswer, BrokerError> {
         let told = self.registry.usage().await?;
         let mine = self.now().seen(scope);
         let mut total = UsageTotal { replicas: 1, numbers: mine.clone() };
         for (replica, text) in told {
-            // One of another release may tell something else; it lives all the same.
+            // A replica of another release may report other fields; it counts as a live replica all the same.
             if replica != self.replica {
                 let others: ReplicaUsage = serde_json::from_slice(&text).unwrap_or_default();
                 total.replicas += 1;
@@ -143,26 +143,26 @@ impl Stats {
         Ok(UsageAnswer { scope, org, replica: ReplicaEntry { id: self.replica.clone(), numbers: mine }, total })
     }
 
-    /// Tells this replica's figures at an interval, for ever.
+    /// Reports this replica's usage at an interval. Never returns.
     pub async fn report(self: Arc<Self>) {
         let mut ticks = interval(TELL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             let text = serde_json::to_vec(&self.now()).unwrap_or_default();
-            // A broker that is away hears it next time.
+            // If the broker is down, the next report reaches it.
             let _ = self.registry.report_usage(&self.replica, Some(Bytes::from(text))).await;
         }
     }
 
-    /// This replica is gone: the others count it no longer.
+    /// Removes this replica's report, so that the others no longer count it.
     pub async fn leave(&self) {
-        // Where the broker does not hear it, the figures' age ends them.
+        // If the broker does not get this, the report expires.
         let _ = self.registry.report_usage(&self.replica, None).await;
     }
 }
 
-/// The org whose channel it is by its name; those of crews, runs, streams and sessions are nobody's here.
+/// The org that a channel names. Channels of crews, runs, streams and sessions name none.
 fn org_of<'a>(namespaces: &Namespaces, channel: &'a Channel) -> Option<&'a str> {
     let rules = namespaces.of(channel)?;
     (rules.owner == Some(Owner::Org)).then(|| channel.id())
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn figures_of_all_that_live_are_summed_and_each_org_sees_its_own() {
+    async fn the_usage_of_all_live_replicas_is_summed_and_each_org_sees_its_own() {
         let registry = Arc::new(MemoryBroker::new(Namespaces::default()));
         let ((ours, here), (theirs, there)) = (replica(&registry), replica(&registry));
         let _open = [

@@ -1,4 +1,4 @@
-//! The figures that are told.
+//! The usage figures that are reported.
 
 use std::collections::BTreeMap;
 
@@ -6,36 +6,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::hub::RingUsage;
 
-/// Figures of a replica, or summed over several.
+/// The usage of a replica, or the sum of several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct UsageReport {
-    /// Sockets and event streams that are open, by endpoint.
+    /// Open sockets and event streams, by endpoint.
     pub connections: BTreeMap<String, u64>,
-    /// Events that came and went.
+    /// Events received and delivered.
     pub events: Events,
-    /// What the rings hold now.
+    /// The current content of the rings.
     pub ring: RingTotals,
-    /// Events by which the slowest reader is behind its channel's ring.
+    /// How many events the slowest reader is behind its channel's ring.
     pub cursor_lag: u64,
-    /// What did not get through.
+    /// Events that were not delivered.
     pub dropped: LossCounts,
-    /// Seconds since the replica began; of several, since the first.
+    /// Seconds since the replica started; of several, since the first one started.
     pub uptime_seconds: u64,
 }
 
-/// Events since the replica began.
+/// Events since the replica started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Events {
-    /// Arrived from the broker.
+    /// Events received from the broker.
     #[serde(rename = "in")]
     pub received: u64,
-    /// Written to connections.
+    /// Events written to connections.
     #[serde(rename = "out")]
     pub delivered: u64,
 }
 
-/// What the rings hold now.
+/// The current content of the rings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct RingTotals {
@@ -44,17 +44,17 @@ pub struct RingTotals {
     pub bytes: u64,
 }
 
-/// What did not get through, since the replica began.
+/// Events that were not delivered, since the replica started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LossCounts {
-    /// Live events that connections were told they have missed.
+    /// Live events that connections were told they missed.
     pub missed: u64,
-    /// Messages from the broker that are no events.
+    /// Messages from the broker that are not events.
     pub rejected: u64,
 }
 
 impl UsageReport {
-    /// Adds those of another replica.
+    /// Adds the usage of another replica.
     pub(super) fn add(&mut self, other: &UsageReport) {
         for (endpoint, connections) in &other.connections {
             *self.connections.entry(endpoint.clone()).or_default() += connections;
@@ -70,11 +70,11 @@ impl UsageReport {
         self.uptime_seconds = self.uptime_seconds.max(other.uptime_seconds);
     }
 
-    /// Adds a channel's ring.
-    pub(super) fn add_ring(&mut self, channel_state: &RingUsage) {
+    /// Adds the ring of a channel.
+    pub(super) fn add_ring(&mut self, ring: &RingUsage) {
         self.ring.channels += 1;
-        self.ring.events += channel_state.events as u64;
-        self.ring.bytes += channel_state.bytes as u64;
-        self.cursor_lag = self.cursor_lag.max(channel_state.lag);
+        self.ring.events += ring.events as u64;
+        self.ring.bytes += ring.bytes as u64;
+        self.cursor_lag = self.cursor_lag.max(ring.lag);
     }
 }

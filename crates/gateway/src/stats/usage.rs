@@ -1,4 +1,4 @@
-//! Counting, org by org. What counts keeps its org's figures at hand, so that counting an event looks nothing up.
+//! Usage counters by org. Each counting site keeps the counters of its org, so that counting an event needs no lookup.
 
 use std::{
     collections::BTreeMap,
@@ -14,22 +14,23 @@ use parking_lot::Mutex;
 
 use super::{UsageReport, org_of};
 
-/// An endpoint's name. A pointer to a text rather than the text's own, since that is half as large: each connection has two.
+/// An endpoint's name. A thin pointer to a `String`, because it is half as large as a fat one and each connection
+/// holds two.
 pub type EndpointName = Arc<String>;
 
-/// What this replica has counted. An org that was here once stays: the keys to its tokens are the operator's, and so
-/// is the number of orgs.
+/// The counters of this replica. The counters of an org are kept forever: only the operator issues the keys to its
+/// tokens, so the number of orgs is bounded.
 pub struct UsageCounters {
     namespaces: Namespaces,
-    /// `None`: connections of no org.
+    /// `None`: connections without an org.
     orgs: DashMap<Option<Arc<str>>, Arc<OrgUsage>>,
-    /// The endpoints' names: each once, whatever the number of connections.
+    /// The names of the endpoints: each stored once, whatever the number of connections.
     endpoints: DashSet<EndpointName>,
     received: AtomicU64,
     rejected: AtomicU64,
 }
 
-/// What was counted for one org.
+/// The counters of one org.
 #[derive(Debug, Default)]
 pub struct OrgUsage {
     connections: Mutex<BTreeMap<EndpointName, u64>>,
@@ -39,17 +40,17 @@ pub struct OrgUsage {
 }
 
 impl OrgUsage {
-    /// Events were written to a connection.
+    /// Counts events that were written to a connection.
     pub fn delivered(&self, events: u64) {
         self.delivered.fetch_add(events, Ordering::Relaxed);
     }
 
-    /// A connection was told that it has missed so many events.
+    /// Counts events that a connection was told it missed.
     pub fn missed(&self, events: u64) {
         self.missed.fetch_add(events, Ordering::Relaxed);
     }
 
-    /// Everything that was counted.
+    /// The current values.
     pub fn report(&self) -> UsageReport {
         let connections = self.connections.lock();
         let mut report = UsageReport {
@@ -63,14 +64,14 @@ impl OrgUsage {
     }
 }
 
-/// A connection as it is counted; dropping it ends that.
+/// Counts a connection until it is dropped.
 pub struct UsageGuard {
     of: Arc<OrgUsage>,
     endpoint: EndpointName,
 }
 
 impl UsageGuard {
-    /// The figures of the connection's org.
+    /// The counters of the connection's org.
     pub fn of(&self) -> &Arc<OrgUsage> {
         &self.of
     }
@@ -89,7 +90,7 @@ impl Drop for UsageGuard {
 }
 
 impl UsageCounters {
-    /// Nothing counted yet; `namespaces` say which channels are an org's.
+    /// Starts at zero. `namespaces` determine which channels belong to an org.
     pub fn new(namespaces: Namespaces) -> Arc<Self> {
         let (received, rejected) = Default::default();
         Arc::new(Self { namespaces, orgs: DashMap::new(), endpoints: DashSet::new(), received, rejected })
@@ -106,14 +107,14 @@ impl UsageCounters {
         path
     }
 
-    /// Counts an open connection of somebody of this org.
+    /// Counts an open connection of this org.
     pub fn enter(&self, org: Option<Arc<str>>, endpoint: EndpointName) -> UsageGuard {
         let of = self.orgs.entry(org).or_default().clone();
         *of.connections.lock().entry(endpoint.clone()).or_default() += 1;
         UsageGuard { of, endpoint }
     }
 
-    /// Whose events a channel's are, for [`UsageCounters::received`].
+    /// The org of a channel, for [`UsageCounters::received`].
     pub fn org_of(&self, channel: &Channel) -> Option<Arc<str>> {
         org_of(&self.namespaces, channel).map(Arc::from)
     }
@@ -121,7 +122,7 @@ impl UsageCounters {
     /// Counts an event that arrived in a channel of this org.
     pub fn received(&self, org: &Option<Arc<str>>) {
         self.received.fetch_add(1, Ordering::Relaxed);
-        // A channel is only heard while somebody reads it, and that is somebody of its org.
+        // A channel is received only while a client reads it, and that client belongs to the channel's org.
         if org.is_some()
             && let Some(of) = self.orgs.get(org)
         {
@@ -129,12 +130,12 @@ impl UsageCounters {
         }
     }
 
-    /// Counts a message that is no event.
+    /// Counts a message that is not an event.
     pub fn rejected(&self) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Everything, and each org's own.
+    /// The total, and the counters of each org.
     pub(super) fn counted(&self) -> (UsageReport, BTreeMap<String, UsageReport>) {
         let (mut whole, mut orgs) = (UsageReport::default(), BTreeMap::new());
         for entry in &self.orgs {

@@ -1,4 +1,4 @@
-//! Log lines: text for a person at a terminal, one JSON object a line for machines.
+//! Log lines: text for people at a terminal, one JSON object per line for machines.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,10 +15,10 @@ use crate::config::{Log, LogFormat};
 /// A layer that writes lines.
 pub type Lines<S> = Box<dyn Layer<S> + Send + Sync>;
 
-/// The layer that writes lines as `log.*` says: to standard error or appended to `log.file`.
+/// The layer that writes lines as `log.*` configures: to standard error, or appended to `log.file`.
 ///
 /// # Errors
-/// When the file cannot be opened or the filter is not understood.
+/// If the file cannot be opened or the filter is invalid.
 pub fn layer<S>(config: &Log) -> Result<Lines<S>, TelemetryError>
 where
     S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_gets_json_unless_configured_and_the_level_holds() {
+    fn a_file_gets_json_unless_configured_and_the_level_applies() {
         let lines = lines_of(None, || {
             tracing::info!(namespace = "graph", "begins");
             tracing::debug!("too fine");
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logged_configuration_shows_no_secret() {
+    fn a_logged_configuration_contains_no_secret() {
         let mut config = Config::default();
         config.auth.hs256_secret = Some(Secret::new("top-secret-key"));
         config.broker.url = Secret::new("redis://:top-secret-password@h");

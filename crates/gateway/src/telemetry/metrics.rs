@@ -1,11 +1,11 @@
-//! Every metric of the gateway, once. `docs/metrics.md` documents each; a test holds it against this enum.
+//! Every metric of the gateway. `docs/metrics.md` documents each metric, and a test compares that page with this enum.
 //!
-//! A handle looks its series up when it is made, so code on the path of an event makes its handles once and
-//! keeps them. Without an installed recorder a handle does nothing.
+//! Creating a handle looks up its series. Code on an event's path therefore creates its handles once and keeps them.
+//! Without an installed recorder a handle does nothing.
 
 use metrics::{Counter, Gauge, Histogram, Label};
 
-/// One metric. Its name is the variant's with the prefix `crewcast_`, see [`Metric::name`].
+/// One metric. Its exported name is the variant's with the prefix `crewcast_`, see [`Metric::name`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[allow(missing_docs)]
 pub enum Metric {
@@ -24,6 +24,8 @@ pub enum Metric {
     GapsRepaired,
     Resets,
     EventsMissed,
+    LeaseExpirations,
+    /// The former name of [`Metric::LeaseExpirations`], exported for one more release.
     SilencesTold,
     EventsSkipped,
     BrokerUp,
@@ -35,19 +37,19 @@ pub enum Metric {
     BuildInfo,
 }
 
-/// What a metric measures and how.
+/// What a metric measures.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Kind {
-    /// Only grows.
+    /// A value that only grows.
     Counter,
-    /// A value now.
+    /// A current value.
     Gauge,
-    /// A distribution, with the buckets' upper bounds.
+    /// A distribution, with the upper bounds of its buckets.
     Histogram(&'static [f64]),
 }
 
 impl Kind {
-    /// As `# TYPE` and the document say it.
+    /// The name in `# TYPE` and in the documentation.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Counter => "counter",
@@ -57,40 +59,39 @@ impl Kind {
     }
 }
 
-/// Everything that is fixed about one metric.
+/// The fixed properties of a metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Description {
-    /// As exported.
+    /// The exported name.
     pub name: &'static str,
-    /// How it is measured.
+    /// The kind of measurement.
     pub kind: Kind,
-    /// Label keys, in the order in which handles are asked for. Their values are bounded sets: never a crew,
-    /// a run or a user.
+    /// Label keys, in the order that handles use. Their values are bounded sets: never a crew, a run or a user.
     pub labels: &'static [&'static str],
     /// One line for `# HELP`.
     pub help: &'static str,
 }
 
-/// 100 µs to 10 s: a delivery on one host stands at the lower end, a repair after an outage at the upper.
+/// 100 µs to 10 s: a delivery on one host is at the lower end, a backfill after an outage at the upper end.
 const SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Events between a cursor and the ring's end; a ring holds 1024 by default, what lies beyond is read from the log.
+/// Events between a cursor and the end of the ring. A ring holds 1024 by default; older events are read from the log.
 const EVENTS: &[f64] = &[0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 
-/// The metrics of the publisher crate, which counts by itself in whatever process it runs: `crewcast dev`, HTTP
-/// publishing, producers.
+/// The metrics of the publisher crate. It counts in the process that it runs in: `crewcast dev`, HTTP publishing,
+/// producers.
 pub const PUBLISHER: &[Description] = &[
     counter_of("crewcast_publisher_published_total", &[], "Events that the log or Pub/Sub accepted."),
-    counter_of("crewcast_publisher_retried_total", &[], "Attempts to publish that were repeated."),
-    counter_of("crewcast_publisher_resent_total", &[], "Confirmed events that a failover had lost, sent again."),
-    counter_of("crewcast_publisher_dropped_total", &["reason"], "Events that were given up."),
+    counter_of("crewcast_publisher_retried_total", &[], "Repeated attempts to publish."),
+    counter_of("crewcast_publisher_resent_total", &[], "Confirmed events that were lost in a failover and sent again."),
+    counter_of("crewcast_publisher_dropped_total", &["reason"], "Events that the publisher gave up on."),
     gauge_of("crewcast_publisher_queue_events", &[], "Events that wait in the publisher's queue."),
     gauge_of("crewcast_publisher_spooled_events", &[], "Events that wait in the publisher's spool on disk."),
 ];
 
 impl Metric {
-    /// All of them, in the order of the document.
+    /// All of them, in the order of the documentation.
     pub const ALL: &[Metric] = &[
         Metric::Connections,
         Metric::ConnectionsOpened,
@@ -107,6 +108,7 @@ impl Metric {
         Metric::GapsRepaired,
         Metric::Resets,
         Metric::EventsMissed,
+        Metric::LeaseExpirations,
         Metric::SilencesTold,
         Metric::EventsSkipped,
         Metric::BrokerUp,
@@ -132,9 +134,11 @@ impl Metric {
                 &["dialect", "code"],
                 "Sockets and event streams that ended, by close code.",
             ),
-            Metric::HandshakesRefused => {
-                counter_of("crewcast_handshakes_refused_total", &["reason"], "Connections that did not come to be.")
-            }
+            Metric::HandshakesRefused => counter_of(
+                "crewcast_handshakes_refused_total",
+                &["reason"],
+                "Handshakes and event streams that were refused.",
+            ),
             Metric::Subscriptions => gauge_of(
                 "crewcast_subscriptions",
                 &["namespace"],
@@ -161,67 +165,70 @@ impl Metric {
             Metric::Compressions => counter_of(
                 "crewcast_compressions_total",
                 &[],
-                "Events that were compressed, each once per dialect for all sockets that take it so.",
+                "Events that were compressed: each once per dialect, for all sockets that share the result.",
             ),
             Metric::DeliveryLatency => seconds_of(
                 "crewcast_delivery_latency_seconds",
                 &["namespace"],
-                "From the publishing of an event to its writing to a socket.",
+                "Time from publishing an event to writing it to a socket.",
             ),
             Metric::CursorLag => Description {
                 name: "crewcast_cursor_lag_events",
                 kind: Kind::Histogram(EVENTS),
                 labels: &[],
-                help: "Events by which a connection is behind its channel when it is written to.",
+                help: "Events between a connection's cursor and the end of its channel, at each write.",
             },
             Metric::GapsRepaired => counter_of(
                 "crewcast_gaps_repaired_total",
                 &[],
-                "Holes in what the broker delivered that were filled from the log.",
+                "Gaps in the broker's delivery that were filled from the log.",
             ),
             Metric::Resets => counter_of(
                 "crewcast_resets_total",
                 &["reason"],
-                "Readers that were told that they cannot be resumed without a hole.",
+                "Readers that could not be resumed without a gap, and were told so.",
             ),
-            Metric::EventsMissed => counter_of(
-                "crewcast_events_missed_total",
-                &["namespace"],
-                "Events that a reader was told it has missed.",
+            Metric::EventsMissed => {
+                counter_of("crewcast_events_missed_total", &["namespace"], "Events that readers were told they missed.")
+            }
+            Metric::LeaseExpirations => counter_of(
+                "crewcast_lease_expirations_total",
+                &["state"],
+                "Lease events that this replica published: a producer stopped renewing a lease, or renews it again.",
             ),
             Metric::SilencesTold => counter_of(
                 "crewcast_silences_told_total",
                 &["silence"],
-                "Leases of which this replica told their channel that nobody renews them, or does again.",
+                "Deprecated: use crewcast_lease_expirations_total.",
             ),
             Metric::EventsSkipped => counter_of(
                 "crewcast_events_skipped_total",
                 &["namespace"],
-                "Progress that a lagging reader was spared, since newer progress of the same thing follows.",
+                "Progress events left out for a lagging reader, because newer progress of the same thing follows.",
             ),
             Metric::BrokerUp => gauge_of("crewcast_broker_up", &[], "1 while the link to the broker delivers, else 0."),
             Metric::BrokerReconnects => {
-                counter_of("crewcast_broker_reconnects_total", &[], "Links to the broker made after a loss.")
+                counter_of("crewcast_broker_reconnects_total", &[], "Reconnects to the broker after a lost link.")
             }
             Metric::BrokerProbeAge => gauge_of(
                 "crewcast_broker_probe_age_seconds",
                 &[],
-                "Since a probe last came back through this replica's own subscription.",
+                "Time since a probe last came back through this replica's own subscription.",
             ),
             Metric::BrokerRoundtrip => seconds_of(
                 "crewcast_broker_roundtrip_seconds",
                 &[],
-                "From publishing a probe to its return through the subscription.",
+                "Time from publishing a probe to its return through the subscription.",
             ),
             Metric::HistoryReads => {
-                counter_of("crewcast_history_reads_total", &["source"], "Reads of a channel's past, by where it stood.")
+                counter_of("crewcast_history_reads_total", &["source"], "Reads of a channel's past events, by source.")
             }
-            Metric::Draining => gauge_of("crewcast_draining", &[], "1 while this replica is going away."),
-            Metric::BuildInfo => gauge_of("crewcast_build_info", &["version"], "Always 1; the label tells the build."),
+            Metric::Draining => gauge_of("crewcast_draining", &[], "1 while this replica is draining."),
+            Metric::BuildInfo => gauge_of("crewcast_build_info", &["version"], "Always 1; the label names the build."),
         }
     }
 
-    /// As exported.
+    /// The exported name.
     pub const fn name(self) -> &'static str {
         self.description().name
     }
@@ -236,27 +243,27 @@ impl Metric {
         self.description().help
     }
 
-    /// Keys of its labels.
+    /// The keys of its labels.
     pub const fn labels(self) -> &'static [&'static str] {
         self.description().labels
     }
 }
 
-/// The counter of one series. `labels` are [`Metric::labels`] in their order, with values.
+/// The counter of one series. `labels` are the keys of [`Metric::labels`], in that order, with their values.
 pub fn counter(metric: Metric, labels: &[(&'static str, &str)]) -> Counter {
-    debug_assert_eq!(metric.kind(), Kind::Counter, "{metric:?} is no counter");
+    debug_assert_eq!(metric.kind(), Kind::Counter, "{metric:?} is not a counter");
     metrics::counter!(metric.name(), with_values(metric, labels))
 }
 
 /// The gauge of one series, see [`counter`].
 pub fn gauge(metric: Metric, labels: &[(&'static str, &str)]) -> Gauge {
-    debug_assert_eq!(metric.kind(), Kind::Gauge, "{metric:?} is no gauge");
+    debug_assert_eq!(metric.kind(), Kind::Gauge, "{metric:?} is not a gauge");
     metrics::gauge!(metric.name(), with_values(metric, labels))
 }
 
 /// The histogram of one series, see [`counter`].
 pub fn histogram(metric: Metric, labels: &[(&'static str, &str)]) -> Histogram {
-    debug_assert!(matches!(metric.kind(), Kind::Histogram(_)), "{metric:?} is no histogram");
+    debug_assert!(matches!(metric.kind(), Kind::Histogram(_)), "{metric:?} is not a histogram");
     metrics::histogram!(metric.name(), with_values(metric, labels))
 }
 
@@ -293,7 +300,7 @@ mod tests {
     fn documented() -> BTreeMap<String, (String, BTreeSet<String>)> {
         let rows: Vec<_> = DOCUMENT.lines().filter(|line| line.starts_with("| `crewcast_")).collect();
         let table: BTreeMap<_, _> = rows.iter().map(|row| row_of(row)).collect();
-        assert_eq!(table.len(), rows.len(), "a metric stands twice in the document");
+        assert_eq!(table.len(), rows.len(), "a metric is twice in the document");
         table
     }
 
@@ -306,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_says_what_is_exported_and_nothing_else() {
+    fn the_document_lists_exactly_the_exported_metrics() {
         let exported: BTreeMap<_, _> = Metric::ALL
             .iter()
             .map(|metric| metric.description())
@@ -321,7 +328,7 @@ mod tests {
 
     #[test]
     fn every_variant_is_listed_once_under_its_own_name() {
-        // The last variant's number counts the variants: forgetting one in ALL fails here.
+        // The last variant's number counts the variants, so this fails if ALL lacks one.
         assert_eq!(Metric::ALL.len(), Metric::BuildInfo as usize + 1);
         let names: BTreeSet<_> = Metric::ALL.iter().map(|metric| metric.name()).collect();
         assert_eq!(names.len(), Metric::ALL.len());
@@ -339,7 +346,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "has the labels")]
-    fn a_label_that_the_metric_does_not_have_is_a_mistake() {
+    fn an_unknown_label_panics() {
         let _ = counter(Metric::Deliveries, &[("crew", "abc")]);
     }
 }

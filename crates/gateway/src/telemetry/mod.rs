@@ -1,4 +1,4 @@
-//! What the gateway tells its operator: metrics, log lines, traces.
+//! Telemetry for operators: metrics, log lines, traces.
 
 pub mod log;
 pub mod metrics;
@@ -13,19 +13,19 @@ pub use recorder::{Recorder, RecorderError, install};
 
 use crate::config::Config;
 
-/// Why there is no telemetry.
+/// Why telemetry could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The file of `log.file` cannot be opened.
+    /// The file in `log.file` cannot be opened.
     #[error("cannot append to {}, which log.file names: {error}", path.display())]
     LogFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// Why it cannot be opened.
         #[source]
         error: std::io::Error,
     },
-    /// `log.level` is no filter.
+    /// `log.level` is not a valid filter.
     #[error("log.level is not understood: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     /// Spans cannot be sent to `otel.endpoint`.
@@ -36,7 +36,7 @@ pub enum TelemetryError {
     Installed(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Keeps telemetry going; [`TelemetryGuard::shutdown`] sends what is left.
+/// Keeps telemetry running. [`TelemetryGuard::shutdown`] sends what is left.
 #[derive(Debug)]
 #[must_use = "telemetry ends with its guard"]
 pub struct TelemetryGuard {
@@ -44,7 +44,7 @@ pub struct TelemetryGuard {
 }
 
 impl TelemetryGuard {
-    /// Sends the spans that wait, for at most five seconds. Call it last, while the runtime still runs.
+    /// Sends the pending spans, for at most five seconds. Call it last, while the runtime is still running.
     pub async fn shutdown(self) {
         if let Some(traces) = self.traces {
             traces.shutdown().await;
@@ -52,8 +52,8 @@ impl TelemetryGuard {
     }
 }
 
-/// Begins to write log lines and, with `otel.endpoint`, to send traces. Once in a process, inside a runtime.
-/// Metrics are begun by [`install`].
+/// Starts log lines and, with `otel.endpoint`, traces. Call it once per process, inside a runtime. [`install`] starts
+/// metrics.
 ///
 /// # Errors
 /// [`TelemetryError`].

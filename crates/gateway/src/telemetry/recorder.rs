@@ -1,4 +1,4 @@
-//! The recorder behind the metrics, rendered for Prometheus.
+//! The metrics recorder, rendered for Prometheus.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, Promet
 
 use super::metrics::{Description, Kind, Metric, PUBLISHER, counter, gauge, histogram};
 
-/// How often observations of histograms are folded into their buckets when nobody scrapes: until then each
-/// one takes memory.
+/// How often observations of histograms are folded into their buckets without a scrape. Until then each observation
+/// takes memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// Why metrics are not recorded.
@@ -15,7 +15,7 @@ const UPKEEP: Duration = Duration::from_secs(5);
 #[error("metrics cannot be recorded: {0}")]
 pub struct RecorderError(#[from] BuildError);
 
-/// The installed recorder. Clones are the same one.
+/// The installed recorder. All clones share it.
 #[derive(Clone)]
 pub struct Recorder(PrometheusHandle);
 
@@ -25,7 +25,7 @@ impl Recorder {
         self.0.render()
     }
 
-    /// Keeps memory bounded while nobody scrapes. Runs until it is dropped: spawn it beside the server.
+    /// Keeps memory bounded while the process is not scraped. Runs until it is dropped: spawn it beside the server.
     pub async fn upkeep(self) {
         let mut ticks = tokio::time::interval(UPKEEP);
         loop {
@@ -41,11 +41,10 @@ impl std::fmt::Debug for Recorder {
     }
 }
 
-/// Installs the process's recorder: call it once, before any handle is made. Handles that were made earlier
-/// stay without effect.
+/// Installs the process's recorder. Call it once, before any handle is created: earlier handles have no effect.
 ///
 /// # Errors
-/// When a recorder is installed already.
+/// If a recorder is already installed.
 pub fn install() -> Result<Recorder, RecorderError> {
     let recorder = build()?;
     let handle = recorder.handle();
@@ -64,8 +63,8 @@ fn build() -> Result<PrometheusRecorder, BuildError> {
     Ok(builder.build_recorder())
 }
 
-/// Describes all metrics and begins those without labels at zero, so that an alert on one that never moved
-/// sees a zero and no absence.
+/// Describes all metrics and sets those without labels to zero, so that an alert on an unused metric sees a zero
+/// instead of no data.
 fn describe_and_begin() {
     for metric in Metric::ALL.iter().map(|metric| metric.description()).chain(PUBLISHER.iter().copied()) {
         describe(metric);
@@ -103,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_without_labels_begin_at_zero_and_the_build_is_told() {
+    fn metrics_without_labels_start_at_zero_and_the_build_is_exported() {
         let text = recorded(|| {});
         for metric in Metric::ALL.iter().filter(|metric| metric.labels().is_empty()) {
             if !matches!(metric.kind(), Kind::Histogram(_)) {
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn upkeep_folds_observations_while_nobody_scrapes() {
+    async fn upkeep_folds_observations_without_a_scrape() {
         let recorder = build().expect("buckets are sorted");
         let handle = recorder.handle();
         let upkeep = tokio::spawn(Recorder(handle.clone()).upkeep());

@@ -1,9 +1,9 @@
-//! Traces over OTLP, joined to those of producers.
+//! Traces over OTLP, connected to those of producers.
 //!
-//! The producer decides: a span is made only under a sampled W3C `traceparent`, so that a gateway under load
-//! sends nothing that nobody asked for. Without `otel.endpoint` there is no exporter and a span costs one read
-//! of an atomic. The variables `OTEL_EXPORTER_OTLP_HEADERS`, `…_TIMEOUT` and `…_COMPRESSION` of the
-//! OpenTelemetry specification are heeded.
+//! The producer decides: a span is created only under a sampled W3C `traceparent`, so a gateway under load sends no
+//! spans that no producer asked for. Without `otel.endpoint` there is no exporter, and a span costs one read of an
+//! atomic. The variables `OTEL_EXPORTER_OTLP_HEADERS`, `…_TIMEOUT` and `…_COMPRESSION` of the OpenTelemetry
+//! specification apply.
 
 use std::{
     sync::{
@@ -35,11 +35,11 @@ use tracing_subscriber::{Layer, filter::LevelFilter, registry::LookupSpan};
 use super::TelemetryError;
 use crate::config::Otel;
 
-/// How long the last spans may take.
+/// How long sending the last spans may take.
 const FLUSH: Duration = Duration::from_secs(5);
 /// How long one request to the receiver may take.
 const REQUEST: Duration = Duration::from_secs(10);
-/// A receiver that is away is told of this often at most.
+/// Failures to reach the receiver are logged at most this often.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 static ON: AtomicBool = AtomicBool::new(false);
@@ -52,14 +52,14 @@ pub struct Traces {
     tracer: SdkTracer,
 }
 
-/// Begins to send traces to `otel.endpoint`; does nothing when it is unset. Call it inside a runtime: requests
-/// run on it.
+/// Starts sending traces to `otel.endpoint`; does nothing if it is unset. Call it inside a runtime: requests run on
+/// it.
 ///
 /// # Errors
 /// [`TelemetryError::Exporter`].
 pub fn start(config: &Otel) -> Result<Option<Traces>, TelemetryError> {
     let Some(endpoint) = &config.endpoint else { return Ok(None) };
-    // The HTTP client wants a process-wide provider; an error says that there is one.
+    // The HTTP client needs a process-wide provider. An error means that one is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let exporter = opentelemetry_otlp::SpanExporter::builder()
         .with_http()
@@ -79,7 +79,7 @@ pub fn start(config: &Otel) -> Result<Option<Traces>, TelemetryError> {
 }
 
 impl Traces {
-    /// Sends the spans of `tracing` too, as far as they stand under a sampled parent.
+    /// Also sends the spans of `tracing` that are under a sampled parent.
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'span> LookupSpan<'span> + Send + Sync,
@@ -87,7 +87,7 @@ impl Traces {
         OpenTelemetryLayer::new(self.tracer.clone()).with_filter(LevelFilter::INFO)
     }
 
-    /// Sends what waits, for at most five seconds, and ends. Spans that are made from now on are none.
+    /// Sends the pending spans, for at most five seconds, and stops. Spans created from now on are dropped.
     pub async fn shutdown(self) {
         ON.store(false, Ordering::Release);
         TRACER.store(None);
@@ -102,31 +102,31 @@ impl Traces {
     }
 }
 
-/// Whether traces are sent. Cheap: ask before anything is computed for a span.
+/// Whether traces are sent. Cheap: call it before computing anything for a span.
 pub fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-/// One event's way through this gateway. Ends when dropped.
+/// The path of one event through this gateway. Ends when dropped.
 #[derive(Debug, Default)]
 pub struct DeliverySpan(Option<Span>);
 
 impl DeliverySpan {
-    /// Adds what became known. Without effect when the trace is not sampled.
+    /// Adds an attribute. Has no effect if the trace is not sampled.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(span) = &mut self.0 {
             span.set_attribute(KeyValue::new(key, value));
         }
     }
 
-    /// Whether it will be sent.
+    /// Whether the span will be sent.
     pub fn is_sampled(&self) -> bool {
         self.0.is_some()
     }
 }
 
-/// The span `crewcast.deliver` under the event's `traceparent`. It is none when traces are off, the event has
-/// no `traceparent`, that is malformed (W3C Trace Context, section 3.2), or its producer did not sample.
+/// The span `crewcast.deliver` under the event's `traceparent`. It is empty if traces are off, if the event has no
+/// `traceparent` or a malformed one (W3C Trace Context, section 3.2), or if the producer did not sample.
 pub fn delivery_span(traceparent: Option<&str>, channel: &str) -> DeliverySpan {
     if !is_on() {
         return DeliverySpan::default();
@@ -150,7 +150,7 @@ fn sampled_parent(traceparent: &str) -> Option<Context> {
     parent.span().span_context().is_sampled().then_some(parent)
 }
 
-/// A carrier with nothing but a traceparent.
+/// A carrier that contains only a traceparent.
 struct Traceparent<'a>(&'a str);
 
 impl Extractor for Traceparent<'_> {
@@ -163,7 +163,7 @@ impl Extractor for Traceparent<'_> {
     }
 }
 
-/// OTLP/HTTP, section "Endpoint URLs": a base URL gets `/v1/traces`.
+/// OTLP/HTTP, section "Endpoint URLs": `/v1/traces` is appended to a base URL.
 fn traces_url(endpoint: &str) -> String {
     let base = endpoint.trim_end_matches('/');
     if base.ends_with("/v1/traces") { base.to_owned() } else { format!("{base}/v1/traces") }
@@ -176,7 +176,7 @@ fn resource() -> Resource {
         .build()
 }
 
-/// Runs requests on the gateway's runtime: batches are made on a thread that has none.
+/// Runs requests on the gateway's runtime, because batches are built on a thread without one.
 #[derive(Debug)]
 struct OnRuntime {
     exporter: Arc<opentelemetry_otlp::SpanExporter>,
@@ -207,7 +207,7 @@ impl SpanExporter for OnRuntime {
     }
 
     fn set_resource(&mut self, resource: &Resource) {
-        // Called while the pipeline is built: nobody shares the exporter yet.
+        // Called while the pipeline is built, when the exporter is not shared yet.
         if let Some(exporter) = Arc::get_mut(&mut self.exporter) {
             exporter.set_resource(resource);
         }
@@ -225,7 +225,7 @@ mod tests {
         [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36];
     const SAMPLED: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    /// An OTLP/HTTP receiver on its own port; yields the bodies that it gets.
+    /// An OTLP/HTTP receiver on its own port; returns the bodies that it receives.
     async fn receiver() -> (String, mpsc::Receiver<Bytes>) {
         let (bodies, received) = mpsc::channel(64);
         let take = move |body: Bytes| {
@@ -243,7 +243,7 @@ mod tests {
         body.windows(bytes.len()).any(|window| window == bytes)
     }
 
-    // One test for both states: they are the process's.
+    // One test for both states, because they are global to the process.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn sampled_deliveries_are_sent_while_traces_are_on() {
         let (endpoint, mut received) = receiver().await;
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_is_a_base_or_the_whole_path() {
+    fn an_endpoint_is_a_base_url_or_the_full_path() {
         assert_eq!(traces_url("http://c:4318"), "http://c:4318/v1/traces");
         assert_eq!(traces_url("http://c:4318/"), "http://c:4318/v1/traces");
         assert_eq!(traces_url("http://c:4318/v1/traces"), "http://c:4318/v1/traces");

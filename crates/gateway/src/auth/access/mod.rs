@@ -1,4 +1,4 @@
-//! What an identity may read and publish: its grants held against the directory.
+//! What an identity may read and publish: its grants, checked against the directory.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crewcast_publisher::Claim;
 use super::{Identity, Ids, directory::DirectoryCache};
 use crate::broker::BrokerError;
 
-/// Decides by the spec's "Who may read".
+/// Decides by the rules of the spec, "Who may read".
 pub(super) struct Access {
     namespaces: Namespaces,
     directory: Arc<DirectoryCache>,
@@ -32,7 +32,7 @@ impl Access {
         }
     }
 
-    /// By the claim that lists ids of one kind.
+    /// Checks a claim that lists ids of one kind.
     async fn granted_by(&self, identity: &Identity, ids: &Ids, kind: Kind, id: &str) -> Result<bool, BrokerError> {
         match ids {
             Ids::Listed(ids) if !ids.iter().any(|listed| listed == id) => Ok(false),
@@ -42,7 +42,7 @@ impl Access {
         }
     }
 
-    /// By `runs`, or by the right to read the crew that the directory says it is of.
+    /// A run is readable through `runs`, or by everyone who may read the crew that the directory names for it.
     async fn may_read_run(&self, identity: &Identity, id: &str) -> Result<bool, BrokerError> {
         if self.granted_by(identity, &identity.grants.runs, Kind::Run, id).await? {
             return Ok(true);
@@ -56,14 +56,15 @@ impl Access {
         }
     }
 
-    /// By `sessions`, or as one of the token's org, whose sessions are granted (the spec, dialect `tracking`).
+    /// A session is readable through `sessions`, or by every token of the org that owns it (the spec, dialect
+    /// `tracking`).
     async fn may_read_session(&self, identity: &Identity, id: &str) -> Result<bool, BrokerError> {
         Ok(self.granted_by(identity, &identity.grants.sessions, Kind::Session, id).await?
             || self.granted_by(identity, &Ids::All, Kind::Session, id).await?)
     }
 
-    /// Every channel of a namespace that may be read, as far as it can be told beforehand: not the runs that only
-    /// their crew makes readable, nor what `channels` grants by `namespace:*`.
+    /// Every readable channel of a namespace that can be listed in advance. Not included: runs that are readable only
+    /// through their crew, and channels that `channels` grants by `namespace:*`.
     pub(super) async fn granted(&self, identity: &Identity, namespace: &str) -> Result<Vec<Channel>, BrokerError> {
         let Some(rules) = self.namespaces.0.get(namespace) else { return Ok(Vec::new()) };
         let grants = &identity.grants;
@@ -116,8 +117,9 @@ impl Access {
         Ok(not_anothers(identity, self.directory.owner(kind, channel.id()).await?.as_ref()))
     }
 
-    /// What must be claimed before the identity publishes to a channel that it may publish to: the id, unless the
-    /// directory gives it to the identity's org already. `None` without an org, and where nobody owns ids.
+    /// The claim of ownership that has to come before the identity publishes to a channel. `None` if the directory
+    /// already gives the id to the identity's org, if the identity has no org, and if the namespace's ids have no
+    /// owner.
     pub(super) async fn required_claim(
         &self,
         identity: &Identity,
@@ -133,7 +135,7 @@ impl Access {
     }
 }
 
-/// The kind of the ids that name the channels of such a namespace, where the directory knows them.
+/// The kind of the ids that name the channels of such a namespace. `None` if the directory does not hold them.
 fn kind_of(owner: Owner) -> Option<Kind> {
     match owner {
         Owner::Org => None,
@@ -149,8 +151,8 @@ fn is_own(identity: &Identity, owner: Option<&Claim>) -> bool {
     owner.is_some_and(|claim| identity.org.as_deref() == Some(&*claim.org))
 }
 
-/// Whether the directory does not know an id or gives it to the identity's org. To who has no org, every owner is
-/// another.
+/// Whether the directory does not know an id, or gives it to the identity's org. For an identity without an org, every
+/// owner is another org.
 fn not_anothers(identity: &Identity, owner: Option<&Claim>) -> bool {
     owner.is_none() || is_own(identity, owner)
 }

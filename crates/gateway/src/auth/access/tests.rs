@@ -7,7 +7,7 @@ use crate::auth::{
 
 const ORGS: [&str; 2] = ["acme", "globex"];
 
-/// Two orgs, each with a crew, a run of it, a loose run, a stream and a session, named `<org>-<kind>`.
+/// Two orgs. Each has a crew, a run of that crew, a run without a crew, a stream and a session, named `<org>-<kind>`.
 fn setup() -> (Arc<FakeRegistry>, Access) {
     let registry = FakeRegistry::new();
     for org in ORGS {
@@ -80,7 +80,7 @@ fn channels_of(org: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_org_never_sees_another() {
+async fn an_org_never_reads_channels_of_another() {
     let (_, access) = setup();
     for (own, other) in [("acme", "globex"), ("globex", "acme")] {
         let ids = |kind: &str| listed(&[&format!("{own}-{kind}"), &format!("{other}-{kind}")]);
@@ -108,7 +108,7 @@ async fn an_org_never_sees_another() {
 }
 
 #[tokio::test]
-async fn everything_without_an_org_is_nothing() {
+async fn a_wildcard_without_an_org_grants_nothing() {
     let (_, access) = setup();
     for org in ORGS {
         for channel in channels_of(org) {
@@ -121,7 +121,7 @@ async fn everything_without_an_org_is_nothing() {
 }
 
 #[tokio::test]
-async fn listed_ids_that_nobody_owns_are_allowed() {
+async fn listed_ids_without_an_owner_are_allowed() {
     let (_, access) = setup();
     let grants = Grants { crews: listed(&["new", "acme-crew"]), ..Grants::default() };
     for (org, crews) in [
@@ -135,7 +135,7 @@ async fn listed_ids_that_nobody_owns_are_allowed() {
         assert_eq!(access.reads(&identity, "graph:acme-crew").await, org == Some("acme"));
         assert!(!access.reads(&identity, "graph:unlisted").await);
     }
-    assert!(!access.reads(&all_of(Some("acme")), "graph:new").await, "\"*\" is what the directory says");
+    assert!(!access.reads(&all_of(Some("acme")), "graph:new").await, "\"*\" is only what the directory lists");
 }
 
 #[tokio::test]
@@ -145,7 +145,7 @@ async fn a_run_is_read_by_the_readers_of_its_crew() {
     let reader = crew(Some("acme"), listed(&["acme-crew"]));
     assert!(access.reads(&reader, "run:acme-run").await);
     assert!(access.reads(&crew(Some("acme"), Ids::All), "run:acme-run").await);
-    assert!(!access.reads(&reader, "run:acme-loose").await, "of no crew");
+    assert!(!access.reads(&reader, "run:acme-loose").await, "without a crew");
     assert!(!access.reads(&reader, "run:unknown").await);
     assert!(!access.reads(&crew(Some("acme"), listed(&["other"])), "run:acme-run").await);
     assert!(!access.reads(&crew(None, listed(&["acme-crew"])), "run:acme-run").await);
@@ -182,7 +182,7 @@ async fn namespaces_without_owner_follow_the_channels_claim() {
 }
 
 #[tokio::test]
-async fn a_moved_crew_changes_hands() {
+async fn access_follows_a_crew_to_its_new_org() {
     let (registry, access) = setup();
     let (acme, globex) = (all_of(Some("acme")), all_of(Some("globex")));
     let by_list = of(Some("acme"), Grants { crews: listed(&["acme-crew"]), ..Grants::default() });
@@ -203,7 +203,7 @@ async fn a_moved_crew_changes_hands() {
 }
 
 #[tokio::test]
-async fn publishing_is_bound_to_the_org_where_there_is_one() {
+async fn publishing_is_limited_to_the_org_of_the_token() {
     let (_, access) = setup();
     let grants = Grants {
         publish: patterns(&["graph:*", "run:acme-run", "hub:*", "own:a", "nowhere:*", "session:globex-session"]),
@@ -224,11 +224,14 @@ async fn publishing_is_bound_to_the_org_where_there_is_one() {
     for channel in ["run:acme-loose", "own:b", "nowhere:x", "mission:acme-crew"] {
         assert!(!access.publishes(&producer, channel).await, "{channel}");
     }
-    assert!(!access.publishes(&all_of(Some("acme")), "graph:acme-crew").await, "to read is not to publish");
+    assert!(
+        !access.publishes(&all_of(Some("acme")), "graph:acme-crew").await,
+        "a grant to read is no grant to publish"
+    );
 }
 
 #[tokio::test]
-async fn an_unanswered_question_is_neither_yes_nor_no() {
+async fn an_unreachable_registry_is_an_error_not_a_refusal() {
     let (registry, access) = setup();
     registry.set_down(true);
     let identity = all_of(Some("acme"));
@@ -237,5 +240,5 @@ async fn an_unanswered_question_is_neither_yes_nor_no() {
     assert!(access.granted(&identity, "graph").await.is_err());
     let producer = of(Some("acme"), Grants { publish: patterns(&["graph:*"]), ..Grants::default() });
     assert!(access.may_publish(&producer, &channel).await.is_err());
-    assert!(access.reads(&identity, "hub:acme").await, "what needs no directory goes on");
+    assert!(access.reads(&identity, "hub:acme").await, "no directory needed");
 }

@@ -1,7 +1,7 @@
-//! What the directory says, as this replica knows it: cached, told by the control channel, re-read for safety.
+//! The directory as this replica knows it: cached, updated by control messages, and re-read for safety.
 //!
-//! Answers are at most [`FRESH`] old, however many control messages were lost. While the registry does not answer,
-//! the last answer stands; what was never known is an error.
+//! Answers are at most [`FRESH`] old, even if control messages were lost. While the registry does not answer, the last
+//! answer remains valid; an unknown id is an error.
 
 mod org_index;
 mod owner_cache;
@@ -15,11 +15,11 @@ use self::{org_index::OrgIndex, owner_cache::OwnerCache};
 use super::change_signal::ChangeSignal;
 use crate::broker::{BrokerError, Registry};
 
-/// How old an answer may be before it is read again.
+/// How old an answer may get before it is read again.
 const FRESH: Duration = Duration::from_secs(30);
-/// How long the last answer stands after the registry has failed, before it is asked again.
+/// How long the last answer remains valid after a failed read, before the next try.
 const RETRY: Duration = Duration::from_secs(5);
-/// Ids of one question to the registry.
+/// Ids per question to the registry.
 const BATCH: usize = 500;
 
 /// A cached view of the directory.
@@ -29,7 +29,7 @@ pub(super) struct DirectoryCache {
 }
 
 impl DirectoryCache {
-    /// `changes` counts each answer that turns out to be another than it was.
+    /// `changes` counts every answer that differs from the previous one.
     pub(super) fn new(registry: Arc<dyn Registry>, changes: Arc<ChangeSignal>) -> Self {
         Self {
             owner_cache: OwnerCache::new(registry.clone(), changes.clone()),
@@ -37,12 +37,12 @@ impl DirectoryCache {
         }
     }
 
-    /// To whom an id belongs; `None` when nobody claimed it.
+    /// The owner of an id; `None` if no org owns it.
     pub(super) async fn owner(&self, kind: Kind, id: &str) -> Result<Option<Claim>, BrokerError> {
         Ok(self.owner_cache.of(kind, &[id.to_owned()]).await?.pop().flatten())
     }
 
-    /// To whom each id belongs, in the order asked.
+    /// The owner of each id, in the order of `ids`.
     pub(super) async fn owners(&self, kind: Kind, ids: &[String]) -> Result<Vec<Option<Claim>>, BrokerError> {
         self.owner_cache.of(kind, ids).await
     }
@@ -52,24 +52,24 @@ impl DirectoryCache {
         self.org_index.of(org, kind).await
     }
 
-    /// A control message.
+    /// Applies a control message.
     pub(super) fn apply_control(&self, claim: &Claim, from: Option<&str>, removed: bool) {
         self.owner_cache.apply_control(claim, removed);
         self.org_index.apply_control(claim, from, removed);
     }
 
-    /// Reads the rosters in use again.
+    /// Reads the lists in use again.
     pub(super) async fn reread_rosters(&self) -> Result<(), BrokerError> {
         self.org_index.reread().await
     }
 
-    /// Reads everything in use again, for after a time in which control messages may have been lost.
+    /// Reads everything in use again, after a time in which control messages may have been lost.
     pub(super) async fn reread_all(&self) -> Result<(), BrokerError> {
         self.owner_cache.reread().await?;
         self.org_index.reread().await
     }
 
-    /// Forgets what nobody has asked for since the last call. Open sockets ask again in between: see `Auth::start`.
+    /// Drops entries that were not used since the last call. Open sockets use theirs in between: see `Auth::start`.
     pub(super) fn forget_unused(&self) {
         self.owner_cache.forget_unused();
         self.org_index.forget_unused();

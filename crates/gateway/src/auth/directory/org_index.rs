@@ -16,7 +16,7 @@ use crate::{
     broker::{BrokerError, Registry},
 };
 
-/// Most rosters that are remembered. Beyond it a roster is read at each question and forgotten.
+/// Most lists that are cached. Beyond it, a list is read for each question and dropped.
 const MAX_ROSTERS: usize = 10_000;
 
 pub(super) struct OrgIndex {
@@ -28,19 +28,19 @@ pub(super) struct OrgIndex {
 /// The ids of one org and kind.
 struct Roster {
     state: Mutex<OrgEntry>,
-    /// One reader at a time; the others take what it brought.
+    /// One reader at a time; the others use its result.
     reading: Semaphore,
 }
 
 #[derive(Default)]
 struct OrgEntry {
-    /// `None` until it has been read.
+    /// `None` until the first read.
     ids: Option<BTreeSet<String>>,
-    /// From when on it has to be read again.
+    /// When the list has to be read again.
     stale_at: Option<Instant>,
-    /// What control messages said (`true`: is there) while a read was under way that may not have seen it.
+    /// Changes from control messages during a read that may not have seen them. `true`: the id is in the list.
     meanwhile: Option<HashMap<String, bool>>,
-    /// Whether anybody has asked since the last [`OrgIndex::forget_unused`].
+    /// Whether the list was used since the last [`OrgIndex::forget_unused`].
     used: bool,
 }
 
@@ -72,7 +72,7 @@ impl OrgIndex {
         roster
     }
 
-    /// Reads one roster; unless `always`, only if nobody else did so while this waited.
+    /// Reads one list. Unless `always`, only if no other caller read it while this one waited.
     async fn read(&self, roster: &Roster, org: &str, kind: Kind, always: bool) -> Result<(), BrokerError> {
         // Never closed.
         let Ok(_turn) = roster.reading.acquire().await else { return Ok(()) };
@@ -104,7 +104,7 @@ impl OrgIndex {
         Ok(())
     }
 
-    /// Takes over what a control message says.
+    /// Applies a control message.
     pub(super) fn apply_control(&self, claim: &Claim, from: Option<&str>, removed: bool) {
         let mut changed = self.tell(&claim.org, claim, !removed);
         if let Some(from) = from.filter(|from| *from != claim.org) {
@@ -115,7 +115,7 @@ impl OrgIndex {
         }
     }
 
-    /// Answers whether a roster changed that somebody has had.
+    /// Returns whether a list changed that was read before.
     fn tell(&self, org: &str, claim: &Claim, there: bool) -> bool {
         let Some(roster) = self.known.lock().get(&(org.to_owned(), claim.kind)).cloned() else { return false };
         let mut state = roster.state.lock();
@@ -129,7 +129,7 @@ impl OrgIndex {
         }
     }
 
-    /// Reads every roster again.
+    /// Reads every list again.
     pub(super) async fn reread(&self) -> Result<(), BrokerError> {
         let all: Vec<_> = self.known.lock().iter().map(|(key, roster)| (key.clone(), roster.clone())).collect();
         for ((org, kind), roster) in all {
@@ -148,7 +148,7 @@ impl OrgEntry {
         self.stale_at.is_none_or(|stale_at| Instant::now() >= stale_at)
     }
 
-    /// After a read: a failed one lets the last answer stand a little longer, if there is one.
+    /// Handles the result of a read: after a failure the last answer, if any, remains valid for [`RETRY`].
     fn stand(&mut self, result: Result<(), BrokerError>) -> Result<(), BrokerError> {
         match result {
             Err(_) if self.ids.is_some() => {
@@ -166,7 +166,7 @@ mod tests {
     use crate::auth::testing::{FakeRegistry, claim};
 
     #[tokio::test(start_paused = true)]
-    async fn reads_once_follows_messages_and_reads_again_when_stale() {
+    async fn lists_are_read_once_then_follow_messages_and_are_read_again_when_stale() {
         let registry = FakeRegistry::new();
         registry.own(claim(Kind::Crew, "a", "acme"));
         let changes = Arc::new(ChangeSignal::new());
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(org_index.of("acme", Kind::Crew).await.unwrap(), ["a"]);
         org_index.apply_control(&claim(Kind::Crew, "c", "globex"), None, false);
         org_index.apply_control(&claim(Kind::Run, "c", "acme"), None, false);
-        assert_eq!(changes.so_far(), 0, "nothing of what was asked for");
+        assert_eq!(changes.so_far(), 0, "no list in use is affected");
         org_index.apply_control(&claim(Kind::Crew, "b", "acme"), None, false);
         org_index.apply_control(&claim(Kind::Crew, "b", "acme"), None, false);
         assert_eq!(changes.so_far(), 1, "registering again is no change");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_during_a_read_counts_and_readers_share_one() {
+    async fn a_message_during_a_read_counts_and_callers_share_the_read() {
         let registry = FakeRegistry::new();
         registry.own(claim(Kind::Crew, "leaves", "acme"));
         let org_index = Arc::new(OrgIndex::new(registry.clone(), Arc::new(ChangeSignal::new())));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_answer_stands_while_the_registry_is_away() {
+    async fn the_last_answer_remains_valid_while_the_registry_is_down() {
         let registry = FakeRegistry::new();
         registry.own(claim(Kind::Crew, "a", "acme"));
         let org_index = OrgIndex::new(registry.clone(), Arc::new(ChangeSignal::new()));
@@ -219,7 +219,7 @@ mod tests {
         registry.set_down(true);
         tokio::time::advance(FRESH).await;
         assert_eq!(org_index.of("acme", Kind::Crew).await.unwrap(), ["a"]);
-        assert!(org_index.of("globex", Kind::Crew).await.is_err(), "never known");
+        assert!(org_index.of("globex", Kind::Crew).await.is_err(), "never read");
         assert!(org_index.reread().await.is_err());
         let reads = registry.roster_reads();
         org_index.of("acme", Kind::Crew).await.unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn holds_no_more_than_its_bound_and_still_answers() {
+    async fn the_cache_stays_within_its_bound_and_still_answers() {
         let registry = FakeRegistry::new();
         let org_index = OrgIndex::new(registry.clone(), Arc::new(ChangeSignal::new()));
         for n in 0..MAX_ROSTERS {
@@ -239,6 +239,6 @@ mod tests {
         org_index.forget_unused();
         org_index.of("o1", Kind::Crew).await.unwrap();
         org_index.forget_unused();
-        assert_eq!(org_index.known.lock().len(), 1, "what nobody asks for is forgotten");
+        assert_eq!(org_index.known.lock().len(), 1, "unused lists are dropped");
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     broker::{BrokerError, Registry},
 };
 
-/// Most ids that are remembered: about 20 MB. Beyond it those asked for longest ago go.
+/// Most ids that are cached: about 20 MB. Beyond it, those unused for longest are dropped.
 const MAX_ENTRIES: usize = 65_536;
 
 pub(super) struct OwnerCache {
@@ -28,21 +28,21 @@ type Answers = HashMap<String, Option<Claim>>;
 struct Cache {
     entries: HashMap<Kind, HashMap<String, CachedOwner>>,
     len: usize,
-    /// Counts writes, so that a slow read does not overwrite what a control message said meanwhile.
+    /// Counts writes, so that a slow read does not overwrite a control message that arrived meanwhile.
     writes: u64,
-    /// Counts questions and writes.
+    /// Counts lookups and writes.
     touches: u64,
 }
 
 struct CachedOwner {
     owner: Option<Claim>,
-    /// Number of the write that it is from.
+    /// Number of the write that this entry comes from.
     written: u64,
-    /// From when on it has to be read again.
+    /// When the entry has to be read again.
     stale_at: Instant,
-    /// Number of the question or write that touched it last: the order in which a full cache forgets.
+    /// Number of the last lookup or write of this entry: a full cache drops entries in this order.
     touched: u64,
-    /// Whether anybody has asked since the last [`OwnerCache::forget_unused`].
+    /// Whether the entry was used since the last [`OwnerCache::forget_unused`].
     used: bool,
 }
 
@@ -51,7 +51,7 @@ impl OwnerCache {
         Self { registry, changes, cache: Mutex::default() }
     }
 
-    /// The owners in the order asked.
+    /// The owners in the order of `ids`.
     pub(super) async fn of(&self, kind: Kind, ids: &[String]) -> Result<Vec<Option<Claim>>, BrokerError> {
         let (mut answers, missing, since) = self.cache.lock().fresh(kind, ids);
         for batch in missing.chunks(BATCH) {
@@ -63,7 +63,7 @@ impl OwnerCache {
         Ok(ids.iter().map(|id| answers.get(id).cloned().flatten()).collect())
     }
 
-    /// Stores what was read, and answers it, or what was written meanwhile.
+    /// Stores what was read. Returns it, or a newer value that was written meanwhile.
     fn store(&self, kind: Kind, ids: &[String], owners: &HashMap<String, Claim>, since: u64) -> Answers {
         let mut cache = self.cache.lock();
         let changed = cache.store(kind, ids, owners, since);
@@ -76,7 +76,7 @@ impl OwnerCache {
         answers
     }
 
-    /// Takes over what a control message says.
+    /// Applies a control message.
     pub(super) fn apply_control(&self, claim: &Claim, removed: bool) {
         let mut cache = self.cache.lock();
         let owner = (!removed).then(|| claim.clone());
@@ -123,7 +123,7 @@ impl Cache {
         self.entries.get(&kind)?.get(id)
     }
 
-    /// The answers that need not be read, the ids of the others, and the number of the last write.
+    /// The answers that are fresh, the ids of the others, and the number of the last write.
     fn fresh(&mut self, kind: Kind, ids: &[String]) -> (Answers, Vec<String>, u64) {
         let now = Instant::now();
         let is_fresh = |id: &&String| self.get(kind, id).is_some_and(|entry| now < entry.stale_at);
@@ -132,7 +132,7 @@ impl Cache {
         (answers, missing.into_iter().cloned().collect(), self.writes)
     }
 
-    /// After a failed read: the last answers, if each of these has one, which then stand a little longer.
+    /// After a failed read: the last answers, if every id has one. They then remain valid for [`RETRY`].
     fn stale(&mut self, kind: Kind, ids: &[String]) -> Option<Answers> {
         let stale_at = Instant::now() + RETRY;
         let entries = self.entries.get_mut(&kind)?;
@@ -151,7 +151,7 @@ impl Cache {
         Some(entry.owner.clone())
     }
 
-    /// Stores what was read, except where something was written after `since`. Answers whether an entry changed.
+    /// Stores what was read, except entries written after `since`. Returns whether an entry changed.
     fn store(&mut self, kind: Kind, ids: &[String], owners: &HashMap<String, Claim>, since: u64) -> bool {
         let now = Instant::now();
         let mut changed = false;
@@ -185,7 +185,7 @@ impl Cache {
         self.len += 1;
     }
 
-    /// Drops the half touched longest ago: rare, and so cheap on average.
+    /// Drops the half of the entries unused for longest: rare, and therefore cheap on average.
     fn make_room(&mut self) {
         let mut touched: Vec<_> = self.entries.values().flat_map(HashMap::values).map(|entry| entry.touched).collect();
         let half = touched.len() / 2;
@@ -203,7 +203,7 @@ mod tests {
     use crate::auth::testing::{FakeRegistry, claim};
 
     #[tokio::test(start_paused = true)]
-    async fn asks_once_and_again_when_stale() {
+    async fn owners_are_read_once_and_again_when_stale() {
         let registry = FakeRegistry::new();
         registry.own(claim(Kind::Crew, "a", "acme"));
         let owners = OwnerCache::new(registry.clone(), Arc::new(ChangeSignal::new()));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_last_answer_stands_while_the_registry_is_away() {
+    async fn the_last_answer_remains_valid_while_the_registry_is_down() {
         let registry = FakeRegistry::new();
         registry.own(claim(Kind::Run, "r", "acme"));
         let owners = OwnerCache::new(registry.clone(), Arc::new(ChangeSignal::new()));
@@ -228,11 +228,11 @@ mod tests {
         registry.set_down(true);
         tokio::time::advance(FRESH).await;
         assert_eq!(owners.of(Kind::Run, &known).await.unwrap(), first);
-        assert!(owners.of(Kind::Run, &["x".to_owned()]).await.is_err(), "never known");
+        assert!(owners.of(Kind::Run, &["x".to_owned()]).await.is_err(), "never read");
         assert!(owners.of(Kind::Run, &["r".to_owned(), "x".to_owned()]).await.is_err());
         let reads = registry.owner_reads();
         owners.of(Kind::Run, &known).await.unwrap();
-        assert_eq!(registry.owner_reads(), reads, "a broker that is away is not asked each time");
+        assert_eq!(registry.owner_reads(), reads, "a broker that is down is not asked each time");
         tokio::time::advance(RETRY).await;
         registry.set_down(false);
         registry.own(claim(Kind::Run, "r", "moved"));
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn counts_when_an_answer_that_was_given_changes() {
+    async fn a_change_of_a_known_answer_is_counted() {
         let registry = FakeRegistry::new();
         let changes = Arc::new(ChangeSignal::new());
         let owners = OwnerCache::new(registry.clone(), changes.clone());
@@ -275,11 +275,11 @@ mod tests {
         registry.own(claim(Kind::Crew, "a", "globex"));
         tokio::time::advance(FRESH).await;
         owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap();
-        assert_eq!(changes.so_far(), 3, "found out by asking: others hold the old answer");
+        assert_eq!(changes.so_far(), 3, "the read found the change: others hold the old answer");
     }
 
     #[tokio::test]
-    async fn reads_again_what_it_knows() {
+    async fn rereading_refreshes_every_known_entry() {
         let registry = FakeRegistry::new();
         let changes = Arc::new(ChangeSignal::new());
         let owners = OwnerCache::new(registry.clone(), changes.clone());
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn forgets_what_nobody_asks_for_and_holds_no_more_than_its_bound() {
+    async fn unused_entries_are_dropped_and_the_cache_stays_within_its_bound() {
         let owners = OwnerCache::new(FakeRegistry::new(), Arc::new(ChangeSignal::new()));
         owners.of(Kind::Crew, &["a".to_owned(), "b".to_owned()]).await.unwrap();
         owners.forget_unused();

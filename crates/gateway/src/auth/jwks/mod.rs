@@ -1,4 +1,4 @@
-//! Signing keys from a JWKS URL (RFC 7517): cached, refreshed, rotated by `kid`, kept while the URL is down.
+//! Signing keys from a JWKS URL (RFC 7517): cached, refreshed, rotated by `kid`, and kept while the URL is down.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -14,24 +14,24 @@ use super::{
     keys::VerifyingKey,
 };
 
-/// How often the keys are fetched anew, asked for or not.
+/// How often the keys are fetched again, even without a request for them.
 const REFRESH: Duration = Duration::from_secs(300);
-/// Shortest time between two fetches, whatever tokens come in (the spec).
+/// Shortest time between two fetches, whatever tokens arrive (the spec).
 const FLOOR: Duration = Duration::from_secs(30);
 /// How long one fetch may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Largest document in bytes; real ones have a few thousand.
+/// Largest document, in bytes. Real documents have a few thousand.
 const MAX_BODY: usize = 256 << 10;
 /// Most `kid`s that are remembered as unknown.
 const MAX_UNKNOWN: usize = 1024;
 
-/// Algorithms when the configuration pins none.
+/// The algorithms if the configuration names none.
 const DEFAULT_ALGORITHMS: [Algorithm; 2] = [Algorithm::RS256, Algorithm::ES256];
 
 /// A cached JWKS document.
 pub(super) struct Jwks {
     shared: Arc<JwksState>,
-    /// The fetch under way, if any. Not part of a request, so that a client who leaves does not cancel it.
+    /// The fetch under way, if any. It does not belong to a request, so a client that leaves does not cancel it.
     flight: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
@@ -40,7 +40,7 @@ struct JwksState {
     client: reqwest::Client,
     algorithms: Vec<Algorithm>,
     state: Mutex<CachedKeys>,
-    /// Counts ended fetches.
+    /// Counts fetches that have ended.
     landed: watch::Sender<u64>,
 }
 
@@ -50,11 +50,11 @@ struct CachedKeys {
     keys: Option<KeySet>,
     /// When the last fetch began.
     began: Option<Instant>,
-    /// Whether one is under way.
+    /// Whether a fetch is under way.
     flying: bool,
-    /// Whether the last one failed.
+    /// Whether the last fetch failed.
     failed: bool,
-    /// `kid`s that a successful fetch did not have, with the time until which they cause no other.
+    /// `kid`s that were missing after a successful fetch, with the time until which they cause no other fetch.
     unknown: VecDeque<(Box<str>, Instant)>,
 }
 
@@ -69,12 +69,12 @@ impl Jwks {
         if let Some(&algorithm) = algorithms.iter().find(|a| a.family() == jsonwebtoken::AlgorithmFamily::Hmac) {
             return Err(AuthSetupError::Algorithm { algorithm, key: "a JWKS URL, whose keys are public" });
         }
-        // The HTTP client panics without a provider; an error says that one is installed already.
+        // The HTTP client panics without a provider. An error means that one is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::limited(3))
-            // A redirect must not lead from a trusted channel to one that anybody can write into.
+            // A redirect must not lead from HTTPS to plain HTTP, where an attacker could replace the keys.
             .https_only(url.scheme() == "https")
             .build()
             .map_err(|error| wrong(&error))?;
@@ -88,7 +88,7 @@ impl Jwks {
         Ok(Self { shared: Arc::new(shared), flight: Mutex::new(None) })
     }
 
-    /// The key that a token of this header is verified with. Fetches at most once.
+    /// The key that verifies a token with this header. Fetches at most once.
     pub(super) async fn key(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<VerifyingKey>, AuthError> {
         if !self.shared.algorithms.contains(&algorithm) {
             return Err(AuthError::Algorithm);
@@ -100,12 +100,12 @@ impl Jwks {
         self.shared.answer(kid, algorithm, fetched)
     }
 
-    /// Fetches the keys, or waits for the fetch under way. Answers whether one ended; none begins within
-    /// [`FLOOR`] of the last.
+    /// Fetches the keys, or waits for the fetch under way. Returns whether a fetch has ended. No fetch starts within
+    /// [`FLOOR`] of the previous one.
     pub(super) async fn refresh(&self) -> bool {
         let mut landed = {
             let mut state = self.shared.state.lock();
-            // Subscribed under the lock: the fetch cannot end between the look at `flying` and this.
+            // Subscribed under the lock: the fetch cannot end between the check of `flying` and this line.
             let landed = self.shared.landed.subscribe();
             if !state.flying {
                 if state.began.is_some_and(|began| began.elapsed() < FLOOR) {
@@ -119,7 +119,7 @@ impl Jwks {
             }
             landed
         };
-        // The sender lives in `self.shared`, so that this ends by the landing alone.
+        // `self.shared` owns the sender, so only the end of the fetch ends this wait.
         landed.changed().await.is_ok()
     }
 
@@ -136,20 +136,20 @@ impl Jwks {
     }
 }
 
-/// Ends a fetch also when its task is aborted or panics: nobody waits for ever.
+/// Marks a fetch as ended even if its task is aborted or panics, so that no caller waits forever.
 struct Landing(Arc<JwksState>);
 
 impl Drop for Landing {
     fn drop(&mut self) {
         let mut state = self.0.state.lock();
         state.flying = false;
-        // Under the lock: who sees the next fetch under way must not take this landing for its own.
+        // Under the lock: a caller that sees the next fetch under way must not mistake this end for its end.
         self.0.landed.send_modify(|count| *count += 1);
     }
 }
 
 impl JwksState {
-    /// The answer without a fetch; `None` when a fetch might give another.
+    /// The answer without a fetch; `None` if a fetch might change it.
     fn known(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Result<Arc<VerifyingKey>, AuthError>> {
         let state = self.state.lock();
         match state.keys.as_ref()?.find(kid, algorithm) {
@@ -165,14 +165,14 @@ impl JwksState {
         }
     }
 
-    /// The final answer; `fetched` says whether a fetch ended on behalf of this token.
+    /// The final answer. `fetched` tells whether a fetch ended on behalf of this token.
     fn answer(&self, kid: Option<&str>, algorithm: Algorithm, fetched: bool) -> Result<Arc<VerifyingKey>, AuthError> {
         if let Some(answer) = self.known(kid, algorithm) {
             return answer;
         }
         let mut state = self.state.lock();
         if state.failed || state.keys.is_none() {
-            // Whether the key exists is not known.
+            // It is unknown whether the key exists.
             return Err(AuthError::KeysUnavailable);
         }
         if let (Some(kid), true) = (kid, fetched) {
@@ -218,7 +218,7 @@ impl JwksState {
     }
 }
 
-/// The URL without what may be secret in it.
+/// The URL without the parts that may be secret.
 fn public(url: &Url) -> String {
     format!("{}{}", url.origin().ascii_serialization(), url.path())
 }

@@ -16,7 +16,7 @@ macro_rules! pem {
     };
 }
 
-/// An issuer's endpoint on a real socket, whose answer can be set.
+/// An issuer's endpoint on a real socket with a configurable answer.
 struct Issuer {
     url: String,
     shared: Arc<Answer>,
@@ -82,7 +82,7 @@ fn ed() -> EncodingKey {
     EncodingKey::from_ed_pem(pem!("ed25519").as_bytes()).unwrap()
 }
 
-/// The public half as it stands in a document.
+/// The public half as a JWKS document holds it.
 fn jwk(kid: Option<&str>, algorithm: Algorithm, key: &EncodingKey, also: Value) -> Value {
     let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(key, algorithm).unwrap();
     let mut jwk = serde_json::to_value(jwk).unwrap();
@@ -103,7 +103,7 @@ async fn label(verifier: &Verifier, token: &str) -> &'static str {
     verifier.verify(token).await.err().map_or("accepted", |error| error.label())
 }
 
-/// Lets time pass without letting it run away while a socket is waited for.
+/// Advances the clock without letting it run while a socket is awaited.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -140,14 +140,14 @@ async fn algorithms_are_pinned_by_configuration_and_by_the_key() {
     let secret = EncodingKey::from_secret(pem!("rsa.pub").as_bytes());
     assert_eq!(label(&verifier, &token(Some("r"), Algorithm::HS256, &secret)).await, "algorithm");
     assert_eq!(label(&verifier, &token(Some("r"), Algorithm::PS256, &rsa)).await, "algorithm");
-    assert_eq!(issuer.fetches(), 0, "what is never accepted causes no fetch");
+    assert_eq!(issuer.fetches(), 0, "an algorithm that is never accepted causes no fetch");
     let wide = issuer.verifier(&[Algorithm::RS256, Algorithm::PS256]);
     assert_eq!(label(&wide, &token(Some("r"), Algorithm::PS256, &rsa)).await, "algorithm", "the key says RS256");
     assert_eq!(label(&wide, &token(Some("r"), Algorithm::RS256, &rsa)).await, "accepted");
 }
 
 #[tokio::test]
-async fn what_cannot_be_used_is_passed_over() {
+async fn unusable_keys_are_ignored() {
     let rsa = rsa();
     let issuer = Issuer::with(vec![
         json!({ "kty": "oct", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA", "kid": "o", "alg": "HS256" }),
@@ -173,7 +173,7 @@ async fn what_cannot_be_used_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_is_fetched_by_its_kid_and_the_old_one_goes() {
+async fn a_rotated_key_is_fetched_by_its_kid_and_the_old_key_is_dropped() {
     let (rsa, ec) = (rsa(), ec());
     let issuer = Issuer::with(vec![jwk(Some("old"), Algorithm::RS256, &rsa, json!({}))]).await;
     let verifier = issuer.verifier(&[]);
@@ -202,7 +202,7 @@ async fn unknown_kids_are_remembered_and_forgotten() {
     assert_eq!(issuer.fetches(), 1, "the same kid causes no further fetch");
     pass(REFRESH - FLOOR * 5).await;
     assert_eq!(label(&verifier, &stranger).await, "unknown_key");
-    assert_eq!(issuer.fetches(), 2, "until the memory is old");
+    assert_eq!(issuer.fetches(), 2, "until the entry expires");
     for n in 0..MAX_UNKNOWN + 5 {
         let jwks = verifier.jwks().unwrap();
         assert!(jwks.shared.answer(Some(&format!("k{n}")), Algorithm::RS256, true).is_err());
@@ -213,7 +213,7 @@ async fn unknown_kids_are_remembered_and_forgotten() {
 }
 
 #[tokio::test]
-async fn stale_keys_are_kept_while_the_url_fails() {
+async fn known_keys_are_kept_while_the_url_fails() {
     let rsa = rsa();
     let issuer = Issuer::with(vec![jwk(Some("r"), Algorithm::RS256, &rsa, json!({}))]).await;
     let verifier = issuer.verifier(&[]);
@@ -229,18 +229,18 @@ async fn stale_keys_are_kept_while_the_url_fails() {
         issuer.say(status, body);
         pass(FLOOR).await;
         let unknown = token(Some("new"), Algorithm::RS256, &rsa);
-        assert_eq!(label(&verifier, &unknown).await, "unavailable", "whether it exists is not known");
+        assert_eq!(label(&verifier, &unknown).await, "unavailable", "it is unknown whether the key exists");
         assert_eq!(issuer.fetches(), n + 2);
         assert_eq!(label(&verifier, &good).await, "accepted");
     }
 }
 
 #[tokio::test]
-async fn without_any_key_tokens_cannot_be_judged() {
+async fn without_any_key_tokens_cannot_be_checked() {
     let rsa = rsa();
     let good = jwk(Some("r"), Algorithm::RS256, &rsa, json!({}));
     let issuer = Issuer::with(vec![good.clone()]).await;
-    // As large as allowed is fine; one byte more is not.
+    // A document of exactly the allowed size is accepted; one byte more is not.
     let padded = |size: usize| {
         let empty = json!({ "keys": [good], "pad": "" }).to_string().len();
         json!({ "keys": [good], "pad": "x".repeat(size - empty) }).to_string()
@@ -250,14 +250,14 @@ async fn without_any_key_tokens_cannot_be_judged() {
     let token = token(Some("r"), Algorithm::RS256, &rsa);
     assert_eq!(label(&verifier, &token).await, "unavailable");
     issuer.say(StatusCode::OK, padded(MAX_BODY));
-    assert_eq!(label(&verifier, &token).await, "unavailable", "the floor holds for failures too");
+    assert_eq!(label(&verifier, &token).await, "unavailable", "the floor applies to failures too");
     assert_eq!(issuer.fetches(), 1);
     pass(FLOOR).await;
     assert_eq!(label(&verifier, &token).await, "accepted");
 }
 
 #[tokio::test]
-async fn many_ask_and_one_fetches_even_when_the_first_leaves() {
+async fn concurrent_requests_share_one_fetch_even_if_the_first_leaves() {
     let rsa = rsa();
     let issuer = Issuer::with(vec![jwk(Some("r"), Algorithm::RS256, &rsa, json!({}))]).await;
     let verifier = Arc::new(issuer.verifier(&[]));
@@ -287,7 +287,7 @@ async fn many_ask_and_one_fetches_even_when_the_first_leaves() {
 }
 
 #[tokio::test]
-async fn a_silent_url_is_given_up() {
+async fn a_fetch_without_an_answer_times_out() {
     let rsa = rsa();
     let issuer = Issuer::with(vec![jwk(Some("r"), Algorithm::RS256, &rsa, json!({}))]).await;
     let _hold = issuer.shared.open.acquire().await.unwrap();
@@ -306,7 +306,7 @@ async fn a_silent_url_is_given_up() {
 }
 
 #[tokio::test]
-async fn keys_are_refreshed_without_being_asked_for() {
+async fn keys_are_refreshed_without_a_request() {
     let (rsa, ec) = (rsa(), ec());
     let issuer = Issuer::with(vec![jwk(Some("old"), Algorithm::RS256, &rsa, json!({}))]).await;
     let verifier = issuer.verifier(&[]);
@@ -329,7 +329,7 @@ async fn keys_are_refreshed_without_being_asked_for() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_fetch_that_was_dropped() {
+async fn a_dropped_fetch_releases_its_waiters() {
     let issuer = Issuer::with(Vec::new()).await;
     let _hold = issuer.shared.open.acquire().await.unwrap();
     let verifier = issuer.verifier(&[]);
@@ -346,6 +346,6 @@ async fn nobody_waits_for_a_fetch_that_was_dropped() {
     .await
     .unwrap();
     *jwks.flight.lock() = None;
-    assert!(waiting.await.unwrap(), "apply_control that it ended");
+    assert!(waiting.await.unwrap(), "the waiter learns that the fetch ended");
     assert!(!jwks.shared.state.lock().flying);
 }

@@ -1,4 +1,4 @@
-//! One replica's authentication and authorisation: the parts of this folder put together.
+//! The authentication and authorisation of one replica: puts the parts of this folder together.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,19 +24,20 @@ use crate::{
     config::AuthConfig,
 };
 
-/// How often revocations and the lists of orgs are read again, lest a control message was lost.
+/// How often revocations and the lists of orgs are read again, in case a control message was lost.
 const REREAD: Duration = Duration::from_secs(30);
-/// How soon after a failure.
+/// How soon to try again after a failure.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often every open socket is asked to look again, which shows what the caches have to keep.
+/// How often every open socket checks its grants again. These checks mark the cache entries that are still in use.
 const RECOUNT: Duration = Duration::from_secs(600);
 
-/// Tickets that are asked for at the same time: anybody may guess, and each guess holds a connection to the broker.
+/// Tickets that are redeemed at the same time. Anyone may guess tickets, and each guess holds a connection to the
+/// broker.
 const REDEMPTIONS: usize = 4;
-/// How long a ticket waits for its turn.
+/// How long a redemption waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// Answers who somebody is and what he may.
+/// Answers which identity a credential stands for and what it may do.
 pub struct Auth {
     verifier: Verifier,
     anonymous: Option<Identity>,
@@ -52,9 +53,11 @@ pub struct Auth {
 }
 
 impl Auth {
+    /// Creates the service from its configuration.
+    ///
     /// # Errors
-    /// [`AuthSetupError`], with a text that says what to set, when neither a key nor `auth.anonymous` is there, or
-    /// one of the settings is not usable.
+    /// [`AuthSetupError`] if there is neither a key nor `auth.anonymous`, or if a setting is invalid. Its text says
+    /// what to set.
     pub fn new(
         config: &AuthConfig,
         namespaces: &Namespaces,
@@ -77,8 +80,8 @@ impl Auth {
         }))
     }
 
-    /// Loads revocations and keys, and keeps both and the directory's view fresh until `stop`. Failures are logged
-    /// and repaired later: a replica starts also while the broker is away.
+    /// Loads revocations and keys, and keeps both and the directory's view fresh until `stop`. Failures are logged and
+    /// retried: a replica starts even while the broker is down.
     pub async fn start(self: &Arc<Self>, stop: CancellationToken) {
         let loaded = self.reread(false).await;
         if let Err(error) = &loaded {
@@ -95,7 +98,7 @@ impl Auth {
         self.tasks.close();
     }
 
-    /// Returns when the tasks that [`Auth::start`] spawned have ended, after its `stop`.
+    /// Returns when the tasks of [`Auth::start`] have ended after its `stop`.
     pub async fn stopped(&self) {
         self.tasks.wait().await;
     }
@@ -132,7 +135,7 @@ impl Auth {
         if everything { self.directory.reread_all().await } else { self.directory.reread_rosters().await }
     }
 
-    /// The identity that a token stands for.
+    /// Verifies a token and returns its identity.
     ///
     /// # Errors
     /// [`AuthError`]: what is wrong with it, revocation included.
@@ -141,12 +144,12 @@ impl Auth {
         if self.is_revoked(&identity) { Err(AuthError::Revoked) } else { Ok(identity) }
     }
 
-    /// The identity that a credential stands for. Without one: the anonymous identity, or `None` where
-    /// `auth.anonymous` is not set, which only public runs and first-message authentication do not refuse.
-    /// A ticket is used up by this.
+    /// The identity that a credential stands for. Without a credential: the anonymous identity, or `None` if
+    /// `auth.anonymous` is not set. Only public runs and first-message authentication accept `None`. A ticket is used
+    /// up.
     ///
     /// # Errors
-    /// [`AuthError`]. A bad credential is refused even where none would do.
+    /// [`AuthError`]. An invalid credential is refused even where no credential is needed.
     pub async fn identify(&self, credential: &Credential) -> Result<Option<Identity>, AuthError> {
         match credential {
             Credential::None => Ok(self.anonymous()),
@@ -169,7 +172,7 @@ impl Auth {
         ticket::redeem(&*self.registry, ticket).await
     }
 
-    /// The identity of the fresh token with which an open socket goes on: the same `sub` and `org` as before.
+    /// Verifies a fresh token for an open socket. It must have the same `sub` and `org` as before.
     ///
     /// # Errors
     /// [`AuthError`], among them `AnotherUser`.
@@ -179,7 +182,7 @@ impl Auth {
         if same { Ok(fresh) } else { Err(AuthError::AnotherUser) }
     }
 
-    /// Who comes without a token, if `auth.anonymous` lets him.
+    /// The identity of connections without a token, if `auth.anonymous` is set.
     pub fn anonymous(&self) -> Option<Identity> {
         self.anonymous.clone()
     }
@@ -189,7 +192,7 @@ impl Auth {
         self.revocations.contain(identity)
     }
 
-    /// Whether an identity may go on: neither expired nor revoked.
+    /// Checks that an identity is neither expired nor revoked.
     ///
     /// # Errors
     /// [`AuthError::Expired`], [`AuthError::Revoked`].
@@ -203,28 +206,29 @@ impl Auth {
         }
     }
 
-    /// Whether a page of this origin may connect; `host` is what its browser asked for (`requested_host`).
+    /// Whether a page of this origin may connect. `host` is the host that its browser requested (`requested_host`).
     pub fn allows_origin(&self, origin: Option<&str>, host: Option<&str>, anonymous: bool) -> bool {
         self.origins.allows(origin, host, anonymous)
     }
 
-    /// A ticket that stands for the identity once, within [`super::TICKET_TTL`].
+    /// Issues a ticket that stands for the identity once, within [`super::TICKET_TTL`].
     ///
     /// # Errors
-    /// [`BrokerError`] when it cannot be kept.
+    /// [`BrokerError`] if it cannot be stored.
     pub async fn issue_ticket(&self, identity: &Identity) -> Result<String, BrokerError> {
         ticket::issue(&*self.registry, identity).await
     }
 
-    /// Whether the identity may read a channel. `auth.public_runs` is for the caller to grant.
+    /// Whether the identity may read a channel. The caller applies `auth.public_runs`.
     ///
     /// # Errors
-    /// [`BrokerError`] when the directory was never asked about this and does not answer.
+    /// [`BrokerError`] if the answer is not cached and the directory does not answer.
     pub async fn may_read(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
         self.access.may_read(identity, channel).await
     }
 
-    /// Whether the identity may publish to a channel. With an org, only once what is [owed](Auth::owed) is claimed.
+    /// Whether the identity may publish to a channel. With an org, the caller first has to make the [required
+    /// claim](Auth::required_claim) of ownership.
     ///
     /// # Errors
     /// As [`Auth::may_read`].
@@ -232,8 +236,8 @@ impl Auth {
         self.access.may_publish(identity, channel).await
     }
 
-    /// The claim with which an id that nobody owns yet becomes the identity's org's, before anything is published
-    /// there: an org publishes to its own channels only.
+    /// The claim that gives an id without an owner to the identity's org. It comes before the first publish, because
+    /// an org publishes to its own channels only.
     ///
     /// # Errors
     /// As [`Auth::may_read`].
@@ -241,8 +245,8 @@ impl Auth {
         self.access.required_claim(identity, channel).await
     }
 
-    /// Every channel of a namespace that the identity may read and that can be told beforehand: for a listed claim
-    /// the listed ids, for `"*"` those of the org. Not the runs that only their crew makes readable, nor what
+    /// Every readable channel of a namespace that can be listed in advance: for a listed claim the listed ids, for
+    /// `"*"` those of the org. Not included: runs that are readable only through their crew, and channels that
     /// `channels` grants by `namespace:*`.
     ///
     /// # Errors
@@ -251,7 +255,7 @@ impl Auth {
         self.access.granted(identity, namespace).await
     }
 
-    /// A message from the control channel. Does not block.
+    /// Applies a message of the control channel. Does not block.
     pub fn on_control(&self, control: &Control) {
         match control {
             Control::Revoked(revocation) => {
@@ -271,8 +275,8 @@ impl Auth {
         self.link_up.notify_one();
     }
 
-    /// Counts up whenever the directory's view or the revocations changed, and every ten minutes: an open socket
-    /// then asks `granted`, `may_read` and `revalidate` again.
+    /// Counts up whenever the directory's view or the revocations changed, and every ten minutes. Open sockets then
+    /// call `granted`, `may_read` and `revalidate` again.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

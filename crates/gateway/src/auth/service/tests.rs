@@ -44,11 +44,11 @@ async fn settles(mut condition: impl AsyncFnMut() -> bool) {
         }
         tokio::task::yield_now().await;
     }
-    panic!("did not come about");
+    panic!("the condition was never met");
 }
 
 #[tokio::test]
-async fn no_credential_is_anonymous_where_that_is_allowed() {
+async fn a_missing_credential_is_anonymous_where_that_is_allowed() {
     let registry = FakeRegistry::new();
     let closed = auth(&registry);
     assert_eq!(closed.identify(&Credential::None).await.unwrap(), None);
@@ -82,7 +82,7 @@ async fn a_ticket_works_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn few_tickets_are_asked_for_at_a_time() {
+async fn only_a_few_tickets_are_redeemed_at_a_time() {
     let registry = FakeRegistry::new();
     let auth = auth(&registry);
     let gate = registry.hold_reads();
@@ -90,21 +90,21 @@ async fn few_tickets_are_asked_for_at_a_time() {
         let auth = auth.clone();
         tokio::spawn(async move { auth.identify(&Credential::Ticket(Secret::new(format!("{n:032x}")))).await })
     };
-    let asked: Vec<_> = (0..REDEMPTIONS).map(guess).collect();
+    let pending: Vec<_> = (0..REDEMPTIONS).map(guess).collect();
     for _ in 0..REDEMPTIONS {
         gate.entered().await;
     }
-    assert!(matches!(guess(99).await.unwrap(), Err(AuthError::Broker(_))), "it waits for its turn in vain");
+    assert!(matches!(guess(99).await.unwrap(), Err(AuthError::Broker(_))), "it gets no turn");
     let shapeless = Credential::Ticket(Secret::new("guess"));
     assert!(matches!(auth.identify(&shapeless).await, Err(AuthError::Ticket)), "refused without asking");
     gate.open();
-    for guess in asked {
+    for guess in pending {
         assert!(matches!(guess.await.unwrap(), Err(AuthError::Ticket)));
     }
 }
 
 #[tokio::test]
-async fn a_ticket_is_no_way_around_expiry_and_revocation() {
+async fn a_ticket_does_not_bypass_expiry_and_revocation() {
     let registry = FakeRegistry::new();
     let auth = auth(&registry);
     let identity = auth.verify(&token(json!({ "jti": "j" }))).await.unwrap();
@@ -134,7 +134,7 @@ async fn a_refresh_keeps_user_and_org() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_told_and_refuses() {
+async fn a_revocation_is_signalled_and_refuses_the_token() {
     let auth = auth(&FakeRegistry::new());
     let mut changes = auth.changes();
     let by_jti = auth.verify(&token(json!({ "jti": "j" }))).await.unwrap();
@@ -148,16 +148,16 @@ async fn a_revocation_is_told_and_refuses() {
         assert!(changes.has_changed().unwrap());
         changes.mark_unchanged();
         auth.on_control(&control);
-        assert!(!changes.has_changed().unwrap(), "no news");
+        assert!(!changes.has_changed().unwrap(), "already known");
         assert!(matches!(auth.revalidate(identity), Err(AuthError::Revoked)));
     }
     assert!(matches!(auth.verify(&token(json!({ "jti": "j" }))).await, Err(AuthError::Revoked)));
     let later = json!({ "sub": "u2", "iat": unix_now() + 1 });
-    assert!(auth.verify(&token(later)).await.is_ok(), "issued after");
+    assert!(auth.verify(&token(later)).await.is_ok(), "issued after the revocation");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_replica_that_starts_later_knows_and_one_that_missed_the_message_learns() {
+async fn revocations_reach_replicas_that_start_later_or_miss_the_message() {
     let registry = FakeRegistry::new();
     registry.revoke(&revoked(RevocationTarget::Jti("before".to_owned()))).await.unwrap();
     let auth = auth(&registry);
@@ -177,7 +177,7 @@ async fn a_replica_that_starts_later_knows_and_one_that_missed_the_message_learn
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_broker_that_is_away_at_the_start_is_asked_again_soon() {
+async fn a_broker_that_is_down_at_the_start_is_asked_again_soon() {
     let registry = FakeRegistry::new();
     registry.revoke(&revoked(RevocationTarget::Jti("j".to_owned()))).await.unwrap();
     registry.set_down(true);
@@ -193,7 +193,7 @@ async fn a_broker_that_is_away_at_the_start_is_asked_again_soon() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changed_while_the_link_was_down_is_found_when_it_is_back() {
+async fn changes_during_a_link_loss_are_found_when_the_link_is_back() {
     let registry = FakeRegistry::new();
     registry.own(claim(Kind::Crew, "a", "acme"));
     let auth = auth(&registry);
@@ -208,9 +208,9 @@ async fn what_changed_while_the_link_was_down_is_found_when_it_is_back() {
     let changes = auth.changes();
     registry.own(claim(Kind::Crew, "a", "globex"));
     registry.own(claim(Kind::Crew, "b", "acme"));
-    assert!(auth.may_read(&listed, &graph).await.unwrap(), "not apply_control");
+    assert!(auth.may_read(&listed, &graph).await.unwrap(), "no message was received");
     auth.on_link_up();
-    // Without any time passing: the clock stands still while tasks are ready.
+    // Without any time passing: the clock does not advance while tasks are ready.
     let new = ["graph:b".parse().unwrap()];
     settles(async || changes.has_changed().unwrap() && auth.granted(&everyone, "graph").await.unwrap() == new).await;
     assert!(!auth.may_read(&listed, &graph).await.unwrap());
@@ -219,7 +219,7 @@ async fn what_changed_while_the_link_was_down_is_found_when_it_is_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registration_reaches_open_sockets_at_once() {
+async fn a_registration_reaches_open_sockets_immediately() {
     let registry = FakeRegistry::new();
     let auth = auth(&registry);
     let everyone = auth.verify(&token(json!({ "crews": "*" }))).await.unwrap();
@@ -230,11 +230,11 @@ async fn a_registration_reaches_open_sockets_at_once() {
     assert_eq!(auth.granted(&everyone, "mission").await.unwrap(), ["mission:new".parse().unwrap()]);
     changes.mark_unchanged();
     auth.on_control(&Control::Directory { claim: claim(Kind::Crew, "x", "globex"), from: None, removed: false });
-    assert!(!changes.has_changed().unwrap(), "nobody here has to look again");
+    assert!(!changes.has_changed().unwrap(), "no socket here has to check again");
 }
 
 #[tokio::test(start_paused = true)]
-async fn sockets_are_asked_to_look_again_now_and_then() {
+async fn sockets_check_their_grants_again_from_time_to_time() {
     let registry = FakeRegistry::new();
     let auth = auth(&registry);
     let stop = CancellationToken::new();

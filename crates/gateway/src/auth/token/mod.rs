@@ -1,4 +1,4 @@
-//! JSON Web Tokens: checking one against the configuration, and minting one for the command line.
+//! JSON Web Tokens: verifying a token by the configuration, and minting one for the command line.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::config::{AuthConfig, Secret};
 
-/// Longest token in bytes. A thousand crews listed by UUID take half of it.
+/// Longest token, in bytes. A thousand crews listed by UUID take half of it.
 pub const MAX_TOKEN: usize = 64 << 10;
 
-/// Checks tokens: signature, times, issuer, audience, and the form of every claim. Knows nothing of revocations.
+/// Verifies tokens: signature, times, issuer, audience, and the form of every claim. Does not check revocations.
 pub struct Verifier {
     keys: KeySource,
     rules: ClaimRules,
@@ -25,15 +25,17 @@ pub struct Verifier {
 
 /// Where the keys come from.
 enum KeySource {
-    /// Nowhere: there are only anonymous sockets.
+    /// No key: all sockets are anonymous.
     None,
     Fixed(VerifyingKey),
     Jwks(Arc<Jwks>),
 }
 
 impl Verifier {
+    /// Creates a verifier from the configuration.
+    ///
     /// # Errors
-    /// [`AuthSetupError`], when a key is missing that `auth.anonymous` does not make up for, or is not usable.
+    /// [`AuthSetupError`] if there is no key and no `auth.anonymous`, or if the key is not usable.
     pub fn new(config: &AuthConfig) -> Result<Self, AuthSetupError> {
         keys::install_provider();
         let set = [config.hs256_secret.is_some(), config.public_key.is_some(), config.jwks_url.is_some()];
@@ -46,7 +48,7 @@ impl Verifier {
         Ok(Self { keys, rules: ClaimRules::new(config)? })
     }
 
-    /// The identity that a token stands for at this moment.
+    /// Verifies a token and returns its identity as of now.
     ///
     /// # Errors
     /// [`AuthError`]: what is wrong with the token, or `KeysUnavailable`.
@@ -60,7 +62,7 @@ impl Verifier {
         self.rules.identity(&claims, unix_now())
     }
 
-    /// The JWKS cache, when keys come from one: somebody has to keep it fresh.
+    /// The JWKS cache, if keys come from one: the caller has to keep it fresh.
     pub(super) fn jwks(&self) -> Option<&Arc<Jwks>> {
         match &self.keys {
             KeySource::Jwks(jwks) => Some(jwks),
@@ -73,8 +75,8 @@ fn verify_with(key: &VerifyingKey, algorithm: Algorithm, token: &str) -> Result<
     if key.takes(algorithm) { key.verify(token) } else { Err(AuthError::Algorithm) }
 }
 
-/// What a token's header says that picks a key. Its `jwk`, `jku` and `x5*` are never looked at: a key that comes
-/// with the token proves nothing.
+/// The fields of a token's header that select a key. Its `jwk`, `jku` and `x5*` are ignored: a key that comes with the
+/// token proves nothing.
 struct Head {
     algorithm: Algorithm,
     kid: Option<String>,
@@ -94,11 +96,11 @@ impl Head {
         let (head, _) = token.split_once('.').ok_or(AuthError::Malformed)?;
         let head = URL_SAFE_NO_PAD.decode(head).map_err(|_| AuthError::Malformed)?;
         let raw: UnverifiedToken = serde_json::from_slice(&head).map_err(|_| AuthError::Malformed)?;
-        // RFC 7515, 4.1.11: a token with critical extensions that are not understood is refused; none is.
+        // RFC 7515, 4.1.11: a token with unknown critical extensions is refused, and no extension is known here.
         if raw.crit.is_some() {
             return Err(AuthError::Malformed);
         }
-        // `none` is no `Algorithm`.
+        // `none` is not an `Algorithm`.
         let algorithm = raw.alg.parse().map_err(|_| AuthError::Algorithm)?;
         Ok(Self { algorithm, kid: raw.kid })
     }
@@ -107,10 +109,10 @@ impl Head {
 /// Why no token was minted.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
-    /// Only who has the secret can sign, and of a public key nobody here has it.
+    /// Signing needs the secret, and for a public key the gateway does not have it.
     #[error("tokens can be minted with auth.hs256_secret only, by HS256, HS384 or HS512")]
     NotHmac,
-    /// Guessable.
+    /// The secret is short enough to guess.
     #[error(transparent)]
     Secret(#[from] AuthSetupError),
     /// The library refused.

@@ -22,7 +22,7 @@ fn sign(algorithm: Algorithm, key: &EncodingKey, claims: &Map<String, Value>) ->
     jsonwebtoken::encode(&Header::new(algorithm), claims, key).unwrap()
 }
 
-/// A token of any header, signed by HMAC-SHA256 with any bytes.
+/// A token with any header, signed by HMAC-SHA256 with any bytes.
 fn forge(header: Value, claims: &Map<String, Value>, secret: &[u8]) -> String {
     keys::install_provider();
     let part = |value: &[u8]| URL_SAFE_NO_PAD.encode(value);
@@ -47,7 +47,7 @@ async fn label(config: &AuthConfig, token: &str) -> &'static str {
             "accepted"
         }
         Err(error) => {
-            // Whatever is wrong: no text holds the token or its parts.
+            // Whatever is wrong: no text contains the token or its parts.
             let texts = format!("{error} {error:?} {}", error.reason());
             for part in token.split('.').filter(|part| part.len() > 8) {
                 assert!(!texts.contains(part), "{texts}");
@@ -62,7 +62,7 @@ fn setup_error(config: &AuthConfig) -> String {
 }
 
 #[tokio::test]
-async fn every_algorithm_of_the_spec() {
+async fn every_algorithm_of_the_spec_is_accepted() {
     use Algorithm::*;
     let hmac = EncodingKey::from_secret(SECRET.as_bytes());
     for algorithm in [HS256, HS384, HS512] {
@@ -90,7 +90,7 @@ async fn every_algorithm_of_the_spec() {
 }
 
 #[tokio::test]
-async fn the_algorithm_is_pinned() {
+async fn only_the_configured_algorithm_is_accepted() {
     use Algorithm::*;
     let hmac = EncodingKey::from_secret(SECRET.as_bytes());
     assert_eq!(label(&with_secret(&[]), &sign(HS512, &hmac, &claims())).await, "algorithm");
@@ -101,8 +101,8 @@ async fn the_algorithm_is_pinned() {
 }
 
 #[tokio::test]
-async fn a_public_key_is_no_secret() {
-    // The classical confusion: HS256 with the text, or the bytes, of the public key as the secret.
+async fn a_public_key_does_not_work_as_a_secret() {
+    // The classic confusion: HS256 with the text, or the bytes, of the public key as the secret.
     let public = pem!("rsa.pub");
     let der = URL_SAFE_NO_PAD.encode(public);
     for secret in [public.as_bytes(), public.trim().as_bytes(), der.as_bytes()] {
@@ -114,7 +114,7 @@ async fn a_public_key_is_no_secret() {
 }
 
 #[tokio::test]
-async fn none_does_not_exist() {
+async fn the_algorithm_none_is_refused() {
     for alg in ["none", "None", "NONE", ""] {
         let token = forge(json!({ "alg": alg }), &claims(), SECRET.as_bytes());
         let unsigned = format!("{}.", token.rsplit_once('.').unwrap().0);
@@ -125,7 +125,7 @@ async fn none_does_not_exist() {
 }
 
 #[tokio::test]
-async fn tampering_is_noticed() {
+async fn a_modified_token_is_refused() {
     let good = mint(&Secret::new(SECRET), Algorithm::HS256, &claims()).unwrap();
     assert_eq!(label(&with_secret(&[]), &good).await, "accepted");
     let parts: Vec<_> = good.split('.').collect();
@@ -141,7 +141,7 @@ async fn tampering_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_is_no_token_is_refused() {
+async fn a_malformed_token_is_refused() {
     let good = mint(&Secret::new(SECRET), Algorithm::HS256, &claims()).unwrap();
     let array = forge(json!({ "alg": "HS256" }), &Map::new(), SECRET.as_bytes());
     assert_eq!(label(&with_secret(&[]), &array).await, "bad_claim", "no claims at all");
@@ -161,7 +161,7 @@ async fn what_is_no_token_is_refused() {
 }
 
 #[tokio::test]
-async fn a_key_inside_the_token_is_not_looked_at() {
+async fn a_key_inside_the_token_is_ignored() {
     let mallory = b"mallorys-own-secret-of-32-bytes-or-more";
     let jwk = json!({ "kty": "oct", "k": URL_SAFE_NO_PAD.encode(mallory) });
     let token = forge(json!({ "alg": "HS256", "jwk": jwk, "jku": "http://evil/" }), &claims(), mallory);
@@ -169,7 +169,7 @@ async fn a_key_inside_the_token_is_not_looked_at() {
 }
 
 #[tokio::test]
-async fn times_and_parties_are_judged() {
+async fn times_issuer_and_audience_are_checked() {
     let token = |set: &[(&str, Value)]| {
         let mut claims = claims();
         claims.extend(set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
@@ -189,14 +189,14 @@ async fn times_and_parties_are_judged() {
 }
 
 #[tokio::test]
-async fn without_a_key_no_token_is_taken() {
+async fn without_a_key_every_token_is_refused() {
     let config = AuthConfig { anonymous: Some(Map::new()), ..AuthConfig::default() };
     let token = mint(&Secret::new(SECRET), Algorithm::HS256, &claims()).unwrap();
     assert_eq!(label(&config, &token).await, "algorithm");
 }
 
 #[test]
-fn setup_says_what_to_set() {
+fn setup_errors_say_what_to_set() {
     use Algorithm::*;
     let nothing = setup_error(&AuthConfig::default());
     for key in ["auth.hs256_secret", "auth.public_key", "auth.jwks_url", "auth.anonymous"] {
@@ -230,7 +230,7 @@ fn setup_says_what_to_set() {
 }
 
 #[test]
-fn minting_takes_a_good_secret_only() {
+fn minting_needs_a_long_secret_and_hmac() {
     assert!(matches!(mint(&Secret::new(SECRET), Algorithm::RS256, &claims()), Err(MintError::NotHmac)));
     let short = mint(&Secret::new("short"), Algorithm::HS256, &claims());
     assert!(matches!(short, Err(MintError::Secret(AuthSetupError::ShortSecret(5)))));

@@ -1,4 +1,4 @@
-//! Dialect `crew`: runs, mission, graph. Each text frame is one event, exactly as it was published.
+//! Dialect `crew`: runs, mission, graph. Each text frame is one event, exactly as published.
 
 use std::{borrow::Cow, collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,39 +23,39 @@ use crewcast_websocket::{close::CloseCode, frame::text_frame};
 /// How often mission and graph sockets get a `ping` message.
 const HEARTBEAT: Duration = Duration::from_secs(45);
 
-/// Which of the three endpoints a socket is.
+/// The endpoint of a socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CrewEndpoint {
-    /// `/ws/runs/{run_id}`: from the first event, unless `since` says otherwise, to the terminal one.
+    /// `/ws/runs/{run_id}`: to the terminal event, from the first one or from `since`.
     Run {
         /// `run:<run_id>`.
         channel: Channel,
         /// Event types that end a run.
         terminal: Vec<String>,
     },
-    /// `/ws/mission`: every crew granted.
+    /// `/ws/mission`: every granted crew.
     Mission {
-        /// How long a crew's producer may be silent before the crew is told offline.
+        /// How long a crew's producer may be silent before the gateway reports the crew as offline.
         offline_after: Option<Duration>,
     },
     /// `/ws/graph/{crew}`.
     Graph(Channel),
-    /// `/ws/graph`: every crew granted.
+    /// `/ws/graph`: every granted crew.
     AllGraphs,
 }
 
 /// One socket of the crew dialect.
 pub struct CrewDialect {
     endpoint: CrewEndpoint,
-    /// Boxed: most sockets begin live.
+    /// Boxed, because most sockets start live.
     since: Option<Box<Since>>,
-    /// Only these event types; empty: all.
+    /// Only these event types; empty: all types.
     types: Box<[String]>,
     client: ClientInput,
-    /// Mission with `offline_after`: when each crew was last heard.
+    /// Mission with `offline_after`: when each crew's last event arrived.
     #[expect(clippy::box_collection, reason = "most sockets have none")]
     heard: Option<Box<HashMap<Channel, HeardStatus>>>,
-    /// Run: whether it is still to be seen whether the client came back behind the end.
+    /// Run: whether the client may have resumed after the run's last event, which is checked once caught up.
     may_be_over: bool,
 }
 
@@ -161,7 +161,7 @@ impl Dialect for CrewDialect {
     }
 
     fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, out: &mut Actions) {
-        // A client that comes back behind a run's last event would wait for ever: look what it saw last.
+        // A client that resumes after a run's last event would wait forever: read the last event that it saw.
         if std::mem::take(&mut self.may_be_over)
             && let Some(id) = position
         {
@@ -182,8 +182,8 @@ impl Dialect for CrewDialect {
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
-        let said = self.client.parse(text);
-        client_input::answer(self, said, out);
+        let message = self.client.parse(text);
+        client_input::answer(self, message, out);
     }
 
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
@@ -213,7 +213,7 @@ fn run_completed() -> Action {
     Action::Close(CloseCode::RunCompleted, Cow::Borrowed("run completed"))
 }
 
-/// What a crew is told to be that has no signal: spec, dialect `crew`.
+/// The signal of a crew without a signal: spec, dialect `crew`.
 fn offline(channel: &Channel) -> String {
     let payload = SignalPayload { status: CrewStatus::Offline, crew_id: channel.id().to_owned() };
     serde_json::to_string(&Signal { timestamp: None, payload, traceparent: None }).unwrap_or_default()

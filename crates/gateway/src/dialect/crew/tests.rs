@@ -1,4 +1,4 @@
-//! The crew dialect as a state machine: what it says to what happens.
+//! The crew dialect as a state machine: the actions for each input.
 
 use std::sync::Arc;
 
@@ -27,10 +27,10 @@ fn run(since: Option<&str>, types: &[&str]) -> CrewDialect {
     CrewDialect::new(endpoint, since, types.iter().map(|&kind| kind.to_owned()).collect())
 }
 
-/// Actions as lines: frames as their text.
+/// Actions as lines; frames are shown as their text.
 fn lines(actions: &mut Actions) -> Vec<String> {
     let text = |frame: &Bytes| {
-        // A server's text frame: two bytes of head, or four beyond 125.
+        // A server's text frame has a head of two bytes, or of four for payloads over 125 bytes.
         let head = if frame[1] < 126 { 2 } else { 4 };
         String::from_utf8(frame[head..].to_vec()).unwrap()
     };
@@ -49,7 +49,7 @@ fn lines(actions: &mut Actions) -> Vec<String> {
 }
 
 #[test]
-fn each_endpoint_subscribes_as_the_spec_says() {
+fn each_endpoint_subscribes_as_the_spec_requires() {
     let open = |mut crew: CrewDialect| {
         let mut out = Actions::new();
         crew.on_open(None, &mut out);
@@ -72,7 +72,7 @@ fn a_run_ends_with_its_terminal_event_even_if_the_filter_hides_it() {
     let mut out = Actions::new();
     let mut crew = run(None, &["tool_start"]);
     crew.on_entry(&channel("run:r1"), &entry(r#"{"type":"error","fatal":true}"#), &mut out);
-    assert!(out.is_empty(), "an error is an event, not an end; and the filter hides it");
+    assert!(out.is_empty(), "an error is an event and does not end the run; the filter hides it");
     crew.on_entry(&channel("run:r1"), &entry(r#"{"type":"tool_start" }"#), &mut out);
     assert_eq!(lines(&mut out), [r#"deliver {"type":"tool_start" }"#]);
     crew.on_entry(&channel("run:r1"), &entry(r#"{"type":"done"}"#), &mut out);
@@ -80,7 +80,7 @@ fn a_run_ends_with_its_terminal_event_even_if_the_filter_hides_it() {
 }
 
 #[test]
-fn a_client_that_comes_back_behind_the_end_is_told_so() {
+fn a_client_that_resumes_after_the_end_is_closed() {
     let mut out = Actions::new();
     let mut crew = run(Some("9-abcdefghijkl"), &[]);
     let id: EventId = "9-abcdefghijkl".parse().unwrap();
@@ -95,7 +95,7 @@ fn a_client_that_comes_back_behind_the_end_is_told_so() {
 }
 
 #[test]
-fn ten_messages_that_are_not_understood_close_the_socket() {
+fn ten_invalid_messages_close_the_socket() {
     let mut crew = run(None, &[]);
     let mut out = Actions::new();
     crew.on_client(r#"{"type":"pong"}"#, &mut out);
@@ -115,11 +115,11 @@ fn ten_messages_that_are_not_understood_close_the_socket() {
     ];
     for text in junk {
         crew.on_client(text, &mut out);
-        let said = lines(&mut out);
-        assert_eq!(said.len(), 1, "{said:?}");
+        let answer = lines(&mut out);
+        assert_eq!(answer.len(), 1, "{answer:?}");
         assert!(
-            said[0].starts_with(r#"send {"type":"error","source":"gateway","code":"unknown_action","message":"#),
-            "{said:?}"
+            answer[0].starts_with(r#"send {"type":"error","source":"gateway","code":"unknown_action","message":"#),
+            "{answer:?}"
         );
     }
     crew.on_client("tenth", &mut out);
@@ -127,7 +127,7 @@ fn ten_messages_that_are_not_understood_close_the_socket() {
 }
 
 #[test]
-fn marks_are_told_as_messages_of_the_gateway() {
+fn marks_are_sent_as_gateway_messages() {
     let mut crew = run(None, &["nothing"]);
     let mut out = Actions::new();
     let from = "7-abcdefghijkl".parse().ok();
@@ -145,7 +145,7 @@ fn marks_are_told_as_messages_of_the_gateway() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_crew_is_told_offline_once_and_comes_back_with_its_next_event() {
+async fn a_silent_crew_is_reported_offline_once_and_returns_with_its_next_event() {
     let mut crew =
         CrewDialect::new(CrewEndpoint::Mission { offline_after: Some(Duration::from_secs(60)) }, None, Vec::new());
     let mut out = Actions::new();
@@ -160,7 +160,7 @@ async fn a_silent_crew_is_told_offline_once_and_comes_back_with_its_next_event()
     crew.on_timer(Instant::now(), &mut out);
     assert_eq!(lines(&mut out), [r#"send {"type":"signal","payload":{"status":"offline","crewId":"abc"}}"#]);
     crew.on_timer(Instant::now() + Duration::from_secs(600), &mut out);
-    assert!(out.is_empty(), "told once");
+    assert!(out.is_empty(), "reported once");
     crew.on_entry(&channel("mission:abc"), &entry(busy), &mut out);
     assert_eq!(lines(&mut out).len(), 2);
 }

@@ -1,7 +1,7 @@
 //! Dialect `forge`: an org's agents, tasks and knowledge as they change, its metrics and its dashboard at intervals.
 //!
-//! Each event is the producer's own object. Agents and tasks begin with what there is: the channel's state documents, and
-//! then every event behind the id at which they stood, as for a client that resumes there.
+//! Each event is the producer's own object. Agents and tasks start with the channel's state documents. Every event
+//! after the id of that state follows, as for a client that resumes there.
 
 use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
 
@@ -25,17 +25,17 @@ use crate::{
 };
 use crewcast_websocket::{close::CloseCode, frame::text_frame};
 
-/// How often a socket that follows a channel is told its position.
+/// How often a socket that reads a channel is sent its position.
 const HEARTBEAT: Duration = Duration::from_secs(45);
 
-/// What the socket was opened for.
+/// The endpoint of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ForgeEndpoint {
-    /// The org's channel of this namespace: its state first, then its events.
+    /// The org's channel of this namespace: first its state, then its events.
     WithSnapshot(&'static str),
-    /// The org's channel of this namespace: its events.
+    /// The org's channel of this namespace: only its events.
     Events(&'static str),
-    /// One document at each interval.
+    /// A document at each interval.
     Dashboard(Dashboard),
 }
 
@@ -43,15 +43,15 @@ pub enum ForgeEndpoint {
 pub struct ForgeDialect {
     endpoint: ForgeEndpoint,
     since: Option<Since>,
-    /// Goes out when the channel is open behind it: from then on nothing is missed, live events included.
+    /// Sent when the channel is open at the snapshot's id: from then on nothing is missed, live events included.
     snapshot: Option<Bytes>,
-    /// While the snapshot is to come, which is the first message: how many pings wait for their answer behind it.
+    /// `Some` until the snapshot, which is the first message, is sent: the number of pings to answer after it.
     waiting: Option<u32>,
     client: ClientInput,
 }
 
 impl ForgeDialect {
-    /// A socket with the query's `since`: one that resumes gets no snapshot.
+    /// A socket with the query's `since`. A socket that resumes gets no snapshot.
     pub fn new(endpoint: ForgeEndpoint, since: Option<Since>) -> Self {
         let client =
             ClientInput::new(r#"a client may send {"type":"ping"}, {"type":"pong"} or {"action":"auth","token":…}"#);
@@ -93,8 +93,8 @@ impl Dialect for ForgeDialect {
         }
     }
 
-    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
-        let reason = match asked {
+    fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
+        let reason = match denied {
             Denied::Own(_) => "the token names no org: this socket brings what is of its claim \"org\"",
             Denied::Channel(_) => "the token does not grant this channel of its org: ask for access",
         };
@@ -145,8 +145,8 @@ impl Dialect for ForgeDialect {
             }
             return;
         }
-        let said = self.client.parse(text);
-        client_input::answer(self, said, out);
+        let message = self.client.parse(text);
+        client_input::answer(self, message, out);
     }
 
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
@@ -156,7 +156,7 @@ impl Dialect for ForgeDialect {
     fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
 }
 
-/// `ping` as a word, as a JSON string, or as a message of this type.
+/// Whether the text is `ping` as a bare word, as a JSON string, or as a message of this type.
 fn is_ping(text: &str) -> bool {
     #[derive(Deserialize)]
     struct ForgeMessage<'a> {
@@ -173,7 +173,7 @@ fn pong() -> Action {
     Action::Send(control::frame(&text))
 }
 
-/// The documents by key, as their producers wrote them, and the id behind which they stand.
+/// The documents by key, as their producers wrote them, and the id of this state.
 fn snapshot(state: &StateSnapshot) -> String {
     let mut text = String::from(r#"{"type":"snapshot","data":{"#);
     for (n, (key, document)) in state.documents.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The forge dialect as a state machine: what it says to what happens.
+//! The forge dialect as a state machine: the actions for each input.
 
 use crewcast_events::{Body, ResetReason};
 
@@ -33,7 +33,7 @@ fn text(frame: &Bytes) -> String {
     String::from_utf8(payload_of(frame).to_vec()).unwrap()
 }
 
-/// Actions as lines: frames as their text.
+/// Actions as lines; frames are shown as their text.
 fn lines(actions: &mut Actions) -> Vec<String> {
     let line = |action| match action {
         Action::Send(frame) => format!("send {}", text(&frame)),
@@ -51,7 +51,7 @@ fn opened(forge: &mut ForgeDialect, org: Option<&str>) -> Vec<String> {
     lines(&mut out)
 }
 
-fn said(forge: &mut ForgeDialect, text: &str) -> Vec<String> {
+fn answer_to(forge: &mut ForgeDialect, text: &str) -> Vec<String> {
     let mut out = Actions::new();
     forge.on_client(text, &mut out);
     lines(&mut out)
@@ -64,13 +64,13 @@ fn state(head: Option<&str>, documents: &[(&str, &str)], truncated: bool) -> Arc
 }
 
 #[test]
-fn agents_begin_with_the_state_and_go_on_behind_its_head() {
+fn agents_start_with_the_state_and_continue_after_its_head() {
     let mut forge = agents(None);
     assert_eq!(opened(&mut forge, Some("acme")), [format!("ReadSnapshot {{ channel: {:?} }}", channel())]);
     let mut out = Actions::new();
     let documents = [("a1", r#"{ "status":"busy","n":1.50,"e":"\u00e9" }"#), ("a\"2", "[]")];
     forge.on_snapshot(&channel(), &state(Some("7-abcdefghijkl"), &documents, false), &mut out);
-    // Nothing is told before the channel is open: what is published from the telling on is not missed.
+    // The snapshot waits until the channel is open, so that nothing published after it is missed.
     match &out[..] {
         [Action::Subscribe { channel: asked, start: Start::Since(Since::After(id)) }] => {
             assert_eq!((asked, id.to_string().as_str()), (&channel(), "7-abcdefghijkl"));
@@ -83,27 +83,27 @@ fn agents_begin_with_the_state_and_go_on_behind_its_head() {
     let snapshot = r#"send {"type":"snapshot","data":{"a1":{ "status":"busy","n":1.50,"e":"\u00e9" },"a\"2":[]},"position":"7-abcdefghijkl"}"#;
     assert_eq!(lines(&mut out), [snapshot]);
     forge.on_channel(&channel(), &opening, &mut out);
-    assert!(out.is_empty(), "it is told once");
+    assert!(out.is_empty(), "it is sent once");
 }
 
 #[test]
-fn a_ping_that_comes_before_the_snapshot_is_answered_behind_it() {
+fn a_ping_before_the_snapshot_is_answered_after_it() {
     let mut forge = agents(None);
     opened(&mut forge, Some("acme"));
-    assert!(said(&mut forge, "ping").is_empty() && said(&mut forge, r#"{"type":"ping"}"#).is_empty());
+    assert!(answer_to(&mut forge, "ping").is_empty() && answer_to(&mut forge, r#"{"type":"ping"}"#).is_empty());
     let mut out = Actions::new();
     forge.on_snapshot(&channel(), &state(None, &[], false), &mut out);
-    assert!(said(&mut forge, "ping").is_empty(), "it is not out yet");
+    assert!(answer_to(&mut forge, "ping").is_empty(), "the snapshot is not sent yet");
     out.clear();
     forge.on_channel(&channel(), &Opening { position: None, retained: None }, &mut out);
-    let told = lines(&mut out);
-    assert!(told.len() == 4 && told[0].contains("snapshot"), "{told:?}");
-    assert!(told[1..].iter().all(|line| line.contains("pong")), "{told:?}");
-    assert_eq!(said(&mut forge, "ping").len(), 1);
+    let sent = lines(&mut out);
+    assert!(sent.len() == 4 && sent[0].contains("snapshot"), "{sent:?}");
+    assert!(sent[1..].iter().all(|line| line.contains("pong")), "{sent:?}");
+    assert_eq!(answer_to(&mut forge, "ping").len(), 1);
 }
 
 #[test]
-fn where_there_is_nothing_the_snapshot_is_empty_and_everything_follows() {
+fn without_a_state_the_snapshot_is_empty_and_every_event_follows() {
     let mut forge = agents(None);
     let mut out = Actions::new();
     forge.on_snapshot(&channel(), &state(None, &[], false), &mut out);
@@ -114,7 +114,7 @@ fn where_there_is_nothing_the_snapshot_is_empty_and_everything_follows() {
 }
 
 #[test]
-fn a_snapshot_that_is_not_whole_says_so_and_is_encoded_once_for_all_sockets() {
+fn a_truncated_snapshot_says_so_and_is_encoded_once_for_all_sockets() {
     let shared = state(None, &[("a", "1")], true);
     let frames = [(), ()].map(|()| {
         let (mut forge, mut out) = (agents(None), Actions::new());
@@ -126,7 +126,7 @@ fn a_snapshot_that_is_not_whole_says_so_and_is_encoded_once_for_all_sockets() {
 }
 
 #[test]
-fn who_resumes_gets_no_snapshot() {
+fn a_socket_that_resumes_gets_no_snapshot() {
     for (since, start) in [("0", "Since(Beginning)"), ("nonsense", "Since(Unknown)")] {
         let expected = format!(r#"SubscribeOwn {{ namespace: "agents", start: {start} }}"#);
         assert_eq!(opened(&mut agents(Some(since)), Some("acme")), [expected]);
@@ -134,7 +134,7 @@ fn who_resumes_gets_no_snapshot() {
 }
 
 #[test]
-fn knowledge_begins_live_and_boards_are_watched() {
+fn knowledge_starts_live_and_dashboards_are_watched() {
     let mut knowledge = ForgeDialect::new(ForgeEndpoint::Events("knowledge"), None);
     assert_eq!(opened(&mut knowledge, Some("acme")), [r#"SubscribeOwn { namespace: "knowledge", start: Live }"#]);
     assert_eq!(knowledge.heartbeat(), Some(Duration::from_secs(45)));
@@ -149,7 +149,7 @@ fn knowledge_begins_live_and_boards_are_watched() {
 }
 
 #[test]
-fn without_an_org_or_the_grant_it_closes() {
+fn without_an_org_or_the_grant_the_socket_is_closed() {
     assert!(opened(&mut agents(None), None)[0].starts_with("close 4403 the token names no org"));
     let mut out = Actions::new();
     agents(None).on_refused(Denied::Channel(&channel()), &mut out);
@@ -158,7 +158,7 @@ fn without_an_org_or_the_grant_it_closes() {
 }
 
 #[test]
-fn an_event_is_the_producers_object_and_marks_say_what_is_missing() {
+fn an_event_is_the_producers_object_and_marks_report_losses() {
     let body = Body::parse(r#"{ "type":"anything","data":{"n":1.50} ,"timestamp":"x"}"#.to_owned()).unwrap();
     let logged = Event::parse(body.with_id("3-aaaaaabbbbbb".parse().unwrap())).unwrap();
     let live = Event::parse(Bytes::from_static(b" {\"type\" : \"x\"}")).unwrap();
@@ -183,19 +183,19 @@ fn an_event_is_the_producers_object_and_marks_say_what_is_missing() {
 }
 
 #[test]
-fn a_ping_is_answered_in_each_of_its_forms() {
+fn every_form_of_ping_is_answered() {
     let mut forge = agents(None);
     for ping in ["ping", "\"ping\"", " ping\n", r#"{"type":"ping"}"#, r#"{"n":1,"type":"p\u0069ng"}"#] {
-        let answer = said(&mut forge, ping);
+        let answer = answer_to(&mut forge, ping);
         let timestamp = answer[0].strip_prefix(r#"send {"type":"pong","timestamp":""#).expect(ping);
         assert!(timestamp::parse(timestamp.strip_suffix("\"}").unwrap()).is_some(), "{answer:?}");
         assert_eq!(answer.len(), 1);
     }
-    assert!(said(&mut forge, r#"{"type":"pong"}"#).is_empty());
-    assert_eq!(said(&mut forge, r#"{"action":"auth","token":"x"}"#), ["authenticate"]);
+    assert!(answer_to(&mut forge, r#"{"type":"pong"}"#).is_empty());
+    assert_eq!(answer_to(&mut forge, r#"{"action":"auth","token":"x"}"#), ["authenticate"]);
     for _ in 0..9 {
-        let answer = said(&mut forge, "pingpong");
+        let answer = answer_to(&mut forge, "pingpong");
         assert!(answer.len() == 1 && answer[0].contains("unknown_action") && answer[0].contains("ping"), "{answer:?}");
     }
-    assert!(said(&mut forge, "tenth")[1].starts_with("close 4400 "));
+    assert!(answer_to(&mut forge, "tenth")[1].starts_with("close 4400 "));
 }

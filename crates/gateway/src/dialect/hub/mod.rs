@@ -1,6 +1,6 @@
 //! Dialect `hub`: every event of an org, in one envelope, with its place in the org's sequence.
 //!
-//! The envelope is the producer's own object, with `message_id` and `sequence` behind its last field.
+//! The envelope is the producer's own object, with `message_id` and `sequence` after its last field.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -23,14 +23,14 @@ use crewcast_websocket::{
     frame::{payload_of, text_frame},
 };
 
-/// How often a socket is told its position: a reader whose filter hides most events resumes from near, and one whose
-/// producers set a `message_id` of their own resumes at all.
+/// How often a socket is sent its position. A reader whose filter hides most events then resumes nearby, and a reader
+/// whose producers set their own `message_id` can resume at all.
 const HEARTBEAT: Duration = Duration::from_secs(45);
 
 /// One socket of the hub dialect.
 pub struct HubDialect {
     since: Option<Since>,
-    /// Only these event types; empty: all.
+    /// Only these event types; empty: all types.
     types: Box<[String]>,
     batch: Option<Batch>,
     client: ClientInput,
@@ -69,8 +69,8 @@ impl Dialect for HubDialect {
         out.push(Action::SubscribeOwn { namespace: "hub", start });
     }
 
-    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
-        let reason = match asked {
+    fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
+        let reason = match denied {
             Denied::Own(_) => "the token names no org: this socket brings the events of its claim \"org\"",
             Denied::Channel(_) => "the token does not grant the events of its org: ask for access",
         };
@@ -109,8 +109,8 @@ impl Dialect for HubDialect {
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
-        let said = self.client.parse(text);
-        client_input::answer(self, said, out);
+        let message = self.client.parse(text);
+        client_input::answer(self, message, out);
     }
 
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
@@ -130,11 +130,12 @@ impl Dialect for HubDialect {
     }
 }
 
-/// The producer's object with what its id says behind its last field. A `message_id` of the producer's own stays the
-/// only one; a `sequence` of his own stays too, and ours behind it is the one that parsers keep. A live event goes as it is.
+/// The producer's object, with `message_id` and `sequence` after its last field. A producer's own `message_id` is kept
+/// as the only one. A producer's own `sequence` is kept too, but ours comes after it, and parsers keep the last one. A
+/// live event is left unchanged.
 fn envelope(event: &Event) -> Cow<'_, [u8]> {
     let (Some(id), Some(tail)) = (event.id(), event.logged_tail()) else { return Cow::Borrowed(event.raw()) };
-    // An event has a `type`, so that there is a field to put the comma behind.
+    // An event has a `type`, so there is a field to put the comma after.
     let fields = tail.trim_ascii_end();
     let fields = fields.strip_suffix(b"}").unwrap_or(fields);
     let offset = id.offset();

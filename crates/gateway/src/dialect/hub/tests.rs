@@ -1,4 +1,4 @@
-//! The hub dialect as a state machine: what it says to what happens.
+//! The hub dialect as a state machine: the actions for each input.
 
 use bytes::Bytes;
 use crewcast_events::{Body, ResetReason};
@@ -15,7 +15,7 @@ fn event(text: &str) -> Event {
     Event::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
 }
 
-/// An event as the log holds it, at the third place.
+/// An event as the log holds it, at offset 3.
 fn logged(text: &str) -> Event {
     Event::parse(Body::parse(text.to_owned()).unwrap().with_id("3-aaaaaabbbbbb".parse().unwrap())).unwrap()
 }
@@ -32,7 +32,7 @@ fn text(frame: &Bytes) -> String {
     String::from_utf8(payload_of(frame).to_vec()).unwrap()
 }
 
-/// Actions as lines: frames as their text.
+/// Actions as lines; frames are shown as their text.
 fn lines(actions: &mut Actions) -> Vec<String> {
     let line = |action| match action {
         Action::Send(frame) => format!("send {}", text(&frame)),
@@ -53,7 +53,7 @@ fn on_entry(hub: &mut HubDialect, event: Event) -> Vec<String> {
 }
 
 #[test]
-fn the_envelope_is_the_producers_object_with_two_fields_behind_it() {
+fn the_envelope_is_the_producers_object_with_two_fields_after_it() {
     let ours = r#","message_id":"3-aaaaaabbbbbb","sequence":3}"#;
     for object in [
         r#"{"type":"task_started","data":{"id":1.50,"e":"\u00e9é🙂"},"timestamp":"2026-01-01T00:00:00Z"}"#,
@@ -68,7 +68,7 @@ fn the_envelope_is_the_producers_object_with_two_fields_behind_it() {
 }
 
 #[test]
-fn a_producers_own_message_id_stays_the_only_one() {
+fn a_producers_own_message_id_is_kept_as_the_only_one() {
     for key in ["message_id", r"message\u005fid"] {
         for value in ["\"mine\"", "7", "null"] {
             let object = format!(r#"{{"type":"x","{key}":{value},"data":{{}}}}"#);
@@ -76,14 +76,14 @@ fn a_producers_own_message_id_stays_the_only_one() {
             assert_eq!(on_entry(&mut hub(&[], None), logged(&object)), [expected]);
         }
     }
-    // Of two equal keys every common parser keeps the last.
-    let said = on_entry(&mut hub(&[], None), logged(r#"{"sequence":"mine","type":"x"}"#));
-    let parsed: serde_json::Value = serde_json::from_str(&said[0]["deliver ".len()..]).unwrap();
+    // Of two equal keys, every common parser keeps the last.
+    let delivered = on_entry(&mut hub(&[], None), logged(r#"{"sequence":"mine","type":"x"}"#));
+    let parsed: serde_json::Value = serde_json::from_str(&delivered[0]["deliver ".len()..]).unwrap();
     assert_eq!(parsed["sequence"], 3);
 }
 
 #[test]
-fn a_live_event_goes_as_it_is() {
+fn a_live_event_is_left_unchanged() {
     for object in [" {\"type\" : \"x\"}\n", r#"{"id":"mine","type":"x"}"#] {
         assert_eq!(on_entry(&mut hub(&[], None), event(object)), [format!("deliver {object}")]);
     }
@@ -106,7 +106,7 @@ fn an_event_is_encoded_once_for_all_sockets() {
 }
 
 #[test]
-fn it_opens_the_own_orgs_channel_and_says_what_is_missing() {
+fn it_opens_the_channel_of_its_own_org_and_reports_losses() {
     let open = |since: Option<Since>| {
         let mut out = Actions::new();
         HubDialect::new(since, Vec::new(), None).on_open(None, &mut out);
@@ -124,7 +124,7 @@ fn it_opens_the_own_orgs_channel_and_says_what_is_missing() {
 }
 
 #[test]
-fn types_are_filtered_and_marks_never() {
+fn events_are_filtered_by_type_and_marks_are_not() {
     let mut hub = hub(&["a", "b"], None);
     assert!(on_entry(&mut hub, event(r#"{"type":"c"}"#)).is_empty());
     assert_eq!(on_entry(&mut hub, event(r#"{"type":"b"}"#)), [r#"deliver {"type":"b"}"#]);
@@ -140,19 +140,19 @@ fn types_are_filtered_and_marks_never() {
 }
 
 #[test]
-fn a_ping_says_where_a_reader_stands_whose_filter_hides_everything() {
+fn a_ping_carries_the_position_of_a_reader_whose_filter_hides_everything() {
     let mut hub = hub(&["nothing"], None);
     assert_eq!(hub.heartbeat(), Some(Duration::from_secs(45)));
     let (channel, position) = (channel(), "7-abcdefghijkl".parse().ok());
     let mut out = Actions::new();
     hub.on_heartbeat(&mut std::iter::once((&channel, position)), &mut out);
-    let said = lines(&mut out);
-    assert!(said[0].starts_with(r#"send {"type":"ping","source":"gateway","timestamp":""#), "{said:?}");
-    assert!(said[0].ends_with(r#","position":{"hub:acme":"7-abcdefghijkl"}}"#), "{said:?}");
+    let sent = lines(&mut out);
+    assert!(sent[0].starts_with(r#"send {"type":"ping","source":"gateway","timestamp":""#), "{sent:?}");
+    assert!(sent[0].ends_with(r#","position":{"hub:acme":"7-abcdefghijkl"}}"#), "{sent:?}");
 }
 
 #[test]
-fn a_client_may_say_what_it_may_in_crew() {
+fn a_client_may_send_the_same_messages_as_in_crew() {
     let mut hub = hub(&[], None);
     let mut out = Actions::new();
     hub.on_client(r#"{"type":"pong"}"#, &mut out);
@@ -169,11 +169,11 @@ fn a_client_may_say_what_it_may_in_crew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_waits_for_so_long_from_its_first_message_and_is_an_array_of_everything() {
+async fn a_batch_is_due_after_its_first_message_and_is_an_array_of_all_messages() {
     let mut hub = hub(&[], Some(50));
     assert_eq!(on_entry(&mut hub, logged(r#"{"type":"a"}"#)), ["wake"]);
     tokio::time::advance(Duration::from_millis(30)).await;
-    assert!(on_entry(&mut hub, event(r#"{"type":"b"}"#)).is_empty(), "the first has asked for the moment");
+    assert!(on_entry(&mut hub, event(r#"{"type":"b"}"#)).is_empty(), "the first message has set the timer");
     let mut out = Actions::new();
     hub.on_entry(&channel(), &Arc::new(Entry::new(Item::Gap { missed: Some(1) }, None)), &mut out);
     hub.on_notice(r#"{"type":"broker"}"#, &mut out);
@@ -184,20 +184,20 @@ async fn a_batch_waits_for_so_long_from_its_first_message_and_is_an_array_of_eve
     assert_eq!(lines(&mut out), ["wake"], "not yet");
     tokio::time::advance(Duration::from_millis(1)).await;
     hub.on_timer(Instant::now(), &mut out);
-    let said = lines(&mut out);
-    assert_eq!(said.len(), 1, "{said:?}");
+    let sent = lines(&mut out);
+    assert_eq!(sent.len(), 1, "{sent:?}");
     let array: Vec<serde_json::Value> =
-        serde_json::from_str(said[0].strip_prefix("deliver 2 ").expect("two of them are events")).unwrap();
+        serde_json::from_str(sent[0].strip_prefix("deliver 2 ").expect("two of them are events")).unwrap();
     let kinds: Vec<&str> = array.iter().map(|message| message["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["a", "b", "gap", "broker", "error"]);
-    assert!(said[0].starts_with(r#"deliver 2 [{"type":"a","message_id":"3-aaaaaabbbbbb","sequence":3},{"type":"b"},"#));
+    assert!(sent[0].starts_with(r#"deliver 2 [{"type":"a","message_id":"3-aaaaaabbbbbb","sequence":3},{"type":"b"},"#));
     hub.on_timer(Instant::now() + Duration::from_secs(1), &mut out);
-    assert!(out.is_empty(), "nothing waits, nothing is sent");
+    assert!(out.is_empty(), "an empty batch is not sent");
     assert_eq!(on_entry(&mut hub, event(r#"{"type":"c"}"#)), ["wake"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_that_is_full_does_not_wait() {
+async fn a_full_batch_is_sent_immediately() {
     const BOUND: usize = 64 << 10;
     let mut hub = hub(&[], Some(1000));
     let long = |n: usize| event(&format!(r#"{{"type":"x","long":"{}"}}"#, "x".repeat(n)));
@@ -212,18 +212,18 @@ async fn a_batch_that_is_full_does_not_wait() {
     }
     assert!(frames.len() >= 4 && frames.iter().all(|(bytes, _)| *bytes <= BOUND + 1), "{frames:?}");
     assert!(frames.iter().all(|(bytes, _)| *bytes > BOUND - 4000), "and is used: {frames:?}");
-    // One that alone is over the bound goes at once, behind what waited.
-    let said = on_entry(&mut hub, long(BOUND));
+    // A message that is larger than the bound goes out immediately, after the messages that waited.
+    let sent = on_entry(&mut hub, long(BOUND));
     let array =
         |line: &str| -> Vec<serde_json::Value> { serde_json::from_str(line.splitn(3, ' ').nth(2).unwrap()).unwrap() };
-    let arrays: Vec<_> = said.iter().filter(|line| line.starts_with("deliver")).map(|line| array(line)).collect();
+    let arrays: Vec<_> = sent.iter().filter(|line| line.starts_with("deliver")).map(|line| array(line)).collect();
     assert_eq!(arrays.len(), 2);
     assert_eq!(arrays[0].len() + frames.iter().map(|(_, events)| events).sum::<usize>(), 100);
     assert_eq!(arrays[1].len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_goes_out_before_the_goodbye() {
+async fn waiting_messages_go_out_before_the_close() {
     let mut hub = hub(&[], Some(1000));
     let mut out = Actions::new();
     hub.on_close(CloseCode::GoingAway, "", &mut out);

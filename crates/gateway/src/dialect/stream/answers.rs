@@ -1,4 +1,4 @@
-//! What the gateway says on this dialect.
+//! The messages that the gateway sends in this dialect.
 
 use std::{
     fmt::Write as _,
@@ -13,7 +13,7 @@ use super::request::{Ref, RequestError};
 use crate::{auth::Identity, dialect::Action};
 use crewcast_websocket::frame::text_frame;
 
-/// A message under way. Its keys stand in the order in which they are added.
+/// A message being built. Its keys are in the order in which they are added.
 pub(super) struct MessageWriter(String);
 
 impl MessageWriter {
@@ -27,7 +27,7 @@ impl MessageWriter {
         self
     }
 
-    /// Keys as the client wrote them.
+    /// Adds keys exactly as the client wrote them.
     fn keys(mut self, keys: &str) -> Self {
         self.0.push_str(keys);
         self
@@ -43,7 +43,7 @@ impl MessageWriter {
     }
 }
 
-/// `authenticated`: whose token it was, and until when it is good.
+/// `authenticated`: the user of the token, and when it expires.
 pub(super) fn authenticated(identity: &Identity, reference: Option<&Ref>) -> Action {
     let end = identity.expires_at.and_then(|second| UNIX_EPOCH.checked_add(Duration::from_secs(second)));
     let expires_at = end.map(timestamp::format);
@@ -51,7 +51,7 @@ pub(super) fn authenticated(identity: &Identity, reference: Option<&Ref>) -> Act
     answer.field("expires_at", &json!(expires_at)).send(reference)
 }
 
-/// `subscribed`: events of these keys follow, in each channel behind its position.
+/// `subscribed`: events of this subscription follow, in each channel after its position.
 pub(super) fn subscribed(keys: &str, positions: &[(&Channel, Option<EventId>)], reference: Option<&Ref>) -> Action {
     let position: Vec<String> = positions
         .iter()
@@ -64,12 +64,12 @@ pub(super) fn subscribed(keys: &str, positions: &[(&Channel, Option<EventId>)], 
     MessageWriter::new("subscribed").keys(keys).keys(&position).send(reference)
 }
 
-/// `unsubscribed`: no event of these keys follows.
+/// `unsubscribed`: no more events of this subscription follow.
 pub(super) fn unsubscribed(keys: &str, reference: Option<&Ref>) -> Action {
     MessageWriter::new("unsubscribed").keys(keys).send(reference)
 }
 
-/// `published`: the event has this id; `None`: its namespace keeps no log.
+/// `published`: the event's id; `None` if its namespace keeps no log.
 pub(super) fn published(channel: &Channel, id: Option<EventId>, reference: Option<&Ref>) -> Action {
     MessageWriter::new("published").field("channel", &json!(channel)).field("id", &json!(id)).send(reference)
 }
@@ -79,7 +79,7 @@ pub(super) fn pong(reference: Option<&Ref>) -> Action {
     MessageWriter::new("pong").send(reference)
 }
 
-/// `error`: what was asked for is not done; the socket stays open.
+/// `error`: the request is refused; the socket stays open.
 pub(super) fn error(refusal: &RequestError, channel: Option<&Channel>, reference: Option<&Ref>) -> Action {
     let mut answer = MessageWriter::new("error").field("source", &json!("gateway"));
     answer = answer.field("code", &json!(refusal.code)).field("message", &json!(refusal.message));
@@ -89,7 +89,7 @@ pub(super) fn error(refusal: &RequestError, channel: Option<&Channel>, reference
     answer.send(reference)
 }
 
-/// `event`: the producer's object as it stands, in an envelope. The id is `null` where there is no log.
+/// `event`: the producer's unchanged object in an envelope. The id is `null` if the event is not logged.
 pub(super) fn event(channel: &Channel, event: &Event) -> Bytes {
     let mut text = Vec::with_capacity(event.raw().len() + channel.as_str().len() + 80);
     text.extend_from_slice(br#"{"type":"event","channel":""#);

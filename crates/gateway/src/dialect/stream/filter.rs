@@ -1,4 +1,4 @@
-//! What a subscription takes: the keys that a client names, and which events they let through.
+//! The filter of a subscription: the keys that a client sends, and which events pass.
 
 use crewcast_events::{Channel, Event, Field, MAX_TYPE_LEN};
 
@@ -6,7 +6,7 @@ use super::request::{RawMessage, RequestError, string, to_channel, value};
 
 /// The namespace of `{"action":"subscribe"}` without a channel, and of `stream_id`.
 pub(super) const STREAMS: &str = "stream";
-/// A subscription holds its types as long as it lives, and holds each event against them.
+/// A subscription keeps its types for its lifetime and compares each event with them.
 const MAX_TYPES: usize = 64;
 /// Longest `execution_id`, in bytes.
 const MAX_EXECUTION: usize = 256;
@@ -20,14 +20,14 @@ pub(super) enum ChannelScope {
     Channel(Channel),
 }
 
-/// What a subscription is named by. Two that take the same are the same.
+/// The keys that identify a subscription: equal keys are the same subscription.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) scope: ChannelScope,
     execution_id: Option<String>,
-    /// In lower case, sorted; empty: all.
+    /// In lower case and sorted; empty: all types.
     event_types: Box<[String]>,
-    /// The keys as the client wrote them, each with a comma before it.
+    /// The keys as the client wrote them, each preceded by a comma.
     pub(super) text: Box<str>,
 }
 
@@ -39,7 +39,7 @@ impl PartialEq for Keys {
 }
 
 impl Keys {
-    /// The keys of a message.
+    /// Reads the keys of a message.
     pub(super) fn read(message: &RawMessage<'_>) -> Result<Self, RequestError> {
         let execution_id = match message.execution_id {
             Some(raw) => Some(string(raw, "\"execution_id\" is a string")?.into_owned()),
@@ -55,7 +55,7 @@ impl Keys {
         Ok(Self { scope: scope(message)?, execution_id, event_types, text: text(message) })
     }
 
-    /// Whether an event of a channel in scope is let through.
+    /// Whether an event of a channel in scope passes the filter.
     pub(super) fn let_through(&self, event: &Event) -> bool {
         let is_of = |id: &String| event.field(Field::ExecutionId).as_deref() == Some(id);
         self.execution_id.as_ref().is_none_or(is_of) && self.take_type(&event.kind())

@@ -1,8 +1,8 @@
 //! Dialect `stream`: many channels on one socket, each event in an envelope that names its channel.
 //!
-//! Subscriptions add up: a channel is read once, whatever number of them it is in, and an event that several let
-//! through is sent once. A channel that no answered subscription covers is held (`is_paused`): so nothing of it is sent
-//! before `subscribed`, and what happens meanwhile waits in the ring.
+//! Subscriptions add up: a channel is read once, however many of them cover it, and an event that several accept is
+//! sent once. A channel that no answered subscription covers is paused (`is_paused`): its events wait in the ring, so
+//! none is sent before `subscribed`.
 
 mod answers;
 mod channels;
@@ -29,36 +29,36 @@ use request::{Command, Ref, RequestError, StreamRequest};
 
 /// How often a `ping` with the positions is sent.
 const HEARTBEAT: Duration = Duration::from_secs(45);
-/// After how many messages in a row that are too many a socket is closed.
+/// A socket is closed after this many rate-limited messages in a row.
 const MAX_TOO_OFTEN: u32 = 10;
-/// How often one subscription may be asked for before it is answered for the first time.
+/// How often the same subscription may be requested before its first answer.
 const MAX_DUE: usize = 16;
 
 /// One socket of the dialect.
 pub struct StreamDialect {
-    /// It is known who it is, by the handshake, the first message, or `auth.anonymous`.
+    /// Whether the client's identity is known: from the handshake, the first message, or `auth.anonymous`.
     is_introduced: bool,
     /// `limits.subscriptions`.
     max_subscriptions: usize,
     subscriptions: Vec<Subscription>,
     channels: Channels,
-    /// The `ref` of the `auth` that is under way. The client is not heard before it is answered.
+    /// The `ref` of the `auth` under way. The client's next messages wait for its answer.
     authenticating: Option<Option<Ref>>,
-    /// What is being published, likewise.
+    /// The publish under way, likewise.
     publishing: Option<(Channel, Option<Ref>)>,
     too_often: u32,
 }
 
 struct Subscription {
     keys: Keys,
-    /// It has been answered: its events are sent.
+    /// Whether it has been answered: its events are sent.
     is_active: bool,
-    /// The `ref`s of the messages that ask for it and are not answered yet.
+    /// The `ref`s of the requests for it that are not answered yet.
     due: Vec<Option<Ref>>,
 }
 
 impl StreamDialect {
-    /// A socket with at most so many subscriptions.
+    /// A socket with at most this many subscriptions.
     pub fn new(max_subscriptions: usize) -> Self {
         Self {
             is_introduced: false,
@@ -71,8 +71,8 @@ impl StreamDialect {
         }
     }
 
-    fn act(&mut self, asked: Command, reference: Option<Ref>, out: &mut Actions) -> Result<(), RequestError> {
-        match asked {
+    fn act(&mut self, command: Command, reference: Option<Ref>, out: &mut Actions) -> Result<(), RequestError> {
+        match command {
             Command::Auth(token) => {
                 self.authenticating = Some(reference);
                 out.push(Action::Authenticate(token));
@@ -82,7 +82,7 @@ impl StreamDialect {
             _ if !self.is_introduced => {
                 return Err(RequestError::new(
                     "unauthorized",
-                    "say principal you are first: {\"action\":\"auth\",\"token\":…}",
+                    "say who you are first: {\"action\":\"auth\",\"token\":…}",
                 ));
             }
             Command::Subscribe { keys, since } => return self.subscribe(keys, since, reference, out),
@@ -152,7 +152,7 @@ impl StreamDialect {
         }
     }
 
-    /// Answers each message that asks for a subscription with `subscribed`.
+    /// Answers each request for a subscription with `subscribed`.
     fn answer(&mut self, n: usize, out: &mut Actions) {
         let subscription = &mut self.subscriptions[n];
         let due = std::mem::take(&mut subscription.due);
@@ -172,7 +172,7 @@ impl StreamDialect {
                 n += 1;
                 continue;
             }
-            // Every message has its answer.
+            // Every request gets its answer, also one that is ended before.
             self.answer(n, out);
             let gone = self.subscriptions.remove(n);
             self.release(&gone.keys.scope, out);
@@ -181,7 +181,7 @@ impl StreamDialect {
         out.push(answers::unsubscribed(keys.as_ref().map_or("", |keys| &keys.text), reference));
     }
 
-    /// Stops reading what no subscription wants any more.
+    /// Stops reading the channels of a scope that no subscription covers any more.
     fn release(&mut self, scope: &ChannelScope, out: &mut Actions) {
         if self.subscriptions.iter().any(|subscription| subscription.keys.scope == *scope) {
             return;
@@ -203,7 +203,7 @@ impl StreamDialect {
         }
     }
 
-    /// The subscriptions whose events of this channel are sent.
+    /// The answered subscriptions that cover this channel.
     fn active<'a>(&'a self, channel: &'a Channel) -> impl Iterator<Item = &'a Subscription> {
         let of_channel = |s: &&Subscription| s.is_active && self.channels.is_in(channel, &s.keys.scope);
         self.subscriptions.iter().filter(of_channel)
@@ -249,9 +249,9 @@ impl Dialect for StreamDialect {
         out.push(Action::Close(code, Cow::Owned(format!("auth failed: {}", error.reason()))));
     }
 
-    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
-        // Only channels are asked for by name here.
-        let Denied::Channel(channel) = asked else { return };
+    fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
+        // Only channels are requested by name in this dialect.
+        let Denied::Channel(channel) = denied else { return };
         let refusal = RequestError::new("forbidden", "the token does not grant this channel: ask for access");
         let is_of = |s: &Subscription| matches!(&s.keys.scope, ChannelScope::Channel(named) if named == channel);
         for gone in self.subscriptions.extract_if(.., |subscription| is_of(subscription)) {
@@ -342,7 +342,7 @@ impl Dialect for StreamDialect {
     }
 
     fn on_timer(&mut self, _now: Instant, out: &mut Actions) {
-        // A token that came in time is being checked as long as that takes.
+        // A token that came in time may take longer to verify.
         if !self.is_introduced && self.authenticating.is_none() {
             out.push(Action::Close(CloseCode::Policy, Cow::Borrowed("auth required")));
         }

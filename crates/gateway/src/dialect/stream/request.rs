@@ -1,4 +1,4 @@
-//! What a client says: one JSON object with an `action`.
+//! The client's messages: one JSON object with an `action`.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use serde_json::{error::Category, value::RawValue};
 
 use super::filter::Keys;
 
-/// Longest `ref`, in bytes as it stands in the message: it is repeated in the answer.
+/// Longest `ref`, in bytes as written in the message: the answer repeats it.
 const MAX_REF: usize = 256;
 
-/// A client's own mark on a message, a JSON string or number as it wrote it. Its answer repeats it.
+/// A client's own mark on a message: a JSON string or number, exactly as written. The answer repeats it.
 pub(super) type Ref = Box<str>;
 
 /// One message.
@@ -21,7 +21,7 @@ pub(super) struct StreamRequest {
     pub(super) asked: Result<Command, RequestError>,
 }
 
-/// What a message asks for.
+/// The command of a message.
 #[derive(Debug)]
 pub(super) enum Command {
     Auth(String),
@@ -29,14 +29,14 @@ pub(super) enum Command {
         keys: Keys,
         since: Option<Since>,
     },
-    /// `None`: everything.
+    /// `None`: ends every subscription.
     Unsubscribe(Option<Keys>),
     Publish {
         channel: Channel,
         event: Bytes,
     },
     Ping,
-    /// The answer to a `ping` of ours, of clients that like to answer.
+    /// The answer to our `ping`; answering is optional.
     Pong,
 }
 
@@ -57,7 +57,7 @@ impl RequestError {
     }
 }
 
-/// The keys of all messages, as they stand in the text: what is malformed can still be answered with its `ref`.
+/// The keys of all messages, unparsed, so that a malformed message can still be answered with its `ref`.
 #[derive(Deserialize)]
 pub(super) struct RawMessage<'a> {
     #[serde(borrow)]
@@ -100,7 +100,7 @@ impl<'a> RawMessage<'a> {
     fn parse(text: &'a str) -> Result<Self, RequestError> {
         let not_an_object = || RequestError::bad("a message is one JSON object with an \"action\"");
         match serde_json::from_str(text) {
-            // A JSON array would be taken as the fields in their order.
+            // serde would accept a JSON array as the fields in their order.
             Ok(_) if !text.trim_start().starts_with('{') => Err(not_an_object()),
             Ok(message) => Ok(message),
             Err(error) if error.classify() == Category::Data => Err(not_an_object()),
@@ -136,7 +136,7 @@ impl<'a> RawMessage<'a> {
         if self.channel.is_none() && self.stream_id.is_none() {
             return Err(RequestError::bad("\"since\" goes with one channel: name it"));
         }
-        // `0` as a number is as good as "0".
+        // `0` may also be a number.
         let text = if since.get() == "0" { Cow::Borrowed("0") } else { string(since, "\"since\" is an id or \"0\"")? };
         Ok(text.parse().ok())
     }
@@ -144,22 +144,21 @@ impl<'a> RawMessage<'a> {
     fn publish(&self) -> Result<Command, RequestError> {
         let channel: String = need(self.channel, "publish needs \"channel\", a string")?;
         let event = self.event.ok_or(RequestError::bad("publish needs \"event\", an object"))?;
-        // Copied once, so that what waits for the broker does not keep the whole message.
+        // Copied, so that an event that waits for the broker does not keep the whole message in memory.
         Ok(Command::Publish { channel: to_channel(&channel)?, event: Bytes::copy_from_slice(event.get().as_bytes()) })
     }
 }
 
-/// A channel's name, or `bad_channel`.
+/// Parses a channel's name, or returns `bad_channel`.
 pub(super) fn to_channel(name: &str) -> Result<Channel, RequestError> {
     name.parse().map_err(|bad: crewcast_events::BadChannel| RequestError::new("bad_channel", bad.to_string()))
 }
 
-/// A value of some type, or `bad_message`.
+/// Parses a value of some type, or returns `bad_message`.
 pub(super) fn value<T: DeserializeOwned>(raw: &RawValue, expected: &'static str) -> Result<T, RequestError> {
     serde_json::from_str(raw.get()).map_err(|_| RequestError::bad(expected))
 }
 
-/// A string.
 pub(super) fn string<'a>(raw: &'a RawValue, expected: &'static str) -> Result<Cow<'a, str>, RequestError> {
     value::<String>(raw, expected).map(Cow::Owned)
 }

@@ -1,4 +1,4 @@
-//! The stream dialect as a state machine: what it says to what happens.
+//! The stream dialect as a state machine: the actions for each input.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -6,18 +6,18 @@ use serde_json::Value;
 use super::*;
 use crate::{auth::testing::user, hub::Item};
 
-/// A socket and what it has to do.
+/// A socket and its pending actions.
 struct Bench {
     stream: StreamDialect,
     out: Actions,
 }
 
 impl Bench {
-    /// A socket whose client came with a token.
+    /// A socket whose client connected with a token.
     fn new() -> Self {
         let mut bench = Self { stream: StreamDialect::new(4), out: Actions::new() };
         bench.stream.on_open(Some(&user("u1")), &mut bench.out);
-        assert!(bench.out.is_empty(), "principal is known has nothing to say first");
+        assert!(bench.out.is_empty(), "an authenticated client need not send anything first");
         bench
     }
 
@@ -38,13 +38,13 @@ impl Bench {
         self.lines()
     }
 
-    fn parse(&mut self, name: &str, event: &str) -> Vec<String> {
-        assert!(!self.stream.is_paused(&channel(name)), "a channel that is held is not read");
+    fn deliver(&mut self, name: &str, event: &str) -> Vec<String> {
+        assert!(!self.stream.is_paused(&channel(name)), "a paused channel is not read");
         self.stream.on_entry(&channel(name), &entry(event), &mut self.out);
         self.lines()
     }
 
-    /// Actions as lines: frames as their text.
+    /// Actions as lines; frames are shown as their text.
     fn lines(&mut self) -> Vec<String> {
         self.out.drain(..).map(line).collect()
     }
@@ -67,7 +67,7 @@ fn line(action: Action) -> String {
 }
 
 fn text(frame: &Bytes) -> String {
-    // A server's text frame: two bytes of head, or four beyond 125.
+    // A server's text frame has a head of two bytes, or of four for payloads over 125 bytes.
     String::from_utf8(frame[if frame[1] < 126 { 2 } else { 4 }..].to_vec()).unwrap()
 }
 
@@ -81,7 +81,7 @@ fn entry(text: &str) -> Arc<Entry> {
     Arc::new(Entry::new(Item::Event(event), id))
 }
 
-/// The code and the `ref` of the one error that was said.
+/// The code and the `ref` of the only error that was sent.
 fn refused(lines: &[String]) -> (String, Value) {
     let [one] = lines else { panic!("{lines:?}") };
     let error: Value = serde_json::from_str(one.strip_prefix("send ").unwrap()).unwrap();
@@ -94,7 +94,7 @@ const FIRST: &str = "1-000000abcdef";
 const SECOND: &str = "2-abcdefghijkl";
 
 #[test]
-fn a_subscription_is_answered_before_its_first_event_and_its_events_are_the_producers() {
+fn a_subscription_is_answered_before_its_first_event_and_events_are_the_producers() {
     let mut bench = Bench::new();
     let asked = bench.say(r#"{"action":"subscribe","stream_id":"w","ref":7}"#);
     assert_eq!(asked, ["subscribe stream:w Retained"]);
@@ -106,14 +106,14 @@ fn a_subscription_is_answered_before_its_first_event_and_its_events_are_the_prod
     let envelope = format!(
         r#"deliver {{"type":"event","channel":"stream:w","id":"{SECOND}","event":{{ "type":"x",  "n":1.50 }}}}"#
     );
-    assert_eq!(bench.parse("stream:w", &logged), [envelope]);
+    assert_eq!(bench.deliver("stream:w", &logged), [envelope]);
     let live = r#" {"type":"x","id":"mine"}"#;
     let envelope = format!(r#"deliver {{"type":"event","channel":"stream:w","id":null,"event":{live}}}"#);
-    assert_eq!(bench.parse("stream:w", live), [envelope]);
+    assert_eq!(bench.deliver("stream:w", live), [envelope]);
 }
 
 #[test]
-fn filters_add_up_and_an_event_that_several_let_through_is_sent_once() {
+fn filters_add_up_and_an_event_that_several_accept_is_sent_once() {
     let mut bench = Bench::new();
     for keys in [
         r#""stream_id":"w","event_types":["EXECUTION_STARTED","straße"]"#,
@@ -123,32 +123,32 @@ fn filters_add_up_and_an_event_that_several_let_through_is_sent_once() {
     }
     bench.open("stream:w", None);
     let mut count = |kind: &str, execution: &str| {
-        bench.parse("stream:w", &format!(r#"{{"type":"{kind}","execution_id":"{execution}"}}"#)).len()
+        bench.deliver("stream:w", &format!(r#"{{"type":"{kind}","execution_id":"{execution}"}}"#)).len()
     };
-    assert_eq!(count("execution_started", "e1"), 1, "both let it through");
-    assert_eq!(count("Execution_Started", "e2"), 1, "types are compared without case");
+    assert_eq!(count("execution_started", "e1"), 1, "both accept it");
+    assert_eq!(count("Execution_Started", "e2"), 1, "types are compared case-insensitively");
     assert_eq!(count("STRASSE", "e2"), 0);
     assert_eq!(count("Straße", "e2"), 1);
     assert_eq!(count("node_executed", "e1"), 1);
     assert_eq!(count("node_executed", "e2"), 0);
     bench.say(r#"{"action":"unsubscribe","execution_id":"e1","channel":"stream:w"}"#);
-    assert_eq!(bench.parse("stream:w", r#"{"type":"node_executed","execution_id":"e1"}"#).len(), 0);
+    assert_eq!(bench.deliver("stream:w", r#"{"type":"node_executed","execution_id":"e1"}"#).len(), 0);
 }
 
 #[test]
-fn all_streams_are_answered_when_all_of_them_are_open() {
+fn a_subscription_to_all_streams_is_answered_when_all_of_them_are_open() {
     let mut bench = Bench::new();
     let asked = bench.say(r#"{"action":"subscribe"}"#);
     assert_eq!(asked, ["all stream Retained then Since(Beginning)"]);
     assert!(bench.list(&["stream:a", "stream:b"]).is_empty());
     assert!(bench.open("stream:b", Some(FIRST)).is_empty());
-    assert!(bench.stream.is_paused(&channel("stream:b")), "what it says waits in the ring");
+    assert!(bench.stream.is_paused(&channel("stream:b")), "its events wait in the ring");
     let answer = format!(r#"send {{"type":"subscribed","position":{{"stream:a":null,"stream:b":"{FIRST}"}}}}"#);
     assert_eq!(bench.open("stream:a", None), [answer, "read on".to_owned()]);
-    // One that appears is read at once, one that goes is no longer known.
+    // A stream that appears is read from its first event; one that is no longer granted is dropped.
     bench.list(&["stream:a", "stream:b", "stream:c"]);
     bench.open("stream:c", Some(FIRST));
-    assert_eq!(bench.parse("stream:c", r#"{"type":"x"}"#).len(), 1);
+    assert_eq!(bench.deliver("stream:c", r#"{"type":"x"}"#).len(), 1);
     bench.stream.on_channel_gone(&channel("stream:a"), &mut bench.out);
     bench.list(&["stream:b", "stream:c"]);
     let answer = format!(
@@ -159,7 +159,7 @@ fn all_streams_are_answered_when_all_of_them_are_open() {
 }
 
 #[test]
-fn all_of_no_streams_are_answered_at_once_and_so_are_those_whose_last_closed_one_goes() {
+fn no_streams_are_answered_immediately_and_so_are_streams_whose_last_closed_one_leaves() {
     let mut bench = Bench::new();
     bench.say(r#"{"action":"subscribe"}"#);
     assert_eq!(bench.list(&[]), [r#"send {"type":"subscribed","position":{}}"#, "read on"]);
@@ -171,7 +171,7 @@ fn all_of_no_streams_are_answered_at_once_and_so_are_those_whose_last_closed_one
 }
 
 #[test]
-fn since_begins_a_channel_anew_and_without_it_an_open_one_goes_on() {
+fn since_restarts_a_channel_and_without_it_an_open_channel_continues() {
     let mut bench = Bench::new();
     bench.say(r#"{"action":"subscribe","channel":"graph:abc"}"#);
     bench.open("graph:abc", Some(FIRST));
@@ -182,7 +182,7 @@ fn since_begins_a_channel_anew_and_without_it_an_open_one_goes_on() {
     assert_eq!(again, [answer, "read on".to_owned()]);
     let since = format!(r#"{{"action":"subscribe","channel":"graph:abc","since":"{FIRST}"}}"#);
     assert_eq!(bench.say(&since), [format!("subscribe graph:abc Since(After({FIRST}))")]);
-    // What follows is behind `since`, wherever the channel stands.
+    // The events after `since` follow, wherever the channel stood.
     let answer = format!(r#"send {{"type":"subscribed","channel":"graph:abc",{position}}}"#);
     assert_eq!(bench.open("graph:abc", Some(SECOND)), [answer]);
     for (since, start) in [("0", "Beginning"), ("\"0\"", "Beginning"), ("\"rubbish\"", "Unknown")] {
@@ -194,7 +194,7 @@ fn since_begins_a_channel_anew_and_without_it_an_open_one_goes_on() {
 }
 
 #[test]
-fn a_channel_stays_as_long_as_somebody_wants_it() {
+fn a_channel_is_read_as_long_as_a_subscription_covers_it() {
     let mut bench = Bench::new();
     bench.say(r#"{"action":"subscribe"}"#);
     bench.list(&["stream:a"]);
@@ -202,38 +202,46 @@ fn a_channel_stays_as_long_as_somebody_wants_it() {
     assert_eq!(bench.say(r#"{"action":"subscribe","stream_id":"a"}"#)[0], "subscribe stream:a Retained");
     bench.say(r#"{"action":"subscribe","channel":"stream:a","event_types":["x"]}"#);
     let one = r#"{"action":"unsubscribe","stream_id":"a"}"#;
-    assert_eq!(bench.say(one), [r#"send {"type":"unsubscribed","stream_id":"a"}"#], "another one has it");
-    assert_eq!(bench.parse("stream:a", r#"{"type":"y"}"#).len(), 1, "all streams have it");
+    assert_eq!(bench.say(one), [r#"send {"type":"unsubscribed","stream_id":"a"}"#], "another subscription covers it");
+    assert_eq!(bench.deliver("stream:a", r#"{"type":"y"}"#).len(), 1, "the subscription to all streams covers it");
     assert_eq!(
         bench.say(r#"{"action":"unsubscribe","channel":"stream:a","event_types":["X"]}"#)[0],
         "unsubscribe stream:a"
     );
-    assert_eq!(bench.parse("stream:a", r#"{"type":"x"}"#).len(), 1, "all streams still have it");
-    assert_eq!(bench.say(one), [r#"send {"type":"unsubscribed","stream_id":"a"}"#], "twice is no error");
+    assert_eq!(
+        bench.deliver("stream:a", r#"{"type":"x"}"#).len(),
+        1,
+        "the subscription to all streams still covers it"
+    );
+    assert_eq!(
+        bench.say(one),
+        [r#"send {"type":"unsubscribed","stream_id":"a"}"#],
+        "unsubscribing twice is not an error"
+    );
 }
 
 #[test]
-fn what_is_asked_and_ended_at_once_has_both_answers() {
+fn a_subscription_that_is_ended_immediately_gets_both_answers() {
     let mut bench = Bench::new();
     bench.say(r#"{"action":"subscribe","channel":"run:r","ref":1}"#);
-    let said = bench.say(r#"{"action":"unsubscribe","channel":"run:r","ref":2}"#);
+    let sent = bench.say(r#"{"action":"unsubscribe","channel":"run:r","ref":2}"#);
     let answers = [
         r#"send {"type":"subscribed","channel":"run:r","position":{},"ref":1}"#,
         "unsubscribe run:r",
         r#"send {"type":"unsubscribed","channel":"run:r","ref":2}"#,
     ];
-    assert_eq!(said, answers);
+    assert_eq!(sent, answers);
 }
 
 #[test]
-fn what_is_not_granted_is_refused_and_the_rest_goes_on() {
+fn a_channel_without_a_grant_is_refused_and_the_others_continue() {
     let mut bench = Bench::new();
     bench.say(r#"{"action":"subscribe","channel":"run:mine"}"#);
     bench.open("run:mine", None);
     bench.say(r#"{"action":"subscribe","channel":"run:r","ref":"x"}"#);
     bench.stream.on_refused(Denied::Channel(&channel("run:r")), &mut bench.out);
     assert_eq!(refused(&bench.lines()), ("forbidden".to_owned(), "x".into()));
-    assert_eq!(bench.parse("run:mine", r#"{"type":"x"}"#).len(), 1);
+    assert_eq!(bench.deliver("run:mine", r#"{"type":"x"}"#).len(), 1);
     bench.stream.on_refused(Denied::Channel(&channel("run:mine")), &mut bench.out);
     let lines = bench.lines();
     assert!(lines[0].contains(r#""channel":"run:mine""#), "{lines:?}");
@@ -250,14 +258,17 @@ fn subscriptions_are_bounded() {
     let more = bench.say(r#"{"action":"subscribe","channel":"run:r4","ref":1}"#);
     assert_eq!(refused(&more), ("too_many_subscriptions".to_owned(), 1.into()));
     for _ in 1..MAX_DUE {
-        assert!(bench.say(r#"{"action":"subscribe","channel":"run:r0"}"#).is_empty(), "the same again is no new one");
+        assert!(
+            bench.say(r#"{"action":"subscribe","channel":"run:r0"}"#).is_empty(),
+            "the same keys are the same subscription"
+        );
     }
     assert_eq!(refused(&bench.say(r#"{"action":"subscribe","channel":"run:r0"}"#)).0, "too_many_subscriptions");
-    assert_eq!(bench.open("run:r0", None).len(), MAX_DUE + 1, "each is answered");
+    assert_eq!(bench.open("run:r0", None).len(), MAX_DUE + 1, "each request is answered");
 }
 
 #[test]
-fn each_malformed_message_has_its_code() {
+fn each_malformed_message_has_its_error_code() {
     let mut bench = Bench::new();
     let deep = format!(r#"{{"action":"ping","x":{}{}}}"#, "[".repeat(10_000), "]".repeat(10_000));
     assert_eq!(bench.say(&deep), [r#"send {"type":"pong"}"#]);
@@ -297,11 +308,11 @@ fn each_malformed_message_has_its_code() {
     assert_eq!(refused(&bench.say(r#"{"action":"dance","ref":"\u00e9"}"#)).1, "é");
     assert!(bench.say(r#"{"type":"pong"}"#).is_empty() && bench.say(r#"{"action":"pong"}"#).is_empty());
     let nulls = r#"{"action":"subscribe","stream_id":null,"execution_id":null,"event_types":null}"#;
-    assert_eq!(bench.say(nulls).len(), 1, "null is as good as absent");
+    assert_eq!(bench.say(nulls).len(), 1, "null counts as absent");
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_within_five_seconds_is_closed() {
+async fn a_client_without_a_token_within_five_seconds_is_closed() {
     let mut stream = StreamDialect::new(4);
     let mut out = Actions::new();
     stream.on_open(None, &mut out);
@@ -315,11 +326,11 @@ async fn who_says_nothing_within_five_seconds_is_closed() {
 }
 
 #[test]
-fn a_first_token_is_answered_and_a_bad_one_closes() {
+fn a_first_token_is_answered_and_an_invalid_one_closes_the_socket() {
     let mut bench = Bench { stream: StreamDialect::new(4), out: Actions::new() };
     assert_eq!(bench.say(r#"{"action":"auth","token":"x","ref":1}"#), ["authenticate x"]);
     bench.stream.on_timer(Instant::now(), &mut bench.out);
-    assert!(bench.out.is_empty(), "it came in time");
+    assert!(bench.out.is_empty(), "the token came in time");
     let identity = Identity { expires_at: Some(1_772_366_400), ..user("u1") };
     bench.stream.on_identity(&identity, &mut bench.out);
     let answer = r#"send {"type":"authenticated","sub":"u1","expires_at":"2026-03-01T12:00:00.000Z","ref":1}"#;
@@ -333,7 +344,7 @@ fn a_first_token_is_answered_and_a_bad_one_closes() {
 }
 
 #[test]
-fn what_is_published_is_answered_with_its_id_or_why_not() {
+fn a_publish_is_answered_with_the_id_or_the_reason_for_the_refusal() {
     let mut bench = Bench::new();
     let say = r#"{"action":"publish","channel":"stream:w","event":{ "type":"x", "n":1.50 },"ref":1}"#;
     let mut answer = |published| {
@@ -342,8 +353,8 @@ fn what_is_published_is_answered_with_its_id_or_why_not() {
         bench.lines()
     };
     let id = Some(FIRST.parse().unwrap());
-    let told = format!(r#"send {{"type":"published","channel":"stream:w","id":"{FIRST}","ref":1}}"#);
-    assert_eq!(answer(Ok(id)), [told]);
+    let expected = format!(r#"send {{"type":"published","channel":"stream:w","id":"{FIRST}","ref":1}}"#);
+    assert_eq!(answer(Ok(id)), [expected]);
     assert_eq!(answer(Ok(None)), [r#"send {"type":"published","channel":"stream:w","id":null,"ref":1}"#]);
     for (why, code) in [
         (NotPublished::Forbidden, "forbidden"),
@@ -355,21 +366,21 @@ fn what_is_published_is_answered_with_its_id_or_why_not() {
 }
 
 #[test]
-fn ten_in_a_row_that_are_too_many_close_the_socket() {
+fn ten_rate_limited_messages_in_a_row_close_the_socket() {
     let mut bench = Bench::new();
     for _ in 0..2 {
         for _ in 1..MAX_TOO_OFTEN {
             bench.stream.on_too_often(&mut bench.out);
             assert_eq!(refused(&bench.lines()).0, "rate_limited");
         }
-        assert_eq!(bench.say(r#"{"action":"ping"}"#).len(), 1, "one that is heard begins the count anew");
+        assert_eq!(bench.say(r#"{"action":"ping"}"#).len(), 1, "an accepted message resets the count");
     }
     (0..MAX_TOO_OFTEN).for_each(|_| bench.stream.on_too_often(&mut bench.out));
     assert_eq!(bench.lines().last().unwrap(), "close 4429 too many messages");
 }
 
 #[test]
-fn a_retained_event_comes_behind_the_answer_and_once() {
+fn a_retained_event_follows_the_answer_and_is_sent_once() {
     let mut bench = Bench::new();
     let retained = r#"{"type":"signal"}"#;
     for types in ["[\"other\"]", "[\"signal\"]"] {

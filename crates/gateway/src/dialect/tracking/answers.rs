@@ -1,5 +1,5 @@
-//! The messages of this dialect. What producers wrote is spliced in as it is. Timestamps of messages are Unix seconds,
-//! those inside are the producers'.
+//! The messages of this dialect. JSON from producers is inserted unchanged. Timestamps of messages are Unix seconds;
+//! timestamps inside are the producers'.
 
 use std::{
     fmt::Write as _,
@@ -19,24 +19,24 @@ use crate::{
 };
 use crewcast_websocket::frame::text_frame;
 
-/// The list of active sessions, as the field `data` has it. What is no object is none.
+/// The list of active sessions, as the value of the field `data`. Documents that are not objects are left out.
 pub fn sessions(state: &StateDocuments) -> String {
     let documents = state.documents.iter().filter_map(|(_, document)| object(document));
     let listed: Vec<&str> = documents.collect();
     format!(r#"{{"total_sessions":{},"sessions":[{}]}}"#, listed.len(), listed.join(","))
 }
 
-/// `active_sessions` with that.
+/// `active_sessions` with this `data`.
 pub fn active_sessions(data: &str) -> Action {
     send(&format!(r#"{{"type":"active_sessions","timestamp":{},"data":{data}}}"#, now()))
 }
 
-/// `session_state` as it was asked for; `None` when the document is no object.
+/// `session_state` as the answer to a request; `None` if the document is not an object.
 pub fn session_state(session: &str, document: &[u8]) -> Option<Action> {
     Some(send(&state_text(session, object(document)?, &now())))
 }
 
-/// `session_state` of an event, made once for all sockets; `None` when it does not say the state.
+/// `session_state` for an event, encoded once for all sockets; `None` if the event contains no state.
 pub fn state_changed(session: &str, entry: &Arc<Entry>) -> Option<Action> {
     #[derive(Deserialize)]
     struct Change<'a> {
@@ -49,12 +49,12 @@ pub fn state_changed(session: &str, entry: &Arc<Entry>) -> Option<Action> {
     Some(Action::Deliver(frame, Encoding::Tracking, entry.clone()))
 }
 
-/// `session_logs` as they were asked for.
+/// `session_logs` as the answer to a request.
 pub fn session_logs(session: &str, lines: &[Arc<Entry>]) -> Action {
     send(&logs_text(session, lines, &now()))
 }
 
-/// `session_logs` of what is streamed. One line alone is made once for all sockets.
+/// `session_logs` of a streamed log. A single line is encoded once for all sockets.
 pub fn streamed(session: &str, lines: &[Arc<Entry>]) -> Action {
     if let [line] = lines {
         let frame = line.encoded(Encoding::Tracking, || control::frame(&logs_text(session, lines, &time_of(line))));
@@ -63,7 +63,7 @@ pub fn streamed(session: &str, lines: &[Arc<Entry>]) -> Action {
     Action::DeliverBatch { frame: control::frame(&logs_text(session, lines, &now())), events: lines.len() }
 }
 
-/// An event as it is.
+/// An event, unchanged.
 pub fn event(event: &Event, entry: &Arc<Entry>) -> Action {
     let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
     Action::Deliver(frame, Encoding::RawFrame, entry.clone())
@@ -81,7 +81,7 @@ pub fn error(code: &str, message: &str) -> Action {
     send(&control::error(code, message))
 }
 
-/// `error`: there is no such session, or none for this token.
+/// `error`: the session does not exist, or the token does not grant it.
 pub fn unknown_session() -> Action {
     error("unknown_session", "the session is unknown, or the token does not grant it")
 }
@@ -113,7 +113,7 @@ fn send(text: &str) -> Action {
     Action::Send(frame)
 }
 
-/// When an event was published, or now.
+/// When the event was published, or now.
 fn time_of(entry: &Entry) -> String {
     entry.published_at().map_or_else(now, seconds)
 }

@@ -1,4 +1,4 @@
-//! The list of active sessions: when it is looked at, and whether it is news.
+//! The list of active sessions: when it is read, and whether it has changed.
 
 use std::{
     collections::hash_map::DefaultHasher,
@@ -15,18 +15,18 @@ use crate::{
     replay::StateDocuments,
 };
 
-/// At most so often the list is looked at: where sessions change all the time, each look shows many changes.
+/// The list is read at most this often: where sessions change all the time, each read covers many changes.
 const PACE: Duration = Duration::from_millis(100);
 
 /// What a socket knows of its org's list.
 pub struct KnownSessions {
-    /// How long after its producer's last sign of life a session is listed.
+    /// How long a session is listed after its producer's last sign of life.
     ttl: Duration,
-    /// When to look; `None`: when something happens.
+    /// When to read the list; `None` until something changes.
     due: Option<Instant>,
     looked_at: Option<Instant>,
     is_reading: bool,
-    /// The hash of what was told last: a list may be long, and a socket is small.
+    /// Hash of the list that was sent last: a list may be long, and a socket should stay small.
     told: Option<u64>,
 }
 
@@ -36,7 +36,7 @@ impl KnownSessions {
         Self { ttl, due: None, looked_at: None, is_reading: false, told: None }
     }
 
-    /// It may have changed.
+    /// The list may have changed.
     pub fn changed(&mut self, now: Instant) {
         self.look_at(self.looked_at.map_or(now, |before| before + PACE).max(now));
     }
@@ -45,7 +45,7 @@ impl KnownSessions {
         self.due = Some(self.due.map_or(at, |due| due.min(at)));
     }
 
-    /// Looks, if that is due.
+    /// Reads the list if that is due.
     pub fn look(&mut self, channel: &Channel, now: Instant, out: &mut Actions) {
         if !self.is_reading && self.due.is_some_and(|due| due <= now) {
             (self.due, self.looked_at, self.is_reading) = (None, Some(now), true);
@@ -53,7 +53,7 @@ impl KnownSessions {
         }
     }
 
-    /// This is what it looks like.
+    /// Handles a read list: sends it if it has changed.
     pub fn seen(&mut self, state: &StateDocuments, now: Instant, out: &mut Actions) {
         self.is_reading = false;
         let data = answers::sessions(state);
@@ -63,13 +63,13 @@ impl KnownSessions {
         if self.told.replace(hash) != Some(hash) {
             out.push(answers::active_sessions(&data));
         }
-        // A session whose producer has died leaves without an event.
+        // A session whose producer has died leaves the list without an event.
         if let Some(left) = state.first_end {
             self.look_at(now + left.max(PACE));
         }
     }
 
-    /// When to look.
+    /// When to read the list next.
     pub fn next(&self) -> Option<Instant> {
         self.due.filter(|_| !self.is_reading)
     }

@@ -1,10 +1,11 @@
-//! Dialect `tracking`: what an org's agents do, which sessions are active, and the state and the log of one on request.
+//! Dialect `tracking`: the activity of an org's agents, its active sessions, and the state and log of a session on
+//! request.
 //!
-//! - `request.rs`: what a client says
-//! - `answers.rs`: what it is told
-//! - `list.rs`: the active sessions, told when they change
+//! - `request.rs`: the client's messages
+//! - `answers.rs`: the gateway's messages
+//! - `list.rs`: the active sessions, sent when they change
 //! - `streaming.rs`: one session's log
-//! - `patience.rs`: a client that is silent, and one that says too much
+//! - `patience.rs`: keepalive and message rate
 
 mod answers;
 mod list;
@@ -50,7 +51,8 @@ pub struct TrackingDialect {
 }
 
 impl TrackingDialect {
-    /// A socket of the client with this id. A session whose producer has been silent for `session_ttl` is not active.
+    /// A socket of the client with this id. A session is no longer active once its producer was silent for
+    /// `session_ttl`.
     pub fn new(client: String, session_ttl: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -100,7 +102,7 @@ impl TrackingDialect {
         }
     }
 
-    /// An event of the org's channel.
+    /// Handles an event of the org's channel.
     fn of_org(&mut self, event: &Event, entry: &Arc<Entry>, out: &mut Actions) {
         match &*event.kind() {
             "agent_status" | "agent_collaboration" => out.push(answers::event(event, entry)),
@@ -113,7 +115,7 @@ impl TrackingDialect {
         self.streaming.as_mut().filter(|streaming| streaming.channel == *channel)
     }
 
-    /// Looks at the list if that is due, and comes back when something else is.
+    /// Reads the list if that is due, and sets the next timer.
     fn go_on(&mut self, now: Instant, out: &mut Actions) {
         if let Some(org) = &self.org {
             self.list.look(org, now, out);
@@ -138,8 +140,8 @@ impl Dialect for TrackingDialect {
         self.go_on(Instant::now(), out);
     }
 
-    fn on_refused(&mut self, asked: Denied<'_>, out: &mut Actions) {
-        let reason = match asked {
+    fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
+        let reason = match denied {
             Denied::Channel(channel) if self.streams(channel).is_some() => {
                 self.streaming = None;
                 return out.push(answers::unknown_session());
@@ -158,7 +160,7 @@ impl Dialect for TrackingDialect {
     }
 
     fn on_channel(&mut self, channel: &Channel, _opening: &Opening, out: &mut Actions) {
-        // The list is looked at only now: what changes from here on is heard of.
+        // The list is read only now: the channel reports every change from here on.
         if channel.namespace() == ORG {
             let now = Instant::now();
             self.org = Some(channel.clone());
@@ -174,7 +176,7 @@ impl Dialect for TrackingDialect {
             None => {
                 self.streams(channel).into_iter().for_each(|streaming| streaming.flush(out));
                 out.extend(control::mark(channel, entry.item()).map(|text| Action::Send(control::frame(&text))));
-                // What is missing may have been a change.
+                // The missing events may have changed the list.
                 self.list.changed(Instant::now());
             }
         }
@@ -189,7 +191,7 @@ impl Dialect for TrackingDialect {
 
     fn on_state(&mut self, channel: &Channel, state: Option<&StateDocuments>, out: &mut Actions) {
         if channel.namespace() == ORG {
-            // One that is not granted is refused as a channel.
+            // Without the grant, the channel itself is refused.
             if let Some(state) = state {
                 let now = Instant::now();
                 self.list.seen(state, now, out);

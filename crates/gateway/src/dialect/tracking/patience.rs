@@ -1,4 +1,4 @@
-//! How long a client may be silent, and how much it may say.
+//! How long a client may be silent, and how many messages it may send.
 
 use std::time::Duration;
 
@@ -6,18 +6,19 @@ use tokio::time::Instant;
 
 use crate::limits::{Bucket, Rate};
 
-/// How long a client is silent before it is asked.
+/// How long a client may be silent before it is pinged.
 const SILENCE: Duration = Duration::from_secs(30);
-/// Pings that may go without an answer.
+/// Pings that may remain unanswered.
 const PINGS: u32 = 2;
-/// Messages a minute.
+/// Messages per minute.
 const MESSAGES: u32 = 60;
-/// Refused messages that a socket survives.
+/// A socket is closed after this many refused messages.
 const REFUSED: u32 = 10;
-/// How long nothing must have been refused, so that it is forgotten.
+/// Refusals are forgotten after this long without another one.
 const FORGOTTEN: Duration = Duration::from_secs(60);
 
-/// Asks a client that says nothing. That its library answers pings of the protocol does not count: a page may hang.
+/// Pings a silent client. The client library's answers to WebSocket pings do not count, because the page behind it may
+/// hang.
 pub struct Keepalive {
     since: Instant,
     pings: u32,
@@ -30,17 +31,17 @@ pub enum Due {
     Nothing,
     /// A `ping`.
     Ping,
-    /// The end.
+    /// The client did not answer: close the socket.
     Close,
 }
 
 impl Keepalive {
-    /// Of a client that has just come.
+    /// The keepalive of a new connection.
     pub fn new(now: Instant) -> Self {
         Self { since: now, pings: 0 }
     }
 
-    /// The client has said something.
+    /// A message of the client arrived.
     pub fn heard(&mut self, now: Instant) {
         *self = Self::new(now);
     }
@@ -55,13 +56,13 @@ impl Keepalive {
         if self.pings > PINGS { Due::Close } else { Due::Ping }
     }
 
-    /// When something will be due.
+    /// When something is due next.
     pub fn next(&self) -> Instant {
         self.since + SILENCE
     }
 }
 
-/// Holds a client to so many messages a minute.
+/// Limits a client to `MESSAGES` per minute.
 pub struct MessageRate {
     rate: Rate,
     bucket: Bucket,
@@ -70,17 +71,17 @@ pub struct MessageRate {
 }
 
 impl MessageRate {
-    /// Of a client that has just come.
+    /// The rate of a new connection.
     pub fn new(now: Instant) -> Self {
         Self { rate: Rate::per_minute(MESSAGES), bucket: Bucket::new(now), refused: 0, refused_at: now }
     }
 
-    /// Whether one more message may be looked at.
+    /// Whether one more message is allowed.
     pub fn allows(&mut self, now: Instant) -> bool {
         self.bucket.take(&self.rate, now)
     }
 
-    /// One was refused; whether that is too much.
+    /// Counts a refused message. Returns whether the limit of refusals is reached.
     pub fn refuse(&mut self, now: Instant) -> bool {
         if now.duration_since(self.refused_at) >= FORGOTTEN {
             self.refused = 0;

@@ -1,12 +1,12 @@
-//! What a client of this dialect says: its id, and its messages.
+//! The client's side of this dialect: its id and its messages.
 
 use crewcast_events::Channel;
 use serde::Deserialize;
 
-/// Most characters of a client id behind its prefix.
+/// Most characters of a client id after its prefix.
 const MAX_ID: usize = 64;
 
-/// Whether a client may call itself so: `^client[_-][A-Za-z0-9_-]{1,64}$`, strictly `^client_[0-9]+_[a-z0-9]+$`.
+/// Whether a client id is valid: `^client[_-][A-Za-z0-9_-]{1,64}$`, strictly `^client_[0-9]+_[a-z0-9]+$`.
 pub fn is_client_id(id: &str, strict: bool) -> bool {
     let Some(rest) = id.strip_prefix("client_").or_else(|| id.strip_prefix("client-").filter(|_| !strict)) else {
         return false;
@@ -27,24 +27,24 @@ pub fn is_client_id(id: &str, strict: bool) -> bool {
 pub enum TrackingRequest {
     /// The answer to `ping`.
     Pong,
-    /// A session's log.
+    /// Asks for a session's log.
     Logs(Channel),
-    /// A session's state.
+    /// Asks for a session's state.
     State(Channel),
-    /// A session's log, from now on.
+    /// Starts streaming a session's log.
     Start(Channel),
-    /// No log any more.
+    /// Stops streaming.
     Stop,
     /// A fresh token.
     Token(String),
 }
 
-/// Why there is nothing to do.
+/// Why a message is refused.
 #[derive(Debug, PartialEq)]
 pub enum Ignored {
     /// What is wrong with the message.
     BadMessage(&'static str),
-    /// There cannot be such a session.
+    /// No session can have this id.
     UnknownSession,
 }
 

@@ -1,4 +1,4 @@
-//! The log of one session while it is streamed: what the log holds, then what comes, without a hole or a repeat.
+//! The streamed log of one session: first the stored lines, then the new ones, without gaps or repeats.
 
 use std::sync::Arc;
 
@@ -9,17 +9,17 @@ use crate::{dialect::Actions, hub::Entry};
 
 /// Most lines of one message.
 const LINES: usize = 500;
-/// Most bytes of them, but for the last.
+/// Most bytes of these lines; the last line may exceed it.
 const BYTES: usize = 64 << 10;
 
-/// The session whose log is streamed.
+/// The session that is streamed.
 pub struct Streaming {
     /// `session:<id>`.
     pub channel: Channel,
     /// Lines that go out together.
     lines: Vec<Arc<Entry>>,
     bytes: usize,
-    /// Until the log is read: the last change of the state that it tells. What came before is no news.
+    /// `Some` while the stored log is read: the last state change in it. Earlier changes are superseded.
     backlog: Option<LastChange>,
 }
 
@@ -27,7 +27,7 @@ pub struct Streaming {
 struct LastChange(Option<Arc<Entry>>);
 
 impl Streaming {
-    /// From the beginning of the session's log.
+    /// Starts at the beginning of the session's log.
     pub fn new(channel: Channel) -> Self {
         Self { channel, lines: Vec::new(), bytes: 0, backlog: Some(LastChange::default()) }
     }
@@ -54,7 +54,7 @@ impl Streaming {
         }
     }
 
-    /// There is nothing more for now.
+    /// All available entries were read.
     pub fn caught_up(&mut self, out: &mut Actions) {
         self.flush(out);
         if let Some(LastChange(Some(entry))) = self.backlog.take() {
@@ -62,7 +62,7 @@ impl Streaming {
         }
     }
 
-    /// Sends the lines that have gathered.
+    /// Sends the collected lines.
     pub fn flush(&mut self, out: &mut Actions) {
         if !self.lines.is_empty() {
             out.push(answers::streamed(self.channel.id(), &self.lines));

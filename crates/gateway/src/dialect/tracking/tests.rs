@@ -1,4 +1,4 @@
-//! The dialect as a state machine: what it says to what happens.
+//! The tracking dialect as a state machine: the actions for each input.
 
 use bytes::Bytes;
 use crewcast_events::Body;
@@ -33,13 +33,13 @@ fn state(documents: &[(&str, &str)], first_end: Option<Duration>) -> StateDocume
     StateDocuments { documents: documents.iter().map(document).collect(), first_end, ..StateDocuments::default() }
 }
 
-/// A frame's text, without the timestamp of the gateway's.
+/// A frame's text, without the gateway's own timestamp.
 fn text(frame: &Bytes) -> String {
     let text = String::from_utf8(payload_of(frame).to_vec()).unwrap();
     let message: Value = serde_json::from_str(&text).expect("frames are JSON");
     let Some(seconds) = message["timestamp"].as_f64() else { return text };
     assert!(seconds > 1e9, "{text}");
-    // The gateway's own is the last in `text`, or the first; those of producers are texts.
+    // The gateway's timestamp is the last one in `text`, or the first; those of producers are strings.
     let (before, after) = text
         .match_indices(r#""timestamp":"#)
         .map(|(at, key)| text.split_at(at + key.len()))
@@ -52,7 +52,7 @@ fn text(frame: &Bytes) -> String {
 struct Bench {
     socket: TrackingDialect,
     out: Actions,
-    /// When it wants to be woken, as it said last.
+    /// When it last asked for the timer.
     wake: Option<Instant>,
 }
 
@@ -61,16 +61,16 @@ impl Bench {
         Self { socket: TrackingDialect::new("client_1_ab".to_owned(), TTL), out: Actions::new(), wake: None }
     }
 
-    /// One that is open and has been told an empty list.
+    /// An open socket that has been sent an empty list.
     fn open() -> Self {
         let mut bench = Self::new();
         bench.socket.on_open(None, &mut bench.out);
-        assert_eq!(bench.said(), OPENED);
+        assert_eq!(bench.sent(), OPENED);
         bench.opens("tracking:acme");
-        assert_eq!(bench.said(), [reads_list()]);
+        assert_eq!(bench.sent(), [reads_list()]);
         bench.sees(&state(&[], None));
         assert_eq!(
-            bench.said(),
+            bench.sent(),
             [r#"{"type":"active_sessions","timestamp":T,"data":{"total_sessions":0,"sessions":[]}}"#]
         );
         bench
@@ -96,11 +96,11 @@ impl Bench {
         self.socket.on_client(text, &mut self.out);
     }
 
-    /// What it has said since: frames as their text.
-    fn said(&mut self) -> Vec<String> {
-        let mut said = Vec::new();
+    /// The actions since the last call; frames are shown as their text.
+    fn sent(&mut self) -> Vec<String> {
+        let mut sent = Vec::new();
         for action in std::mem::take(&mut self.out) {
-            said.push(match action {
+            sent.push(match action {
                 Action::Send(frame) | Action::Deliver(frame, ..) | Action::DeliverBatch { frame, .. } => text(&frame),
                 Action::Close(code, reason) => format!("close {} {reason}", code.number()),
                 Action::WakeAt(at) => {
@@ -110,20 +110,20 @@ impl Bench {
                 other => format!("{other:?}"),
             });
         }
-        said
+        sent
     }
 
-    /// Lets time go by, and wakes the socket whenever it wanted.
+    /// Lets time pass, and fires the timer whenever it is due.
     async fn waits(&mut self, time: Duration) -> Vec<String> {
         let until = Instant::now() + time;
-        let mut said = self.said();
+        let mut sent = self.sent();
         while let Some(at) = self.wake.take_if(|at| *at <= until) {
             advance(at.duration_since(Instant::now())).await;
             self.socket.on_timer(Instant::now(), &mut self.out);
-            said.extend(self.said());
+            sent.extend(self.sent());
         }
         advance(until.duration_since(Instant::now())).await;
-        said
+        sent
     }
 }
 
@@ -138,33 +138,36 @@ fn seconds(n: u64) -> Duration {
 const CHANGED: &str = r#"{"type":"session_changed","session_id":"s1"}"#;
 
 #[tokio::test(start_paused = true)]
-async fn the_list_is_told_at_first_and_when_it_is_another() {
+async fn the_list_is_sent_first_and_when_it_changes() {
     let mut bench = Bench::open();
     bench.waits(seconds(1)).await;
     bench.hears("tracking:acme", &logged(1, CHANGED));
     bench.hears("tracking:acme", &logged(2, CHANGED));
     bench.catches_up("tracking:acme");
-    assert_eq!(bench.said(), [reads_list()], "once for a burst");
+    assert_eq!(bench.sent(), [reads_list()], "once for a burst");
     let one = state(&[("s1", r#" {"session_id":"s1", "new":1.50}"#), ("s2", "7"), ("s3", "{")], None);
     bench.sees(&one);
-    let told = r#"{"type":"active_sessions","timestamp":T,"data":{"total_sessions":1,"sessions":[{"session_id":"s1", "new":1.50}]}}"#;
-    assert_eq!(bench.said(), [told], "as the producer wrote it; what is no object is no session");
+    let expected = concat!(
+        r#"{"type":"active_sessions","timestamp":T,"#,
+        r#""data":{"total_sessions":1,"sessions":[{"session_id":"s1", "new":1.50}]}}"#
+    );
+    assert_eq!(bench.sent(), [expected], "as the producer wrote it; only objects are sessions");
     bench.waits(seconds(1)).await;
     bench.hears("tracking:acme", &logged(3, CHANGED));
     bench.catches_up("tracking:acme");
     bench.sees(&one);
-    assert_eq!(bench.said(), [reads_list()], "the same list is no news");
+    assert_eq!(bench.sent(), [reads_list()], "an unchanged list is not sent");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_changes_while_the_list_is_read_is_looked_at_again_and_not_without_pause() {
+async fn a_change_during_a_read_causes_another_read_after_a_pause() {
     let mut bench = Bench::open();
     bench.waits(seconds(1)).await;
     for n in 1..=3 {
         bench.hears("tracking:acme", &logged(n, CHANGED));
         bench.catches_up("tracking:acme");
     }
-    assert_eq!(bench.said(), [reads_list()]);
+    assert_eq!(bench.sent(), [reads_list()]);
     bench.sees(&state(&[], None));
     assert_eq!(bench.waits(Duration::from_millis(99)).await, Vec::<String>::new());
     assert_eq!(bench.waits(Duration::from_millis(1)).await, [reads_list()]);
@@ -178,33 +181,33 @@ async fn a_session_whose_producer_died_leaves_without_an_event() {
         bench.waits(seconds(1)).await;
         bench.hears("tracking:acme", &logged(1, &format!(r#"{{"type":"{kind}"}}"#)));
         bench.catches_up("tracking:acme");
-        assert_eq!(bench.said(), [reads_list()], "{kind}");
+        assert_eq!(bench.sent(), [reads_list()], "{kind}");
         bench.sees(&state(&[], None));
     }
     bench.waits(seconds(1)).await;
     bench.hears("tracking:acme", &logged(2, CHANGED));
     bench.catches_up("tracking:acme");
-    bench.said();
+    bench.sent();
     bench.sees(&state(&[("s1", "{}")], Some(seconds(20))));
-    assert_eq!(bench.said().len(), 1);
+    assert_eq!(bench.sent().len(), 1);
     assert_eq!(bench.waits(Duration::from_millis(19_999)).await, Vec::<String>::new());
     assert_eq!(bench.waits(Duration::from_millis(1)).await, [reads_list()]);
     bench.sees(&state(&[], None));
-    assert_eq!(bench.said(), [r#"{"type":"active_sessions","timestamp":T,"data":{"total_sessions":0,"sessions":[]}}"#]);
+    assert_eq!(bench.sent(), [r#"{"type":"active_sessions","timestamp":T,"data":{"total_sessions":0,"sessions":[]}}"#]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn agents_are_told_as_they_are_and_nothing_else_of_the_org() {
+async fn agent_events_are_sent_unchanged_and_other_org_events_are_not() {
     let mut bench = Bench::open();
     for kind in ["agent_status", "agent_collaboration"] {
         let entry =
             logged(4, &format!(r#"{{ "type":"{kind}" , "progress":65.50, "timestamp":"2026-01-02T03:04:05Z"}}"#));
         bench.hears("tracking:acme", &entry);
-        assert_eq!(bench.said(), [entry.event().unwrap().text()]);
+        assert_eq!(bench.sent(), [entry.event().unwrap().text()]);
     }
     for kind in ["session_state", "ping", "session_log", "other"] {
         bench.hears("tracking:acme", &logged(5, &format!(r#"{{"type":"{kind}"}}"#)));
-        assert_eq!(bench.said(), Vec::<String>::new(), "{kind}");
+        assert_eq!(bench.sent(), Vec::<String>::new(), "{kind}");
     }
 }
 
@@ -230,47 +233,43 @@ const START: &str = r#"{"type":"start_log_streaming","session_id":"s1"}"#;
 async fn the_backlog_comes_together_and_then_each_line_and_each_change() {
     let mut bench = Bench::open();
     bench.sends(START);
-    assert_eq!(bench.said().len(), 1);
+    assert_eq!(bench.sent().len(), 1);
     let lines = [1, 4].map(|offset| logged(offset, LOG));
     bench.hears("session:s1", &lines[0]);
     bench.hears("session:s1", &logged(2, &state_event(1)));
     bench.hears("session:s1", &logged(3, &state_event(2)));
     bench.hears("session:s1", &lines[1]);
     bench.hears("session:s1", &logged(5, r#"{"type":"session_started"}"#));
-    assert_eq!(bench.said(), Vec::<String>::new());
+    assert_eq!(bench.sent(), Vec::<String>::new());
     bench.catches_up("session:s1");
-    assert_eq!(
-        bench.said(),
-        [told_logs(&[&lines[0], &lines[1]]), told_state(2)],
-        "of the states only the last is news"
-    );
+    assert_eq!(bench.sent(), [told_logs(&[&lines[0], &lines[1]]), told_state(2)], "only the last state is sent");
     for offset in [6, 8] {
         let line = logged(offset, LOG);
         bench.hears("session:s1", &line);
         bench.hears("session:s1", &logged(offset + 1, &state_event(offset)));
-        assert_eq!(bench.said(), [told_logs(&[&line]), told_state(offset)]);
+        assert_eq!(bench.sent(), [told_logs(&[&line]), told_state(offset)]);
         bench.catches_up("session:s1");
     }
     bench.hears("session:s1", &logged(10, r#"{"type":"session_state"}"#));
-    assert_eq!(bench.said(), Vec::<String>::new(), "one that says no state is none");
+    assert_eq!(bench.sent(), Vec::<String>::new(), "an event without a state is ignored");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_long_backlog_comes_in_pieces_and_a_line_is_encoded_once_for_all() {
+async fn a_long_backlog_comes_in_pieces_and_a_line_is_encoded_once_for_all_sockets() {
     let mut bench = Bench::open();
     bench.sends(START);
-    bench.said();
+    bench.sent();
     let lines: Vec<_> = (1..=1001).map(|offset| logged(offset, LOG)).collect();
     lines.iter().for_each(|line| bench.hears("session:s1", line));
     bench.catches_up("session:s1");
-    let counts: Vec<usize> = bench.said().iter().map(|text| text.matches("session_log\"").count()).collect();
+    let counts: Vec<usize> = bench.sent().iter().map(|text| text.matches("session_log\"").count()).collect();
     assert_eq!(counts, [500, 500, 1]);
     let wide = logged(1002, &LOG.replace('é', &"x".repeat(64 << 10)));
     let frames = [(), ()].map(|()| {
         bench.hears("session:s1", &wide);
         match bench.out.remove(0) {
             Action::Deliver(frame, ..) => frame,
-            other => panic!("at once, since it is long: {other:?}"),
+            other => panic!("immediately, because it is long: {other:?}"),
         }
     });
     assert_eq!(frames[0].as_ptr(), frames[1].as_ptr());
@@ -280,18 +279,22 @@ async fn a_long_backlog_comes_in_pieces_and_a_line_is_encoded_once_for_all() {
 async fn one_log_is_streamed_at_a_time() {
     let mut bench = Bench::open();
     bench.sends(START);
-    assert_eq!(bench.said(), [subscribe("s1")]);
+    assert_eq!(bench.sent(), [subscribe("s1")]);
     let line = logged(1, LOG);
     bench.hears("session:s1", &line);
     bench.sends(&START.replace("s1", "s2"));
-    assert_eq!(bench.said(), [told_logs(&[&line]), unsubscribe("s1"), subscribe("s2")], "what was read is told first");
+    assert_eq!(
+        bench.sent(),
+        [told_logs(&[&line]), unsubscribe("s1"), subscribe("s2")],
+        "the lines that were read go out first"
+    );
     bench.hears("session:s1", &logged(2, LOG));
     bench.catches_up("session:s1");
-    assert_eq!(bench.said(), Vec::<String>::new());
+    assert_eq!(bench.sent(), Vec::<String>::new());
     bench.sends(r#"{"type":"stop_log_streaming"}"#);
-    assert_eq!(bench.said(), [unsubscribe("s2")]);
+    assert_eq!(bench.sent(), [unsubscribe("s2")]);
     bench.sends(r#"{"type":"stop_log_streaming"}"#);
-    assert_eq!(bench.said(), Vec::<String>::new());
+    assert_eq!(bench.sent(), Vec::<String>::new());
 }
 
 fn subscribe(id: &str) -> String {
@@ -306,7 +309,7 @@ fn unsubscribe(id: &str) -> String {
 const UNKNOWN: &str = r#"{"type":"error","source":"gateway","code":"unknown_session","message":"the session is unknown, or the token does not grant it"}"#;
 
 #[tokio::test(start_paused = true)]
-async fn a_session_that_is_unknown_or_not_granted_is_told_so_and_the_socket_stays() {
+async fn an_unknown_or_ungranted_session_is_reported_and_the_socket_stays_open() {
     let mut bench = Bench::open();
     let s1 = channel("session:s1");
     bench.socket.on_state(&s1, None, &mut bench.out);
@@ -314,35 +317,35 @@ async fn a_session_that_is_unknown_or_not_granted_is_told_so_and_the_socket_stay
     bench.socket.on_tail(&s1, None, &mut bench.out);
     bench.socket.on_tail(&s1, Some(&Tail::default()), &mut bench.out);
     bench.sends(r#"{"type":"get_session_state","session_id":"a b"}"#);
-    assert_eq!(bench.said(), [UNKNOWN; 5]);
+    assert_eq!(bench.sent(), [UNKNOWN; 5]);
     bench.sends(START);
-    bench.said();
+    bench.sent();
     bench.socket.on_refused(Denied::Channel(&s1), &mut bench.out);
-    assert_eq!(bench.said(), [UNKNOWN]);
+    assert_eq!(bench.sent(), [UNKNOWN]);
     assert!(bench.socket.streaming.is_none());
     bench.socket.on_refused(Denied::Channel(&channel("tracking:acme")), &mut bench.out);
     bench.socket.on_refused(Denied::Own("tracking"), &mut bench.out);
-    assert!(bench.said().iter().all(|line| line.starts_with("close 4403 ")));
+    assert!(bench.sent().iter().all(|line| line.starts_with("close 4403 ")));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_asked_for_is_answered_as_producers_wrote_it() {
+async fn requests_are_answered_with_the_producers_text() {
     let mut bench = Bench::open();
     let s1 = channel("session:s1");
     bench.sends(r#"{"type":"get_session_state","session_id":"s1"}"#);
     bench.sends(r#"{"type":"get_session_logs","session_id":"s1","more":[]}"#);
     let read = format!("{:?}", Action::ReadState { channel: s1.clone(), within: None });
-    assert_eq!(bench.said(), [read, format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: "session_log" })]);
+    assert_eq!(bench.sent(), [read, format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: "session_log" })]);
     bench.socket.on_state(&s1, Some(&state(&[("other", "{}"), ("state", r#"{"n":7.50}"#)], None)), &mut bench.out);
     let lines = [logged(1, LOG), logged(9, LOG)];
     let last = Tail { head: lines[1].id(), entries: lines.to_vec() };
     bench.socket.on_tail(&s1, Some(&last), &mut bench.out);
     bench.socket.on_tail(&s1, Some(&Tail { entries: Vec::new(), ..last }), &mut bench.out);
-    assert_eq!(bench.said(), [told_state(7), told_logs(&[&lines[0], &lines[1]]), told_logs(&[])]);
+    assert_eq!(bench.sent(), [told_state(7), told_logs(&[&lines[0], &lines[1]]), told_logs(&[])]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silent_client_is_asked_twice_and_then_closed() {
+async fn a_silent_client_is_pinged_twice_and_then_closed() {
     const PING: &str = r#"{"type":"ping","source":"gateway","timestamp":T}"#;
     let mut bench = Bench::open();
     for answer in [r#"{"type":"pong"}"#, "nonsense"] {
@@ -351,64 +354,64 @@ async fn a_silent_client_is_asked_twice_and_then_closed() {
         assert_eq!(bench.waits(seconds(30)).await, [PING]);
         assert_eq!(bench.waits(Duration::from_millis(29_999)).await, Vec::<String>::new());
         bench.sends(answer);
-        bench.said();
+        bench.sent();
     }
     assert_eq!(bench.waits(seconds(89)).await, [PING, PING]);
     assert_eq!(bench.waits(seconds(1)).await, ["close 4408 no pong: reconnect"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn sixty_messages_a_minute_are_heard_and_pongs_do_not_count() {
+async fn sixty_messages_a_minute_are_accepted_and_pongs_do_not_count() {
     let limited = r#""code":"rate_limited""#;
     let mut bench = Bench::open();
     let ask = r#"{"type":"get_session_state","session_id":"s1"}"#;
     for _ in 0..60 {
         bench.sends(r#"{"type":"pong"}"#);
         bench.sends(ask);
-        assert!(bench.said().concat().starts_with("ReadState"));
+        assert!(bench.sent().concat().starts_with("ReadState"));
     }
     for n in 1..=9 {
         bench.sends(ask);
-        let said = bench.said();
-        assert!(said.len() == 1 && said[0].contains(limited), "{n}: {said:?}");
+        let sent = bench.sent();
+        assert!(sent.len() == 1 && sent[0].contains(limited), "{n}: {sent:?}");
         bench.sends(r#"{"type":"pong"}"#);
-        assert_eq!(bench.said(), Vec::<String>::new());
+        assert_eq!(bench.sent(), Vec::<String>::new());
     }
     bench.sends(ask);
-    let said = bench.said();
-    assert!(said[0].contains(limited) && said[1].starts_with("close 4429"), "{said:?}");
+    let sent = bench.sent();
+    assert!(sent[0].contains(limited) && sent[1].starts_with("close 4429"), "{sent:?}");
 
     let mut bench = Bench::open();
     for round in 0..3 {
         for n in 0..69 {
             bench.sends(ask);
-            let said = bench.said().concat();
-            assert_eq!(said.contains(limited), n >= 60, "{round}, {n}: {said}");
+            let sent = bench.sent().concat();
+            assert_eq!(sent.contains(limited), n >= 60, "{round}, {n}: {sent}");
         }
         bench.socket.keepalive.heard(Instant::now());
         advance(seconds(60)).await;
     }
     bench.socket.on_too_often(&mut bench.out);
-    assert!(bench.said().concat().contains(limited), "the bound of all sockets is told likewise");
+    assert!(bench.sent().concat().contains(limited), "the limit of all sockets is reported likewise");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_understood_is_told_and_ends_the_socket_in_the_end() {
+async fn invalid_messages_are_answered_and_finally_close_the_socket() {
     let mut bench = Bench::open();
     let bad = ["", "7", "[]", r#"{"type":"x"}"#, r#"{"type":7}"#, r#"{"type":"get_session_logs"}"#];
     for text in bad.iter().chain([r#"{"type":"start_log_streaming","session_id":7}"#, "{}", "null"].iter()) {
         bench.sends(text);
-        let said = bench.said();
-        assert!(said.len() == 1 && said[0].contains(r#""code":"bad_message""#), "{text}: {said:?}");
+        let sent = bench.sent();
+        assert!(sent.len() == 1 && sent[0].contains(r#""code":"bad_message""#), "{text}: {sent:?}");
     }
     bench.sends("{");
-    assert!(bench.said()[1].starts_with("close 4400 "));
+    assert!(bench.sent()[1].starts_with("close 4400 "));
     bench.sends(r#"{"action":"auth","token":"t"}"#);
-    assert_eq!(bench.said(), [r#"Authenticate("t")"#]);
+    assert_eq!(bench.sent(), [r#"Authenticate("t")"#]);
 }
 
 #[test]
-fn client_ids_are_of_their_form() {
+fn client_ids_must_match_the_pattern() {
     let long = format!("client_{}", "x".repeat(64));
     for (id, is_one, is_strict) in [
         ("client_1_ab", true, true),

@@ -1,4 +1,4 @@
-//! Accepting connections and speaking HTTP/1 on them, until told to stop.
+//! Accepts connections and serves HTTP/1 on them until told to stop.
 
 use std::{
     future::Future,
@@ -27,47 +27,50 @@ use tower::ServiceExt;
 use super::proxy;
 use crate::telemetry::metrics::{Metric, counter};
 
-/// Bytes of a request's head: room for a generous token, and refused with 431 beyond.
+/// Most bytes of a request's head: enough for a large token. Longer heads are refused with 431.
 const MAX_HEAD: usize = 32 * 1024;
 
-/// After `stop`, how long a connection that has not sent a request yet may still send its first one.
+/// After `stop`, a connection that has not sent a request yet has this long to send its first one.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
-/// Pauses after failed accepts, doubling: a process without free descriptors recovers only by waiting.
+/// Shortest and longest pause after failed accepts; it doubles. A process without free descriptors recovers only by
+/// waiting.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
 /// Failed accepts are logged at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(60);
 
-/// How connections are taken.
+/// How connections are accepted.
 #[derive(Clone, Debug)]
 pub struct ListenOptions {
-    /// From the accept, and from the end of each request, to the end of the next request's head; also how long a
-    /// trusted proxy may take for its PROXY header.
+    /// Longest time from the accept, or from the end of a request, to the end of the next request's head. Also how
+    /// long a trusted proxy may take to send its PROXY header.
     pub handshake: Duration,
-    /// Peers whose PROXY protocol headers are read. They need not send one.
+    /// Peers whose PROXY headers are read. They do not have to send one.
     pub trusted_proxies: Vec<IpNet>,
 }
 
-/// Where a request comes from; in the extensions of every request.
+/// The source of a request; stored in the extensions of every request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClientAddress {
     /// The other end of the TCP connection.
     pub peer: SocketAddr,
-    /// For whom the peer speaks, by the PROXY header of a trusted proxy.
+    /// The client behind the peer, from the PROXY header of a trusted proxy.
     pub via: Option<SocketAddr>,
 }
 
 impl ClientAddress {
-    /// The nearest client that is known: whom the PROXY header names, or else the peer.
+    /// The nearest known client: the address in the PROXY header, or else the peer.
     pub fn nearest(&self) -> SocketAddr {
         self.via.unwrap_or(self.peer)
     }
 }
 
-/// Serves `router` until `stop`; then accepts no more and returns when the requests in flight have been answered.
+/// Serves `router` until `stop`. Then it accepts no more connections, and returns when the requests in flight are
+/// answered.
 ///
-/// Connections that a handler has upgraded are no longer its business. Dropping the future stops too, without waiting.
+/// Connections that a handler upgraded are not waited for. Dropping the future also stops the listener, without
+/// waiting.
 pub async fn serve(listener: TcpListener, router: Router, options: ListenOptions, stop: CancellationToken) {
     let options = Arc::new(options);
     let connections = TaskTracker::new();
@@ -99,7 +102,7 @@ where
             }
             Err(error) => error,
         };
-        // The peer gave up while it waited: no reason to let others wait.
+        // The peer gave up while it was queued, which is no reason to delay others.
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
             continue;
         }
@@ -108,7 +111,7 @@ where
     }
 }
 
-/// What went wrong with accepting lately.
+/// The state of recent failures to accept.
 #[derive(Default)]
 struct AcceptFailures {
     pause: Duration,
@@ -117,7 +120,7 @@ struct AcceptFailures {
 }
 
 impl AcceptFailures {
-    /// Counts a failure, logs at most once a minute, and says how long to pause.
+    /// Counts a failure, logs at most once a minute, and returns how long to pause.
     fn record(&mut self, error: &io::Error) -> Duration {
         self.unreported += 1;
         if self.reported.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
@@ -137,7 +140,7 @@ async fn serve_connection(
     options: Arc<ListenOptions>,
     stop: CancellationToken,
 ) {
-    // Fails only on a dead stream, which the first read tells.
+    // Fails only on a dead stream, and then the first read fails too.
     let _ = stream.set_nodelay(true);
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let mut via = None;
@@ -160,10 +163,10 @@ async fn serve_http(
     handshake: Duration,
     stop: CancellationToken,
 ) {
-    let asked = Arc::new(AtomicBool::new(false));
-    let asking = asked.clone();
+    let has_requested = Arc::new(AtomicBool::new(false));
+    let requested = has_requested.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        asking.store(true, Ordering::Relaxed);
+        requested.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(address);
         router.clone().oneshot(request)
     });
@@ -176,20 +179,21 @@ async fn serve_http(
     let mut connection = pin!(connection);
     let served = stop.run_until_cancelled(connection.as_mut()).await;
     if let Some(served) = served {
-        return count_refused(served, asked.load(Ordering::Relaxed));
+        return count_refused(served, has_requested.load(Ordering::Relaxed));
     }
     connection.as_mut().graceful_shutdown();
-    if timeout(LAST_CALL, connection.as_mut()).await.is_err() && asked.load(Ordering::Relaxed) {
-        // How it ends is the client's business.
+    if timeout(LAST_CALL, connection.as_mut()).await.is_err() && has_requested.load(Ordering::Relaxed) {
+        // The client decides how it ends.
         let _ = connection.await;
     }
 }
 
-/// Counts what never became a request. A connection that has been quiet since its last one is no refusal.
-fn count_refused(served: hyper::Result<()>, has_asked: bool) {
+/// Counts connections that never sent a valid request. Closing an idle connection after its last request is not a
+/// refusal.
+fn count_refused(served: hyper::Result<()>, has_requested: bool) {
     let reason = match served {
         Err(error) if error.is_parse() => "malformed",
-        Err(error) if error.is_timeout() && !has_asked => "timeout",
+        Err(error) if error.is_timeout() && !has_requested => "timeout",
         _ => return,
     };
     counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);

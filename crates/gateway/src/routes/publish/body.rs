@@ -1,5 +1,5 @@
-//! What a caller wants published: one JSON object, or one a line (NDJSON). Checked here as far as it can be
-//! without a token or a broker.
+//! The body of a publish request: one JSON object, or one per line (NDJSON). Checks everything that needs neither a
+//! token nor the broker.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ use crate::routes::{
     problem::{Problem, ProblemType},
 };
 
-/// Most lines of one request: bounds what stands in memory besides the body itself.
+/// Most lines of one request: bounds the memory that is used besides the body itself.
 pub const MAX_LINES: usize = 10_000;
 /// Longest `idempotency_key`, and longest key of a state document, in characters.
 pub const MAX_KEY: usize = 128;
@@ -22,11 +22,11 @@ pub const MAX_KEY: usize = 128;
 /// One event to publish.
 #[derive(Debug)]
 pub struct PublishItem {
-    /// The line of the body that it stands on, from 1.
+    /// The line of the body, counted from 1.
     pub line: usize,
-    /// Where to.
+    /// The channel to publish to.
     pub channel: Channel,
-    /// How.
+    /// How to publish.
     pub how: How,
 }
 
@@ -39,17 +39,17 @@ pub enum How {
     Logged {
         /// The producer's object.
         body: Body,
-        /// Set in the same step.
+        /// A state document that is set in the same step.
         state: Option<State>,
-        /// The caller's own idempotency key.
+        /// The caller's idempotency key.
         key: Option<String>,
     },
 }
 
-/// What an item is held against.
+/// The rules that an item is checked against.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishRules<'a> {
-    /// Known namespaces.
+    /// The configured namespaces.
     pub namespaces: &'a Namespaces,
     /// Most bytes of an event and of a state document: `limits.message`.
     pub max_event: usize,
@@ -77,10 +77,10 @@ struct StateRequest<'a> {
     value: &'a RawValue,
 }
 
-/// Reads a body. It is NDJSON when `ndjson` says so, or when it is not one JSON document and its first line is.
+/// Parses a body. It is NDJSON if `ndjson` is set, or if it has several lines and the first is a JSON document.
 ///
 /// # Errors
-/// 400 and 413 that name the line: then nothing of the body is published.
+/// 400 and 413, with the line; nothing of the body is published then.
 pub fn parse(text: &str, ndjson: bool, rules: PublishRules<'_>) -> Result<Vec<PublishItem>, Problem> {
     if !ndjson && !looks_like_lines(text) {
         let request: PublishRequest<'_> = json(text)?;
@@ -108,7 +108,7 @@ fn looks_like_lines(text: &str) -> bool {
     several && first.is_some_and(|line| serde_json::from_str::<IgnoredAny>(line).is_ok())
 }
 
-/// White space of JSON only: anything else on a line is a fault to name.
+/// Only JSON white space counts as blank: other characters are an error to report.
 fn is_blank(line: &str) -> bool {
     line.bytes().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }
@@ -134,10 +134,10 @@ fn item(request: PublishRequest<'_>, line: usize, rules: PublishRules<'_>) -> Re
     Ok(PublishItem { line, channel, how: How::Logged { body, state, key } })
 }
 
-/// A channel's name as a caller wrote it.
+/// Parses a channel's name from a request.
 ///
 /// # Errors
-/// 400 when it is none, or of a namespace that is not configured.
+/// 400 if it is not a channel name, or if its namespace is not configured.
 pub fn channel(name: &str, namespaces: &Namespaces) -> Result<Channel, Problem> {
     let bad = |detail: String| Problem::new(ProblemType::BadChannel, detail);
     let channel: Channel = name.parse().map_err(|error: crewcast_events::BadChannel| bad(error.to_string()))?;
@@ -148,7 +148,7 @@ pub fn channel(name: &str, namespaces: &Namespaces) -> Result<Channel, Problem> 
 }
 
 fn live(event: &str) -> Result<Bytes, Problem> {
-    // A copy, so that a ring that keeps one event does not keep the whole request.
+    // Copied, so that a ring that keeps one event does not keep the whole request.
     let event = Event::parse(Bytes::copy_from_slice(event.as_bytes())).map_err(|why| bad_event(why.into()))?;
     Ok(event.raw().clone())
 }
@@ -191,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn one_object_may_stand_on_several_lines() {
+    fn one_object_may_span_several_lines() {
         let items = read("{\"channel\":\"graph:a\",\n \"event\": {\"type\":\"x\",\n\"n\": 1.50} }\n", false).unwrap();
         let How::Logged { body, state: None, key: None } = &items[0].how else { panic!("{items:?}") };
         assert_eq!(&body.object()[..], b"{\"type\":\"x\",\n\"n\": 1.50}");
     }
 
     #[test]
-    fn lines_are_told_from_one_object() {
+    fn ndjson_is_distinguished_from_one_object() {
         let line = r#"{"channel":"graph:a","event":{"type":"x"}}"#;
         for text in [format!("{line}\n{line}"), format!("\n{line}\r\n\n{line}\n")] {
             assert_eq!(read(&text, false).unwrap().len(), 2, "{text:?}");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_doubled_fields_are_named() {
+    fn unknown_and_duplicate_fields_are_named() {
         let problem = refused(r#"{"channel":"graph:a","event":{"type":"x"},"chanel":1}"#);
         assert!(problem.detail().contains("unknown field `chanel`"), "{}", problem.detail());
         let problem = refused(r#"{"channel":"graph:a","event":{"type":"x"},"state":{"key":"k","value":1,"ttl":3}}"#);
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_bind() {
+    fn size_limits_are_enforced() {
         let line = r#"{"channel":"graph:a","event":{"type":"x"}}"#;
         let lines = format!("{line}\n").repeat(MAX_LINES);
         assert_eq!(read(&lines, true).unwrap().len(), MAX_LINES);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn live_and_logged_have_different_rules() {
+    fn live_and_logged_events_have_different_rules() {
         let live = |more: &str| format!(r#"{{"channel":"graph:a","event":{{"id":7,"type":"x"}},"live":true{more}}}"#);
         assert!(
             matches!(&read(&live(""), false).unwrap()[0].how, How::Live(raw) if &raw[..] == br#"{"id":7,"type":"x"}"#)

@@ -1,8 +1,8 @@
 //! `POST /api/v1/publish`: one event, or many as NDJSON, into logs or live.
 //!
-//! Everything is checked before anything is published: a body with one bad line, or one channel that the token
-//! does not grant, publishes nothing. Only a broker that fails on the way leaves a part behind, and the answer
-//! then says how large a part.
+//! Everything is checked before anything is published: a body with one invalid line, or one channel that the token
+//! does not grant, publishes nothing. Only a failure of the broker can leave a request partly published. The answer
+//! then tells how much was published.
 
 mod body;
 
@@ -29,24 +29,24 @@ use crate::{app::App, auth::Identity, broker::Broker};
 
 pub use self::body::channel;
 
-/// Media types of NDJSON, none of which is registered.
+/// Media types of NDJSON. None of them is registered.
 const NDJSON: [&str; 4] =
     ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
 
-/// Ids of one request that are claimed at the same time.
+/// Ids of one request that are claimed concurrently.
 const CLAIMS: usize = 16;
 
-/// The ids in the order of the lines; `null` for a live event, and for one whose key is known but whose id is not
-/// any more.
+/// The ids, in the order of the lines. `null` for a live event, and for an event whose key is known but whose id is no
+/// longer stored.
 #[derive(Debug, Default, Serialize)]
 pub struct Published {
     ids: Vec<Option<String>>,
 }
 
-/// Publishes what the body holds.
+/// Publishes the events of the body.
 ///
 /// # Errors
-/// As a problem document; 503 in the middle carries `accepted` (lines) and their `ids`.
+/// A problem document. A 503 in the middle carries `accepted` (lines) and their `ids`.
 pub async fn publish(
     State(app): State<Arc<App>>,
     Caller(identity): Caller,
@@ -67,11 +67,11 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
     NDJSON.iter().any(|name| essence.eq_ignore_ascii_case(name))
 }
 
-/// Asks for each channel once.
+/// Checks each channel once.
 async fn granted(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
-    let mut asked: HashSet<&Channel> = HashSet::new();
+    let mut checked: HashSet<&Channel> = HashSet::new();
     for item in items {
-        if asked.insert(&item.channel) && !app.auth.may_publish(identity, &item.channel).await? {
+        if checked.insert(&item.channel) && !app.auth.may_publish(identity, &item.channel).await? {
             let detail = format!("the token's claim \"publish\" does not grant {}", item.channel);
             return Err(at_line(Problem::new(ProblemType::Forbidden, detail), item.line));
         }
@@ -79,12 +79,12 @@ async fn granted(app: &App, identity: &Identity, items: &[PublishItem]) -> Resul
     Ok(())
 }
 
-/// Claims for the token's org what nobody owns yet, each id once, before anything is published: of two orgs that
-/// publish the same new id the first keeps it.
+/// Claims every id without an owner for the token's org, each once, before anything is published. If two orgs publish
+/// to the same new id, the first one keeps it.
 async fn claim(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
-    let mut asked: HashSet<(Option<Owner>, &str)> = HashSet::new();
+    let mut seen: HashSet<(Option<Owner>, &str)> = HashSet::new();
     let owner = |item: &PublishItem| app.config.namespaces.of(&item.channel).and_then(|rules| rules.owner);
-    let fresh = items.iter().filter(|item| asked.insert((owner(item), item.channel.id())));
+    let fresh = items.iter().filter(|item| seen.insert((owner(item), item.channel.id())));
     let claimed = futures_util::stream::iter(fresh.map(Ok)).try_for_each_concurrent(CLAIMS, |item| async move {
         let Some(claim) = app.auth.required_claim(identity, &item.channel).await? else { return Ok(()) };
         match app.broker.claim(&claim, ClaimMode::Keep).await? {
@@ -98,13 +98,13 @@ async fn claim(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<
     claimed.await
 }
 
-/// What goes to the broker in one call.
+/// One call to the broker.
 enum PublishStep {
     Live(Channel, bytes::Bytes),
     Logged(Append),
 }
 
-/// Publishes in the order of the lines, one call after the other: nothing overtakes a failed predecessor.
+/// Publishes in the order of the lines, one call after the other, so that no event overtakes a failed one.
 async fn send(broker: &dyn Broker, sub: &str, items: Vec<PublishItem>) -> Result<Published, Problem> {
     let mut published = Published::default();
     for step in steps(sub, items) {
@@ -123,7 +123,8 @@ async fn send(broker: &dyn Broker, sub: &str, items: Vec<PublishItem>) -> Result
     Ok(published)
 }
 
-/// Gathers neighbours of one channel into appends; a key stands for one event, so that its event goes alone.
+/// Joins neighbouring events of one channel into one append. An idempotency key stands for one event, so an event with
+/// a key goes alone.
 fn steps(sub: &str, items: Vec<PublishItem>) -> Vec<PublishStep> {
     let mut steps: Vec<PublishStep> = Vec::new();
     for PublishItem { channel, how, .. } in items {

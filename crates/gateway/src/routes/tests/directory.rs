@@ -7,7 +7,7 @@ use super::*;
 const PATH: &str = "/api/v1/directory";
 
 #[tokio::test]
-async fn registers_under_the_tokens_org_and_the_first_owner_stays() {
+async fn registers_for_the_tokens_org_and_the_first_owner_keeps_the_id() {
     let bench = Bench::new();
     let of = |org: &str| token(json!({"org": org, "publish": ["graph:*"]}));
     let entry = r#"{"kind":"crew","id":"c1"}"#;
@@ -23,7 +23,7 @@ async fn registers_under_the_tokens_org_and_the_first_owner_stays() {
 }
 
 #[tokio::test]
-async fn a_run_names_its_crew_which_is_no_other_orgs() {
+async fn a_run_may_not_name_the_crew_of_another_org() {
     let bench = Bench::new();
     let of = |org: &str| token(json!({"org": org, "publish": ["run:*"]}));
     bench.post(PATH, &of("rival"), r#"{"kind":"crew","id":"theirs"}"#).await.ok();
@@ -37,7 +37,7 @@ async fn a_run_names_its_crew_which_is_no_other_orgs() {
 }
 
 #[tokio::test]
-async fn not_under_another_org_nor_without_one_nor_by_a_reader() {
+async fn readers_and_tokens_without_the_org_cannot_register() {
     let bench = Bench::new();
     let entry = r#"{"kind":"stream","id":"s1"}"#;
     let other = r#"{"kind":"stream","id":"s1","org":"rival"}"#;
@@ -51,7 +51,7 @@ async fn not_under_another_org_nor_without_one_nor_by_a_reader() {
 }
 
 #[tokio::test]
-async fn malformed_entries_name_their_fault() {
+async fn errors_of_malformed_entries_name_the_field() {
     let bench = Bench::new();
     for (body, hint) in [
         (r#"{"kind":"team","id":"c"}"#, "unknown variant `team`"),

@@ -2,7 +2,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 
-/// A replica whose channel `graph:a` has `n` events of which the log holds the last `kept`.
+/// A replica whose channel `graph:a` has had `n` events, of which the log still holds the last `kept`.
 async fn with_log(n: usize, kept: u32) -> (Bench, Vec<String>) {
     let bench = Bench::with(|config| config.namespaces.0.get_mut("graph").unwrap().log.length = kept);
     let mut ids = Vec::new();
@@ -33,7 +33,7 @@ async fn pages_lead_from_the_first_event_to_the_head() {
         after = page["position"].as_str().unwrap().to_owned();
     }
     assert_eq!(seen, ids);
-    // At the head: nothing, and the position stays.
+    // At the head: no events, and the position does not change.
     let last = page(&bench, &format!("?after={after}")).await;
     assert_eq!((&last["position"], &last["more"]), (&json!(ids[6]), &json!(false)));
     assert!(ids_of(&last).is_empty());
@@ -51,7 +51,7 @@ async fn a_channel_without_events_is_empty() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_resumed_is_told() {
+async fn a_position_that_cannot_be_resumed_is_reported() {
     let (bench, ids) = with_log(6, 3).await;
     let kept: Vec<&str> = ids[3..].iter().map(String::as_str).collect();
     let forged = "5-zzzzzzzzzzzz";
@@ -61,9 +61,9 @@ async fn what_cannot_be_resumed_is_told() {
         (Some(forged), Some("unknown_id")),
         (Some("99-000000aaaaaa"), Some("unknown_id")),
         (Some("nonsense"), Some("unknown_id")),
-        // The log's first event continues the last one that was dropped.
+        // The log's first event directly follows the last one that was dropped.
         (Some(ids[2].as_str()), None),
-        // Who claims no position misses nothing.
+        // A reader without a position misses nothing.
         (None, None),
     ] {
         let query = after.map(|after| format!("?after={after}")).unwrap_or_default();
@@ -76,7 +76,7 @@ async fn what_cannot_be_resumed_is_told() {
 }
 
 #[tokio::test]
-async fn only_what_is_granted_and_configured() {
+async fn only_granted_and_configured_channels_are_readable() {
     let bench = Bench::new();
     let reader = token(json!({"org": "acme", "crews": ["a"]}));
     let path = |channel: &str| format!("/api/v1/channels/{channel}/events");
@@ -92,7 +92,7 @@ async fn only_what_is_granted_and_configured() {
 }
 
 #[tokio::test]
-async fn no_org_reads_anothers_channel() {
+async fn an_org_cannot_read_the_channels_of_another() {
     let bench = Bench::new();
     let of = |org: &str| token(json!({"org": org, "crews": ["a"], "publish": ["graph:*"]}));
     bench.post("/api/v1/directory", &of("acme"), r#"{"kind":"crew","id":"a"}"#).await.ok();
@@ -104,7 +104,7 @@ async fn no_org_reads_anothers_channel() {
 }
 
 #[tokio::test]
-async fn a_broker_that_is_away_is_503() {
+async fn a_broker_that_is_down_is_503() {
     let bench = Bench::new();
     bench.broker.calls_left.store(0, Ordering::Relaxed);
     let answer = bench.get("/api/v1/channels/graph:a/events", &producer()).await;

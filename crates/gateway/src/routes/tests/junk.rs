@@ -1,6 +1,6 @@
 use super::*;
 
-/// Changes a few bytes of something good, or makes something of nothing but noise.
+/// Changes a few bytes of a valid input, or generates random bytes.
 fn mangle(random: &mut fastrand::Rng, good: &str) -> Vec<u8> {
     let mut bytes = good.as_bytes().to_vec();
     match random.u8(..4) {
@@ -19,7 +19,7 @@ fn mangle(random: &mut fastrand::Rng, good: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn junk_is_never_a_fault_of_ours() {
+async fn junk_never_causes_an_internal_error() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);

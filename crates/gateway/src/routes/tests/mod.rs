@@ -1,4 +1,4 @@
-//! The routes through the router, over the memory broker.
+//! The routes, called through the router with the in-memory broker.
 
 mod directory;
 mod history;
@@ -39,7 +39,7 @@ struct Bench {
     operator: Router,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 struct Answer {
     status: StatusCode,
@@ -52,7 +52,7 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
 
-    /// Asserts that this is a problem document that is whole, and gives it.
+    /// Asserts that this is a complete problem document, and returns it.
     #[track_caller]
     fn problem(&self, status: u16, kind: &str) -> Value {
         assert_eq!(self.status, status, "{self:?}");
@@ -103,7 +103,7 @@ impl Bench {
         self.call(request("GET", path, token).body(Body::empty()).unwrap()).await
     }
 
-    /// Publishes one event and gives its id.
+    /// Publishes one event and returns its id.
     async fn publish(&self, token: &str, line: &Value) -> String {
         let answer = self.post("/api/v1/publish", token, line.to_string()).await.ok();
         answer["ids"][0].as_str().unwrap().to_owned()
@@ -116,13 +116,13 @@ async fn answer(router: Router, request: Request<Body>) -> Answer {
     Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(body.to_vec()).unwrap() }
 }
 
-/// A request with a token, unless that is empty.
+/// A request with a token, unless `token` is empty.
 fn request(method: &str, path: &str, token: &str) -> axum::http::request::Builder {
     let request = Request::builder().method(method).uri(path).header("host", "gw.example");
     if token.is_empty() { request } else { request.header("authorization", format!("Bearer {token}")) }
 }
 
-/// A token that lives an hour, with these claims besides.
+/// A token that is valid for an hour, with these additional claims.
 fn token(claims: Value) -> String {
     let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3600;
     let mut all: Map<String, Value> = json!({"sub": "u1", "exp": exp}).as_object().unwrap().clone();
@@ -130,7 +130,7 @@ fn token(claims: Value) -> String {
     mint(&Secret::new(SECRET), Algorithm::HS256, &all).unwrap()
 }
 
-/// May publish and read what the tests use, in the org acme.
+/// A token of the org acme that may publish and read what the tests use.
 fn producer() -> String {
     token(json!({"org": "acme", "crews": ["a", "b"], "publish": ["graph:*", "mission:*", "run:*"]}))
 }

@@ -7,7 +7,7 @@ fn document() -> Value {
 }
 
 #[test]
-fn the_document_has_every_route_and_no_other() {
+fn the_document_lists_every_route_and_no_other() {
     let routes: BTreeSet<(String, String)> = public()
         .into_iter()
         .map(|(method, path, _)| (method, path))
@@ -23,9 +23,9 @@ fn the_document_has_every_route_and_no_other() {
     assert_eq!(documented, routes);
 }
 
-/// The table's methods are what the router takes.
+/// The table's methods are those that the router accepts.
 #[tokio::test]
-async fn the_table_says_what_the_router_does() {
+async fn the_route_table_matches_the_router() {
     let bench = Bench::new();
     for (method, path, _) in public() {
         let path = path.replace("{channel}", "graph:a");
@@ -37,7 +37,7 @@ async fn the_table_says_what_the_router_does() {
 }
 
 #[test]
-fn every_reference_leads_somewhere() {
+fn every_reference_resolves() {
     fn references(value: &Value, found: &mut Vec<String>) {
         match value {
             Value::Object(object) => {
@@ -84,7 +84,7 @@ async fn answers_have_the_documented_fields() {
 }
 
 #[tokio::test]
-async fn it_is_served() {
+async fn the_document_is_served() {
     let answer = Bench::new().get("/api/openapi.json", "").await;
     assert_eq!(answer.headers["content-type"], "application/json");
     assert_eq!(answer.ok()["openapi"], "3.1.0");

@@ -10,22 +10,22 @@ async fn get(bench: &Bench, path: &str) -> Answer {
 #[tokio::test(start_paused = true)]
 async fn readyz_follows_the_probe_and_the_drain() {
     let bench = Bench::new();
-    let told = |answer: Answer| answer.problem(503, "not-ready")["detail"].as_str().unwrap().to_owned();
+    let detail = |answer: Answer| answer.problem(503, "not-ready")["detail"].as_str().unwrap().to_owned();
     let prober = tokio::spawn(bench.app.readiness.clone().run(bench.broker.clone()));
-    assert!(told(get(&bench, "/readyz").await).starts_with("starting"));
+    assert!(detail(get(&bench, "/readyz").await).starts_with("starting"));
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(get(&bench, "/readyz").await.ok(), json!({"status": "ready"}));
     *bench.broker.probes.lock() = [Probe::Fails].into();
     tokio::time::sleep(Duration::from_secs(16)).await;
-    assert!(told(get(&bench, "/readyz").await).starts_with("not delivering"));
+    assert!(detail(get(&bench, "/readyz").await).starts_with("not delivering"));
     bench.app.drain.begin();
-    assert!(told(get(&bench, "/readyz").await).starts_with("draining"));
+    assert!(detail(get(&bench, "/readyz").await).starts_with("draining"));
     assert_eq!(get(&bench, "/livez").await.ok(), json!({"status": "ok"}));
     prober.abort();
 }
 
 #[tokio::test]
-async fn the_operators_endpoints_are_not_public() {
+async fn the_operators_endpoints_are_not_on_the_public_listener() {
     let bench = Bench::new();
     for path in ["/livez", "/readyz", "/metrics"] {
         bench.get(path, &producer()).await.problem(404, "not-found");
@@ -35,8 +35,8 @@ async fn the_operators_endpoints_are_not_public() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn metrics_are_rendered_with_the_age_of_the_probe() {
-    // The process's only recorder: no other test installs one, but others may write the same gauge meanwhile.
+async fn metrics_include_the_age_of_the_probe() {
+    // The process's only recorder: no other test installs one, but other tests may write the same gauge meanwhile.
     let bench = Bench::build(|_| (), Some(crate::telemetry::install().unwrap()));
     let router = bench.operator.clone();
     tokio::time::advance(Duration::from_secs(1234)).await;

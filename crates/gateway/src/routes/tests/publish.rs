@@ -13,7 +13,7 @@ async fn history(bench: &Bench, channel: &str) -> Value {
 }
 
 #[tokio::test]
-async fn the_log_holds_the_producers_bytes_with_the_id_spliced_in() {
+async fn the_log_holds_the_producers_bytes_with_the_id_inserted() {
     let bench = Bench::new();
     let events = [
         r#"{"type":"x"}"#.to_owned(),
@@ -33,20 +33,20 @@ async fn the_log_holds_the_producers_bytes_with_the_id_spliced_in() {
 }
 
 #[tokio::test]
-async fn a_repeated_key_answers_the_same_and_publishes_nothing() {
+async fn a_repeated_key_returns_the_same_answer_and_publishes_nothing() {
     let bench = Bench::new();
     let keyed = |key: &str| json!({"channel": "graph:a", "event": {"type": "x"}, "idempotency_key": key});
     let first = bench.publish(&producer(), &keyed("k")).await;
     assert_eq!(bench.publish(&producer(), &keyed("k")).await, first);
     assert_ne!(bench.publish(&producer(), &keyed("k2")).await, first);
-    // Another sub's key is another key.
+    // The key of another `sub` is a different key.
     let other = token(json!({"sub": "u2", "org": "acme", "publish": ["graph:a"]}));
     assert_ne!(bench.publish(&other, &keyed("k")).await, first);
     assert_eq!(history(&bench, "graph:a").await["events"].as_array().unwrap().len(), 3);
 }
 
 #[tokio::test]
-async fn a_thousand_lines_keep_their_order_and_go_in_few_appends() {
+async fn a_thousand_lines_keep_their_order_and_need_few_appends() {
     let bench = Bench::new();
     let body: String = (0..1000).map(|n| line("graph:a", &format!(r#"{{"type":"x","n":{n}}}"#)) + "\n").collect();
     let answer = bench.post(PATH, &producer(), body).await.ok();
@@ -62,7 +62,7 @@ async fn a_thousand_lines_keep_their_order_and_go_in_few_appends() {
 }
 
 #[tokio::test]
-async fn lines_of_several_kinds_answer_in_their_order() {
+async fn lines_of_several_kinds_are_answered_in_order() {
     let bench = Bench::new();
     let body = [
         line("graph:a", r#"{"type":"1"}"#),
@@ -83,7 +83,7 @@ async fn lines_of_several_kinds_answer_in_their_order() {
 }
 
 #[tokio::test]
-async fn one_bad_line_publishes_nothing_of_the_body() {
+async fn one_invalid_line_publishes_nothing_of_the_body() {
     let bench = Bench::new();
     let good = line("graph:a", r#"{"type":"x"}"#);
     for (bad, status, kind) in [
@@ -102,9 +102,9 @@ async fn one_bad_line_publishes_nothing_of_the_body() {
 }
 
 #[tokio::test]
-async fn a_broker_that_fails_on_the_way_leaves_a_part_and_says_which() {
+async fn a_broker_failure_publishes_a_part_and_reports_which() {
     let bench = Bench::new();
-    // Two to claim the crews, two to publish.
+    // Two calls claim the crews, two publish.
     bench.broker.calls_left.store(4, Ordering::Relaxed);
     let body = ["graph:a", "graph:a", "graph:b", "graph:a"].map(|channel| line(channel, r#"{"type":"x"}"#)).join("\n");
     let answer = bench.post(PATH, &producer(), body).await;
@@ -119,7 +119,7 @@ async fn a_broker_that_fails_on_the_way_leaves_a_part_and_says_which() {
 }
 
 #[tokio::test]
-async fn events_and_bodies_have_bounds() {
+async fn events_and_bodies_have_size_limits() {
     let bench = Bench::with(|config| config.limits.message.0 = 100);
     let sized = |n: usize| line("graph:a", &format!(r#"{{"type":"x","d":"{}"}}"#, "x".repeat(n - 19)));
     assert!(sized(100).contains(&"x".repeat(81)));
@@ -130,14 +130,14 @@ async fn events_and_bodies_have_bounds() {
 }
 
 #[tokio::test]
-async fn grants_and_orgs_bind() {
+async fn grants_and_orgs_are_enforced() {
     let bench = Bench::new();
     let one = token(json!({"org": "acme", "publish": ["graph:a"]}));
     bench.post(PATH, &one, line("graph:a", r#"{"type":"x"}"#)).await.ok();
     bench.post(PATH, &one, line("graph:b", r#"{"type":"x"}"#)).await.problem(403, "forbidden");
     let reader = token(json!({"org": "acme", "crews": ["a"]}));
     bench.post(PATH, &reader, line("graph:a", r#"{"type":"x"}"#)).await.problem(403, "forbidden");
-    // `graph:*` is every channel of the namespace, but of another org only what is listed.
+    // `graph:*` covers every channel of the namespace, except those that another org owns.
     let rival = token(json!({"org": "rival", "publish": ["graph:*"]}));
     bench.post("/api/v1/directory", &rival, r#"{"kind":"crew","id":"theirs"}"#).await.ok();
     bench.post(PATH, &producer(), line("graph:theirs", r#"{"type":"x"}"#)).await.problem(403, "forbidden");
@@ -159,7 +159,7 @@ async fn the_first_org_that_publishes_an_id_owns_it() {
         let owners = bench.app.registry.owners(crewcast_events::Kind::Crew, &["fresh".to_owned()]).await.unwrap();
         assert_eq!(owners["fresh"].org, "first");
     }
-    // At the same moment: one of them.
+    // At the same moment: one of them wins.
     let bench = Bench::new();
     let body = line("graph:raced", r#"{"type":"x"}"#);
     let (a, b) = tokio::join!(bench.post(PATH, &first, body.clone()), bench.post(PATH, &second, body));

@@ -1,11 +1,11 @@
-//! Who is let in, and the shape of every refusal that belongs to no endpoint alone.
+//! Authentication, and the form of the refusals that all endpoints share.
 
 use super::*;
 
 const EVENT: &str = r#"{"channel":"graph:a","event":{"type":"x"}}"#;
 
 #[tokio::test]
-async fn without_a_token_every_endpoint_is_401_and_asks_for_one() {
+async fn without_a_token_every_endpoint_answers_401_with_a_challenge() {
     let bench = Bench::new();
     for (method, path) in [
         ("POST", "/api/v1/publish"),
@@ -20,7 +20,7 @@ async fn without_a_token_every_endpoint_is_401_and_asks_for_one() {
 }
 
 #[tokio::test]
-async fn bad_tokens_are_401_and_are_not_echoed() {
+async fn invalid_tokens_are_401_and_are_not_echoed() {
     let bench = Bench::new();
     let expired = token(json!({"exp": 1_000_000, "publish": ["graph:*"]}));
     let foreign = format!("{}x", producer());
@@ -33,14 +33,14 @@ async fn bad_tokens_are_401_and_are_not_echoed() {
 }
 
 #[tokio::test]
-async fn tokens_in_the_query_only_where_configured() {
+async fn tokens_in_the_query_work_only_where_configured() {
     let path = format!("/api/v1/publish?access_token={}", producer());
     Bench::new().post(&path, "", EVENT).await.problem(401, "unauthorized");
     Bench::with(|config| config.auth.query_token = true).post(&path, "", EVENT).await.ok();
 }
 
 #[tokio::test]
-async fn a_ticket_is_issued_for_a_token_and_is_none_here() {
+async fn a_ticket_is_issued_for_a_token_and_does_not_work_over_plain_http() {
     let bench = Bench::new();
     let answer = bench.post("/api/v1/tickets", &producer(), "").await;
     let ticket = answer.ok();
@@ -48,14 +48,14 @@ async fn a_ticket_is_issued_for_a_token_and_is_none_here() {
     assert_eq!(answer.headers["cache-control"], "no-store");
     let ticket = ticket["ticket"].as_str().unwrap();
     bench.post(&format!("/api/v1/tickets?ticket={ticket}"), "", "").await.problem(401, "unauthorized");
-    // It was not used up by that.
+    // The attempt did not use it up.
     let credential = crate::auth::Credential::Ticket(Secret::new(ticket));
     let identity = bench.app.auth.identify(&credential).await.unwrap().unwrap();
     assert_eq!(&*identity.sub, "u1");
 }
 
 #[tokio::test]
-async fn anonymous_callers_may_what_their_claims_say_from_no_foreign_page() {
+async fn anonymous_callers_have_their_claims_but_not_from_foreign_pages() {
     let open = |config: &mut Config| {
         let claims = json!({"org": "acme", "crews": ["a"], "publish": ["graph:a"]});
         config.auth.anonymous = claims.as_object().cloned();
@@ -97,7 +97,7 @@ async fn health_needs_no_token_and_no_broker() {
 }
 
 #[tokio::test]
-async fn an_event_stream_without_a_place_has_its_ticket_not_asked_for() {
+async fn an_event_stream_over_the_limit_does_not_use_up_its_ticket() {
     let bench = Bench::with(|config| config.limits.connections = Some(1));
     let here = std::net::IpAddr::from([0, 0, 0, 0]);
     let place = bench.app.limits.connect(here).unwrap();
@@ -108,5 +108,5 @@ async fn an_event_stream_without_a_place_has_its_ticket_not_asked_for() {
     bench.get("/sse?channel=graph:a&ticket=0123456789abcdef0123456789abcdef", "").await.problem(401, "unauthorized");
     assert_eq!(bench.app.limits.open(), 0);
     let credential = crate::auth::Credential::Ticket(Secret::new(ticket));
-    assert!(bench.app.auth.identify(&credential).await.is_ok(), "it was not used up");
+    assert!(bench.app.auth.identify(&credential).await.is_ok(), "the ticket was not used up");
 }

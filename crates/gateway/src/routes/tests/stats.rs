@@ -1,9 +1,9 @@
-//! Who may see which figures.
+//! Who may see which usage.
 
 use super::*;
 
 #[tokio::test]
-async fn an_org_sees_its_own_and_an_admin_everything() {
+async fn an_org_sees_its_own_usage_and_an_admin_everything() {
     let bench = Bench::new();
     let org = bench.get("/ws/stats", &token(json!({"org": "acme"}))).await.ok();
     assert_eq!((&org["scope"], &org["org"]), (&json!("org"), &json!("acme")));

@@ -42,7 +42,7 @@ impl Server {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// What a connection that begins with `start` and goes on with a request is answered.
+    /// The answer to a connection that starts with `start` and continues with a request.
     async fn ask(&self, start: &[u8]) -> (SocketAddr, String) {
         let mut client = self.connect().await;
         client.write_all(&[start, REQUEST].concat()).await.unwrap();
@@ -50,11 +50,11 @@ impl Server {
     }
 }
 
-/// Reads until the body of the first answer is there, or the connection ends.
+/// Reads until the body of the first answer is complete, or the connection ends.
 async fn answer(client: &mut TcpStream) -> String {
     let mut received = Vec::new();
     timeout(LONG, async {
-        // A reset is an end as well.
+        // A reset also counts as the end.
         while client.read_buf(&mut received).await.unwrap_or(0) > 0 {
             let text = String::from_utf8_lossy(&received);
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
@@ -69,7 +69,7 @@ async fn answer(client: &mut TcpStream) -> String {
     String::from_utf8(received).unwrap()
 }
 
-/// How long until the server ends the connection.
+/// How long until the server closes the connection.
 async fn until_cut(client: &mut TcpStream) -> Duration {
     let started = Instant::now();
     timeout(LONG, async { while client.read_buf(&mut Vec::new()).await.unwrap_or(0) > 0 {} }).await.unwrap();
@@ -108,7 +108,7 @@ async fn proxy_headers_of_trusted_peers_are_read() {
 }
 
 #[tokio::test]
-async fn a_proxy_header_in_pieces_is_read() {
+async fn a_proxy_header_in_several_packets_is_read() {
     let server = Server::start(LONG, "127.0.0.0/8").await;
     let four = [192, 0, 2, 7, 10, 0, 0, 1, 0x13, 0x88, 0, 80];
     for header in [b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 80\r\n".to_vec(), v2(0x21, 0x11, &four)] {
@@ -124,7 +124,7 @@ async fn a_proxy_header_in_pieces_is_read() {
 }
 
 #[tokio::test]
-async fn proxy_headers_of_others_are_not_believed() {
+async fn proxy_headers_of_untrusted_peers_are_ignored() {
     let server = Server::start(LONG, "192.0.2.0/24").await;
     for header in [b"PROXY TCP4 192.0.2.7 10.0.0.1 5000 80\r\n".to_vec(), v2(0x21, 0x11, &[9; 12])] {
         let (_, answer) = server.ask(&header).await;
@@ -143,7 +143,7 @@ async fn malformed_proxy_headers_end_the_connection() {
 }
 
 #[tokio::test]
-async fn half_a_request_is_cut_after_the_handshake_time() {
+async fn an_incomplete_request_is_closed_after_the_handshake_time() {
     let server = Server::start(SHORT, "127.0.0.0/8").await;
     for half in [&b""[..], b"PROX", b"PROXY TCP4 ", b"\r\n\r\n\0\r\nQUIT\n!", &REQUEST[..20]] {
         let mut client = server.connect().await;
@@ -154,7 +154,7 @@ async fn half_a_request_is_cut_after_the_handshake_time() {
 }
 
 #[tokio::test]
-async fn dripping_bytes_does_not_extend_the_handshake_time() {
+async fn slowly_arriving_bytes_do_not_extend_the_handshake_time() {
     let server = Server::start(SHORT, "192.0.2.0/24").await;
     let (mut reader, mut writer) = server.connect().await.into_split();
     let dripping = tokio::spawn(async move {
@@ -218,7 +218,7 @@ async fn after_stop_requests_in_flight_are_answered_and_nothing_is_accepted() {
 #[tokio::test]
 async fn a_connection_without_a_request_does_not_hold_up_the_stop() {
     let server = Server::start(LONG, "192.0.2.0/24").await;
-    // A browser's spare connection. The answered one shows that both have been accepted.
+    // A browser's spare connection. The answer on the other one shows that both were accepted.
     let _spare = server.connect().await;
     server.ask(b"").await;
     server.stop.cancel();
@@ -226,7 +226,7 @@ async fn a_connection_without_a_request_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failing_accepts_pause_and_are_counted() {
+async fn failing_accepts_pause_and_are_logged_once_a_minute() {
     let calls = AtomicUsize::new(0);
     let out_of_files = || async {
         calls.fetch_add(1, Ordering::Relaxed);
