@@ -1,4 +1,4 @@
-//! Log lines that a flood of bad input must not multiply.
+//! Throttled log lines, for input that may flood the log.
 
 use std::time::{Duration, Instant};
 
@@ -32,11 +32,11 @@ mod tests {
     use super::once_a_minute;
 
     #[test]
-    fn says_a_thing_once() {
-        let mut said = 0;
+    fn the_same_thing_is_logged_once() {
+        let mut logged = 0;
         for _ in 0..100 {
-            once_a_minute("throttle_test", || said += 1);
+            once_a_minute("throttle_test", || logged += 1);
         }
-        assert_eq!(said, 1);
+        assert_eq!(logged, 1);
     }
 }
