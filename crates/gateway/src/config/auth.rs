@@ -30,21 +30,21 @@ tables! {
         issuer: Option<String> = None,
         /// `aud` must contain one of these.
         audience: Vec<String> = Vec::new(),
-        /// Clock skew that is forgiven in `exp` and `nbf`.
+        /// Clock skew that is tolerated in `exp` and `nbf`.
         leeway: Duration = Duration::ZERO,
         /// Whether `exp` may be missing.
         allow_no_expiry: bool = false,
-        /// Claims of sockets that bring no token.
+        /// Claims of sockets without a token.
         anonymous: Option<Map<String, Value>> = None,
         /// The org of tokens without one.
         default_org: Option<String> = None,
         /// Whether `/ws/runs/*` needs no token.
         public_runs: bool = false,
-        /// Whether `?access_token=` is taken.
+        /// Whether a token in `?access_token=` is accepted.
         query_token: bool = false,
-        /// Origins that browsers may come from; empty: any with a token, same origin only without.
+        /// Origins that browsers may connect from. Empty: any origin with a token, only the same origin without.
         allowed_origins: Vec<String> = Vec::new(),
-        /// Whether browsers may come from the same origin only, with a token or without.
+        /// Whether browsers may connect from the same origin only, with a token or without.
         development: bool = false,
     }
 }
@@ -77,8 +77,10 @@ impl AuthConfig {
 }
 
 impl Config {
-    /// Whether this is enough to serve: without a key to check tokens with, or anonymous claims, nobody could connect.
-    /// An error says what to set.
+    /// Checks that a client can connect: there must be a key to check tokens with, or anonymous claims.
+    ///
+    /// # Errors
+    /// Says what to set.
     pub fn check_serve(&self) -> Result<(), ConfigError> {
         let AuthConfig { hs256_secret, public_key, jwks_url, anonymous, .. } = &self.auth;
         if hs256_secret.is_some() || public_key.is_some() || jwks_url.is_some() || anonymous.is_some() {

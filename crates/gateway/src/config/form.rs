@@ -1,6 +1,6 @@
 //! How values are written: `25s`, `1MiB`, lists with commas. Variables and flags carry only text, so every value can be
-//! read from text. humantime and bytesize would read more (`1M` is a month, `1MB` a million bytes): with them a typing
-//! error would count as a value.
+//! read from text. humantime and bytesize accept more (`1M` is a month, `1MB` a million bytes): they would accept
+//! typing errors as values.
 
 use std::{
     net::{IpAddr, SocketAddr},

@@ -54,7 +54,7 @@ pub fn is_known(key: &str) -> bool {
 /// What to say about a key that does not exist.
 pub fn suggestion(key: &str, source: &Source) -> String {
     let wanted = pattern(key);
-    // A `_` where a variable's name needs two is no difference.
+    // One `_` instead of the two that a variable's name needs is not counted as a difference.
     let normal = |key: &str| key.replace("__", "_").replace('.', "_");
     let distance = |known: &String| {
         let whole = strsim::damerau_levenshtein(&normal(&wanted), &normal(known));

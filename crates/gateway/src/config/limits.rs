@@ -1,25 +1,25 @@
-//! `limits.*`, `compression.*`: what one replica bears.
+//! `limits.*`, `compression.*`: the bounds of one replica, and how it compresses.
 
 use std::time::Duration;
 
 use super::{Size, form::tables, rules::Rules};
 
 tables! {
-    /// Bounds. Each binds, and its overflow has a test.
+    /// Bounds. Each is enforced, and a test exceeds it.
     Limits {
         /// Sockets and event streams of this replica; `None`: from the open-file limit.
         connections: Option<usize> = None,
-        /// Of one `sub`; 0: no bound.
+        /// Sockets and event streams of one `sub`; 0: no bound.
         per_user: usize = 1000,
-        /// Of one client address; 0: no bound.
+        /// Sockets and event streams of one client address; 0: no bound.
         per_address: usize = 0,
-        /// From accept to the end of the request's head.
+        /// Time from accept to the end of the request's head.
         handshake: Duration = Duration::from_secs(10),
         /// Bytes of one client message, and of one published event.
         message: Size = Size(1 << 20),
         /// Channels of one socket that a client asked for by name.
         subscriptions: usize = 256,
-        /// Client messages of one socket.
+        /// How many messages a client may send on one socket.
         messages_per_minute: u32 = 600,
         /// How long a reader may make no progress.
         stall: Duration = Duration::from_secs(60),

@@ -21,7 +21,7 @@ tables! {
         strict_client_id: bool = false,
     }
 
-    /// What is sent at intervals on the endpoints of the dialect `forge`.
+    /// Intervals of messages on the endpoints of the dialect `forge`.
     Forge {
         /// Between two messages of `/ws/metrics`.
         metrics_every: Duration = Duration::from_secs(5),
@@ -29,17 +29,18 @@ tables! {
         dashboard_every: Duration = Duration::from_secs(10),
     }
 
-    /// When `/readyz` turns.
+    /// When `/readyz` changes its answer.
     Ready {
-        /// Probe every fifth of it; not ready after one window without a success, ready after two successes.
+        /// A probe runs every fifth of the window. Not ready after one window without a success, ready after two
+        /// successes.
         window: Duration = Duration::from_secs(15),
     }
 
     /// How a replica drains.
     Drain {
-        /// The process ends within this.
+        /// The process ends within this time.
         grace: Duration = Duration::from_secs(25),
-        /// Sockets are closed at moments spread over this.
+        /// Sockets are closed at moments spread over this time.
         spread: Duration = Duration::from_secs(15),
     }
 

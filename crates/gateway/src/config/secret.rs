@@ -41,7 +41,7 @@ impl Form for Secret {
     }
 }
 
-/// Masks what stands between `:` and `@` of each server, and behind `password=`. Of what is not a URL, everything.
+/// Masks the text between `:` and `@` of each server, and after `password=`. A text that is not a URL is masked whole.
 pub fn mask_passwords(url: &str) -> String {
     static PARAMETER: LazyLock<Regex> = LazyLock::new(|| Regex::new("([?&][^=&]*pass[^=&]*)=[^&]*").expect("constant"));
     if !url.contains("://") {

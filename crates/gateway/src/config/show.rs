@@ -4,8 +4,8 @@ use figment::value::Value;
 
 use super::{Loaded, keys};
 
-/// The configuration as TOML. The comment behind each line names its source; unset keys stand in comments; secrets are
-/// `***`. The result is a configuration again.
+/// The configuration as TOML. The comment after each line names its source; unset keys stand in comments; secrets are
+/// `***`. The result is valid as a configuration.
 pub fn show(loaded: &Loaded) -> String {
     let dict = keys::dict(&loaded.config);
     let mut leaves = keys::leaves(&dict, "");

@@ -1,4 +1,4 @@
-//! What a connection does at its dialect's word.
+//! Executes the actions of the dialect.
 
 use crewcast_events::Channel;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl<O: Outbox> Connection<O> {
-    /// Does what the dialect said.
+    /// Executes the queued actions, and those that the dialect adds meanwhile, until the connection ends.
     pub(super) fn perform(&mut self) {
         while self.end.is_none() && !self.actions.is_empty() {
             let mut actions = std::mem::take(&mut self.actions);
@@ -21,7 +21,7 @@ impl<O: Outbox> Connection<O> {
                     break;
                 }
             }
-            // What is carried out may be answered by the dialect at once.
+            // An action may have made the dialect queue others. Otherwise the emptied buffer is used again.
             if self.actions.is_empty() {
                 self.actions = actions;
             }
@@ -42,11 +42,11 @@ impl<O: Outbox> Connection<O> {
                 self.outbox.queue(frame);
             }
             Action::Subscribe { channel, start } => {
-                let key = self.subscriptions.ask(channel.clone(), start);
-                self.jobs.ask(&self.shared, &self.principal, GrantRequest::now(key, channel));
+                let key = self.subscriptions.request(channel.clone(), start);
+                self.jobs.request_grant(&self.shared, &self.principal, GrantRequest::now(key, channel));
             }
             Action::SubscribeAll { namespace, start, appearing } => {
-                self.subscriptions.ask_all(namespace, start, appearing);
+                self.subscriptions.request_all(namespace, start, appearing);
                 self.jobs.list(&self.shared, &self.principal, GrantRequest::now(0, namespace));
             }
             Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
@@ -60,10 +60,10 @@ impl<O: Outbox> Connection<O> {
             }
             Action::ReadTail { channel, kind } => self.jobs.read_tail(&self.shared, &self.principal, channel, kind),
             Action::Replace { client } => {
-                let place =
-                    self.shared.client_sessions.enter(&client, self.principal.identity(), self.notifier.clone());
-                self.jobs.announce(&self.shared, place.client());
-                self.client = Some(Box::new(place));
+                let takeover =
+                    self.shared.client_sessions.add_socket(&client, self.principal.identity(), self.notifier.clone());
+                self.jobs.register_client(&self.shared, takeover.client());
+                self.takeover = Some(Box::new(takeover));
             }
             Action::Watch(dashboard) => self.watch(dashboard, None),
             Action::Authenticate(token) => self.jobs.verify(&self.shared, self.principal.identity(), token),
@@ -75,7 +75,7 @@ impl<O: Outbox> Connection<O> {
         }
     }
 
-    /// What the dialect holds back goes out before the goodbye.
+    /// Queues what the dialect holds back, before the outbox is closed.
     pub(super) fn flush_on_close(&mut self) {
         if !self.peer_gone {
             if let Some((code, reason)) = self.end.as_deref() {
@@ -91,11 +91,11 @@ impl<O: Outbox> Connection<O> {
         let Some(channel) = own else {
             return self.dialect.on_refused(Denied::Own(namespace), &mut self.actions);
         };
-        let key = self.subscriptions.ask(channel.clone(), start);
-        self.jobs.ask(&self.shared, &self.principal, GrantRequest::now(key, channel));
+        let key = self.subscriptions.request(channel.clone(), start);
+        self.jobs.request_grant(&self.shared, &self.principal, GrantRequest::now(key, channel));
     }
 
-    /// Goes on watching a board, or begins to.
+    /// Waits for the next document of a dashboard. `watching`: the watch so far, if there is one.
     pub(super) fn watch(&mut self, dashboard: Dashboard, watching: Option<DashboardWatch>) {
         let Some(org) = self.org() else {
             return self.dialect.on_refused(Denied::Own(dashboard.namespaces()[0]), &mut self.actions);

@@ -1,4 +1,4 @@
-//! What a connection holds on to.
+//! The permits that a connection holds while it is open.
 
 use crate::{
     drain,
@@ -6,14 +6,14 @@ use crate::{
     stats::EndpointName,
 };
 
-/// What a connection holds on to as long as it is open.
+/// The permits of one connection, held until it is closed.
 pub struct Admission {
-    /// When it leaves in a drain; until dropped, the drain waits for it.
+    /// Says when the connection leaves in a drain. The drain waits until this guard is dropped.
     pub leave: drain::DrainGuard,
-    /// Its place on the replica and of its address.
+    /// Counts against the limits of the replica and of the client's address.
     pub _place: ConnectionPermit,
-    /// By which endpoint it came, as the figures name it.
+    /// The endpoint, as the usage figures name it.
     pub endpoint: EndpointName,
-    /// Its place among its user's.
+    /// Counts against the limit of the user; `None` without one.
     pub user: Option<UserPermit>,
 }

@@ -1,4 +1,4 @@
-//! One clock for all connections: an idle socket has deadlines, but no timer of its own.
+//! One coarse clock for the deadlines of all connections: an idle socket needs no timer of its own.
 
 use std::{
     collections::BTreeMap,
@@ -14,24 +14,26 @@ use tokio::{
 
 use crate::hub::{Flag, Notifier};
 
-/// How coarse the clock is: an alarm rings up to so much too early, and whoever needs a nearer moment waits for it by himself.
+/// The resolution of the clock: [`Flag::Timer`] is raised up to this much too early. A connection with a nearer
+/// deadline uses a timer of its own.
 pub(super) const RESOLUTION: Duration = Duration::from_secs(1);
 
-/// The alarms of all connections.
+/// The timers of all connections.
 pub struct CoarseTimer {
     began: Instant,
-    /// By the number of grains since the beginning.
+    /// The notifiers to wake, by the number of ticks since `began`.
     waiting: Mutex<BTreeMap<u64, Vec<Weak<Notifier>>>>,
+    /// A timer was set that is due before all others.
     earlier: Notify,
 }
 
 impl CoarseTimer {
-    /// None yet.
+    /// A clock without timers. It starts to fire with [`CoarseTimer::run`].
     pub fn new() -> Arc<Self> {
         Arc::new(Self { began: Instant::now(), waiting: Mutex::default(), earlier: Notify::new() })
     }
 
-    /// Raises [`Flag::Timer`] at that moment, or up to a grain earlier.
+    /// Raises [`Flag::Timer`] at `at`, or up to [`RESOLUTION`] earlier.
     pub(super) fn set(&self, at: Instant, notifier: &Arc<Notifier>) {
         let ticks = at.saturating_duration_since(self.began).as_secs() / RESOLUTION.as_secs();
         let mut waiting = self.waiting.lock();
@@ -42,7 +44,7 @@ impl CoarseTimer {
         }
     }
 
-    /// Rings for ever.
+    /// Fires timers for ever.
     pub async fn run(self: Arc<Self>) {
         loop {
             let first = self.waiting.lock().first_key_value().map(|(ticks, _)| *ticks);
@@ -58,7 +60,8 @@ impl CoarseTimer {
         }
     }
 
-    /// A thousand at a time, so that others have their turn: a crowd that came at once is pinged at once.
+    /// Fires the timers of the first tick, a thousand at a time, so that other tasks can run: clients that connected at
+    /// the same moment are pinged at the same moment.
     async fn fire_first(&self) {
         let first = self.waiting.lock().pop_first();
         for notifiers in first.iter().flat_map(|(_, notifiers)| notifiers.chunks(1000)) {
@@ -73,7 +76,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_alarm_rings_within_the_grain_before_its_moment_and_once() {
+    async fn a_timer_fires_once_within_the_resolution_before_its_deadline() {
         let timer = CoarseTimer::new();
         let clock = tokio::spawn(timer.clone().run());
         let began = Instant::now();

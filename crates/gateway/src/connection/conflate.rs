@@ -1,7 +1,7 @@
-//! What gives way where a reader lags: progress that newer progress of the same thing has made old.
+//! Conflation for lagging readers: newer progress of the same subject replaces older progress.
 //!
-//! Only in namespaces that say so (`skip_progress`), and only within what is read in one go. Starts, ends, errors and all
-//! that is no progress stay, and so does the newest progress of each thing.
+//! Applies only in namespaces with `skip_progress`, and only within one batch of entries. Starts, ends, errors and
+//! every other event that is not progress are kept, and so is the newest progress of each subject.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -11,46 +11,52 @@ use serde_json::value::RawValue;
 
 use crate::hub::Entry;
 
-/// How the type of an event ends that tells of progress.
+/// The suffix of the types of progress events.
 const PROGRESS: &str = "_progress";
 
-/// Which of these entries, the oldest first, give way. The last one never does.
+/// Says for each entry whether a newer one replaces it. `entries`: the oldest first. The last entry is never replaced.
 pub(super) fn conflated(entries: &[Arc<Entry>], may_conflate: impl Fn(&Event) -> bool) -> Vec<bool> {
     let mut newer = HashSet::new();
-    let mut flags: Vec<bool> = entries.iter().rev().map(|entry| is_old(entry, &mut newer, &may_conflate)).collect();
+    let mut flags: Vec<bool> =
+        entries.iter().rev().map(|entry| is_outdated(entry, &mut newer, &may_conflate)).collect();
     flags.reverse();
     flags
 }
 
-/// The thing whose progress is told, and the type that tells it.
-type Told<'a> = (Thing<'a>, String);
+/// The subject of a progress event, and the event's type.
+type ProgressKey<'a> = (Subject<'a>, String);
 
-/// Whether an entry is progress that is in `newer` already. Comes with the entries from the newest to the oldest.
-fn is_old<'a>(entry: &'a Entry, newer: &mut HashSet<Told<'a>>, may_conflate: impl Fn(&Event) -> bool) -> bool {
+/// Whether an entry is progress that `newer` holds already. Call it with the entries from the newest to the oldest.
+fn is_outdated<'a>(
+    entry: &'a Entry,
+    newer: &mut HashSet<ProgressKey<'a>>,
+    may_conflate: impl Fn(&Event) -> bool,
+) -> bool {
     let Some(event) = entry.event() else {
-        // Behind a `reset` or a `gap` nobody knows what belongs to what.
+        // A `reset` or a `gap` may hide the start or the end of a call.
         newer.clear();
         return false;
     };
-    let Ok(thing) = Thing::of(event) else {
+    let Ok(subject) = Subject::of(event) else {
         newer.clear();
         return false;
     };
-    let Some(thing) = thing else { return false };
+    let Some(subject) = subject else { return false };
     let kind = event.kind();
     if kind.ends_with(PROGRESS) {
-        return may_conflate(event) && !newer.insert((thing, kind.into_owned()));
+        return may_conflate(event) && !newer.insert((subject, kind.into_owned()));
     }
-    // Calls of one tool by one agent have no id of their own: what begins or ends one parts its progress from the next one's.
-    if matches!(thing, Thing::Call(_)) {
-        newer.retain(|(other, _)| *other != thing);
+    // Calls of one tool by one agent have no id: a start or an end separates the progress of one call from that of the
+    // next.
+    if matches!(subject, Subject::Call(_)) {
+        newer.retain(|(other, _)| *other != subject);
     }
     false
 }
 
-/// What an event is about, by the texts of the fields that say so.
+/// What an event is about: the raw JSON of the fields that identify it.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Thing<'a> {
+enum Subject<'a> {
     /// `task_id`.
     Task(&'a str),
     /// `stream_id` and `execution_id`.
@@ -87,20 +93,23 @@ struct Data<'a> {
     task_id: Option<&'a RawValue>,
 }
 
-impl<'a> Thing<'a> {
-    /// The thing; `None`: the event names none. The error: the event says twice what it is about.
+impl<'a> Subject<'a> {
+    /// The subject; `None` if the event names none.
+    ///
+    /// # Errors
+    /// A field that identifies the subject stands twice in the event.
     fn of(event: &'a Event) -> Result<Option<Self>, serde_json::Error> {
         let fields: Fields<'a> = serde_json::from_str(event.text())?;
         let text = |field: Option<&'a RawValue>| field.map(RawValue::get);
-        // Events of `hub` name their task in `data`, which others may use as they like.
+        // Events of the dialect `hub` name their task in `data`. In other events `data` may hold anything.
         let inner = fields.data.and_then(|data| serde_json::from_str::<Data<'a>>(data.get()).ok()?.task_id);
         Ok(if let Some(task) = text(fields.task_id).or(text(inner)) {
-            Some(Thing::Task(task))
+            Some(Subject::Task(task))
         } else if fields.execution_id.is_some() {
-            Some(Thing::Execution([fields.stream_id, fields.execution_id].map(text)))
+            Some(Subject::Execution([fields.stream_id, fields.execution_id].map(text)))
         } else if fields.tool.is_some() {
             let call = [fields.crew_id, fields.run_id, fields.agent_id, fields.session_id, fields.tool];
-            Some(Thing::Call(call.map(text)))
+            Some(Subject::Call(call.map(text)))
         } else {
             None
         })
@@ -126,8 +135,8 @@ mod tests {
         events.iter().map(entry).collect()
     }
 
-    /// The places of what stays.
-    fn stays(events: &[Value]) -> Vec<usize> {
+    /// The indices of the events that are kept.
+    fn kept(events: &[Value]) -> Vec<usize> {
         let flags = conflated(&entries(events), |_| true);
         (0..events.len()).filter(|n| !flags[*n]).collect()
     }
@@ -137,47 +146,47 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_progress_of_a_call_stays() {
+    fn the_newest_progress_of_a_call_is_kept() {
         let (search, shell) = (tool("progress", "search"), tool("progress", "shell"));
         let events = [tool("start", "search"), search.clone(), shell.clone(), search.clone(), search, shell];
-        assert_eq!(stays(&events), [0, 4, 5]);
+        assert_eq!(kept(&events), [0, 4, 5]);
     }
 
     #[test]
-    fn calls_of_one_tool_are_told_apart_by_their_ends() {
+    fn starts_and_ends_separate_the_calls_of_one_tool() {
         let progress = tool("progress", "search");
         let events = [&progress, &progress, &tool("end", "search"), &tool("start", "search"), &progress, &progress]
             .map(Value::clone);
-        assert_eq!(stays(&events), [1, 2, 3, 5]);
+        assert_eq!(kept(&events), [1, 2, 3, 5]);
     }
 
     #[test]
-    fn tasks_and_executions_are_known_by_their_ids() {
+    fn tasks_and_executions_are_distinguished_by_their_ids() {
         let task = |kind: &str, id: &str| json!({ "type": format!("task_{kind}"), "data": { "task_id": id } });
         assert_eq!(
-            stays(&[task("progress", "1"), task("progress", "2"), task("assigned", "1"), task("progress", "1")]),
+            kept(&[task("progress", "1"), task("progress", "2"), task("assigned", "1"), task("progress", "1")]),
             [1, 2, 3]
         );
         let goal = |id: &str| json!({ "type": "goal_progress", "stream_id": "s", "execution_id": id });
         let node = json!({ "type": "node_executed", "stream_id": "s", "execution_id": "1" });
-        assert_eq!(stays(&[goal("1"), node, goal("2"), goal("1")]), [1, 2, 3]);
+        assert_eq!(kept(&[goal("1"), node, goal("2"), goal("1")]), [1, 2, 3]);
     }
 
     #[test]
-    fn what_does_not_say_what_it_is_about_stays() {
+    fn progress_without_a_subject_is_kept() {
         let loose = json!({ "type": "x_progress", "agent_id": "a" });
-        assert_eq!(stays(&[loose.clone(), loose]), [0, 1]);
+        assert_eq!(kept(&[loose.clone(), loose]), [0, 1]);
         let progress = tool("progress", "search");
-        assert_eq!(stays(&[progress.clone(), Value::Null, progress.clone()]), [0, 1, 2], "not across a mark");
+        assert_eq!(kept(&[progress.clone(), Value::Null, progress.clone()]), [0, 1, 2], "not across a gap");
         let other = json!({ "type": "upload_progress", "run_id": "r", "agent_id": "a", "tool": "search" });
-        assert_eq!(stays(&[other, progress.clone(), progress]), [0, 2], "each type for itself");
+        assert_eq!(kept(&[other, progress.clone(), progress]), [0, 2], "each type separately");
         let twice = Event::parse(Bytes::from_static(br#"{"type":"a_progress","tool":"a","tool":"b"}"#)).unwrap();
         let twice = Arc::new(Entry::new(Item::Event(twice), None));
         assert_eq!(conflated(&[twice.clone(), twice], |_| true), [false, false]);
     }
 
     #[test]
-    fn what_a_dialect_wants_kept_stays() {
+    fn events_that_the_dialect_does_not_conflate_are_kept() {
         let progress = tool("progress", "search");
         assert_eq!(conflated(&entries(&[progress.clone(), progress]), |_| false), [false, false]);
     }
@@ -196,8 +205,8 @@ mod tests {
         })
     }
 
-    /// The type and the thing, as the documentation has it.
-    fn told(event: &Value) -> Option<(&Value, Vec<&Value>)> {
+    /// The type and the subject, as the documentation describes them.
+    fn progress_key(event: &Value) -> Option<(&Value, Vec<&Value>)> {
         let about = match (event.get("task_id"), event.get("tool")) {
             (Some(task), _) => vec![task],
             (None, Some(tool)) => vec![tool, &event["run_id"]],
@@ -208,18 +217,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_but_old_progress_is_missing(events in prop::collection::vec(any_event(), 0..80)) {
+        fn only_outdated_progress_is_left_out(events in prop::collection::vec(any_event(), 0..80)) {
             let is_progress = |event: &Value| event["type"].as_str().unwrap().ends_with(PROGRESS);
             let flags = conflated(&entries(&events), |_| true);
             prop_assert_eq!(flags.len(), events.len());
             for (n, event) in events.iter().enumerate().filter(|(n, _)| flags[*n]) {
                 prop_assert!(is_progress(event), "{}", event);
-                prop_assert!(told(event).is_some(), "{}", event);
-                let newer = (n + 1..events.len()).find(|later| told(&events[*later]) == told(event) && !flags[*later]);
+                prop_assert!(progress_key(event).is_some(), "{}", event);
+                let is_same = |later: &usize| progress_key(&events[*later]) == progress_key(event);
+                let newer = (n + 1..events.len()).find(|later| is_same(later) && !flags[*later]);
                 prop_assert!(newer.is_some(), "{} at {}", event, n);
             }
             for (n, event) in events.iter().enumerate() {
-                let is_newest = !events[n + 1..].iter().any(|later| told(later) == told(event));
+                let is_newest = !events[n + 1..].iter().any(|later| progress_key(later) == progress_key(event));
                 prop_assert!(!(is_newest && flags[n]), "{} at {}", event, n);
             }
         }

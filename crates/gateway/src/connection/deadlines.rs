@@ -1,4 +1,4 @@
-//! Everything that a connection must do or give up by some moment.
+//! The deadlines of a connection: pings, heartbeats, expiry, stalls, and its end in a drain.
 
 use std::{
     pin::Pin,
@@ -12,15 +12,15 @@ use tokio::time::{Duration, Instant, Sleep, sleep_until};
 use super::coarse_timer::{CoarseTimer, RESOLUTION};
 use crate::hub::Notifier;
 
-/// How often the peer is pinged at protocol level (spec: dialect `crew`).
+/// How often the peer is pinged at protocol level (the rules of the dialect `crew`).
 const PING: Duration = Duration::from_secs(30);
-/// How long a peer may be silent.
-const SILENCE: Duration = Duration::from_secs(75);
+/// How long the connection waits for any sign of life from a peer that must answer pings.
+const PONG_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// Nearer than this the connection waits by a timer of its own.
+/// For a deadline nearer than this the connection uses a timer of its own.
 const NEAR: Duration = RESOLUTION.saturating_mul(2);
 
-/// A moment in nanoseconds of the process's life: half the size of an `Instant`, of which each socket keeps many.
+/// A moment, in nanoseconds since [`beginning`]. Half the size of an `Instant`: each socket keeps many.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Moment(u64);
 
@@ -44,7 +44,7 @@ impl Moment {
     }
 }
 
-/// Milliseconds, up to 49 days: half the size of a `Duration`.
+/// A duration in milliseconds, up to 49 days. Half the size of a `Duration`.
 #[derive(Clone, Copy)]
 struct Millis(u32);
 
@@ -58,7 +58,7 @@ impl Millis {
     }
 }
 
-/// Before any moment that there is, also for clocks of tests, which begin when they like.
+/// A moment before every deadline. The hour is for tests: their clocks may show less than the first call saw.
 fn beginning() -> Instant {
     static BEGINNING: OnceLock<Instant> = OnceLock::new();
     *BEGINNING.get_or_init(|| {
@@ -68,33 +68,36 @@ fn beginning() -> Instant {
 }
 
 pub(super) struct Deadlines {
-    /// Only while some deadline is near.
+    /// Set only while the next deadline is nearer than [`NEAR`].
     timer: Option<Pin<Box<Sleep>>>,
-    /// For when an alarm is set that has not rung.
-    alarm: Moment,
+    /// When the coarse timer was set to fire; never if it has fired since.
+    timer_set_for: Moment,
     ping: Moment,
-    /// When the peer has been silent for too long; never, where nobody expects it to speak.
-    silence: Moment,
+    /// When the peer has been silent for too long; never if the transport has no pongs.
+    pong_due: Moment,
     heartbeat: Moment,
     heartbeat_every: Millis,
-    /// When the token expires, as it looked on the wall clock so far …
+    /// When the token expires, as computed from the wall clock so far.
     expiry: Moment,
-    /// … and the Unix second of it.
+    /// The Unix second at which the token expires.
     expiry_second: u64,
-    patience: Moment,
+    /// When the connection stops waiting for a broker that is away.
+    give_up: Moment,
+    /// When the dialect asked to be woken.
     dialect: Moment,
-    /// The dialect's moment is nearer than what was waited for.
-    is_nearer: bool,
-    /// When a draining replica sends this connection away.
+    /// The dialect asked for a moment before the next deadline, and `poll` has not seen it yet.
+    moved_earlier: bool,
+    /// When this connection leaves a draining replica.
     leave: Moment,
     stall: Millis,
-    /// When what waits has waited too long, unless more is written than was then; never while nothing waits.
+    /// When the peer counts as stalled, unless `written` has grown by then; never while nothing is queued.
     stalled: Moment,
+    /// Bytes that were written when `stalled` was set.
     written: u64,
 }
 
 impl Deadlines {
-    /// Deadlines of a connection that opens now. `expires_at`: Unix second.
+    /// The deadlines of a connection that opens now. `expires_at` is a Unix second.
     pub(super) fn new(
         heartbeat: Option<Duration>,
         stall: Duration,
@@ -104,16 +107,16 @@ impl Deadlines {
         let now = Moment::at(Instant::now());
         let mut deadlines = Self {
             timer: None,
-            alarm: Moment::NEVER,
+            timer_set_for: Moment::NEVER,
             ping: now.after(PING),
-            silence: if expects_pong { now.after(SILENCE) } else { Moment::NEVER },
+            pong_due: if expects_pong { now.after(PONG_TIMEOUT) } else { Moment::NEVER },
             heartbeat: heartbeat.map_or(Moment::NEVER, |every| now.after(every)),
             heartbeat_every: Millis::of(heartbeat.unwrap_or_default()),
             expiry: Moment::NEVER,
             expiry_second: u64::MAX,
-            patience: Moment::NEVER,
+            give_up: Moment::NEVER,
             dialect: Moment::NEVER,
-            is_nearer: false,
+            moved_earlier: false,
             leave: Moment::NEVER,
             stall: Millis::of(stall),
             stalled: Moment::NEVER,
@@ -123,9 +126,10 @@ impl Deadlines {
         deadlines
     }
 
+    /// The peer showed a sign of life.
     pub(super) fn heard(&mut self, now: Instant) {
-        if self.silence != Moment::NEVER {
-            self.silence = Moment::at(now).after(SILENCE);
+        if self.pong_due != Moment::NEVER {
+            self.pong_due = Moment::at(now).after(PONG_TIMEOUT);
         }
     }
 
@@ -134,30 +138,30 @@ impl Deadlines {
         self.expiry = unix_second.map_or(Moment::NEVER, |second| moment_of(second, since_epoch()));
     }
 
-    /// The wall clock may have been set forward, or the machine have slept: then the token expires earlier than
-    /// it seemed. One that was set back moves nothing.
-    fn look_at_wall_clock(&mut self, since_epoch: Duration) {
+    /// Makes the expiry earlier if the wall clock was set forward or the machine slept. A clock that was set back
+    /// changes nothing.
+    fn check_wall_clock(&mut self, since_epoch: Duration) {
         if self.expiry != Moment::NEVER {
             self.expiry = self.expiry.min(moment_of(self.expiry_second, since_epoch));
         }
     }
 
     pub(super) fn give_up_at(&mut self, at: Option<Instant>) {
-        self.patience = at.map_or(Moment::NEVER, Moment::at);
+        self.give_up = at.map_or(Moment::NEVER, Moment::at);
     }
 
     pub(super) fn wake_dialect_at(&mut self, at: Instant) {
         let at = Moment::at(at);
-        self.is_nearer |= at < self.next();
+        self.moved_earlier |= at < self.next();
         self.dialect = self.dialect.min(at);
     }
 
-    /// Whether a poll is due because of a moment that is nearer than what was waited for.
-    pub(super) fn have_come_nearer(&self) -> bool {
-        self.is_nearer
+    /// Whether a deadline was added that is nearer than the one that the last poll waits for.
+    pub(super) fn have_moved_earlier(&self) -> bool {
+        self.moved_earlier
     }
 
-    /// The replica drains: this connection goes at its own moment, counted from the first time that it is told.
+    /// The replica drains: the connection leaves `moment` after the first call.
     pub(super) fn leave_in(&mut self, moment: Duration) {
         if self.leave == Moment::NEVER {
             self.leave = Moment::at(Instant::now()).after(moment);
@@ -168,12 +172,12 @@ impl Deadlines {
         self.leave.has_come(now)
     }
 
-    /// Notes how far writing has come.
-    pub(super) fn watch_progress(&mut self, written: u64, waits: bool) {
-        if !waits {
+    /// Notes how many bytes are written so far, and whether more are queued.
+    pub(super) fn watch_progress(&mut self, written: u64, has_queued: bool) {
+        if !has_queued {
             self.stalled = Moment::NEVER;
         } else if self.stalled == Moment::NEVER || self.written != written {
-            // A peer that takes what is written lives, even if its own messages wait to be read.
+            // A peer that takes bytes is alive, even if its own messages are not read yet.
             let now = Instant::now();
             self.heard(now);
             (self.stalled, self.written) = (Moment::at(now).after(self.stall.duration()), written);
@@ -185,22 +189,22 @@ impl Deadlines {
     }
 
     pub(super) fn missed_pong(&self, now: Instant) -> bool {
-        self.silence.has_come(now)
+        self.pong_due.has_come(now)
     }
 
-    pub(super) fn has_stalled(&self, now: Instant, written: u64, waits: bool) -> bool {
-        waits && self.written == written && self.stalled.has_come(now)
+    pub(super) fn has_stalled(&self, now: Instant, written: u64, has_queued: bool) -> bool {
+        has_queued && self.written == written && self.stalled.has_come(now)
     }
 
     pub(super) fn has_given_up(&self, now: Instant) -> bool {
-        self.patience.has_come(now)
+        self.give_up.has_come(now)
     }
 
     pub(super) fn pings(&mut self, now: Instant) -> bool {
         let is_due = self.ping.has_come(now);
         if is_due {
             self.ping = Moment::at(now).after(PING);
-            self.look_at_wall_clock(since_epoch());
+            self.check_wall_clock(since_epoch());
         }
         is_due
     }
@@ -221,14 +225,14 @@ impl Deadlines {
         is_due
     }
 
-    /// The alarm that was set has rung.
+    /// The coarse timer has fired.
     pub(super) fn timer_fired(&mut self) {
-        self.alarm = Moment::NEVER;
+        self.timer_set_for = Moment::NEVER;
     }
 
-    /// Ready when some deadline has passed. `notifier` is what an alarm wakes.
+    /// Ready when a deadline has passed. The coarse `timer` wakes `notifier`.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, timer: &CoarseTimer, notifier: &Arc<Notifier>) -> Poll<()> {
-        self.is_nearer = false;
+        self.moved_earlier = false;
         let (next, now) = (self.next(), Instant::now());
         if next.has_come(now) {
             self.timer = None;
@@ -236,9 +240,9 @@ impl Deadlines {
         }
         if next > Moment::at(now).after(NEAR) {
             self.timer = None;
-            // A deadline that moved away is noticed when the alarm rings too early.
-            if next < self.alarm {
-                self.alarm = next;
+            // If a deadline was postponed meanwhile, the timer fires too early, and the next poll sets it again.
+            if next < self.timer_set_for {
+                self.timer_set_for = next;
                 timer.set(next.instant(), notifier);
             }
             return Poll::Pending;
@@ -251,7 +255,7 @@ impl Deadlines {
     }
 
     fn next(&self) -> Moment {
-        [self.ping, self.silence, self.heartbeat, self.expiry, self.patience, self.dialect, self.leave, self.stalled]
+        [self.ping, self.pong_due, self.heartbeat, self.expiry, self.give_up, self.dialect, self.leave, self.stalled]
             .into_iter()
             .fold(Moment::NEVER, Moment::min)
     }
@@ -261,7 +265,7 @@ fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// When it will be `unix_second`, by a wall clock that shows `since_epoch` now.
+/// The moment of `unix_second`, if the wall clock now shows `since_epoch`.
 fn moment_of(unix_second: u64, since_epoch: Duration) -> Moment {
     // An expiry in the far future must not overflow the clock.
     let left = Duration::from_secs(unix_second).saturating_sub(since_epoch).min(Duration::from_secs(86_400 * 365));
@@ -273,23 +277,23 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_that_jumps_ends_a_token_no_later_than_it_says() {
+    async fn a_token_expires_no_later_than_its_expiry_when_the_wall_clock_jumps() {
         let start = since_epoch();
         let mut deadlines = Deadlines::new(None, PING, Some(start.as_secs() + 3600), true);
-        deadlines.look_at_wall_clock(start - Duration::from_secs(7200));
+        deadlines.check_wall_clock(start - Duration::from_secs(7200));
         assert!(deadlines.next().instant() <= Instant::now() + Duration::from_secs(3600));
-        deadlines.look_at_wall_clock(start + Duration::from_secs(3590));
+        deadlines.check_wall_clock(start + Duration::from_secs(3590));
         assert!(!deadlines.has_expired(Instant::now()), "ten seconds are left");
         assert!(deadlines.has_expired(Instant::now() + Duration::from_secs(11)));
-        deadlines.look_at_wall_clock(start + Duration::from_secs(3601));
+        deadlines.check_wall_clock(start + Duration::from_secs(3601));
         assert!(deadlines.has_expired(Instant::now()));
-        deadlines.look_at_wall_clock(start);
-        assert!(deadlines.has_expired(Instant::now()), "what has expired does not come back");
+        deadlines.check_wall_clock(start);
+        assert!(deadlines.has_expired(Instant::now()), "an expired token stays expired");
         deadlines.expires_at(Some(u64::MAX));
-        deadlines.look_at_wall_clock(Duration::ZERO);
+        deadlines.check_wall_clock(Duration::ZERO);
         assert!(!deadlines.has_expired(Instant::now() + Duration::from_secs(86_400 * 300)));
         deadlines.expires_at(None);
-        deadlines.look_at_wall_clock(Duration::MAX);
+        deadlines.check_wall_clock(Duration::MAX);
         assert!(!deadlines.has_expired(Instant::now() + Duration::from_secs(86_400 * 300)));
     }
 }

@@ -1,4 +1,4 @@
-//! Counts what was delivered, step by step rather than event by event.
+//! Counts deliveries, batch by batch rather than event by event.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -33,37 +33,37 @@ impl Counters {
     }
 }
 
-// Looking a handle up by its labels costs more than a delivery.
+// Looking up a metric by its labels costs more than a delivery.
 static BY_DIALECT: LazyLock<DashMap<&'static str, Counters>> = LazyLock::new(DashMap::new);
 static LATENCY: LazyLock<DashMap<String, Histogram>> = LazyLock::new(DashMap::new);
 
-/// What a connection has delivered.
+/// The deliveries of one connection.
 #[derive(Default)]
 pub(super) struct DeliveryMetrics {
-    /// Where the org's figures are counted, once it is known whose the connection is.
+    /// The usage of the connection's org, once the org is known.
     org: Option<Arc<OrgUsage>>,
-    /// The step that is being made: lent by whoever makes it, so that an idle socket has none.
+    /// The current batch, lent from the scratch buffers: an idle socket has none.
     pub(super) batch: Option<Box<DeliveryBatch>>,
 }
 
-/// The deliveries of one step of a connection: entries of one channel.
+/// The deliveries of one read: entries of one channel.
 #[derive(Default)]
 pub(super) struct DeliveryBatch {
     events: u64,
     bytes: u64,
-    /// Of compressed frames.
+    /// Bytes of compressed frames.
     deflated_bytes: u64,
-    /// Whose latency is measured.
+    /// The channel whose latency is measured.
     channel: Option<Channel>,
-    /// The oldest entry: the step's latency is told by its worst.
+    /// The oldest entry: its latency, the batch's worst, is recorded.
     oldest: Option<Arc<Entry>>,
-    /// What is read and handed to the dialect.
+    /// The buffer for entries between the ring and the dialect.
     pub(super) entries: Vec<Arc<Entry>>,
 }
 
 impl DeliveryMetrics {
-    /// What follows is of this org.
-    pub(super) fn of(&mut self, org: Arc<OrgUsage>) {
+    /// Counts all later deliveries for this org.
+    pub(super) fn set_org(&mut self, org: Arc<OrgUsage>) {
         self.org = Some(org);
     }
 
@@ -71,18 +71,19 @@ impl DeliveryMetrics {
         self.batch.get_or_insert_default()
     }
 
-    /// Counts what an entry says to be missing.
+    /// Counts the missed events that a gap reports.
     pub(super) fn count_missed(&mut self, entry: &Entry) {
         if let (Item::Gap { missed }, Some(org)) = (entry.item(), &self.org) {
             org.missed(missed.unwrap_or(1));
         }
     }
 
-    /// The entries that follow are of this channel; `None`: their latency is not to be measured.
+    /// Begins a batch of this channel; `None`: do not measure the latency.
     pub(super) fn begin(&mut self, channel: Option<&Channel>) {
         self.batch().channel = channel.cloned();
     }
 
+    /// Counts a frame of one event.
     pub(super) fn count(&mut self, frame: &Bytes, entry: &Arc<Entry>) {
         let batch = self.batch();
         batch.events += 1;
@@ -93,13 +94,14 @@ impl DeliveryMetrics {
         }
     }
 
-    /// The same for a frame of several events, whose latency is not to be measured.
+    /// Counts a frame of several events, without a latency.
     pub(super) fn count_batch(&mut self, frame: &Bytes, events: usize) {
         let batch = self.batch();
         batch.events += events as u64;
         batch.bytes += frame.len() as u64;
     }
 
+    /// Adds the batch to the metrics, and empties it.
     pub(super) fn flush(&mut self, dialect: &'static str) {
         let Some(batch) = &mut self.batch else { return };
         let (channel, oldest) = (batch.channel.take(), batch.oldest.take());
@@ -150,11 +152,11 @@ mod tests {
     use crate::stats::UsageCounters;
 
     #[test]
-    fn what_is_told_to_be_missing_and_what_is_delivered_is_counted_for_the_org() {
-        let counted = UsageCounters::new(crewcast_events::Namespaces::default())
+    fn missed_and_delivered_events_are_counted_for_the_org() {
+        let usage = UsageCounters::new(crewcast_events::Namespaces::default())
             .enter(Some("acme".into()), "/ws".to_owned().into());
         let mut delivery = DeliveryMetrics::default();
-        delivery.of(counted.of().clone());
+        delivery.set_org(usage.of().clone());
         let event = crewcast_events::Event::parse(Bytes::from_static(br#"{"type":"x"}"#)).unwrap();
         for item in [Item::Gap { missed: Some(3) }, Item::Gap { missed: None }, Item::Event(event)] {
             delivery.count_missed(&Entry::new(item, None));
@@ -162,7 +164,7 @@ mod tests {
         delivery.count_batch(&Bytes::from_static(b"[]"), 2);
         delivery.flush("forge");
         delivery.flush("forge");
-        let report = counted.of().report();
+        let report = usage.of().report();
         assert_eq!((report.dropped.missed, report.events.delivered), (4, 2));
     }
 }

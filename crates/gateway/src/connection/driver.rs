@@ -1,7 +1,7 @@
-//! A connection between its task and the sweeps, which both work on it: one at a time.
+//! Shares a connection between its task and the fan-out workers. One of them works on it at a time.
 //!
-//! Its task does everything that takes waiting. A sweep that comes along with entries does all that takes none: it
-//! reads, lets the dialect speak, and writes, and wakes the task only for what is left.
+//! The task does everything that waits. A fan-out worker that brings entries does everything that does not wait: it
+//! reads, calls the dialect, and writes. It wakes the task only for the rest.
 
 use std::{
     cell::Cell,
@@ -17,13 +17,15 @@ use parking_lot::Mutex;
 use super::{Connection, scratch::Scratch, subscriptions::ReadStep};
 use crate::{hub::Deliver, outbox::Outbox};
 
-/// Rounds of reading and writing in one visit: a reader of very many is left to its task, and the next one has its turn.
+/// Rounds of reading and writing in one delivery. After them a fan-out worker leaves the rest to the task and goes on
+/// to the next connection.
 const ROUNDS: usize = 4;
 
-/// A connection that is open; nothing when it has ended.
+/// A connection behind a lock; `None` after its end.
 pub(super) struct SharedConnection<O>(Mutex<Option<Box<Connection<O>>>>);
 
-/// Ends the connection with its task, however that ends: its memberships would hold each other for ever.
+/// Drops the connection when its task ends, however it ends. Otherwise the connection and its subscriptions would keep
+/// each other in memory for ever.
 pub(super) struct TaskGuard<O>(pub(super) Arc<SharedConnection<O>>);
 
 impl<O> Drop for TaskGuard<O> {
@@ -35,27 +37,27 @@ impl<O> Drop for TaskGuard<O> {
 impl<O: Outbox> SharedConnection<O> {
     pub(super) fn new(connection: Box<Connection<O>>) -> Arc<Self> {
         let notifier = connection.notifier.clone();
-        let attended = Arc::new(Self(Mutex::new(Some(connection))));
-        let delivery: Arc<dyn Deliver> = attended.clone();
+        let shared = Arc::new(Self(Mutex::new(Some(connection))));
+        let delivery: Arc<dyn Deliver> = shared.clone();
         notifier.deliver_with(Arc::downgrade(&delivery));
-        attended
+        shared
     }
 
-    /// Lets the task begin with the connection.
+    /// Opens the connection with `work`, before anything is delivered.
     pub(super) fn begin(&self, work: impl FnOnce(&mut Connection<O>)) {
         if let Some(connection) = &mut *self.0.lock() {
             connection.work(work);
         }
     }
 
-    /// Handles whatever happens until the connection ends; `None` when it was taken away.
+    /// Handles every wakeup until the connection ends, and returns it; `None` if it was dropped.
     pub(super) async fn ended(&self) -> Option<Box<Connection<O>>> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Box<Connection<O>>>> {
-        let mut held = self.0.lock();
-        let Some(connection) = &mut *held else { return Poll::Ready(None) };
+        let mut guard = self.0.lock();
+        let Some(connection) = &mut *guard else { return Poll::Ready(None) };
         connection.work(|connection| {
             while connection.end.is_none()
                 && let Poll::Ready(wakeup) = connection.poll_wakeup(cx)
@@ -63,7 +65,7 @@ impl<O: Outbox> SharedConnection<O> {
                 connection.handle(wakeup);
             }
         });
-        match held.take_if(|connection| connection.end.is_some()) {
+        match guard.take_if(|connection| connection.end.is_some()) {
             Some(connection) => Poll::Ready(Some(connection)),
             None => Poll::Pending,
         }
@@ -72,12 +74,12 @@ impl<O: Outbox> SharedConnection<O> {
 
 impl<O: Outbox> Deliver for SharedConnection<O> {
     fn try_deliver(&self, key: u32) -> bool {
-        // Whoever works on it now may have looked already.
-        let Some(mut held) = self.0.try_lock() else { return false };
-        let Some(connection) = &mut *held else { return true };
-        // A dialect that panics ends its own connection, not the sweep of all others.
-        let attended = catch_unwind(AssertUnwindSafe(|| connection.work(|connection| connection.deliver(key))));
-        attended.unwrap_or_else(|_| {
+        // Its current holder may have read the ring already: wake the task.
+        let Some(mut guard) = self.0.try_lock() else { return false };
+        let Some(connection) = &mut *guard else { return true };
+        // A dialect that panics ends its own connection, not the fan-out to all others.
+        let delivered = catch_unwind(AssertUnwindSafe(|| connection.work(|connection| connection.deliver(key))));
+        delivered.unwrap_or_else(|_| {
             connection.close(CloseCode::Internal, "internal error");
             false
         })
@@ -85,7 +87,7 @@ impl<O: Outbox> Deliver for SharedConnection<O> {
 }
 
 impl<O: Outbox> Connection<O> {
-    /// Works on the connection with the thread's buffers: between times it has none of its own.
+    /// Runs `work` with the scratch buffers of the thread. In between, the connection owns none.
     fn work<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         thread_local!(static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) });
         let mut scratch = SCRATCH.take().unwrap_or_default();
@@ -96,9 +98,9 @@ impl<O: Outbox> Connection<O> {
         done
     }
 
-    /// Reads a channel and writes what it gave. False when something is left to the task.
+    /// Reads a channel and writes its entries. False if something is left to the task.
     fn deliver(&mut self, key: u32) -> bool {
-        // A flag may say that nothing more is to be sent: that is looked at first.
+        // A flag may mean that nothing more may be sent: the task handles flags first.
         if self.end.is_some()
             || self.notifier.is_raised()
             || self.outbox.queued_bytes() > 0
@@ -112,7 +114,7 @@ impl<O: Outbox> Connection<O> {
                 step = self.subscriptions.read(key, &mut *self.dialect, &mut self.actions);
                 self.perform();
             }
-            self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
+            self.subscriptions.request_page(&mut self.jobs, &self.shared);
             let is_written = self.outbox.try_flush();
             if !is_written || self.needs_task() {
                 return false;
@@ -121,15 +123,15 @@ impl<O: Outbox> Connection<O> {
                 return true;
             }
         }
-        // What the key still has is left to the task, which is told by it.
+        // The channel may have more: false makes the notifier wake the task for this key.
         false
     }
 
-    /// Who rang meanwhile has woken it already.
+    /// Whether the task has more to do. The notifier does not count: what it reports has woken the task already.
     fn needs_task(&self) -> bool {
         self.subscriptions.have_ready()
             || self.end.is_some()
-            || self.jobs.have_begun()
-            || self.deadlines.have_come_nearer()
+            || self.jobs.have_unpolled()
+            || self.deadlines.have_moved_earlier()
     }
 }

@@ -1,4 +1,4 @@
-//! What a connection has asked for and waits to be told: pages of the log, grants, fresh tokens.
+//! The asynchronous work of a connection: pages of the log, grants, fresh tokens, publishes.
 
 use std::{
     sync::Arc,
@@ -20,9 +20,10 @@ use crate::{
     state::StateSnapshot,
 };
 
-/// How long a job that the broker did not serve waits for its next try.
+/// The longest pause before a job tries again after a broker error; the shortest is half of it.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// The result of a finished job.
 pub(super) enum Done {
     Page {
         reader_ref: ReaderRef,
@@ -43,7 +44,8 @@ pub(super) enum Done {
         channel: Channel,
         tail: Option<Arc<Tail>>,
     },
-    Announced(u64),
+    /// The number that the socket was announced with.
+    ClientRegistered(u64),
     Snapshot {
         channel: Channel,
         state: Arc<StateSnapshot>,
@@ -52,7 +54,7 @@ pub(super) enum Done {
         dashboard: Dashboard,
         seen: Option<(DashboardWatch, Bytes)>,
     },
-    NotGranted(Channel),
+    Denied(Channel),
     Granted {
         key: u32,
         channel: Channel,
@@ -69,7 +71,7 @@ pub(super) enum Done {
     },
 }
 
-/// A question to the auth side.
+/// A request for a grant: of one channel, or of all channels of a namespace.
 pub(super) struct GrantRequest<What = Channel> {
     what: What,
     key: u32,
@@ -81,7 +83,7 @@ impl<What> GrantRequest<What> {
         Self { what, key, is_repeated: false }
     }
 
-    /// Again after a pause, since nobody could answer.
+    /// The same request after a pause, because the broker did not answer.
     pub(super) fn again(key: u32, what: What) -> Self {
         Self { what, key, is_repeated: true }
     }
@@ -93,36 +95,36 @@ impl<What> GrantRequest<What> {
     }
 }
 
-/// Jobs under way; none costs nothing.
+/// The jobs under way. Without jobs it allocates nothing.
 #[derive(Default)]
 pub(super) struct Jobs {
     under_way: Option<Box<FuturesUnordered<BoxFuture<'static, Done>>>>,
-    /// Tokens and events of the client's that are under way.
+    /// How many tokens and publishes of the client are under way.
     of_client: u32,
-    /// What is to be read besides events. One read at a time, the next one not begun: answers may be large.
+    /// Reads other than pages of the log. One at a time, the next one not begun: answers may be large.
     reads: Queue<BoxFuture<'static, Done>>,
-    /// Some job has not been polled yet.
-    has_begun: bool,
+    /// A job has not been polled yet.
+    has_unpolled: bool,
 }
 
 impl Jobs {
     fn push(&mut self, job: impl Future<Output = Done> + Send + 'static) {
         self.under_way.get_or_insert_default().push(Box::pin(job));
-        self.has_begun = true;
+        self.has_unpolled = true;
     }
 
     fn push_read(&mut self, read: impl Future<Output = Done> + Send + 'static) {
         self.reads.push_back(Box::pin(read));
-        self.has_begun = true;
+        self.has_unpolled = true;
     }
 
-    /// Whether there is a job that waits for its first poll.
-    pub(super) fn have_begun(&self) -> bool {
-        self.has_begun
+    /// Whether a job waits for its first poll.
+    pub(super) fn have_unpolled(&self) -> bool {
+        self.has_unpolled
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
-        self.has_begun = false;
+        self.has_unpolled = false;
         let Some(jobs) = &mut self.under_way else { return Poll::Pending };
         match jobs.poll_next_unpin(cx) {
             Poll::Ready(Some(done)) => {
@@ -137,7 +139,7 @@ impl Jobs {
         }
     }
 
-    /// The next thing read. Only to be asked for while the socket has room.
+    /// Polls the first of the queued reads. Call it only while the socket has room.
     pub(super) fn poll_reads(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         let Some(first) = self.reads.front_mut() else { return Poll::Pending };
         let done = ready!(first.as_mut().poll(cx));
@@ -145,9 +147,9 @@ impl Jobs {
         Poll::Ready(done)
     }
 
-    /// Whether the client's next message waits: what it asks for behind a token is judged by that token, and what it
-    /// publishes is published in its order.
-    pub(super) fn hold_the_client(&self) -> bool {
+    /// Whether the client's next message has to wait. A message after a token is judged by that token, and publishes
+    /// keep their order.
+    pub(super) fn block_client(&self) -> bool {
         self.of_client > 0
     }
 
@@ -173,17 +175,22 @@ impl Jobs {
         });
     }
 
-    /// Asks whether somebody may read a channel.
-    pub(super) fn ask(&mut self, shared: &Arc<ConnectionContext>, principal: &Principal, asked: GrantRequest) {
+    /// Checks whether the principal may read a channel.
+    pub(super) fn request_grant(
+        &mut self,
+        shared: &Arc<ConnectionContext>,
+        principal: &Principal,
+        request: GrantRequest,
+    ) {
         let (auth, principal) = (shared.auth.clone(), principal.clone());
         self.push(async move {
-            asked.wait().await;
-            let result = may_read(&auth, &principal, &asked.what).await;
-            Done::Granted { key: asked.key, channel: asked.what, result }
+            request.wait().await;
+            let result = may_read(&auth, &principal, &request.what).await;
+            Done::Granted { key: request.key, channel: request.what, result }
         });
     }
 
-    /// Reads a channel's state for somebody who may read the channel.
+    /// Reads the state of a channel, if the principal may read it.
     pub(super) fn read_state(
         &mut self,
         shared: &Arc<ConnectionContext>,
@@ -199,7 +206,7 @@ impl Jobs {
         });
     }
 
-    /// Reads a channel's last events of a type for somebody who may read the channel.
+    /// Reads the last events of one type of a channel, if the principal may read it.
     pub(super) fn read_tail(
         &mut self,
         shared: &Arc<ConnectionContext>,
@@ -215,43 +222,43 @@ impl Jobs {
         });
     }
 
-    /// Tells all replicas that a client's newest socket is this one.
-    pub(super) fn announce(&mut self, shared: &ConnectionContext, client: Arc<str>) {
+    /// Announces to all replicas that this is the newest socket of its client.
+    pub(super) fn register_client(&mut self, shared: &ConnectionContext, client: Arc<str>) {
         let client_sessions = shared.client_sessions.clone();
-        self.push(async move { Done::Announced(retrying(|| client_sessions.announce(&client)).await) });
+        self.push(async move { Done::ClientRegistered(retrying(|| client_sessions.register(&client)).await) });
     }
 
-    /// Lists the channels of a namespace that somebody may read.
+    /// Lists the channels of a namespace that the principal may read.
     pub(super) fn list(
         &mut self,
         shared: &Arc<ConnectionContext>,
         principal: &Principal,
-        asked: GrantRequest<&'static str>,
+        request: GrantRequest<&'static str>,
     ) {
         let (auth, identity) = (shared.auth.clone(), principal.identity().cloned());
         self.push(async move {
-            asked.wait().await;
+            request.wait().await;
             let result = match identity {
-                Some(identity) => auth.granted(&identity, asked.what).await,
+                Some(identity) => auth.granted(&identity, request.what).await,
                 None => Ok(Vec::new()),
             };
-            Done::Listed { namespace: asked.what, result }
+            Done::Listed { namespace: request.what, result }
         });
     }
 
-    /// Reads a channel's whole state, and the id behind which it stands, for somebody who may read the channel.
+    /// Reads the whole state of a channel and the id that it stands at, if the principal may read the channel.
     pub(super) fn snapshot(&mut self, shared: &Arc<ConnectionContext>, principal: &Principal, channel: Channel) {
         let (shared, principal) = (shared.clone(), principal.clone());
         self.push(async move {
             let read = || shared.channel_reads.snapshot(channel.clone());
             match if_granted(&shared.auth, &principal, &channel, read).await {
                 Some(state) => Done::Snapshot { channel, state },
-                None => Done::NotGranted(channel),
+                None => Done::Denied(channel),
             }
         });
     }
 
-    /// Waits for the next document of a board, for somebody who may read all that it shows.
+    /// Waits for the next document of a dashboard, if the principal may read every channel that it shows.
     pub(super) fn dashboard(
         &mut self,
         shared: &Arc<ConnectionContext>,
@@ -264,14 +271,14 @@ impl Jobs {
         self.push(async move {
             for channel in dashboard.channels(&org) {
                 if !retrying(|| may_read(&shared.auth, &principal, &channel)).await {
-                    return Done::NotGranted(channel);
+                    return Done::Denied(channel);
                 }
             }
             Done::Dashboard { dashboard, seen: watching.next().await }
         });
     }
 
-    /// Checks a token. A socket that came without any has nothing to refresh, but may come to be somebody's.
+    /// Checks a token: a refresh for an identified user, a first identification for others.
     pub(super) fn verify(&mut self, shared: &Arc<ConnectionContext>, identity: Option<&Identity>, token: String) {
         let (auth, identity) = (shared.auth.clone(), identity.cloned());
         self.of_client += 1;
@@ -284,7 +291,7 @@ impl Jobs {
         });
     }
 
-    /// Publishes what a client asks for. A stranger may nothing.
+    /// Publishes an event of the client. Without an identity it is forbidden.
     pub(super) fn publish(
         &mut self,
         shared: &Arc<ConnectionContext>,
@@ -313,8 +320,10 @@ async fn may_read(auth: &Auth, principal: &Principal, channel: &Channel) -> Resu
     }
 }
 
-/// What is read of a channel, for somebody who may read it before, so that nothing is read for anybody else, and behind:
-/// the channel may have come to be another org's meanwhile, and what was read, written by that.
+/// Reads something of a channel; `None` if the principal may not read the channel.
+///
+/// Checks the grant before the read, so that nothing is read without one, and after it: meanwhile the channel may have
+/// got another owner, and the answer may hold what the new owner wrote.
 async fn if_granted<T, F>(auth: &Auth, principal: &Principal, channel: &Channel, read: impl Fn() -> F) -> Option<T>
 where
     F: Future<Output = Result<T, BrokerError>>,
@@ -327,17 +336,17 @@ where
     retrying(granted).await.then_some(answer)
 }
 
-/// Tries until the broker answers: the socket waits for the broker as long as its patience lasts.
+/// Tries until the broker answers. `broker.patience` bounds how long the socket waits.
 async fn retrying<T, F: Future<Output = Result<T, BrokerError>>>(read: impl Fn() -> F) -> T {
     loop {
         match read().await {
-            Ok(page) => return page,
+            Ok(answer) => return answer,
             Err(_) => pause().await,
         }
     }
 }
 
-/// Between tries; random, so that those who wait do not come back in step.
+/// The pause between tries; random, so that waiting sockets do not try again at the same moment.
 async fn pause() {
     tokio::time::sleep(RETRY / 2 + RETRY.mul_f64(fastrand::f64() / 2.0)).await;
 }

@@ -1,8 +1,8 @@
 //! One socket, from the open handshake to the last byte.
 //!
-//! [`run`] reads from top to bottom: open, loop, clean up. The loop (`attended.rs`) waits for one cause at a time (a
-//! client's message, entries, a finished job, a deadline), lets the dialect say what to do, and does it. Entries mostly
-//! come by a sweep of the hub instead, which does the same without waking the task.
+//! [`run`] reads from top to bottom: open, loop, clean up. The loop (`driver.rs`) waits for one wakeup at a time: a
+//! client's message, entries, a finished job, a deadline. It lets the dialect decide what to do, and does it. Most
+//! entries come by a fan-out of the hub instead, which does the same without waking the task.
 
 mod actions;
 mod admission;
@@ -59,53 +59,53 @@ pub use takeover::ClientSessions;
 use takeover::Takeover;
 use wakeup::Wakeup;
 
-/// How a connection is counted whose peer went without a close frame (RFC 6455 section 7.4.1).
+/// The code in the metrics for a peer that left without a close frame (RFC 6455, section 7.4.1).
 const LOST: &str = "1006";
 
-/// What every connection of this replica uses.
+/// What all connections of this replica share.
 pub struct ConnectionContext {
     /// Channels in memory.
     pub hub: Arc<Hub>,
     /// The log.
     pub history: Arc<History>,
-    /// Documents that are read at intervals.
+    /// The aggregated documents of the orgs.
     pub dashboards: Arc<Dashboards>,
-    /// What stands beside the channels' events.
+    /// Reads of channels other than their events in order: state, snapshots, tails.
     pub channel_reads: Arc<ChannelReads>,
-    /// Sockets that replace each other.
+    /// The clients that have one socket at a time.
     pub client_sessions: Arc<ClientSessions>,
-    /// Who may read what.
+    /// Tokens and grants.
     pub auth: Arc<Auth>,
-    /// What clients publish.
+    /// Publishes of clients.
     pub publishing: Arc<Publishing>,
-    /// What is counted of each org.
+    /// Usage figures of each org.
     pub usage: Arc<UsageCounters>,
-    /// The rules of the channels.
+    /// The rules of each namespace.
     pub namespaces: Namespaces,
-    /// The link to the broker.
+    /// The state of the link to the broker.
     pub link: watch::Receiver<LinkState>,
-    /// Every connection.
+    /// All open connections.
     pub connections: Arc<ConnectionRegistry>,
-    /// What wakes them for their deadlines.
+    /// Wakes connections for their deadlines.
     pub timer: Arc<CoarseTimer>,
-    /// How this replica goes away.
+    /// The drain of this replica.
     pub drain: DrainController,
-    /// Bounds.
+    /// The configured limits.
     pub limits: Limits,
-    /// Room for connections.
+    /// Admission of connections.
     pub connection_limits: ConnectionLimits,
-    /// Client messages of one socket.
+    /// How many messages a client may send on one socket.
     pub message_rate: Rate,
-    /// How long sockets wait for a broker that is away.
+    /// How long sockets wait for a broker that is away (`broker.patience`).
     pub patience: Duration,
-    /// How events are compressed, if at all.
+    /// How events are compressed; `None`: compression is off.
     pub compression: Option<Compression>,
 }
 
 /// Why and how a connection ends.
 type End = (CloseCode, Cow<'static, str>);
 
-/// The close code of a credential that was refused.
+/// The close code for a token that was refused.
 pub fn close_code(error: &AuthError) -> CloseCode {
     match error.close_code() {
         4403 => CloseCode::Forbidden,
@@ -119,19 +119,19 @@ struct Connection<O> {
     principal: Principal,
     dialect: Box<dyn Dialect>,
     outbox: O,
-    /// The compressed events that it was sent last.
-    run: Option<Box<WindowPosition>>,
+    /// The compressed messages that the peer received last.
+    window_position: Option<Box<WindowPosition>>,
     notifier: Arc<Notifier>,
     subscriptions: Subscriptions,
     jobs: Jobs,
     deadlines: Deadlines,
     messages: Bucket,
     admission: Admission,
-    /// In the crowd, while it is open.
-    place: Option<Registration>,
-    counted: Option<UsageGuard>,
-    /// Among the sockets of its client, where it is the one of a client.
-    client: Option<Box<Takeover>>,
+    /// Held while the connection is open.
+    registration: Option<Registration>,
+    usage: Option<UsageGuard>,
+    /// Set if its client has one socket at a time.
+    takeover: Option<Box<Takeover>>,
     actions: Actions,
     reported_link_down: bool,
     peer_gone: bool,
@@ -140,8 +140,8 @@ struct Connection<O> {
 
 /// Serves one socket until it ends.
 ///
-/// Not an `async fn`: such a future keeps its arguments beside what is made of them, and there is one
-/// for each idle socket.
+/// Not an `async fn`: its future would keep the arguments in addition to the connection made of them, for each idle
+/// socket.
 pub fn run<O: Outbox>(
     shared: Arc<ConnectionContext>,
     outbox: O,
@@ -161,10 +161,10 @@ async fn live<O: Outbox>(connection: TaskGuard<O>) {
         connection.open();
     });
     let Some(mut connection) = connection.0.ended().await else { return };
-    (connection.place, connection.client, connection.counted) = (None, None, None);
+    (connection.registration, connection.takeover, connection.usage) = (None, None, None);
     connection.flush_on_close();
     if connection.ends_well() {
-        // In a box: an idle connection does not carry the room that it needs.
+        // In a box, so that the future of an idle connection stays small.
         Box::pin(connection.flush_rest()).await;
     }
     Box::pin(connection.clean_up()).await;
@@ -189,10 +189,10 @@ impl<O: Outbox> Connection<O> {
             reported_link_down: false,
             peer_gone: false,
             end: None,
-            place: None,
-            counted: None,
-            client: None,
-            run: None,
+            registration: None,
+            usage: None,
+            takeover: None,
+            window_position: None,
             shared,
             principal,
             dialect,
@@ -202,22 +202,22 @@ impl<O: Outbox> Connection<O> {
         }
     }
 
-    /// Control messages concern it from now on by its org, and its org's figures count it.
+    /// Enters the registry, which control messages go through, and the usage figures, both under the current org.
     fn enter(&mut self) {
-        self.place = Some(self.shared.connections.enter(self.notifier.clone(), self.org()));
-        let counted = self.shared.usage.enter(self.org(), self.admission.endpoint.clone());
-        self.subscriptions.metrics.of(counted.of().clone());
-        self.counted = Some(counted);
+        self.registration = Some(self.shared.connections.register(self.notifier.clone(), self.org()));
+        let usage = self.shared.usage.enter(self.org(), self.admission.endpoint.clone());
+        self.subscriptions.metrics.set_org(usage.of().clone());
+        self.usage = Some(usage);
     }
 
     fn open(&mut self) {
-        // What was revoked before this socket entered the crowd has told nobody.
+        // A revocation before this socket entered the registry did not reach it.
         if let Some(Err(error)) = self.principal.identity().map(|identity| self.shared.auth.revalidate(identity)) {
             return self.close(close_code(&error), error.reason());
         }
         self.dialect.on_open(self.principal.identity(), &mut self.actions);
         self.perform();
-        // Flags that were raised before this socket entered the crowd.
+        // The link and the drain may have changed before this socket entered the registry.
         self.check_link();
         self.perform();
         if self.shared.drain.is_draining() {
@@ -244,7 +244,7 @@ impl<O: Outbox> Connection<O> {
     fn on_message(&mut self, message: Message) {
         let now = Instant::now();
         self.deadlines.heard(now);
-        // Control frames count as well: each costs as much as a message.
+        // Control frames count too: each costs as much as a message.
         if !self.messages.take(&self.shared.message_rate, now) {
             return self.dialect.on_too_often(&mut self.actions);
         }
@@ -256,12 +256,12 @@ impl<O: Outbox> Connection<O> {
         }
     }
 
-    /// Moves entries from the rings to the socket, until there are no more or enough is waiting.
+    /// Moves entries from the rings to the outbox, until there are no more or its high-water mark is reached.
     fn pull(&mut self) {
         while self.end.is_none() && self.outbox.queued_bytes() < O::HIGH_WATER {
             let is_done = !self.subscriptions.read_next(&mut *self.dialect, &mut self.actions);
             self.perform();
-            self.subscriptions.ask_for_page(&mut self.jobs, &self.shared);
+            self.subscriptions.request_page(&mut self.jobs, &self.shared);
             if is_done {
                 break;
             }
@@ -325,19 +325,19 @@ impl<O: Outbox> Connection<O> {
             }
             Done::Snapshot { channel, state } => self.dialect.on_snapshot(&channel, &state, &mut self.actions),
             Done::Dashboard { dashboard, seen: Some((watching, frame)) } => {
-                // For who does not read there will be a newer one.
+                // A peer that does not read gets a newer document later.
                 if self.outbox.queued_bytes() < O::HIGH_WATER {
                     self.dialect.on_dashboard(&frame, &mut self.actions);
                 }
                 self.watch(dashboard, Some(watching));
             }
             Done::Dashboard { seen: None, .. } => self.close(CloseCode::Internal, "internal error"),
-            Done::NotGranted(channel) => self.dialect.on_refused(Denied::Channel(&channel), &mut self.actions),
+            Done::Denied(channel) => self.dialect.on_refused(Denied::Channel(&channel), &mut self.actions),
             Done::State { channel, state } => {
                 self.dialect.on_state(&channel, state.as_deref(), &mut self.actions);
             }
             Done::Tail { channel, tail } => self.dialect.on_tail(&channel, tail.as_deref(), &mut self.actions),
-            Done::Announced(number) => self.client.iter().for_each(|place| place.took_over(number)),
+            Done::ClientRegistered(number) => self.takeover.iter().for_each(|takeover| takeover.registered(number)),
             Done::Granted { key, channel, .. } if !self.subscriptions.is_current(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {
                 Ok(true) => self.subscriptions.grant(key, &self.shared),
@@ -345,14 +345,14 @@ impl<O: Outbox> Connection<O> {
                     self.subscriptions.refuse(&channel);
                     self.dialect.on_refused(Denied::Channel(&channel), &mut self.actions);
                 }
-                // The socket waits for the broker as long as its patience lasts; what it reads already goes on.
-                Err(_) => self.jobs.ask(&self.shared, &self.principal, GrantRequest::again(key, channel)),
+                // The socket waits for the broker until `broker.patience` ends. Channels that it reads already go on.
+                Err(_) => self.jobs.request_grant(&self.shared, &self.principal, GrantRequest::again(key, channel)),
             },
             Done::Listed { namespace, result } => match result {
                 Ok(channels) => {
                     let dialect = &mut *self.dialect;
                     if self.subscriptions.list(namespace, channels, dialect, &self.shared, &mut self.actions) {
-                        // The directory changed while it was read.
+                        // The directory changed during the read.
                         self.jobs.list(&self.shared, &self.principal, GrantRequest::now(0, namespace));
                     }
                 }
@@ -427,18 +427,18 @@ impl<O: Outbox> Connection<O> {
         }
     }
 
-    /// Whether the end is none that a client has to be cut for: then it gets everything first.
+    /// Whether everything queued is written before the close: the end is orderly and the peer is still there.
     fn ends_well(&self) -> bool {
         !self.peer_gone
             && self.end.as_ref().is_some_and(|end| matches!(end.0, CloseCode::RunCompleted | CloseCode::GoingAway))
     }
 
-    /// Gives everything back, then says goodbye.
+    /// Releases everything, then closes the outbox.
     fn clean_up(self: Box<Self>) -> impl Future<Output = ()> + Send + 'static {
         let (code, reason) = self.end.map_or((CloseCode::Internal, Cow::Borrowed("internal error")), |end| *end);
-        // Before the goodbye, which waits for the peer: a replica whose sockets all stall shows it at once.
-        let counted = if self.peer_gone { LOST } else { code.label() };
-        counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", counted)]).increment(1);
+        // Counted before the close, which waits for the peer: a replica whose sockets all stall shows it at once.
+        let code_label = if self.peer_gone { LOST } else { code.label() };
+        counter(Metric::ConnectionsClosed, &[("dialect", self.dialect.label()), ("code", code_label)]).increment(1);
         let (goodbye, admission, label) = (self.outbox.close(code, &reason), self.admission, self.dialect.label());
         async move {
             goodbye.await;

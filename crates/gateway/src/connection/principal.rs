@@ -1,20 +1,20 @@
-//! Who is at the other end of a connection.
+//! The principal: who a connection acts for.
 
 use crate::auth::Identity;
 
-/// Who is at the other end.
+/// Who a connection acts for.
 #[derive(Clone, Debug)]
 pub enum Principal {
-    /// Somebody whose claims are known.
+    /// A user whose claims are known. They may be those of `auth.anonymous`.
     User(Identity),
-    /// Anybody: the endpoint grants its channels to all (`auth.public_runs`).
+    /// The public: the endpoint grants its channels to everyone (`auth.public_runs`).
     Public,
-    /// Somebody who has yet to say it: until then nothing is granted.
+    /// Not known yet: nothing is granted until a token arrives.
     Pending,
 }
 
 impl Principal {
-    /// The claims, where they are known.
+    /// The identity, if it is known.
     pub fn identity(&self) -> Option<&Identity> {
         match self {
             Principal::User(identity) => Some(identity),
@@ -22,7 +22,7 @@ impl Principal {
         }
     }
 
-    /// Whether a token makes him somebody, rather than going on as who he was.
+    /// Whether a token would identify the connection, rather than refresh its identity.
     pub fn is_unidentified(&self) -> bool {
         match self {
             Principal::User(identity) => identity.anonymous,

@@ -1,10 +1,10 @@
-//! A queue that is mostly empty and then costs a pointer.
+//! A queue that costs one pointer while it is empty.
 
 use std::collections::VecDeque;
 
-/// First in, first out; no memory of its own while empty.
+/// A first-in, first-out queue. It allocates nothing while it is empty.
 #[derive(Debug)]
-#[expect(clippy::box_collection, reason = "a socket has several, and mostly they are empty")]
+#[expect(clippy::box_collection, reason = "a socket has several, and most of the time they are empty")]
 pub(super) struct Queue<T>(Option<Box<VecDeque<T>>>);
 
 impl<T> Default for Queue<T> {
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn in_order_and_nothing_when_empty() {
+    fn items_come_out_in_order_and_an_empty_queue_is_one_pointer() {
         let mut queue = Queue::default();
         queue.extend([2, 3]);
         queue.push_front(1);

@@ -1,4 +1,4 @@
-//! Every connection of this replica, so that a revocation, a drain or a lost link reaches each.
+//! The registry of all open connections of this replica: revocations, a drain or a lost link reach them through it.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 
 use crate::hub::{Flag, Notifier};
 
-/// The wakes of all connections.
+/// The notifiers of all open connections.
 #[derive(Default)]
 pub struct ConnectionRegistry {
     slots: Mutex<Slots>,
@@ -19,47 +19,47 @@ struct RegisteredConnection {
 
 #[derive(Default)]
 struct Slots {
-    notifiers: Vec<Option<RegisteredConnection>>,
+    connections: Vec<Option<RegisteredConnection>>,
     free: Vec<usize>,
 }
 
-/// A connection's place in the crowd; dropping it leaves.
+/// A connection's entry in the registry; dropping it removes the entry.
 pub struct Registration {
     registry: Arc<ConnectionRegistry>,
     index: usize,
 }
 
 impl ConnectionRegistry {
-    /// Adds a connection of somebody of this org.
-    pub fn enter(self: &Arc<Self>, notifier: Arc<Notifier>, org: Option<Arc<str>>) -> Registration {
+    /// Adds a connection, with the org of its principal.
+    pub fn register(self: &Arc<Self>, notifier: Arc<Notifier>, org: Option<Arc<str>>) -> Registration {
         let mut slots = self.slots.lock();
         let registered = Some(RegisteredConnection { notifier, org });
         let index = match slots.free.pop() {
             Some(index) => {
-                slots.notifiers[index] = registered;
+                slots.connections[index] = registered;
                 index
             }
             None => {
-                slots.notifiers.push(registered);
-                slots.notifiers.len() - 1
+                slots.connections.push(registered);
+                slots.connections.len() - 1
             }
         };
         Registration { registry: self.clone(), index }
     }
 
-    /// Raises a flag for every connection of the orgs that `concerns` names, a thousand at a time, so that
-    /// entering and leaving go on meanwhile.
+    /// Raises a flag for every connection whose org fulfils `concerns`. The lock is released after each thousand, so
+    /// that connections can open and close meanwhile.
     pub async fn raise(&self, flag: Flag, concerns: impl Fn(Option<&str>) -> bool) {
         let mut begin = 0;
         loop {
             {
                 let slots = self.slots.lock();
-                if begin >= slots.notifiers.len() {
+                if begin >= slots.connections.len() {
                     return;
                 }
-                let end = (begin + 1000).min(slots.notifiers.len());
-                let meant = slots.notifiers[begin..end].iter().flatten().filter(|s| concerns(s.org.as_deref()));
-                meant.for_each(|registered| registered.notifier.raise(flag));
+                let end = (begin + 1000).min(slots.connections.len());
+                let concerned = slots.connections[begin..end].iter().flatten().filter(|s| concerns(s.org.as_deref()));
+                concerned.for_each(|registered| registered.notifier.raise(flag));
                 begin = end;
             }
             tokio::task::yield_now().await;
@@ -70,7 +70,7 @@ impl ConnectionRegistry {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut slots = self.registry.slots.lock();
-        slots.notifiers[self.index] = None;
+        slots.connections[self.index] = None;
         slots.free.push(self.index);
     }
 }

@@ -1,14 +1,14 @@
-//! The buffers that working on a connection needs, one set for each thread: an idle socket owns none.
+//! Scratch buffers for work on a connection, one set for each thread: an idle socket owns none.
 
 use crewcast_websocket::socket::FrameQueue;
 
 use super::{Connection, delivery_metrics::DeliveryBatch};
 use crate::{dialect::Actions, outbox::Outbox};
 
-/// Room that a buffer keeps between two connections: a burst's memory is given back.
+/// How many items of capacity a buffer keeps between two connections: the memory of a burst is freed.
 const KEPT: usize = 1024;
 
-/// Empty buffers with room in them.
+/// Empty buffers with spare capacity.
 #[derive(Default)]
 pub(super) struct Scratch {
     actions: Actions,
@@ -17,16 +17,17 @@ pub(super) struct Scratch {
 }
 
 impl Scratch {
+    /// Gives the buffers to a connection.
     pub(super) fn lend_to(&mut self, connection: &mut Connection<impl Outbox>) {
         std::mem::swap(&mut self.batch, &mut connection.subscriptions.metrics.batch);
-        // What waits to be done or written stays where it is.
+        // Actions and frames that still wait stay in their own buffers.
         if connection.actions.is_empty() {
             connection.actions = std::mem::take(&mut self.actions);
         }
         connection.outbox.borrow_queue(&mut self.frames);
     }
 
-    /// What the connection has besides, since it had to keep its own meanwhile, is given up.
+    /// Takes the buffers back, and frees what the connection allocated beyond them.
     pub(super) fn restore(&mut self, connection: &mut Connection<impl Outbox>) {
         std::mem::swap(&mut self.batch, &mut connection.subscriptions.metrics.batch);
         if connection.actions.is_empty() {

@@ -1,4 +1,4 @@
-//! The channels of one connection: which it asked for, which it may read, and its cursors in them.
+//! The channels of one connection: which ones it requested, which ones it may read, and its readers of them.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -18,40 +18,40 @@ use crate::{
     telemetry::metrics::{Metric, counter},
 };
 
-/// Entries read from one channel before the next one has its turn.
+/// Entries that are read from one channel before the next channel is read.
 const READ_BATCH: usize = 64;
 
 pub(super) struct Subscriptions {
     notifier: Arc<Notifier>,
     channels: Vec<Option<ChannelSubscription>>,
-    /// Places of channels that went.
+    /// Indices of empty slots in `channels`.
     vacant: Queue<u32>,
     all: Option<Box<AllOf>>,
-    /// Channels that have entries, in the order in which they were rung.
+    /// Keys of channels that have entries, in the order of their notifications.
     ready: Queue<u32>,
-    /// Readers that wait for a page of the log, and what of it. One page at a time is under
-    /// way: more would wait in memory for a reader that may be slow.
+    /// Readers that wait for a page of the log, and the range that each needs. Only one page is under way at a time:
+    /// others would wait in memory for a peer that may be slow.
     waiting: Queue<(ReaderRef, LogRange)>,
     page_under_way: bool,
-    /// The last number that a reader was given.
-    readers: u32,
+    /// The number of the newest reader.
+    last_number: u32,
     pub(super) metrics: DeliveryMetrics,
 }
 
 struct ChannelSubscription {
     channel: Channel,
-    /// Where the reader is to begin; `None` when it has.
+    /// Where the reader will begin; `None` once it has begun.
     start: Option<Box<Start>>,
     /// `None` until the grant is known.
     reader: Option<Reader>,
-    /// The reader's number: what was asked for another one is none of its business.
+    /// The reader's number: a page that was requested for an earlier reader of this slot is not for this one.
     number: u32,
-    /// Asked for by name.
+    /// Requested by name.
     is_named: bool,
-    /// Of a `SubscribeAll`.
+    /// Part of a `SubscribeAll`.
     is_listed: bool,
-    /// Its namespace lets old progress give way.
-    skips: bool,
+    /// Its namespace conflates progress.
+    conflates: bool,
 }
 
 impl ChannelSubscription {
@@ -63,26 +63,26 @@ impl ChannelSubscription {
             number: 0,
             is_named: false,
             is_listed: false,
-            skips: false,
+            conflates: false,
         }
     }
 }
 
-/// A reader and its place, which may have gone to another one meanwhile.
+/// A reader and the key of its slot, which may meanwhile hold another reader.
 #[derive(Clone, Copy)]
 pub(super) struct ReaderRef {
     key: u32,
     number: u32,
 }
 
-/// What a turn has brought.
+/// The result of reading one batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ReadStep {
-    /// The channel has opened; what it holds comes next.
+    /// The channel has opened; its entries come next.
     Opened,
-    /// Entries, and perhaps not all.
+    /// Entries were read, and there may be more.
     MayHaveMore,
-    /// All that there was. The wake is rung when there is more.
+    /// Nothing more for now. The notifier reports when there is more.
     HasNoMore,
 }
 
@@ -92,8 +92,9 @@ struct AllOf {
     start: Start,
     appearing: Start,
     was_listed: bool,
-    /// A listing is under way; and whether the directory changed since it began.
+    /// A listing is under way.
     listing: bool,
+    /// The directory changed since that listing began.
     changed: bool,
 }
 
@@ -107,16 +108,16 @@ impl Subscriptions {
             ready: Queue::default(),
             waiting: Queue::default(),
             page_under_way: false,
-            readers: 0,
+            last_number: 0,
             metrics: DeliveryMetrics::default(),
         }
     }
 
-    /// Notes a channel whose grant is being asked for. One that is read already begins anew if that is behind
-    /// something, and goes on otherwise.
-    pub(super) fn ask(&mut self, channel: Channel, start: Start) -> u32 {
-        let known = (0..).zip(&mut self.channels).find_map(|(key, place)| {
-            let subscription = place.as_mut().filter(|subscription| subscription.channel == channel)?;
+    /// Adds a channel whose grant is being requested, and returns its key. If the channel is read already, its reader
+    /// starts over for a `Start::Since` and goes on otherwise.
+    pub(super) fn request(&mut self, channel: Channel, start: Start) -> u32 {
+        let known = (0..).zip(&mut self.channels).find_map(|(key, slot)| {
+            let subscription = slot.as_mut().filter(|subscription| subscription.channel == channel)?;
             Some((key, subscription))
         });
         if let Some((key, subscription)) = known {
@@ -129,8 +130,8 @@ impl Subscriptions {
         self.add(ChannelSubscription { is_named: true, ..ChannelSubscription::new(channel, start) })
     }
 
-    /// Notes a namespace whose granted channels are being listed.
-    pub(super) fn ask_all(&mut self, namespace: &'static str, start: Start, appearing: Start) {
+    /// Sets the namespace whose granted channels are being listed.
+    pub(super) fn request_all(&mut self, namespace: &'static str, start: Start, appearing: Start) {
         self.all =
             Some(Box::new(AllOf { namespace, start, appearing, was_listed: false, listing: true, changed: false }));
     }
@@ -148,60 +149,61 @@ impl Subscriptions {
         self.channels.len() as u32 - 1
     }
 
-    /// Stops reading a channel that was asked for by name, unless it is listed too.
+    /// Stops reading a channel that was requested by name, unless it is listed too.
     pub(super) fn drop_channel(&mut self, channel: &Channel) {
-        self.leave(|subscription| {
+        self.update_and_prune(|subscription| {
             subscription.is_named &= subscription.channel != *channel;
         });
     }
 
     /// Stops reading a channel that is not granted.
     pub(super) fn refuse(&mut self, channel: &Channel) {
-        self.leave(|subscription| {
+        self.update_and_prune(|subscription| {
             if subscription.channel == *channel {
                 (subscription.is_named, subscription.is_listed) = (false, false);
             }
         });
     }
 
-    /// Stops reading the channels of a namespace that were listed, but for those that were asked for by name too.
+    /// Stops reading the listed channels of a namespace, except those that were requested by name too.
     pub(super) fn drop_all(&mut self, namespace: &'static str) {
         if self.all.take_if(|all| all.namespace == namespace).is_some() {
-            self.leave(|subscription| subscription.is_listed = false);
+            self.update_and_prune(|subscription| subscription.is_listed = false);
         }
     }
 
-    /// Lets `review` look at each channel, and leaves those that nobody wants any more.
-    fn leave(&mut self, mut review: impl FnMut(&mut ChannelSubscription)) {
-        for (key, place) in (0..).zip(&mut self.channels) {
-            let Some(subscription) = place else { continue };
-            review(subscription);
+    /// Calls `update` on each channel, then removes those that are neither named nor listed.
+    fn update_and_prune(&mut self, mut update: impl FnMut(&mut ChannelSubscription)) {
+        for (key, slot) in (0..).zip(&mut self.channels) {
+            let Some(subscription) = slot else { continue };
+            update(subscription);
             if !subscription.is_named && !subscription.is_listed {
-                *place = None;
+                *slot = None;
                 self.vacant.push_back(key);
             }
         }
     }
 
-    /// Whether the place `key` is still this channel's: grants and pages are asked for and come later.
+    /// Whether the slot `key` still holds this channel: a grant may arrive after the channel was dropped.
     pub(super) fn is_current(&self, key: u32, channel: &Channel) -> bool {
         self.channels.get(key as usize).and_then(Option::as_ref).is_some_and(|s| s.channel == *channel)
     }
 
-    /// The channel may be read: begin.
+    /// The channel is granted: starts its reader.
     pub(super) fn grant(&mut self, key: u32, shared: &ConnectionContext) {
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
         if let Some(start) = subscription.start.take() {
             let subscriber = shared.hub.subscribe(&subscription.channel, &self.notifier, key);
-            self.readers = self.readers.wrapping_add(1);
-            subscription.number = self.readers;
-            subscription.skips = shared.namespaces.of(&subscription.channel).is_some_and(|rules| rules.skip_progress);
+            self.last_number = self.last_number.wrapping_add(1);
+            subscription.number = self.last_number;
+            subscription.conflates =
+                shared.namespaces.of(&subscription.channel).is_some_and(|rules| rules.skip_progress);
             subscription.reader = Some(Reader::new(subscriber, *start));
         }
     }
 
-    /// Takes what is granted of a namespace now: channels that appeared are joined, those that went are
-    /// left. Says whether to list again.
+    /// Takes the channels of a namespace that are granted now: subscribes to new ones, and leaves those that are gone.
+    /// Returns whether to list again.
     pub(super) fn list(
         &mut self,
         namespace: &'static str,
@@ -212,16 +214,16 @@ impl Subscriptions {
     ) -> bool {
         let Some(all) = self.all.as_mut().filter(|all| all.namespace == namespace) else { return false };
         let start = if std::mem::replace(&mut all.was_listed, true) { all.appearing } else { all.start };
-        let again = std::mem::take(&mut all.changed);
-        all.listing = again;
+        let list_again = std::mem::take(&mut all.changed);
+        all.listing = list_again;
         // Sets, because there may be tens of thousands of channels.
         let mut appeared: HashSet<Channel> = granted.into_iter().collect();
-        for (key, place) in (0..).zip(&mut self.channels) {
-            let Some(subscription) = place else { continue };
+        for (key, slot) in (0..).zip(&mut self.channels) {
+            let Some(subscription) = slot else { continue };
             let was_listed = std::mem::replace(&mut subscription.is_listed, appeared.remove(&subscription.channel));
             if was_listed && !subscription.is_listed && !subscription.is_named {
                 dialect.on_channel_gone(&subscription.channel, out);
-                *place = None;
+                *slot = None;
                 self.vacant.push_back(key);
             }
         }
@@ -232,14 +234,14 @@ impl Subscriptions {
             let key = self.add(ChannelSubscription { is_listed: true, ..ChannelSubscription::new(channel, start) });
             self.grant(key, shared);
         }
-        again
+        list_again
     }
 
-    /// What the identity may read, or the directory, may have changed.
+    /// Requests every grant anew: the grants of the identity, or the directory, may have changed.
     pub(super) fn review(&mut self, principal: &Principal, jobs: &mut Jobs, shared: &Arc<ConnectionContext>) {
         for (key, subscription) in self.channels.iter().enumerate() {
             if let Some(subscription) = subscription.as_ref().filter(|subscription| subscription.is_named) {
-                jobs.ask(shared, principal, GrantRequest::now(key as u32, subscription.channel.clone()));
+                jobs.request_grant(shared, principal, GrantRequest::now(key as u32, subscription.channel.clone()));
             }
         }
         if let Some(all) = &mut self.all {
@@ -252,22 +254,22 @@ impl Subscriptions {
         }
     }
 
-    /// Whether some channel has entries, or could ask for a page.
+    /// Whether a channel has entries, or could request a page.
     pub(super) fn have_entries(&self) -> bool {
         self.have_ready() || self.notifier.has_ready()
     }
 
-    /// The same of what nobody was rung for.
+    /// The same, without what the notifier reports.
     pub(super) fn have_ready(&self) -> bool {
         !self.ready.is_empty() || (!self.page_under_way && !self.waiting.is_empty())
     }
 
-    /// Reads one turn of the next channel that has entries, and hands it to the dialect. Says whether there was one.
+    /// Reads one batch of the next channel that has entries, and hands it to the dialect. False if there is none.
     pub(super) fn read_next(&mut self, dialect: &mut dyn Dialect, out: &mut Actions) -> bool {
         if self.ready.is_empty() {
-            let mut rung = Vec::new();
-            self.notifier.take_ready(&mut rung);
-            self.ready.extend(rung);
+            let mut notified = Vec::new();
+            self.notifier.take_ready(&mut notified);
+            self.ready.extend(notified);
         }
         let Some(key) = self.ready.pop_front() else { return false };
         match self.read(key, dialect, out) {
@@ -278,20 +280,20 @@ impl Subscriptions {
         true
     }
 
-    /// Reads one turn of one channel and hands it to the dialect.
+    /// Reads one batch of one channel, and hands it to the dialect.
     pub(super) fn read(&mut self, key: u32, dialect: &mut dyn Dialect, out: &mut Actions) -> ReadStep {
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return ReadStep::HasNoMore };
         let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else {
             return ReadStep::HasNoMore;
         };
-        // A reader that is held stays where it is: `resume` comes back to it.
+        // A paused reader keeps its position: `resume` continues it.
         if reader.is_open() && dialect.is_paused(channel) {
             return ReadStep::HasNoMore;
         }
         self.metrics.begin(Some(channel));
         let mut entries = std::mem::take(&mut self.metrics.batch().entries);
         let read = reader.read(READ_BATCH, &mut entries);
-        if subscription.skips && entries.len() == READ_BATCH {
+        if subscription.conflates && entries.len() == READ_BATCH {
             conflate_batch(channel, &mut entries, dialect, out);
         }
         for entry in entries.drain(..) {
@@ -314,23 +316,23 @@ impl Subscriptions {
         ReadStep::HasNoMore
     }
 
-    /// What was held may be read.
+    /// Marks all open channels as ready: those that were paused are read again.
     pub(super) fn resume(&mut self) {
-        let open = (0..).zip(&self.channels).filter(|(_, place)| {
-            let reader = place.as_ref().and_then(|subscription| subscription.reader.as_ref());
+        let open = (0..).zip(&self.channels).filter(|(_, slot)| {
+            let reader = slot.as_ref().and_then(|subscription| subscription.reader.as_ref());
             reader.is_some_and(Reader::is_open)
         });
         self.ready.extend(open.map(|(key, _)| key));
     }
 
-    /// The subscription whose reader it still is.
+    /// The subscription of a reader; `None` if the reader is gone.
     fn subscription_of(&mut self, reader_ref: ReaderRef) -> Option<&mut ChannelSubscription> {
-        let place = self.channels.get_mut(reader_ref.key as usize).and_then(Option::as_mut);
-        place.filter(|subscription| subscription.reader.is_some() && subscription.number == reader_ref.number)
+        let slot = self.channels.get_mut(reader_ref.key as usize).and_then(Option::as_mut);
+        slot.filter(|subscription| subscription.reader.is_some() && subscription.number == reader_ref.number)
     }
 
-    /// Asks for the next page that some reader waits for, unless one is under way.
-    pub(super) fn ask_for_page(&mut self, jobs: &mut Jobs, shared: &ConnectionContext) {
+    /// Requests the next page that a reader waits for, unless a page is under way.
+    pub(super) fn request_page(&mut self, jobs: &mut Jobs, shared: &ConnectionContext) {
         while !self.page_under_way {
             let Some((reader_ref, range)) = self.waiting.pop_front() else { return };
             if let Some(subscription) = self.subscription_of(reader_ref) {
@@ -340,7 +342,7 @@ impl Subscriptions {
         }
     }
 
-    /// A page of the log has come for one reader, or is no longer needed.
+    /// Hands a page of the log to its reader, and drops the page if the reader is gone.
     pub(super) fn take_page(
         &mut self,
         reader_ref: ReaderRef,
@@ -349,9 +351,8 @@ impl Subscriptions {
         out: &mut Actions,
     ) {
         self.page_under_way = false;
-        // How old replayed events are says nothing about delivery.
+        // The age of replayed events is not a delivery latency.
         self.metrics.begin(None);
-        // The reader may have gone since the page was asked for.
         let Some(subscription) = self.subscription_of(reader_ref) else { return };
         let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else { return };
         let mut entries = Vec::new();
@@ -360,14 +361,14 @@ impl Subscriptions {
         self.ready.push_back(reader_ref.key);
     }
 
-    /// Where each open channel stands.
+    /// The position of each open channel.
     pub(super) fn positions(&self) -> impl Iterator<Item = (&Channel, Option<EventId>)> {
         let open = self.channels.iter().flatten().filter_map(|s| s.reader.as_ref().filter(|reader| reader.is_open()));
         open.map(|reader| (reader.channel(), reader.position()))
     }
 }
 
-/// Hands a whole turn to the dialect, old progress left out. Before each event that follows on such, it is told what was.
+/// Hands a full batch to the dialect without outdated progress. The dialect is told what was left out before an event.
 fn conflate_batch(channel: &Channel, entries: &mut Vec<Arc<Entry>>, dialect: &mut dyn Dialect, out: &mut Actions) {
     let flags = conflated(entries, |event| dialect.may_conflate(channel, event));
     let (mut all, mut skipped) = (0, Conflated::default());

@@ -1,8 +1,8 @@
-//! Clients that have one socket at a time: a newer one replaces the older, on whichever replica that is.
+//! Takeover: clients that have one socket at a time. A newer socket replaces the older one, on whichever replica.
 //!
-//! Each socket announces itself through the control channel with a number that grows with every socket of all
-//! replicas. Who hears a number higher than his own is replaced. Two that open at the same moment both hear both numbers,
-//! so that the newer one stays and the other goes, whatever the order in which they hear.
+//! Each socket is announced through the control channel with a number that grows with every socket of all replicas. A
+//! socket that hears a higher number than its own is replaced. Two sockets that open at the same moment both hear both
+//! numbers: the newer one stays and the older one goes, whatever the order in which the numbers arrive.
 
 use std::{
     collections::HashMap,
@@ -20,14 +20,14 @@ use crate::{
     hub::{Flag, Notifier},
 };
 
-/// The sockets of this replica that have a client's name.
+/// The sockets of this replica that belong to a named client.
 pub struct ClientSessions {
     registry: Arc<dyn Registry>,
-    places: Mutex<HashMap<Arc<str>, ClientState>>,
+    clients: Mutex<HashMap<Arc<str>, ClientState>>,
     serials: AtomicU64,
 }
 
-/// What is known of one client; only as long as it has a socket here.
+/// One client, as long as it has a socket here.
 #[derive(Default)]
 struct ClientState {
     sockets: Vec<ClientSocket>,
@@ -37,13 +37,14 @@ struct ClientState {
 
 struct ClientSocket {
     serial: u64,
-    /// `None` until it is announced.
+    /// `None` until the socket is announced.
     number: Option<u64>,
     notifier: Arc<Notifier>,
 }
 
 impl ClientState {
-    fn heard(&mut self, number: u64) {
+    /// Records an announced number, and replaces the sockets with lower numbers.
+    fn observe(&mut self, number: u64) {
         self.newest = self.newest.max(number);
         let newest = self.newest;
         let older = self.sockets.iter().filter(|socket| socket.number.is_some_and(|number| number < newest));
@@ -51,7 +52,7 @@ impl ClientState {
     }
 }
 
-/// A socket's place; dropping it leaves.
+/// One socket of a client; dropping it removes the socket.
 pub(super) struct Takeover {
     client_sessions: Arc<ClientSessions>,
     client: Arc<str>,
@@ -59,31 +60,36 @@ pub(super) struct Takeover {
 }
 
 impl ClientSessions {
-    /// Announces through this registry.
+    /// An empty set. Sockets are announced through `registry`.
     pub fn new(registry: Arc<dyn Registry>) -> Arc<Self> {
-        Arc::new(Self { registry, places: Mutex::default(), serials: AtomicU64::new(0) })
+        Arc::new(Self { registry, clients: Mutex::default(), serials: AtomicU64::new(0) })
     }
 
-    /// A socket of this client id of this user's. Users of different orgs are different ones, whatever they are called.
-    pub(super) fn enter(self: &Arc<Self>, id: &str, identity: Option<&Identity>, notifier: Arc<Notifier>) -> Takeover {
+    /// Adds a socket. Its client is the id together with the user and the org: equal names in two orgs are two users.
+    pub(super) fn add_socket(
+        self: &Arc<Self>,
+        id: &str,
+        identity: Option<&Identity>,
+        notifier: Arc<Notifier>,
+    ) -> Takeover {
         let org = identity.and_then(|identity| identity.org.as_deref()).unwrap_or_default();
         let sub = identity.map_or("", |identity| &*identity.sub);
         let client: Arc<str> = format!("{org}\n{id}\n{sub}").into();
         let serial = self.serials.fetch_add(1, Ordering::Relaxed);
         let socket = ClientSocket { serial, number: None, notifier };
-        self.places.lock().entry(client.clone()).or_default().sockets.push(socket);
+        self.clients.lock().entry(client.clone()).or_default().sockets.push(socket);
         Takeover { client_sessions: self.clone(), client, serial }
     }
 
-    /// A socket of this client has opened somewhere.
+    /// A socket of this client was announced, on this replica or another.
     pub fn announced(&self, client: &str, number: u64) {
-        if let Some(known) = self.places.lock().get_mut(client) {
-            known.heard(number);
+        if let Some(known) = self.clients.lock().get_mut(client) {
+            known.observe(number);
         }
     }
 
-    /// Tells all replicas of a socket; its number.
-    pub(super) async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
+    /// Announces a socket to all replicas, and returns its number.
+    pub(super) async fn register(&self, client: &str) -> Result<u64, BrokerError> {
         self.registry.register_client(client).await
     }
 }
@@ -94,22 +100,22 @@ impl Takeover {
     }
 
     /// The socket has been announced with this number.
-    pub(super) fn took_over(&self, number: u64) {
-        if let Some(known) = self.client_sessions.places.lock().get_mut(&self.client) {
+    pub(super) fn registered(&self, number: u64) {
+        if let Some(known) = self.client_sessions.clients.lock().get_mut(&self.client) {
             let own = known.sockets.iter_mut().find(|socket| socket.serial == self.serial);
             own.into_iter().for_each(|socket| socket.number = Some(number));
-            known.heard(number);
+            known.observe(number);
         }
     }
 }
 
 impl Drop for Takeover {
     fn drop(&mut self) {
-        let mut places = self.client_sessions.places.lock();
-        if let Some(known) = places.get_mut(&self.client) {
+        let mut clients = self.client_sessions.clients.lock();
+        if let Some(known) = clients.get_mut(&self.client) {
             known.sockets.retain(|socket| socket.serial != self.serial);
             if known.sockets.is_empty() {
-                places.remove(&self.client);
+                clients.remove(&self.client);
             }
         }
     }
@@ -132,7 +138,7 @@ mod tests {
 
     fn open(client_sessions: &Arc<ClientSessions>, id: &str) -> Socket {
         let notifier = Arc::new(Notifier::default());
-        Socket(notifier.clone(), client_sessions.enter(id, None, notifier))
+        Socket(notifier.clone(), client_sessions.add_socket(id, None, notifier))
     }
 
     fn replica() -> Arc<ClientSessions> {
@@ -140,8 +146,8 @@ mod tests {
     }
 
     #[test]
-    fn of_two_that_open_at_once_the_newer_stays_whatever_is_heard_first() {
-        // What each of two replicas hears: the own answer (true), or the control channel.
+    fn the_newer_of_two_simultaneous_sockets_stays_in_any_order_of_announcements() {
+        // What each of two replicas hears: the answer to its own announcement (true), or the control channel (false).
         for heard_by_older in [[(true, 1), (false, 2)], [(false, 2), (true, 1)]] {
             for heard_by_newer in [[(false, 1), (true, 2)], [(true, 2), (false, 1)]] {
                 let hears = |heard: [(bool, u64); 2]| {
@@ -149,7 +155,7 @@ mod tests {
                     let socket = open(&client_sessions, "client_1");
                     for (is_own, number) in heard {
                         if is_own {
-                            socket.1.took_over(number)
+                            socket.1.registered(number)
                         } else {
                             client_sessions.announced(&socket.1.client(), number)
                         }
@@ -162,16 +168,16 @@ mod tests {
     }
 
     #[test]
-    fn another_client_is_left_alone_and_who_goes_leaves_nothing() {
+    fn other_clients_are_not_replaced_and_closed_sockets_leave_nothing_behind() {
         let client_sessions = replica();
         let sockets = ["client_1", "client_1", "client_2"].map(|id| open(&client_sessions, id));
         for (number, socket) in (1..).zip(&sockets) {
-            socket.1.took_over(number);
+            socket.1.registered(number);
         }
         assert_eq!(sockets.each_ref().map(Socket::is_replaced), [true, false, false]);
         client_sessions.announced(&sockets[1].1.client(), 2);
         assert!(!sockets[1].is_replaced(), "its own announcement");
         drop(sockets);
-        assert!(client_sessions.places.lock().is_empty());
+        assert!(client_sessions.clients.lock().is_empty());
     }
 }

@@ -1,5 +1,5 @@
-//! Time on a connection: heartbeats, silence, expiry, patience, stalls. The clock is tokio's, paused. The stream
-//! is a pair of the kernel's own without a network between, so that nothing is on its way while the clock jumps.
+//! Deadlines of a connection: heartbeats, missing pongs, expiry, a broker that is away, stalls. The clock is Tokio's,
+//! paused. The stream is a Unix socket pair: without a network, nothing is in transit while the clock jumps.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -36,7 +36,7 @@ use crate::{
 };
 
 const SECRET: &str = "a secret of the tests, 32 bytes or more";
-/// Timers count in milliseconds, and several may be between an event and its noticing.
+/// Timers have a resolution of one millisecond, and several may lie between an event and its effect.
 const TOLERANCE: Duration = Duration::from_millis(20);
 
 fn seconds(n: u64) -> Duration {
@@ -68,7 +68,7 @@ impl Bench {
         Self { parts, broker }
     }
 
-    /// A socket that is open, and its client.
+    /// Opens a socket, and returns its client.
     fn open(&self, endpoint: CrewEndpoint, expires_at: Option<u64>) -> Client {
         self.open_dialect(Box::new(CrewDialect::new(endpoint, None, Vec::new())), expires_at)
     }
@@ -82,7 +82,7 @@ impl Bench {
         let socket = Socket::new(stream, app.config.limits.message.0, Bytes::new());
         let principal = Principal::User(identity(expires_at));
         let server = tokio::spawn(run(app.shared.clone(), socket, principal, dialect, self.admission()));
-        Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers: true, server }
+        Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers_pings: true, server }
     }
 
     fn admission(&self) -> Admission {
@@ -115,7 +115,7 @@ impl Bench {
     }
 }
 
-/// A user of acme who may read the crew `abc`, the run `r1` and the sessions `s0` to `s19`.
+/// A user of the org acme that may read the crew `abc`, the run `r1` and the sessions `s0` to `s19`.
 fn identity(expires_at: Option<u64>) -> Identity {
     let grants = Grants {
         crews: Ids::Listed(["abc".to_owned()].into()),
@@ -135,7 +135,7 @@ fn identity(expires_at: Option<u64>) -> Identity {
     }
 }
 
-/// A token of that user's, or of another's.
+/// A token for the user `sub` of that org.
 fn token(sub: &str, exp: u64) -> String {
     let claims = json!({ "sub": sub, "org": "acme", "crews": ["abc"], "exp": exp });
     mint(&Secret::new(SECRET), Algorithm::HS256, claims.as_object().unwrap()).unwrap()
@@ -150,17 +150,17 @@ enum Heard {
     End,
 }
 
-/// The other end, frame by frame (RFC 6455 section 5.2).
+/// The client's end, frame by frame (RFC 6455, section 5.2).
 struct Client {
     stream: UnixStream,
     opened: Instant,
     /// Whether it answers pings.
-    answers: bool,
+    answers_pings: bool,
     server: JoinHandle<()>,
 }
 
 impl Client {
-    /// The next thing heard, and when.
+    /// The next frame or the end, and when it arrived.
     async fn next(&mut self) -> (Duration, Heard) {
         let mut head = [0; 2];
         if self.stream.read_exact(&mut head).await.is_err() {
@@ -182,14 +182,14 @@ impl Client {
             0x89 => Heard::Ping,
             other => panic!("a frame that begins with {other:#x}"),
         };
-        if heard == Heard::Ping && self.answers {
+        if heard == Heard::Ping && self.answers_pings {
             self.send(0x8a, b"").await;
         }
         (self.opened.elapsed(), heard)
     }
 
-    /// The next thing heard that is no protocol ping.
-    async fn beyond_pings(&mut self) -> (Duration, Heard) {
+    /// The next frame that is not a protocol ping, or the end.
+    async fn next_but_pings(&mut self) -> (Duration, Heard) {
         loop {
             let (at, heard) = self.next().await;
             if heard != Heard::Ping {
@@ -199,23 +199,23 @@ impl Client {
     }
 
     async fn text(&mut self) -> (Duration, Value) {
-        match self.beyond_pings().await {
+        match self.next_but_pings().await {
             (at, Heard::Text(text)) => (at, text),
-            other => panic!("no text but {other:?}"),
+            other => panic!("expected a text, got {other:?}"),
         }
     }
 
-    /// The next thing that is neither a ping message nor a protocol ping.
+    /// The next frame that is neither a ping message nor a protocol ping, or the end.
     async fn end(&mut self) -> (Duration, Heard) {
         loop {
-            match self.beyond_pings().await {
+            match self.next_but_pings().await {
                 (_, Heard::Text(text)) if text["type"] == "ping" => {}
                 other => return other,
             }
         }
     }
 
-    async fn say(&mut self, text: &Value) {
+    async fn send_text(&mut self, text: &Value) {
         self.send(0x81, text.to_string().as_bytes()).await;
     }
 
@@ -241,7 +241,7 @@ fn assert_at(at: Duration, expected: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_is_pinged_every_30_s_and_told_so_every_45_s() {
+async fn a_peer_gets_ping_frames_every_30_s_and_ping_messages_every_45_s() {
     let bench = Bench::new().await;
     let mut client = bench.graph();
     let mut heard = Vec::new();
@@ -270,7 +270,7 @@ async fn a_peer_is_pinged_every_30_s_and_told_so_every_45_s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_hangs_is_asked_although_its_browser_answers() {
+async fn a_page_that_hangs_is_closed_although_its_browser_answers_pings() {
     let bench = Bench::new().await;
     let mut client = bench.tracking();
     assert_eq!(client.text().await.1["type"], "active_sessions");
@@ -279,13 +279,13 @@ async fn a_page_that_hangs_is_asked_although_its_browser_answers() {
         assert_at(at, seconds(due));
         assert_eq!(ping["type"], "ping");
     }
-    let (at, end) = client.beyond_pings().await;
+    let (at, end) = client.next_but_pings().await;
     assert_at(at, seconds(90));
     assert_eq!(end, Heard::Close(4408, "no pong: reconnect".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_client_asks_for_is_read_one_by_one_as_it_takes_it() {
+async fn requested_logs_are_read_one_by_one_as_the_client_takes_them() {
     let bench = Bench::new().await;
     for n in 0..20 {
         let line = json!({ "type": "session_log", "n": n, "message": "x".repeat(400_000) });
@@ -294,28 +294,28 @@ async fn what_a_client_asks_for_is_read_one_by_one_as_it_takes_it() {
     let mut client = bench.tracking();
     assert_eq!(client.text().await.1["type"], "active_sessions");
     for n in 0..20 {
-        client.say(&json!({ "type": "get_session_logs", "session_id": format!("s{n}") })).await;
+        client.send_text(&json!({ "type": "get_session_logs", "session_id": format!("s{n}") })).await;
     }
-    // The clock goes on only when nobody has anything to do.
+    // The paused clock advances only when every task is idle.
     tokio::time::sleep(seconds(5)).await;
     let read = bench.broker.reads.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(read <= 3, "{read} logs were read for a client that takes nothing");
+    assert!(read <= 3, "{read} logs were read for a client that reads nothing");
     for n in 0..20 {
         assert_eq!(client.text().await.1["logs"][0]["n"], n);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_read_of_a_session_that_moved_meanwhile_is_not_told() {
+async fn logs_of_a_session_that_changed_owner_during_the_read_are_not_sent() {
     let bench = Bench::new().await;
     bench.publish("session:s1", &json!({ "type": "session_log", "message": "of acme" })).await;
     let mut client = bench.tracking();
     assert_eq!(client.text().await.1["type"], "active_sessions");
     let ask = json!({ "type": "get_session_logs", "session_id": "s1" });
-    client.say(&ask).await;
+    client.send_text(&ask).await;
     assert_eq!(client.text().await.1["logs"][0]["message"], "of acme");
     let held = bench.broker.answers.write().await;
-    client.say(&ask).await;
+    client.send_text(&ask).await;
     tokio::time::sleep(seconds(1)).await;
     let claim = Claim { kind: Kind::Session, id: "s1".to_owned(), org: "zeta".to_owned(), crew: None };
     bench.parts.app.auth.on_control(&Control::Directory { claim, from: None, removed: false });
@@ -324,14 +324,14 @@ async fn what_was_read_of_a_session_that_moved_meanwhile_is_not_told() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_ping_message_bears_the_time_and_the_position() {
+async fn a_ping_message_carries_the_time_and_the_position() {
     let bench = Bench::new().await;
     let mut client = bench.graph();
     let (_, ping) = client.text().await;
     assert_eq!(ping["source"], "gateway");
     assert_eq!(ping["position"], json!({ "graph:abc": null }), "nothing is logged yet");
-    let told = timestamp::parse(ping["timestamp"].as_str().unwrap()).unwrap();
-    assert!(told.abs_diff(seconds(unix_now())) < seconds(5), "{ping}");
+    let sent_at = timestamp::parse(ping["timestamp"].as_str().unwrap()).unwrap();
+    assert!(sent_at.abs_diff(seconds(unix_now())) < seconds(5), "{ping}");
 
     let id = bench.publish("graph:abc", &json!({ "type": "tool_start" })).await;
     assert_eq!(client.text().await.1, json!({ "id": id, "type": "tool_start" }));
@@ -365,23 +365,23 @@ async fn a_run_has_no_ping_messages() {
 async fn a_peer_that_is_silent_for_75_s_is_closed() {
     let bench = Bench::new().await;
     let mut client = bench.graph();
-    client.answers = false;
+    client.answers_pings = false;
     let (at, heard) = client.end().await;
     assert_eq!(heard, Heard::Close(4408, "no pong: reconnect and resume".to_owned()));
     assert_at(at, seconds(75));
-    // Neither does it wait for an answer to the close for ever.
+    // The gateway waits five seconds for an answer to the close.
     let (at, heard) = client.next().await;
     assert_eq!(heard, Heard::End);
     assert_at(at, seconds(80));
 }
 
 #[tokio::test(start_paused = true)]
-async fn any_word_of_the_peer_is_a_sign_of_life() {
+async fn every_message_of_the_peer_is_a_sign_of_life() {
     let bench = Bench::new().await;
     let mut client = bench.graph();
-    client.answers = false;
+    client.answers_pings = false;
     tokio::time::sleep(seconds(70)).await;
-    client.say(&json!({ "type": "pong" })).await;
+    client.send_text(&json!({ "type": "pong" })).await;
     let (at, heard) = client.end().await;
     assert!(matches!(heard, Heard::Close(4408, _)), "{heard:?}");
     assert_at(at, seconds(145));
@@ -393,14 +393,14 @@ async fn a_token_that_expires_closes_its_socket() {
     let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
     let (at, heard) = client.end().await;
     assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
-    // The second has begun when the test does.
+    // Up to a second of the expiry has passed when the test starts.
     assert!(at > seconds(98) && at < seconds(100) + TOLERANCE, "{at:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_is_revoked_while_its_socket_opens_closes_it() {
     let bench = Bench::new().await;
-    // After the handshake's check and before the socket stands in the crowd that is told.
+    // After the check of the handshake, and before the socket is in the registry.
     let target = RevocationTarget::Sub("u1".to_owned());
     let (issued_until, remember_until) = (unix_now(), unix_now() + 100);
     bench.parts.app.auth.on_control(&Control::Revoked(Revocation { target, issued_until, remember_until }));
@@ -410,52 +410,52 @@ async fn a_token_that_is_revoked_while_its_socket_opens_closes_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_token_moves_the_end() {
+async fn a_fresh_token_moves_the_expiry() {
     let bench = Bench::new().await;
     let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
-    client.say(&json!({ "action": "auth", "token": token("u1", unix_now() + 300) })).await;
+    client.send_text(&json!({ "action": "auth", "token": token("u1", unix_now() + 300) })).await;
     let (at, heard) = client.end().await;
     assert_eq!(heard, Heard::Close(4401, "token expired".to_owned()));
     assert!(at > seconds(298) && at < seconds(300) + TOLERANCE, "{at:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_users_token_ends_the_socket_at_once() {
+async fn a_token_of_another_user_closes_the_socket_at_once() {
     let bench = Bench::new().await;
     let mut client = bench.open(CrewEndpoint::Graph(channel("graph:abc")), Some(unix_now() + 100));
-    client.say(&json!({ "action": "auth", "token": token("u2", unix_now() + 300) })).await;
+    client.send_text(&json!({ "action": "auth", "token": token("u2", unix_now() + 300) })).await;
     let (at, heard) = client.end().await;
     assert!(matches!(heard, Heard::Close(4401, _)), "{heard:?}");
     assert_at(at, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crew_whose_producer_is_silent_is_told_offline_once() {
+async fn a_crew_with_a_silent_producer_is_reported_offline_once() {
     let bench = Bench::new().await;
     let offline = json!({ "type": "signal", "payload": { "status": "offline", "crewId": "abc" } });
     let busy = json!({ "type": "signal", "payload": { "status": "busy", "crewId": "abc" } });
     let mut client = bench.mission(Some(seconds(60)));
     assert_eq!(client.text().await.1, offline, "it has never signalled");
     for round in 1..=2 {
-        let said = client.opened.elapsed();
+        let signalled = client.opened.elapsed();
         bench.publish_live("mission:abc", &busy).await;
         assert_eq!(client.text().await.1, busy);
-        let mut told = Vec::new();
-        // Behind the offline message nothing comes but pings.
-        while client.opened.elapsed() < said + seconds(200) {
+        let mut reports = Vec::new();
+        // Only pings follow the offline message.
+        while client.opened.elapsed() < signalled + seconds(200) {
             let (at, text) = client.text().await;
             if text["type"] != "ping" {
-                told.push((at, text));
+                reports.push((at, text));
             }
         }
-        assert_eq!(told.len(), 1, "round {round}: {told:?}");
-        assert_eq!(told[0].1, offline);
-        assert_at(told[0].0, said + seconds(60));
+        assert_eq!(reports.len(), 1, "round {round}: {reports:?}");
+        assert_eq!(reports[0].1, offline);
+        assert_at(reports[0].0, signalled + seconds(60));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_the_setting_silence_says_nothing() {
+async fn without_offline_after_a_silent_producer_is_not_reported() {
     let bench = Bench::new().await;
     let mut client = bench.mission(None);
     let busy = json!({ "type": "signal", "payload": { "status": "busy", "crewId": "abc" } });
@@ -506,12 +506,12 @@ async fn a_reader_that_makes_no_progress_is_closed_after_the_stall_limit() {
     }
     let Client { stream, opened, server, .. } = client;
     server.await.unwrap();
-    // `limits.stall`, and then the close frame has its five seconds.
+    // `limits.stall`, then five seconds for the close frame.
     assert_at(opened.elapsed(), seconds(1 + 60 + 5));
     drop(stream);
 }
 
-/// Asks for a timer when it opens, and says so when the timer fires.
+/// A dialect that sets a timer when it opens, and sends a text when the timer fires.
 struct OneTimer;
 
 impl Dialect for OneTimer {
@@ -556,7 +556,7 @@ async fn a_timer_of_an_event_stream_fires_once() {
     let opened = Instant::now();
     assert_eq!(chunks.recv().await.as_deref(), Some(&b"timer"[..]));
     assert!(opened.elapsed() >= seconds(10) && opened.elapsed() <= seconds(10) + TOLERANCE, "{:?}", opened.elapsed());
-    // A deadline that has passed and stays set would spin, and send without end.
+    // A deadline that stays set after it passed would spin, and send without end.
     let more = tokio::time::timeout(seconds(60), chunks.recv()).await;
     assert!(more.is_err(), "{more:?}");
     drop(chunks);

@@ -1,4 +1,4 @@
-//! What a connection waits for.
+//! What wakes a connection's task.
 
 use std::{
     future::poll_fn,
@@ -10,7 +10,7 @@ use crewcast_websocket::decode::{Message, ProtocolError};
 use super::{Connection, jobs::Done};
 use crate::outbox::Outbox;
 
-/// Why a connection wakes up.
+/// Why a connection's task woke up.
 pub(super) enum Wakeup {
     /// The client sent a message.
     Message(Message),
@@ -29,14 +29,15 @@ pub(super) enum Wakeup {
 }
 
 impl<O: Outbox> Connection<O> {
+    /// The next wakeup, the most urgent first.
     pub(super) fn poll_wakeup(&mut self, cx: &mut Context<'_>) -> Poll<Wakeup> {
-        // First the waker, then the looking: what is rung in between is not lost.
+        // Register the waker before the checks: a notification in between is not lost.
         self.notifier.register(cx.waker());
         if let Poll::Ready(Err(_)) = self.outbox.poll_flush(cx) {
             return Poll::Ready(Wakeup::PeerGone);
         }
         self.deadlines.watch_progress(self.outbox.written_bytes(), self.outbox.queued_bytes() > 0);
-        // Before what a client can cause without end.
+        // Before everything that a client can cause without end.
         if self.deadlines.poll(cx, &self.shared.timer, &self.notifier).is_ready() {
             return Poll::Ready(Wakeup::Deadline);
         }
@@ -44,8 +45,8 @@ impl<O: Outbox> Connection<O> {
             return Poll::Ready(Wakeup::Flags);
         }
         let has_room = self.outbox.queued_bytes() < O::HIGH_WATER;
-        // A client that does not read what it has caused is not heard either.
-        if has_room && !self.jobs.hold_the_client() {
+        // While a client does not read the answers it caused, its messages are not read.
+        if has_room && !self.jobs.block_client() {
             match self.outbox.poll_message(cx) {
                 Poll::Ready(Some(Ok(message))) => return Poll::Ready(Wakeup::Message(message)),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Wakeup::Violation(error)),
@@ -65,7 +66,7 @@ impl<O: Outbox> Connection<O> {
         Poll::Pending
     }
 
-    /// Waits until everything queued is written, or nothing has been for `limits.stall`.
+    /// Waits until everything queued is written, or until nothing was written for `limits.stall`.
     pub(super) async fn flush_rest(&mut self) {
         loop {
             let before = self.outbox.written_bytes();

@@ -16,9 +16,9 @@ use super::{Closing, Outbox, PeerGone};
 
 /// A chunk ends when it passes this many bytes.
 const CHUNK: usize = 64 << 10;
-/// Chunks that wait for the client at most: behind them the reader is a cursor again.
+/// How many chunks wait for the client at most. After them the reader is only a cursor.
 const CHUNKS: usize = 2;
-/// How long a client may take to fetch what is left when the stream ends.
+/// How long a client may take to read the rest when the stream ends.
 const LAST_CHUNKS: Duration = Duration::from_secs(5);
 
 /// The writing side of an event stream's body.
@@ -31,7 +31,7 @@ pub struct EventStream {
 }
 
 impl EventStream {
-    /// A stream, and the chunks of its body.
+    /// Creates a stream, and the chunks of its body.
     pub fn new() -> (Self, mpsc::Receiver<Bytes>) {
         let (body, chunks) = mpsc::channel(CHUNKS);
         let sender = body.clone();
@@ -62,7 +62,7 @@ impl Outbox for EventStream {
         self.written
     }
 
-    /// Never fails: that the client has closed the stream is a message, as on a socket.
+    /// Never fails: a closed stream is reported as a message, as on a socket.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PeerGone>> {
         while !self.pending.is_empty() {
             match self.body.poll_reserve(cx) {
@@ -82,7 +82,7 @@ impl Outbox for EventStream {
             return true;
         }
         let Some(body) = self.body.get_ref().cloned() else { return false };
-        // A poll that waits for room has the next permit: then there is none here.
+        // If `poll_flush` waits for room, it gets the next permit, and this one fails.
         let Ok(permit) = body.try_reserve() else { return false };
         permit.send(self.take_chunk());
         true
@@ -92,7 +92,7 @@ impl Outbox for EventStream {
         self.closed.as_mut().poll(cx).map(|()| Some(Ok(Message::Close(None))))
     }
 
-    /// The dialect has said in the stream why it ends; this only waits until that is on its way.
+    /// Only waits until the rest is taken: the dialect has written the reason into the stream.
     fn close(mut self, _code: CloseCode, _reason: &str) -> Closing {
         Box::pin(async move {
             let _ = tokio::time::timeout(LAST_CHUNKS, poll_fn(|cx| self.poll_flush(cx))).await;

@@ -1,4 +1,4 @@
-//! The outbox of a WebSocket: frames, gathered into one write.
+//! The outbox of a WebSocket: queued frames leave in one write.
 
 use std::task::{Context, Poll};
 
@@ -53,11 +53,11 @@ impl Outbox for Socket {
         Socket::agreed(self)
     }
 
-    fn borrow_queue(&mut self, room: &mut FrameQueue) {
-        self.lend_queue(room);
+    fn borrow_queue(&mut self, queue: &mut FrameQueue) {
+        self.lend_queue(queue);
     }
 
-    fn restore_queue(&mut self, room: &mut FrameQueue) {
-        self.give_back_queue(room);
+    fn restore_queue(&mut self, queue: &mut FrameQueue) {
+        self.give_back_queue(queue);
     }
 }

@@ -14,8 +14,8 @@ use tokio::{
 
 use crate::broker::BrokerError;
 
-/// Minimum time between the beginnings of two reads of one key. Sockets that hear the same event ask one after another,
-/// and a read takes less time than all of them need to ask.
+/// Minimum time between the starts of two reads of one key. Sockets that react to the same event request the read one
+/// after another, and a read takes less time than all these requests.
 const PACE: Duration = Duration::from_millis(50);
 
 type FlightResult<V> = Result<Arc<V>, BrokerError>;
@@ -48,7 +48,7 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Singleflig
         Arc::new(Self { under_way: Mutex::default(), read: Box::new(read) })
     }
 
-    /// The answer of a read that begins now or later.
+    /// Waits for the answer of a read that begins now or later.
     pub(crate) async fn ask(self: &Arc<Self>, key: K) -> FlightResult<V> {
         let waiting = self.join(key);
         waiting.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was cancelled".to_owned())))

@@ -15,7 +15,7 @@ fn read<T: Form>(text: &str) -> Option<T> {
 }
 
 #[test]
-fn durations() {
+fn durations_have_units_or_are_whole_seconds() {
     for (written, ms) in [("25s", 25_000), ("500ms", 500), ("24h", 86_400_000), ("2 m", 120_000), ("7", 7000)] {
         assert_eq!(read(written), Some(Duration::from_millis(ms)), "{written}");
         assert_eq!(parse_duration(written), Ok(Duration::from_millis(ms)), "{written}");
@@ -29,7 +29,7 @@ fn durations() {
 }
 
 #[test]
-fn sizes() {
+fn sizes_have_units_or_are_bytes() {
     for (written, bytes) in [("1MiB", 1 << 20), ("4 KiB", 4096), ("17", 17), ("17B", 17), ("2GiB", 2 << 30)] {
         assert_eq!(read(written), Some(Size(bytes)), "{written}");
     }

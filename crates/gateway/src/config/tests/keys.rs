@@ -15,7 +15,7 @@ fn keys_and_tables_are_known_and_nothing_else() {
 }
 
 #[test]
-fn the_nearest_key_is_named_in_the_manner_of_its_source() {
+fn the_nearest_key_is_suggested_as_its_source_writes_it() {
     let file = Source::File("x.toml".into());
     let variable = Source::Variable("X".to_owned());
     assert!(suggestion("limits.stal", &file).ends_with("did you mean limits.stall?"));

@@ -1,7 +1,7 @@
 use super::super::layers::{is_of_a_service, variables};
 
 #[test]
-fn what_kubernetes_sets_for_a_service_is_passed_over() {
+fn variables_of_a_kubernetes_service_are_ignored() {
     for name in [
         "CREWCAST_PORT",
         "CREWCAST_PORT_8000_TCP_ADDR",
@@ -22,7 +22,7 @@ fn what_kubernetes_sets_for_a_service_is_passed_over() {
 }
 
 #[test]
-fn the_short_name_comes_before_the_long_one_and_strangers_are_left_out() {
+fn the_short_name_comes_before_the_long_one_and_other_variables_are_ignored() {
     let env = [
         "PATH",
         "CREWCAST_BROKER__URL",

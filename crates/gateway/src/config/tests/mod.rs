@@ -30,7 +30,7 @@ fn of_variables(variables: &[(&str, &str)]) -> Result<Loaded, ConfigError> {
     load(None, env(variables), &[])
 }
 
-/// What is wrong with a configuration, as the operator reads it.
+/// The problems of a configuration, as the operator reads them.
 fn refusal(result: Result<Loaded, ConfigError>) -> String {
     result.expect_err("the configuration is taken").to_string()
 }
@@ -90,7 +90,7 @@ fn every_kind_of_value_can_come_from_a_variable() {
 }
 
 #[test]
-fn claims_of_sockets_without_a_token_are_a_table() {
+fn anonymous_claims_are_a_table() {
     let loaded = of_text("[auth.anonymous]\norg = 'acme'\ncrews = ['a', 'b']").expect("loads");
     let claims = serde_json::Value::Object(loaded.config.auth.anonymous.clone().expect("set"));
     assert_eq!(claims, serde_json::json!({"org": "acme", "crews": ["a", "b"]}));
@@ -119,7 +119,7 @@ fn namespaces_change_the_built_in_ones_and_add_new_ones() {
 }
 
 #[test]
-fn unknown_keys_are_all_named_with_source_and_nearest_key() {
+fn every_unknown_key_is_reported_with_its_source_and_the_nearest_key() {
     let text = refusal(of_text("[limits]\nstal = '1s'\n[bogus]\nx = 1"));
     assert_eq!(
         text,
@@ -136,7 +136,7 @@ fn unknown_keys_are_all_named_with_source_and_nearest_key() {
 }
 
 #[test]
-fn a_short_name_of_the_broker_and_a_later_long_one() {
+fn the_long_name_of_the_broker_url_wins_over_the_short_one() {
     let short = ("CREWCAST_REDIS_URL", "redis://a:1");
     let loaded = of_variables(&[short]).expect("loads");
     assert_eq!(loaded.config.broker.url.expose(), "redis://a:1");
@@ -231,7 +231,7 @@ fn origins_may_be_any_or_those_of_a_domain() {
 }
 
 #[test]
-fn several_broken_rules_are_told_together() {
+fn several_broken_rules_are_reported_together() {
     let text = refusal(of_text("[limits]\nstall = 0\nhandshake = 0"));
     assert_eq!(text.lines().count(), 2, "{text}");
 }
@@ -273,7 +273,7 @@ fn serving_needs_a_key_or_anonymous_claims() {
 }
 
 #[test]
-fn what_is_shown_names_sources_masks_secrets_and_loads_again() {
+fn the_shown_configuration_names_sources_masks_secrets_and_loads_again() {
     let toml = format!(
         "[auth]\nhs256_secret = '{KEY}'\nanonymous = {{ org = 'a\"b' }}\n[broker]\nurl = 'redis://u:{KEY}@h:1/2'\n[namespaces.run]\nlog = {{ length = 5 }}"
     );
@@ -310,7 +310,7 @@ fn in_repository(path: &str) -> PathBuf {
 }
 
 #[test]
-fn the_files_to_be_copied_load() {
+fn the_example_files_load() {
     let development = load(Some(&in_repository("config/development.toml")), [], &[]).expect("loads").config;
     development.check_serve().expect("serves");
     assert!(development.auth.development && development.listen.0.ip().is_loopback());
@@ -322,7 +322,7 @@ fn the_files_to_be_copied_load() {
     assert!(!production.auth.development && !production.auth.query_token && production.auth.anonymous.is_none());
 }
 
-/// Every key with its default as the document writes it.
+/// Every key with its default, as the documentation writes it.
 fn defaults() -> BTreeMap<String, String> {
     let mut config = Config::default();
     config.namespaces.0 = [("<n>".to_owned(), Namespace::default())].into();
@@ -340,7 +340,7 @@ fn written(value: &Value) -> String {
 }
 
 #[test]
-fn the_document_lists_every_key_with_its_default_and_nothing_else() {
+fn the_documentation_lists_every_key_with_its_default_and_nothing_else() {
     let document = std::fs::read_to_string(in_repository("docs/configuration.md")).expect("the document");
     let mut documented = BTreeMap::new();
     for row in document.lines().filter(|line| line.starts_with("| `")) {

@@ -1,7 +1,7 @@
 use super::super::secret::mask_passwords;
 
 #[test]
-fn passwords_are_masked_wherever_they_stand() {
+fn passwords_are_masked_everywhere_in_a_url() {
     for (url, masked) in [
         ("redis://h:1/2", "redis://h:1/2"),
         ("redis://:secret@h", "redis://:***@h"),

@@ -1,4 +1,4 @@
-//! The compressed frames of events: each made once, for all sockets that agreed on compression.
+//! Compressed frames of events. Each frame is made once for all sockets that agreed on compression.
 
 use std::sync::LazyLock;
 
@@ -16,11 +16,11 @@ use crate::{
 static COMPRESSIONS: LazyLock<Counter> = LazyLock::new(|| counter(Metric::Compressions, &[]));
 
 impl<O: Outbox> Connection<O> {
-    /// An entry's frame as this socket takes it.
+    /// The frame of an entry for this peer: compressed if the handshake agreed on it, else `plain`.
     pub(super) fn frame_for_peer(&mut self, plain: Bytes, encoding: Encoding, entry: &Entry) -> Bytes {
         match (self.outbox.agreed(), self.shared.compression) {
             (Some(agreed), Some(compression)) => {
-                compressed(compression, agreed, self.run.get_or_insert_default(), &plain, encoding, entry)
+                compressed(compression, agreed, self.window_position.get_or_insert_default(), &plain, encoding, entry)
                     .unwrap_or(plain)
             }
             _ => plain,
@@ -28,11 +28,11 @@ impl<O: Outbox> Connection<O> {
     }
 }
 
-/// `None`: the plain frame, which touches no window.
+/// The compressed frame. `None`: send the plain frame, which leaves the peer's window as it is.
 fn compressed(
     compression: Compression,
     agreed: Agreed,
-    run: &mut WindowPosition,
+    window_position: &mut WindowPosition,
     plain: &Bytes,
     encoding: Encoding,
     entry: &Entry,
@@ -41,14 +41,14 @@ fn compressed(
     if text.len() < compression.threshold || !agreed.takes(text.len()) {
         return None;
     }
-    let (is_made, taker) = (entry.is_compressed(encoding), DeflatePeer { run, span: agreed.span() });
+    let (is_made, taker) = (entry.is_compressed(encoding), DeflatePeer { run: window_position, span: agreed.span() });
     let take = || {
         entry.compressed(encoding, &text, taker, |window| {
             COMPRESSIONS.increment(1);
             compression.compressed(plain, window)
         })
     };
-    // Waiting for another one's compressor is as long as using one's own.
+    // If another thread is compressing the frame, waiting for it takes as long as compressing it.
     if is_made { take() } else { Compression::aside(text.len(), take) }
 }
 

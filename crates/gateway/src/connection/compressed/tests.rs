@@ -16,7 +16,7 @@ use crewcast_websocket::{deflate::agree, frame::is_deflated, text_frame};
 
 const COMPRESSION: Compression = Compression { threshold: 100, level: 5 };
 
-/// More than any text of these tests has.
+/// More bytes than any text of these tests has.
 const LARGEST: usize = 100 << 10;
 
 fn agreed(offer: &'static str) -> Agreed {
@@ -31,25 +31,25 @@ fn entry(text: &str) -> (Entry, Bytes) {
     (Entry::new(Item::Event(event), None), frame)
 }
 
-/// A client with its window, whose inflater is not ours.
+/// A client with its window. Its inflater (miniz_oxide) is independent of the gateway's code.
 struct Client {
     agreed: Agreed,
-    run: WindowPosition,
-    /// What the last compressed messages said, as far as its window spans.
+    window_position: WindowPosition,
+    /// The texts of the last compressed messages, as far back as its window reaches.
     window: Vec<u8>,
 }
 
 impl Client {
     fn new(agreed: Agreed) -> Self {
-        Self { agreed, run: WindowPosition::default(), window: Vec::new() }
+        Self { agreed, window_position: WindowPosition::default(), window: Vec::new() }
     }
 
-    fn takes(&mut self, entry: &Entry, plain: &Bytes) -> Bytes {
-        compressed(COMPRESSION, self.agreed, &mut self.run, plain, Encoding::RawFrame, entry)
+    fn frame_for(&mut self, entry: &Entry, plain: &Bytes) -> Bytes {
+        compressed(COMPRESSION, self.agreed, &mut self.window_position, plain, Encoding::RawFrame, entry)
             .unwrap_or_else(|| plain.clone())
     }
 
-    fn reads(&mut self, frame: &[u8]) -> Vec<u8> {
+    fn read(&mut self, frame: &[u8]) -> Vec<u8> {
         if !is_deflated(frame) {
             return payload_of(frame).to_vec();
         }
@@ -68,7 +68,7 @@ impl Client {
 }
 
 #[test]
-fn all_who_take_an_event_compressed_share_one_frame() {
+fn peers_that_take_an_event_compressed_share_one_frame() {
     let (entry, plain) = entry(&"abc ".repeat(50_000));
     let all = agreed("permessage-deflate");
     let take =
@@ -83,7 +83,7 @@ fn all_who_take_an_event_compressed_share_one_frame() {
 }
 
 #[test]
-fn a_window_that_is_too_small_and_an_event_that_is_get_the_plain_frame() {
+fn a_window_or_an_event_that_is_too_small_gets_the_plain_frame() {
     let (entry, plain) = entry(&"abc ".repeat(100));
     let take = |threshold, offer| {
         let compression = Compression { threshold, level: 5 };
@@ -95,7 +95,7 @@ fn a_window_that_is_too_small_and_an_event_that_is_get_the_plain_frame() {
 }
 
 #[test]
-fn what_does_not_become_smaller_is_shared_plain_and_tried_once() {
+fn an_event_that_does_not_shrink_is_sent_plain_and_tried_once() {
     let mut random = fastrand::Rng::with_seed(3);
     let (entry, plain) = entry(&noise(&mut random, 100));
     let tried = AtomicUsize::new(0);
@@ -117,14 +117,14 @@ fn noise(random: &mut fastrand::Rng, length: usize) -> String {
     (0..length).map(|_| random.char('!'..='~')).filter(|c| !matches!(c, '"' | '\\')).collect()
 }
 
-/// An event of a channel, and how often it was compressed.
+/// An event of a channel, and how many times it was compressed.
 struct Sent {
     entry: Entry,
     plain: Bytes,
     compressions: AtomicUsize,
 }
 
-/// A call of a tool: each like the others.
+/// The text of a tool call. All calls resemble each other.
 fn call(random: &mut fastrand::Rng) -> String {
     let (agent, tool) = (random.choice(["coder", "planner"]).unwrap(), random.choice(["bash", "search"]).unwrap());
     let (id, time) = (random.u32(..), random.u32(..100_000));
@@ -132,9 +132,9 @@ fn call(random: &mut fastrand::Rng) -> String {
 }
 
 fn channel(random: &mut fastrand::Rng, count: usize) -> Vec<Sent> {
-    let chains = Arc::new(SharedWindows::default());
+    let windows = Arc::new(SharedWindows::default());
     let mut channel = Vec::new();
-    for place in 0..count {
+    for sequence in 0..count {
         let text = match random.u32(..20) {
             0..2 => "small".to_owned(),
             2..4 => {
@@ -145,16 +145,16 @@ fn channel(random: &mut fastrand::Rng, count: usize) -> Vec<Sent> {
             _ => call(random).repeat(random.usize(1..3)),
         };
         let (entry, plain) = entry(&text);
-        channel.push(Sent { entry: entry.at(&chains, place as i64), plain, compressions: AtomicUsize::new(0) });
+        channel.push(Sent { entry: entry.at(&windows, sequence as i64), plain, compressions: AtomicUsize::new(0) });
     }
     channel
 }
 
 impl Client {
-    /// Reads an event; whether it came against a chain cannot be told from outside, so that its bytes are answered.
-    fn checks(&mut self, sent: &Sent, seed: u64) -> usize {
+    /// Reads an event and returns the size of its frame: only the size shows whether the frame uses the shared window.
+    fn check(&mut self, sent: &Sent, seed: u64) -> usize {
         let text = sent.plain.slice_ref(payload_of(&sent.plain));
-        let taker = DeflatePeer { run: &mut self.run, span: self.agreed.span() };
+        let taker = DeflatePeer { run: &mut self.window_position, span: self.agreed.span() };
         let mut frame = None;
         if text.len() >= COMPRESSION.threshold && self.agreed.takes(text.len()) {
             frame = sent.entry.compressed(Encoding::RawFrame, &text, taker, |window| {
@@ -164,14 +164,13 @@ impl Client {
         }
         let frame = frame.unwrap_or_else(|| sent.plain.clone());
         assert!(frame.len() <= sent.plain.len(), "seed {seed}");
-        assert!(self.reads(&frame) == text, "seed {seed}");
+        assert!(self.read(&frame) == text, "seed {seed}");
         frame.len()
     }
 }
 
-/// A client with a window of its own, or with none, that begins somewhere, passes over some events, and reads two channels
-/// in turns.
-fn reads_somehow(channels: &[Vec<Sent>; 2], read: Range<usize>, seed: u64) {
+/// A client with or without a window that starts somewhere, skips some events, and reads two channels alternately.
+fn read_at_random(channels: &[Vec<Sent>; 2], read: Range<usize>, seed: u64) {
     let mut random = fastrand::Rng::with_seed(seed);
     let offers = [
         "permessage-deflate",
@@ -182,23 +181,23 @@ fn reads_somehow(channels: &[Vec<Sent>; 2], read: Range<usize>, seed: u64) {
         "permessage-deflate; server_max_window_bits=13",
     ];
     let mut client = Client::new(agreed(random.choice(offers).unwrap()));
-    let passed_over = random.choice([0.0, 0.0, 0.02, 0.3]).unwrap();
-    let turn = random.choice([1, 10, 100_000]).unwrap();
+    let skipped = random.choice([0.0, 0.0, 0.02, 0.3]).unwrap();
+    let batch = random.choice([1, 10, 100_000]).unwrap();
     let mut next = [read.start; 2];
     while next[0] < read.end || next[1] < read.end {
         for (channel, next) in channels.iter().zip(&mut next) {
-            for _ in 0..random.usize(0..turn).min(read.end - *next) {
+            for _ in 0..random.usize(0..batch).min(read.end - *next) {
                 *next += 1;
-                if random.f64() >= passed_over {
-                    client.checks(&channel[*next - 1], seed);
+                if random.f64() >= skipped {
+                    client.check(&channel[*next - 1], seed);
                 }
                 if random.u32(..50) == 0 {
                     std::thread::yield_now();
                 }
             }
-            // One that reads event by event gets on too.
-            if turn == 1 && *next < read.end {
-                client.checks(&channel[*next], seed);
+            // A client that reads event by event makes progress too.
+            if batch == 1 && *next < read.end {
+                client.check(&channel[*next], seed);
                 *next += 1;
             }
         }
@@ -206,7 +205,7 @@ fn reads_somehow(channels: &[Vec<Sent>; 2], read: Range<usize>, seed: u64) {
 }
 
 #[test]
-fn whoever_reads_whatever_reads_it_byte_for_byte() {
+fn every_client_reads_every_event_byte_for_byte() {
     let first = fastrand::u64(..1 << 40);
     for seed in first..first + 12 {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -214,7 +213,7 @@ fn whoever_reads_whatever_reads_it_byte_for_byte() {
         std::thread::scope(|scope| {
             for reader in 0..12 {
                 let (channels, start) = (&channels, random.usize(..100) * usize::from(reader > 2));
-                scope.spawn(move || reads_somehow(channels, start..120, seed * 100 + reader));
+                scope.spawn(move || read_at_random(channels, start..120, seed * 100 + reader));
             }
         });
         for sent in channels.iter().flatten() {
@@ -224,29 +223,29 @@ fn whoever_reads_whatever_reads_it_byte_for_byte() {
 }
 
 #[test]
-fn a_crowd_shares_the_frames_of_its_chain_and_who_comes_late_soon_does_too() {
+fn clients_share_the_frames_of_a_window_and_late_ones_soon_join() {
     let mut random = fastrand::Rng::with_seed(5);
-    let chains = Arc::new(SharedWindows::default());
+    let windows = Arc::new(SharedWindows::default());
     let mut clients: Vec<Client> = (0..3).map(|_| Client::new(agreed("permessage-deflate"))).collect();
-    let mut forgetful = Client::new(agreed("permessage-deflate; server_no_context_takeover"));
+    let mut windowless = Client::new(agreed("permessage-deflate; server_no_context_takeover"));
     let (mut plain_bytes, mut bytes, mut bytes_alone) = (0, 0, 0);
     for n in 0..100 {
         if n == 50 {
             clients.push(Client::new(agreed("permessage-deflate")));
         }
         let (entry, plain) = entry(&call(&mut random));
-        let entry = entry.at(&chains, n);
-        let frames: Vec<Bytes> = clients.iter_mut().map(|client| client.takes(&entry, &plain)).collect();
+        let entry = entry.at(&windows, n);
+        let frames: Vec<Bytes> = clients.iter_mut().map(|client| client.frame_for(&entry, &plain)).collect();
         for (client, frame) in clients.iter_mut().zip(&frames) {
-            assert_eq!(client.reads(frame), payload_of(&plain));
+            assert_eq!(client.read(frame), payload_of(&plain));
         }
-        assert!(frames[..3].iter().all(|frame| frame.as_ptr() == frames[0].as_ptr()), "the crowd's frame");
-        let alone = forgetful.takes(&entry, &plain);
-        assert_eq!(forgetful.reads(&alone), payload_of(&plain));
+        assert!(frames[..3].iter().all(|frame| frame.as_ptr() == frames[0].as_ptr()), "the shared frame");
+        let alone = windowless.frame_for(&entry, &plain);
+        assert_eq!(windowless.read(&alone), payload_of(&plain));
         match n {
-            0 => assert_eq!(alone.as_ptr(), frames[0].as_ptr(), "it is the same"),
-            50..54 => assert_eq!(frames[3].as_ptr(), alone.as_ptr(), "it has not read enough"),
-            90.. => assert_eq!(frames[3].as_ptr(), frames[0].as_ptr(), "it has long read enough"),
+            0 => assert_eq!(alone.as_ptr(), frames[0].as_ptr(), "the first event has no window yet"),
+            50..54 => assert_eq!(frames[3].as_ptr(), alone.as_ptr(), "it has not read enough of the window"),
+            90.. => assert_eq!(frames[3].as_ptr(), frames[0].as_ptr(), "it has read enough of the window"),
             _ => {}
         }
         plain_bytes += plain.len();
@@ -257,9 +256,9 @@ fn a_crowd_shares_the_frames_of_its_chain_and_who_comes_late_soon_does_too() {
 }
 
 #[test]
-fn what_does_not_become_smaller_does_not_break_the_chain() {
+fn an_event_that_does_not_shrink_does_not_interrupt_the_window() {
     let mut random = fastrand::Rng::with_seed(6);
-    let chains = Arc::new(SharedWindows::default());
+    let windows = Arc::new(SharedWindows::default());
     let mut client = Client::new(agreed("permessage-deflate"));
     for n in 0..40 {
         let (entry, plain) = match n % 3 {
@@ -267,38 +266,38 @@ fn what_does_not_become_smaller_does_not_break_the_chain() {
             2 => entry("small"),
             _ => entry(&call(&mut random)),
         };
-        let frame = client.takes(&entry.at(&chains, n), &plain);
-        assert_eq!(client.reads(&frame), payload_of(&plain));
+        let frame = client.frame_for(&entry.at(&windows, n), &plain);
+        assert_eq!(client.read(&frame), payload_of(&plain));
         assert_eq!(is_deflated(&frame), n % 3 == 0);
         assert!(n % 3 != 0 || n == 0 || frame.len() * 2 < plain.len(), "{n}: {} of {}", frame.len(), plain.len());
     }
 }
 
 #[test]
-fn an_entry_behind_which_the_chain_has_gone_on_is_taken_by_itself() {
+fn an_entry_that_the_window_has_passed_is_compressed_alone() {
     let mut random = fastrand::Rng::with_seed(7);
-    let chains = Arc::new(SharedWindows::default());
+    let windows = Arc::new(SharedWindows::default());
     let mut client = Client::new(agreed("permessage-deflate"));
     let mut late = Client::new(agreed("permessage-deflate"));
     let sent: Vec<_> = (0..20)
         .map(|n| {
             let (entry, plain) = entry(&call(&mut random));
-            (entry.at(&chains, n), plain)
+            (entry.at(&windows, n), plain)
         })
         .collect();
     for (entry, plain) in &sent[10..] {
-        let frame = client.takes(entry, plain);
-        assert_eq!(client.reads(&frame), payload_of(plain));
+        let frame = client.frame_for(entry, plain);
+        assert_eq!(client.read(&frame), payload_of(plain));
     }
     for (entry, plain) in &sent {
-        let frame = late.takes(entry, plain);
-        assert_eq!(late.reads(&frame), payload_of(plain));
+        let frame = late.frame_for(entry, plain);
+        assert_eq!(late.read(&frame), payload_of(plain));
     }
-    // A channel that was forgotten begins anew.
-    chains.clear();
+    // A cleared channel begins a new window.
+    windows.clear();
     for _ in 0..2 {
         let (entry, plain) = entry(&call(&mut random));
-        let frame = client.takes(&entry.at(&chains, 20), &plain);
-        assert_eq!(client.reads(&frame), payload_of(&plain));
+        let frame = client.frame_for(&entry.at(&windows, 20), &plain);
+        assert_eq!(client.read(&frame), payload_of(&plain));
     }
 }
