@@ -11,12 +11,13 @@ use tokio_util::task::TaskTracker;
 use crate::http::ClientAddress;
 use crate::{
     auth::{Auth, client_address, requested_host},
-    broker::{Broker, Registry},
+    broker::Broker,
     config::Config,
     connection::ConnectionContext,
     drain::Drain,
     limits::ConnectionLimits,
     ready::Readiness,
+    registry::Directory,
     stats::Stats,
     telemetry::Recorder,
 };
@@ -27,8 +28,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// Where events come from and go to.
     pub broker: Arc<dyn Broker>,
-    /// The directory, revocations, tickets.
-    pub registry: Arc<dyn Registry>,
+    /// Which org owns which id.
+    pub directory: Arc<dyn Directory>,
     /// Who may connect and what he may read.
     pub auth: Arc<Auth>,
     /// Whether this replica is going away.

@@ -18,6 +18,7 @@ pub mod hub;
 pub mod limits;
 pub mod publishing;
 pub mod ready;
+pub mod registry;
 pub mod relay;
 pub mod replay;
 pub mod routes;

@@ -10,7 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     auth::{Auth, AuthSetupError},
-    broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
+    broker::{Broker, BrokerError, memory::MemoryBroker, redis::RedisBroker},
     config::{BrokerKind, Config},
     connection::{ClientSessions, CoarseTimer, ConnectionContext, ConnectionRegistry},
     console,
@@ -22,6 +22,7 @@ use crate::{
     limits::{ConnectionLimits, Rate, open_files, raise_open_files},
     publishing::Publishing,
     ready::Readiness,
+    registry::{RedisRegistry, Registry},
     relay::{LinkState, Relay},
     replay::{ChannelReads, History},
     routes::{self, cors},
@@ -183,10 +184,16 @@ pub(crate) struct Parts {
 pub(crate) fn assemble(
     config: Config,
     broker: Arc<dyn Broker>,
-    registry: Arc<dyn Registry>,
+    registry: Registry,
     recorder: Option<Recorder>,
 ) -> Result<Parts, AuthSetupError> {
-    let auth = Auth::new(&config.auth, &config.namespaces, registry.clone())?;
+    let auth = Auth::new(
+        &config.auth,
+        &config.namespaces,
+        registry.directory.clone(),
+        registry.revocations,
+        registry.tickets,
+    )?;
     let limits = &config.limits;
     let ring_limits =
         RingLimits { events: limits.ring_events, bytes: limits.ring_bytes, total_bytes: limits.total_ring_bytes };
@@ -203,7 +210,7 @@ pub(crate) fn assemble(
         history: History::new(broker.clone(), hub.clone()),
         dashboards: Dashboards::new(channel_reads.clone(), broker.clone(), config.forge.clone()),
         channel_reads,
-        client_sessions: ClientSessions::new(registry.clone()),
+        client_sessions: ClientSessions::new(registry.clients),
         auth: auth.clone(),
         publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
         namespaces: config.namespaces.clone(),
@@ -219,14 +226,14 @@ pub(crate) fn assemble(
         compression: config.compression.wanted(),
     });
     let app = Arc::new(App {
-        stats: Stats::new(usage, hub.clone(), config.namespaces.clone(), registry.clone()),
+        stats: Stats::new(usage, hub.clone(), config.namespaces.clone(), registry.usage),
         readiness: Arc::new(Readiness::new(config.ready.window, drain.clone())),
         drain,
         limits: connection_limits,
         sockets: TaskTracker::new(),
         config: Arc::new(config),
         broker,
-        registry,
+        directory: registry.directory,
         auth,
         recorder,
         shared,
@@ -262,18 +269,19 @@ fn no_address(key: &'static str, error: std::io::Error) -> StartError {
     StartError::Bind { key, address: SocketAddr::from(([0, 0, 0, 0], 0)), error }
 }
 
-type Brokers = (Arc<dyn Broker>, Arc<dyn Registry>);
+type Brokers = (Arc<dyn Broker>, Registry);
 
 fn brokers(config: &Config) -> Result<Brokers, StartError> {
     Ok(match config.broker.kind {
         BrokerKind::Memory => {
             let broker = Arc::new(MemoryBroker::new(config.namespaces.clone()));
-            (broker.clone(), broker)
+            (broker.clone(), Registry::of(broker))
         }
         BrokerKind::Redis => {
             let replica = format!("{:08x}", fastrand::u32(..));
             let broker = RedisBroker::new(&config.broker, config.namespaces.clone(), replica)?;
-            (broker.clone(), broker)
+            let registry = RedisRegistry::beside(&broker);
+            (broker, Registry::of(Arc::new(registry)))
         }
     })
 }

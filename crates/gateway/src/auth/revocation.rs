@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use parking_lot::RwLock;
 
 use super::Identity;
-use crate::broker::{Revocation, RevocationTarget};
+use crate::registry::{Revocation, RevocationTarget};
 
 /// What is revoked, as this replica knows it. Only grows, except by time: a revocation is never taken back.
 #[derive(Default)]
-pub(super) struct Revocations {
+pub(super) struct RevocationSet {
     sets: RwLock<Sets>,
 }
 
@@ -21,7 +21,7 @@ struct Sets {
     users: HashMap<String, (u64, u64)>,
 }
 
-impl Revocations {
+impl RevocationSet {
     /// Whether a token of this identity may no longer be used. Who came without one is never meant.
     pub(super) fn contain(&self, identity: &Identity) -> bool {
         if identity.anonymous {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn by_jti() {
-        let revocations = Revocations::default();
+        let revocations = RevocationSet::default();
         assert!(revocations.add(&[jti("j1", 200)], 100));
         assert!(!revocations.add(&[jti("j1", 200)], 100), "no news");
         assert!(revocations.contain(&Identity { jti: Some("j1".to_owned()), ..user("u") }));
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn by_sub_and_time_of_issue() {
-        let revocations = Revocations::default();
+        let revocations = RevocationSet::default();
         assert!(revocations.add(&[sub("u", 100, 200)], 100));
         let issued = |issued_at| Identity { issued_at, ..user("u") };
         assert!(revocations.contain(&issued(Some(99))) && revocations.contain(&issued(Some(100))));
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn forgotten_when_every_token_has_expired() {
-        let revocations = Revocations::default();
+        let revocations = RevocationSet::default();
         revocations.add(&[jti("j", 200), sub("u", 100, 200)], 100);
         revocations.add(&[], 200);
         assert!(!revocations.contain(&Identity { jti: Some("j".to_owned()), ..user("u") }));

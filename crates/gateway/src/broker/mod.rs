@@ -18,16 +18,12 @@ pub mod memory;
 pub mod redis;
 mod state;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crewcast_events::{Channel, EventId, Kind};
-use crewcast_publisher::{Claim, Transport};
+use crewcast_events::{Channel, EventId};
+use crewcast_publisher::Transport;
 
 pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
@@ -155,94 +151,6 @@ pub trait Broker: Transport {
 
     /// Stops delivering, closes connections.
     async fn close(&self);
-}
-
-/// A revocation: of one token, or of every token of a user that was issued until then.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Revocation {
-    /// What is revoked.
-    #[serde(flatten)]
-    pub target: RevocationTarget,
-    /// Tokens issued up to this Unix second are meant (for `sub`).
-    pub issued_until: u64,
-    /// Remembered up to this Unix second: by then the tokens have expired themselves.
-    pub remember_until: u64,
-}
-
-/// What a [`Revocation`] names.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RevocationTarget {
-    /// One token.
-    Jti(String),
-    /// All tokens of a user.
-    Sub(String),
-}
-
-/// How long a replica's figures count after it has told them.
-pub const USAGE_AGE: Duration = Duration::from_secs(15);
-
-/// What a broker's side keeps that is no event: the directory, revocations, tickets, figures.
-#[async_trait]
-pub trait Registry: Send + Sync + 'static {
-    /// To whom each id belongs; an id that nobody claimed is missing in the answer.
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError>;
-
-    /// Every id of one kind that an org owns.
-    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError>;
-
-    /// Remembers a revocation and tells every replica through the control channel.
-    async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError>;
-
-    /// Every revocation that is still remembered.
-    async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError>;
-
-    /// Keeps what stands behind a ticket for `ttl`.
-    async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError>;
-
-    /// Takes what stands behind a ticket: at most one caller ever gets it.
-    async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError>;
-
-    /// Keeps a replica's figures for [`USAGE_AGE`]; `None` forgets them.
-    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError>;
-
-    /// The figures of every replica that has told some, and is not older than that.
-    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError>;
-
-    /// Tells every replica through the control channel that a client has come, with a number that is higher than
-    /// those of all who came before, and answers that number.
-    async fn register_client(&self, client: &str) -> Result<u64, BrokerError>;
-}
-
-/// A message on the control channel.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Control {
-    /// A token or user was revoked.
-    Revoked(Revocation),
-    /// The directory's entry of this id changed; `claim` as it stands now, with the org that had it before.
-    Directory {
-        /// The entry now (for a removal: what was removed).
-        claim: Claim,
-        /// The org that owned it until now, when it moved.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        from: Option<String>,
-        /// Whether the entry is gone.
-        #[serde(default)]
-        removed: bool,
-    },
-    /// A client has opened a socket: older ones of the same client are to be closed.
-    Client {
-        /// Which.
-        client: String,
-        /// Higher than those of all who came before.
-        number: u64,
-    },
-}
-
-/// The Unix second that it is now.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 
 use crate::{
     auth::Identity,
-    broker::{BrokerError, Registry},
     hub::{Flag, Notifier},
+    registry::{BrokerError, ClientNumbers},
 };
 
 /// The sockets of this replica that have a client's name.
 pub struct ClientSessions {
-    registry: Arc<dyn Registry>,
+    numbers: Arc<dyn ClientNumbers>,
     places: Mutex<HashMap<Arc<str>, ClientState>>,
     serials: AtomicU64,
 }
@@ -59,9 +59,9 @@ pub(super) struct Takeover {
 }
 
 impl ClientSessions {
-    /// Announces through this registry.
-    pub fn new(registry: Arc<dyn Registry>) -> Arc<Self> {
-        Arc::new(Self { registry, places: Mutex::default(), serials: AtomicU64::new(0) })
+    /// Announces through these numbers.
+    pub fn new(numbers: Arc<dyn ClientNumbers>) -> Arc<Self> {
+        Arc::new(Self { numbers, places: Mutex::default(), serials: AtomicU64::new(0) })
     }
 
     /// A socket of this client id of this user's. Users of different orgs are different ones, whatever they are called.
@@ -84,7 +84,7 @@ impl ClientSessions {
 
     /// Tells all replicas of a socket; its number.
     pub(super) async fn announce(&self, client: &str) -> Result<u64, BrokerError> {
-        self.registry.register_client(client).await
+        self.numbers.register_client(client).await
     }
 }
 

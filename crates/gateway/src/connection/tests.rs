@@ -20,12 +20,13 @@ use tokio::{
 use super::*;
 use crate::{
     auth::{Grants, Ids, mint},
-    broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
+    broker::{Broker, Link, Sink},
     config::{Algorithm, Config, Secret},
     dialect::{
         crew::{CrewDialect, CrewEndpoint},
         tracking::TrackingDialect,
     },
+    registry::{Control, Registry, Revocation, RevocationTarget},
     server::{Parts, assemble},
     testing::FaultyBroker,
 };
@@ -57,7 +58,7 @@ impl Bench {
         let mut config = Config::default();
         config.auth.hs256_secret = Some(Secret::new(SECRET));
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
-        let parts = assemble(config, broker.clone(), broker.inner.clone(), None).unwrap();
+        let parts = assemble(config, broker.clone(), Registry::of(broker.inner.clone()), None).unwrap();
         broker.start(parts.relay.clone()).await.unwrap();
         tokio::spawn(parts.app.shared.timer.clone().run());
         Self { parts, broker }

@@ -31,8 +31,9 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    broker::{Broker, Control, Link, Sink},
+    broker::{Broker, Link, Sink},
     hub::{Demand, Hub},
+    registry::Control,
     stats::UsageCounters,
     telemetry::metrics::{Metric, counter},
 };

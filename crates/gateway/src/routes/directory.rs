@@ -81,7 +81,7 @@ fn claim(request: RegisterRequest, identity: &Identity) -> Result<Claim, Problem
 /// A run's crew opens the run to that crew's readers: it must not be another org's.
 async fn own_crew(app: &App, claim: &Claim) -> Result<(), Problem> {
     let Some(crew) = &claim.crew else { return Ok(()) };
-    let owners = app.registry.owners(Kind::Crew, std::slice::from_ref(crew)).await?;
+    let owners = app.directory.owners(Kind::Crew, std::slice::from_ref(crew)).await?;
     match owners.get(crew) {
         Some(owner) if owner.org != claim.org => {
             Err(Problem::new(ProblemType::Forbidden, format!("the crew {crew} belongs to another org")))
