@@ -27,7 +27,7 @@ pub struct App {
     /// Resolved and validated.
     pub config: Arc<Config>,
     /// Where events come from and go to.
-    pub broker: Arc<dyn Broker>,
+    pub broker: Broker,
     /// Which org owns which id.
     pub directory: Arc<dyn Directory>,
     /// Who may connect and what he may read.

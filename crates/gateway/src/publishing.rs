@@ -4,26 +4,26 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, Event, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, ClaimMode, Claimed, Entry, Once};
+use crewcast_publisher::{Append, AppendError, ClaimMode, Claimed, Entry, Once, Transport};
 
 use crate::{
     auth::{Auth, Identity},
-    broker::{Broker, BrokerError},
+    broker::BrokerError,
     dialect::NotPublished,
 };
 
 /// Publishes one event at a time.
 pub struct Publishing {
     auth: Arc<Auth>,
-    broker: Arc<dyn Broker>,
+    transport: Arc<dyn Transport>,
     namespaces: Namespaces,
     max_event: usize,
 }
 
 impl Publishing {
-    /// Publishes through this broker what `auth` lets; at most `max_event` bytes an event.
-    pub fn new(auth: Arc<Auth>, broker: Arc<dyn Broker>, namespaces: Namespaces, max_event: usize) -> Arc<Self> {
-        Arc::new(Self { auth, broker, namespaces, max_event })
+    /// Publishes through this transport what `auth` lets; at most `max_event` bytes an event.
+    pub fn new(auth: Arc<Auth>, transport: Arc<dyn Transport>, namespaces: Namespaces, max_event: usize) -> Arc<Self> {
+        Arc::new(Self { auth, transport, namespaces, max_event })
     }
 
     /// Publishes an event into its channel's log, or live where the namespace keeps none. The id of a logged one.
@@ -43,12 +43,12 @@ impl Publishing {
         self.admit(identity, channel).await?;
         if self.namespaces.of(channel).is_some_and(|namespace| namespace.log.length == 0) {
             let event = Event::parse(event).map_err(|why| NotPublished::Bad(why.to_string()))?;
-            self.broker.publish_live(channel, event.raw().clone()).await?;
+            self.transport.publish_live(channel, event.raw().clone()).await?;
             return Ok(None);
         }
         let body = Body::parse(event).map_err(|why| NotPublished::Bad(why.to_string()))?;
         let append = Append { channel: channel.clone(), entries: vec![Entry::new(body)], once: Once::No };
-        Ok(self.broker.append(&append).await?.pop().flatten())
+        Ok(self.transport.append(&append).await?.pop().flatten())
     }
 
     /// What nobody owns yet becomes the org's before anything is published there: the first owner stays.
@@ -57,7 +57,7 @@ impl Publishing {
             return Err(NotPublished::Forbidden);
         }
         let Some(claim) = self.auth.required_claim(identity, channel).await? else { return Ok(()) };
-        match self.broker.claim(&claim, ClaimMode::Keep).await? {
+        match self.transport.claim(&claim, ClaimMode::Keep).await? {
             Claimed::Done => Ok(()),
             Claimed::OwnedBy(_) => Err(NotPublished::Forbidden),
         }

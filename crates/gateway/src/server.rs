@@ -95,7 +95,7 @@ impl Server {
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let reviews = Arc::new(Reviews::default());
         relay.set_control(Arc::new(Controls::new(app.clone(), hub, reviews.clone())));
-        if let Err(error) = broker.start(relay.clone()).await {
+        if let Err(error) = broker.pubsub.start(relay.clone()).await {
             tracing::warn!(%error, "the broker is not there yet; waiting for it");
         }
         app.auth.start(stop.clone()).await;
@@ -117,7 +117,7 @@ impl Server {
 
     /// The publishing side of this replica's broker: `crewcast dev` publishes through it.
     pub fn transport(&self) -> Arc<dyn Transport> {
-        self.app.broker.clone()
+        self.app.broker.transport.clone()
     }
 
     /// Serves until the first signal, then goes away as the spec says: not ready, no new sockets, each open
@@ -143,7 +143,7 @@ impl Server {
         let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
         let _ = tokio::time::timeout(LAST_REQUESTS, self.app.stats.leave()).await;
         self.relay.stop().await;
-        self.app.broker.close().await;
+        self.app.broker.pubsub.close().await;
     }
 
     fn spawn_listeners(&self, public: TcpListener, admin: TcpListener) {
@@ -170,7 +170,7 @@ impl Server {
             self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move { recorder.upkeep().await }));
         }
         let readiness = app.readiness.clone();
-        self.tasks.spawn(stop.clone().run_until_cancelled_owned(readiness.run(app.broker.clone())));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(readiness.run(app.broker.pubsub.clone())));
     }
 }
 
@@ -183,7 +183,7 @@ pub(crate) struct Parts {
 
 pub(crate) fn assemble(
     config: Config,
-    broker: Arc<dyn Broker>,
+    broker: Broker,
     registry: Registry,
     recorder: Option<Recorder>,
 ) -> Result<Parts, AuthSetupError> {
@@ -204,15 +204,15 @@ pub(crate) fn assemble(
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
     let usage = UsageCounters::new(config.namespaces.clone());
     relay.set_usage(usage.clone());
-    let channel_reads = ChannelReads::new(broker.clone());
+    let channel_reads = ChannelReads::new(broker.log.clone());
     let shared = Arc::new(ConnectionContext {
         hub: hub.clone(),
-        history: History::new(broker.clone(), hub.clone()),
-        dashboards: Dashboards::new(channel_reads.clone(), broker.clone(), config.forge.clone()),
+        history: History::new(broker.log.clone(), hub.clone()),
+        dashboards: Dashboards::new(channel_reads.clone(), broker.log.clone(), config.forge.clone()),
         channel_reads,
         client_sessions: ClientSessions::new(registry.clients),
         auth: auth.clone(),
-        publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message),
+        publishing: Publishing::new(auth.clone(), broker.transport.clone(), config.namespaces.clone(), limits.message),
         namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
         usage: usage.clone(),
@@ -269,19 +269,18 @@ fn no_address(key: &'static str, error: std::io::Error) -> StartError {
     StartError::Bind { key, address: SocketAddr::from(([0, 0, 0, 0], 0)), error }
 }
 
-type Brokers = (Arc<dyn Broker>, Registry);
-
-fn brokers(config: &Config) -> Result<Brokers, StartError> {
+/// The broker and the registry, over one store.
+fn brokers(config: &Config) -> Result<(Broker, Registry), StartError> {
     Ok(match config.broker.kind {
         BrokerKind::Memory => {
             let broker = Arc::new(MemoryBroker::new(config.namespaces.clone()));
-            (broker.clone(), Registry::of(broker))
+            (Broker::of(broker.clone()), Registry::of(broker))
         }
         BrokerKind::Redis => {
             let replica = format!("{:08x}", fastrand::u32(..));
             let broker = RedisBroker::new(&config.broker, config.namespaces.clone(), replica)?;
             let registry = RedisRegistry::beside(&broker);
-            (broker, Registry::of(Arc::new(registry)))
+            (Broker::of(broker), Registry::of(Arc::new(registry)))
         }
     })
 }

@@ -1,9 +1,11 @@
 //! Where events come from: Pub/Sub channels with a log beside each.
 //!
-//! Two implementations, [`memory`] and `redis`, pass one conformance suite (`broker/conformance.rs`).
+//! A broker has three sides, and each consumer takes those that it needs: [`PubSub`] delivers, [`LogStore`] reads what
+//! was stored, [`Transport`] publishes. Two implementations, [`memory`] and [`redis`], pass one conformance suite
+//! (`broker/conformance/`).
 //!
 //! # The delivery promise of a broker
-//! - After [`Broker::subscribe`] has returned for a channel, every message published there reaches the
+//! - After [`PubSub::subscribe`] has returned for a channel, every message published there reaches the
 //!   sink, in the order of publishing, until `unsubscribe` or until the link is lost.
 //! - A lost link is announced by [`Sink::link`] with [`Link::Down`] before the first message is missed
 //!   silently for longer than the heartbeat, and [`Link::Up`] comes only after every channel that is
@@ -111,15 +113,15 @@ impl Page {
 /// Most bytes of one [`Page`] beyond its first entry: bounds memory however large events are.
 pub const PAGE_BYTES: usize = 256 << 10;
 
-/// One broker: Pub/Sub, logs, and the publishing side ([`Transport`]).
+/// Delivery through Pub/Sub.
 #[async_trait]
-pub trait Broker: Transport {
-    /// Begins to deliver into `sink`. Called once, before anything else. Returns when the link is up, or with
-    /// an error when the first attempt failed; the broker then goes on trying and announces itself by `Link::Up`.
+pub trait PubSub: Send + Sync + 'static {
+    /// Starts to deliver into `sink`. Called once, before anything else. Returns when the link is up, or with
+    /// an error when the first attempt failed; the broker then keeps trying and announces success by [`Link::Up`].
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError>;
 
     /// Subscribes to channels and waits until all are confirmed. May be called while the link is down: the
-    /// channels are remembered and subscribed with the next link, the call waits for it at most a second and then fails.
+    /// channels are remembered and subscribed with the next link. The call waits for it at most a second, then fails.
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError>;
 
     /// Ends subscriptions.
@@ -128,6 +130,16 @@ pub trait Broker: Transport {
     /// Returns when every message published before the call has reached the sink.
     async fn barrier(&self) -> Result<(), BrokerError>;
 
+    /// Publishes a probe and waits until it has come back through this replica's own subscription.
+    async fn probe(&self) -> Result<Duration, BrokerError>;
+
+    /// Stops delivering and closes the broker's connections, those of its other sides included.
+    async fn close(&self);
+}
+
+/// Reads of what is stored beside the channels. Appends go through [`Transport`].
+#[async_trait]
+pub trait LogStore: Send + Sync + 'static {
     /// Heads and retained values of several channels, pipelined, in the order asked.
     async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError>;
 
@@ -138,19 +150,30 @@ pub trait Broker: Transport {
     /// only those beside a lease of the same name that was renewed at most so long ago.
     async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError>;
 
-    /// How long until something is to be told of a lease, for several channels, pipelined, in the order asked; `None`
-    /// where nothing is.
+    /// How long until a lease of each channel expires, pipelined, in the order asked; `None` where none will.
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
 
-    /// The leases of a channel of which something is to be told now, at most [`MAX_EXPIRED`]. It is told by an append
-    /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once whoever asked.
+    /// The leases of a channel whose expiry is to be published now, at most [`MAX_EXPIRED`]. It is published by an append
+    /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once, whichever replicas have asked.
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError>;
+}
 
-    /// Publishes a probe and waits until it has come back through this replica's own subscription.
-    async fn probe(&self) -> Result<Duration, BrokerError>;
+/// One broker, by its sides.
+#[derive(Clone)]
+pub struct Broker {
+    /// Delivers.
+    pub pubsub: Arc<dyn PubSub>,
+    /// Reads what was stored.
+    pub log: Arc<dyn LogStore>,
+    /// Publishes.
+    pub transport: Arc<dyn Transport>,
+}
 
-    /// Stops delivering, closes connections.
-    async fn close(&self);
+impl Broker {
+    /// A broker of which one object has all sides.
+    pub fn of<B: PubSub + LogStore + Transport>(broker: Arc<B>) -> Self {
+        Self { pubsub: broker.clone(), log: broker.clone(), transport: broker }
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crewcast_events::{EventId, catalog::lease_expiry::LeaseStatus};
 pub const MAX_DOCUMENTS: usize = 1000;
 /// Most bytes of the documents and their keys, beyond the first.
 pub const STATE_BYTES: usize = 1 << 20;
-/// Most leases that [`super::Broker::silent`] answers at once: bounds how long one script runs.
+/// Most leases that [`super::LogStore::expired_leases`] answers at once: bounds how long one script runs.
 pub const MAX_EXPIRED: usize = 64;
 
 /// A channel's state, read in one atomic step: what follows `head` in the log is not in it, everything else is.

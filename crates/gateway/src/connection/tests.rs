@@ -20,7 +20,7 @@ use tokio::{
 use super::*;
 use crate::{
     auth::{Grants, Ids, mint},
-    broker::{Broker, Link, Sink},
+    broker::{Link, PubSub, Sink},
     config::{Algorithm, Config, Secret},
     dialect::{
         crew::{CrewDialect, CrewEndpoint},
@@ -58,8 +58,8 @@ impl Bench {
         let mut config = Config::default();
         config.auth.hs256_secret = Some(Secret::new(SECRET));
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
-        let parts = assemble(config, broker.clone(), Registry::of(broker.inner.clone()), None).unwrap();
-        broker.start(parts.relay.clone()).await.unwrap();
+        let parts = assemble(config, broker.sides(), Registry::of(broker.inner.clone()), None).unwrap();
+        broker.inner.start(parts.relay.clone()).await.unwrap();
         tokio::spawn(parts.app.shared.timer.clone().run());
         Self { parts, broker }
     }

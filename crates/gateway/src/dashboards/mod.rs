@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    broker::{Broker, BrokerError},
+    broker::{BrokerError, LogStore},
     config,
     replay::ChannelReads,
 };
@@ -64,7 +64,7 @@ type Shown = watch::Sender<Option<Bytes>>;
 pub struct Dashboards {
     me: Weak<Dashboards>,
     channel_reads: Arc<ChannelReads>,
-    broker: Arc<dyn Broker>,
+    log: Arc<dyn LogStore>,
     intervals: config::Forge,
     shown: DashMap<WatchKey, Arc<Shown>>,
     tasks: TaskTracker,
@@ -87,12 +87,12 @@ impl DashboardWatch {
 }
 
 impl Dashboards {
-    /// Boards that are read through this broker.
-    pub fn new(channel_reads: Arc<ChannelReads>, broker: Arc<dyn Broker>, intervals: config::Forge) -> Arc<Self> {
+    /// Boards that are read from this store.
+    pub fn new(channel_reads: Arc<ChannelReads>, log: Arc<dyn LogStore>, intervals: config::Forge) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             channel_reads,
-            broker,
+            log,
             intervals,
             shown: DashMap::new(),
             tasks: TaskTracker::new(),
@@ -147,7 +147,7 @@ impl Dashboards {
         let text = match (dashboard, &states[..]) {
             (Dashboard::Metrics, [metrics]) => metrics::message(metrics),
             (Dashboard::Dashboard, [agents, tasks, knowledge, metrics]) => {
-                let events = dashboard::last_events(&*self.broker, &channels, &states).await?;
+                let events = dashboard::last_events(&*self.log, &channels, &states).await?;
                 dashboard::message(agents, tasks, knowledge, metrics, &events)
             }
             // An org whose name is no id has no channels, and no token can name it.

@@ -59,11 +59,11 @@ async fn sleep_until(at: Option<Instant>) {
 
 /// Subscribes to channels and opens their rooms at the position that they have after the confirmation.
 async fn open_sequencers(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(), BrokerError> {
-    relay.broker.subscribe(channels).await?;
-    let snapshots = relay.broker.snapshots(channels).await?;
+    relay.broker.pubsub.subscribe(channels).await?;
+    let snapshots = relay.broker.log.snapshots(channels).await?;
     if snapshots.iter().any(|snapshot| snapshot.retained.is_some()) {
         // Whatever was published before the retained values were read is then in the lines, and not repeated.
-        relay.broker.barrier().await?;
+        relay.broker.pubsub.barrier().await?;
     }
     for (channel, snapshot) in channels.iter().zip(snapshots) {
         let Some(mut sequencer) = relay.sequencers.get_mut(channel) else { continue };
@@ -88,7 +88,7 @@ async fn give_up_idle(relay: &Relay, lingering: &mut std::collections::VecDeque<
         lingering.pop_front();
     }
     if !idle.is_empty()
-        && let Err(error) = relay.broker.unsubscribe(&idle).await
+        && let Err(error) = relay.broker.pubsub.unsubscribe(&idle).await
     {
         // The broker forgets them with its link at the latest.
         tracing::debug!(%error, "channels could not be given up");

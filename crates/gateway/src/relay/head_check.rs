@@ -82,7 +82,7 @@ impl Relay {
     /// The heads of a batch, tried for as long as the link is up: it comes back with a comparison of its own.
     async fn heads(&self, batch: &[Channel]) -> Option<Vec<Snapshot>> {
         loop {
-            match self.broker.snapshots(batch).await {
+            match self.broker.log.snapshots(batch).await {
                 Ok(snapshots) => return Some(snapshots),
                 Err(error) => tracing::debug!(%error, "heads could not be read"),
             }

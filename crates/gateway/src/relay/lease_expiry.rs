@@ -119,7 +119,7 @@ pub(super) async fn publish_on_schedule(relay: Arc<Relay>) {
 
 impl Relay {
     async fn check_leases(&self, channels: &[Channel]) {
-        let remaining = match self.broker.next_lease_expiry(channels).await {
+        let remaining = match self.broker.log.next_lease_expiry(channels).await {
             Ok(remaining) => remaining,
             Err(error) => {
                 tracing::debug!(%error, "leases could not be read");
@@ -157,13 +157,14 @@ impl Relay {
     /// Tells a channel what is to be told of its leases and was not told by another replica.
     async fn publish_expiry(&self, channel: &Channel) -> Result<(), BrokerError> {
         let Some(rules) = self.namespaces.of(channel) else { return Ok(()) };
-        let silent = self.broker.expired_leases(channel).await?;
+        let silent = self.broker.log.expired_leases(channel).await?;
         let entries: Vec<Entry> = silent.iter().filter_map(|silent| entry(silent, rules.lost_after)).collect();
         if entries.is_empty() {
             return Ok(());
         }
         let append = Append { channel: channel.clone(), entries, once: Once::No };
-        let told = self.broker.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+        let told =
+            self.broker.transport.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         for (entry, _) in append.entries.iter().zip(told).filter(|(_, id)| id.is_some()) {
             if let Some(LeaseStep::Tell { name, silence, .. }) = &entry.lease {
                 counter(Metric::SilencesTold, &[("silence", silence.as_str())]).increment(1);

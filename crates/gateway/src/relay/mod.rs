@@ -63,7 +63,7 @@ pub trait ControlSink: Send + Sync + 'static {
 pub struct Relay {
     me: Weak<Relay>,
     hub: Arc<Hub>,
-    broker: Arc<dyn Broker>,
+    broker: Broker,
     namespaces: Namespaces,
     sequencers: DashMap<Channel, Sequencer>,
     serials: AtomicU64,
@@ -80,7 +80,7 @@ impl Relay {
     pub fn start(
         hub: Arc<Hub>,
         demands: mpsc::UnboundedReceiver<Demand>,
-        broker: Arc<dyn Broker>,
+        broker: Broker,
         namespaces: Namespaces,
         message_limit: usize,
     ) -> Arc<Self> {

@@ -47,7 +47,7 @@ pub async fn register(
     let request: RegisterRequest = json(text(&body)?)?;
     let claim = claim(request, &identity)?;
     own_crew(&app, &claim).await?;
-    match app.broker.claim(&claim, ClaimMode::Keep).await? {
+    match app.broker.transport.claim(&claim, ClaimMode::Keep).await? {
         Claimed::Done => Ok(Json(Registered { kind: claim.kind, id: claim.id, org: claim.org })),
         // Whose it is stays unsaid: an org learns nothing of another.
         Claimed::OwnedBy(_) => Err(Problem::new(

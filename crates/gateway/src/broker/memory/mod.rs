@@ -19,7 +19,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::log::ChannelLog;
-use super::{Broker, BrokerError, ExpiredLease, Link, Page, Sink, Snapshot, StateDocuments};
+use super::{BrokerError, ExpiredLease, Link, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments};
 use crate::{
     registry::{Control, memory::MemoryRegistry},
     telemetry::metrics::{Metric, gauge},
@@ -192,7 +192,7 @@ impl Transport for MemoryBroker {
 }
 
 #[async_trait]
-impl Broker for MemoryBroker {
+impl PubSub for MemoryBroker {
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
         let mut inner = self.inner.lock();
         gauge(Metric::BrokerUp, &[]).set(1.0);
@@ -220,6 +220,19 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
+    async fn probe(&self) -> Result<Duration, BrokerError> {
+        let start = Instant::now();
+        self.barrier().await?;
+        Ok(start.elapsed())
+    }
+
+    async fn close(&self) {
+        self.inner.lock().sink = None;
+    }
+}
+
+#[async_trait]
+impl LogStore for MemoryBroker {
     async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
         let now = Instant::now();
         let mut inner = self.inner.lock();
@@ -254,16 +267,6 @@ impl Broker for MemoryBroker {
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
         let inner = self.inner.lock();
         Ok(inner.channels.get(channel).map(|log| log.leases.expired_leases(Instant::now())).unwrap_or_default())
-    }
-
-    async fn probe(&self) -> Result<Duration, BrokerError> {
-        let start = Instant::now();
-        self.barrier().await?;
-        Ok(start.elapsed())
-    }
-
-    async fn close(&self) {
-        self.inner.lock().sink = None;
     }
 }
 

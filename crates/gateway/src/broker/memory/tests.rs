@@ -10,7 +10,7 @@ use tokio::time::{Instant, advance};
 use super::MemoryBroker;
 use crate::{
     broker::{
-        Broker, Link,
+        Link, LogStore, PubSub,
         conformance::{self, Subject, TestSink, append, channel, entry},
     },
     registry::Tickets,

@@ -39,7 +39,7 @@ use self::{
     live_retention::Capture,
     subscriber::Subscriber,
 };
-use super::{Broker, BrokerError, ExpiredLease, Page, Sink, Snapshot, StateDocuments};
+use super::{BrokerError, ExpiredLease, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments};
 use crate::config::BrokerConfig;
 
 /// Connections for commands to each server. Each serves one operation at a time.
@@ -146,7 +146,7 @@ impl Transport for RedisBroker {
 }
 
 #[async_trait]
-impl Broker for RedisBroker {
+impl PubSub for RedisBroker {
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
         self.delivery.set_sink(sink);
         let (subscriber, ending) = (self.subscriber.clone(), self.ending.clone());
@@ -177,26 +177,6 @@ impl Broker for RedisBroker {
         self.subscriber.barrier().await
     }
 
-    async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
-        history::snapshots(&self.redis, &self.keys, &self.namespaces, channels).await
-    }
-
-    async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
-        history::history(&self.redis, &self.keys, channel, offset, limit).await
-    }
-
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
-        state::state(&self.redis, &self.keys, channel, within).await
-    }
-
-    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
-        state::next_lease_expiry(&self.redis, &self.keys, channels).await
-    }
-
-    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
-        state::expired_leases(&self.redis, &self.keys, channel).await
-    }
-
     async fn probe(&self) -> Result<Duration, BrokerError> {
         let start = Instant::now();
         // One through each server: what one of them does not deliver is missing.
@@ -220,5 +200,28 @@ impl Broker for RedisBroker {
         self.tasks.wait().await;
         self.transport.lock().take();
         self.redis.close();
+    }
+}
+
+#[async_trait]
+impl LogStore for RedisBroker {
+    async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
+        history::snapshots(&self.redis, &self.keys, &self.namespaces, channels).await
+    }
+
+    async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
+        history::history(&self.redis, &self.keys, channel, offset, limit).await
+    }
+
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
+        state::state(&self.redis, &self.keys, channel, within).await
+    }
+
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        state::next_lease_expiry(&self.redis, &self.keys, channels).await
+    }
+
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
+        state::expired_leases(&self.redis, &self.keys, channel).await
     }
 }

@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use crewcast_events::{Channel, EventId, Owner};
-use crewcast_publisher::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, random_half};
+use crewcast_publisher::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, Transport, random_half};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
@@ -25,7 +25,7 @@ use super::{
     caller::Caller,
     problem::{Problem, ProblemType},
 };
-use crate::{app::App, auth::Identity, broker::Broker};
+use crate::{app::App, auth::Identity};
 
 pub use self::body::channel;
 
@@ -58,7 +58,7 @@ pub async fn publish(
     let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
     granted(&app, &identity, &items).await?;
     claim(&app, &identity, &items).await?;
-    send(app.broker.as_ref(), &identity.sub, items).await.map(Json)
+    send(&*app.broker.transport, &identity.sub, items).await.map(Json)
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {
@@ -87,7 +87,7 @@ async fn claim(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<
     let fresh = items.iter().filter(|item| asked.insert((owner(item), item.channel.id())));
     let claimed = futures_util::stream::iter(fresh.map(Ok)).try_for_each_concurrent(CLAIMS, |item| async move {
         let Some(claim) = app.auth.required_claim(identity, &item.channel).await? else { return Ok(()) };
-        match app.broker.claim(&claim, ClaimMode::Keep).await? {
+        match app.broker.transport.claim(&claim, ClaimMode::Keep).await? {
             Claimed::Done => Ok(()),
             Claimed::OwnedBy(_) => {
                 let detail = format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id);
@@ -105,12 +105,14 @@ enum PublishStep {
 }
 
 /// Publishes in the order of the lines, one call after the other: nothing overtakes a failed predecessor.
-async fn send(broker: &dyn Broker, sub: &str, items: Vec<PublishItem>) -> Result<Published, Problem> {
+async fn send(transport: &dyn Transport, sub: &str, items: Vec<PublishItem>) -> Result<Published, Problem> {
     let mut published = Published::default();
     for step in steps(sub, items) {
         let outcome = match &step {
-            PublishStep::Live(channel, event) => broker.publish_live(channel, event.clone()).await.map(|()| vec![None]),
-            PublishStep::Logged(append) => broker.append(append).await,
+            PublishStep::Live(channel, event) => {
+                transport.publish_live(channel, event.clone()).await.map(|()| vec![None])
+            }
+            PublishStep::Logged(append) => transport.append(append).await,
         };
         match outcome {
             Ok(ids) => published.ids.extend(ids.into_iter().map(|id: Option<EventId>| id.map(|id| id.to_string()))),

@@ -14,7 +14,7 @@ use crewcast_test_servers::RedisServer;
 use super::RedisBroker;
 use crate::{
     broker::{
-        Broker, Link,
+        Link, LogStore, PubSub,
         conformance::{self, Subject, TestSink},
     },
     config::{BrokerConfig, Secret},

@@ -7,7 +7,7 @@ use crewcast_test_servers::RedisServer;
 use super::{config, started};
 use crate::{
     broker::{
-        Broker,
+        LogStore,
         conformance::{append, channel},
     },
     registry::{Directory, RedisRegistry},
