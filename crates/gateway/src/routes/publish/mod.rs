@@ -6,7 +6,7 @@
 
 mod body;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -14,9 +14,8 @@ use axum::{
     extract::State,
     http::{HeaderMap, header},
 };
-use crewcast_events::{Channel, EventId, Owner};
-use crewcast_publisher::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, Transport, random_half};
-use futures_util::TryStreamExt as _;
+use crewcast_events::{Channel, EventId};
+use crewcast_publisher::{Append, Entry, MAX_ENTRIES, Once, Transport, random_half};
 use serde::Serialize;
 
 use self::body::{How, PublishItem, PublishRules};
@@ -25,16 +24,13 @@ use super::{
     caller::Caller,
     problem::{Problem, ProblemType},
 };
-use crate::{app::App, auth::Identity};
+use crate::{app::App, publishing::NotAdmitted};
 
 pub use self::body::channel;
 
 /// Media types of NDJSON, none of which is registered.
 const NDJSON: [&str; 4] =
     ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
-
-/// Ids of one request that are claimed at the same time.
-const CLAIMS: usize = 16;
 
 /// The ids in the order of the lines; `null` for a live event, and for one whose key is known but whose id is not
 /// any more.
@@ -56,8 +52,8 @@ pub async fn publish(
     let body = read(&app.limits, body).await?;
     let rules = PublishRules { namespaces: &app.config.namespaces, max_event: app.config.limits.message };
     let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
-    granted(&app, &identity, &items).await?;
-    claim(&app, &identity, &items).await?;
+    let channels: Vec<&Channel> = items.iter().map(|item| &item.channel).collect();
+    app.shared.publishing.admit(&identity, &channels).await.map_err(|error| not_admitted(error, &items))?;
     send(&*app.broker.transport, &identity.sub, items).await.map(Json)
 }
 
@@ -67,35 +63,18 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
     NDJSON.iter().any(|name| essence.eq_ignore_ascii_case(name))
 }
 
-/// Asks for each channel once.
-async fn granted(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
-    let mut asked: HashSet<&Channel> = HashSet::new();
-    for item in items {
-        if asked.insert(&item.channel) && !app.auth.may_publish(identity, &item.channel).await? {
-            let detail = format!("the token's claim \"publish\" does not grant {}", item.channel);
-            return Err(at_line(Problem::new(ProblemType::Forbidden, detail), item.line));
+fn not_admitted(error: NotAdmitted, items: &[PublishItem]) -> Problem {
+    let forbidden = |index: usize, detail| at_line(Problem::new(ProblemType::Forbidden, detail), items[index].line);
+    match error {
+        NotAdmitted::NotGranted { index } => {
+            forbidden(index, format!("the token's claim \"publish\" does not grant {}", items[index].channel))
         }
+        NotAdmitted::OwnedByAnother { index, claim } => {
+            forbidden(index, format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id))
+        }
+        NotAdmitted::Directory(error) => error.into(),
+        NotAdmitted::Registration(error) => error.into(),
     }
-    Ok(())
-}
-
-/// Claims for the token's org what nobody owns yet, each id once, before anything is published: of two orgs that
-/// publish the same new id the first keeps it.
-async fn claim(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
-    let mut asked: HashSet<(Option<Owner>, &str)> = HashSet::new();
-    let owner = |item: &PublishItem| app.config.namespaces.of(&item.channel).and_then(|rules| rules.owner);
-    let fresh = items.iter().filter(|item| asked.insert((owner(item), item.channel.id())));
-    let claimed = futures_util::stream::iter(fresh.map(Ok)).try_for_each_concurrent(CLAIMS, |item| async move {
-        let Some(claim) = app.auth.required_claim(identity, &item.channel).await? else { return Ok(()) };
-        match app.broker.transport.claim(&claim, ClaimMode::Keep).await? {
-            Claimed::Done => Ok(()),
-            Claimed::OwnedBy(_) => {
-                let detail = format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id);
-                Err(at_line(Problem::new(ProblemType::Forbidden, detail), item.line))
-            }
-        }
-    });
-    claimed.await
 }
 
 /// What goes to the broker in one call.
