@@ -14,12 +14,11 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Since};
-use tokio::time::Instant;
 
-use super::{Action, Actions, Conflated, Dialect, Positions, control};
+use super::{Action, Actions, Conflated, Dialect, Positions, control, encoding};
 use crate::{
     auth::Identity,
-    hub::{Encoding, Entry},
+    hub::Entry,
     replay::{Opening, Start},
 };
 
@@ -88,8 +87,8 @@ impl Sse {
     }
 
     fn deliver(&self, entry: &Arc<Entry>, event: &Event, out: &mut Actions) {
-        let text = entry.encoded(Encoding::Sse, || encode(event));
-        out.push(Action::Deliver(text, Encoding::Sse, entry.clone()));
+        let text = entry.encoded(encoding::SSE, || encode(event));
+        out.push(Action::Deliver(text, encoding::SSE, entry.clone()));
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
@@ -190,21 +189,11 @@ impl Dialect for Sse {
         out.push(Action::Send(control_event(&control::skipped(channel, skipped))));
     }
 
-    fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
-
-    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
-
-    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
-
-    fn on_client(&mut self, _text: &str, _out: &mut Actions) {}
-
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
         // An id without data moves the client's Last-Event-ID past what its filter hides.
         let line = self.id_line(positions);
         out.push(Action::Send(format!(": ping\n{line}\n").into()));
     }
-
-    fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
 }
 
 /// A gateway's own message as an event of its type.

@@ -14,23 +14,27 @@ use super::shared_window::{Segment, SharedWindows, WINDOW, WindowPosition};
 /// itself leaves little to find before it.
 const LONG: usize = 16 << 10;
 
-/// A way in which an event is put on the wire. Each entry is encoded at most once in each.
+/// The place in each entry for its bytes in one encoding. The dialects name theirs in `dialect/encoding.rs`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Encoding {
-    /// One text frame with the event's bytes (dialect `crew`).
-    RawFrame,
-    /// One server-sent event.
-    Sse,
-    /// One text frame with the event's envelope (dialect `hub`).
-    Hub,
-    /// One text frame with the event in an envelope (dialect `stream`).
-    Stream,
-    /// One text frame with the event as the message that it is in the dialect `tracking`.
-    Tracking,
-}
+pub struct EncodingSlot(u8);
 
-const ENCODINGS: usize = 5;
+impl EncodingSlot {
+    /// The slots of an entry.
+    pub const COUNT: usize = 5;
+
+    /// The slot with this number.
+    ///
+    /// # Panics
+    /// If there are not that many: at compile time, in a constant.
+    pub const fn new(number: u8) -> Self {
+        assert!((number as usize) < Self::COUNT);
+        Self(number)
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
 
 /// What happened in a channel.
 #[derive(Clone, Debug)]
@@ -58,9 +62,9 @@ pub struct Entry {
     /// The channel's position behind this entry.
     position: Option<EventId>,
     published_at: Option<Duration>,
-    frames: [OnceLock<Bytes>; ENCODINGS],
+    frames: [OnceLock<Bytes>; EncodingSlot::COUNT],
     /// The same compressed, where somebody takes it so. Apart, since an entry that nobody does is not to be twice as large.
-    compressed: OnceLock<Box<[OnceLock<Box<Compressed>>; ENCODINGS]>>,
+    compressed: OnceLock<Box<[OnceLock<Box<Compressed>>; EncodingSlot::COUNT]>>,
     /// The chains of the channel, and where in it the entry stands.
     place: Option<(Arc<SharedWindows>, i64)>,
 }
@@ -147,13 +151,13 @@ impl Entry {
     }
 
     /// The entry's bytes in one encoding, made by `encode` when nobody needed them before.
-    pub fn encoded(&self, encoding: Encoding, encode: impl FnOnce() -> Bytes) -> Bytes {
+    pub fn encoded(&self, encoding: EncodingSlot, encode: impl FnOnce() -> Bytes) -> Bytes {
         // A clone's clones cost a count and no more; the first one's look whether they are the first.
-        self.frames[encoding as usize].get_or_init(|| encode().clone()).clone()
+        self.frames[encoding.index()].get_or_init(|| encode().clone()).clone()
     }
 
     /// Whether the entry was compressed in one encoding, or that was tried.
-    pub fn is_compressed(&self, encoding: Encoding) -> bool {
+    pub fn is_compressed(&self, encoding: EncodingSlot) -> bool {
         self.in_encoding(encoding).is_some_and(|compressed| compressed.first.get().is_some())
     }
 
@@ -162,12 +166,12 @@ impl Entry {
     /// compressed at most twice in each encoding, by itself and against its chain. Who comes meanwhile waits.
     pub fn compressed(
         &self,
-        encoding: Encoding,
+        encoding: EncodingSlot,
         text: &Bytes,
         taker: DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
     ) -> Option<Bytes> {
-        let compressed = self.compressed.get_or_init(Box::default)[encoding as usize].get_or_init(Box::default);
+        let compressed = self.compressed.get_or_init(Box::default)[encoding.index()].get_or_init(Box::default);
         let first = compressed.first.get_or_init(|| self.compress_first(encoding, text, &taker, &compress)).as_ref()?;
         let chained_to = first.link.filter(|link| taker.takes_chained(*link, text.len()));
         let frame = match chained_to {
@@ -190,7 +194,7 @@ impl Entry {
     /// here, once, while the chain is held.
     fn compress_first(
         &self,
-        encoding: Encoding,
+        encoding: EncodingSlot,
         text: &Bytes,
         taker: &DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
@@ -218,8 +222,8 @@ impl Entry {
         Some(First { frame, is_chained, link })
     }
 
-    fn in_encoding(&self, encoding: Encoding) -> Option<&Compressed> {
-        self.compressed.get().and_then(|all| all[encoding as usize].get()).map(Box::as_ref)
+    fn in_encoding(&self, encoding: EncodingSlot) -> Option<&Compressed> {
+        self.compressed.get().and_then(|all| all[encoding.index()].get()).map(Box::as_ref)
     }
 
     /// What the entry weighs in a ring: its text, once more for an encoded copy (compressed ones are small beside it), and

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::Encoding;
+use super::EncodingSlot;
 
 /// Bytes of the links before it against which a link is compressed. Measured on events of the dialects' catalogs, 184 to 278
 /// bytes in the mean, with ids, times and words changed at random: of their bytes 0.67 to 0.78 remain without a window (6.7 us
@@ -55,7 +55,7 @@ struct SegmentRange {
 /// The end of one chain.
 #[derive(Debug)]
 pub(super) struct SharedWindow {
-    encoding: Encoding,
+    encoding: EncodingSlot,
     id: NonZeroU64,
     /// The number of the next link.
     next: u32,
@@ -69,7 +69,7 @@ pub(super) struct SharedWindow {
 
 impl SharedWindows {
     /// The chain in one encoding. Whoever holds it decides what its next link is.
-    pub(super) fn of(&self, encoding: Encoding) -> MappedMutexGuard<'_, SharedWindow> {
+    pub(super) fn of(&self, encoding: EncodingSlot) -> MappedMutexGuard<'_, SharedWindow> {
         MutexGuard::map(self.0.lock(), |chains| {
             let index = chains.iter().position(|chain| chain.encoding == encoding).unwrap_or_else(|| {
                 chains.push(SharedWindow::new(encoding));
@@ -86,7 +86,7 @@ impl SharedWindows {
 }
 
 impl SharedWindow {
-    fn new(encoding: Encoding) -> Self {
+    fn new(encoding: EncodingSlot) -> Self {
         // The counter does not come round to zero, nor to what a socket remembers.
         let id = NonZeroU64::MIN.saturating_add(NEXT_CHAIN.fetch_add(1, Ordering::Relaxed));
         Self { encoding, id, next: 0, place: i64::MIN, texts: VecDeque::new(), bytes: 0 }
@@ -168,8 +168,10 @@ impl WindowPosition {
 mod tests {
     use super::*;
 
+    const SLOT: EncodingSlot = EncodingSlot::new(0);
+
     fn push(chains: &SharedWindows, place: i64, text: &str) -> Segment {
-        let mut chain = chains.of(Encoding::Hub);
+        let mut chain = chains.of(SLOT);
         let link = chain.link(place).unwrap();
         chain.push(place, &Bytes::from(text.to_owned()));
         link
@@ -181,9 +183,9 @@ mod tests {
         let links: Vec<Segment> =
             ["one", "two", "three"].iter().zip(0..).map(|(text, n)| push(&chains, n, text)).collect();
         for (link, window) in links.into_iter().zip(["", "one", "onetwo"]) {
-            assert_eq!(chains.of(Encoding::Hub).window(link).unwrap(), window.as_bytes());
+            assert_eq!(chains.of(SLOT).window(link).unwrap(), window.as_bytes());
         }
-        assert_eq!(chains.of(Encoding::Stream).link(0).unwrap().number, 0, "each encoding has its own");
+        assert_eq!(chains.of(EncodingSlot::new(1)).link(0).unwrap().number, 0, "each encoding has its own");
     }
 
     #[test]
@@ -192,7 +194,7 @@ mod tests {
         push(&chains, 0, &"x".repeat(10 * WINDOW));
         let text = "y".repeat(100);
         let links: Vec<Segment> = (1..500).map(|place| push(&chains, place, &text)).collect();
-        let chain = chains.of(Encoding::Hub);
+        let chain = chains.of(SLOT);
         let second = chain.window(links[0]);
         assert_eq!(second, None, "long ago");
         assert_eq!(chain.window(links[498]).unwrap(), "y".repeat(WINDOW).as_bytes());
@@ -206,7 +208,7 @@ mod tests {
         let chains = SharedWindows::default();
         push(&chains, 0, &format!("{}end", "x".repeat(10 * WINDOW)));
         let link = push(&chains, 1, "next");
-        let chain = chains.of(Encoding::Hub);
+        let chain = chains.of(SLOT);
         assert_eq!((chain.bytes, link.from), (WINDOW + 4, 0));
         assert!(chain.window(link).unwrap().ends_with(b"xend"));
     }
@@ -234,19 +236,19 @@ mod tests {
     fn no_link_is_put_before_another_and_a_chain_that_was_forgotten_is_not_continued() {
         let chains = SharedWindows::default();
         let before = push(&chains, 5, "five");
-        assert_eq!(chains.of(Encoding::Hub).link(5), None);
-        assert_eq!(chains.of(Encoding::Hub).link(4), None);
+        assert_eq!(chains.of(SLOT).link(5), None);
+        assert_eq!(chains.of(SLOT).link(4), None);
         chains.clear();
         let after = push(&chains, 4, "four");
         assert!(after.number == 0 && after.chain != before.chain);
-        assert_eq!(chains.of(Encoding::Hub).window(before), None);
+        assert_eq!(chains.of(SLOT).window(before), None);
     }
 
     #[test]
     fn numbers_that_are_used_up_begin_another_chain() {
         let chains = SharedWindows::default();
         let first = push(&chains, 0, "first");
-        chains.of(Encoding::Hub).next = u32::MAX;
+        chains.of(SLOT).next = u32::MAX;
         let next = push(&chains, 1, "next");
         assert!(next.number == 0 && next.from == 0 && next.chain != first.chain);
     }

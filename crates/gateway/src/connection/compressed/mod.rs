@@ -7,7 +7,7 @@ use metrics::Counter;
 
 use super::Connection;
 use crate::{
-    hub::{DeflatePeer, Encoding, Entry, WindowPosition},
+    hub::{DeflatePeer, EncodingSlot, Entry, WindowPosition},
     telemetry::metrics::{Metric, counter},
 };
 use crewcast_websocket::{Agreed, Compression, frame::payload_of};
@@ -16,7 +16,7 @@ static COMPRESSIONS: LazyLock<Counter> = LazyLock::new(|| counter(Metric::Compre
 
 impl Connection {
     /// An entry's frame as this socket takes it.
-    pub(super) fn frame_for_peer(&mut self, plain: Bytes, encoding: Encoding, entry: &Entry) -> Bytes {
+    pub(super) fn frame_for_peer(&mut self, plain: Bytes, encoding: EncodingSlot, entry: &Entry) -> Bytes {
         match (self.socket.agreed(), self.shared.compression) {
             (Some(agreed), Some(compression)) => {
                 compressed(compression, agreed, self.run.get_or_insert_default(), &plain, encoding, entry)
@@ -33,7 +33,7 @@ fn compressed(
     agreed: Agreed,
     run: &mut WindowPosition,
     plain: &Bytes,
-    encoding: Encoding,
+    encoding: EncodingSlot,
     entry: &Entry,
 ) -> Option<Bytes> {
     let text = plain.slice_ref(payload_of(plain));
