@@ -140,10 +140,17 @@ impl Server {
         self.accepting.cancel();
         self.stop.cancel();
         self.tasks.close();
-        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
+        let ended = async { tokio::join!(self.tasks.wait(), self.readers_stopped()) };
+        let _ = tokio::time::timeout(patience, ended).await;
         let _ = tokio::time::timeout(LAST_REQUESTS, self.app.stats.leave()).await;
         self.relay.stop().await;
         self.app.broker.pubsub.close().await;
+    }
+
+    /// Returns when the tasks that read for all connections have ended.
+    async fn readers_stopped(&self) {
+        let shared = &self.app.shared;
+        tokio::join!(shared.auth.stopped(), shared.history.stopped(), shared.dashboards.stop());
     }
 
     fn spawn_listeners(&self, public: TcpListener, admin: TcpListener) {
@@ -310,5 +317,27 @@ async fn watch_grants(app: Arc<App>) {
     while changes.changed().await.is_ok() {
         app.shared.connections.raise(Flag::Grants, |_| true).await;
         tokio::time::sleep(REVIEW_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Secret, dashboards::Dashboard};
+
+    #[tokio::test]
+    async fn what_reads_for_all_connections_ends_with_the_server() {
+        let mut config = Config::default();
+        config.broker.kind = BrokerKind::Memory;
+        config.listen.0.set_port(0);
+        config.admin.listen.set_port(0);
+        config.auth.hs256_secret = Some(Secret::new("a secret of the tests, long enough"));
+        let server = Server::start(config, None).await.unwrap();
+        let (auth, dashboards) = (server.app.auth.clone(), server.app.shared.dashboards.clone());
+        let watched = dashboards.watch(Dashboard::Metrics, "acme".into()).next().await.expect("a document");
+        server.stop().await;
+        // Each task holds on to what it reads for.
+        assert_eq!((Arc::strong_count(&auth), Arc::strong_count(&dashboards)), (1, 1));
+        drop(watched);
     }
 }

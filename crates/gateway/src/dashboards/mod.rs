@@ -21,7 +21,7 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     broker::{BrokerError, LogStore},
@@ -68,6 +68,7 @@ pub struct Dashboards {
     intervals: config::Forge,
     shown: DashMap<WatchKey, Arc<Shown>>,
     tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// One socket's view of a board.
@@ -96,7 +97,15 @@ impl Dashboards {
             intervals,
             shown: DashMap::new(),
             tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         })
+    }
+
+    /// Ends every read, also of dashboards that are still watched: their watchers get no further document.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Watches a board of an org, until the answer is dropped.
@@ -106,7 +115,8 @@ impl Dashboards {
         let shown = self.shown.entry(key.clone()).or_insert_with(|| {
             let shown = Arc::new(watch::Sender::new(None));
             if let Some(dashboards) = self.me.upgrade() {
-                self.tasks.spawn(dashboards.show(key, shown.clone()));
+                let show = dashboards.show(key, shown.clone());
+                self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(show));
             }
             shown
         });

@@ -110,6 +110,12 @@ impl History {
         Arc::new(Self { log, hub, under_way: DashMap::new(), resuming: DashMap::new(), tasks })
     }
 
+    /// Returns when no read is under way. Each ends with its answer, or when the broker's time to answer is over.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
     /// A page of the log; `None` when the channel's ring has come to hold what is wanted.
     ///
     /// # Errors
