@@ -4,11 +4,13 @@ use std::{fs, path::Path};
 
 /// Module of the gateway, and the modules that it must not use. A dialect is told who is there (`auth::Identity`); what he
 /// may read it leaves to the connection.
-const FORBIDDEN: [(&str, &[&str]); 5] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("broker", &["relay", "hub", "replay", "connection", "dialect", "transport", "routes", "auth", "server"]),
     ("hub", &["broker", "relay", "replay", "connection", "dialect", "transport", "routes", "auth", "server"]),
     ("relay", &["replay", "connection", "dialect", "transport", "routes", "auth", "server"]),
     ("dialect", &["broker", "relay", "connection", "routes", "server"]),
+    ("auth", &["broker", "relay", "hub", "replay", "connection", "dialect", "routes", "stats", "server"]),
+    ("registry", &["relay", "hub", "replay", "connection", "dialect", "routes", "auth", "stats", "server"]),
     ("transport", &["broker", "relay", "hub", "replay", "connection", "dialect", "routes", "server"]),
 ];
 

@@ -7,10 +7,9 @@
 //! # The delivery promise of a broker
 //! - After [`PubSub::subscribe`] has returned for a channel, every message published there reaches the
 //!   sink, in the order of publishing, until `unsubscribe` or until the link is lost.
-//! - A lost link is announced by [`Sink::link`] with [`Link::Down`] before the first message is missed
-//!   silently for longer than the heartbeat, and [`Link::Up`] comes only after every channel that is
-//!   subscribed has been subscribed again and confirmed. What was published in between is missing: only the
-//!   log tells it.
+//! - [`Sink::link`] announces a lost link with [`Link::Down`] no later than one heartbeat after the first missed
+//!   message. [`Link::Up`] follows only after every subscribed channel has been subscribed again and confirmed.
+//!   Messages published in between are missing: only the log has them.
 //! - An append is atomic: id, log, head, retained value, state and publishing, or nothing.
 //! - The sink's methods are called from one task at a time, in order, and must not block.
 

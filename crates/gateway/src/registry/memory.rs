@@ -24,7 +24,7 @@ pub(crate) struct MemoryRegistry {
     clients: u64,
 }
 
-/// What a claim did.
+/// The effect of a claim.
 pub(crate) struct ClaimOutcome {
     pub(crate) claimed: Claimed,
     /// The announcement to every gateway, when anything changed.
@@ -46,7 +46,7 @@ impl MemoryRegistry {
             let gone = self.claims.remove(&key);
             (gone.is_some(), gone.unwrap_or_else(|| claim.clone()))
         } else {
-            // A claim that does not say the crew of its org's own run leaves it as it is.
+            // A claim without a crew keeps the crew that is known of the org's own run.
             let known = before.as_ref().filter(|_| foreign.is_none()).and_then(|before| before.crew.clone());
             let claim = Claim { crew: claim.crew.clone().or(known), ..claim.clone() };
             self.claims.insert(key, claim.clone());
@@ -57,7 +57,7 @@ impl MemoryRegistry {
         ClaimOutcome { claimed: Claimed::Done, control, lost }
     }
 
-    /// The number of a client that comes.
+    /// The number of the next client.
     fn next_client(&mut self) -> u64 {
         self.clients += 1;
         self.clients

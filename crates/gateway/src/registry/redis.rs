@@ -1,4 +1,4 @@
-//! Directory, revocations, tickets and figures in Redis.
+//! The registry in Redis.
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::broker::redis::{RedisBroker, errors};
 /// Ids in one pipeline.
 const OWNERS: usize = 1000;
 
-/// The replicas whose figures have not outlived their age, each with its figures behind it.
+/// Each replica whose last report still counts, with that report behind it.
 const FIGURES_LUA: &str = "
 local time, told = redis.call('TIME'), {}
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -84,7 +84,7 @@ impl Directory for RedisRegistry {
         let list = self.keys.directory_of_org(org, kind);
         let ids: Result<Vec<String>, _> = self.redis.pooled().zrange(list, 0, -1).await;
         let mut ids = ids.map_err(|error| errors::of_redis(&error))?;
-        // The list follows the entries and may be behind: only an entry says whose an id is.
+        // The list follows the entries and may lag behind: only an entry names the owner of an id.
         let owners = self.owners(kind, &ids).await?;
         ids.retain(|id| owners.get(id).is_some_and(|claim| claim.org == org));
         Ok(ids)
@@ -150,7 +150,7 @@ impl UsageBoard for RedisRegistry {
 #[async_trait]
 impl ClientNumbers for RedisRegistry {
     async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
-        // The script puts the number in the place of the zero at the end.
+        // The script replaces the zero at the end with the number.
         let message = serde_json::to_string(&Control::Client { client: client.to_owned(), number: 0 })
             .map_err(|error| BrokerError::Protocol(error.to_string()))?;
         let mut call = ANNOUNCE.key(self.keys.revocations());
