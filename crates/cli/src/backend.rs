@@ -2,8 +2,9 @@
 
 use crewcast_events::Keys;
 use crewcast_gateway::{
-    broker::redis::{RedisRegistry, connect},
+    broker::redis::connect,
     config::{BrokerKind, Config},
+    registry::RedisRegistry,
 };
 use crewcast_publisher::{HttpTransport, Redis, RedisTransport};
 

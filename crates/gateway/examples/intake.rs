@@ -20,7 +20,7 @@ use std::{
 
 use crewcast_events::{Body, Channel, Keys, Namespaces};
 use crewcast_gateway::{
-    broker::{Broker, redis::RedisBroker},
+    broker::{Broker, PubSub, redis::RedisBroker},
     config::{BrokerConfig, Secret},
     hub::{Hub, Notifier, ReadOutcome, RingLimits},
     relay::Relay,
@@ -81,7 +81,7 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     let config = BrokerConfig { url: Secret::new(server.url()), ..BrokerConfig::default() };
     let broker = RedisBroker::new(&config, Namespaces::default(), "intake".to_owned())?;
     let (hub, demands) = Hub::new(RingLimits { events: 1024, bytes: 1 << 20, total_bytes: 256 << 20 });
-    let relay = Relay::start(hub.clone(), demands, broker.clone(), Namespaces::default(), 1 << 20);
+    let relay = Relay::start(hub.clone(), demands, Broker::of(broker.clone()), Namespaces::default(), 1 << 20);
     relay.set_usage(UsageCounters::new(Namespaces::default()));
     broker.start(relay.clone()).await?;
     let read = Arc::new(AtomicU64::new(0));

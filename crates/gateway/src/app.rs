@@ -11,12 +11,13 @@ use tokio_util::task::TaskTracker;
 use crate::http::ClientAddress;
 use crate::{
     auth::{Auth, client_address, requested_host},
-    broker::{Broker, Registry},
+    broker::Broker,
     config::Config,
     connection::ConnectionContext,
     drain::DrainController,
     limits::ConnectionLimits,
     ready::Readiness,
+    registry::Directory,
     stats::Stats,
     telemetry::Recorder,
 };
@@ -26,9 +27,9 @@ pub struct App {
     /// The resolved and validated configuration.
     pub config: Arc<Config>,
     /// The source and target of events.
-    pub broker: Arc<dyn Broker>,
-    /// The directory, revocations, tickets.
-    pub registry: Arc<dyn Registry>,
+    pub broker: Broker,
+    /// Which org owns which id.
+    pub directory: Arc<dyn Directory>,
     /// Who may connect, and what each identity may read.
     pub auth: Arc<Auth>,
     /// Whether this replica is draining.

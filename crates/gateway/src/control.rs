@@ -9,9 +9,9 @@ use tokio::sync::Notify;
 
 use crate::{
     app::App,
-    broker::Control,
     connection::ConnectionRegistry,
     hub::{Flag, Hub},
+    registry::Control,
     relay::ControlSink,
 };
 

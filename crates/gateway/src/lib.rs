@@ -19,6 +19,7 @@ pub mod limits;
 pub mod outbox;
 pub mod publishing;
 pub mod ready;
+pub mod registry;
 pub mod relay;
 pub mod replay;
 pub mod routes;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::{
-    broker::Broker,
+    broker::PubSub,
     drain::DrainController,
     telemetry::metrics::{Metric, gauge, histogram},
 };
@@ -102,7 +102,7 @@ impl Readiness {
     }
 
     /// Probes every fifth of the window. Runs until it is dropped: spawn it beside the server.
-    pub async fn run(self: Arc<Self>, broker: Arc<dyn Broker>) {
+    pub async fn run(self: Arc<Self>, pubsub: Arc<dyn PubSub>) {
         let period = self.window / PROBES_PER_WINDOW;
         let roundtrip = histogram(Metric::BrokerRoundtrip, &[]);
         let mut ticks = interval(period.max(Duration::from_millis(1)));
@@ -110,7 +110,7 @@ impl Readiness {
         let mut reported = Err(NotReady::Starting);
         loop {
             ticks.tick().await;
-            match timeout(period, broker.probe()).await {
+            match timeout(period, pubsub.probe()).await {
                 Ok(Ok(took)) => {
                     roundtrip.record(took.as_secs_f64());
                     self.succeeded();
@@ -171,7 +171,7 @@ mod tests {
     use tokio::{task::JoinHandle, time::sleep};
 
     use super::*;
-    use crate::testing::{FaultyBroker, Probe};
+    use crate::testing::{FakeProbes, Probe};
 
     const WINDOW: Duration = Duration::from_secs(15);
     const PERIOD: Duration = Duration::from_secs(3);
@@ -179,7 +179,7 @@ mod tests {
     struct Bench {
         readiness: Arc<Readiness>,
         drain: DrainController,
-        broker: Arc<FaultyBroker>,
+        probes: Arc<FakeProbes>,
         prober: JoinHandle<()>,
     }
 
@@ -193,11 +193,10 @@ mod tests {
     async fn bench(probes: &[Probe]) -> Bench {
         let drain = DrainController::new(&crate::config::Drain::default());
         let readiness = Arc::new(Readiness::new(WINDOW, drain.clone()));
-        let broker = Arc::new(FaultyBroker::new(crewcast_events::Namespaces::default()));
-        *broker.probes.lock() = probes.iter().copied().collect();
-        let prober = tokio::spawn(readiness.clone().run(broker.clone()));
+        let probes = FakeProbes::new(probes);
+        let prober = tokio::spawn(readiness.clone().run(probes.clone()));
         sleep(Duration::from_millis(10)).await;
-        Bench { readiness, drain, broker, prober }
+        Bench { readiness, drain, probes, prober }
     }
 
     impl Bench {
@@ -206,7 +205,7 @@ mod tests {
         }
 
         fn now(&self, probe: Probe) {
-            *self.broker.probes.lock() = [probe].into();
+            self.probes.set(probe);
         }
     }
 

@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     auth::{Auth, AuthSetupError},
-    broker::{Broker, BrokerError, Registry, memory::MemoryBroker, redis::RedisBroker},
+    broker::{Broker, BrokerError, memory::MemoryBroker, redis::RedisBroker},
     config::{self, BrokerKind, Config},
     connection::{ClientSessions, CoarseTimer, ConnectionContext, ConnectionRegistry},
     console,
@@ -23,6 +23,7 @@ use crate::{
     limits::{ConnectionLimits, Rate, open_files, raise_open_files},
     publishing::Publishing,
     ready::Readiness,
+    registry::{RedisRegistry, Registry},
     relay::{LinkState, Relay},
     replay::{ChannelReads, History},
     routes::{self, cors},
@@ -96,7 +97,7 @@ impl Server {
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let reviews = Arc::new(Reviews::default());
         relay.set_control(Arc::new(Controls::new(app.clone(), hub, reviews.clone())));
-        if let Err(error) = broker.start(relay.clone()).await {
+        if let Err(error) = broker.pubsub.start(relay.clone()).await {
             tracing::warn!(%error, "the broker does not answer yet: waiting for it");
         }
         app.auth.start(stop.clone()).await;
@@ -118,7 +119,7 @@ impl Server {
 
     /// The publishing side of this replica's broker, which `crewcast dev` uses.
     pub fn transport(&self) -> Arc<dyn Transport> {
-        self.app.broker.clone()
+        self.app.broker.transport.clone()
     }
 
     /// Serves until the first signal, then drains as the spec requires: not ready, no new sockets, each open one
@@ -142,10 +143,17 @@ impl Server {
         self.accepting.cancel();
         self.stop.cancel();
         self.tasks.close();
-        let _ = tokio::time::timeout(patience, self.tasks.wait()).await;
+        let ended = async { tokio::join!(self.tasks.wait(), self.readers_stopped()) };
+        let _ = tokio::time::timeout(patience, ended).await;
         let _ = tokio::time::timeout(LAST_REQUESTS, self.app.stats.leave()).await;
         self.relay.stop().await;
-        self.app.broker.close().await;
+        self.app.broker.pubsub.close().await;
+    }
+
+    /// Returns when the tasks that read for all connections have ended.
+    async fn readers_stopped(&self) {
+        let shared = &self.app.shared;
+        tokio::join!(shared.auth.stopped(), shared.history.stopped(), shared.dashboards.stop());
     }
 
     fn spawn_listeners(&self, public: TcpListener, admin: TcpListener) {
@@ -172,7 +180,7 @@ impl Server {
             self.tasks.spawn(stop.clone().run_until_cancelled_owned(async move { recorder.upkeep().await }));
         }
         let readiness = app.readiness.clone();
-        self.tasks.spawn(stop.clone().run_until_cancelled_owned(readiness.run(app.broker.clone())));
+        self.tasks.spawn(stop.clone().run_until_cancelled_owned(readiness.run(app.broker.pubsub.clone())));
     }
 }
 
@@ -185,11 +193,17 @@ pub(crate) struct Parts {
 
 pub(crate) fn assemble(
     config: Config,
-    broker: Arc<dyn Broker>,
-    registry: Arc<dyn Registry>,
+    broker: Broker,
+    registry: Registry,
     recorder: Option<Recorder>,
 ) -> Result<Parts, AuthSetupError> {
-    let auth = Auth::new(&config.auth, &config.namespaces, registry.clone())?;
+    let auth = Auth::new(
+        &config.auth,
+        &config.namespaces,
+        registry.directory.clone(),
+        registry.revocations,
+        registry.tickets,
+    )?;
     let limits = &config.limits;
     let ring_limits =
         RingLimits { events: limits.ring_events, bytes: limits.ring_bytes.0, total_bytes: limits.total_ring_bytes.0 };
@@ -200,15 +214,15 @@ pub(crate) fn assemble(
     let connection_limits = ConnectionLimits::new(&config.limits, raise_open_files().unwrap_or_else(|_| open_files()));
     let usage = UsageCounters::new(config.namespaces.clone());
     relay.set_usage(usage.clone());
-    let channel_reads = ChannelReads::new(broker.clone());
+    let channel_reads = ChannelReads::new(broker.log.clone());
     let shared = Arc::new(ConnectionContext {
         hub: hub.clone(),
-        history: History::new(broker.clone(), hub.clone()),
-        dashboards: Dashboards::new(channel_reads.clone(), broker.clone(), config.forge.clone()),
+        history: History::new(broker.log.clone(), hub.clone()),
+        dashboards: Dashboards::new(channel_reads.clone(), broker.log.clone(), config.forge.clone()),
         channel_reads,
-        client_sessions: ClientSessions::new(registry.clone()),
+        client_sessions: ClientSessions::new(registry.clients),
         auth: auth.clone(),
-        publishing: Publishing::new(auth.clone(), broker.clone(), config.namespaces.clone(), limits.message.0),
+        publishing: Publishing::new(auth.clone(), broker.transport.clone(), config.namespaces.clone(), limits.message.0),
         namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
         usage: usage.clone(),
@@ -222,14 +236,14 @@ pub(crate) fn assemble(
         compression: compression(&config.compression),
     });
     let app = Arc::new(App {
-        stats: Stats::new(usage, hub.clone(), config.namespaces.clone(), registry.clone()),
+        stats: Stats::new(usage, hub.clone(), config.namespaces.clone(), registry.usage),
         readiness: Arc::new(Readiness::new(config.ready.window, drain.clone())),
         drain,
         limits: connection_limits,
         sockets: TaskTracker::new(),
         config: Arc::new(config),
         broker,
-        registry,
+        directory: registry.directory,
         auth,
         recorder,
         shared,
@@ -270,18 +284,18 @@ fn no_address(key: &'static str, error: std::io::Error) -> StartError {
     StartError::Bind { key, address: SocketAddr::from(([0, 0, 0, 0], 0)), error }
 }
 
-type Brokers = (Arc<dyn Broker>, Arc<dyn Registry>);
-
-fn brokers(config: &Config) -> Result<Brokers, StartError> {
+/// The broker and the registry, over one store.
+fn brokers(config: &Config) -> Result<(Broker, Registry), StartError> {
     Ok(match config.broker.kind {
         BrokerKind::Memory => {
             let broker = Arc::new(MemoryBroker::new(config.namespaces.clone()));
-            (broker.clone(), broker)
+            (Broker::of(broker.clone()), Registry::of(broker))
         }
         BrokerKind::Redis => {
             let replica = format!("{:08x}", fastrand::u32(..));
             let broker = RedisBroker::new(&config.broker, config.namespaces.clone(), replica)?;
-            (broker.clone(), broker)
+            let registry = RedisRegistry::beside(&broker);
+            (Broker::of(broker), Registry::of(Arc::new(registry)))
         }
     })
 }
@@ -311,5 +325,27 @@ async fn watch_grants(app: Arc<App>) {
     while changes.changed().await.is_ok() {
         app.shared.connections.raise(Flag::Grants, |_| true).await;
         tokio::time::sleep(REVIEW_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config::Secret, dashboards::Dashboard};
+
+    #[tokio::test]
+    async fn what_reads_for_all_connections_ends_with_the_server() {
+        let mut config = Config::default();
+        config.broker.kind = BrokerKind::Memory;
+        config.listen.0.set_port(0);
+        config.admin.listen.set_port(0);
+        config.auth.hs256_secret = Some(Secret::new("a secret of the tests, long enough"));
+        let server = Server::start(config, None).await.unwrap();
+        let (auth, dashboards) = (server.app.auth.clone(), server.app.shared.dashboards.clone());
+        let watched = dashboards.watch(Dashboard::Metrics, "acme".into()).next().await.expect("a document");
+        server.stop().await;
+        // Each task holds on to what it reads for.
+        assert_eq!((Arc::strong_count(&auth), Arc::strong_count(&dashboards)), (1, 1));
+        drop(watched);
     }
 }

@@ -18,7 +18,9 @@ use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::RwLock;
 
-use crate::broker::{Broker, BrokerError, ExpiredLease, Page, Sink, Snapshot, StateDocuments, memory::MemoryBroker};
+use crate::broker::{
+    Broker, BrokerError, ExpiredLease, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments, memory::MemoryBroker,
+};
 
 /// The outcome of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,15 +30,13 @@ pub enum Probe {
     Hangs,
 }
 
-/// A memory broker that fails on demand.
+/// A memory broker whose logs and appends fail when a test says so. Delivery is that of `inner`.
 pub struct FaultyBroker {
     pub inner: Arc<MemoryBroker>,
     /// Publishing calls that still succeed.
     pub calls_left: AtomicUsize,
     /// Number of entries of each successful append.
     pub appends: Mutex<Vec<usize>>,
-    /// The outcomes of the next probes; the last one repeats.
-    pub probes: Mutex<VecDeque<Probe>>,
     /// Reads of logs so far.
     pub reads: AtomicUsize,
     /// Reads of states so far.
@@ -51,11 +51,15 @@ impl FaultyBroker {
             inner: Arc::new(MemoryBroker::new(namespaces)),
             calls_left: AtomicUsize::new(usize::MAX),
             appends: Mutex::default(),
-            probes: Mutex::new(VecDeque::from([Probe::Returns])),
             reads: AtomicUsize::new(0),
             state_reads: AtomicUsize::new(0),
             answers: RwLock::new(()),
         }
+    }
+
+    /// All sides of the broker.
+    pub fn sides(self: &Arc<Self>) -> Broker {
+        Broker { pubsub: self.inner.clone(), log: self.clone(), transport: self.clone() }
     }
 
     fn call(&self) -> Result<(), String> {
@@ -89,23 +93,7 @@ impl Transport for FaultyBroker {
 }
 
 #[async_trait]
-impl Broker for FaultyBroker {
-    async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
-        self.inner.start(sink).await
-    }
-
-    async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
-        self.inner.subscribe(channels).await
-    }
-
-    async fn unsubscribe(&self, channels: &[Channel]) -> Result<(), BrokerError> {
-        self.inner.unsubscribe(channels).await
-    }
-
-    async fn barrier(&self) -> Result<(), BrokerError> {
-        self.inner.barrier().await
-    }
-
+impl LogStore for FaultyBroker {
     async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
         self.inner.snapshots(channels).await
     }
@@ -133,10 +121,43 @@ impl Broker for FaultyBroker {
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
         self.inner.expired_leases(channel).await
     }
+}
+
+/// Probes that end as a test says. Nothing is delivered.
+pub struct FakeProbes(Mutex<VecDeque<Probe>>);
+
+impl FakeProbes {
+    /// What the next probes meet; the last one stays.
+    pub fn new(probes: &[Probe]) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(probes.iter().copied().collect())))
+    }
+
+    pub fn set(&self, probe: Probe) {
+        *self.0.lock() = [probe].into();
+    }
+}
+
+#[async_trait]
+impl PubSub for FakeProbes {
+    async fn start(&self, _: Arc<dyn Sink>) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    async fn subscribe(&self, _: &[Channel]) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    async fn unsubscribe(&self, _: &[Channel]) -> Result<(), BrokerError> {
+        Ok(())
+    }
+
+    async fn barrier(&self) -> Result<(), BrokerError> {
+        Ok(())
+    }
 
     async fn probe(&self) -> Result<Duration, BrokerError> {
         let probe = {
-            let mut probes = self.probes.lock();
+            let mut probes = self.0.lock();
             if probes.len() > 1 { probes.pop_front() } else { probes.front().copied() }
         };
         match probe {
@@ -146,13 +167,11 @@ impl Broker for FaultyBroker {
         }
     }
 
-    async fn close(&self) {
-        self.inner.close().await;
-    }
+    async fn close(&self) {}
 }
 
 /// Appends an event that sets a state document.
-pub async fn append_state(broker: &dyn Broker, channel: &str, event: &str, key: &str, document: &str) {
+pub async fn append_state(broker: &dyn Transport, channel: &str, event: &str, key: &str, document: &str) {
     let value = RawValue::from_string(document.to_owned()).expect("JSON");
     let state = State { key: key.to_owned(), value: Some(value.into()) };
     let body = Body::parse(event.to_owned()).expect("an event");

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::broker::BrokerError;
+use crate::registry::BrokerError;
 
 /// Why a request or socket has no identity. No text contains the token, a part of it, or a ticket.
 #[derive(Clone, Debug, thiserror::Error)]

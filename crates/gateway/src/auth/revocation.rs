@@ -5,11 +5,11 @@ use std::collections::HashMap;
 use parking_lot::RwLock;
 
 use super::Identity;
-use crate::broker::{Revocation, RevocationTarget};
+use crate::registry::{Revocation, RevocationTarget};
 
 /// The revocations that this replica knows. Entries leave only when they expire: a revocation is never withdrawn.
 #[derive(Default)]
-pub(super) struct Revocations {
+pub(super) struct RevocationSet {
     sets: RwLock<Sets>,
 }
 
@@ -21,7 +21,7 @@ struct Sets {
     users: HashMap<String, (u64, u64)>,
 }
 
-impl Revocations {
+impl RevocationSet {
     /// Whether the identity's token is revoked. Never true for anonymous identities.
     pub(super) fn contain(&self, identity: &Identity) -> bool {
         if identity.anonymous {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_revocation_by_jti_matches_that_token() {
-        let revocations = Revocations::default();
+        let revocations = RevocationSet::default();
         assert!(revocations.add(&[jti("j1", 200)], 100));
         assert!(!revocations.add(&[jti("j1", 200)], 100), "already known");
         assert!(revocations.contain(&Identity { jti: Some("j1".to_owned()), ..user("u") }));
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_revocation_by_sub_depends_on_the_time_of_issue() {
-        let revocations = Revocations::default();
+        let revocations = RevocationSet::default();
         assert!(revocations.add(&[sub("u", 100, 200)], 100));
         let issued = |issued_at| Identity { issued_at, ..user("u") };
         assert!(revocations.contain(&issued(Some(99))) && revocations.contain(&issued(Some(100))));
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_revocation_is_dropped_when_every_token_has_expired() {
-        let revocations = Revocations::default();
+        let revocations = RevocationSet::default();
         revocations.add(&[jti("j", 200), sub("u", 100, 200)], 100);
         revocations.add(&[], 200);
         assert!(!revocations.contain(&Identity { jti: Some("j".to_owned()), ..user("u") }));

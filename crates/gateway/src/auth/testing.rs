@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::Identity;
-use crate::broker::{BrokerError, Registry, Revocation};
+use crate::registry::{BrokerError, Directory, Revocation, Revocations, Tickets};
 
 /// An entry of the directory.
 pub(super) fn claim(kind: Kind, id: &str, org: &str) -> Claim {
@@ -120,7 +120,7 @@ impl FakeRegistry {
 }
 
 #[async_trait]
-impl Registry for FakeRegistry {
+impl Directory for FakeRegistry {
     async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
         self.owner_reads.fetch_add(1, SeqCst);
         let asked: HashSet<_> = ids.iter().collect();
@@ -141,7 +141,10 @@ impl Registry for FakeRegistry {
         };
         self.answer(owned).await
     }
+}
 
+#[async_trait]
+impl Revocations for FakeRegistry {
     async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
         self.alive()?;
         self.revocations.lock().push(revocation.clone());
@@ -153,7 +156,10 @@ impl Registry for FakeRegistry {
         self.alive()?;
         Ok(self.revocations.lock().clone())
     }
+}
 
+#[async_trait]
+impl Tickets for FakeRegistry {
     async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError> {
         self.alive()?;
         self.tickets.lock().insert(ticket.to_owned(), (content, ttl));
@@ -164,18 +170,5 @@ impl Registry for FakeRegistry {
         self.alive()?;
         let taken = self.tickets.lock().remove(ticket).map(|(content, _)| content);
         self.answer(taken).await
-    }
-
-    async fn report_usage(&self, _replica: &str, _usage: Option<Bytes>) -> Result<(), BrokerError> {
-        self.alive()
-    }
-
-    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        self.answer(Vec::new()).await
-    }
-
-    async fn register_client(&self, _client: &str) -> Result<u64, BrokerError> {
-        self.alive()?;
-        Ok(1)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{AuthError, Identity};
-use crate::broker::{BrokerError, Registry};
+use crate::registry::{BrokerError, Tickets};
 
 /// How long a ticket stays valid (the spec).
 pub const TICKET_TTL: Duration = Duration::from_secs(60);
@@ -14,13 +14,13 @@ pub const TICKET_TTL: Duration = Duration::from_secs(60);
 const RANDOM: usize = 16;
 
 /// Stores the identity in the registry, because any replica may be asked to redeem the ticket.
-pub(super) async fn issue(registry: &dyn Registry, identity: &Identity) -> Result<String, BrokerError> {
+pub(super) async fn issue(tickets: &dyn Tickets, identity: &Identity) -> Result<String, BrokerError> {
     let mut random = [0; RANDOM];
     let provider = rustls::crypto::ring::default_provider();
     provider.secure_random.fill(&mut random).map_err(|_| BrokerError::Unavailable("no randomness".to_owned()))?;
     let ticket: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     let content = serde_json::to_vec(identity).map_err(|error| BrokerError::Protocol(error.to_string()))?;
-    registry.put_ticket(&ticket, Bytes::from(content), TICKET_TTL).await?;
+    tickets.put_ticket(&ticket, Bytes::from(content), TICKET_TTL).await?;
     Ok(ticket)
 }
 
@@ -30,7 +30,7 @@ pub(super) fn is_one(ticket: &str) -> bool {
 }
 
 /// Takes the identity behind a ticket. The caller checks whether the identity is still valid.
-pub(super) async fn redeem(registry: &dyn Registry, ticket: &str) -> Result<Identity, AuthError> {
-    let content = registry.take_ticket(ticket).await?.ok_or(AuthError::Ticket)?;
+pub(super) async fn redeem(tickets: &dyn Tickets, ticket: &str) -> Result<Identity, AuthError> {
+    let content = tickets.take_ticket(ticket).await?.ok_or(AuthError::Ticket)?;
     serde_json::from_slice(&content).map_err(|_| AuthError::Ticket)
 }

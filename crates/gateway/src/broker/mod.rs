@@ -1,14 +1,15 @@
 //! Where events come from: Pub/Sub channels with a log beside each.
 //!
-//! Two implementations, [`memory`] and `redis`, pass one conformance suite (`broker/conformance.rs`).
+//! A broker has three sides, and each consumer takes those that it needs: [`PubSub`] delivers, [`LogStore`] reads what
+//! was stored, [`Transport`] publishes. Two implementations, [`memory`] and [`redis`], pass one conformance suite
+//! (`broker/conformance/`).
 //!
 //! # The delivery promise of a broker
-//! - After [`Broker::subscribe`] has returned for a channel, every message published there reaches the
+//! - After [`PubSub::subscribe`] has returned for a channel, every message published there reaches the
 //!   sink, in the order of publishing, until `unsubscribe` or until the link is lost.
-//! - A lost link is announced by [`Sink::link`] with [`Link::Down`] before the first message is missed
-//!   silently for longer than the heartbeat, and [`Link::Up`] comes only after every channel that is
-//!   subscribed has been subscribed again and confirmed. What was published in between is missing: only the
-//!   log tells it.
+//! - [`Sink::link`] announces a lost link with [`Link::Down`] no later than one heartbeat after the first missed
+//!   message. [`Link::Up`] follows only after every subscribed channel has been subscribed again and confirmed.
+//!   Messages published in between are missing: only the log has them.
 //! - An append is atomic: id, log, head, retained value, state and publishing, or nothing.
 //! - The sink's methods are called from one task at a time, in order, and must not block.
 
@@ -18,16 +19,12 @@ pub mod memory;
 pub mod redis;
 mod state;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crewcast_events::{Channel, EventId, Kind};
-use crewcast_publisher::{Claim, Transport};
+use crewcast_events::{Channel, EventId};
+use crewcast_publisher::Transport;
 
 pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
@@ -115,15 +112,15 @@ impl Page {
 /// Most bytes of one [`Page`] beyond its first entry: bounds memory however large events are.
 pub const PAGE_BYTES: usize = 256 << 10;
 
-/// One broker: Pub/Sub, logs, and the publishing side ([`Transport`]).
+/// Delivery through Pub/Sub.
 #[async_trait]
-pub trait Broker: Transport {
-    /// Begins to deliver into `sink`. Called once, before anything else. Returns when the link is up, or with
-    /// an error when the first attempt failed; the broker then goes on trying and announces itself by `Link::Up`.
+pub trait PubSub: Send + Sync + 'static {
+    /// Starts to deliver into `sink`. Called once, before anything else. Returns when the link is up, or with
+    /// an error when the first attempt failed; the broker then keeps trying and announces success by [`Link::Up`].
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError>;
 
     /// Subscribes to channels and waits until all are confirmed. May be called while the link is down: the
-    /// channels are remembered and subscribed with the next link, the call waits for it at most a second and then fails.
+    /// channels are remembered and subscribed with the next link. The call waits for it at most a second, then fails.
     async fn subscribe(&self, channels: &[Channel]) -> Result<(), BrokerError>;
 
     /// Ends subscriptions.
@@ -132,6 +129,16 @@ pub trait Broker: Transport {
     /// Returns when every message published before the call has reached the sink.
     async fn barrier(&self) -> Result<(), BrokerError>;
 
+    /// Publishes a probe and waits until it has come back through this replica's own subscription.
+    async fn probe(&self) -> Result<Duration, BrokerError>;
+
+    /// Stops delivering and closes the broker's connections, those of its other sides included.
+    async fn close(&self);
+}
+
+/// Reads of what is stored beside the channels. Appends go through [`Transport`].
+#[async_trait]
+pub trait LogStore: Send + Sync + 'static {
     /// Heads and retained values of several channels, pipelined, in the order asked.
     async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError>;
 
@@ -142,107 +149,30 @@ pub trait Broker: Transport {
     /// only those beside a lease of the same name that was renewed at most so long ago.
     async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError>;
 
-    /// How long until something is to be told of a lease, for several channels, pipelined, in the order asked; `None`
-    /// where nothing is.
+    /// How long until a lease of each channel expires, pipelined, in the order asked; `None` where none will.
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
 
-    /// The leases of a channel of which something is to be told now, at most [`MAX_EXPIRED`]. It is told by an append
-    /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once whoever asked.
+    /// The leases of a channel whose expiry is to be published now, at most [`MAX_EXPIRED`]. It is published by an append
+    /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once, whichever replicas have asked.
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError>;
-
-    /// Publishes a probe and waits until it has come back through this replica's own subscription.
-    async fn probe(&self) -> Result<Duration, BrokerError>;
-
-    /// Stops delivering, closes connections.
-    async fn close(&self);
 }
 
-/// A revocation: of one token, or of every token of a user that was issued until then.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Revocation {
-    /// What is revoked.
-    #[serde(flatten)]
-    pub target: RevocationTarget,
-    /// Tokens issued up to this Unix second are meant (for `sub`).
-    pub issued_until: u64,
-    /// Remembered up to this Unix second: by then the tokens have expired themselves.
-    pub remember_until: u64,
+/// One broker, by its sides.
+#[derive(Clone)]
+pub struct Broker {
+    /// Delivers.
+    pub pubsub: Arc<dyn PubSub>,
+    /// Reads what was stored.
+    pub log: Arc<dyn LogStore>,
+    /// Publishes.
+    pub transport: Arc<dyn Transport>,
 }
 
-/// What a [`Revocation`] names.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RevocationTarget {
-    /// One token.
-    Jti(String),
-    /// All tokens of a user.
-    Sub(String),
-}
-
-/// How long a replica's figures count after it has told them.
-pub const USAGE_AGE: Duration = Duration::from_secs(15);
-
-/// What a broker's side keeps that is no event: the directory, revocations, tickets, figures.
-#[async_trait]
-pub trait Registry: Send + Sync + 'static {
-    /// To whom each id belongs; an id that nobody claimed is missing in the answer.
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError>;
-
-    /// Every id of one kind that an org owns.
-    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError>;
-
-    /// Remembers a revocation and tells every replica through the control channel.
-    async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError>;
-
-    /// Every revocation that is still remembered.
-    async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError>;
-
-    /// Keeps what stands behind a ticket for `ttl`.
-    async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError>;
-
-    /// Takes what stands behind a ticket: at most one caller ever gets it.
-    async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError>;
-
-    /// Keeps a replica's figures for [`USAGE_AGE`]; `None` forgets them.
-    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError>;
-
-    /// The figures of every replica that has told some, and is not older than that.
-    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError>;
-
-    /// Tells every replica through the control channel that a client has come, with a number that is higher than
-    /// those of all who came before, and answers that number.
-    async fn register_client(&self, client: &str) -> Result<u64, BrokerError>;
-}
-
-/// A message on the control channel.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Control {
-    /// A token or user was revoked.
-    Revoked(Revocation),
-    /// The directory's entry of this id changed; `claim` as it stands now, with the org that had it before.
-    Directory {
-        /// The entry now (for a removal: what was removed).
-        claim: Claim,
-        /// The org that owned it until now, when it moved.
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        from: Option<String>,
-        /// Whether the entry is gone.
-        #[serde(default)]
-        removed: bool,
-    },
-    /// A client has opened a socket: older ones of the same client are to be closed.
-    Client {
-        /// Which.
-        client: String,
-        /// Higher than those of all who came before.
-        number: u64,
-    },
-}
-
-/// The Unix second that it is now.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+impl Broker {
+    /// A broker of which one object has all sides.
+    pub fn of<B: PubSub + LogStore + Transport>(broker: Arc<B>) -> Self {
+        Self { pubsub: broker.clone(), log: broker.clone(), transport: broker }
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crewcast_events::{EventId, catalog::lease_expiry::LeaseStatus};
 pub const MAX_DOCUMENTS: usize = 1000;
 /// Maximum size of the documents and their keys in bytes, beyond the first document.
 pub const STATE_BYTES: usize = 1 << 20;
-/// Maximum number of leases that [`super::Broker::expired_leases`] returns at once: bounds how long one script runs.
+/// Maximum number of leases that [`super::LogStore::expired_leases`] returns at once: bounds how long one script runs.
 pub const MAX_EXPIRED: usize = 64;
 
 /// A channel's state, read atomically: it reflects every event up to `head`, and none behind it.

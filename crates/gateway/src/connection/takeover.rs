@@ -16,13 +16,13 @@ use parking_lot::Mutex;
 
 use crate::{
     auth::Identity,
-    broker::{BrokerError, Registry},
     hub::{Flag, Notifier},
+    registry::{BrokerError, ClientNumbers},
 };
 
 /// The sockets of this replica that belong to a named client.
 pub struct ClientSessions {
-    registry: Arc<dyn Registry>,
+    numbers: Arc<dyn ClientNumbers>,
     clients: Mutex<HashMap<Arc<str>, ClientState>>,
     serials: AtomicU64,
 }
@@ -60,9 +60,9 @@ pub(super) struct Takeover {
 }
 
 impl ClientSessions {
-    /// An empty set. Sockets are announced through `registry`.
-    pub fn new(registry: Arc<dyn Registry>) -> Arc<Self> {
-        Arc::new(Self { registry, clients: Mutex::default(), serials: AtomicU64::new(0) })
+    /// An empty set. Sockets are announced through `numbers`.
+    pub fn new(numbers: Arc<dyn ClientNumbers>) -> Arc<Self> {
+        Arc::new(Self { numbers, clients: Mutex::default(), serials: AtomicU64::new(0) })
     }
 
     /// Adds a socket. Its client is the id together with the user and the org: equal names in two orgs are two users.
@@ -90,7 +90,7 @@ impl ClientSessions {
 
     /// Announces a socket to all replicas, and returns its number.
     pub(super) async fn register(&self, client: &str) -> Result<u64, BrokerError> {
-        self.registry.register_client(client).await
+        self.numbers.register_client(client).await
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::{
 use super::*;
 use crate::{
     auth::{Grants, Ids, mint},
-    broker::{Broker, Control, Link, Revocation, RevocationTarget, Sink},
+    broker::{Link, PubSub, Sink},
     config::{Algorithm, Config, Secret},
     dialect::{
         Action, Positions,
@@ -30,6 +30,7 @@ use crate::{
     },
     hub::Entry as HubEntry,
     outbox::EventStream,
+    registry::{Control, Registry, Revocation, RevocationTarget},
     replay::Opening,
     server::{Parts, assemble},
     testing::FaultyBroker,
@@ -62,8 +63,8 @@ impl Bench {
         let mut config = Config::default();
         config.auth.hs256_secret = Some(Secret::new(SECRET));
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
-        let parts = assemble(config, broker.clone(), broker.inner.clone(), None).unwrap();
-        broker.start(parts.relay.clone()).await.unwrap();
+        let parts = assemble(config, broker.sides(), Registry::of(broker.inner.clone()), None).unwrap();
+        broker.inner.start(parts.relay.clone()).await.unwrap();
         tokio::spawn(parts.app.shared.timer.clone().run());
         Self { parts, broker }
     }

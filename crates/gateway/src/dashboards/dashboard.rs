@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::metrics;
 use crate::{
-    broker::{Broker, BrokerError},
+    broker::{BrokerError, LogStore},
     state::StateSnapshot,
 };
 
@@ -105,13 +105,13 @@ fn progress(tasks: &StateSnapshot) -> BTreeMap<&str, f64> {
 /// # Errors
 /// Errors of the broker.
 pub(super) async fn last_events(
-    broker: &dyn Broker,
+    log: &dyn LogStore,
     channels: &[Channel],
     states: &[Arc<StateSnapshot>],
 ) -> Result<Vec<Bytes>, BrokerError> {
     let ends = channels.iter().zip(states).filter_map(|(channel, state)| Some((channel, state.head?.offset())));
     let pages =
-        try_join_all(ends.map(|(channel, end)| broker.history(channel, end.saturating_sub(EVENTS as u64), EVENTS)));
+        try_join_all(ends.map(|(channel, end)| log.history(channel, end.saturating_sub(EVENTS as u64), EVENTS)));
     Ok(merged(pages.await?.into_iter().map(|page| page.entries)))
 }
 

@@ -21,10 +21,10 @@ use tokio::{
     sync::watch,
     time::{MissedTickBehavior, interval},
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    broker::{Broker, BrokerError},
+    broker::{BrokerError, LogStore},
     config,
     replay::ChannelReads,
 };
@@ -64,10 +64,11 @@ type Shown = watch::Sender<Option<Bytes>>;
 pub struct Dashboards {
     me: Weak<Dashboards>,
     channel_reads: Arc<ChannelReads>,
-    broker: Arc<dyn Broker>,
+    log: Arc<dyn LogStore>,
     intervals: config::Forge,
     shown: DashMap<WatchKey, Arc<Shown>>,
     tasks: TaskTracker,
+    stop: CancellationToken,
 }
 
 /// One socket's view of a dashboard.
@@ -87,16 +88,24 @@ impl DashboardWatch {
 }
 
 impl Dashboards {
-    /// Dashboards that are read through this broker.
-    pub fn new(channel_reads: Arc<ChannelReads>, broker: Arc<dyn Broker>, intervals: config::Forge) -> Arc<Self> {
+    /// Dashboards that are read from this store.
+    pub fn new(channel_reads: Arc<ChannelReads>, log: Arc<dyn LogStore>, intervals: config::Forge) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             channel_reads,
-            broker,
+            log,
             intervals,
             shown: DashMap::new(),
             tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
         })
+    }
+
+    /// Ends every read, also of dashboards that are still watched: their watchers get no further document.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Watches a dashboard of an org, until the returned watch is dropped.
@@ -106,7 +115,8 @@ impl Dashboards {
         let shown = self.shown.entry(key.clone()).or_insert_with(|| {
             let shown = Arc::new(watch::Sender::new(None));
             if let Some(dashboards) = self.me.upgrade() {
-                self.tasks.spawn(dashboards.show(key, shown.clone()));
+                let show = dashboards.show(key, shown.clone());
+                self.tasks.spawn(self.stop.clone().run_until_cancelled_owned(show));
             }
             shown
         });
@@ -147,7 +157,7 @@ impl Dashboards {
         let text = match (dashboard, &states[..]) {
             (Dashboard::Metrics, [metrics]) => metrics::message(metrics),
             (Dashboard::Dashboard, [agents, tasks, knowledge, metrics]) => {
-                let events = dashboard::last_events(&*self.broker, &channels, &states).await?;
+                let events = dashboard::last_events(&*self.log, &channels, &states).await?;
                 dashboard::message(agents, tasks, knowledge, metrics, &events)
             }
             // An org whose name is not an id has no channels, and no token can name it.

@@ -8,6 +8,7 @@ pub mod batch;
 pub mod client_input;
 pub mod control;
 pub mod crew;
+pub mod encoding;
 pub mod forge;
 pub mod hub;
 pub mod sse;
@@ -23,7 +24,7 @@ use tokio::time::Instant;
 use crate::{
     auth::{AuthError, Identity},
     dashboards::Dashboard,
-    hub::{Encoding, Entry},
+    hub::{EncodingSlot, Entry},
     replay::{Opening, Start, StateDocuments, Tail},
     state::StateSnapshot,
 };
@@ -39,7 +40,7 @@ pub enum Action {
     /// Send an encoded frame.
     Send(Bytes),
     /// Send an entry's shared frame in this encoding. Counts as a delivery of the entry.
-    Deliver(Bytes, Encoding, Arc<Entry>),
+    Deliver(Bytes, EncodingSlot, Arc<Entry>),
     /// Send a frame with several events. Their latency is not measured: they waited because the client wants them
     /// collected.
     DeliverBatch {
@@ -172,13 +173,15 @@ pub type Actions = Vec<Action>;
 /// One channel's name and position, for `ping`.
 pub type Positions<'a, 'b> = &'a mut (dyn Iterator<Item = (&'b Channel, Option<EventId>)> + 'b);
 
-/// One socket's side of a protocol.
+/// One socket's side of a protocol. A hook that a dialect does not implement does nothing, or what its default says.
 pub trait Dialect: Send {
     /// The value of the `dialect` label.
     fn label(&self) -> &'static str;
 
-    /// How often `on_heartbeat` is called.
-    fn heartbeat(&self) -> Option<Duration>;
+    /// How often `on_heartbeat` is called; `None`: never.
+    fn heartbeat(&self) -> Option<Duration> {
+        None
+    }
 
     /// The socket is open. `identity` is `None` if the endpoint's channels are public, or if the client has yet to
     /// send its token.
@@ -231,7 +234,7 @@ pub trait Dialect: Send {
     }
 
     /// A channel is open; its entries follow.
-    fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions);
+    fn on_channel(&mut self, _channel: &Channel, _opening: &Opening, _out: &mut Actions) {}
 
     /// The next entry of a channel.
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions);
@@ -248,10 +251,10 @@ pub trait Dialect: Send {
     }
 
     /// Every available entry was passed on; the reader is at `position`.
-    fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, out: &mut Actions);
+    fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
 
     /// The answer to [`Action::Fetch`].
-    fn on_fetched(&mut self, channel: &Channel, event: Option<Event>, out: &mut Actions);
+    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
 
     /// The answer to [`Action::ReadSnapshot`].
     fn on_snapshot(&mut self, _channel: &Channel, _state: &Arc<StateSnapshot>, _out: &mut Actions) {}
@@ -266,14 +269,14 @@ pub trait Dialect: Send {
     fn on_tail(&mut self, _channel: &Channel, _tail: Option<&Tail>, _out: &mut Actions) {}
 
     /// A channel of a `SubscribeAll` is no longer granted, and is not read by name either.
-    fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions);
+    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
 
     /// The client sent a text message.
-    fn on_client(&mut self, text: &str, out: &mut Actions);
+    fn on_client(&mut self, _text: &str, _out: &mut Actions) {}
 
     /// The heartbeat is due.
-    fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions);
+    fn on_heartbeat(&mut self, _positions: Positions<'_, '_>, _out: &mut Actions) {}
 
     /// A moment requested with [`Action::WakeAt`] has come.
-    fn on_timer(&mut self, now: Instant, out: &mut Actions);
+    fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
 }

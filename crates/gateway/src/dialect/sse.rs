@@ -16,12 +16,11 @@ use std::{
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Since};
 use crewcast_websocket::close::CloseCode;
-use tokio::time::Instant;
 
-use super::{Action, Actions, Conflated, Denied, Dialect, Positions, control};
+use super::{Action, Actions, Conflated, Denied, Dialect, Positions, control, encoding};
 use crate::{
     auth::Identity,
-    hub::{Encoding, Entry},
+    hub::Entry,
     replay::{Opening, Start},
 };
 
@@ -90,8 +89,8 @@ impl Sse {
     }
 
     fn deliver(&self, entry: &Arc<Entry>, event: &Event, out: &mut Actions) {
-        let text = entry.encoded(Encoding::Sse, || encode(event));
-        out.push(Action::Deliver(text, Encoding::Sse, entry.clone()));
+        let text = entry.encoded(encoding::SSE, || encode(event));
+        out.push(Action::Deliver(text, encoding::SSE, entry.clone()));
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
@@ -192,14 +191,6 @@ impl Dialect for Sse {
         out.push(Action::Send(control_event(&control::skipped(channel, skipped))));
     }
 
-    fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
-
-    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
-
-    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
-
-    fn on_client(&mut self, _text: &str, _out: &mut Actions) {}
-
     fn on_refused(&mut self, _denied: Denied<'_>, out: &mut Actions) {
         let reason = "the token no longer grants a channel of this stream";
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
@@ -229,8 +220,6 @@ impl Dialect for Sse {
         let line = self.id_line(positions);
         out.push(Action::Send(format!(": ping\n{line}\n").into()));
     }
-
-    fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
 }
 
 /// How long a `reconnect` asks its reader to wait; `None`: it is another message.

@@ -14,23 +14,27 @@ use super::shared_window::{Segment, SharedWindows, WINDOW, WindowPosition};
 /// meanwhile: a large message gains little from the text before it.
 const LONG: usize = 16 << 10;
 
-/// A wire format of an event. Each entry is encoded at most once in each.
+/// The place in each entry for its bytes in one encoding. The dialects name theirs in `dialect/encoding.rs`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub enum Encoding {
-    /// One text frame with the event's bytes (dialect `crew`).
-    RawFrame,
-    /// One server-sent event.
-    Sse,
-    /// One text frame with the event's envelope (dialect `hub`).
-    Hub,
-    /// One text frame with the event in an envelope (dialect `stream`).
-    Stream,
-    /// One text frame with the event as a message of the dialect `tracking`.
-    Tracking,
-}
+pub struct EncodingSlot(u8);
 
-const ENCODINGS: usize = 5;
+impl EncodingSlot {
+    /// The slots of an entry.
+    pub const COUNT: usize = 5;
+
+    /// The slot with this number.
+    ///
+    /// # Panics
+    /// If there are not that many: at compile time, in a constant.
+    pub const fn new(number: u8) -> Self {
+        assert!((number as usize) < Self::COUNT);
+        Self(number)
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
 
 /// What happened in a channel.
 #[derive(Clone, Debug)]
@@ -58,9 +62,9 @@ pub struct Entry {
     /// The channel's position behind this entry.
     position: Option<EventId>,
     published_at: Option<Duration>,
-    frames: [OnceLock<Bytes>; ENCODINGS],
+    frames: [OnceLock<Bytes>; EncodingSlot::COUNT],
     /// The compressed frames, if any socket takes them. Boxed, so that an uncompressed entry is not twice as large.
-    compressed: OnceLock<Box<[OnceLock<Box<Compressed>>; ENCODINGS]>>,
+    compressed: OnceLock<Box<[OnceLock<Box<Compressed>>; EncodingSlot::COUNT]>>,
     /// The shared windows of the channel, and the entry's sequence number in it.
     place: Option<(Arc<SharedWindows>, i64)>,
 }
@@ -147,13 +151,13 @@ impl Entry {
     }
 
     /// The entry's bytes in one encoding. `encode` is called if they have not been made yet.
-    pub fn encoded(&self, encoding: Encoding, encode: impl FnOnce() -> Bytes) -> Bytes {
+    pub fn encoded(&self, encoding: EncodingSlot, encode: impl FnOnce() -> Bytes) -> Bytes {
         // A clone of a clone only counts up; clones of the first handle also check whether they are the first.
-        self.frames[encoding as usize].get_or_init(|| encode().clone()).clone()
+        self.frames[encoding.index()].get_or_init(|| encode().clone()).clone()
     }
 
     /// Whether the entry was compressed in one encoding, or that was tried.
-    pub fn is_compressed(&self, encoding: Encoding) -> bool {
+    pub fn is_compressed(&self, encoding: EncodingSlot) -> bool {
         self.in_encoding(encoding).is_some_and(|compressed| compressed.first.get().is_some())
     }
 
@@ -164,12 +168,12 @@ impl Entry {
     /// window. Other peers wait in the meantime.
     pub fn compressed(
         &self,
-        encoding: Encoding,
+        encoding: EncodingSlot,
         text: &Bytes,
         peer: DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
     ) -> Option<Bytes> {
-        let compressed = self.compressed.get_or_init(Box::default)[encoding as usize].get_or_init(Box::default);
+        let compressed = self.compressed.get_or_init(Box::default)[encoding.index()].get_or_init(Box::default);
         let first = compressed.first.get_or_init(|| self.compress_first(encoding, text, &peer, &compress)).as_ref()?;
         let windowed = first.segment.filter(|segment| peer.takes_windowed(*segment, text.len()));
         let frame = match windowed {
@@ -194,7 +198,7 @@ impl Entry {
     /// the window is locked.
     fn compress_first(
         &self,
-        encoding: Encoding,
+        encoding: EncodingSlot,
         text: &Bytes,
         peer: &DeflatePeer<'_>,
         compress: impl Fn(&[u8]) -> Option<Bytes>,
@@ -222,8 +226,8 @@ impl Entry {
         Some(First { frame, is_windowed, segment })
     }
 
-    fn in_encoding(&self, encoding: Encoding) -> Option<&Compressed> {
-        self.compressed.get().and_then(|all| all[encoding as usize].get()).map(Box::as_ref)
+    fn in_encoding(&self, encoding: EncodingSlot) -> Option<&Compressed> {
+        self.compressed.get().and_then(|all| all[encoding.index()].get()).map(Box::as_ref)
     }
 
     /// What the entry weighs in a ring, in bytes: its text, an encoded copy (compressed ones are small in comparison),

@@ -21,7 +21,7 @@ use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::mpsc;
 
 pub use channel::{ChannelStart, ChannelState, ReadOutcome, RingUsage, Subscriber};
-pub use entry::{DeflatePeer, Encoding, Entry, Item};
+pub use entry::{DeflatePeer, EncodingSlot, Entry, Item};
 pub use fanout::Fanout;
 pub use notifier::{Deliver, Flag, Notifier};
 pub(crate) use shared_window::SharedWindows;

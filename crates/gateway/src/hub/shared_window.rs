@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::Encoding;
+use super::EncodingSlot;
 
 /// How many bytes of earlier segments a segment is compressed against.
 ///
@@ -58,7 +58,7 @@ struct SegmentRange {
 /// The newest segments of one shared window.
 #[derive(Debug)]
 pub(super) struct SharedWindow {
-    encoding: Encoding,
+    encoding: EncodingSlot,
     id: NonZeroU64,
     /// The number of the next segment.
     next: u32,
@@ -72,7 +72,7 @@ pub(super) struct SharedWindow {
 
 impl SharedWindows {
     /// The window of one encoding. The holder of the lock decides what the next segment is.
-    pub(super) fn of(&self, encoding: Encoding) -> MappedMutexGuard<'_, SharedWindow> {
+    pub(super) fn of(&self, encoding: EncodingSlot) -> MappedMutexGuard<'_, SharedWindow> {
         MutexGuard::map(self.0.lock(), |windows| {
             let index = windows.iter().position(|window| window.encoding == encoding).unwrap_or_else(|| {
                 windows.push(SharedWindow::new(encoding));
@@ -89,7 +89,7 @@ impl SharedWindows {
 }
 
 impl SharedWindow {
-    fn new(encoding: Encoding) -> Self {
+    fn new(encoding: EncodingSlot) -> Self {
         // The counter never wraps to zero, nor to an id that a socket remembers.
         let id = NonZeroU64::MIN.saturating_add(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         Self { encoding, id, next: 0, place: i64::MIN, texts: VecDeque::new(), bytes: 0 }
@@ -173,8 +173,10 @@ impl WindowPosition {
 mod tests {
     use super::*;
 
+    const SLOT: EncodingSlot = EncodingSlot::new(0);
+
     fn push(windows: &SharedWindows, place: i64, text: &str) -> Segment {
-        let mut shared = windows.of(Encoding::Hub);
+        let mut shared = windows.of(SLOT);
         let segment = shared.segment(place).unwrap();
         shared.push(place, &Bytes::from(text.to_owned()));
         segment
@@ -186,9 +188,9 @@ mod tests {
         let segments: Vec<Segment> =
             ["one", "two", "three"].iter().zip(0..).map(|(text, n)| push(&windows, n, text)).collect();
         for (segment, window) in segments.into_iter().zip(["", "one", "onetwo"]) {
-            assert_eq!(windows.of(Encoding::Hub).window(segment).unwrap(), window.as_bytes());
+            assert_eq!(windows.of(SLOT).window(segment).unwrap(), window.as_bytes());
         }
-        assert_eq!(windows.of(Encoding::Stream).segment(0).unwrap().number, 0, "each encoding has its own");
+        assert_eq!(windows.of(EncodingSlot::new(1)).segment(0).unwrap().number, 0, "each encoding has its own");
     }
 
     #[test]
@@ -197,7 +199,7 @@ mod tests {
         push(&windows, 0, &"x".repeat(10 * WINDOW));
         let text = "y".repeat(100);
         let segments: Vec<Segment> = (1..500).map(|place| push(&windows, place, &text)).collect();
-        let shared = windows.of(Encoding::Hub);
+        let shared = windows.of(SLOT);
         let second = shared.window(segments[0]);
         assert_eq!(second, None, "its texts were dropped");
         assert_eq!(shared.window(segments[498]).unwrap(), "y".repeat(WINDOW).as_bytes());
@@ -211,7 +213,7 @@ mod tests {
         let windows = SharedWindows::default();
         push(&windows, 0, &format!("{}end", "x".repeat(10 * WINDOW)));
         let segment = push(&windows, 1, "next");
-        let shared = windows.of(Encoding::Hub);
+        let shared = windows.of(SLOT);
         assert_eq!((shared.bytes, segment.from), (WINDOW + 4, 0));
         assert!(shared.window(segment).unwrap().ends_with(b"xend"));
     }
@@ -241,19 +243,19 @@ mod tests {
     fn segments_come_in_order_and_a_cleared_window_is_not_continued() {
         let windows = SharedWindows::default();
         let before = push(&windows, 5, "five");
-        assert_eq!(windows.of(Encoding::Hub).segment(5), None);
-        assert_eq!(windows.of(Encoding::Hub).segment(4), None);
+        assert_eq!(windows.of(SLOT).segment(5), None);
+        assert_eq!(windows.of(SLOT).segment(4), None);
         windows.clear();
         let after = push(&windows, 4, "four");
         assert!(after.number == 0 && after.window_id != before.window_id);
-        assert_eq!(windows.of(Encoding::Hub).window(before), None);
+        assert_eq!(windows.of(SLOT).window(before), None);
     }
 
     #[test]
     fn a_window_out_of_numbers_is_replaced_by_another() {
         let windows = SharedWindows::default();
         let first = push(&windows, 0, "first");
-        windows.of(Encoding::Hub).next = u32::MAX;
+        windows.of(SLOT).next = u32::MAX;
         let next = push(&windows, 1, "next");
         assert!(next.number == 0 && next.from == 0 && next.window_id != first.window_id);
     }

@@ -28,7 +28,7 @@ async fn backfill_until_live(relay: Arc<Relay>, mut pending: PendingBackfill) {
     let mut wait = BACKOFF.0;
     while let Backfill::After(offset) | Backfill::Verify(offset) = pending.backfill {
         let channel = &pending.channel;
-        let page = match relay.broker.history(channel, offset, PAGE).await {
+        let page = match relay.broker.log.history(channel, offset, PAGE).await {
             Ok(page) => page,
             Err(error) => {
                 tracing::debug!(%channel, %error, "could not read the log; trying again");

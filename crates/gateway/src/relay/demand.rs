@@ -59,12 +59,12 @@ async fn sleep_until(at: Option<Instant>) {
 
 /// Subscribes to channels and opens each at its position after the confirmation.
 async fn open_sequencers(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(), BrokerError> {
-    relay.broker.subscribe(channels).await?;
-    let snapshots = relay.broker.snapshots(channels).await?;
+    relay.broker.pubsub.subscribe(channels).await?;
+    let snapshots = relay.broker.log.snapshots(channels).await?;
     if snapshots.iter().any(|snapshot| snapshot.retained.is_some()) {
         // The barrier ensures that what was published before the retained values were read has reached the sequencers,
         // which then do not repeat it.
-        relay.broker.barrier().await?;
+        relay.broker.pubsub.barrier().await?;
     }
     for (channel, snapshot) in channels.iter().zip(snapshots) {
         let Some(mut sequencer) = relay.sequencers.get_mut(channel) else { continue };
@@ -89,7 +89,7 @@ async fn give_up_idle(relay: &Relay, lingering: &mut std::collections::VecDeque<
         lingering.pop_front();
     }
     if !idle.is_empty()
-        && let Err(error) = relay.broker.unsubscribe(&idle).await
+        && let Err(error) = relay.broker.pubsub.unsubscribe(&idle).await
     {
         // The broker forgets them with its link at the latest.
         tracing::debug!(%error, "could not unsubscribe from channels");

@@ -83,7 +83,7 @@ impl Relay {
     /// comparison of its own.
     async fn heads(&self, batch: &[Channel]) -> Option<Vec<Snapshot>> {
         loop {
-            match self.broker.snapshots(batch).await {
+            match self.broker.log.snapshots(batch).await {
                 Ok(snapshots) => return Some(snapshots),
                 Err(error) => tracing::debug!(%error, "could not read the heads; trying again"),
             }

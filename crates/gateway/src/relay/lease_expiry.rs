@@ -121,7 +121,7 @@ pub(super) async fn publish_on_schedule(relay: Arc<Relay>) {
 
 impl Relay {
     async fn check_leases(&self, channels: &[Channel]) {
-        let remaining = match self.broker.next_lease_expiry(channels).await {
+        let remaining = match self.broker.log.next_lease_expiry(channels).await {
             Ok(remaining) => remaining,
             Err(error) => {
                 tracing::debug!(%error, "could not read the leases; trying again");
@@ -159,14 +159,14 @@ impl Relay {
     /// Publishes the lease changes of a channel that no other replica has reported yet.
     async fn publish_expiry(&self, channel: &Channel) -> Result<(), BrokerError> {
         let Some(rules) = self.namespaces.of(channel) else { return Ok(()) };
-        let expired = self.broker.expired_leases(channel).await?;
+        let expired = self.broker.log.expired_leases(channel).await?;
         let entries: Vec<Entry> = expired.iter().filter_map(|expired| entry(expired, rules.lost_after)).collect();
         if entries.is_empty() {
             return Ok(());
         }
         let append = Append { channel: channel.clone(), entries, once: Once::No };
         let reported =
-            self.broker.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
+            self.broker.transport.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         for (entry, _) in append.entries.iter().zip(reported).filter(|(_, id)| id.is_some()) {
             if let Some(LeaseStep::Tell { name, silence, .. }) = &entry.lease {
                 counter(Metric::LeaseExpirations, &[("state", silence.as_str())]).increment(1);

@@ -30,8 +30,9 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    broker::{Broker, Control, Link, Sink},
+    broker::{Broker, Link, Sink},
     hub::{Demand, Hub},
+    registry::Control,
     stats::UsageCounters,
     telemetry::metrics::{Metric, counter},
 };
@@ -61,7 +62,7 @@ pub trait ControlSink: Send + Sync + 'static {
 pub struct Relay {
     me: Weak<Relay>,
     hub: Arc<Hub>,
-    broker: Arc<dyn Broker>,
+    broker: Broker,
     namespaces: Namespaces,
     sequencers: DashMap<Channel, Sequencer>,
     serials: AtomicU64,
@@ -78,7 +79,7 @@ impl Relay {
     pub fn start(
         hub: Arc<Hub>,
         demands: mpsc::UnboundedReceiver<Demand>,
-        broker: Arc<dyn Broker>,
+        broker: Broker,
         namespaces: Namespaces,
         message_limit: usize,
     ) -> Arc<Self> {

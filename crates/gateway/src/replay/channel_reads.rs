@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 
 use super::LogPage;
 use crate::{
-    broker::{Broker, BrokerError, StateDocuments},
+    broker::{BrokerError, LogStore, StateDocuments},
     hub::Entry,
     state::StateSnapshot,
     telemetry::metrics::{Metric, counter},
@@ -38,25 +38,25 @@ pub struct ChannelReads {
 }
 
 impl ChannelReads {
-    /// Reads from this broker.
-    pub fn new(broker: Arc<dyn Broker>) -> Arc<Self> {
-        let (of_states, of_snapshots, of_last) = (broker.clone(), broker.clone(), broker);
+    /// Reads from this store.
+    pub fn new(log: Arc<dyn LogStore>) -> Arc<Self> {
+        let (of_states, of_snapshots, of_last) = (log.clone(), log.clone(), log);
         let states = Singleflight::new(move |(channel, within): (Channel, Option<Duration>)| {
-            let broker = of_states.clone();
-            async move { broker.state(&channel, within).await.map(Arc::new) }.boxed()
+            let log = of_states.clone();
+            async move { log.state(&channel, within).await.map(Arc::new) }.boxed()
         });
         let snapshots = Singleflight::new(move |channel: Channel| {
-            let broker = of_snapshots.clone();
-            async move { Ok(Arc::new(broker.state(&channel, None).await?.into())) }.boxed()
+            let log = of_snapshots.clone();
+            async move { Ok(Arc::new(log.state(&channel, None).await?.into())) }.boxed()
         });
         let last = Singleflight::new(move |(channel, kind): (Channel, &'static str)| {
-            let broker = of_last.clone();
-            async move { read_tail(&*broker, &channel, kind).await.map(Arc::new) }.boxed()
+            let log = of_last.clone();
+            async move { read_tail(&*log, &channel, kind).await.map(Arc::new) }.boxed()
         });
         Arc::new(Self { states, snapshots, last })
     }
 
-    /// A channel's state documents, as [`Broker::state`].
+    /// A channel's state documents, as [`LogStore::state`].
     ///
     /// # Errors
     /// The broker's error.
@@ -82,14 +82,14 @@ impl ChannelReads {
 }
 
 /// Reads page by page from the end of the log, until there is enough.
-async fn read_tail(broker: &dyn Broker, channel: &Channel, kind: &str) -> Result<Tail, BrokerError> {
-    let snapshots = broker.snapshots(std::slice::from_ref(channel)).await?;
+async fn read_tail(log: &dyn LogStore, channel: &Channel, kind: &str) -> Result<Tail, BrokerError> {
+    let snapshots = log.snapshots(std::slice::from_ref(channel)).await?;
     let head = snapshots.first().and_then(|snapshot| snapshot.head);
     let mut found = Found::default();
     let mut end = head.map_or(0, |id| id.offset());
     while end > 0 && !found.is_full {
         let begin = end.saturating_sub(PAGE);
-        let (entries, is_first) = range(broker, channel, begin, end).await?;
+        let (entries, is_first) = range(log, channel, begin, end).await?;
         for entry in entries.into_iter().rev() {
             if entry.event().is_some_and(|event| event.kind() == kind) {
                 found.push_older(entry);
@@ -102,7 +102,7 @@ async fn read_tail(broker: &dyn Broker, channel: &Channel, kind: &str) -> Result
 
 /// The log's entries behind `begin` up to `end`, and whether the log begins there.
 async fn range(
-    broker: &dyn Broker,
+    log: &dyn LogStore,
     channel: &Channel,
     begin: u64,
     end: u64,
@@ -112,7 +112,7 @@ async fn range(
     while at < end {
         counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
         let limit = usize::try_from(end - at).unwrap_or(usize::MAX);
-        let page = LogPage::new(broker.history(channel, at, limit).await?, at);
+        let page = LogPage::new(log.history(channel, at, limit).await?, at);
         is_first |= page.first.is_none_or(|first| first.offset() > begin);
         let Some(last) = page.entries.iter().filter_map(|entry| entry.id()).next_back() else { break };
         // If the log begins later than requested, the page reaches beyond the end.

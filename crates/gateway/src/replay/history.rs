@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    broker::{Broker, BrokerError, Page},
+    broker::{BrokerError, LogStore, Page},
     hub::{Entry, Hub, Item},
     telemetry::metrics::{Metric, counter},
 };
@@ -92,7 +92,7 @@ impl LogPage {
 
 /// The log side of every reader.
 pub struct History {
-    broker: Arc<dyn Broker>,
+    log: Arc<dyn LogStore>,
     hub: Arc<Hub>,
     /// Reads of one range.
     under_way: DashMap<ReadKey, Reading>,
@@ -104,10 +104,16 @@ pub struct History {
 type ReadKey = (Channel, u64, usize);
 
 impl History {
-    /// Reads from `broker`, and prepends what leads up to a channel's ring to that ring in `hub`.
-    pub fn new(broker: Arc<dyn Broker>, hub: Arc<Hub>) -> Arc<Self> {
+    /// Reads from `log`, and prepends what leads up to a channel's ring to that ring in `hub`.
+    pub fn new(log: Arc<dyn LogStore>, hub: Arc<Hub>) -> Arc<Self> {
         let tasks = TaskTracker::new();
-        Arc::new(Self { broker, hub, under_way: DashMap::new(), resuming: DashMap::new(), tasks })
+        Arc::new(Self { log, hub, under_way: DashMap::new(), resuming: DashMap::new(), tasks })
+    }
+
+    /// Returns when no read is under way. Each ends with its answer, or when the broker's time to answer is over.
+    pub async fn stopped(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// A page of the log; `None` if the channel's ring now holds what is wanted.
@@ -194,7 +200,7 @@ impl History {
 
     async fn read_log(&self, channel: &Channel, offset: u64, limit: usize) -> ReadResult {
         counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
-        let page = self.broker.history(channel, offset, limit).await?;
+        let page = self.log.history(channel, offset, limit).await?;
         let page = LogPage::new(page, offset);
         self.hub.prepend(channel, page.at, &page.entries);
         Ok(Arc::new(page))

@@ -47,7 +47,7 @@ pub async fn register(
     let request: RegisterRequest = json(text(&body)?)?;
     let claim = claim(request, &identity)?;
     own_crew(&app, &claim).await?;
-    match app.broker.claim(&claim, ClaimMode::Keep).await? {
+    match app.broker.transport.claim(&claim, ClaimMode::Keep).await? {
         Claimed::Done => Ok(Json(Registered { kind: claim.kind, id: claim.id, org: claim.org })),
         // The answer does not name the owner: an org learns nothing about other orgs.
         Claimed::OwnedBy(_) => Err(Problem::new(
@@ -81,7 +81,7 @@ fn claim(request: RegisterRequest, identity: &Identity) -> Result<Claim, Problem
 /// Checks that a run's crew does not belong to another org, because the crew's readers may read the run.
 async fn own_crew(app: &App, claim: &Claim) -> Result<(), Problem> {
     let Some(crew) = &claim.crew else { return Ok(()) };
-    let owners = app.registry.owners(Kind::Crew, std::slice::from_ref(crew)).await?;
+    let owners = app.directory.owners(Kind::Crew, std::slice::from_ref(crew)).await?;
     match owners.get(crew) {
         Some(owner) if owner.org != claim.org => {
             Err(Problem::new(ProblemType::Forbidden, format!("the crew {crew} belongs to another org")))

@@ -83,10 +83,10 @@ pub async fn history(
         return Err(Problem::new(ProblemType::Forbidden, format!("the token does not grant {channel}")));
     }
     let since = query.after.map(|after| after.parse().unwrap_or(Since::Unknown));
-    let mut page = app.broker.history(&channel, offset_of(since), limit).await?;
+    let mut page = app.broker.log.history(&channel, offset_of(since), limit).await?;
     let mut resumed = resumed(since, &page);
     if matches!(resumed, Resumed::Reset(_)) && offset_of(since) > 0 {
-        page = app.broker.history(&channel, 0, limit).await?;
+        page = app.broker.log.history(&channel, 0, limit).await?;
         // The log may have been replaced in between: that is still a reset.
         resumed = match self::resumed(since, &page) {
             Resumed::Gapless => resumed,

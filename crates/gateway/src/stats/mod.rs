@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{
-    broker::{BrokerError, Registry},
     hub::Hub,
+    registry::{BrokerError, UsageBoard},
 };
 pub use report::UsageReport;
 pub use usage::{EndpointName, OrgUsage, UsageCounters, UsageGuard};
@@ -35,7 +35,7 @@ pub struct Stats {
     usage: Arc<UsageCounters>,
     hub: Arc<Hub>,
     namespaces: Namespaces,
-    registry: Arc<dyn Registry>,
+    board: Arc<dyn UsageBoard>,
 }
 
 /// The usage of one replica.
@@ -96,10 +96,10 @@ impl Stats {
         usage: Arc<UsageCounters>,
         hub: Arc<Hub>,
         namespaces: Namespaces,
-        registry: Arc<dyn Registry>,
+        board: Arc<dyn UsageBoard>,
     ) -> Arc<Self> {
         let replica = format!("{:08x}", fastrand::u32(..));
-        Arc::new(Self { replica, began: Instant::now(), usage, hub, namespaces, registry })
+        Arc::new(Self { replica, began: Instant::now(), usage, hub, namespaces, board })
     }
 
     /// This replica's current usage.
@@ -125,7 +125,7 @@ impl Stats {
     /// # Errors
     /// Errors of the broker.
     pub async fn answer(&self, scope: UsageScope<'_>) -> Result<UsageAnswer, BrokerError> {
-        let told = self.registry.usage().await?;
+        let told = self.board.usage().await?;
         let mine = self.now().seen(scope);
         let mut total = UsageTotal { replicas: 1, numbers: mine.clone() };
         for (replica, text) in told {
@@ -151,14 +151,14 @@ impl Stats {
             ticks.tick().await;
             let text = serde_json::to_vec(&self.now()).unwrap_or_default();
             // If the broker is down, the next report reaches it.
-            let _ = self.registry.report_usage(&self.replica, Some(Bytes::from(text))).await;
+            let _ = self.board.report_usage(&self.replica, Some(Bytes::from(text))).await;
         }
     }
 
     /// Removes this replica's report, so that the others no longer count it.
     pub async fn leave(&self) {
         // If the broker does not get this, the report expires.
-        let _ = self.registry.report_usage(&self.replica, None).await;
+        let _ = self.board.report_usage(&self.replica, None).await;
     }
 }
 
@@ -183,7 +183,7 @@ mod tests {
 
     async fn told(stats: &Stats) {
         let text = serde_json::to_vec(&stats.now()).unwrap();
-        stats.registry.report_usage(&stats.replica, Some(text.into())).await.unwrap();
+        stats.board.report_usage(&stats.replica, Some(text.into())).await.unwrap();
     }
 
     async fn asked(stats: &Stats, scope: UsageScope<'_>) -> serde_json::Value {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, Namespaces};
 use crewcast_gateway::{
     auth::Verifier,
-    broker::{Broker, Link, Sink, redis::RedisBroker},
+    broker::{Link, PubSub, Sink, redis::RedisBroker},
     config::{BrokerKind, Config, ConfigError},
 };
 use tokio::time::timeout;

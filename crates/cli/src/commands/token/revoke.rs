@@ -2,7 +2,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use crewcast_gateway::broker::{Registry, Revocation, RevocationTarget};
+use crewcast_gateway::registry::{Revocation, RevocationTarget, Revocations};
 
 use super::unix_now;
 use crate::{backend, duration, error::CliError, output, settings::ConfigArgs};

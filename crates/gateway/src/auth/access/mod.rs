@@ -6,7 +6,7 @@ use crewcast_events::{Channel, Kind, Namespaces, Owner};
 use crewcast_publisher::Claim;
 
 use super::{Identity, Ids, directory::DirectoryCache};
-use crate::broker::BrokerError;
+use crate::registry::BrokerError;
 
 /// Decides by the rules of the spec, "Who may read".
 pub(super) struct Access {

@@ -13,7 +13,7 @@ use crewcast_publisher::Claim;
 
 use self::{org_index::OrgIndex, owner_cache::OwnerCache};
 use super::change_signal::ChangeSignal;
-use crate::broker::{BrokerError, Registry};
+use crate::registry::{BrokerError, Directory};
 
 /// How old an answer may get before it is read again.
 const FRESH: Duration = Duration::from_secs(30);
@@ -30,10 +30,10 @@ pub(super) struct DirectoryCache {
 
 impl DirectoryCache {
     /// `changes` counts every answer that differs from the previous one.
-    pub(super) fn new(registry: Arc<dyn Registry>, changes: Arc<ChangeSignal>) -> Self {
+    pub(super) fn new(directory: Arc<dyn Directory>, changes: Arc<ChangeSignal>) -> Self {
         Self {
-            owner_cache: OwnerCache::new(registry.clone(), changes.clone()),
-            org_index: OrgIndex::new(registry, changes),
+            owner_cache: OwnerCache::new(directory.clone(), changes.clone()),
+            org_index: OrgIndex::new(directory, changes),
         }
     }
 

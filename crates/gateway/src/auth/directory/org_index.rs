@@ -13,14 +13,14 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{FRESH, RETRY};
 use crate::{
     auth::change_signal::ChangeSignal,
-    broker::{BrokerError, Registry},
+    registry::{BrokerError, Directory},
 };
 
 /// Most lists that are cached. Beyond it, a list is read for each question and dropped.
 const MAX_ROSTERS: usize = 10_000;
 
 pub(super) struct OrgIndex {
-    registry: Arc<dyn Registry>,
+    directory: Arc<dyn Directory>,
     changes: Arc<ChangeSignal>,
     known: Mutex<HashMap<(String, Kind), Arc<Roster>>>,
 }
@@ -45,8 +45,8 @@ struct OrgEntry {
 }
 
 impl OrgIndex {
-    pub(super) fn new(registry: Arc<dyn Registry>, changes: Arc<ChangeSignal>) -> Self {
-        Self { registry, changes, known: Mutex::default() }
+    pub(super) fn new(directory: Arc<dyn Directory>, changes: Arc<ChangeSignal>) -> Self {
+        Self { directory, changes, known: Mutex::default() }
     }
 
     pub(super) async fn of(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
@@ -83,7 +83,7 @@ impl OrgIndex {
             }
             state.meanwhile = Some(HashMap::new());
         }
-        let read = self.registry.ids_of_org(org, kind).await;
+        let read = self.directory.ids_of_org(org, kind).await;
         let mut state = roster.state.lock();
         let meanwhile = state.meanwhile.take().unwrap_or_default();
         let mut ids: BTreeSet<_> = read?.into_iter().collect();

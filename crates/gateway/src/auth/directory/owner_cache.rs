@@ -10,14 +10,14 @@ use tokio::time::Instant;
 use super::{BATCH, FRESH, RETRY};
 use crate::{
     auth::change_signal::ChangeSignal,
-    broker::{BrokerError, Registry},
+    registry::{BrokerError, Directory},
 };
 
 /// Most ids that are cached: about 20 MB. Beyond it, those unused for longest are dropped.
 const MAX_ENTRIES: usize = 65_536;
 
 pub(super) struct OwnerCache {
-    registry: Arc<dyn Registry>,
+    directory: Arc<dyn Directory>,
     changes: Arc<ChangeSignal>,
     cache: Mutex<Cache>,
 }
@@ -47,15 +47,15 @@ struct CachedOwner {
 }
 
 impl OwnerCache {
-    pub(super) fn new(registry: Arc<dyn Registry>, changes: Arc<ChangeSignal>) -> Self {
-        Self { registry, changes, cache: Mutex::default() }
+    pub(super) fn new(directory: Arc<dyn Directory>, changes: Arc<ChangeSignal>) -> Self {
+        Self { directory, changes, cache: Mutex::default() }
     }
 
     /// The owners in the order of `ids`.
     pub(super) async fn of(&self, kind: Kind, ids: &[String]) -> Result<Vec<Option<Claim>>, BrokerError> {
         let (mut answers, missing, since) = self.cache.lock().fresh(kind, ids);
         for batch in missing.chunks(BATCH) {
-            match self.registry.owners(kind, batch).await {
+            match self.directory.owners(kind, batch).await {
                 Ok(owners) => answers.extend(self.store(kind, batch, &owners, since)),
                 Err(error) => answers.extend(self.cache.lock().stale(kind, batch).ok_or(error)?),
             }
@@ -99,7 +99,7 @@ impl OwnerCache {
         let mut changed = false;
         for (kind, ids) in all {
             for batch in ids.chunks(BATCH) {
-                let owners = self.registry.owners(kind, batch).await?;
+                let owners = self.directory.owners(kind, batch).await?;
                 changed |= self.cache.lock().store(kind, batch, &owners, since);
             }
         }

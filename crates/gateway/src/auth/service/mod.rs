@@ -16,12 +16,12 @@ use super::{
     change_signal::ChangeSignal,
     claims::{self, unix_now},
     directory::DirectoryCache,
-    revocation::Revocations,
+    revocation::RevocationSet,
     ticket,
 };
 use crate::{
-    broker::{BrokerError, Control, Registry},
     config::AuthConfig,
+    registry::{BrokerError, Control, Directory, Revocations, Tickets},
 };
 
 /// How often revocations and the lists of orgs are read again, in case a control message was lost.
@@ -42,10 +42,11 @@ pub struct Auth {
     verifier: Verifier,
     anonymous: Option<Identity>,
     origins: OriginPolicy,
-    registry: Arc<dyn Registry>,
+    stored_revocations: Arc<dyn Revocations>,
+    tickets: Arc<dyn Tickets>,
     directory: Arc<DirectoryCache>,
     access: Access,
-    revocations: Revocations,
+    revocations: RevocationSet,
     changes: Arc<ChangeSignal>,
     redemptions: Semaphore,
     link_up: Notify,
@@ -61,18 +62,21 @@ impl Auth {
     pub fn new(
         config: &AuthConfig,
         namespaces: &Namespaces,
-        registry: Arc<dyn Registry>,
+        directory: Arc<dyn Directory>,
+        revocations: Arc<dyn Revocations>,
+        tickets: Arc<dyn Tickets>,
     ) -> Result<Arc<Self>, AuthSetupError> {
         let changes = Arc::new(ChangeSignal::new());
-        let directory = Arc::new(DirectoryCache::new(registry.clone(), changes.clone()));
+        let directory = Arc::new(DirectoryCache::new(directory, changes.clone()));
         Ok(Arc::new(Self {
             verifier: Verifier::new(config)?,
             anonymous: config.anonymous.as_ref().map(claims::anonymous).transpose()?,
             origins: OriginPolicy::new(&config.allowed_origins, config.development)?,
-            registry,
+            stored_revocations: revocations,
+            tickets,
             access: Access::new(namespaces.clone(), directory.clone()),
             directory,
-            revocations: Revocations::default(),
+            revocations: RevocationSet::default(),
             changes,
             redemptions: Semaphore::new(REDEMPTIONS),
             link_up: Notify::new(),
@@ -128,7 +132,7 @@ impl Auth {
     }
 
     async fn reread(&self, everything: bool) -> Result<(), BrokerError> {
-        let revocations = self.registry.revocations().await?;
+        let revocations = self.stored_revocations.revocations().await?;
         if self.revocations.add(&revocations, unix_now()) {
             self.changes.count();
         }
@@ -169,7 +173,7 @@ impl Auth {
         let Ok(Ok(_turn)) = timeout(TURN, self.redemptions.acquire()).await else {
             return Err(BrokerError::Unavailable("too many tickets at once".to_owned()).into());
         };
-        ticket::redeem(&*self.registry, ticket).await
+        ticket::redeem(&*self.tickets, ticket).await
     }
 
     /// Verifies a fresh token for an open socket. It must have the same `sub` and `org` as before.
@@ -216,7 +220,7 @@ impl Auth {
     /// # Errors
     /// [`BrokerError`] if it cannot be stored.
     pub async fn issue_ticket(&self, identity: &Identity) -> Result<String, BrokerError> {
-        ticket::issue(&*self.registry, identity).await
+        ticket::issue(&*self.tickets, identity).await
     }
 
     /// Whether the identity may read a channel. The caller applies `auth.public_runs`.

@@ -8,8 +8,8 @@ use crate::{
         mint,
         testing::{FakeRegistry, claim},
     },
-    broker::{Revocation, RevocationTarget},
     config::Secret,
+    registry::{Revocation, RevocationTarget},
 };
 use crewcast_events::Kind;
 
@@ -19,8 +19,12 @@ fn config() -> AuthConfig {
     AuthConfig { hs256_secret: Some(Secret::new(SECRET)), ..AuthConfig::default() }
 }
 
+fn with(config: &AuthConfig, registry: &Arc<FakeRegistry>) -> Result<Arc<Auth>, AuthSetupError> {
+    Auth::new(config, &Namespaces::default(), registry.clone(), registry.clone(), registry.clone())
+}
+
 fn auth(registry: &Arc<FakeRegistry>) -> Arc<Auth> {
-    Auth::new(&config(), &Namespaces::default(), registry.clone()).unwrap()
+    with(&config(), registry).unwrap()
 }
 
 fn token(claims: serde_json::Value) -> String {
@@ -54,14 +58,14 @@ async fn a_missing_credential_is_anonymous_where_that_is_allowed() {
     assert_eq!(closed.identify(&Credential::None).await.unwrap(), None);
     let claims = json!({ "crews": ["a"] }).as_object().cloned();
     let open = AuthConfig { anonymous: claims, ..config() };
-    let open = Auth::new(&open, &Namespaces::default(), registry.clone()).unwrap();
+    let open = with(&open, &registry).unwrap();
     let identity = open.identify(&Credential::None).await.unwrap().unwrap();
     assert!(identity.anonymous && open.may_read(&identity, &"graph:a".parse().unwrap()).await.unwrap());
     let wrong = open.identify(&Credential::Token(Secret::new("a.b.c"))).await;
     assert!(matches!(wrong, Err(AuthError::Malformed)), "a bad token is not forgiven");
     let query = open.identify(&Credential::QueryTokenOff).await;
     assert!(matches!(query, Err(AuthError::QueryTokenOff)));
-    let nobody = Auth::new(&AuthConfig::default(), &Namespaces::default(), registry);
+    let nobody = with(&AuthConfig::default(), &registry);
     assert!(matches!(nobody.err(), Some(AuthSetupError::Nothing)));
 }
 

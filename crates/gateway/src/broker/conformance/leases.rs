@@ -8,8 +8,8 @@ use crewcast_publisher::{
 };
 use serde_json::value::RawValue;
 
-use super::{Subject, append, append_once, channel, entry, eventually};
-use crate::broker::{Broker, MAX_EXPIRED};
+use super::{Subject, WholeBroker, append, append_once, channel, entry, eventually};
+use crate::broker::MAX_EXPIRED;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -38,12 +38,12 @@ async fn tell_one(
     broker.append(&append).await.expect("answered")[0]
 }
 
-async fn due(broker: &Arc<dyn Broker>, channel: &Channel) -> Option<Duration> {
+async fn due(broker: &Arc<dyn WholeBroker>, channel: &Channel) -> Option<Duration> {
     broker.next_lease_expiry(std::slice::from_ref(channel)).await.expect("read")[0]
 }
 
 /// Waits until the lease `a` has the status `expected` to report.
-async fn until_status(broker: &Arc<dyn Broker>, channel: &Channel, expected: LeaseStatus) {
+async fn until_status(broker: &Arc<dyn WholeBroker>, channel: &Channel, expected: LeaseStatus) {
     eventually(expected.as_str(), async || {
         let expired = broker.expired_leases(channel).await.expect("read");
         expired.iter().any(|expired| expired.name == "a" && expired.silence == expected)
@@ -51,7 +51,7 @@ async fn until_status(broker: &Arc<dyn Broker>, channel: &Channel, expected: Lea
     .await;
 }
 
-async fn types(broker: &Arc<dyn Broker>, channel: &Channel) -> Vec<String> {
+async fn types(broker: &Arc<dyn WholeBroker>, channel: &Channel) -> Vec<String> {
     let page = broker.history(channel, 0, 1000).await.expect("read");
     let kind = |raw: &bytes::Bytes| {
         serde_json::from_slice::<serde_json::Value>(raw).expect("JSON")["type"].as_str().expect("a type").to_owned()

@@ -17,16 +17,27 @@ use crewcast_events::{Body, Channel, EventId, LogPolicy, Namespace, Namespaces};
 use crewcast_publisher::{Append, Entry, Once, Transport};
 
 pub(super) use self::{delivery::*, history::*, leases::*, logs::*, registry::*, sink::TestSink, state::*};
-use super::{Broker, Registry};
+use super::{LogStore, PubSub};
+use crate::registry::{ClientNumbers, Directory, Revocations, Tickets, UsageBoard};
 
 /// An empty broker under test.
 pub(super) struct Subject {
-    pub(super) broker: Arc<dyn Broker>,
-    pub(super) registry: Arc<dyn Registry>,
+    pub(super) broker: Arc<dyn WholeBroker>,
+    pub(super) registry: Arc<dyn WholeRegistry>,
     pub(super) sink: Arc<TestSink>,
     /// What must live as long as the broker: its server.
     pub(super) _keep: Box<dyn Any + Send + Sync>,
 }
+
+/// A broker with all its sides.
+pub(super) trait WholeBroker: PubSub + LogStore + Transport {}
+
+impl<B: PubSub + LogStore + Transport> WholeBroker for B {}
+
+/// A registry that does every job.
+pub(super) trait WholeRegistry: Directory + Revocations + Tickets + UsageBoard + ClientNumbers {}
+
+impl<R: Directory + Revocations + Tickets + UsageBoard + ClientNumbers> WholeRegistry for R {}
 
 /// How long anything that must happen may take.
 pub(super) const DEADLINE: Duration = Duration::from_secs(20);

@@ -7,7 +7,7 @@ use crewcast_events::Kind;
 use crewcast_publisher::{AppendError, Claim, ClaimMode, Claimed};
 
 use super::{Subject, append, channel, eventually};
-use crate::broker::{Control, Revocation, RevocationTarget, unix_now};
+use crate::registry::{Control, Revocation, RevocationTarget, unix_now};
 
 fn claim(kind: Kind, id: &str, org: &str) -> Claim {
     Claim { kind, id: id.to_owned(), org: org.to_owned(), crew: None }

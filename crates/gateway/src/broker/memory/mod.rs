@@ -2,7 +2,6 @@
 
 mod leases;
 mod log;
-mod registry;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,9 +18,12 @@ use crewcast_publisher::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use self::{log::ChannelLog, registry::MemoryDirectory};
-use super::{Broker, BrokerError, ExpiredLease, Link, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
-use crate::telemetry::metrics::{Metric, gauge};
+use self::log::ChannelLog;
+use super::{BrokerError, ExpiredLease, Link, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments};
+use crate::{
+    registry::{Control, memory::MemoryRegistry},
+    telemetry::metrics::{Metric, gauge},
+};
 
 /// How often everything that has outlived its age is dropped, also where nobody looks any more.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -40,7 +42,7 @@ struct Inner {
     sink: Option<Arc<dyn Sink>>,
     subscribed: HashSet<Channel>,
     channels: HashMap<Channel, ChannelLog>,
-    directory: MemoryDirectory,
+    registry: MemoryRegistry,
     next_sweep: Instant,
 }
 
@@ -51,7 +53,7 @@ impl MemoryBroker {
             sink: None,
             subscribed: HashSet::new(),
             channels: HashMap::new(),
-            directory: MemoryDirectory::default(),
+            registry: MemoryRegistry::default(),
             next_sweep: Instant::now() + SWEEP,
         };
         Self { namespaces, inner: Mutex::new(inner) }
@@ -61,6 +63,17 @@ impl MemoryBroker {
         let unknown = || AppendError::Refused(format!("the namespace {} is not configured", channel.namespace()));
         self.namespaces.of(channel).ok_or_else(unknown)
     }
+
+    /// Reads or changes the registry, and sends the control message of the change to the sink.
+    pub(crate) fn with_registry<T>(&self, act: impl FnOnce(&mut MemoryRegistry) -> (T, Option<Control>)) -> T {
+        let mut inner = self.inner.lock();
+        inner.sweep(Instant::now());
+        let (answer, control) = act(&mut inner.registry);
+        if let Some(control) = &control {
+            inner.tell(control);
+        }
+        answer
+    }
 }
 
 impl Inner {
@@ -69,7 +82,7 @@ impl Inner {
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
             self.channels.retain(|_, log| !log.expire(now));
-            self.directory.expire(now);
+            self.registry.expire(now);
         }
     }
 
@@ -86,7 +99,7 @@ impl Inner {
         }
     }
 
-    fn tell(&self, control: &super::Control) {
+    fn tell(&self, control: &Control) {
         // Serialising a control message cannot fail: it holds texts and numbers only.
         if let (Some(sink), Ok(text)) = (&self.sink, serde_json::to_vec(control)) {
             sink.control(text.into());
@@ -152,7 +165,7 @@ impl Transport for MemoryBroker {
             Channel::new(claim.kind.as_str(), id).map_err(|error| AppendError::Refused(error.to_string()))?;
         }
         let mut inner = self.inner.lock();
-        let outcome = inner.directory.claim(claim, mode);
+        let outcome = inner.registry.claim(claim, mode);
         if outcome.lost {
             for channel in self.namespaces.channels_of(claim.kind, &claim.id) {
                 if let Some(log) = inner.channels.get_mut(&channel) {
@@ -179,7 +192,7 @@ impl Transport for MemoryBroker {
 }
 
 #[async_trait]
-impl Broker for MemoryBroker {
+impl PubSub for MemoryBroker {
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
         let mut inner = self.inner.lock();
         gauge(Metric::BrokerUp, &[]).set(1.0);
@@ -207,6 +220,19 @@ impl Broker for MemoryBroker {
         Ok(())
     }
 
+    async fn probe(&self) -> Result<Duration, BrokerError> {
+        let start = Instant::now();
+        self.barrier().await?;
+        Ok(start.elapsed())
+    }
+
+    async fn close(&self) {
+        self.inner.lock().sink = None;
+    }
+}
+
+#[async_trait]
+impl LogStore for MemoryBroker {
     async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
         let now = Instant::now();
         let mut inner = self.inner.lock();
@@ -241,66 +267,6 @@ impl Broker for MemoryBroker {
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
         let inner = self.inner.lock();
         Ok(inner.channels.get(channel).map(|log| log.leases.expired_leases(Instant::now())).unwrap_or_default())
-    }
-
-    async fn probe(&self) -> Result<Duration, BrokerError> {
-        let start = Instant::now();
-        self.barrier().await?;
-        Ok(start.elapsed())
-    }
-
-    async fn close(&self) {
-        self.inner.lock().sink = None;
-    }
-}
-
-#[async_trait]
-impl Registry for MemoryBroker {
-    async fn owners(&self, kind: crewcast_events::Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
-        Ok(self.inner.lock().directory.owners(kind, ids))
-    }
-
-    async fn ids_of_org(&self, org: &str, kind: crewcast_events::Kind) -> Result<Vec<String>, BrokerError> {
-        Ok(self.inner.lock().directory.ids_of_org(org, kind))
-    }
-
-    async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
-        let mut inner = self.inner.lock();
-        inner.directory.revoke(revocation);
-        inner.tell(&super::Control::Revoked(revocation.clone()));
-        Ok(())
-    }
-
-    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
-        let mut inner = self.inner.lock();
-        let number = inner.directory.next_client();
-        inner.tell(&super::Control::Client { client: client.to_owned(), number });
-        Ok(number)
-    }
-
-    async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
-        Ok(self.inner.lock().directory.revocations())
-    }
-
-    async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError> {
-        let now = Instant::now();
-        let mut inner = self.inner.lock();
-        inner.sweep(now);
-        inner.directory.put_ticket(ticket, content, now + ttl);
-        Ok(())
-    }
-
-    async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
-        Ok(self.inner.lock().directory.take_ticket(ticket, Instant::now()))
-    }
-
-    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
-        self.inner.lock().directory.report_usage(replica, usage, Instant::now());
-        Ok(())
-    }
-
-    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        Ok(self.inner.lock().directory.usage(Instant::now()))
     }
 }
 

@@ -8,9 +8,12 @@ use crewcast_publisher::{Append, AppendError, Once, State, Transport};
 use tokio::time::{Instant, advance};
 
 use super::MemoryBroker;
-use crate::broker::{
-    Broker, Link, Registry,
-    conformance::{self, Subject, TestSink, append, channel, entry},
+use crate::{
+    broker::{
+        Link, LogStore, PubSub,
+        conformance::{self, Subject, TestSink, append, channel, entry},
+    },
+    registry::Tickets,
 };
 
 async fn make() -> Subject {
@@ -48,7 +51,7 @@ async fn expired_logs_are_removed_without_a_read() {
     advance(2 * DAY + HEAD_BEYOND_LOG).await;
     append(&broker, &channel("run:last"), &[1]).await;
     let inner = broker.inner.lock();
-    assert_eq!((inner.channels.len(), inner.directory.tickets()), (1, 0));
+    assert_eq!((inner.channels.len(), inner.registry.tickets()), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use redis::{ErrorKind, RedisError, Value};
 
 use crate::broker::BrokerError;
 
-pub(super) fn of_redis(error: &RedisError) -> BrokerError {
+pub(crate) fn of_redis(error: &RedisError) -> BrokerError {
     let code = error.code().unwrap_or_default();
     match error.kind() {
         _ if error.is_timeout() => BrokerError::Unavailable("Redis did not answer in time".to_owned()),

@@ -6,13 +6,12 @@
 
 mod active_connection;
 mod delivery;
-mod errors;
+pub(crate) mod errors;
 mod history;
 mod live_retention;
 mod node_subscription;
 mod placement;
 mod probe;
-mod registry;
 mod state;
 mod subscriber;
 mod subscription_set;
@@ -20,14 +19,13 @@ mod subscription_set;
 mod tests;
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crewcast_events::{Channel, EventId, Keys, Kind, Namespaces};
+use crewcast_events::{Channel, EventId, Keys, Namespaces};
 use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Redis, RedisTransport, Renewal, Transport};
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
@@ -36,13 +34,12 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-pub use self::registry::RedisRegistry;
 use self::{
     delivery::{Delivery, Names},
     live_retention::Capture,
     subscriber::NodeSubscriptions,
 };
-use super::{Broker, BrokerError, ExpiredLease, Page, Registry, Revocation, Sink, Snapshot, StateDocuments};
+use super::{BrokerError, ExpiredLease, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments};
 use crate::config::BrokerConfig;
 
 /// Connections for commands to each server. Each serves one operation at a time.
@@ -70,7 +67,6 @@ pub struct RedisBroker {
     namespaces: Namespaces,
     /// Gone when the broker is closed, and its connection with it.
     transport: Mutex<Option<Arc<RedisTransport>>>,
-    registry: RedisRegistry,
     delivery: Arc<Delivery>,
     subscriber: Arc<NodeSubscriptions>,
     capture: Option<Arc<Capture>>,
@@ -103,7 +99,6 @@ impl RedisBroker {
                 .max_event_bytes(usize::MAX);
         let ending = CancellationToken::new();
         Ok(Arc::new(Self {
-            registry: RedisRegistry::new(redis.clone(), keys.clone()),
             redis,
             keys,
             namespaces,
@@ -115,6 +110,16 @@ impl RedisBroker {
             _guard: ending.clone().drop_guard(),
             ending,
         }))
+    }
+
+    /// The connections for commands.
+    pub(crate) fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
+    /// The names of the keys.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
     }
 
     fn transport(&self) -> Result<Arc<RedisTransport>, AppendError> {
@@ -142,7 +147,7 @@ impl Transport for RedisBroker {
 }
 
 #[async_trait]
-impl Broker for RedisBroker {
+impl PubSub for RedisBroker {
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
         self.delivery.set_sink(sink);
         let (subscriber, ending) = (self.subscriber.clone(), self.ending.clone());
@@ -173,26 +178,6 @@ impl Broker for RedisBroker {
         self.subscriber.barrier().await
     }
 
-    async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
-        history::snapshots(&self.redis, &self.keys, &self.namespaces, channels).await
-    }
-
-    async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
-        history::history(&self.redis, &self.keys, channel, offset, limit).await
-    }
-
-    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
-        state::state(&self.redis, &self.keys, channel, within).await
-    }
-
-    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
-        state::next_lease_expiry(&self.redis, &self.keys, channels).await
-    }
-
-    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
-        state::expired_leases(&self.redis, &self.keys, channel).await
-    }
-
     async fn probe(&self) -> Result<Duration, BrokerError> {
         let start = Instant::now();
         // One through each server: what one of them does not deliver is missing.
@@ -220,40 +205,24 @@ impl Broker for RedisBroker {
 }
 
 #[async_trait]
-impl Registry for RedisBroker {
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
-        self.registry.owners(kind, ids).await
+impl LogStore for RedisBroker {
+    async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
+        history::snapshots(&self.redis, &self.keys, &self.namespaces, channels).await
     }
 
-    async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
-        self.registry.ids_of_org(org, kind).await
+    async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError> {
+        history::history(&self.redis, &self.keys, channel, offset, limit).await
     }
 
-    async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
-        self.registry.revoke(revocation).await
+    async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
+        state::state(&self.redis, &self.keys, channel, within).await
     }
 
-    async fn revocations(&self) -> Result<Vec<Revocation>, BrokerError> {
-        self.registry.revocations().await
+    async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
+        state::next_lease_expiry(&self.redis, &self.keys, channels).await
     }
 
-    async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError> {
-        self.registry.put_ticket(ticket, content, ttl).await
-    }
-
-    async fn take_ticket(&self, ticket: &str) -> Result<Option<Bytes>, BrokerError> {
-        self.registry.take_ticket(ticket).await
-    }
-
-    async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
-        self.registry.report_usage(replica, usage).await
-    }
-
-    async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        self.registry.usage().await
-    }
-
-    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
-        self.registry.register_client(client).await
+    async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
+        state::expired_leases(&self.redis, &self.keys, channel).await
     }
 }

@@ -8,7 +8,7 @@ use metrics::Counter;
 
 use super::Connection;
 use crate::{
-    hub::{DeflatePeer, Encoding, Entry, WindowPosition},
+    hub::{DeflatePeer, EncodingSlot, Entry, WindowPosition},
     outbox::Outbox,
     telemetry::metrics::{Metric, counter},
 };
@@ -17,7 +17,7 @@ static COMPRESSIONS: LazyLock<Counter> = LazyLock::new(|| counter(Metric::Compre
 
 impl<O: Outbox> Connection<O> {
     /// The frame of an entry for this peer: compressed if the handshake agreed on it, else `plain`.
-    pub(super) fn frame_for_peer(&mut self, plain: Bytes, encoding: Encoding, entry: &Entry) -> Bytes {
+    pub(super) fn frame_for_peer(&mut self, plain: Bytes, encoding: EncodingSlot, entry: &Entry) -> Bytes {
         match (self.outbox.agreed(), self.shared.compression) {
             (Some(agreed), Some(compression)) => {
                 compressed(compression, agreed, self.window_position.get_or_insert_default(), &plain, encoding, entry)
@@ -34,7 +34,7 @@ fn compressed(
     agreed: Agreed,
     window_position: &mut WindowPosition,
     plain: &Bytes,
-    encoding: Encoding,
+    encoding: EncodingSlot,
     entry: &Entry,
 ) -> Option<Bytes> {
     let text = plain.slice_ref(payload_of(plain));

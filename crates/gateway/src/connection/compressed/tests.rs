@@ -11,7 +11,10 @@ use http::{HeaderMap, HeaderValue, header};
 use miniz_oxide::inflate::{TINFLStatus, core};
 
 use super::*;
-use crate::hub::{Item, SharedWindows};
+use crate::{
+    dialect::encoding,
+    hub::{Item, SharedWindows},
+};
 use crewcast_websocket::{deflate::agree, frame::is_deflated, text_frame};
 
 const COMPRESSION: Compression = Compression { threshold: 100, level: 5 };
@@ -45,7 +48,7 @@ impl Client {
     }
 
     fn frame_for(&mut self, entry: &Entry, plain: &Bytes) -> Bytes {
-        compressed(COMPRESSION, self.agreed, &mut self.window_position, plain, Encoding::RawFrame, entry)
+        compressed(COMPRESSION, self.agreed, &mut self.window_position, plain, encoding::RAW_FRAME, entry)
             .unwrap_or_else(|| plain.clone())
     }
 
@@ -74,12 +77,12 @@ fn peers_that_take_an_event_compressed_share_one_frame() {
     let take =
         |encoding| compressed(COMPRESSION, all, &mut WindowPosition::default(), &plain, encoding, &entry).unwrap();
     let frames: Vec<Bytes> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| take(Encoding::RawFrame))).collect();
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| take(encoding::RAW_FRAME))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(is_deflated(&frames[0]) && frames[0].len() < plain.len() / 10);
     assert!(frames.iter().all(|frame| frame.as_ptr() == frames[0].as_ptr()), "one frame");
-    assert_ne!(take(Encoding::Hub).as_ptr(), frames[0].as_ptr(), "each encoding has its own");
+    assert_ne!(take(encoding::HUB).as_ptr(), frames[0].as_ptr(), "each encoding has its own");
 }
 
 #[test]
@@ -87,11 +90,11 @@ fn a_window_or_an_event_that_is_too_small_gets_the_plain_frame() {
     let (entry, plain) = entry(&"abc ".repeat(100));
     let take = |threshold, offer| {
         let compression = Compression { threshold, level: 5 };
-        compressed(compression, agreed(offer), &mut WindowPosition::default(), &plain, Encoding::RawFrame, &entry)
+        compressed(compression, agreed(offer), &mut WindowPosition::default(), &plain, encoding::RAW_FRAME, &entry)
     };
     assert_eq!(take(100, "permessage-deflate; server_max_window_bits=8"), None);
     assert_eq!(take(1000, "permessage-deflate"), None);
-    assert!(!entry.is_compressed(Encoding::RawFrame), "nothing was compressed for that");
+    assert!(!entry.is_compressed(encoding::RAW_FRAME), "nothing was compressed for that");
 }
 
 #[test]
@@ -104,7 +107,7 @@ fn an_event_that_does_not_shrink_is_sent_plain_and_tried_once() {
             plain.slice_ref(payload_of(&plain)),
             DeflatePeer { run: &mut WindowPosition::default(), span: usize::MAX },
         );
-        let frame = entry.compressed(Encoding::RawFrame, &text, taker, |window| {
+        let frame = entry.compressed(encoding::RAW_FRAME, &text, taker, |window| {
             tried.fetch_add(1, Ordering::Relaxed);
             COMPRESSION.compressed(&plain, window)
         });
@@ -157,7 +160,7 @@ impl Client {
         let taker = DeflatePeer { run: &mut self.window_position, span: self.agreed.span() };
         let mut frame = None;
         if text.len() >= COMPRESSION.threshold && self.agreed.takes(text.len()) {
-            frame = sent.entry.compressed(Encoding::RawFrame, &text, taker, |window| {
+            frame = sent.entry.compressed(encoding::RAW_FRAME, &text, taker, |window| {
                 sent.compressions.fetch_add(1, Ordering::Relaxed);
                 COMPRESSION.compressed(&sent.plain, window)
             });

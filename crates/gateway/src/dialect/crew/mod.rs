@@ -11,11 +11,11 @@ use tokio::time::Instant;
 use super::{
     Action, Actions, Dialect, Positions,
     client_input::{self, ClientInput},
-    control,
+    control, encoding,
 };
 use crate::{
     auth::Identity,
-    hub::{Encoding, Entry, Item},
+    hub::{Entry, Item},
     replay::{Opening, Start},
 };
 use crewcast_websocket::{close::CloseCode, frame::text_frame};
@@ -86,8 +86,8 @@ impl CrewDialect {
     fn deliver(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
         let Some(event) = entry.event() else { return };
         if self.is_wanted(event) {
-            let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
-            out.push(Action::Deliver(frame, Encoding::RawFrame, entry.clone()));
+            let frame = entry.encoded(encoding::RAW_FRAME, || text_frame(event.raw()));
+            out.push(Action::Deliver(frame, encoding::RAW_FRAME, entry.clone()));
         }
         if self.ends(event) {
             out.push(run_completed());

@@ -6,20 +6,19 @@
 use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use crewcast_events::{Channel, Event, EventId, Since, timestamp};
+use crewcast_events::{Channel, Since, timestamp};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::{
     Action, Actions, Denied, Dialect, Positions,
     client_input::{self, ClientInput},
-    control,
+    control, encoding,
 };
 use crate::{
     auth::Identity,
     dashboards::Dashboard,
-    hub::{Encoding, Entry, Item},
+    hub::{Entry, Item},
     replay::{Opening, Start},
     state::StateSnapshot,
 };
@@ -122,20 +121,14 @@ impl Dialect for ForgeDialect {
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
         match entry.item() {
             Item::Event(event) => {
-                let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
-                out.push(Action::Deliver(frame, Encoding::RawFrame, entry.clone()));
+                let frame = entry.encoded(encoding::RAW_FRAME, || text_frame(event.raw()));
+                out.push(Action::Deliver(frame, encoding::RAW_FRAME, entry.clone()));
             }
             mark @ (Item::Reset { .. } | Item::Gap { .. }) => {
                 out.extend(control::mark(channel, mark).map(|text| Action::Send(control::frame(&text))));
             }
         }
     }
-
-    fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
-
-    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
-
-    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
         if is_ping(text) {
@@ -152,8 +145,6 @@ impl Dialect for ForgeDialect {
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
         out.push(Action::Send(control::frame(&control::ping(positions))));
     }
-
-    fn on_timer(&mut self, _now: Instant, _out: &mut Actions) {}
 }
 
 /// Whether the text is `ping` as a bare word, as a JSON string, or as a message of this type.

@@ -1,6 +1,6 @@
 //! The forge dialect as a state machine: the actions for each input.
 
-use crewcast_events::{Body, ResetReason};
+use crewcast_events::{Body, Event, ResetReason};
 
 use super::*;
 use crate::{auth::Grants, broker::StateDocuments};

@@ -4,19 +4,19 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, Event, EventId, Since};
+use crewcast_events::{Channel, Event, Since};
 use tokio::time::Instant;
 
 use super::{
     Action, Actions, Denied, Dialect, Positions,
     batch::Batch,
     client_input::{self, ClientInput},
-    control,
+    control, encoding,
 };
 use crate::{
     auth::Identity,
-    hub::{Encoding, Entry, Item},
-    replay::{Opening, Start},
+    hub::{Entry, Item},
+    replay::Start,
 };
 use crewcast_websocket::{
     close::CloseCode,
@@ -47,10 +47,10 @@ impl HubDialect {
     }
 
     fn deliver(&mut self, entry: &Arc<Entry>, event: &Event, out: &mut Actions) {
-        let frame = entry.encoded(Encoding::Hub, || text_frame(&envelope(event)));
+        let frame = entry.encoded(encoding::HUB, || text_frame(&envelope(event)));
         match &mut self.batch {
             Some(batch) => batch.add_event(payload_of(&frame), out),
-            None => out.push(Action::Deliver(frame, Encoding::Hub, entry.clone())),
+            None => out.push(Action::Deliver(frame, encoding::HUB, entry.clone())),
         }
     }
 }
@@ -77,8 +77,6 @@ impl Dialect for HubDialect {
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
 
-    fn on_channel(&mut self, _channel: &Channel, _opening: &Opening, _out: &mut Actions) {}
-
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
         match entry.item() {
             Item::Event(event) if self.is_wanted(event) => self.deliver(entry, event, out),
@@ -94,12 +92,6 @@ impl Dialect for HubDialect {
     fn may_conflate(&self, _channel: &Channel, event: &Event) -> bool {
         self.is_wanted(event)
     }
-
-    fn on_caught_up(&mut self, _channel: &Channel, _position: Option<EventId>, _out: &mut Actions) {}
-
-    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
-
-    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
 
     fn on_notice(&mut self, text: &str, out: &mut Actions) {
         match &mut self.batch {

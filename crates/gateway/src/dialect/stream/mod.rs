@@ -16,10 +16,10 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Conflated, Denied, Dialect, INTRODUCTION, NotPublished, Positions, control};
+use super::{Action, Actions, Conflated, Denied, Dialect, INTRODUCTION, NotPublished, Positions, control, encoding};
 use crate::{
     auth::{AuthError, Identity},
-    hub::{Encoding, Entry},
+    hub::Entry,
     replay::{Opening, Start},
 };
 use channels::Channels;
@@ -213,8 +213,8 @@ impl StreamDialect {
         match entry.event() {
             Some(event) => {
                 if self.active(channel).any(|subscription| subscription.keys.let_through(event)) {
-                    let frame = entry.encoded(Encoding::Stream, || answers::event(channel, event));
-                    out.push(Action::Deliver(frame, Encoding::Stream, entry.clone()));
+                    let frame = entry.encoded(encoding::STREAM, || answers::event(channel, event));
+                    out.push(Action::Deliver(frame, encoding::STREAM, entry.clone()));
                 }
             }
             None => out.extend(control::mark(channel, entry.item()).map(|text| Action::Send(control::frame(&text)))),
@@ -320,8 +320,6 @@ impl Dialect for StreamDialect {
     fn on_caught_up(&mut self, channel: &Channel, position: Option<EventId>, _out: &mut Actions) {
         self.channels.stand_at(channel, position);
     }
-
-    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
 
     fn on_channel_gone(&mut self, channel: &Channel, out: &mut Actions) {
         self.channels.remove(channel);

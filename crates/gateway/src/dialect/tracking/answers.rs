@@ -13,8 +13,8 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{json, value::RawValue};
 
 use crate::{
-    dialect::{Action, control},
-    hub::{Encoding, Entry},
+    dialect::{Action, control, encoding},
+    hub::Entry,
     replay::StateDocuments,
 };
 use crewcast_websocket::frame::text_frame;
@@ -45,8 +45,8 @@ pub fn state_changed(session: &str, entry: &Arc<Entry>) -> Option<Action> {
     }
     let change: Change<'_> = serde_json::from_str(entry.event()?.text()).ok()?;
     let frame =
-        entry.encoded(Encoding::Tracking, || control::frame(&state_text(session, change.state.get(), &time_of(entry))));
-    Some(Action::Deliver(frame, Encoding::Tracking, entry.clone()))
+        entry.encoded(encoding::TRACKING, || control::frame(&state_text(session, change.state.get(), &time_of(entry))));
+    Some(Action::Deliver(frame, encoding::TRACKING, entry.clone()))
 }
 
 /// `session_logs` as the answer to a request.
@@ -57,16 +57,16 @@ pub fn session_logs(session: &str, lines: &[Arc<Entry>]) -> Action {
 /// `session_logs` of a streamed log. A single line is encoded once for all sockets.
 pub fn streamed(session: &str, lines: &[Arc<Entry>]) -> Action {
     if let [line] = lines {
-        let frame = line.encoded(Encoding::Tracking, || control::frame(&logs_text(session, lines, &time_of(line))));
-        return Action::Deliver(frame, Encoding::Tracking, line.clone());
+        let frame = line.encoded(encoding::TRACKING, || control::frame(&logs_text(session, lines, &time_of(line))));
+        return Action::Deliver(frame, encoding::TRACKING, line.clone());
     }
     Action::DeliverBatch { frame: control::frame(&logs_text(session, lines, &now())), events: lines.len() }
 }
 
 /// An event, unchanged.
 pub fn event(event: &Event, entry: &Arc<Entry>) -> Action {
-    let frame = entry.encoded(Encoding::RawFrame, || text_frame(event.raw()));
-    Action::Deliver(frame, Encoding::RawFrame, entry.clone())
+    let frame = entry.encoded(encoding::RAW_FRAME, || text_frame(event.raw()));
+    Action::Deliver(frame, encoding::RAW_FRAME, entry.clone())
 }
 
 /// `ping`.

@@ -20,7 +20,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use crewcast_events::{Channel, Event, EventId, Since, catalog::session::STATE_KEY};
 use tokio::time::Instant;
 
-use super::{Action, Actions, Denied, Dialect, Positions, client_input::MAX_REJECTED, control};
+use super::{Action, Actions, Denied, Dialect, client_input::MAX_REJECTED, control};
 use crate::{
     auth::Identity,
     hub::Entry,
@@ -130,10 +130,6 @@ impl Dialect for TrackingDialect {
         "tracking"
     }
 
-    fn heartbeat(&self) -> Option<Duration> {
-        None
-    }
-
     fn on_open(&mut self, _identity: Option<&Identity>, out: &mut Actions) {
         out.push(Action::Replace { client: std::mem::take(&mut self.client) });
         out.push(Action::SubscribeOwn { namespace: ORG, start: Start::Live });
@@ -187,8 +183,6 @@ impl Dialect for TrackingDialect {
         self.go_on(Instant::now(), out);
     }
 
-    fn on_fetched(&mut self, _channel: &Channel, _event: Option<Event>, _out: &mut Actions) {}
-
     fn on_state(&mut self, channel: &Channel, state: Option<&StateDocuments>, out: &mut Actions) {
         if channel.namespace() == ORG {
             // Without the grant, the channel itself is refused.
@@ -212,8 +206,6 @@ impl Dialect for TrackingDialect {
         });
     }
 
-    fn on_channel_gone(&mut self, _channel: &Channel, _out: &mut Actions) {}
-
     fn on_client(&mut self, text: &str, out: &mut Actions) {
         let now = Instant::now();
         self.keepalive.heard(now);
@@ -226,8 +218,6 @@ impl Dialect for TrackingDialect {
             Err(refusal) => self.refuse(&refusal, out),
         }
     }
-
-    fn on_heartbeat(&mut self, _positions: Positions<'_, '_>, _out: &mut Actions) {}
 
     fn on_timer(&mut self, now: Instant, out: &mut Actions) {
         match self.keepalive.due(now) {

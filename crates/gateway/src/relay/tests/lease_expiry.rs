@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::paused_clock::LossyBroker;
 use crate::relay::Relay;
 use crate::{
-    broker::{Broker, Link},
+    broker::{Broker, Link, LogStore, PubSub},
     hub::{Hub, Notifier, RingLimits, Subscriber},
 };
 
@@ -27,7 +27,7 @@ impl Bench {
     async fn new(namespaces: Namespaces) -> Self {
         let broker = Arc::new(LossyBroker::new(namespaces.clone()));
         let (hub, demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
-        let relay = Relay::start(hub.clone(), demands, broker.clone(), namespaces, 1 << 20);
+        let relay = Relay::start(hub.clone(), demands, Broker::of(broker.clone()), namespaces, 1 << 20);
         broker.start(relay.clone()).await.expect("started");
         Self { broker, relay, hub, channel: "graph:abc".parse().expect("a channel") }
     }

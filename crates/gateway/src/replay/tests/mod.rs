@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    broker::Broker,
+    broker::PubSub,
     hub::{Hub, Item, Notifier, RingLimits},
     relay::Relay,
     testing::FaultyBroker,
@@ -31,8 +31,8 @@ impl Fixture {
         namespaces.0.get_mut("run").unwrap().log.length = log_length;
         let broker = Arc::new(FaultyBroker::new(namespaces.clone()));
         let (hub, demands) = Hub::new(RingLimits { events: ring_events, bytes: 1 << 20, total_bytes: 1 << 24 });
-        let relay = Relay::start(hub.clone(), demands, broker.clone(), namespaces, 1 << 20);
-        broker.start(relay.clone()).await.unwrap();
+        let relay = Relay::start(hub.clone(), demands, broker.sides(), namespaces, 1 << 20);
+        broker.inner.start(relay.clone()).await.unwrap();
         let history = History::new(broker.clone(), hub.clone());
         Self { broker, hub, relay, history, channel: "run:r1".parse().unwrap() }
     }

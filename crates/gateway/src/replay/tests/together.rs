@@ -184,3 +184,16 @@ async fn events_heard_during_a_read_stay_in_order_behind_it() {
     assert_eq!(late.await.unwrap().seen, seen(6, &["21", "live 2"]));
     assert_eq!(f.reads(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn reads_under_way_are_waited_for_at_the_end() {
+    let (f, ids) = Fixture::with_log(1024, 20).await;
+    let answers = f.broker.answers.write().await;
+    let reader = f.comes_back(ids[4]);
+    all_wait().await;
+    let early = tokio::time::timeout(Duration::from_secs(1), f.history.stopped()).await;
+    assert!(early.is_err(), "a read has not been answered");
+    drop(answers);
+    f.history.stopped().await;
+    assert_eq!(reader.await.unwrap().seen, numbers(6..=20));
+}

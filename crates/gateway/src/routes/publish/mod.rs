@@ -6,7 +6,7 @@
 
 mod body;
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Json,
@@ -14,9 +14,8 @@ use axum::{
     extract::State,
     http::{HeaderMap, header},
 };
-use crewcast_events::{Channel, EventId, Owner};
-use crewcast_publisher::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, random_half};
-use futures_util::TryStreamExt as _;
+use crewcast_events::{Channel, EventId};
+use crewcast_publisher::{Append, Entry, MAX_ENTRIES, Once, Transport, random_half};
 use serde::Serialize;
 
 use self::body::{How, PublishItem, PublishRules};
@@ -25,16 +24,13 @@ use super::{
     caller::Caller,
     problem::{Problem, ProblemType},
 };
-use crate::{app::App, auth::Identity, broker::Broker};
+use crate::{app::App, publishing::NotAdmitted};
 
 pub use self::body::channel;
 
 /// Media types of NDJSON. None of them is registered.
 const NDJSON: [&str; 4] =
     ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
-
-/// Ids of one request that are claimed concurrently.
-const CLAIMS: usize = 16;
 
 /// The ids, in the order of the lines. `null` for a live event, and for an event whose key is known but whose id is no
 /// longer stored.
@@ -56,9 +52,9 @@ pub async fn publish(
     let body = read(&app.limits, body).await?;
     let rules = PublishRules { namespaces: &app.config.namespaces, max_event: app.config.limits.message.0 };
     let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
-    granted(&app, &identity, &items).await?;
-    claim(&app, &identity, &items).await?;
-    send(app.broker.as_ref(), &identity.sub, items).await.map(Json)
+    let channels: Vec<&Channel> = items.iter().map(|item| &item.channel).collect();
+    app.shared.publishing.admit(&identity, &channels).await.map_err(|error| not_admitted(error, &items))?;
+    send(&*app.broker.transport, &identity.sub, items).await.map(Json)
 }
 
 fn is_ndjson(headers: &HeaderMap) -> bool {
@@ -67,35 +63,18 @@ fn is_ndjson(headers: &HeaderMap) -> bool {
     NDJSON.iter().any(|name| essence.eq_ignore_ascii_case(name))
 }
 
-/// Checks each channel once.
-async fn granted(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
-    let mut checked: HashSet<&Channel> = HashSet::new();
-    for item in items {
-        if checked.insert(&item.channel) && !app.auth.may_publish(identity, &item.channel).await? {
-            let detail = format!("the token's claim \"publish\" does not grant {}", item.channel);
-            return Err(at_line(Problem::new(ProblemType::Forbidden, detail), item.line));
+fn not_admitted(error: NotAdmitted, items: &[PublishItem]) -> Problem {
+    let forbidden = |index: usize, detail| at_line(Problem::new(ProblemType::Forbidden, detail), items[index].line);
+    match error {
+        NotAdmitted::NotGranted { index } => {
+            forbidden(index, format!("the token's claim \"publish\" does not grant {}", items[index].channel))
         }
+        NotAdmitted::OwnedByAnother { index, claim } => {
+            forbidden(index, format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id))
+        }
+        NotAdmitted::Directory(error) => error.into(),
+        NotAdmitted::Registration(error) => error.into(),
     }
-    Ok(())
-}
-
-/// Claims every id without an owner for the token's org, each once, before anything is published. If two orgs publish
-/// to the same new id, the first one keeps it.
-async fn claim(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
-    let mut seen: HashSet<(Option<Owner>, &str)> = HashSet::new();
-    let owner = |item: &PublishItem| app.config.namespaces.of(&item.channel).and_then(|rules| rules.owner);
-    let fresh = items.iter().filter(|item| seen.insert((owner(item), item.channel.id())));
-    let claimed = futures_util::stream::iter(fresh.map(Ok)).try_for_each_concurrent(CLAIMS, |item| async move {
-        let Some(claim) = app.auth.required_claim(identity, &item.channel).await? else { return Ok(()) };
-        match app.broker.claim(&claim, ClaimMode::Keep).await? {
-            Claimed::Done => Ok(()),
-            Claimed::OwnedBy(_) => {
-                let detail = format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id);
-                Err(at_line(Problem::new(ProblemType::Forbidden, detail), item.line))
-            }
-        }
-    });
-    claimed.await
 }
 
 /// One call to the broker.
@@ -105,12 +84,14 @@ enum PublishStep {
 }
 
 /// Publishes in the order of the lines, one call after the other, so that no event overtakes a failed one.
-async fn send(broker: &dyn Broker, sub: &str, items: Vec<PublishItem>) -> Result<Published, Problem> {
+async fn send(transport: &dyn Transport, sub: &str, items: Vec<PublishItem>) -> Result<Published, Problem> {
     let mut published = Published::default();
     for step in steps(sub, items) {
         let outcome = match &step {
-            PublishStep::Live(channel, event) => broker.publish_live(channel, event.clone()).await.map(|()| vec![None]),
-            PublishStep::Logged(append) => broker.append(append).await,
+            PublishStep::Live(channel, event) => {
+                transport.publish_live(channel, event.clone()).await.map(|()| vec![None])
+            }
+            PublishStep::Logged(append) => transport.append(append).await,
         };
         match outcome {
             Ok(ids) => published.ids.extend(ids.into_iter().map(|id: Option<EventId>| id.map(|id| id.to_string()))),

@@ -18,7 +18,7 @@ async fn registers_for_the_tokens_org_and_the_first_owner_keeps_the_id() {
     let refused = bench.post(PATH, &of("rival"), entry).await;
     refused.problem(409, "owned-by-another");
     assert!(!refused.text.contains("acme"), "{}", refused.text);
-    let owners = bench.app.registry.owners(Kind::Crew, &["c1".to_owned()]).await.unwrap();
+    let owners = bench.app.directory.owners(Kind::Crew, &["c1".to_owned()]).await.unwrap();
     assert_eq!(owners["c1"].org, "acme");
 }
 
@@ -30,7 +30,7 @@ async fn a_run_may_not_name_the_crew_of_another_org() {
     let run = |crew: &str| json!({"kind": "run", "id": "r1", "org": "acme", "crew": crew}).to_string();
     bench.post(PATH, &of("acme"), run("theirs")).await.problem(403, "forbidden");
     bench.post(PATH, &of("acme"), run("ours")).await.ok();
-    let owners = bench.app.registry.owners(Kind::Run, &["r1".to_owned()]).await.unwrap();
+    let owners = bench.app.directory.owners(Kind::Run, &["r1".to_owned()]).await.unwrap();
     assert_eq!(owners["r1"].crew.as_deref(), Some("ours"));
     let crew_of_crew = r#"{"kind":"crew","id":"c","crew":"d"}"#;
     bench.post(PATH, &of("acme"), crew_of_crew).await.problem(400, "malformed");
@@ -47,7 +47,7 @@ async fn readers_and_tokens_without_the_org_cannot_register() {
     let reader = token(json!({"org": "acme", "streams": "*"}));
     bench.post(PATH, &reader, entry).await.problem(403, "forbidden");
     bench.post(PATH, "", entry).await.problem(401, "unauthorized");
-    assert!(bench.app.registry.owners(Kind::Stream, &["s1".to_owned()]).await.unwrap().is_empty());
+    assert!(bench.app.directory.owners(Kind::Stream, &["s1".to_owned()]).await.unwrap().is_empty());
 }
 
 #[tokio::test]

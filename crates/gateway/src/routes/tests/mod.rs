@@ -24,6 +24,7 @@ use crate::{
     app::App,
     auth::mint,
     config::{Algorithm, Config, Secret},
+    registry::Registry,
     server::assemble,
     telemetry::Recorder,
     testing::FaultyBroker,
@@ -85,7 +86,7 @@ impl Bench {
         config.auth.hs256_secret = Some(Secret::new(SECRET));
         set(&mut config);
         let broker = Arc::new(FaultyBroker::new(config.namespaces.clone()));
-        let app = assemble(config, broker.clone(), broker.inner.clone(), recorder).unwrap().app;
+        let app = assemble(config, broker.sides(), Registry::of(broker.inner.clone()), recorder).unwrap().app;
         let public = http_routes().fallback(not_found).with_state(app.clone());
         let operator = admin_routes().with_state(app.clone());
         Self { app, broker, public, operator }

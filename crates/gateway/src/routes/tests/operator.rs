@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::testing::Probe;
+use crate::testing::{FakeProbes, Probe};
 
 async fn get(bench: &Bench, path: &str) -> Answer {
     answer(bench.operator.clone(), request("GET", path, "").body(Body::empty()).unwrap()).await
@@ -11,11 +11,12 @@ async fn get(bench: &Bench, path: &str) -> Answer {
 async fn readyz_follows_the_probe_and_the_drain() {
     let bench = Bench::new();
     let detail = |answer: Answer| answer.problem(503, "not-ready")["detail"].as_str().unwrap().to_owned();
-    let prober = tokio::spawn(bench.app.readiness.clone().run(bench.broker.clone()));
+    let probes = FakeProbes::new(&[Probe::Returns]);
+    let prober = tokio::spawn(bench.app.readiness.clone().run(probes.clone()));
     assert!(detail(get(&bench, "/readyz").await).starts_with("starting"));
     tokio::time::sleep(Duration::from_secs(4)).await;
     assert_eq!(get(&bench, "/readyz").await.ok(), json!({"status": "ready"}));
-    *bench.broker.probes.lock() = [Probe::Fails].into();
+    probes.set(Probe::Fails);
     tokio::time::sleep(Duration::from_secs(16)).await;
     assert!(detail(get(&bench, "/readyz").await).starts_with("not delivering"));
     bench.app.drain.begin();

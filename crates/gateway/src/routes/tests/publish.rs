@@ -156,7 +156,7 @@ async fn the_first_org_that_publishes_an_id_owns_it() {
         let body = format!("{}\n{}", publish("run:mine"), publish("mission:fresh"));
         let problem = bench.post(PATH, &second, body).await.problem(403, "forbidden");
         assert_eq!(problem["line"], 2, "{problem}");
-        let owners = bench.app.registry.owners(crewcast_events::Kind::Crew, &["fresh".to_owned()]).await.unwrap();
+        let owners = bench.app.directory.owners(crewcast_events::Kind::Crew, &["fresh".to_owned()]).await.unwrap();
         assert_eq!(owners["fresh"].org, "first");
     }
     // At the same moment: one of them wins.
@@ -169,7 +169,7 @@ async fn the_first_org_that_publishes_an_id_owns_it() {
     // Without an org nothing is claimed.
     let nobody = token(json!({"publish": ["graph:*"]}));
     bench.post(PATH, &nobody, line("graph:open", r#"{"type":"x"}"#)).await.ok();
-    let owners = bench.app.registry.owners(crewcast_events::Kind::Crew, &["open".to_owned()]).await.unwrap();
+    let owners = bench.app.directory.owners(crewcast_events::Kind::Crew, &["open".to_owned()]).await.unwrap();
     assert!(owners.is_empty());
 }
 

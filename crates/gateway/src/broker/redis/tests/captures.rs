@@ -8,7 +8,7 @@ use crewcast_test_servers::RedisServer;
 
 use super::{config, started};
 use crate::broker::{
-    Broker,
+    LogStore, PubSub,
     conformance::{append, channel, eventually},
     redis::RedisBroker,
 };

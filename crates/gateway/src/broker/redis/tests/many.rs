@@ -9,7 +9,7 @@ use crewcast_test_servers::RedisServer;
 
 use super::{config, started};
 use crate::broker::{
-    Broker, Link,
+    Link, PubSub,
     conformance::{TestSink, channel},
 };
 

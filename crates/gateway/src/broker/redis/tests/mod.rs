@@ -14,10 +14,11 @@ use crewcast_test_servers::RedisServer;
 use super::RedisBroker;
 use crate::{
     broker::{
-        Broker, Link,
+        Link, LogStore, PubSub,
         conformance::{self, Subject, TestSink},
     },
     config::{BrokerConfig, Secret},
+    registry::RedisRegistry,
 };
 
 fn config(server: &RedisServer) -> BrokerConfig {
@@ -32,10 +33,15 @@ async fn started(config: &BrokerConfig, replica: &str) -> (Arc<RedisBroker>, Arc
     (broker, sink)
 }
 
+fn subject<T: Send + Sync + 'static>(broker: Arc<RedisBroker>, sink: Arc<TestSink>, keep: T) -> Subject {
+    let registry = Arc::new(RedisRegistry::beside(&broker));
+    Subject { broker, registry, sink, _keep: Box::new(keep) }
+}
+
 async fn make() -> Subject {
     let server = RedisServer::start();
     let (broker, sink) = started(&config(&server), "conformance").await;
-    Subject { broker: broker.clone(), registry: broker, sink, _keep: Box::new(server) }
+    subject(broker, sink, server)
 }
 
 conformance::suite!(make);
@@ -49,7 +55,7 @@ mod prefixed {
         let config =
             BrokerConfig { key_prefix: "other".to_owned(), channel_prefix: "pre*[fix]:".to_owned(), ..config(&server) };
         let (broker, sink) = started(&config, "prefixed").await;
-        Subject { broker: broker.clone(), registry: broker, sink, _keep: Box::new(server) }
+        subject(broker, sink, server)
     }
 
     conformance::suite!(make; delivers_in_order_after_subscribe, live_messages_are_captured, probe_comes_back,

@@ -14,7 +14,7 @@ use crewcast_test_servers::RedisServer;
 use super::{config, started};
 use crate::{
     broker::{
-        Broker, BrokerError, Link,
+        BrokerError, Link, LogStore, PubSub,
         conformance::{self, TestSink, append, channel, eventually},
         redis::RedisBroker,
     },

@@ -5,9 +5,12 @@ use crewcast_events::{EventId, Keys, Kind};
 use crewcast_test_servers::RedisServer;
 
 use super::{config, started};
-use crate::broker::{
-    Broker, Registry,
-    conformance::{append, channel},
+use crate::{
+    broker::{
+        LogStore,
+        conformance::{append, channel},
+    },
+    registry::{Directory, RedisRegistry},
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,6 +80,7 @@ async fn a_forgotten_script_is_loaded_again() {
 async fn only_the_entry_decides_who_owns_an_id() {
     let server = RedisServer::start();
     let (broker, _) = started(&config(&server), "r").await;
+    let registry = RedisRegistry::beside(&broker);
     let keys = Keys::default();
     let fill = "
         for i = 1, 2500 do
@@ -86,11 +90,11 @@ async fn only_the_entry_decides_who_owns_an_id() {
         redis.call('ZADD', ARGV[2], 1, 'gone')";
     let (entry, list) = (keys.directory_entry(Kind::Crew, "ID"), keys.directory_of_org("acme", Kind::Crew));
     let _: () = server.command(&["EVAL", fill, "0", &entry, &list]).await;
-    let owned = broker.ids_of_org("acme", Kind::Crew).await.unwrap();
+    let owned = registry.ids_of_org("acme", Kind::Crew).await.unwrap();
     assert_eq!(owned.len(), 2475);
     assert!(!owned.contains(&"100".to_owned()) && !owned.contains(&"gone".to_owned()));
     let ids: Vec<String> = (1..=3000).map(|id| id.to_string()).collect();
-    let owners = broker.owners(Kind::Crew, &ids).await.unwrap();
+    let owners = registry.owners(Kind::Crew, &ids).await.unwrap();
     assert_eq!(owners.len(), 2500);
     assert_eq!((owners["2400"].org.as_str(), owners["2401"].org.as_str()), ("other", "acme"));
 }

@@ -20,7 +20,7 @@ impl Servers {
 
     async fn subject(&self) -> Subject {
         let (broker, sink) = started(&self.config, "conformance").await;
-        Subject { broker: broker.clone(), registry: broker, sink, _keep: Box::new(()) }
+        subject(broker, sink, ())
     }
 
     fn empty(&self) {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::broker::{
-    Broker, BrokerError, ExpiredLease, Link, Page, Sink, Snapshot, StateDocuments, memory::MemoryBroker,
+    BrokerError, ExpiredLease, Link, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments, memory::MemoryBroker,
 };
 
 pub(in crate::relay::tests) struct LossyBroker {
@@ -119,7 +119,7 @@ impl Transport for LossyBroker {
 }
 
 #[async_trait]
-impl Broker for LossyBroker {
+impl PubSub for LossyBroker {
     async fn start(&self, sink: Arc<dyn Sink>) -> Result<(), BrokerError> {
         let lossy = self.sink.get_or_init(|| Arc::new(Lossy { sink, loses: AtomicBool::new(false) }));
         self.inner.start(lossy.clone()).await
@@ -138,6 +138,17 @@ impl Broker for LossyBroker {
         self.inner.barrier().await
     }
 
+    async fn probe(&self) -> Result<Duration, BrokerError> {
+        self.inner.probe().await
+    }
+
+    async fn close(&self) {
+        self.inner.close().await;
+    }
+}
+
+#[async_trait]
+impl LogStore for LossyBroker {
     async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError> {
         if !channels.is_empty() {
             self.compared.lock().push(Instant::now());
@@ -164,13 +175,5 @@ impl Broker for LossyBroker {
 
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError> {
         self.inner.expired_leases(channel).await
-    }
-
-    async fn probe(&self) -> Result<Duration, BrokerError> {
-        self.inner.probe().await
-    }
-
-    async fn close(&self) {
-        self.inner.close().await;
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::relay::Relay;
 use crate::{
-    broker::{Broker, Link},
+    broker::{Broker, Link, LogStore, PubSub},
     hub::{Hub, Item, Notifier, ReadOutcome, RingLimits, Subscriber},
     replay::{History, Read, Reader, Start},
 };
@@ -58,7 +58,7 @@ impl Bench {
         let namespaces = Namespaces::default();
         let broker = Arc::new(LossyBroker::new(namespaces.clone()));
         let (hub, demands) = Hub::new(RingLimits { events: 64, bytes: 1 << 20, total_bytes: 1 << 20 });
-        let relay = Relay::start(hub.clone(), demands, broker.clone(), namespaces, 1 << 20);
+        let relay = Relay::start(hub.clone(), demands, Broker::of(broker.clone()), namespaces, 1 << 20);
         broker.start(relay.clone()).await.expect("started");
         Self { broker, hub, relay, channel: "run:r1".parse().expect("a channel") }
     }

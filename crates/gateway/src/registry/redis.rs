@@ -1,4 +1,4 @@
-//! Directory, revocations, tickets and figures in Redis.
+//! The registry in Redis.
 
 use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
@@ -8,16 +8,16 @@ use crewcast_events::{Keys, Kind};
 use crewcast_publisher::{Claim, Redis};
 use redis::{AsyncCommands, Script, from_redis_value};
 
-use super::{connect, errors};
-use crate::{
-    broker::{BrokerError, Control, Registry, Revocation, RevocationTarget, USAGE_AGE, unix_now},
-    config::BrokerConfig,
+use super::{
+    BrokerError, ClientNumbers, Control, Directory, Revocation, RevocationTarget, Revocations, Tickets, USAGE_AGE,
+    UsageBoard, unix_now,
 };
+use crate::broker::redis::{RedisBroker, errors};
 
 /// Ids in one pipeline.
 const OWNERS: usize = 1000;
 
-/// The replicas whose figures have not outlived their age, each with its figures behind it.
+/// Each replica whose last report still counts, with that report behind it.
 const FIGURES_LUA: &str = "
 local time, told = redis.call('TIME'), {}
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -31,10 +31,10 @@ for i = 1, #all, 2 do
 end
 return told";
 
-static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("usage.lua")));
+static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../broker/redis/usage.lua")));
 static FIGURES: LazyLock<Script> = LazyLock::new(|| Script::new(FIGURES_LUA));
-static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("announce.lua")));
-static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revoke.lua")));
+static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../broker/redis/announce.lua")));
+static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../broker/redis/revoke.lua")));
 
 /// The registry in Redis. Needs no subscription, so that the command line uses it on its own.
 #[derive(Clone)]
@@ -49,17 +49,14 @@ impl RedisRegistry {
         Self { redis, keys }
     }
 
-    /// The registry of the configured broker.
-    ///
-    /// # Errors
-    /// [`BrokerError::Protocol`] when `broker.url` is none.
-    pub fn of(config: &BrokerConfig) -> Result<Self, BrokerError> {
-        Ok(Self::new(connect(config, 1)?, Keys::new(&config.key_prefix)))
+    /// The registry in the Redis of a broker, over the same connections.
+    pub fn beside(broker: &RedisBroker) -> Self {
+        Self::new(broker.redis().clone(), broker.keys().clone())
     }
 }
 
 #[async_trait]
-impl Registry for RedisRegistry {
+impl Directory for RedisRegistry {
     async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
         let mut claims = HashMap::new();
         for chunk in ids.chunks(OWNERS) {
@@ -87,28 +84,21 @@ impl Registry for RedisRegistry {
         let list = self.keys.directory_of_org(org, kind);
         let ids: Result<Vec<String>, _> = self.redis.pooled().zrange(list, 0, -1).await;
         let mut ids = ids.map_err(|error| errors::of_redis(&error))?;
-        // The list follows the entries and may be behind: only an entry says whose an id is.
+        // The list follows the entries and may lag behind: only an entry names the owner of an id.
         let owners = self.owners(kind, &ids).await?;
         ids.retain(|id| owners.get(id).is_some_and(|claim| claim.org == org));
         Ok(ids)
     }
+}
 
+#[async_trait]
+impl Revocations for RedisRegistry {
     async fn revoke(&self, revocation: &Revocation) -> Result<(), BrokerError> {
         let message = serde_json::to_string(&Control::Revoked(revocation.clone()))
             .map_err(|error| BrokerError::Protocol(error.to_string()))?;
         let mut call = REVOKE.key(self.keys.revocations());
         call.arg(field(&revocation.target)).arg(revocation.issued_until).arg(revocation.remember_until);
         call.arg(unix_now()).arg(self.keys.control()).arg(message);
-        let mut connection = self.redis.pooled();
-        call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
-    }
-
-    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
-        // The script puts the number in the place of the zero at the end.
-        let message = serde_json::to_string(&Control::Client { client: client.to_owned(), number: 0 })
-            .map_err(|error| BrokerError::Protocol(error.to_string()))?;
-        let mut call = ANNOUNCE.key(self.keys.revocations());
-        call.arg(self.keys.control()).arg(message.trim_end_matches("0}"));
         let mut connection = self.redis.pooled();
         call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
     }
@@ -120,7 +110,10 @@ impl Registry for RedisRegistry {
         let known = all.iter().filter_map(|(field, times)| parse(field, times));
         Ok(known.filter(|revocation| revocation.remember_until >= now).collect())
     }
+}
 
+#[async_trait]
+impl Tickets for RedisRegistry {
     async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError> {
         let millis = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut connection = self.redis.pooled();
@@ -133,7 +126,10 @@ impl Registry for RedisRegistry {
         let taken: Result<Option<Vec<u8>>, _> = connection.get_del(self.keys.ticket(ticket)).await;
         taken.map(|content| content.map(Bytes::from)).map_err(|error| errors::of_redis(&error))
     }
+}
 
+#[async_trait]
+impl UsageBoard for RedisRegistry {
     async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
         let mut call = TELL.key(self.keys.replicas());
         call.arg(replica).arg(USAGE_AGE.as_secs() * 1000).arg(&usage.unwrap_or_default()[..]);
@@ -148,6 +144,19 @@ impl Registry for RedisRegistry {
         let told = told.map_err(|error| errors::of_redis(&error))?;
         let pairs = told.chunks_exact(2);
         Ok(pairs.map(|pair| (String::from_utf8_lossy(&pair[0]).into_owned(), pair[1].clone().into())).collect())
+    }
+}
+
+#[async_trait]
+impl ClientNumbers for RedisRegistry {
+    async fn register_client(&self, client: &str) -> Result<u64, BrokerError> {
+        // The script replaces the zero at the end with the number.
+        let message = serde_json::to_string(&Control::Client { client: client.to_owned(), number: 0 })
+            .map_err(|error| BrokerError::Protocol(error.to_string()))?;
+        let mut call = ANNOUNCE.key(self.keys.revocations());
+        call.arg(self.keys.control()).arg(message.trim_end_matches("0}"));
+        let mut connection = self.redis.pooled();
+        call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
     }
 }
 
