@@ -25,7 +25,7 @@ use crewcast_gateway::{
     relay::Relay,
     stats::UsageCounters,
 };
-use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls, Transport};
+use crewcast_store::{Append, Entry, Once, Redis, RedisTransport, Tls, Transport};
 use crewcast_test_servers::RedisServer;
 
 const BYTES: usize = 200;

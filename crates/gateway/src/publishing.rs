@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, Event, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, ClaimMode, Claimed, Entry, Once};
+use crewcast_store::{Append, AppendError, ClaimMode, Claimed, Entry, Once};
 
 use crate::{
     auth::{Auth, Identity},

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Entry, Once, Renewal, State, Transport};
+use crewcast_store::{Append, AppendError, Claim, ClaimMode, Claimed, Entry, Once, Renewal, State, Transport};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::RwLock;

@@ -3,14 +3,15 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use crewcast_events::{Keys, Namespaces};
+use crewcast_store::{
+    AppendError, MAX_EVENT_BYTES, MAX_LEASE_TTL, MIN_LEASE_TTL, Redis, RedisSetupError, RedisTransport, Sharded, Tls,
+    Transport, WaitReplicas,
+};
 
 use crate::{
-    append::{AppendError, MAX_EVENT_BYTES, Transport},
-    lease::{MAX_LEASE_TTL, MIN_LEASE_TTL},
     publisher::{Parts, Publisher},
     queue::Queue,
     rank::DropPolicy,
-    redis::{Redis, RedisSetupError, RedisTransport, Sharded, Tls, WaitReplicas},
     renew::Leases,
     spool::{self, Spool, SpoolError},
     tally::Tally,

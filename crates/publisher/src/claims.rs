@@ -3,14 +3,11 @@
 use std::{collections::HashMap, time::Duration};
 
 use crewcast_events::Kind;
+use crewcast_store::{AppendError, Backoff, Claim, ClaimMode, Claimed, Transport};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::{
-    append::{AppendError, Claim, ClaimMode, Claimed, Transport},
-    backoff::Backoff,
-    tally::Tally,
-};
+use crate::tally::Tally;
 
 /// How long a claim is believed: renewing keeps runs from ageing out and heals a directory that was lost.
 const BELIEVE: Duration = Duration::from_secs(600);

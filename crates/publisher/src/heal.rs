@@ -5,10 +5,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use crewcast_events::Channel;
+use crewcast_store::{AppendError, Backoff, MAX_ENTRIES, Once};
 
 use crate::{
-    append::{AppendError, MAX_ENTRIES, Once},
-    backoff::Backoff,
     lane::{Item, MAX_BATCH_BYTES, Sequence},
     tally::{Reason, Tally},
     worker::{Worker, append_of},

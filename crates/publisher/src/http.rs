@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
+use crewcast_store::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
 use parking_lot::Mutex;
 use reqwest::{
     Client, StatusCode, Url,
@@ -14,10 +15,7 @@ use reqwest::{
 };
 use tokio::time::Instant;
 
-use crate::{
-    append::{Append, AppendError, Claim, ClaimMode, Claimed, Transport},
-    builder::ConnectError,
-};
+use crate::builder::ConnectError;
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

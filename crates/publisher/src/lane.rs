@@ -1,5 +1,6 @@
 //! One channel's part of the queue: what waits in memory and on disk, and what is out.
 
+use crewcast_store::{Claim, Entry, MAX_ENTRIES, Once};
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
@@ -9,7 +10,6 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    append::{Claim, Entry, MAX_ENTRIES, Once},
     rank::Rank,
     spool::{Backlog, Kept, Place, Position},
 };

@@ -110,8 +110,6 @@
 //! [`Builder::connect_http`] publishes through a gateway with a token. [`Builder::with_transport`] takes anything
 //! else that implements [`Transport`].
 
-mod append;
-mod backoff;
 mod builder;
 mod claims;
 mod emit;
@@ -119,11 +117,9 @@ mod heal;
 #[cfg(feature = "http")]
 mod http;
 mod lane;
-mod lease;
 mod publisher;
 mod queue;
 mod rank;
-mod redis;
 mod renew;
 mod spool;
 mod tally;
@@ -131,10 +127,6 @@ mod trace;
 mod window;
 mod worker;
 
-pub use append::{
-    Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, MAX_EVENT_BYTES, Once, State, Transport,
-    random_half,
-};
 pub use builder::{Builder, ConnectError};
 pub use crewcast_events::{
     catalog::{
@@ -144,6 +136,13 @@ pub use crewcast_events::{
     },
     timestamp,
 };
+pub use crewcast_store::{
+    Append, AppendError, CONNECT_TIMEOUT, Claim, ClaimMode, Claimed, Connection, DEFAULT_LEASE, DIRECTORY_AGE, Entry,
+    LeaseStep, MAX_ABOUT, MAX_ENTRIES, MAX_EVENT_BYTES, MAX_LEASE_NAME, MAX_LEASE_TTL, MAX_LEASES, MAX_STATE_KEY,
+    MIN_LEASE_TTL, Node, ONCE_AGE, Once, RESPONSE_TIMEOUT, Redis, RedisSetupError, RedisTransport, Renewal, Server,
+    Sharded, State, StateKeyError, Tls, Topology, Transport, WaitReplicas, be_master, check_state_key,
+    connection_config, knows_sharded, random_half, slot_of,
+};
 pub use emit::{
     AgentEmitter, ExecutionEmitter, HubEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, MissionEmitter,
     RunEmitter, RunningTask, Session, SessionEmitter, StreamEmitter, TaskEmitter, TaskHandle, ToolCall, ToolEmitter,
@@ -151,16 +150,8 @@ pub use emit::{
 };
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
-pub use lease::{
-    DEFAULT_LEASE, LeaseStep, MAX_ABOUT, MAX_LEASE_NAME, MAX_LEASE_TTL, MAX_LEASES, MIN_LEASE_TTL, Renewal,
-};
 pub use publisher::{PublishError, Publisher, Unsent};
 pub use rank::DropPolicy;
-pub use redis::{
-    CONNECT_TIMEOUT, Connection, DIRECTORY_AGE, MAX_STATE_KEY, Node, ONCE_AGE, RESPONSE_TIMEOUT, Redis,
-    RedisSetupError, RedisTransport, Server, Sharded, Tls, Topology, WaitReplicas, be_master, connection_config,
-    knows_sharded, slot_of,
-};
 pub use spool::SpoolError;
 pub use tally::Stats;
 pub use window::ResendWindow;

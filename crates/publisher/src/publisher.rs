@@ -4,19 +4,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{BadChannel, Body, BodyError, Channel, Event, Namespaces, Rejected};
+use crewcast_store::{Entry, State, StateKeyError, Transport, check_state_key};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::task::JoinHandle;
 
 use crate::{
-    append::{Entry, State, Transport},
     builder::{Builder, ConnectError},
     claims::Directory,
     lane::{Claims, Message},
     queue::{Dropped, Queue},
     rank::Rank,
-    redis::MAX_STATE_KEY,
     renew::Leases,
     tally::{Reason, Stats, Tally},
     window::Window,
@@ -39,8 +38,8 @@ pub enum PublishError {
     /// It is no event.
     #[error(transparent)]
     Live(#[from] Rejected),
-    /// The state's key is empty or too long.
-    #[error("a state key has 1 to {MAX_STATE_KEY} characters")]
+    /// The key of the state document breaks the rule of [`check_state_key`].
+    #[error("{StateKeyError}")]
     StateKey,
     /// It is larger than gateways deliver (`Builder::max_event_bytes`). Counted as dropped, too.
     #[error("an event has at most {most} bytes, this one has {bytes}")]
@@ -157,7 +156,7 @@ impl Publisher {
     /// Publishes an event and, in the same atomic step, sets the document `key` of the channel's state.
     ///
     /// # Errors
-    /// As [`Publisher::publish`], and when `key` does not have 1 to 128 characters.
+    /// As [`Publisher::publish`], and when [`check_state_key`] refuses `key`.
     pub fn publish_with_state(
         &self,
         channel: &str,
@@ -188,9 +187,7 @@ impl Publisher {
         key: &str,
         value: Option<Arc<RawValue>>,
     ) -> Result<(), PublishError> {
-        if key.is_empty() || key.chars().count() > MAX_STATE_KEY {
-            return Err(PublishError::StateKey);
-        }
+        check_state_key(key).map_err(|_| PublishError::StateKey)?;
         let state = Some(State { key: key.to_owned(), value });
         let entry = Entry { state, ..Entry::new(Body::parse(serde_json::to_vec(event)?)?) };
         self.push_logged(&channel.parse()?, entry, None)

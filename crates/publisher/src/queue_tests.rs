@@ -1,6 +1,6 @@
 use super::*;
-use crate::append::{Entry, MAX_ENTRIES};
 use crewcast_events::Body;
+use crewcast_store::{Entry, MAX_ENTRIES};
 
 /// How many gave way in a full queue, or why it was not taken at all.
 fn push(queue: &Queue, channel: &str, kind: &str) -> Result<u64, Reason> {

@@ -7,14 +7,11 @@ use std::{
 };
 
 use crewcast_events::Channel;
+use crewcast_store::{DEFAULT_LEASE, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{
-    append::Transport,
-    lease::{DEFAULT_LEASE, Renewal},
-    tally::Tally,
-};
+use crate::tally::Tally;
 
 /// How soon a renewal that failed is tried again, at the latest.
 const RETRY: Duration = Duration::from_secs(1);

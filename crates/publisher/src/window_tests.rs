@@ -1,6 +1,7 @@
 use super::*;
-use crate::{append::Entry, lane::Message, rank::Rank};
+use crate::{lane::Message, rank::Rank};
 use crewcast_events::Body;
+use crewcast_store::Entry;
 
 const AGE: Duration = Duration::from_secs(15);
 

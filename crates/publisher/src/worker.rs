@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use crewcast_events::Channel;
+use crewcast_store::{Append, AppendError, Backoff, Once, Transport};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use crate::{
-    append::{Append, AppendError, Once, Transport},
-    backoff::Backoff,
     claims::Directory,
     lane::{Item, Message, Sequence},
     queue::{Batch, Queue},

@@ -269,7 +269,7 @@ async fn state_is_set_and_removed_with_its_event() {
     transport.append(&append(vec![entry("b", Some("3")), entry("b", None)])).await.unwrap();
     assert_eq!(read().await, BTreeMap::new());
     let too_long = "k".repeat(129);
-    for bad in ["", &too_long] {
+    for bad in ["", "a\nb", &too_long] {
         assert!(matches!(transport.append(&append(vec![entry(bad, None)])).await, Err(AppendError::Refused(_))));
     }
 }

@@ -285,7 +285,7 @@ async fn what_is_no_event_is_an_error_at_once() {
     assert!(publisher.publish("graph:a", &json!({"type": "x", "id": 1})).is_err());
     assert!(publisher.publish_raw("graph:a", "{").is_err());
     assert!(publisher.publish_live("graph:a", "{}").is_err());
-    for key in ["", &"k".repeat(129)] {
+    for key in ["", "a\nb", &"k".repeat(129)] {
         assert!(publisher.publish_with_state("graph:a", &json!({"type": "x"}), key, &1).is_err());
     }
     assert_eq!(publisher.queued(), 0);

@@ -155,11 +155,12 @@ async fn an_id_that_cannot_name_a_document_or_a_channel_is_counted_and_fails_nob
     let publisher = Publisher::connect(&server.url()).await.unwrap();
     publisher.agents("acme").created(&Agent::new("", "Nobody", "idle"));
     publisher.agents("acme").deleted(&"x".repeat(129), None);
+    publisher.agents("acme").created(&Agent::new("a\nb", "Nobody", "idle"));
     publisher.knowledge("no org").node_added(Node::new("moon", "Moon"), None);
     publisher.stream("a b").execution("e1").failed("no stream");
-    // The id of an agent may be anything that is not too long.
+    // The id of an agent may be anything that is printable and not too long.
     publisher.agents("acme").created(&Agent::new("agents/é 1", "Somebody", "idle"));
     assert_eq!(publisher.close(Duration::from_secs(10)).await.events, 0);
-    assert_eq!((publisher.stats().dropped, publisher.stats().published), (4, 1));
+    assert_eq!((publisher.stats().dropped, publisher.stats().published), (5, 1));
     assert_eq!(state(&server, "agents:acme").await.into_keys().collect::<Vec<_>>(), ["agents/é 1"]);
 }

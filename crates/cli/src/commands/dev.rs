@@ -1,10 +1,6 @@
 //! `crewcast dev`: everything on one machine with nothing installed.
 
-use std::{
-    net::SocketAddr,
-    process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, process::ExitCode};
 
 use crewcast_gateway::{
     auth::mint,
@@ -120,7 +116,7 @@ fn development(loaded: Loaded) -> (Config, Secret) {
 }
 
 fn token(secret: &Secret) -> Result<String, CliError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = crewcast_events::timestamp::unix_now();
     let claims = json!({
         "sub": "developer", "org": ORG, "crews": "*", "runs": "*", "publish": ["graph:*", "mission:*", "run:*"],
         "iat": now, "exp": now + 7 * 24 * 3600, "admin": true,

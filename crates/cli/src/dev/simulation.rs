@@ -66,8 +66,7 @@ async fn work(publisher: &Publisher, crew: &'static Crew, session: &str, pace: P
 
 /// Seconds since 1970 in base 36: short, unlike that of any earlier start, and in order.
 fn session_name() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let mut rest = since.as_secs();
+    let mut rest = crewcast_events::timestamp::unix_now();
     let mut digits = Vec::new();
     while rest > 0 {
         digits.push(char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize]));

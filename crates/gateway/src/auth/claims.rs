@@ -1,9 +1,6 @@
 //! From a token's claims to an [`Identity`]: times, issuer and audience as RFC 7519, grants as the spec.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{Channel, is_id, is_namespace};
 use serde_json::{Map, Value};
@@ -22,11 +19,6 @@ const ANONYMOUS_SUB: &str = "anonymous";
 /// Every claim that `auth.anonymous` may hold.
 const ANONYMOUS_CLAIMS: [&str; 10] =
     ["sub", "user_id", "org", "crews", "runs", "streams", "sessions", "channels", "publish", "admin"];
-
-/// Seconds since 1970.
-pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
-}
 
 /// The rules that a token's registered claims are held against.
 pub(super) struct ClaimRules {

@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Claim;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 

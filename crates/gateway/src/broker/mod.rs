@@ -18,16 +18,12 @@ pub mod memory;
 pub mod redis;
 mod state;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Kind};
-use crewcast_publisher::{Claim, Transport};
+use crewcast_store::{Claim, Transport};
 
 pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
@@ -147,7 +143,7 @@ pub trait Broker: Transport {
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
 
     /// The leases of a channel of which something is to be told now, at most [`MAX_EXPIRED`]. It is told by an append
-    /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once whoever asked.
+    /// with [`crewcast_store::LeaseStep::Tell`], which happens once whoever asked.
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError>;
 
     /// Publishes a probe and waits until it has come back through this replica's own subscription.
@@ -238,11 +234,6 @@ pub enum Control {
         /// Higher than those of all who came before.
         number: u64,
     },
-}
-
-/// The Unix second that it is now.
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 #[cfg(test)]

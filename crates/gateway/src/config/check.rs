@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crewcast_events::Channel;
-use crewcast_publisher::{Redis, RedisSetupError};
+use crewcast_store::{Redis, RedisSetupError};
 use jsonwebtoken::AlgorithmFamily;
 use url::Url;
 

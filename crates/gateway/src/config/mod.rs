@@ -21,7 +21,7 @@ pub use show::{show, show_default};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use crewcast_events::Namespaces;
-pub use crewcast_publisher::{Sharded, Tls};
+pub use crewcast_store::{Sharded, Tls};
 use ipnet::IpNet;
 
 use crate::transport::deflate;
@@ -100,7 +100,7 @@ pub enum BrokerKind {
 pub struct BrokerConfig {
     /// `redis` or `memory`.
     pub kind: BrokerKind,
-    /// What [`crewcast_publisher::Redis::new`] takes, possibly with a password.
+    /// What [`crewcast_store::Redis::new`] takes, possibly with a password.
     pub url: Secret,
     /// Certificates for `rediss://`.
     pub tls: Tls,

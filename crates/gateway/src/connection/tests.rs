@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, Kind, timestamp};
-use crewcast_publisher::{Append, Claim, Entry, Once, Transport};
+use crewcast_store::{Append, Claim, Entry, Once, Transport};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

@@ -10,7 +10,7 @@ use crewcast_events::{
     Body, Channel,
     catalog::{Object, silence::SilenceEvent},
 };
-use crewcast_publisher::{Append, Entry, LeaseStep, Once};
+use crewcast_store::{Append, Entry, LeaseStep, Once};
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 

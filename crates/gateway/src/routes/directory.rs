@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::{Json, body::Body, extract::State};
 use crewcast_events::{Kind, is_id};
-use crewcast_publisher::{Claim, ClaimMode, Claimed};
+use crewcast_store::{Claim, ClaimMode, Claimed};
 use serde::{Deserialize, Serialize};
 
 use super::{

@@ -3,16 +3,13 @@
 use std::sync::Arc;
 
 use crewcast_events::Channel;
+use crewcast_store::{LeaseStep, MAX_ABOUT};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use tokio::time::Instant;
 
-use crate::{
-    lease::{LeaseStep, MAX_ABOUT},
-    publisher::Publisher,
-    renew::Guard,
-};
+use crate::{publisher::Publisher, renew::Guard};
 
 /// Held from the event that begins something until the one that ends it, or until it is dropped: from then on nobody
 /// renews it, and gateways tell.

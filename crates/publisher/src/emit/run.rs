@@ -10,12 +10,13 @@ use crewcast_events::{
     },
     timestamp,
 };
+use crewcast_store::LeaseStep;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Target, lease::Held, object};
-use crate::{lease::LeaseStep, publisher::Publisher, trace};
+use crate::{publisher::Publisher, trace};
 
 /// Emits the events of one run. Cheap enough to clone.
 ///

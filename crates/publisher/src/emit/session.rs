@@ -7,12 +7,13 @@ use crewcast_events::{
     catalog::session::{LogLevel, STATE_KEY, SessionChanged, SessionEvent, SessionKind, SessionState, SessionSummary},
     timestamp,
 };
+use crewcast_store::State;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{Target, lease::Held};
-use crate::{append::State, publisher::Publisher, trace};
+use crate::{publisher::Publisher, trace};
 
 /// Opens one session.
 #[derive(Clone)]

@@ -3,15 +3,13 @@
 use std::sync::Arc;
 
 use crewcast_events::{Body, Channel, Kind};
+use crewcast_store::{Claim, Entry, LeaseStep, State, check_state_key};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
 use crate::{
-    append::{Claim, Entry, State},
     lane::Claims,
-    lease::LeaseStep,
     publisher::{PublishError, Publisher},
-    redis::MAX_STATE_KEY,
     tally::Reason,
 };
 
@@ -67,8 +65,8 @@ impl Target {
     /// Answers whether the event was not too large. Whatever cannot be sent is counted.
     fn push(&self, entry: Option<Entry>) -> bool {
         let (Some(channel), Some(entry)) = (&self.channel, entry) else {
-            let why = "an id is not 1 to 128 characters of [A-Za-z0-9._-] (of any kind where it only names a document), \
-                       or the event is no JSON";
+            let why = "an id is not 1 to 128 characters of [A-Za-z0-9._-] (printable where it only names a document), \
+                       or the event is not JSON";
             self.publisher.inner().tally.dropped(Reason::Invalid, 1, why);
             return true;
         };
@@ -83,9 +81,7 @@ fn entry(event: &impl Serialize) -> Option<Entry> {
 }
 
 fn stateful(event: &impl Serialize, key: &str, value: Option<Arc<serde_json::value::RawValue>>) -> Option<Entry> {
-    if key.is_empty() || key.chars().count() > MAX_STATE_KEY {
-        return None;
-    }
+    check_state_key(key).ok()?;
     let state = Some(State { key: key.to_owned(), value });
     Some(Entry { state, ..entry(event)? })
 }

@@ -10,11 +10,12 @@ use crewcast_events::{
     },
     timestamp,
 };
+use crewcast_store::LeaseStep;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Target, lease::Held, object};
-use crate::{lease::LeaseStep, publisher::Publisher, trace};
+use crate::{publisher::Publisher, trace};
 
 /// Emits the tool calls of one agent. Cheap to clone.
 #[derive(Clone)]

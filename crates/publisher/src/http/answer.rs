@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crewcast_events::EventId;
+use crewcast_store::AppendError;
 use reqwest::{Response, StatusCode, header::RETRY_AFTER};
-
-use crate::append::AppendError;
 
 /// Longest answer that is read. 128 ids are under 6 KB.
 const MAX_ANSWER: usize = 64 * 1024;

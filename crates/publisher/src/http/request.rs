@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crewcast_events::Channel;
+use crewcast_store::{Append, AppendError, Once};
 use serde::Serialize;
 use serde_json::value::RawValue;
-
-use crate::append::{Append, AppendError, Once};
 
 pub(super) const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";

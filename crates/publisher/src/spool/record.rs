@@ -9,13 +9,9 @@
 use std::{ops::Range, sync::Arc};
 
 use crewcast_events::{Body, Channel, RANDOM_LEN};
+use crewcast_store::{Claim, Entry, LeaseStep, State};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-
-use crate::{
-    append::{Claim, Entry, State},
-    lease::LeaseStep,
-};
 
 /// First bytes of every segment: the format and its version.
 pub(super) const HEADER: &[u8; 8] = b"CREWSPL1";

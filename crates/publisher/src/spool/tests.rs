@@ -1,14 +1,11 @@
 use std::path::Path;
 
 use crewcast_events::{Body, Kind};
+use crewcast_store::{Claim, Entry, LeaseStep, State};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::{
-    append::{Claim, Entry, State},
-    lease::LeaseStep,
-};
 
 type Opened = (Spool, HashMap<Channel, Backlog>);
 

@@ -40,8 +40,3 @@ pub async fn run(args: Args, config: &ConfigArgs) -> Result<ExitCode, CliError> 
         Some(Command::Revoke(revoke)) => revoke::run(revoke, config).await,
     }
 }
-
-/// The Unix second that it is now.
-fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
-}

@@ -2,9 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use crewcast_events::timestamp::unix_now;
 use crewcast_gateway::broker::{Registry, Revocation, RevocationTarget};
 
-use super::unix_now;
 use crate::{duration, error::CliError, link, output, settings::ConfigArgs};
 
 /// Arguments of `token revoke`.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crewcast_events::{Channel, Kind, Namespaces, Owner};
-use crewcast_publisher::Claim;
+use crewcast_store::Claim;
 
 use super::{Identity, Ids, directory::DirectoryCache};
 use crate::broker::BrokerError;

@@ -9,7 +9,7 @@ mod owner_cache;
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Claim;
 
 use self::{org_index::OrgIndex, owner_cache::OwnerCache};
 use super::change_signal::ChangeSignal;

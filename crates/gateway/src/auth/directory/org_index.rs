@@ -6,7 +6,7 @@ use std::{
 };
 
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Claim;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Claim;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 

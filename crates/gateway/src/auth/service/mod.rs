@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, Namespaces};
-use crewcast_publisher::Claim;
+use crewcast_events::{Channel, Namespaces, timestamp::unix_now};
+use crewcast_store::Claim;
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, timeout},
@@ -11,13 +11,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AuthError, AuthSetupError, Credential, Identity, OriginPolicy, Verifier,
-    access::Access,
-    change_signal::ChangeSignal,
-    claims::{self, unix_now},
-    directory::DirectoryCache,
-    revocation::Revocations,
-    ticket,
+    AuthError, AuthSetupError, Credential, Identity, OriginPolicy, Verifier, access::Access,
+    change_signal::ChangeSignal, claims, directory::DirectoryCache, revocation::Revocations, ticket,
 };
 use crate::{
     broker::{BrokerError, Control, Registry},

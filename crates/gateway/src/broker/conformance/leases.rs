@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{Channel, EventId, catalog::silence::Silence};
-use crewcast_publisher::{
+use crewcast_store::{
     Append, AppendError, Entry, LeaseStep, MAX_ENTRIES, MAX_LEASES, MIN_LEASE_TTL, Once, Renewal, Transport,
 };
 use serde_json::value::RawValue;

@@ -14,7 +14,7 @@ mod state;
 use std::{any::Any, sync::Arc, time::Duration};
 
 use crewcast_events::{Body, Channel, EventId, LogPolicy, Namespace, Namespaces};
-use crewcast_publisher::{Append, Entry, Once, Transport};
+use crewcast_store::{Append, Entry, Once, Transport};
 
 pub(super) use self::{delivery::*, history::*, leases::*, logs::*, registry::*, sink::TestSink, state::*};
 use super::{Broker, Registry};
@@ -118,6 +118,7 @@ macro_rules! suite {
             lost_leases_give_way_to_new_ones,
             state_stands_beside_the_head,
             state_is_bounded_in_documents_and_bytes,
+            a_state_key_follows_the_rule,
             state_of_those_that_live,
             a_moved_id_loses_state_and_leases,
         );

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crewcast_events::Kind;
-use crewcast_publisher::{AppendError, Claim, ClaimMode, Claimed};
+use crewcast_events::{Kind, timestamp::unix_now};
+use crewcast_store::{AppendError, Claim, ClaimMode, Claimed};
 
 use super::{Subject, append, channel, eventually};
-use crate::broker::{Control, Revocation, RevocationTarget, unix_now};
+use crate::broker::{Control, Revocation, RevocationTarget};
 
 fn claim(kind: Kind, id: &str, org: &str) -> Claim {
     Claim { kind, id: id.to_owned(), org: org.to_owned(), crew: None }

@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::Kind;
-use crewcast_publisher::{Claim, ClaimMode, Entry, LeaseStep, MAX_ENTRIES, MIN_LEASE_TTL, Once, Renewal, State};
+use crewcast_store::{
+    Append, AppendError, Claim, ClaimMode, Entry, LeaseStep, MAX_ENTRIES, MAX_STATE_KEY, MIN_LEASE_TTL, Once, Renewal,
+    State, StateKeyError,
+};
 use serde_json::value::RawValue;
 
 use super::{Subject, append, append_once, channel, entry, eventually, leases::hold};
@@ -51,6 +54,16 @@ pub(in crate::broker) async fn state_stands_beside_the_head(subject: Subject) {
     })
     .await;
     writer.await.unwrap();
+}
+
+pub(in crate::broker) async fn a_state_key_follows_the_rule(subject: Subject) {
+    let agents = channel("agents:keys");
+    let append = |key: &str| Append { channel: agents.clone(), entries: vec![setting(key, Some("1"))], once: Once::No };
+    subject.broker.append(&append(&"é".repeat(MAX_STATE_KEY))).await.unwrap();
+    for key in ["", "a\nb", &"k".repeat(MAX_STATE_KEY + 1)] {
+        let refused = subject.broker.append(&append(key)).await.unwrap_err();
+        assert_eq!(refused, AppendError::Refused(StateKeyError.to_string()), "{key:?}");
+    }
 }
 
 pub(in crate::broker) async fn state_is_bounded_in_documents_and_bytes(subject: Subject) {

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crewcast_events::catalog::silence::Silence;
-use crewcast_publisher::{LeaseStep, MAX_LEASES, Renewal};
+use crewcast_store::{LeaseStep, MAX_LEASES, Renewal};
 use tokio::time::Instant;
 
 use crate::broker::{ExpiredLease, MAX_EXPIRED};

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use crewcast_events::Kind;
-use crewcast_publisher::{Claim, ClaimMode, Claimed};
+use crewcast_events::{Kind, timestamp::unix_now};
+use crewcast_store::{Claim, ClaimMode, Claimed};
 use tokio::time::Instant;
 
-use crate::broker::{Control, Revocation, RevocationTarget, USAGE_AGE, unix_now};
+use crate::broker::{Control, Revocation, RevocationTarget, USAGE_AGE};
 
 #[derive(Default)]
 pub(super) struct MemoryDirectory {

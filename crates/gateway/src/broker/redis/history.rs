@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Namespaces};
-use crewcast_publisher::Redis;
+use crewcast_store::{Redis, scripts};
 use redis::{Script, Value};
 
 use super::errors;
@@ -16,7 +16,7 @@ use crate::{
 /// Channels in one pipeline: bounds what one answer holds.
 const SNAPSHOTS: usize = 500;
 
-static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("history.lua")));
+static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::HISTORY));
 
 /// A page of a channel's log, read in one atomic step.
 pub(super) async fn history(

@@ -28,7 +28,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Kind, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Redis, RedisTransport, Renewal, Transport};
+use crewcast_store::{Append, AppendError, Claim, ClaimMode, Claimed, Redis, RedisTransport, Renewal, Transport};
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio_util::{

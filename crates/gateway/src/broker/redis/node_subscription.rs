@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
-use crewcast_publisher::{Server, be_master, connection_config, knows_sharded};
+use crewcast_store::{Server, backoff::full_jitter, be_master, connection_config, knows_sharded};
 use parking_lot::Mutex;
 use redis::{
     Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
@@ -24,7 +24,7 @@ use super::{
 use crate::broker::BrokerError;
 
 /// How often Redis is asked for a sign of life. One that is not given within
-/// [`RESPONSE_TIMEOUT`](crewcast_publisher::RESPONSE_TIMEOUT) ends the connection: a link that is silently dead is
+/// [`RESPONSE_TIMEOUT`](crewcast_store::RESPONSE_TIMEOUT) ends the connection: a link that is silently dead is
 /// found within the sum of both.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Reconnects wait a random time up to this, doubled with each failure …
@@ -386,8 +386,7 @@ fn each(command: &str, names: &[String]) -> redis::Pipeline {
 
 /// A random wait before attempt number `failures` + 1, so that replicas do not come back in step.
 pub(super) fn backoff(failures: u32) -> Duration {
-    let most = BACKOFF_FIRST.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
-    most.mul_f64(fastrand::f64())
+    full_jitter(BACKOFF_FIRST, BACKOFF_MAX, failures)
 }
 
 /// `CLIENT SETNAME` takes printable ASCII without spaces only.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crewcast_events::Channel;
-use crewcast_publisher::Topology;
+use crewcast_store::Topology;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
@@ -128,7 +128,7 @@ impl Placement {
 mod tests {
     use std::time::Duration;
 
-    use crewcast_publisher::{Redis, Tls};
+    use crewcast_store::{Redis, Tls};
     use tokio::time::timeout;
 
     use super::*;

@@ -4,37 +4,23 @@ use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crewcast_events::{Keys, Kind};
-use crewcast_publisher::{Claim, Redis};
+use crewcast_events::{Keys, Kind, timestamp::unix_now};
+use crewcast_store::{Claim, Redis, scripts};
 use redis::{AsyncCommands, Script, from_redis_value};
 
 use super::{connect, errors};
 use crate::{
-    broker::{BrokerError, Control, Registry, Revocation, RevocationTarget, USAGE_AGE, unix_now},
+    broker::{BrokerError, Control, Registry, Revocation, RevocationTarget, USAGE_AGE},
     config::BrokerConfig,
 };
 
 /// Ids in one pipeline.
 const OWNERS: usize = 1000;
 
-/// The replicas whose figures have not outlived their age, each with its figures behind it.
-const FIGURES_LUA: &str = "
-local time, told = redis.call('TIME'), {}
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  local till, usage = string.match(all[i + 1], '^(%d+):(.*)$')
-  if till and tonumber(till) > now then
-    told[#told + 1] = all[i]
-    told[#told + 1] = usage
-  end
-end
-return told";
-
-static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("usage.lua")));
-static FIGURES: LazyLock<Script> = LazyLock::new(|| Script::new(FIGURES_LUA));
-static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("announce.lua")));
-static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("revoke.lua")));
+static REPORT_USAGE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::REPORT_USAGE));
+static READ_USAGE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::READ_USAGE));
+static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::ANNOUNCE));
+static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::REVOKE));
 
 /// The registry in Redis. Needs no subscription, so that the command line uses it on its own.
 #[derive(Clone)]
@@ -135,14 +121,14 @@ impl Registry for RedisRegistry {
     }
 
     async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
-        let mut call = TELL.key(self.keys.replicas());
+        let mut call = REPORT_USAGE.key(self.keys.replicas());
         call.arg(replica).arg(USAGE_AGE.as_secs() * 1000).arg(&usage.unwrap_or_default()[..]);
         let mut connection = self.redis.pooled();
         call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
     }
 
     async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        let call = FIGURES.key(self.keys.replicas());
+        let call = READ_USAGE.key(self.keys.replicas());
         let mut connection = self.redis.pooled();
         let told: Result<Vec<Vec<u8>>, _> = call.invoke_async(&mut connection).await;
         let told = told.map_err(|error| errors::of_redis(&error))?;

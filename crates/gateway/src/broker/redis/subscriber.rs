@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
-use crewcast_publisher::{Redis, Server, Sharded, Topology};
+use crewcast_store::{Redis, Server, Sharded, Topology};
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::{

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, EventId, Namespaces, Since};
-use crewcast_publisher::{Append, Entry as Publication, Once, Transport};
+use crewcast_store::{Append, Entry as Publication, Once, Transport};
 use proptest::prelude::*;
 
 use super::*;

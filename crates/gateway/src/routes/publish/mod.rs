@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use crewcast_events::{Channel, EventId, Owner};
-use crewcast_publisher::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, random_half};
+use crewcast_store::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, random_half};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 

@@ -124,7 +124,7 @@ fn request(method: &str, path: &str, token: &str) -> axum::http::request::Builde
 
 /// A token that lives an hour, with these claims besides.
 fn token(claims: Value) -> String {
-    let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3600;
+    let exp = crewcast_events::timestamp::unix_now() + 3600;
     let mut all: Map<String, Value> = json!({"sub": "u1", "exp": exp}).as_object().unwrap().clone();
     all.extend(claims.as_object().unwrap().clone());
     mint(&Secret::new(SECRET), Algorithm::HS256, &all).unwrap()

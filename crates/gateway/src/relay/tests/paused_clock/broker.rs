@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
+use crewcast_store::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 

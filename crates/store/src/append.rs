@@ -1,12 +1,11 @@
-//! What a transport carries: appends to a channel's log, live messages, claims on the directory.
+//! Appends to a channel's log.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use crewcast_events::{Body, Channel, EventId, Kind, RANDOM_LEN};
+use crewcast_events::{Body, Channel, Namespace, RANDOM_LEN};
 use serde_json::value::RawValue;
 
-use crate::lease::{LeaseStep, Renewal};
+use crate::{lease::LeaseStep, state_key::check_state_key};
 
 /// Events of one channel that enter its log together and in order.
 #[derive(Clone, Debug)]
@@ -17,6 +16,44 @@ pub struct Append {
     pub entries: Vec<Entry>,
     /// How a repetition of this append is recognised.
     pub once: Once,
+}
+
+impl Append {
+    /// Checks what every broker refuses, whatever its log holds.
+    ///
+    /// # Errors
+    /// [`AppendError::Refused`], with the reason.
+    pub fn validate(&self, namespace: &Namespace) -> Result<(), AppendError> {
+        let refused = |why: String| Err(AppendError::Refused(why));
+        let count = self.entries.len();
+        if namespace.log.length == 0 {
+            let name = self.channel.namespace();
+            return refused(format!("the namespace {name} is live only (its log has length 0): publish live"));
+        }
+        if count == 0 || count > MAX_ENTRIES {
+            return refused(format!("an append has 1 to {MAX_ENTRIES} entries, not {count}"));
+        }
+        if matches!(self.once, Once::Key { .. }) && count > 1 {
+            return refused("an idempotency key names one event".to_owned());
+        }
+        if matches!(self.once, Once::Sequence { first: 0, .. }) {
+            return refused("a producer's numbers count from 1".to_owned());
+        }
+        self.entries.iter().try_for_each(|entry| self.validate_entry(entry))
+    }
+
+    fn validate_entry(&self, entry: &Entry) -> Result<(), AppendError> {
+        if let Some(state) = &entry.state {
+            check_state_key(&state.key).map_err(|error| AppendError::Refused(error.to_string()))?;
+        }
+        let Some(step) = &entry.lease else { return Ok(()) };
+        step.check().map_err(AppendError::Refused)?;
+        if matches!(step, LeaseStep::Tell { .. }) && !matches!(self.once, Once::No) {
+            let why = "an event about a lease's expiry is recognised by the lease: it has no number and no key";
+            return Err(AppendError::Refused(why.to_owned()));
+        }
+        Ok(())
+    }
 }
 
 /// Most entries of one [`Append`]: bounds how long one script runs.
@@ -99,73 +136,4 @@ pub enum AppendError {
     /// It did not happen and a repetition would fare no better.
     #[error("refused: {0}")]
     Refused(String),
-}
-
-/// To whom an id belongs.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Claim {
-    /// What the id names.
-    pub kind: Kind,
-    /// The id.
-    pub id: String,
-    /// The tenant.
-    pub org: String,
-    /// For a run: the crew whose readers may read it.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    pub crew: Option<String>,
-}
-
-/// What to do with a [`Claim`] whose id is taken.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClaimMode {
-    /// The first owner stays.
-    Keep,
-    /// The id changes hands. The logs of the channels that it names are dropped: they are the former owner's.
-    Move,
-    /// The id is forgotten, if the claim's org owns it, and the logs of the channels that it names are dropped: who
-    /// registers it next must not read them.
-    Remove,
-}
-
-/// The answer to a claim.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Claimed {
-    /// The directory says what the claim says.
-    Done,
-    /// Another org owns the id; nothing changed.
-    OwnedBy(String),
-}
-
-/// Carries what a publisher emits. Implementations: Redis, HTTP, and a gateway's memory broker.
-#[async_trait::async_trait]
-pub trait Transport: Send + Sync + 'static {
-    /// Appends to a channel's log and publishes, in one atomic step. Answers the ids in order; `None` for
-    /// an entry that was accepted before and whose id is no longer known, and for one that tells of a lease what has
-    /// been told already ([`LeaseStep::Tell`]).
-    ///
-    /// # Errors
-    /// [`AppendError`].
-    async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError>;
-
-    /// Publishes without a log: whoever is connected hears it.
-    ///
-    /// # Errors
-    /// [`AppendError`], never `Gap`.
-    async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError>;
-
-    /// Claims an id for an org in the directory and tells every gateway.
-    ///
-    /// # Errors
-    /// [`AppendError`], never `Gap`.
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError>;
-
-    /// Renews leases, all together. One that does not stand (any more) is passed over: only an event makes a lease.
-    /// A transport without leases does nothing.
-    ///
-    /// # Errors
-    /// [`AppendError`], never `Gap`.
-    async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
-        let _ = renewals;
-        Ok(())
-    }
 }

@@ -3,13 +3,10 @@
 use redis::Cmd;
 
 use super::{RedisTransport, errors::append_error};
-use crate::{append::AppendError, lease::Renewal};
+use crate::{append::AppendError, lease::Renewal, scripts};
 
 /// Channels in one pipeline: bounds what is written at once.
 const CHANNELS: usize = 500;
-
-/// Sent whole, since a script that a server does not know would fail for each channel on its own.
-const RENEW: &str = include_str!("../renew.lua");
 
 impl RedisTransport {
     pub(super) async fn renew_leases(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
@@ -25,7 +22,8 @@ impl RedisTransport {
 
     fn renewal(&self, Renewal { channel, ttl, names }: &Renewal) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        command.arg(RENEW).arg(2).arg(self.keys.leases(channel)).arg(self.keys.due(channel));
+        // The text and not its hash: a script that a server does not know would fail for each channel on its own.
+        command.arg(scripts::RENEW_LEASES).arg(2).arg(self.keys.leases(channel)).arg(self.keys.due(channel));
         command.arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         for name in names {
             command.arg(&**name);

@@ -81,7 +81,7 @@ impl LeaseStep {
     }
 
     /// As the script reads it: operation, milliseconds, name, and what is said about it.
-    pub(crate) fn wire(&self) -> String {
+    pub fn wire(&self) -> String {
         match self {
             LeaseStep::Hold { name, ttl, about } => {
                 format!("hold {} {name} {}", ttl.as_millis(), about.as_ref().map_or("", |about| about.get()))
@@ -94,7 +94,7 @@ impl LeaseStep {
     }
 
     /// Bytes that it takes in memory, about.
-    pub(crate) fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             LeaseStep::Hold { name, about, .. } => name.len() + about.as_ref().map_or(0, |about| about.get().len()),
             other => other.name().len(),

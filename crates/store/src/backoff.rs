@@ -7,7 +7,7 @@ const LONGEST: Duration = Duration::from_secs(2);
 
 /// Doubles from 50 ms to 2 s, each pause shortened at random by up to half, so that many publishers do not
 /// come back in step.
-pub(crate) struct Backoff {
+pub struct Backoff {
     next: Duration,
 }
 
@@ -18,11 +18,19 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    pub(crate) fn pause(&mut self) -> Duration {
+    /// The next pause.
+    pub fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(LONGEST);
         pause.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
+}
+
+/// A random wait before attempt number `failures` + 1: anything up to `first`, which doubles with each failure up to
+/// `longest`. Replicas that lost the same server do not come back together.
+pub fn full_jitter(first: Duration, longest: Duration, failures: u32) -> Duration {
+    let most = first.saturating_mul(1 << failures.min(10)).min(longest);
+    most.mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Connection,
     address::{Address, RedisSetupError, Tls, name_of},
-    server::{CONNECT_TIMEOUT, PoolSettings, Server, connection_config},
+    node::{CONNECT_TIMEOUT, PoolSettings, Server, connection_config},
     slots::{SLOTS, Share, read_slots},
 };
 

@@ -1,20 +1,20 @@
 //! The transport to Redis: one script per append, plain `PUBLISH` for live messages.
 //!
 //! - `address.rs`: what a URL names
-//! - `servers.rs`, `server.rs`, `slots.rs`: who serves what
+//! - `topology.rs`, `node.rs`, `slots.rs`: who serves what
 //! - `connection.rs`: the way of a command to the server that must have it
-//! - `claim.rs`: the directory
+//! - `ownership.rs`: the directory
 //! - `renew.rs`: leases that go on
 //! - `errors.rs`: which errors pass
 
 mod address;
-mod claim;
 mod connection;
 mod errors;
+mod node;
+mod ownership;
 mod renew;
-mod server;
-mod servers;
 mod slots;
+mod topology;
 
 use std::{sync::LazyLock, time::Duration};
 
@@ -22,26 +22,26 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Namespace, Namespaces, namespace::HEAD_BEYOND_LOG};
 use redis::{Script, ScriptInvocation, Value};
 
-use crate::append::{
-    Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, MAX_EVENT_BYTES, Once, Transport,
+use self::errors::append_error;
+use crate::{
+    append::{Append, AppendError, Entry, MAX_EVENT_BYTES, Once},
+    lease::{LeaseStep, Renewal},
+    ownership::{Claim, ClaimMode, Claimed},
+    scripts,
+    transport::Transport,
 };
-use crate::lease::{LeaseStep, Renewal};
-use errors::append_error;
 
 pub use address::{RedisSetupError, Tls};
-pub use claim::DIRECTORY_AGE;
 pub use connection::Connection;
-pub use server::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config, knows_sharded};
-pub use servers::{Node, Redis, Topology};
+pub use node::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config, knows_sharded};
+pub use ownership::DIRECTORY_AGE;
 pub use slots::slot_of;
+pub use topology::{Node, Redis, Topology};
 
 /// How long producers' numbers and idempotency keys are remembered at least.
 pub const ONCE_AGE: Duration = Duration::from_secs(24 * 3600);
-/// Longest key of a state document, in characters.
-pub const MAX_STATE_KEY: usize = 128;
 
-static PUBLISH: LazyLock<Script> =
-    LazyLock::new(|| Script::new(concat!(include_str!("leases.lua"), include_str!("publish.lua"))));
+static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::PUBLISH));
 
 /// When logged events and live messages go out through sharded pub/sub (`SPUBLISH`), on a Cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -219,40 +219,6 @@ impl RedisTransport {
     }
 }
 
-/// What no log would accept, found before it is asked.
-fn check(append: &Append, namespace: &Namespace) -> Result<(), AppendError> {
-    let refused = |why: String| Err(AppendError::Refused(why));
-    let count = append.entries.len();
-    if namespace.log.length == 0 {
-        return refused(format!(
-            "the namespace {} is live only (its log has length 0): publish live",
-            append.channel.namespace()
-        ));
-    }
-    if count == 0 || count > MAX_ENTRIES {
-        return refused(format!("an append has 1 to {MAX_ENTRIES} entries, not {count}"));
-    }
-    if matches!(append.once, Once::Key { .. }) && count > 1 {
-        return refused("an idempotency key names one event".to_owned());
-    }
-    if matches!(append.once, Once::Sequence { first: 0, .. }) {
-        return refused("a producer's numbers count from 1".to_owned());
-    }
-    for state in append.entries.iter().filter_map(|entry| entry.state.as_ref()) {
-        let length = state.key.chars().count();
-        if length == 0 || length > MAX_STATE_KEY {
-            return refused(format!("a state key has 1 to {MAX_STATE_KEY} characters, not {length}"));
-        }
-    }
-    for step in append.entries.iter().filter_map(|entry| entry.lease.as_ref()) {
-        step.check().map_err(AppendError::Refused)?;
-        if matches!(step, LeaseStep::Tell { .. }) && !matches!(append.once, Once::No) {
-            return refused("what is told of a lease is recognised by the lease, not by a number or a key".to_owned());
-        }
-    }
-    Ok(())
-}
-
 /// Reads `{'ok', id or nil, …}` or `{'gap', number}`.
 fn read_answer(answer: &[Value], count: usize) -> Result<Vec<Option<EventId>>, AppendError> {
     // An answer that is not understood may still mean that the append happened: repeat it.
@@ -280,7 +246,7 @@ fn read_answer(answer: &[Value], count: usize) -> Result<Vec<Option<EventId>>, A
 impl Transport for RedisTransport {
     async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
         let namespace = self.namespace(&append.channel)?;
-        check(append, namespace)?;
+        append.validate(namespace)?;
         append.entries.iter().try_for_each(|entry| self.within_bound(entry.body.object().len()))?;
         let publish = self.publish_command(&append.channel, namespace).await?;
         let answer: Vec<Value> = self.invoke(&self.append_call(append, namespace, publish)).await?;

@@ -6,9 +6,9 @@ use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, ServerErrorKind, Value, aio::ConnectionLike};
 
 use super::{
-    server::{Server, is_doubtful},
-    servers::{Redis, Topology},
+    node::{Server, is_doubtful},
     slots::{Route, route_of, slot_of},
+    topology::{Redis, Topology},
 };
 
 /// How often a command is sent on to where it is said to belong.

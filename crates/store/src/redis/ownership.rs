@@ -1,21 +1,22 @@
 //! Claims: the entry in one atomic step, then what follows from it, each part harmless to repeat.
 
-use std::{
-    sync::LazyLock,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::LazyLock, time::Duration};
 
-use crewcast_events::{Channel, Kind};
+use crewcast_events::{Channel, Kind, timestamp};
 use redis::Script;
 
 use super::RedisTransport;
-use crate::append::{AppendError, Claim, ClaimMode, Claimed};
+use crate::{
+    append::AppendError,
+    ownership::{Claim, ClaimMode, Claimed},
+    scripts,
+};
 
 /// How long runs and sessions stay in the directory after their last registration: a day longer than a
 /// channel's head stands beyond a day's log.
 pub const DIRECTORY_AGE: Duration = Duration::from_secs(31 * 24 * 3600);
 
-static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../claim.lua")));
+static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::OWNERSHIP));
 
 /// The message on the control channel that tells every gateway.
 #[derive(serde::Serialize)]
@@ -97,7 +98,7 @@ impl RedisTransport {
     }
 
     async fn follow(&self, claim: &Claim, pending: Pending) -> Result<(), AppendError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = timestamp::unix_now();
         let ids = self.keys.directory_of_org(&claim.org, claim.kind);
         let mut pipeline = redis::pipe();
         if let Pending::Move(from) = &pending {
