@@ -5,7 +5,7 @@ use crewcast_gateway::{
     broker::redis::{RedisRegistry, connect},
     config::{BrokerKind, Config},
 };
-use crewcast_publisher::{HttpTransport, Redis, RedisTransport};
+use crewcast_publisher::{HttpTransport, RedisClient, RedisTransport};
 
 use crate::error::CliError;
 
@@ -32,7 +32,7 @@ pub fn registry(config: &Config) -> Result<RedisRegistry, CliError> {
 ///
 /// # Errors
 /// [`CliError::Usage`] when the broker is no Redis, or its address none.
-pub fn servers(config: &Config) -> Result<Redis, CliError> {
+pub fn servers(config: &Config) -> Result<RedisClient, CliError> {
     if config.broker.kind == BrokerKind::Memory {
         return Err(CliError::Usage(
             "broker.kind is memory: such a broker lives inside its gateway and cannot be reached from outside. Publish with \

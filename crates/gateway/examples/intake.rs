@@ -1,7 +1,7 @@
 //! What taking events in costs a replica: from Redis through broker, relay and hub to a reader in each channel, without
 //! sockets, against what Redis itself spends on publishing them.
 //!
-//! `cargo run --release -p crewcast-gateway --example intake -- [events per second, 0: as many as Redis takes] [seconds]`
+//! `cargo run --release -p crewcast-gateway --example intake -- [events per second, 0: as many as RedisClient takes] [seconds]`
 
 use std::{
     error::Error,
@@ -25,7 +25,7 @@ use crewcast_gateway::{
     relay::Relay,
     stats::UsageCounters,
 };
-use crewcast_store::{Append, Entry, Once, Redis, RedisTransport, Tls, Transport};
+use crewcast_store::{Append, Entry, Once, RedisClient, RedisTransport, Tls, Transport};
 use crewcast_test_servers::RedisServer;
 
 const BYTES: usize = 200;
@@ -162,7 +162,7 @@ async fn flood(url: &str, logged: bool, count: usize, rate: u32) -> Result<()> {
     let mut due = (rate > 0).then(|| tokio::time::interval(Duration::from_secs_f64(BATCH as f64 / f64::from(rate))));
     let mut n = 0;
     if logged {
-        let redis = Redis::new(url, &Tls::default(), 2, "flood")?;
+        let redis = RedisClient::new(url, &Tls::default(), 2, "flood")?;
         let transport = RedisTransport::new(redis, Keys::default(), String::new(), Namespaces::default());
         loop {
             if let Some(due) = &mut due {

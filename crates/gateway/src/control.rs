@@ -59,17 +59,17 @@ impl ControlSink for Controls {
     fn on_control(&self, control: &Control) {
         self.app.auth.on_control(control);
         match control {
-            Control::Directory { claim, from, removed } => {
-                for channel in self.app.config.namespaces.channels_of(claim.kind, &claim.id) {
+            Control::Directory { ownership, from, removed } => {
+                for channel in self.app.config.namespaces.channels_of(ownership.kind, &ownership.id) {
                     if from.is_some() || *removed {
                         // What this replica remembers of the channel is not the new owner's.
                         self.hub.forget_past(&channel);
                     }
                     self.hub.raise(&channel, Flag::Grants);
                 }
-                if claim.kind == Kind::Crew {
+                if ownership.kind == Kind::Crew {
                     // Who reads every crew of an org learns of one that came or went.
-                    self.reviews.ask(std::iter::once(&claim.org).chain(from));
+                    self.reviews.ask(std::iter::once(&ownership.org).chain(from));
                 }
             }
             Control::Client { client, number } => self.app.shared.client_sessions.announced(client, *number),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, Event, EventId, Namespaces};
-use crewcast_store::{Append, AppendError, ClaimMode, Claimed, Entry, Once};
+use crewcast_store::{Append, AppendError, Entry, Once, OwnershipMode, OwnershipOutcome};
 
 use crate::{
     auth::{Auth, Identity},
@@ -56,10 +56,10 @@ impl Publishing {
         if !self.auth.may_publish(identity, channel).await? {
             return Err(NotPublished::Forbidden);
         }
-        let Some(claim) = self.auth.required_claim(identity, channel).await? else { return Ok(()) };
-        match self.broker.claim(&claim, ClaimMode::Keep).await? {
-            Claimed::Done => Ok(()),
-            Claimed::OwnedBy(_) => Err(NotPublished::Forbidden),
+        let Some(ownership) = self.auth.required_claim(identity, channel).await? else { return Ok(()) };
+        match self.broker.register(&ownership, OwnershipMode::Keep).await? {
+            OwnershipOutcome::Done => Ok(()),
+            OwnershipOutcome::OwnedBy(_) => Err(NotPublished::Forbidden),
         }
     }
 }

@@ -10,9 +10,9 @@ use crate::{lease::LeaseStep, state_key::check_state_key};
 /// Events of one channel that enter its log together and in order.
 #[derive(Clone, Debug)]
 pub struct Append {
-    /// Whose log.
+    /// The channel whose log receives them.
     pub channel: Channel,
-    /// At least one and at most [`MAX_ENTRIES`].
+    /// 1 to [`MAX_ENTRIES`].
     pub entries: Vec<Entry>,
     /// How a repetition of this append is recognised.
     pub once: Once,
@@ -48,7 +48,7 @@ impl Append {
         }
         let Some(step) = &entry.lease else { return Ok(()) };
         step.check().map_err(AppendError::Refused)?;
-        if matches!(step, LeaseStep::Tell { .. }) && !matches!(self.once, Once::No) {
+        if matches!(step, LeaseStep::Expire { .. }) && !matches!(self.once, Once::No) {
             let why = "an event about a lease's expiry is recognised by the lease: it has no number and no key";
             return Err(AppendError::Refused(why.to_owned()));
         }
@@ -56,10 +56,11 @@ impl Append {
     }
 }
 
-/// Most entries of one [`Append`]: bounds how long one script runs.
+/// Most entries of one [`Append`]. Bounds how long one script runs.
 pub const MAX_ENTRIES: usize = 128;
 
-/// Most bytes of one event unless configured: the default of the gateways' `limits.message`. They drop what is larger.
+/// Most bytes of one event unless configured: the default of the gateways' `limits.message`. Gateways drop larger
+/// events.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// One event on its way into the log.
@@ -67,12 +68,12 @@ pub const MAX_EVENT_BYTES: usize = 1 << 20;
 pub struct Entry {
     /// The producer's object.
     pub body: Body,
-    /// What the event's own half of the tag is made of, together with its predecessor's. The same in every repetition,
-    /// so that the id is too where the event stands behind the same events.
+    /// The event's part of its tag; the other part comes from its predecessor. A retry sends the same characters, so an
+    /// event that follows the same events gets the same id.
     pub random: [u8; RANDOM_LEN],
-    /// A state document that is set in the same atomic step.
+    /// A state document that is set or removed in the same atomic step.
     pub state: Option<State>,
-    /// What becomes of a lease in the same atomic step.
+    /// A change to a lease in the same atomic step.
     pub lease: Option<LeaseStep>,
 }
 
@@ -91,49 +92,48 @@ pub fn random_half() -> [u8; RANDOM_LEN] {
 /// One document in the channel's state hash.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// Field of the hash, 1 to 128 characters.
+    /// Field of the hash: see [`check_state_key`].
     pub key: String,
-    /// The document, kept as it was written; `None` removes it.
+    /// The document, stored as it was written. `None` removes it.
     pub value: Option<Arc<RawValue>>,
 }
 
-/// How the log recognises that it has seen an append before.
+/// How the log recognises an append that it has accepted before.
 #[derive(Clone, Debug)]
 pub enum Once {
-    /// Not at all.
+    /// It does not.
     No,
-    /// The entries are the producer's events number `first`, `first + 1`, … in this channel. Accepted only
-    /// in sequence: a repeat answers the same ids, a hole is refused, so that nothing overtakes a failed
-    /// predecessor.
+    /// The entries are the producer's events number `first`, `first + 1`, … in this channel. The log accepts them only
+    /// in sequence: a retry answers the same ids, and a hole is refused, so no event overtakes a failed predecessor.
     Sequence {
-        /// Random, one per publisher and epoch.
+        /// Random; one per publisher and epoch.
         producer: Arc<str>,
         /// Counts from 1.
         first: u64,
     },
-    /// A caller's key for one event, kept 24 h in the scope of channel and `sub`.
+    /// A caller's key for one event, remembered for 24 h within the channel and `sub`.
     Key {
-        /// The caller.
+        /// The caller's `sub`.
         sub: String,
         /// Chosen by the caller.
         key: String,
     },
 }
 
-/// Why an append did not happen, or may not have.
+/// Why an append did not happen, or may not have happened.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The log expects a lower number of this producer: what it had acknowledged was lost, or its memory of the
-    /// producer expired. Nothing of this append happened. Go on as a new producer, from 1.
+    /// The log expects a lower number of this producer: acknowledged events were lost, or the record of the producer
+    /// expired. Nothing was appended. Continue as a new producer, from 1.
     #[error("the log expects number {expected} of this producer")]
     Gap {
         /// The number that would be accepted, below the append's first.
         expected: u64,
     },
-    /// No answer: it may or may not have happened. Repeat the same append.
+    /// No answer: the append may have happened. Send the same append again.
     #[error("the broker does not answer: {0}")]
     Unavailable(String),
-    /// It did not happen and a repetition would fare no better.
+    /// The append did not happen, and a retry would fail the same way.
     #[error("refused: {0}")]
     Refused(String),
 }

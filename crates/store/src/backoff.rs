@@ -1,12 +1,11 @@
-//! Pauses between attempts.
+//! Pauses between attempts, with jitter.
 
 use std::time::Duration;
 
 const FIRST: Duration = Duration::from_millis(50);
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// Doubles from 50 ms to 2 s, each pause shortened at random by up to half, so that many publishers do not
-/// come back in step.
+/// Doubles from 50 ms to 2 s. Each pause is shortened at random by up to half, so that publishers do not retry in step.
 pub struct Backoff {
     next: Duration,
 }

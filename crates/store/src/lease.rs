@@ -1,8 +1,8 @@
-//! Leases: what a producer promises to renew, so that its silence is a signal.
+//! Leases: promises of a producer to go on, so that a missing renewal is a signal.
 //!
-//! A lease has a name in its channel. The event that begins something makes it, every later event of the same thing
-//! renews it, and so does the publisher in the background; the event that ends the thing removes it. Gateways tell the
-//! channel of one that has run out.
+//! A lease has a name in its channel. The event that begins a tool call, run or session makes the lease. Later events
+//! of the same thing renew it, and so does the publisher in the background. The last event removes it. Gateways publish
+//! the expiry of a lease to its channel.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,60 +10,63 @@ use crewcast_events::{Channel, catalog::silence::Silence};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// Shortest time that a lease stands without being renewed.
+/// Shortest ttl of a lease.
 pub const MIN_LEASE_TTL: Duration = Duration::from_secs(1);
-/// Longest time that a lease stands without being renewed.
+/// Longest ttl of a lease.
 pub const MAX_LEASE_TTL: Duration = Duration::from_secs(3600);
-/// How long the leases of sessions stand where nothing else was said.
+/// The ttl of session leases unless configured.
 pub const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 /// Longest name of a lease, in bytes.
 pub const MAX_LEASE_NAME: usize = 200;
-/// Most bytes of what is said about a lease.
+/// Most bytes of the `about` object of a lease.
 pub const MAX_ABOUT: usize = 2048;
-/// Most leases of one channel. Lost ones give way to new ones; beyond, a new one is not made, and its event is
-/// published all the same.
+/// Most leases of one channel. New leases replace lost ones. When none is lost, no lease is made, and the event is
+/// published without it.
 pub const MAX_LEASES: usize = 1000;
 
-/// What becomes of a lease in the same atomic step as an event.
+/// A change to a lease, made in the same atomic step as an event is appended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum LeaseStep {
-    /// It is made or renewed. Whatever was told of it is taken back by the event itself.
+    /// Makes or renews the lease. The event itself takes back a published expiry.
     Hold {
         /// 1 to [`MAX_LEASE_NAME`] printable characters of ASCII, no space.
         name: Arc<str>,
-        /// How long it stands, [`MIN_LEASE_TTL`] to [`MAX_LEASE_TTL`].
+        /// How long the lease holds without renewal: [`MIN_LEASE_TTL`] to [`MAX_LEASE_TTL`].
         ttl: Duration,
-        /// A JSON object: the fields that an event which tells of it has besides its own. At most [`MAX_ABOUT`] bytes.
+        /// A JSON object with fields for the events about its expiry. At most [`MAX_ABOUT`] bytes.
         about: Option<Arc<RawValue>>,
     },
-    /// It is removed.
+    /// Removes the lease.
     Release {
-        /// As above.
+        /// The lease's name.
         name: Arc<str>,
     },
-    /// For gateways. The event tells of the lease; it is appended only if that is true and has not been told.
-    Tell {
-        /// As above.
+    /// For gateways: the event says that the lease has stalled, is lost or has recovered. It is appended only if that
+    /// is true and was not published before.
+    #[serde(rename = "Tell")]
+    Expire {
+        /// The lease's name.
         name: Arc<str>,
-        /// What is told.
-        silence: Silence,
-        /// How long after `stalled` the lease is lost.
+        /// What the event says.
+        #[serde(rename = "silence")]
+        expiry: Silence,
+        /// Time from `stalled` to `lost`.
         lost_after: Duration,
     },
 }
 
 impl LeaseStep {
-    /// The lease that it concerns.
+    /// The lease's name.
     pub fn name(&self) -> &str {
         match self {
-            LeaseStep::Hold { name, .. } | LeaseStep::Release { name } | LeaseStep::Tell { name, .. } => name,
+            LeaseStep::Hold { name, .. } | LeaseStep::Release { name } | LeaseStep::Expire { name, .. } => name,
         }
     }
 
-    /// Whether a broker may take it.
+    /// Checks the bounds of names, ttl and `about`.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason, for the producer.
     pub fn check(&self) -> Result<(), String> {
         let name = self.name();
         if name.is_empty() || name.len() > MAX_LEASE_NAME || !name.bytes().all(|b| b.is_ascii_graphic()) {
@@ -80,20 +83,20 @@ impl LeaseStep {
         Ok(())
     }
 
-    /// As the script reads it: operation, milliseconds, name, and what is said about it.
+    /// The form that the script reads: operation, milliseconds, name, `about`.
     pub fn wire(&self) -> String {
         match self {
             LeaseStep::Hold { name, ttl, about } => {
                 format!("hold {} {name} {}", ttl.as_millis(), about.as_ref().map_or("", |about| about.get()))
             }
             LeaseStep::Release { name } => format!("release 0 {name}"),
-            LeaseStep::Tell { name, silence, lost_after } => {
-                format!("{} {} {name}", silence.as_str(), lost_after.as_millis())
+            LeaseStep::Expire { name, expiry, lost_after } => {
+                format!("{} {} {name}", expiry.as_str(), lost_after.as_millis())
             }
         }
     }
 
-    /// Bytes that it takes in memory, about.
+    /// Approximate size in memory, in bytes.
     pub fn size(&self) -> usize {
         match self {
             LeaseStep::Hold { name, about, .. } => name.len() + about.as_ref().map_or(0, |about| about.get().len()),
@@ -102,14 +105,14 @@ impl LeaseStep {
     }
 }
 
-/// Leases of one channel that go on.
+/// A renewal of leases in one channel.
 #[derive(Clone, Debug)]
 pub struct Renewal {
-    /// Whose leases.
+    /// The channel of the leases.
     pub channel: Channel,
-    /// How long they stand from now on.
+    /// The ttl, from now on.
     pub ttl: Duration,
-    /// Which of them.
+    /// The names of the leases.
     pub names: Vec<Arc<str>>,
 }
 

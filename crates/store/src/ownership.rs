@@ -2,36 +2,35 @@
 
 use crewcast_events::Kind;
 
-/// To whom an id belongs.
+/// Who owns an id.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Claim {
+pub struct Ownership {
     /// What the id names.
     pub kind: Kind,
     /// The id.
     pub id: String,
-    /// The tenant.
+    /// The owner.
     pub org: String,
     /// For a run: the crew whose readers may read it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub crew: Option<String>,
 }
 
-/// What to do with a [`Claim`] whose id is taken.
+/// What to do when the id has an owner already.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClaimMode {
+pub enum OwnershipMode {
     /// The first owner stays.
     Keep,
-    /// The id changes hands. The logs of the channels that it names are dropped: they are the former owner's.
+    /// The id changes hands. The logs of its channels are dropped: they belong to the former owner.
     Move,
-    /// The id is forgotten, if the claim's org owns it, and the logs of the channels that it names are dropped: who
-    /// registers it next must not read them.
+    /// The id is forgotten if the org owns it. The logs of its channels are dropped: the next owner must not read them.
     Remove,
 }
 
-/// The answer to a claim.
+/// The answer to a registration.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Claimed {
-    /// The directory says what the claim says.
+pub enum OwnershipOutcome {
+    /// The directory now agrees.
     Done,
     /// Another org owns the id; nothing changed.
     OwnedBy(String),

@@ -6,34 +6,43 @@ use crewcast_events::{Channel, EventId};
 use crate::{
     append::{Append, AppendError},
     lease::Renewal,
-    ownership::{Claim, ClaimMode, Claimed},
+    ownership::{Ownership, OwnershipMode, OwnershipOutcome},
 };
 
-/// Carries what a publisher emits. Implementations: Redis, HTTP, and a gateway's memory broker.
+/// Carries what a publisher emits. Implementations: Redis, HTTP, and the gateway's memory broker.
 #[async_trait::async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// Appends to a channel's log and publishes, in one atomic step. Answers the ids in order; `None` for
-    /// an entry that was accepted before and whose id is no longer known, and for one that tells of a lease what has
-    /// been told already ([`LeaseStep::Tell`]).
+    /// Appends to a channel's log and publishes, in one atomic step. Answers the ids in order. An id is `None` for an
+    /// entry that was accepted before and whose id is no longer known, and for a lease expiry that was published before
+    /// ([`LeaseStep::Expire`](crate::LeaseStep::Expire)).
     ///
     /// # Errors
     /// [`AppendError`].
     async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError>;
 
-    /// Publishes without a log: whoever is connected hears it.
+    /// Publishes without a log, to the readers that are connected.
     ///
     /// # Errors
     /// [`AppendError`], never `Gap`.
     async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError>;
 
-    /// Claims an id for an org in the directory and tells every gateway.
+    /// Changes the owner of an id in the directory and tells every gateway.
     ///
     /// # Errors
     /// [`AppendError`], never `Gap`.
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError>;
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError>;
 
-    /// Renews leases, all together. One that does not stand (any more) is passed over: only an event makes a lease.
-    /// A transport without leases does nothing.
+    /// The former name of [`Transport::register`].
+    ///
+    /// # Errors
+    /// As [`Transport::register`].
+    #[deprecated(note = "renamed to `register`")]
+    async fn claim(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        self.register(ownership, mode).await
+    }
+
+    /// Renews leases. Names without a lease are skipped: only an event makes a lease. A transport without leases does
+    /// nothing.
     ///
     /// # Errors
     /// [`AppendError`], never `Gap`.

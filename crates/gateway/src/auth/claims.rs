@@ -1,6 +1,6 @@
 //! From a token's claims to an [`Identity`]: times, issuer and audience as RFC 7519, grants as the spec.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crewcast_events::{Channel, is_id, is_namespace};
 use serde_json::{Map, Value};
@@ -212,6 +212,8 @@ fn bad(claim: &'static str, wants: &'static str) -> AuthError {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use std::time::Duration;
 
     use super::*;
 

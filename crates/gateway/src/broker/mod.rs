@@ -23,7 +23,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Kind};
-use crewcast_store::{Claim, Transport};
+use crewcast_store::{Ownership, Transport};
 
 pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
@@ -143,7 +143,7 @@ pub trait Broker: Transport {
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
 
     /// The leases of a channel of which something is to be told now, at most [`MAX_EXPIRED`]. It is told by an append
-    /// with [`crewcast_store::LeaseStep::Tell`], which happens once whoever asked.
+    /// with [`crewcast_store::LeaseStep::Expire`], which happens once whoever asked.
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError>;
 
     /// Publishes a probe and waits until it has come back through this replica's own subscription.
@@ -182,7 +182,7 @@ pub const USAGE_AGE: Duration = Duration::from_secs(15);
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
     /// To whom each id belongs; an id that nobody claimed is missing in the answer.
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError>;
+    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Ownership>, BrokerError>;
 
     /// Every id of one kind that an org owns.
     async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError>;
@@ -216,10 +216,11 @@ pub trait Registry: Send + Sync + 'static {
 pub enum Control {
     /// A token or user was revoked.
     Revoked(Revocation),
-    /// The directory's entry of this id changed; `claim` as it stands now, with the org that had it before.
+    /// The directory's entry of this id changed; `ownership` as it stands now, with the org that had it before.
     Directory {
         /// The entry now (for a removal: what was removed).
-        claim: Claim,
+        #[serde(rename = "claim")]
+        ownership: Ownership,
         /// The org that owned it until now, when it moved.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         from: Option<String>,

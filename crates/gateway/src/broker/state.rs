@@ -31,7 +31,7 @@ pub struct ExpiredLease {
     /// Its name in the channel.
     pub name: String,
     /// What is to be told.
-    pub silence: Silence,
+    pub expiry: Silence,
     /// Since when its producer was not heard of.
     pub since: Duration,
     /// What the producer said about it; empty, or a JSON object.

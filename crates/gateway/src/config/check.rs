@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crewcast_events::Channel;
-use crewcast_store::{Redis, RedisSetupError};
+use crewcast_store::{RedisClient, RedisSetupError};
 use jsonwebtoken::AlgorithmFamily;
 use url::Url;
 
@@ -94,7 +94,7 @@ fn broker(config: &Config, rules: &mut Rules<'_>) {
         let key =
             if *rules.sources.of("broker.url_file") == Source::Default { "broker.url" } else { "broker.url_file" };
         // The text never repeats the URL: it may hold a password.
-        if let Err(error) = Redis::new(broker.url.expose(), &broker.tls, 1, "crewcast-check") {
+        if let Err(error) = RedisClient::new(broker.url.expose(), &broker.tls, 1, "crewcast-check") {
             let key = if error == RedisSetupError::Tls { "broker.tls_ca_file" } else { key };
             rules.hold(key, false, error.to_string());
         }

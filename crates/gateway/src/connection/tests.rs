@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, Kind, timestamp};
-use crewcast_store::{Append, Claim, Entry, Once, Transport};
+use crewcast_store::{Append, Entry, Once, Ownership, Transport};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -308,8 +308,8 @@ async fn what_was_read_of_a_session_that_moved_meanwhile_is_not_told() {
     let held = bench.broker.answers.write().await;
     client.say(&ask).await;
     tokio::time::sleep(seconds(1)).await;
-    let claim = Claim { kind: Kind::Session, id: "s1".to_owned(), org: "zeta".to_owned(), crew: None };
-    bench.parts.app.auth.on_control(&Control::Directory { claim, from: None, removed: false });
+    let ownership = Ownership { kind: Kind::Session, id: "s1".to_owned(), org: "zeta".to_owned(), crew: None };
+    bench.parts.app.auth.on_control(&Control::Directory { ownership, from: None, removed: false });
     drop(held);
     assert_eq!(client.text().await.1["code"], "unknown_session");
 }

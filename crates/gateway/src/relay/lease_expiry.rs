@@ -165,9 +165,9 @@ impl Relay {
         let append = Append { channel: channel.clone(), entries, once: Once::No };
         let told = self.broker.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         for (entry, _) in append.entries.iter().zip(told).filter(|(_, id)| id.is_some()) {
-            if let Some(LeaseStep::Tell { name, silence, .. }) = &entry.lease {
-                counter(Metric::SilencesTold, &[("silence", silence.as_str())]).increment(1);
-                tracing::info!(%channel, lease = &**name, silence = silence.as_str(), "told the channel");
+            if let Some(LeaseStep::Expire { name, expiry, .. }) = &entry.lease {
+                counter(Metric::SilencesTold, &[("silence", expiry.as_str())]).increment(1);
+                tracing::info!(%channel, lease = &**name, silence = expiry.as_str(), "told the channel");
             }
         }
         Ok(())
@@ -175,10 +175,10 @@ impl Relay {
 }
 
 fn entry(silent: &ExpiredLease, lost_after: Duration) -> Option<Entry> {
-    let ExpiredLease { name, silence, since, about } = silent;
+    let ExpiredLease { name, expiry, since, about } = silent;
     let about: Object = serde_json::from_str(about).unwrap_or_default();
-    let event = SilenceEvent::new(*silence, name, since.as_secs_f64(), about);
+    let event = SilenceEvent::new(*expiry, name, since.as_secs_f64(), about);
     let body = Body::parse(serde_json::to_vec(&event).ok()?).ok()?;
-    let step = LeaseStep::Tell { name: name.as_str().into(), silence: *silence, lost_after };
+    let step = LeaseStep::Expire { name: name.as_str().into(), expiry: *expiry, lost_after };
     Some(Entry { lease: Some(step), ..Entry::new(body) })
 }

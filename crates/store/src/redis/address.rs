@@ -1,4 +1,4 @@
-//! What a URL of Redis names: one server, the master of a Sentinel group, or a Cluster.
+//! Parses the URL of a Redis: one server, the master of a Sentinel group, or a Cluster.
 
 use std::fmt;
 
@@ -6,43 +6,43 @@ use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsCertificates,
 };
 
-/// Where Sentinels listen unless the URL says otherwise.
+/// The port of Sentinels unless the URL names one.
 const SENTINEL_PORT: u16 = 26379;
-/// Where servers do.
+/// The port of servers unless the URL names one.
 const SERVER_PORT: u16 = 6379;
 
-/// Why a URL names no Redis. Never repeats the URL: it may hold a password.
+/// Why a Redis cannot be set up. Never repeats the URL: it may hold a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RedisSetupError {
-    /// It has none of the forms.
+    /// The URL has none of the supported forms.
     #[error(
         "must be a URL such as redis://127.0.0.1:6379, rediss://user:password@host:6379/0, unix:///run/redis.sock, \
          redis+sentinel://host:26379,host:26379/<master>, redis+cluster://host:6379,host:6379, or several \
          redis://host:port of a Cluster with commas between"
     )]
     Url,
-    /// A Sentinel group has masters by name.
+    /// The URL of a Sentinel group does not name the master.
     #[error(
         "a Sentinel's URL ends with the name of the master that it watches: redis+sentinel://host:26379,host:26379/<master>"
     )]
     NoMaster,
-    /// A Cluster has database 0 only.
+    /// The URL of a Cluster names a database; a Cluster has only database 0.
     #[error("a Cluster has no databases: write its URL without a number at the end")]
     ClusterDatabase,
-    /// The certificates or the key are none.
+    /// The certificates or the key are invalid.
     #[error("the TLS certificates or the key cannot be read: they must be PEM, and need rediss://")]
     Tls,
-    /// There is no room for a connection.
+    /// The pool has no connections.
     #[error("a pool has at least one connection")]
     Size,
 }
 
-/// PEM files for `rediss://`. Without, Mozilla's roots count and no client certificate is shown.
+/// PEM files for `rediss://`. Without them, Mozilla's roots are trusted and no client certificate is sent.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tls {
-    /// Certificates of the authority that signed the servers'.
+    /// Certificates of the authority that signed the servers' certificates.
     pub ca: Option<Vec<u8>>,
-    /// This client's certificate and key, where the server asks for one.
+    /// This client's certificate and key, for servers that ask for them.
     pub identity: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -52,21 +52,21 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// What was named.
+/// A parsed URL.
 #[derive(Clone)]
 pub(super) enum Address {
     One(ConnectionInfo),
-    Sentinel { sentinels: Vec<ConnectionInfo>, master: String, node: Template },
-    Cluster { seeds: Vec<ConnectionInfo>, node: Template },
+    Sentinel { sentinels: Vec<ConnectionInfo>, master: String, node: NodeTemplate },
+    Cluster { seeds: Vec<ConnectionInfo>, node: NodeTemplate },
 }
 
-/// How a server is spoken to whose host and port others name.
+/// How to connect to a server whose host and port are learned from others.
 #[derive(Clone)]
-pub(super) struct Template {
+pub(super) struct NodeTemplate {
     info: ConnectionInfo,
 }
 
-impl Template {
+impl NodeTemplate {
     pub(super) fn at(&self, host: &str, port: u16) -> ConnectionInfo {
         let addr = match self.info.addr() {
             ConnectionAddr::TcpTls { insecure, tls_params, .. } => ConnectionAddr::TcpTls {
@@ -114,7 +114,7 @@ impl Address {
             Ok(asked.set_redis_settings(settings))
         };
         let sentinels = hosts.split(',').map(sentinel).collect::<Result<_, _>>()?;
-        Ok(Self::Sentinel { sentinels, master: master.to_owned(), node: Template { info } })
+        Ok(Self::Sentinel { sentinels, master: master.to_owned(), node: NodeTemplate { info } })
     }
 
     fn cluster(scheme: &str, rest: &str, tls: &Tls) -> Result<Self, RedisSetupError> {
@@ -122,7 +122,7 @@ impl Address {
         for part in rest.split(',') {
             let url = if part.contains("://") { part.to_owned() } else { format!("{scheme}://{part}") };
             let mut seed = server(&url, tls)?;
-            // Who is named once is meant for all.
+            // Credentials that are given once are for all seeds.
             if let Some(first) = seeds.first()
                 && seed.redis_settings().password().is_none()
             {
@@ -136,18 +136,18 @@ impl Address {
             }
             seeds.push(seed);
         }
-        let node = Template { info: seeds.first().cloned().ok_or(RedisSetupError::Url)? };
+        let node = NodeTemplate { info: seeds.first().cloned().ok_or(RedisSetupError::Url)? };
         Ok(Self::Cluster { seeds, node })
     }
 }
 
 fn with_port(host: &str, port: u16) -> String {
-    // A colon inside brackets is an IPv6 address'.
+    // A colon inside brackets belongs to an IPv6 address.
     let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
     if has_port { host.to_owned() } else { format!("{host}:{port}") }
 }
 
-/// `sentinel_username` and `sentinel_password`: those of the Sentinels themselves.
+/// `sentinel_username` and `sentinel_password`: the credentials of the Sentinels themselves.
 fn sentinel_credentials(
     mut settings: RedisConnectionInfo,
     query: &str,
@@ -178,7 +178,7 @@ fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// One server by its URL, with the certificates where it speaks TLS.
+/// One server by its URL, with the certificates for TLS.
 fn server(url: &str, tls: &Tls) -> Result<ConnectionInfo, RedisSetupError> {
     let info = url.into_connection_info().map_err(|_| RedisSetupError::Url)?;
     if *tls == Tls::default() {
@@ -190,7 +190,7 @@ fn server(url: &str, tls: &Tls) -> Result<ConnectionInfo, RedisSetupError> {
     Ok(client.get_connection_info().clone())
 }
 
-/// `host:port`, or the path of a socket: what a server is called in logs and told apart by.
+/// `host:port`, or the path of a socket. Names a server in logs and identifies it.
 pub(super) fn name_of(info: &ConnectionInfo) -> String {
     info.addr().to_string()
 }

@@ -1,4 +1,4 @@
-//! The way of a command to the server that must have it.
+//! Sends commands to the servers that hold their keys.
 
 use std::sync::Arc;
 
@@ -6,31 +6,31 @@ use futures_util::future::{join_all, try_join_all};
 use redis::{Cmd, ErrorKind, Pipeline, RedisFuture, RedisResult, ServerErrorKind, Value, aio::ConnectionLike};
 
 use super::{
-    node::{Server, is_doubtful},
+    node::{Server, needs_discovery},
     slots::{Route, route_of, slot_of},
-    topology::{Redis, Topology},
+    topology::{RedisClient, Topology},
 };
 
-/// How often a command is sent on to where it is said to belong.
+/// Most redirections of one command.
 const REDIRECTS: usize = 4;
 
-/// Sends each command to the server that must have it.
+/// Sends each command to the server that holds its key.
 #[derive(Clone)]
 pub struct Connection {
-    redis: Redis,
+    redis: RedisClient,
     pooled: bool,
 }
 
 impl Connection {
-    pub(super) fn new(redis: Redis, pooled: bool) -> Self {
+    pub(super) fn new(redis: RedisClient, pooled: bool) -> Self {
         Self { redis, pooled }
     }
 
-    /// Runs commands that do not depend on each other: one pipeline to each server, all at the same time. Answers
-    /// in the order asked, an error among them as [`Value::ServerError`].
+    /// Runs independent commands: one pipeline to each server, all at the same time. Answers in the order of the
+    /// commands; an error among the answers is a [`Value::ServerError`].
     ///
     /// # Errors
-    /// When a server does not answer.
+    /// A server does not answer.
     pub async fn each(&self, commands: Vec<Cmd>) -> RedisResult<Vec<Value>> {
         let topology = self.redis.topology().await?;
         let mut parts: Vec<(Arc<Server>, Vec<usize>)> = Vec::new();
@@ -52,7 +52,7 @@ impl Connection {
         for ((_, indexes), values) in parts.iter().zip(answered.await?) {
             for (&index, value) in indexes.iter().zip(values) {
                 answers[index] = match redirection(&value) {
-                    // It did not happen there.
+                    // A redirected command did not run.
                     Some(_) if self.redis.is_cluster() => self.run(&commands[index]).await?,
                     _ => value,
                 };
@@ -61,10 +61,10 @@ impl Connection {
         Ok(answers)
     }
 
-    /// The server that a key's commands go to.
+    /// The server that holds a key.
     ///
     /// # Errors
-    /// When nobody can be asked, or nobody holds it.
+    /// No server can be asked, or no server holds the slot.
     pub async fn holder(&self, key: &[u8]) -> RedisResult<Arc<Server>> {
         let topology = self.redis.topology().await?;
         self.server_for(&topology, Route::Slot(slot_of(key)))
@@ -76,8 +76,8 @@ impl Connection {
             Route::Everywhere | Route::Anywhere => topology.nodes().first().map(|node| &node.server),
         };
         server.cloned().ok_or_else(|| {
-            self.redis.doubt();
-            (ErrorKind::Server(ServerErrorKind::ClusterDown), "nobody holds the slot").into()
+            self.redis.mark_stale();
+            (ErrorKind::Server(ServerErrorKind::ClusterDown), "no server holds the slot").into()
         })
     }
 
@@ -86,7 +86,7 @@ impl Connection {
         let route = route_of(cmd);
         if route == Route::Everywhere {
             let all = topology.nodes().iter().map(async |node| self.observe(node.server.run(cmd, self.pooled).await));
-            // A server that is away is told when it is needed.
+            // A server that is down now is reported when a command needs it.
             let answers = join_all(all).await;
             return answers.into_iter().reduce(|one, other| one.or(other)).unwrap_or(Ok(Value::Nil));
         }
@@ -105,16 +105,16 @@ impl Connection {
         Err((ErrorKind::Server(ServerErrorKind::TryAgain), "sent from server to server").into())
     }
 
-    /// The server that another one named. The slots are looked up again on the way.
+    /// The server that a redirection names. Discovers the slots again on the way.
     async fn redirected(&self, to: &str, asking: bool) -> Option<Arc<Server>> {
-        if asking && let Some(server) = self.redis.known().and_then(|known| known.named(to).cloned()) {
+        if asking && let Some(server) = self.redis.known().and_then(|known| known.by_name(to).cloned()) {
             return Some(server);
         }
-        let topology = self.redis.look_up().await.ok()?;
-        topology.named(to).cloned()
+        let topology = self.redis.discover().await.ok()?;
+        topology.by_name(to).cloned()
     }
 
-    /// A command to the server that is taking its slot over.
+    /// Sends a command to the server that is importing its slot.
     async fn ask(&self, server: &Server, cmd: &Cmd) -> RedisResult<Value> {
         let mut pipeline = Pipeline::with_capacity(2);
         pipeline.cmd("ASKING").add_command(cmd.clone());
@@ -123,14 +123,13 @@ impl Connection {
     }
 
     fn observe<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.as_ref().is_err_and(is_doubtful) {
-            self.redis.doubt();
+        if answer.as_ref().is_err_and(needs_discovery) {
+            self.redis.mark_stale();
         }
         answer
     }
 
-    /// A pipeline whose commands are one channel's goes out whole; of any other each command in its turn, so that
-    /// what is said later happens later.
+    /// A pipeline for one slot goes out whole. Any other runs command by command, which keeps the order.
     async fn run_all(&self, pipeline: &Pipeline, offset: usize, count: usize) -> RedisResult<Vec<Value>> {
         let topology = self.redis.topology().await?;
         let mut slots = pipeline.cmd_iter().filter_map(|cmd| match route_of(cmd) {
@@ -142,7 +141,7 @@ impl Connection {
             let server = self.server_for(&topology, first.map_or(Route::Anywhere, Route::Slot))?;
             let answers = self.observe(server.run_part(pipeline, offset, count, self.pooled).await)?;
             if answers.iter().any(|answer| redirection(answer).is_some()) {
-                self.redis.doubt();
+                self.redis.mark_stale();
             }
             return Ok(answers);
         }
@@ -154,7 +153,7 @@ impl Connection {
     }
 }
 
-/// The error of an answer that says where the command belongs.
+/// Whether the answer is `MOVED` or `ASK`.
 fn redirection(answer: &Value) -> Option<()> {
     let Value::ServerError(error) = answer else { return None };
     matches!(error.kind(), Some(ServerErrorKind::Moved | ServerErrorKind::Ask)).then_some(())

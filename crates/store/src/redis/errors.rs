@@ -1,14 +1,14 @@
-//! Which of Redis' errors pass. Their texts never go further: they may quote arguments, and those hold
-//! payloads; only the script's own, which quote nothing, do.
+//! Which errors of Redis are worth a retry. The texts of Redis are not passed on: they may quote arguments, and with
+//! them payloads. Only the texts of our own scripts, which quote nothing, are.
 
 use redis::{ErrorKind, RedisError};
 
 use crate::append::AppendError;
 
-/// The code of the errors that the scripts themselves answer.
+/// The code of our own scripts' errors.
 const OWN_CODE: &str = "CREWCAST";
 
-/// Codes of errors that pass when the server, its disk, its memory or its replicas recover.
+/// Codes of errors that end when the server, its disk, its memory or its replicas recover.
 const PASSING: [&str; 15] = [
     "LOADING",
     "READONLY",
@@ -36,7 +36,7 @@ pub(super) fn append_error(error: &RedisError) -> AppendError {
         ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::InvalidClientConfig | ErrorKind::RESP3NotSupported => {
             AppendError::Refused(refusal(error))
         }
-        // Everything else says nothing of what the server did.
+        // No other error says what the server did.
         _ if error.is_timeout() => AppendError::Unavailable("Redis did not answer in time".to_owned()),
         _ => AppendError::Unavailable(error.category().to_owned()),
     }
@@ -51,7 +51,7 @@ fn passing_code(error: &RedisError) -> Option<&'static str> {
     if code != "ERR" {
         return PASSING.into_iter().find(|passing| *passing == code);
     }
-    // Before version 7 an error inside a script came as ERR with the code in its text.
+    // Before version 7, an error inside a script is ERR with the code in its text.
     let detail = error.detail()?;
     PASSING.into_iter().find(|passing| detail.contains(&format!("-{passing} ")))
 }

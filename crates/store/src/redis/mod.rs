@@ -1,11 +1,11 @@
 //! The transport to Redis: one script per append, plain `PUBLISH` for live messages.
 //!
-//! - `address.rs`: what a URL names
-//! - `topology.rs`, `node.rs`, `slots.rs`: who serves what
-//! - `connection.rs`: the way of a command to the server that must have it
-//! - `ownership.rs`: the directory
-//! - `renew.rs`: leases that go on
-//! - `errors.rs`: which errors pass
+//! - `address.rs`: parses URLs
+//! - `topology.rs`, `node.rs`, `slots.rs`: which server holds which keys
+//! - `connection.rs`: sends each command to the right server
+//! - `ownership.rs`: the directory of owners
+//! - `renew.rs`: lease renewals
+//! - `errors.rs`: which errors are worth a retry
 
 mod address;
 mod connection;
@@ -26,46 +26,48 @@ use self::errors::append_error;
 use crate::{
     append::{Append, AppendError, Entry, MAX_EVENT_BYTES, Once},
     lease::{LeaseStep, Renewal},
-    ownership::{Claim, ClaimMode, Claimed},
+    ownership::{Ownership, OwnershipMode, OwnershipOutcome},
     scripts,
     transport::Transport,
 };
 
 pub use address::{RedisSetupError, Tls};
 pub use connection::Connection;
-pub use node::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, be_master, connection_config, knows_sharded};
+pub use node::{CONNECT_TIMEOUT, RESPONSE_TIMEOUT, Server, connection_config, require_master, supports_sharded_pubsub};
+#[allow(deprecated)]
+pub use node::{be_master, knows_sharded};
 pub use ownership::DIRECTORY_AGE;
 pub use slots::slot_of;
-pub use topology::{Node, Redis, Topology};
+pub use topology::{Node, RedisClient, Topology};
 
-/// How long producers' numbers and idempotency keys are remembered at least.
+/// Least time that producers' numbers and idempotency keys are remembered.
 pub const ONCE_AGE: Duration = Duration::from_secs(24 * 3600);
 
 static PUBLISH: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::PUBLISH));
 
-/// When logged events and live messages go out through sharded pub/sub (`SPUBLISH`), on a Cluster.
+/// Whether a Cluster publishes through sharded pub/sub (`SPUBLISH`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sharded {
-    /// Where the servers know it: Redis 7 and later. Gateways then listen to both.
+    /// Where the servers support it: Redis 7 and later. Gateways then listen to both kinds.
     #[default]
     Auto,
     /// Never: every message goes through every server of the Cluster.
     Never,
 }
 
-/// How many replicas must have an append before it counts as published (`WAIT`), and how long one try waits for them.
+/// How many replicas must have an append before it counts as published (`WAIT`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WaitReplicas {
     /// At least 1.
     pub replicas: u32,
-    /// Rounded up to a millisecond.
+    /// How long one attempt waits for them, rounded up to a millisecond.
     pub timeout: Duration,
 }
 
-/// Appends, publishes and claims through Redis.
+/// The transport to Redis.
 pub struct RedisTransport {
-    redis: Redis,
+    redis: RedisClient,
     keys: Keys,
     channel_prefix: String,
     namespaces: Namespaces,
@@ -76,7 +78,7 @@ pub struct RedisTransport {
 
 impl RedisTransport {
     /// A transport over `redis`. `channel_prefix` stands before channel names in `PUBLISH` and nowhere else.
-    pub fn new(redis: Redis, keys: Keys, channel_prefix: String, namespaces: Namespaces) -> Self {
+    pub fn new(redis: RedisClient, keys: Keys, channel_prefix: String, namespaces: Namespaces) -> Self {
         Self {
             redis,
             keys,
@@ -102,14 +104,14 @@ impl RedisTransport {
         self
     }
 
-    /// Takes an append as published only when so many replicas have it. Default: when the master has it.
+    /// Counts an append as published only when enough replicas have it. Default: when the master has it.
     #[must_use]
     pub fn wait_replicas(mut self, wait: Option<WaitReplicas>) -> Self {
         self.wait = wait;
         self
     }
 
-    /// Asks Redis for a sign of life.
+    /// Sends a `PING`.
     ///
     /// # Errors
     /// [`AppendError`]; `Refused` when Redis does not accept the credentials.
@@ -131,10 +133,10 @@ impl RedisTransport {
         pipeline.query_async(&mut self.redis.shared()).await.map_err(|error| append_error(&error))
     }
 
-    /// `PUBLISH`, or `SPUBLISH` where everybody who listens hears it.
+    /// `PUBLISH`, or `SPUBLISH` where every gateway receives it.
     async fn publish_command(&self, channel: &Channel, namespace: &Namespace) -> Result<&'static str, AppendError> {
-        // A prefix puts the name into another slot than the channel's keys. Who captures live values listens to a
-        // pattern, and sharded pub/sub has none.
+        // A prefix puts the name into another slot than the channel's keys. Live retention subscribes to patterns,
+        // which sharded pub/sub does not have.
         let may = self.sharded == Sharded::Auto
             && self.redis.is_cluster()
             && self.channel_prefix.is_empty()
@@ -144,16 +146,16 @@ impl RedisTransport {
         }
         let holder = self.redis.shared().holder(channel.as_str().as_bytes()).await;
         let holder = holder.map_err(|error| append_error(&error))?;
-        Ok(if holder.is_sharded().await { "SPUBLISH" } else { "PUBLISH" })
+        Ok(if holder.has_sharded_pubsub().await { "SPUBLISH" } else { "PUBLISH" })
     }
 
-    /// Waits until enough replicas have what was just appended.
+    /// Waits until enough replicas have the append.
     async fn wait_for_replicas(&self, append: &Append) -> Result<(), AppendError> {
         let Some(WaitReplicas { replicas, timeout }) = self.wait else { return Ok(()) };
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut pipeline = redis::pipe();
-        // WAIT counts those who have this connection's last write. An append that is repeated writes nothing, and
-        // another connection has written nothing yet: so each tells its age anew.
+        // WAIT counts the replicas that have this connection's last write. A retried append writes nothing, and neither
+        // has a new connection. So every wait begins with a write: the log's age is set again.
         pipeline.cmd("EXPIRE").arg(self.keys.log(&append.channel)).arg(self.log_age(&append.channel)?).ignore();
         pipeline.cmd("WAIT").arg(replicas).arg(millis);
         let (reached,): (u32,) = self.run(&pipeline).await?;
@@ -173,7 +175,7 @@ impl RedisTransport {
             .ok_or_else(|| AppendError::Refused(format!("the namespace {} is not configured", channel.namespace())))
     }
 
-    /// Gateways deliver nothing larger, and a log would keep it all the same.
+    /// Gateways do not deliver larger events, but a log would store them.
     fn within_bound(&self, bytes: usize) -> Result<(), AppendError> {
         let most = self.max_event_bytes;
         if bytes <= most {
@@ -194,7 +196,7 @@ impl RedisTransport {
             Once::Sequence { producer, first } => (first.to_string(), Some(self.keys.producer(channel, producer))),
             Once::Key { sub, key } => ("key".to_owned(), Some(self.keys.idempotency(channel, sub, key))),
         };
-        // Most appends need no more than three keys and one argument per entry: what is not sent costs nothing.
+        // Most appends need three keys and one argument per entry. Fewer arguments make the script cheaper.
         let is_wide = namespace.retain || entries.iter().any(|entry| entry.state.is_some() || entry.lease.is_some());
         let mut call = PUBLISH.prepare_invoke();
         call.key(self.keys.log(channel)).key(self.keys.head(channel));
@@ -221,7 +223,7 @@ impl RedisTransport {
 
 /// Reads `{'ok', id or nil, …}` or `{'gap', number}`.
 fn read_answer(answer: &[Value], count: usize) -> Result<Vec<Option<EventId>>, AppendError> {
-    // An answer that is not understood may still mean that the append happened: repeat it.
+    // The append may have happened although its answer is not understood: worth a retry.
     let unreadable = || AppendError::Unavailable("the script's answer is not understood".to_owned());
     let texts: Option<Vec<Option<&str>>> = answer
         .iter()
@@ -264,8 +266,8 @@ impl Transport for RedisTransport {
         self.run(&pipeline).await
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        self.claim_id(claim, mode).await
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        self.register_id(ownership, mode).await
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {

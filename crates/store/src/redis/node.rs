@@ -1,4 +1,4 @@
-//! One server: a pool of connections for those who need one to themselves, and one that all others pipeline on.
+//! One server: a pool of connections for single use, and one shared connection that pipelines commands.
 
 use std::{io, time::Duration};
 
@@ -13,30 +13,30 @@ use tokio::time::timeout;
 
 use super::address::name_of;
 
-/// How long a connection may take to come up, the greeting included, and how long a caller waits for a free one.
+/// Time limit for a new connection, including its first commands, and for a free one from the pool.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long Redis may take to answer. Longer than any script of ours runs; short enough to notice a server
-/// that hangs.
+/// Time limit for an answer of Redis. Longer than any of our scripts runs, and short enough to notice a server that
+/// hangs.
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Sharded pub/sub came with this version.
+/// The first version with sharded pub/sub.
 const SHARDED_SINCE: u32 = 7;
 
-/// What all connections have in common.
+/// The settings of every connection.
 pub fn connection_config() -> AsyncConnectionConfig {
     AsyncConnectionConfig::new()
         .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
 }
 
-/// How a pool is made.
+/// The settings of a pool.
 #[derive(Clone, Debug)]
 pub(super) struct PoolSettings {
-    /// Connections to one server, at most.
+    /// Most connections to one server.
     pub(super) size: usize,
-    /// What they are called in `CLIENT LIST`.
+    /// The connections' name in `CLIENT LIST`.
     pub(super) client_name: &'static str,
-    /// Whether a server must say that it is a master before it is believed: what a Sentinel said may be old.
+    /// Whether a new connection must lead to a master: a Sentinel's answer may be out of date.
     pub(super) masters_only: bool,
 }
 
@@ -45,15 +45,16 @@ pub struct Server {
     name: String,
     info: ConnectionInfo,
     pool: Pool,
-    /// The connection that works, shared by all who pipeline on it. Dropped at the first doubt.
+    /// The connection that callers pipeline on. Dropped after an error that a new connection may fix.
     shared: Mutex<Option<MultiplexedConnection>>,
-    /// Whether it knows sharded pub/sub, once asked. In doubt another version may run there by now.
+    /// Whether the server supports sharded pub/sub, once asked. Dropped with the connection: another version may run
+    /// there by then.
     sharded: Mutex<Option<bool>>,
 }
 
 impl Server {
     /// # Errors
-    /// When the runtime has no timers, which tokio's has.
+    /// The runtime has no timers; tokio's has them.
     pub(super) fn new(info: ConnectionInfo, settings: &PoolSettings) -> RedisResult<Self> {
         let manager = Manager::new_with_config(info.clone(), connection_config())?;
         let (client_name, masters_only) = (settings.client_name, settings.masters_only);
@@ -72,38 +73,38 @@ impl Server {
         Ok(Self { name: name_of(&info), info, pool, shared: Mutex::default(), sharded: Mutex::default() })
     }
 
-    /// `host:port`, or the path of its socket.
+    /// `host:port`, or the path of the socket.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// How it is connected to. Holds credentials.
+    /// The address and the credentials.
     pub fn info(&self) -> &ConnectionInfo {
         &self.info
     }
 
-    /// One command to this very server.
+    /// Sends one command to this server.
     ///
     /// # Errors
-    /// What Redis answers.
+    /// The error that Redis answers.
     pub async fn query<T: FromRedisValue>(&self, cmd: &Cmd) -> RedisResult<T> {
         Ok(redis::from_redis_value(self.run(cmd, false).await?)?)
     }
 
-    /// Whether it knows sharded pub/sub (Redis 7), for one who publishes: whoever listens hears the classic kind as
-    /// well, so a server that cannot say does not.
-    pub(super) async fn is_sharded(&self) -> bool {
+    /// Whether publishers may use sharded pub/sub here (Redis 7). Gateways listen to the classic kind as well, so a
+    /// server that does not answer counts as without.
+    pub(super) async fn has_sharded_pubsub(&self) -> bool {
         let known = *self.sharded.lock();
         if let Some(known) = known {
             return known;
         }
         let Ok(mut connection) = self.shared().await else { return false };
-        let Ok(answer) = self.observe(knows_sharded(&mut connection).await) else { return false };
+        let Ok(answer) = self.observe(supports_sharded_pubsub(&mut connection).await) else { return false };
         *self.sharded.lock() = Some(answer);
         answer
     }
 
-    /// One command, on a connection of the pool or on the shared one.
+    /// Runs one command, on a connection of the pool or on the shared one.
     pub(super) async fn run(&self, cmd: &Cmd, pooled: bool) -> RedisResult<Value> {
         let answer = if pooled {
             self.pooled().await?.req_packed_command(cmd).await
@@ -113,12 +114,12 @@ impl Server {
         self.observe(answer.and_then(Value::extract_error))
     }
 
-    /// A pipeline; errors of single commands stand among the answers.
+    /// Runs a pipeline. Errors of single commands are among the answers.
     pub(super) async fn run_all(&self, pipeline: &Pipeline, pooled: bool) -> RedisResult<Vec<Value>> {
         self.run_part(pipeline, 0, pipeline.len(), pooled).await
     }
 
-    /// A pipeline of which `offset` answers are passed over and `count` wanted, as [`ConnectionLike`] has it.
+    /// Runs a pipeline, skips `offset` answers and returns `count`, as [`ConnectionLike`] defines it.
     pub(super) async fn run_part(
         &self,
         pipeline: &Pipeline,
@@ -135,10 +136,10 @@ impl Server {
     }
 
     async fn pooled(&self) -> RedisResult<deadpool_redis::Connection> {
-        // The pool's own timeouts hold for each connection that it tries: a server that hangs would hold a caller
-        // once for every idle one.
+        // The pool's own timeouts apply to each idle connection that it tries. A server that hangs would delay a caller
+        // once for each of them.
         match timeout(CONNECT_TIMEOUT, self.pool.get()).await {
-            Ok(connection) => connection.map_err(of_pool),
+            Ok(connection) => connection.map_err(pool_error),
             Err(_) => Err(timed_out()),
         }
     }
@@ -147,21 +148,21 @@ impl Server {
         if let Some(connection) = self.shared.lock().clone() {
             return Ok(connection);
         }
-        // Taken out of the pool: nobody else's large answer shall stand before ours.
+        // Taken out of the pool, so that no large answer of another caller delays this one.
         let connection = deadpool_redis::Connection::take(self.pooled().await?);
         Ok(self.shared.lock().insert(connection).clone())
     }
 
-    /// After an error that a new connection may mend the next who shares one asks the pool.
+    /// Drops the shared connection after an error that a new connection may fix.
     fn observe<T>(&self, answer: RedisResult<T>) -> RedisResult<T> {
-        if answer.as_ref().is_err_and(is_doubtful) {
+        if answer.as_ref().is_err_and(needs_discovery) {
             *self.shared.lock() = None;
             *self.sharded.lock() = None;
         }
         answer
     }
 
-    /// Nobody gets a connection any more.
+    /// Closes the connections; no new ones are made.
     pub(super) fn close(&self) {
         self.shared.lock().take();
         self.pool.close();
@@ -169,16 +170,16 @@ impl Server {
 }
 
 async fn greet(connection: &mut MultiplexedConnection, name: &str, masters_only: bool) -> RedisResult<()> {
-    // Only a name: a connection that cannot take it fails at its first command, which says why.
+    // Only a name. A broken connection fails at its first real command, which says why.
     let _ = redis::cmd("CLIENT").arg("SETNAME").arg(name).exec_async(connection).await;
-    if masters_only { be_master(connection).await } else { Ok(()) }
+    if masters_only { require_master(connection).await } else { Ok(()) }
 }
 
-/// Demands that the server on the other end is a master.
+/// Checks that the server is a master.
 ///
 /// # Errors
-/// `READONLY` when it says that it is not, and what Redis answers.
-pub async fn be_master(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+/// `READONLY` when the server is not a master, and any error that Redis answers.
+pub async fn require_master(connection: &mut MultiplexedConnection) -> RedisResult<()> {
     let role: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
     match role.first() {
         Some(Value::BulkString(role)) if role == b"master" => Ok(()),
@@ -186,18 +187,36 @@ pub async fn be_master(connection: &mut MultiplexedConnection) -> RedisResult<()
     }
 }
 
-/// Whether the server on the other end knows sharded pub/sub (Redis 7). To be asked of every connection on which one
-/// listens: after an upgrade another version answers there.
+/// Whether the server supports sharded pub/sub (Redis 7). Ask on every new subscribing connection: after an upgrade
+/// another version answers.
 ///
 /// # Errors
-/// What Redis answers, for example to a user who may not ask.
-pub async fn knows_sharded(connection: &mut MultiplexedConnection) -> RedisResult<bool> {
+/// The error that Redis answers, for example when the user lacks the permission.
+pub async fn supports_sharded_pubsub(connection: &mut MultiplexedConnection) -> RedisResult<bool> {
     let info: String = redis::cmd("INFO").arg("server").query_async(connection).await?;
     Ok(major_version(&info).is_some_and(|major| major >= SHARDED_SINCE))
 }
 
-/// Whether the server, or its address, may be another one by now.
-pub(super) fn is_doubtful(error: &RedisError) -> bool {
+/// The former name of [`require_master`].
+///
+/// # Errors
+/// As [`require_master`].
+#[deprecated(note = "renamed to `require_master`")]
+pub async fn be_master(connection: &mut MultiplexedConnection) -> RedisResult<()> {
+    require_master(connection).await
+}
+
+/// The former name of [`supports_sharded_pubsub`].
+///
+/// # Errors
+/// As [`supports_sharded_pubsub`].
+#[deprecated(note = "renamed to `supports_sharded_pubsub`")]
+pub async fn knows_sharded(connection: &mut MultiplexedConnection) -> RedisResult<bool> {
+    supports_sharded_pubsub(connection).await
+}
+
+/// Whether the error suggests that another server has taken over.
+pub(super) fn needs_discovery(error: &RedisError) -> bool {
     match error.kind() {
         ErrorKind::Server(kind) => matches!(
             kind,
@@ -212,7 +231,7 @@ pub(super) fn is_doubtful(error: &RedisError) -> bool {
     }
 }
 
-fn of_pool(error: PoolError) -> RedisError {
+fn pool_error(error: PoolError) -> RedisError {
     match error {
         PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => error,
         PoolError::Timeout(_) => timed_out(),

@@ -1,11 +1,11 @@
-//! Renewing leases: one small script per channel, all of them in one pipeline per server.
+//! Lease renewals: one small script per channel, in one pipeline per server.
 
 use redis::Cmd;
 
 use super::{RedisTransport, errors::append_error};
 use crate::{append::AppendError, lease::Renewal, scripts};
 
-/// Channels in one pipeline: bounds what is written at once.
+/// Most channels in one pipeline.
 const CHANNELS: usize = 500;
 
 impl RedisTransport {
@@ -22,7 +22,7 @@ impl RedisTransport {
 
     fn renewal(&self, Renewal { channel, ttl, names }: &Renewal) -> Cmd {
         let mut command = redis::cmd("EVAL");
-        // The text and not its hash: a script that a server does not know would fail for each channel on its own.
+        // The text, not its hash: an unknown hash would fail for each channel on its own.
         command.arg(scripts::RENEW_LEASES).arg(2).arg(self.keys.leases(channel)).arg(self.keys.due(channel));
         command.arg(u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
         for name in names {

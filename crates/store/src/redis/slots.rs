@@ -1,14 +1,14 @@
-//! Which server of a Cluster holds which keys (Redis Cluster specification, "Key distribution model").
+//! The slots of a Cluster (Redis Cluster specification, "Key distribution model").
 
 use std::ops::RangeInclusive;
 
 use redis::{Cmd, Value};
 
-/// How many slots there are.
+/// The number of slots.
 pub const SLOTS: u16 = 16384;
 
-/// The slot of a key or of a sharded channel: CRC16 of what stands between the first braces, if there is something,
-/// else of the whole.
+/// The slot of a key or of a sharded channel: the CRC16 of the part between the first braces, or of the whole key when
+/// that part is empty or missing.
 pub fn slot_of(key: &[u8]) -> u16 {
     let tag = key.iter().position(|&b| b == b'{').and_then(|open| {
         let inside = &key[open + 1..];
@@ -24,18 +24,18 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// What a command is sent by.
+/// Where a command goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Route {
-    /// The holder of this slot.
+    /// To the server that holds this slot.
     Slot(u16),
-    /// Every server: what each has to know (`SCRIPT LOAD`).
+    /// To every server (`SCRIPT LOAD`).
     Everywhere,
-    /// Whichever.
+    /// To any server.
     Anywhere,
 }
 
-/// Where a command goes. Knows the commands that Crewcast uses.
+/// The route of a command. Knows the commands that Crewcast uses.
 pub(super) fn route_of(cmd: &Cmd) -> Route {
     let argument = |index: usize| match cmd.args_iter().nth(index) {
         Some(redis::Arg::Simple(bytes)) => Some(bytes),
@@ -45,44 +45,44 @@ pub(super) fn route_of(cmd: &Cmd) -> Route {
     let key = match name.as_slice() {
         b"SCRIPT" => return Route::Everywhere,
         b"PING" | b"INFO" | b"CLIENT" | b"CLUSTER" | b"ROLE" | b"WAIT" | b"UNWATCH" => return Route::Anywhere,
-        // The number of keys, and then they.
+        // The number of keys is followed by the keys.
         b"EVAL" | b"EVALSHA" => argument(3).filter(|_| argument(2) != Some(b"0")),
         _ => argument(1),
     };
     key.map_or(Route::Anywhere, |key| Route::Slot(slot_of(key)))
 }
 
-/// One server and the slots that it holds.
-pub(super) struct Share {
+/// A server and its slots.
+pub(super) struct SlotOwner {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) slots: Vec<RangeInclusive<u16>>,
 }
 
-/// Reads the answer to `CLUSTER SLOTS`: the masters, by name. `asked` stands in for a server that does not know its
-/// own address.
-pub(super) fn read_slots(answer: Value, asked: &str) -> Option<Vec<Share>> {
+/// Reads the answer to `CLUSTER SLOTS`: the masters, ordered by name. `asked` replaces the address of a server that
+/// does not know its own.
+pub(super) fn read_slots(answer: Value, asked: &str) -> Option<Vec<SlotOwner>> {
     let Value::Array(ranges) = answer else { return None };
-    let mut shares: Vec<Share> = Vec::new();
+    let mut owners: Vec<SlotOwner> = Vec::new();
     for range in ranges {
         let Value::Array(parts) = range else { return None };
         let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = parts.as_slice() else { return None };
         let [host, Value::Int(port), ..] = master.as_slice() else { return None };
         let host = match host {
-            // A server that is to be reached by a name which it was not given answers a question mark.
+            // A server that prefers a host name but has none answers a question mark.
             Value::BulkString(host) if !host.is_empty() && host != b"?" => String::from_utf8(host.clone()).ok()?,
             Value::SimpleString(host) if !host.is_empty() => host.clone(),
             _ => asked.to_owned(),
         };
         let (port, slots) = (u16::try_from(*port).ok()?, u16::try_from(*first).ok()?..=u16::try_from(*last).ok()?);
-        match shares.iter_mut().find(|share| share.host == host && share.port == port) {
-            Some(share) => share.slots.push(slots),
-            None => shares.push(Share { host, port, slots: vec![slots] }),
+        match owners.iter_mut().find(|owner| owner.host == host && owner.port == port) {
+            Some(owner) => owner.slots.push(slots),
+            None => owners.push(SlotOwner { host, port, slots: vec![slots] }),
         }
     }
-    shares.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
-    shares.iter_mut().for_each(|share| share.slots.sort_by_key(|slots| *slots.start()));
-    Some(shares)
+    owners.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
+    owners.iter_mut().for_each(|owner| owner.slots.sort_by_key(|slots| *slots.start()));
+    Some(owners)
 }
 
 #[cfg(test)]
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_who_holds_what() {
+    fn reads_which_server_holds_which_slots() {
         let master = |host: &str, port| Value::Array(vec![Value::BulkString(host.into()), Value::Int(port)]);
         let range = |first, last, master| Value::Array(vec![Value::Int(first), Value::Int(last), master]);
         let answer = Value::Array(vec![
@@ -118,8 +118,8 @@ mod tests {
             range(0, 99, master("", 1)),
             range(201, 16383, master("", 1)),
         ]);
-        let shares = read_slots(answer, "asked").unwrap();
-        let read: Vec<_> = shares.iter().map(|share| (share.host.as_str(), share.port, share.slots.clone())).collect();
+        let owners = read_slots(answer, "asked").unwrap();
+        let read: Vec<_> = owners.iter().map(|owner| (owner.host.as_str(), owner.port, owner.slots.clone())).collect();
         assert_eq!(read, [("asked", 1, vec![0..=99, 201..=16383]), ("b", 2, vec![100..=200])]);
         assert!(read_slots(Value::Int(1), "a").is_none());
     }

@@ -31,7 +31,7 @@ impl Server {
     /// Why they cannot be asked; never with credentials.
     pub async fn look(config: &Config) -> Result<Vec<Self>, String> {
         let redis = link::servers(config).map_err(|error| error.to_string())?;
-        let topology = redis.look_up().await.map_err(|error| error.to_string())?;
+        let topology = redis.discover().await.map_err(|error| error.to_string())?;
         let mut servers = Vec::with_capacity(topology.nodes().len());
         for node in topology.nodes() {
             let info: Result<String, _> = node.server.query(&redis::cmd("INFO")).await;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{Channel, Namespaces, timestamp::unix_now};
-use crewcast_store::Claim;
+use crewcast_store::Ownership;
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, timeout},
@@ -232,7 +232,11 @@ impl Auth {
     ///
     /// # Errors
     /// As [`Auth::may_read`].
-    pub async fn required_claim(&self, identity: &Identity, channel: &Channel) -> Result<Option<Claim>, BrokerError> {
+    pub async fn required_claim(
+        &self,
+        identity: &Identity,
+        channel: &Channel,
+    ) -> Result<Option<Ownership>, BrokerError> {
         self.access.required_claim(identity, channel).await
     }
 
@@ -254,8 +258,8 @@ impl Auth {
                     self.changes.count();
                 }
             }
-            Control::Directory { claim, from, removed } => {
-                self.directory.apply_control(claim, from.as_deref(), *removed)
+            Control::Directory { ownership, from, removed } => {
+                self.directory.apply_control(ownership, from.as_deref(), *removed)
             }
             Control::Client { .. } => {}
         }

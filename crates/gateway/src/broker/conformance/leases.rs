@@ -23,18 +23,18 @@ fn release(name: &str) -> Entry {
     Entry { lease: Some(LeaseStep::Release { name: name.into() }), ..entry(r#"{"type":"x_end"}"#) }
 }
 
-fn tell(name: &str, silence: Silence, lost_after: Duration) -> Entry {
-    let step = LeaseStep::Tell { name: name.into(), silence, lost_after };
-    Entry { lease: Some(step), ..entry(&format!(r#"{{"type":"{}"}}"#, silence.as_str())) }
+fn tell(name: &str, expiry: Silence, lost_after: Duration) -> Entry {
+    let step = LeaseStep::Expire { name: name.into(), expiry, lost_after };
+    Entry { lease: Some(step), ..entry(&format!(r#"{{"type":"{}"}}"#, expiry.as_str())) }
 }
 
 async fn tell_one(
     broker: &(impl Transport + ?Sized),
     channel: &Channel,
-    silence: Silence,
+    expiry: Silence,
     lost_after: Duration,
 ) -> Option<EventId> {
-    let append = Append { channel: channel.clone(), entries: vec![tell("a", silence, lost_after)], once: Once::No };
+    let append = Append { channel: channel.clone(), entries: vec![tell("a", expiry, lost_after)], once: Once::No };
     broker.append(&append).await.expect("answered")[0]
 }
 
@@ -43,10 +43,10 @@ async fn due(broker: &Arc<dyn Broker>, channel: &Channel) -> Option<Duration> {
 }
 
 /// What is to be told of the lease `a`, as soon as that is something else than before.
-async fn silence(broker: &Arc<dyn Broker>, channel: &Channel, expected: Silence) {
+async fn expiry(broker: &Arc<dyn Broker>, channel: &Channel, expected: Silence) {
     eventually(expected.as_str(), async || {
         let silent = broker.expired_leases(channel).await.expect("read");
-        silent.iter().any(|silent| silent.name == "a" && silent.silence == expected)
+        silent.iter().any(|silent| silent.name == "a" && silent.expiry == expected)
     })
     .await;
 }
@@ -91,7 +91,7 @@ pub(in crate::broker) async fn a_silence_is_told_once_whoever_tells(subject: Sub
     let run = channel("run:r1");
     broker.subscribe(std::slice::from_ref(&run)).await.unwrap();
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL), hold("b", MINUTE)], Once::No).await;
-    silence(broker, &run, Silence::Stalled).await;
+    expiry(broker, &run, Silence::Stalled).await;
     assert_eq!(due(broker, &run).await, Some(Duration::ZERO));
     let silent = broker.expired_leases(&run).await.unwrap();
     assert_eq!(silent.len(), 1, "the other one stands: {silent:?}");
@@ -99,7 +99,7 @@ pub(in crate::broker) async fn a_silence_is_told_once_whoever_tells(subject: Sub
     assert!(silent[0].since >= MIN_LEASE_TTL && silent[0].since < MINUTE, "{silent:?}");
 
     for expected in [Silence::Stalled, Silence::Lost] {
-        silence(broker, &run, expected).await;
+        expiry(broker, &run, expected).await;
         let tellers = (0..8).map(|_| {
             let (broker, run) = (broker.clone(), run.clone());
             tokio::spawn(async move { tell_one(&*broker, &run, expected, MIN_LEASE_TTL).await })
@@ -115,7 +115,7 @@ pub(in crate::broker) async fn a_silence_is_told_once_whoever_tells(subject: Sub
     assert_eq!(sink.messages("run:r1", 4).await, broker.history(&run, 0, 10).await.unwrap().entries);
 
     broker.renew(&[renewal(&run, &["a"])]).await.unwrap();
-    silence(broker, &run, Silence::Recovered).await;
+    expiry(broker, &run, Silence::Recovered).await;
     assert!(tell_one(&**broker, &run, Silence::Recovered, MINUTE).await.is_some());
     assert_eq!(tell_one(&**broker, &run, Silence::Recovered, MINUTE).await, None);
     assert!(due(broker, &run).await.is_some_and(|due| !due.is_zero()), "it stands again");
@@ -126,14 +126,14 @@ pub(in crate::broker) async fn a_real_event_takes_back_what_was_told(subject: Su
     let broker = &subject.broker;
     let run = channel("run:r1");
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL)], Once::No).await;
-    silence(broker, &run, Silence::Stalled).await;
+    expiry(broker, &run, Silence::Stalled).await;
     assert!(tell_one(&**broker, &run, Silence::Stalled, MINUTE).await.is_some());
     append_once(&**broker, &run, vec![hold("a", MIN_LEASE_TTL)], Once::No).await;
     assert_eq!(broker.expired_leases(&run).await.unwrap(), [], "the event says it");
     assert_eq!(tell_one(&**broker, &run, Silence::Recovered, MINUTE).await, None);
-    silence(broker, &run, Silence::Stalled).await;
+    expiry(broker, &run, Silence::Stalled).await;
     assert!(tell_one(&**broker, &run, Silence::Stalled, MIN_LEASE_TTL).await.is_some(), "and it may stall again");
-    silence(broker, &run, Silence::Lost).await;
+    expiry(broker, &run, Silence::Lost).await;
     append_once(&**broker, &run, vec![release("a")], Once::No).await;
     assert_eq!(tell_one(&**broker, &run, Silence::Lost, MINUTE).await, None, "it has ended");
     assert_eq!(types(broker, &run).await, ["x_start", "stalled", "x_start", "stalled", "x_end"]);
@@ -160,12 +160,12 @@ pub(in crate::broker) async fn what_is_not_true_is_not_told(subject: Subject) {
     broker.subscribe(std::slice::from_ref(&run)).await.unwrap();
     append_once(&**broker, &run, vec![hold("a", MINUTE)], Once::No).await;
     for name in ["a", "never"] {
-        for silence in [Silence::Stalled, Silence::Lost, Silence::Recovered] {
+        for expiry in [Silence::Stalled, Silence::Lost, Silence::Recovered] {
             // Between other events, as within a batch of them.
-            let entries = vec![tell(name, silence, MINUTE), entry(r#"{"type":"n"}"#), tell(name, silence, MINUTE)];
+            let entries = vec![tell(name, expiry, MINUTE), entry(r#"{"type":"n"}"#), tell(name, expiry, MINUTE)];
             let ids = broker.append(&Append { channel: run.clone(), entries, once: Once::No }).await.unwrap();
             assert!(matches!(ids[..], [None, Some(_), None]), "{ids:?}");
-            assert_eq!(tell_one(&**broker, &run, silence, MINUTE).await, None);
+            assert_eq!(tell_one(&**broker, &run, expiry, MINUTE).await, None);
         }
     }
     let page = broker.history(&run, 0, 100).await.unwrap();
@@ -203,11 +203,11 @@ pub(in crate::broker) async fn lost_leases_give_way_to_new_ones(subject: Subject
     for batch in holds.chunks(MAX_ENTRIES) {
         append_once(&**broker, &run, batch.to_vec(), Once::No).await;
     }
-    silence(broker, &run, Silence::Stalled).await;
+    expiry(broker, &run, Silence::Stalled).await;
     append_once(&**broker, &run, vec![hold("beyond", MINUTE)], Once::No).await;
     broker.renew(&[renewal(&run, &["beyond"])]).await.unwrap();
     assert!(tell_one(&**broker, &run, Silence::Stalled, MIN_LEASE_TTL).await.is_some());
-    silence(broker, &run, Silence::Lost).await;
+    expiry(broker, &run, Silence::Lost).await;
     assert!(tell_one(&**broker, &run, Silence::Lost, MINUTE).await.is_some());
     // There is room for one now, and only for one.
     append_once(&**broker, &run, vec![hold("new", MIN_LEASE_TTL), hold("beyond", MIN_LEASE_TTL)], Once::No).await;

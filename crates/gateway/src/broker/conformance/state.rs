@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use crewcast_events::Kind;
 use crewcast_store::{
-    Append, AppendError, Claim, ClaimMode, Entry, LeaseStep, MAX_ENTRIES, MAX_STATE_KEY, MIN_LEASE_TTL, Once, Renewal,
-    State, StateKeyError,
+    Append, AppendError, Entry, LeaseStep, MAX_ENTRIES, MAX_STATE_KEY, MIN_LEASE_TTL, Once, Ownership, OwnershipMode,
+    Renewal, State, StateKeyError,
 };
 use serde_json::value::RawValue;
 
@@ -124,13 +124,13 @@ pub(in crate::broker) async fn state_of_those_that_live(subject: Subject) {
 pub(in crate::broker) async fn a_moved_id_loses_state_and_leases(subject: Subject) {
     let broker = &subject.broker;
     let session = channel("session:s1");
-    let claim = |org: &str| Claim { kind: Kind::Session, id: "s1".to_owned(), org: org.to_owned(), crew: None };
-    broker.claim(&claim("acme"), ClaimMode::Keep).await.unwrap();
+    let ownership = |org: &str| Ownership { kind: Kind::Session, id: "s1".to_owned(), org: org.to_owned(), crew: None };
+    broker.register(&ownership("acme"), OwnershipMode::Keep).await.unwrap();
     let head = append(&**broker, &session, &[1]).await[0];
     let started = Entry { state: document("state", Some("1")), ..hold("session:s1", MINUTE) };
     let head_then = append_once(&**broker, &session, vec![started], Once::No).await[0];
     assert!(head_then.continues(Some(head)));
-    broker.claim(&claim("other"), ClaimMode::Move).await.unwrap();
+    broker.register(&ownership("other"), OwnershipMode::Move).await.unwrap();
     let state = broker.state(&session, None).await.unwrap();
     assert_eq!((state.head, state.documents.len()), (Some(head_then), 0));
     assert_eq!(broker.next_lease_expiry(&[session]).await.unwrap(), [None]);

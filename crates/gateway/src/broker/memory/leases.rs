@@ -1,4 +1,4 @@
-//! A channel's leases in memory: as `leases.lua` of the publisher has them.
+//! A channel's leases in memory: with the rules of `leases.lua` in crewcast-store.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -61,22 +61,22 @@ impl Leases {
                 self.by_name.remove(name);
                 true
             }
-            LeaseStep::Tell { name, silence, lost_after } => self.tell(name, *silence, *lost_after, now),
+            LeaseStep::Expire { name, expiry, lost_after } => self.tell(name, *expiry, *lost_after, now),
         }
     }
 
-    fn tell(&mut self, name: &str, silence: Silence, lost_after: Duration, now: Instant) -> bool {
-        let Some(lease) = self.by_name.get_mut(name).filter(|lease| lease.pending(now) == Some(silence)) else {
+    fn tell(&mut self, name: &str, expiry: Silence, lost_after: Duration, now: Instant) -> bool {
+        let Some(lease) = self.by_name.get_mut(name).filter(|lease| lease.pending(now) == Some(expiry)) else {
             return false;
         };
         let before = lease.told;
-        (lease.told, lease.due) = match silence {
-            Silence::Stalled => (Some(silence), Some(now + lost_after)),
-            Silence::Lost => (Some(silence), None),
+        (lease.told, lease.due) = match expiry {
+            Silence::Stalled => (Some(expiry), Some(now + lost_after)),
+            Silence::Lost => (Some(expiry), None),
             Silence::Recovered => (None, Some(lease.renewed + lease.ttl)),
         };
         // One that was lost, was renewed and is silent again before anybody told: it is lost still.
-        before != Some(Silence::Lost) || silence == Silence::Recovered
+        before != Some(Silence::Lost) || expiry == Silence::Recovered
     }
 
     /// Lost leases give way where there are too many.
@@ -108,7 +108,7 @@ impl Leases {
             let since = now.duration_since(lease.renewed);
             Some(ExpiredLease {
                 name: name.to_string(),
-                silence: lease.pending(now)?,
+                expiry: lease.pending(now)?,
                 since,
                 about: lease.about.clone(),
             })

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Namespace, Namespaces};
-use crewcast_store::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
+use crewcast_store::{Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -118,14 +118,14 @@ impl Transport for MemoryBroker {
         Ok(())
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        for id in [&claim.id, &claim.org].into_iter().chain(&claim.crew) {
-            Channel::new(claim.kind.as_str(), id).map_err(|error| AppendError::Refused(error.to_string()))?;
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        for id in [&ownership.id, &ownership.org].into_iter().chain(&ownership.crew) {
+            Channel::new(ownership.kind.as_str(), id).map_err(|error| AppendError::Refused(error.to_string()))?;
         }
         let mut inner = self.inner.lock();
-        let outcome = inner.directory.claim(claim, mode);
+        let outcome = inner.directory.register(ownership, mode);
         if outcome.lost {
-            for channel in self.namespaces.channels_of(claim.kind, &claim.id) {
+            for channel in self.namespaces.channels_of(ownership.kind, &ownership.id) {
                 if let Some(log) = inner.channels.get_mut(&channel) {
                     log.hand_over();
                 }
@@ -134,7 +134,7 @@ impl Transport for MemoryBroker {
         if let Some(control) = &outcome.control {
             inner.tell(control);
         }
-        Ok(outcome.claimed)
+        Ok(outcome.outcome)
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
@@ -227,7 +227,11 @@ impl Broker for MemoryBroker {
 
 #[async_trait]
 impl Registry for MemoryBroker {
-    async fn owners(&self, kind: crewcast_events::Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
+    async fn owners(
+        &self,
+        kind: crewcast_events::Kind,
+        ids: &[String],
+    ) -> Result<HashMap<String, Ownership>, BrokerError> {
         Ok(self.inner.lock().directory.owners(kind, ids))
     }
 

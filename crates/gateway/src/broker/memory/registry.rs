@@ -4,14 +4,14 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use crewcast_events::{Kind, timestamp::unix_now};
-use crewcast_store::{Claim, ClaimMode, Claimed};
+use crewcast_store::{Ownership, OwnershipMode, OwnershipOutcome};
 use tokio::time::Instant;
 
 use crate::broker::{Control, Revocation, RevocationTarget, USAGE_AGE};
 
 #[derive(Default)]
 pub(super) struct MemoryDirectory {
-    claims: HashMap<(Kind, String), Claim>,
+    ownerships: HashMap<(Kind, String), Ownership>,
     revocations: HashMap<RevocationTarget, Revocation>,
     tickets: HashMap<String, (Instant, Bytes)>,
     usage: HashMap<String, (Instant, Bytes)>,
@@ -19,8 +19,8 @@ pub(super) struct MemoryDirectory {
 }
 
 /// What a claim did.
-pub(super) struct ClaimOutcome {
-    pub(super) claimed: Claimed,
+pub(super) struct DirectoryChange {
+    pub(super) outcome: OwnershipOutcome,
     /// What every gateway is told, when anything changed.
     pub(super) control: Option<Control>,
     /// Whether an owner lost the id, by a move or a removal, and with it what he logged.
@@ -28,27 +28,27 @@ pub(super) struct ClaimOutcome {
 }
 
 impl MemoryDirectory {
-    pub(super) fn claim(&mut self, claim: &Claim, mode: ClaimMode) -> ClaimOutcome {
-        let key = (claim.kind, claim.id.clone());
-        let before = self.claims.get(&key).cloned();
-        let foreign = before.as_ref().map(|before| before.org.clone()).filter(|org| *org != claim.org);
-        if let Some(org) = foreign.clone().filter(|_| mode != ClaimMode::Move) {
-            return ClaimOutcome { claimed: Claimed::OwnedBy(org), control: None, lost: false };
+    pub(super) fn register(&mut self, ownership: &Ownership, mode: OwnershipMode) -> DirectoryChange {
+        let key = (ownership.kind, ownership.id.clone());
+        let before = self.ownerships.get(&key).cloned();
+        let foreign = before.as_ref().map(|before| before.org.clone()).filter(|org| *org != ownership.org);
+        if let Some(org) = foreign.clone().filter(|_| mode != OwnershipMode::Move) {
+            return DirectoryChange { outcome: OwnershipOutcome::OwnedBy(org), control: None, lost: false };
         }
-        let removed = mode == ClaimMode::Remove;
+        let removed = mode == OwnershipMode::Remove;
         let (changed, told) = if removed {
-            let gone = self.claims.remove(&key);
-            (gone.is_some(), gone.unwrap_or_else(|| claim.clone()))
+            let gone = self.ownerships.remove(&key);
+            (gone.is_some(), gone.unwrap_or_else(|| ownership.clone()))
         } else {
             // A claim that does not say the crew of its org's own run leaves it as it is.
             let known = before.as_ref().filter(|_| foreign.is_none()).and_then(|before| before.crew.clone());
-            let claim = Claim { crew: claim.crew.clone().or(known), ..claim.clone() };
-            self.claims.insert(key, claim.clone());
-            (before.as_ref() != Some(&claim), claim)
+            let ownership = Ownership { crew: ownership.crew.clone().or(known), ..ownership.clone() };
+            self.ownerships.insert(key, ownership.clone());
+            (before.as_ref() != Some(&ownership), ownership)
         };
         let lost = foreign.is_some() || (removed && changed);
-        let control = changed.then_some(Control::Directory { claim: told, from: foreign, removed });
-        ClaimOutcome { claimed: Claimed::Done, control, lost }
+        let control = changed.then_some(Control::Directory { ownership: told, from: foreign, removed });
+        DirectoryChange { outcome: OwnershipOutcome::Done, control, lost }
     }
 
     /// The number of a client that comes.
@@ -57,14 +57,15 @@ impl MemoryDirectory {
         self.clients
     }
 
-    pub(super) fn owners(&self, kind: Kind, ids: &[String]) -> HashMap<String, Claim> {
-        let claim = |id: &String| self.claims.get(&(kind, id.clone())).map(|claim| (id.clone(), claim.clone()));
-        ids.iter().filter_map(claim).collect()
+    pub(super) fn owners(&self, kind: Kind, ids: &[String]) -> HashMap<String, Ownership> {
+        let ownership =
+            |id: &String| self.ownerships.get(&(kind, id.clone())).map(|ownership| (id.clone(), ownership.clone()));
+        ids.iter().filter_map(ownership).collect()
     }
 
     pub(super) fn ids_of_org(&self, org: &str, kind: Kind) -> Vec<String> {
-        let of_org = self.claims.values().filter(|claim| claim.kind == kind && claim.org == org);
-        of_org.map(|claim| claim.id.clone()).collect()
+        let of_org = self.ownerships.values().filter(|ownership| ownership.kind == kind && ownership.org == org);
+        of_org.map(|ownership| ownership.id.clone()).collect()
     }
 
     pub(super) fn revoke(&mut self, revocation: &Revocation) {

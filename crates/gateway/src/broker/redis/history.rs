@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Namespaces};
-use crewcast_store::{Redis, scripts};
+use crewcast_store::{RedisClient, scripts};
 use redis::{Script, Value};
 
 use super::errors;
@@ -20,7 +20,7 @@ static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::HISTORY
 
 /// A page of a channel's log, read in one atomic step.
 pub(super) async fn history(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     channel: &Channel,
     offset: u64,
@@ -41,7 +41,7 @@ fn page(answer: Value) -> Option<Page> {
 
 /// Heads and retained values, in the order asked; of one channel both are read in one atomic step.
 pub(super) async fn snapshots(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     namespaces: &Namespaces,
     channels: &[Channel],

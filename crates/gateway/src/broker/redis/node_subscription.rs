@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
-use crewcast_store::{Server, backoff::full_jitter, be_master, connection_config, knows_sharded};
+use crewcast_store::{Server, backoff::full_jitter, connection_config, require_master, supports_sharded_pubsub};
 use parking_lot::Mutex;
 use redis::{
     Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
@@ -242,9 +242,9 @@ impl NodeSubscription {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("CLIENT").arg("SETNAME").arg(&self.name).exec_async(&mut connection).await?;
         if self.role.masters_only {
-            be_master(&mut connection).await?;
+            require_master(&mut connection).await?;
         }
-        let is_sharded = self.role.may_shard && knows_sharded(&mut connection).await?;
+        let is_sharded = self.role.may_shard && supports_sharded_pubsub(&mut connection).await?;
         let mut connected =
             ActiveConnection { connection, epoch, asked, is_sharded, probe: self.probe.lock().clone(), lost };
         // While Redis loads its data it greets and subscribes, but serves nothing else: that is no link yet.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::LazyLock, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Keys, Kind, timestamp::unix_now};
-use crewcast_store::{Claim, Redis, scripts};
+use crewcast_store::{Ownership, RedisClient, scripts};
 use redis::{AsyncCommands, Script, from_redis_value};
 
 use super::{connect, errors};
@@ -25,13 +25,13 @@ static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::REVOKE))
 /// The registry in Redis. Needs no subscription, so that the command line uses it on its own.
 #[derive(Clone)]
 pub struct RedisRegistry {
-    redis: Redis,
+    redis: RedisClient,
     keys: Keys,
 }
 
 impl RedisRegistry {
     /// The registry in this Redis.
-    pub fn new(redis: Redis, keys: Keys) -> Self {
+    pub fn new(redis: RedisClient, keys: Keys) -> Self {
         Self { redis, keys }
     }
 
@@ -46,8 +46,8 @@ impl RedisRegistry {
 
 #[async_trait]
 impl Registry for RedisRegistry {
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
-        let mut claims = HashMap::new();
+    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Ownership>, BrokerError> {
+        let mut ownerships = HashMap::new();
         for chunk in ids.chunks(OWNERS) {
             let commands = chunk.iter().map(|id| {
                 let entry = self.keys.directory_entry(kind, id);
@@ -62,11 +62,11 @@ impl Registry for RedisRegistry {
             for (id, (org, crew)) in chunk.iter().zip(entries) {
                 if let Some(org) = org {
                     let crew = crew.filter(|crew| !crew.is_empty());
-                    claims.insert(id.clone(), Claim { kind, id: id.clone(), org, crew });
+                    ownerships.insert(id.clone(), Ownership { kind, id: id.clone(), org, crew });
                 }
             }
         }
-        Ok(claims)
+        Ok(ownerships)
     }
 
     async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
@@ -75,7 +75,7 @@ impl Registry for RedisRegistry {
         let mut ids = ids.map_err(|error| errors::of_redis(&error))?;
         // The list follows the entries and may be behind: only an entry says whose an id is.
         let owners = self.owners(kind, &ids).await?;
-        ids.retain(|id| owners.get(id).is_some_and(|claim| claim.org == org));
+        ids.retain(|id| owners.get(id).is_some_and(|ownership| ownership.org == org));
         Ok(ids)
     }
 

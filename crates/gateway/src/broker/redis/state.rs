@@ -4,7 +4,7 @@ use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Keys, catalog::silence::Silence};
-use crewcast_store::{Redis, scripts};
+use crewcast_store::{RedisClient, scripts};
 use redis::{Script, Value, from_redis_value};
 
 use super::{errors, history::id};
@@ -17,7 +17,7 @@ static EXPIRED_LEASES: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::
 const CHANNELS: usize = 500;
 
 pub(super) async fn state(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     channel: &Channel,
     within: Option<Duration>,
@@ -45,7 +45,7 @@ fn read_state(answer: Value) -> Option<StateDocuments> {
 }
 
 pub(super) async fn next_lease_expiry(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     channels: &[Channel],
 ) -> Result<Vec<Option<Duration>>, BrokerError> {
@@ -68,7 +68,7 @@ pub(super) async fn next_lease_expiry(
 }
 
 pub(super) async fn expired_leases(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     channel: &Channel,
 ) -> Result<Vec<ExpiredLease>, BrokerError> {
@@ -87,12 +87,12 @@ fn lease(name: &str, value: &str, now: u64) -> Option<ExpiredLease> {
     let mut parts = value.splitn(4, ':');
     let renewed: u64 = parts.next()?.parse().ok()?;
     let ttl: u64 = parts.next()?.parse().ok()?;
-    let silence = match (parts.next()?, renewed.saturating_add(ttl) <= now) {
+    let expiry = match (parts.next()?, renewed.saturating_add(ttl) <= now) {
         ("0", true) => Silence::Stalled,
         ("1" | "2", true) => Silence::Lost,
         ("1" | "2", false) => Silence::Recovered,
         _ => return None,
     };
     let since = Duration::from_millis(now.saturating_sub(renewed));
-    Some(ExpiredLease { name: name.to_owned(), silence, since, about: parts.next()?.to_owned() })
+    Some(ExpiredLease { name: name.to_owned(), expiry, since, about: parts.next()?.to_owned() })
 }

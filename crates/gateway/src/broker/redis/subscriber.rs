@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
-use crewcast_store::{Redis, Server, Sharded, Topology};
+use crewcast_store::{RedisClient, Server, Sharded, Topology};
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::{
@@ -38,7 +38,7 @@ const LOOKS_RARER: u32 = 3;
 
 /// The links to all servers, and what is wanted of them.
 pub(super) struct Subscriber {
-    redis: Redis,
+    redis: RedisClient,
     replica: String,
     patterns: Vec<String>,
     may_shard: bool,
@@ -58,7 +58,7 @@ enum SubscriberState {
 
 impl Subscriber {
     pub(super) fn new(
-        redis: Redis,
+        redis: RedisClient,
         sharded: Sharded,
         replica: &str,
         patterns: Vec<String>,
@@ -204,7 +204,7 @@ impl Subscriber {
 
     /// Looks who serves, and brings links and channels after it. False when nobody could say, or not of every slot.
     async fn look(&self) -> bool {
-        let topology = match self.redis.look_up().await {
+        let topology = match self.redis.discover().await {
             Ok(topology) => topology,
             Err(error) => {
                 let error = errors::of_redis(&error);

@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use crewcast_events::{Channel, EventId, Owner};
-use crewcast_store::{Append, ClaimMode, Claimed, Entry, MAX_ENTRIES, Once, random_half};
+use crewcast_store::{Append, Entry, MAX_ENTRIES, Once, OwnershipMode, OwnershipOutcome, random_half};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 
@@ -57,7 +57,7 @@ pub async fn publish(
     let rules = PublishRules { namespaces: &app.config.namespaces, max_event: app.config.limits.message };
     let items = body::parse(text(&body)?, is_ndjson(&headers), rules)?;
     granted(&app, &identity, &items).await?;
-    claim(&app, &identity, &items).await?;
+    register_ids(&app, &identity, &items).await?;
     send(app.broker.as_ref(), &identity.sub, items).await.map(Json)
 }
 
@@ -81,16 +81,16 @@ async fn granted(app: &App, identity: &Identity, items: &[PublishItem]) -> Resul
 
 /// Claims for the token's org what nobody owns yet, each id once, before anything is published: of two orgs that
 /// publish the same new id the first keeps it.
-async fn claim(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
+async fn register_ids(app: &App, identity: &Identity, items: &[PublishItem]) -> Result<(), Problem> {
     let mut asked: HashSet<(Option<Owner>, &str)> = HashSet::new();
     let owner = |item: &PublishItem| app.config.namespaces.of(&item.channel).and_then(|rules| rules.owner);
     let fresh = items.iter().filter(|item| asked.insert((owner(item), item.channel.id())));
     let claimed = futures_util::stream::iter(fresh.map(Ok)).try_for_each_concurrent(CLAIMS, |item| async move {
-        let Some(claim) = app.auth.required_claim(identity, &item.channel).await? else { return Ok(()) };
-        match app.broker.claim(&claim, ClaimMode::Keep).await? {
-            Claimed::Done => Ok(()),
-            Claimed::OwnedBy(_) => {
-                let detail = format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id);
+        let Some(ownership) = app.auth.required_claim(identity, &item.channel).await? else { return Ok(()) };
+        match app.broker.register(&ownership, OwnershipMode::Keep).await? {
+            OwnershipOutcome::Done => Ok(()),
+            OwnershipOutcome::OwnedBy(_) => {
+                let detail = format!("the {} {} belongs to another org", ownership.kind.as_str(), ownership.id);
                 Err(at_line(Problem::new(ProblemType::Forbidden, detail), item.line))
             }
         }

@@ -10,7 +10,7 @@ use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Keys, Namespaces, namespace::HEAD_BEYOND_LOG};
-use crewcast_store::{Redis, scripts};
+use crewcast_store::{RedisClient, scripts};
 use parking_lot::Mutex;
 use redis::{Cmd, Script};
 use tokio::{
@@ -40,7 +40,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Hears live messages, and writes them while it holds the lease.
 pub(super) struct Capture {
-    redis: Redis,
+    redis: RedisClient,
     keys: Keys,
     /// Who this replica is to the lease: its name and something that a restart changes.
     holder: String,
@@ -52,7 +52,7 @@ pub(super) struct Capture {
 
 impl Capture {
     /// `None` when no namespace retains live messages.
-    pub(super) fn new(redis: Redis, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
+    pub(super) fn new(redis: RedisClient, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
         let captured = namespaces.0.iter().filter(|(_, rules)| rules.capture_live && rules.retain);
         let age = |age: Duration| age.saturating_add(HEAD_BEYOND_LOG).as_secs();
         let ages: HashMap<_, _> = captured.map(|(name, rules)| (name.clone(), age(rules.log.age))).collect();

@@ -1,5 +1,5 @@
-//! What was confirmed in the last seconds. A server confirms before its replicas have an event: when one of them takes
-//! its place without, nobody but the publisher has the event still, and sends it again (`heal.rs`).
+//! The events that were confirmed in the last seconds. A server confirms an event before its replicas have it. When a
+//! replica takes over without it, only the publisher still has the event, and sends it again (`resend.rs`).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -11,23 +11,23 @@ use crewcast_events::Channel;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::lane::{Item, Sequence};
+use crate::channel_queue::{Item, Sequence};
 
-/// How much of what was confirmed a publisher keeps, over all channels, so that it can send again what a failover has
-/// lost. The oldest go first. Apart from the queue: nothing gives way for it.
+/// How many confirmed events a publisher keeps, over all channels, to send them again after a failover. The oldest go
+/// first. Does not count against the queue's bounds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ResendWindow {
-    /// How long an event is kept. What is older leaves when another one is confirmed. Does not count while something of
-    /// the same channel waits for an answer: a failover may take longer than this. Default 15 s.
+    /// How long an event is kept. Older events go when another one is confirmed. The age does not apply while an append
+    /// of the same channel waits for its answer: a failover may take longer. Default 15 s.
     pub age: Duration,
-    /// Most events. 0: none is kept, and none sent again. Default 50,000.
+    /// Most events. 0 keeps none, and none are sent again. Default 50,000.
     pub events: usize,
-    /// Most bytes, some overhead per event included. Default 16 MiB.
+    /// Most bytes, including some overhead per event. Default 16 MiB.
     pub bytes: usize,
 }
 
 impl ResendWindow {
-    /// Nothing is kept, nothing is sent again.
+    /// Keeps no events and sends none again.
     pub const NONE: Self = Self { age: Duration::ZERO, events: 0, bytes: 0 };
 }
 
@@ -37,34 +37,34 @@ impl Default for ResendWindow {
     }
 }
 
-pub(crate) struct Window {
+pub(crate) struct ResendBuffer {
     bounds: ResendWindow,
-    kept: Mutex<Kept>,
+    kept: Mutex<BufferState>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct BufferState {
     runs: HashMap<Channel, Run>,
-    /// The oldest first.
+    /// Oldest first.
     marks: VecDeque<Mark>,
     events: usize,
     bytes: usize,
     serial: u64,
 }
 
-/// A producer's latest events in a channel, without a hole.
+/// A producer's latest events in a channel, with consecutive numbers.
 struct Run {
     producer: Arc<str>,
-    /// The number behind the last.
+    /// The number after the last.
     end: u64,
     items: VecDeque<Arc<Item>>,
-    /// Another one whenever some of it is taken, so that marks of what it was no longer count.
+    /// Changes whenever events are taken out, which invalidates older marks.
     serial: u64,
-    /// An append of the channel waits for its answer.
+    /// Whether an append of the channel waits for its answer.
     waits: bool,
 }
 
-/// When the events of a run below a number were confirmed.
+/// When the events of a run below `end` were confirmed.
 struct Mark {
     at: Instant,
     channel: Channel,
@@ -78,12 +78,12 @@ impl Run {
     }
 }
 
-impl Window {
+impl ResendBuffer {
     pub(crate) fn new(bounds: ResendWindow) -> Self {
         Self { bounds, kept: Mutex::default() }
     }
 
-    /// Keeps what was confirmed: the producer's events `first`, `first + 1`, …
+    /// Keeps confirmed events: the producer's numbers `first`, `first + 1`, …
     pub(crate) fn keep(&self, channel: &Channel, producer: &Arc<str>, first: u64, items: &[Arc<Item>]) {
         if self.bounds.events == 0 {
             return;
@@ -94,15 +94,16 @@ impl Window {
         kept.prune(&self.bounds);
     }
 
-    /// An append of the channel waits for its answer, until [`Window::keep`] or [`Window::forget`].
+    /// Records that an append of the channel waits for its answer, until [`ResendBuffer::keep`] or
+    /// [`ResendBuffer::forget`].
     pub(crate) fn wait(&self, channel: &Channel) {
         if let Some(run) = self.kept.lock().runs.get_mut(channel) {
             run.waits = true;
         }
     }
 
-    /// Takes out what is kept of the producer's events from number `from` on. Their first number is the end's less how
-    /// many they are: `(end, events)`.
+    /// Takes out the producer's events from number `from`. Answers `(end, events)`; the first number is `end -
+    /// events.len()`.
     pub(crate) fn take(&self, channel: &Channel, sequence: &Sequence, from: u64) -> Option<(u64, Vec<Arc<Item>>)> {
         let mut kept = self.kept.lock();
         let kept = &mut *kept;
@@ -111,20 +112,20 @@ impl Window {
         let end = run.end;
         let taken: Vec<Arc<Item>> = run.items.drain(at..).collect();
         run.end -= taken.len() as u64;
-        // What is confirmed again is young again. What stays goes with what comes behind it.
+        // Events that are confirmed again count as new. The remaining ones expire together with the next ones.
         kept.serial += 1;
         run.serial = kept.serial;
         kept.subtract(taken.len(), size(&taken));
         Some((end, taken))
     }
 
-    /// Forgets the channel's events; how many they were.
+    /// Forgets the channel's events. Answers how many they were.
     pub(crate) fn forget(&self, channel: &Channel) -> u64 {
         self.kept.lock().forget(channel)
     }
 }
 
-impl Kept {
+impl BufferState {
     fn append(&mut self, channel: &Channel, producer: &Arc<str>, first: u64, items: &[Arc<Item>]) -> (u64, u64) {
         let follows = |run: &Run| run.end == first && run.producer == *producer;
         if !self.runs.get(channel).is_some_and(follows) {
@@ -142,11 +143,11 @@ impl Kept {
         (run.serial, run.end)
     }
 
-    /// Lets the oldest go until every bound holds.
+    /// Removes the oldest events until every bound holds.
     fn prune(&mut self, bounds: &ResendWindow) {
         let now = Instant::now();
         while let Some(mut mark) = self.marks.pop_front() {
-            // A mark whose events are gone already counts as one, so that they are bounded themselves.
+            // A mark without events counts as one event, which bounds the number of marks.
             let beyond = self.events > bounds.events || self.bytes > bounds.bytes || self.marks.len() >= bounds.events;
             let old = now.duration_since(mark.at) > bounds.age;
             if !beyond && !old {
@@ -190,5 +191,4 @@ fn size<'a>(items: impl IntoIterator<Item = &'a Arc<Item>>) -> usize {
 }
 
 #[cfg(test)]
-#[path = "window_tests.rs"]
 mod tests;

@@ -1,14 +1,14 @@
-//! The directory: the first owner stays, `Move` and `Remove`, and who is told.
+//! The directory: the first owner stays, `Move` and `Remove`, and the messages to gateways.
 
 use crewcast_events::{Keys, Kind};
-use crewcast_publisher::{AppendError, Claim, ClaimMode, Claimed, Once, Transport};
+use crewcast_publisher::{AppendError, Once, Ownership, OwnershipMode, OwnershipOutcome, Transport};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
 use crate::support::{RedisServer, channel, eyes, log, single, transport};
 
-fn claim(kind: Kind, id: &str, org: &str, crew: Option<&str>) -> Claim {
-    Claim { kind, id: id.to_owned(), org: org.to_owned(), crew: crew.map(str::to_owned) }
+fn ownership(kind: Kind, id: &str, org: &str, crew: Option<&str>) -> Ownership {
+    Ownership { kind, id: id.to_owned(), org: org.to_owned(), crew: crew.map(str::to_owned) }
 }
 
 async fn entry(server: &RedisServer, kind: Kind, id: &str) -> Vec<(String, String)> {
@@ -21,7 +21,7 @@ async fn listed(server: &RedisServer, org: &str, kind: Kind) -> Vec<String> {
     redis::cmd("ZRANGE").arg(key).arg(0).arg(-1).query_async(&mut eyes(server).await).await.unwrap()
 }
 
-/// Listens on the control channel; `drain` ends the list with a message of its own.
+/// Listens on the control channel. `drain` marks the end of the list with its own message.
 struct Control(redis::aio::PubSub);
 
 impl Control {
@@ -40,17 +40,17 @@ impl Control {
 }
 
 #[tokio::test]
-async fn the_first_owner_stays_and_a_repeated_claim_is_silent() {
+async fn the_first_owner_stays_and_a_repeated_registration_is_silent() {
     let server = RedisServer::start();
     let transport = transport(&server);
     let mut control = Control::listen(&server).await;
-    let ours = claim(Kind::Run, "r", "acme", Some("c"));
+    let ours = ownership(Kind::Run, "r", "acme", Some("c"));
     for _ in 0..3 {
-        assert_eq!(transport.claim(&ours, ClaimMode::Keep).await, Ok(Claimed::Done));
+        assert_eq!(transport.register(&ours, OwnershipMode::Keep).await, Ok(OwnershipOutcome::Done));
     }
-    let theirs = claim(Kind::Run, "r", "other", None);
-    for mode in [ClaimMode::Keep, ClaimMode::Remove] {
-        assert_eq!(transport.claim(&theirs, mode).await, Ok(Claimed::OwnedBy("acme".to_owned())));
+    let theirs = ownership(Kind::Run, "r", "other", None);
+    for mode in [OwnershipMode::Keep, OwnershipMode::Remove] {
+        assert_eq!(transport.register(&theirs, mode).await, Ok(OwnershipOutcome::OwnedBy("acme".to_owned())));
     }
     let fields = [("org", "acme"), ("crew", "c")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     let mut stored = entry(&server, Kind::Run, "r").await;
@@ -63,13 +63,13 @@ async fn the_first_owner_stays_and_a_repeated_claim_is_silent() {
 }
 
 #[tokio::test]
-async fn a_crew_that_becomes_known_is_told_and_one_unsaid_is_kept() {
+async fn a_new_crew_is_published_and_an_omitted_one_is_kept() {
     let server = RedisServer::start();
     let transport = transport(&server);
-    transport.claim(&claim(Kind::Run, "r", "acme", None), ClaimMode::Keep).await.unwrap();
+    transport.register(&ownership(Kind::Run, "r", "acme", None), OwnershipMode::Keep).await.unwrap();
     let mut control = Control::listen(&server).await;
-    transport.claim(&claim(Kind::Run, "r", "acme", Some("c")), ClaimMode::Keep).await.unwrap();
-    transport.claim(&claim(Kind::Run, "r", "acme", None), ClaimMode::Keep).await.unwrap();
+    transport.register(&ownership(Kind::Run, "r", "acme", Some("c")), OwnershipMode::Keep).await.unwrap();
+    transport.register(&ownership(Kind::Run, "r", "acme", None), OwnershipMode::Keep).await.unwrap();
     let told = control.drain(&server).await;
     assert_eq!((told.len(), &told[0]["claim"]["crew"]), (1, &json!("c")));
     assert!(entry(&server, Kind::Run, "r").await.contains(&("crew".to_owned(), "c".to_owned())));
@@ -80,13 +80,13 @@ async fn a_move_changes_hands_and_drops_the_former_owners_events() {
     let server = RedisServer::start();
     let transport = transport(&server);
     let mut redis = eyes(&server).await;
-    transport.claim(&claim(Kind::Crew, "c", "old", None), ClaimMode::Keep).await.unwrap();
+    transport.register(&ownership(Kind::Crew, "c", "old", None), OwnershipMode::Keep).await.unwrap();
     for name in ["graph:c", "mission:c", "run:c", "graph:d"] {
         transport.append(&single(name, r#"{"type":"x"}"#, Once::No)).await.unwrap();
     }
     let mut control = Control::listen(&server).await;
     for _ in 0..2 {
-        transport.claim(&claim(Kind::Crew, "c", "new", None), ClaimMode::Move).await.unwrap();
+        transport.register(&ownership(Kind::Crew, "c", "new", None), OwnershipMode::Move).await.unwrap();
     }
     let told = json!({"kind":"directory","claim":{"kind":"crew","id":"c","org":"new"},"from":"old","removed":false});
     assert_eq!(control.drain(&server).await, [told]);
@@ -102,24 +102,24 @@ async fn a_move_changes_hands_and_drops_the_former_owners_events() {
     let retained: bool =
         redis::cmd("EXISTS").arg(keys.retained(&channel("mission:c"))).query_async(&mut redis).await.unwrap();
     assert!(!retained);
-    // What the new owner logs stays through a repeated move.
+    // Events of the new owner survive a repeated move.
     transport.append(&single("graph:c", r#"{"type":"x"}"#, Once::No)).await.unwrap();
-    transport.claim(&claim(Kind::Crew, "c", "new", None), ClaimMode::Move).await.unwrap();
+    transport.register(&ownership(Kind::Crew, "c", "new", None), OwnershipMode::Move).await.unwrap();
     assert_eq!(log(&server, "graph:c").await.len(), 1);
 }
 
 #[tokio::test]
-async fn a_repeated_claim_completes_a_move_that_was_cut_short() {
+async fn a_repeated_registration_completes_a_move_that_was_cut_short() {
     let server = RedisServer::start();
     let transport = transport(&server);
-    transport.claim(&claim(Kind::Crew, "c", "old", None), ClaimMode::Keep).await.unwrap();
+    transport.register(&ownership(Kind::Crew, "c", "old", None), OwnershipMode::Keep).await.unwrap();
     transport.append(&single("graph:c", r#"{"type":"x"}"#, Once::No)).await.unwrap();
-    // As the entry stands when the connection breaks right behind the script.
+    // The entry as it is when the connection breaks right after the script.
     let mut redis = eyes(&server).await;
     let key = Keys::default().directory_entry(Kind::Crew, "c");
     redis::cmd("HSET").arg(&[&key, "org", "new", "pending", "from:old"]).exec_async(&mut redis).await.unwrap();
     let mut control = Control::listen(&server).await;
-    transport.claim(&claim(Kind::Crew, "c", "new", None), ClaimMode::Keep).await.unwrap();
+    transport.register(&ownership(Kind::Crew, "c", "new", None), OwnershipMode::Keep).await.unwrap();
     assert!(log(&server, "graph:c").await.is_empty());
     assert!(listed(&server, "old", Kind::Crew).await.is_empty());
     assert_eq!(control.drain(&server).await[0]["from"], "old");
@@ -127,36 +127,42 @@ async fn a_repeated_claim_completes_a_move_that_was_cut_short() {
 }
 
 #[tokio::test]
-async fn a_removal_forgets_the_id_and_is_told_once() {
+async fn a_removal_forgets_the_id_and_is_published_once() {
     let server = RedisServer::start();
     let transport = transport(&server);
-    let ours = claim(Kind::Stream, "s", "acme", None);
-    transport.claim(&ours, ClaimMode::Keep).await.unwrap();
+    let ours = ownership(Kind::Stream, "s", "acme", None);
+    transport.register(&ours, OwnershipMode::Keep).await.unwrap();
     let mut control = Control::listen(&server).await;
     for _ in 0..2 {
-        assert_eq!(transport.claim(&ours, ClaimMode::Remove).await, Ok(Claimed::Done));
+        assert_eq!(transport.register(&ours, OwnershipMode::Remove).await, Ok(OwnershipOutcome::Done));
     }
     let told = control.drain(&server).await;
     assert_eq!((told.len(), &told[0]["removed"]), (1, &json!(true)));
     assert!(entry(&server, Kind::Stream, "s").await.is_empty());
     assert!(listed(&server, "acme", Kind::Stream).await.is_empty());
-    assert_eq!(transport.claim(&claim(Kind::Stream, "s", "other", None), ClaimMode::Keep).await, Ok(Claimed::Done));
+    assert_eq!(
+        transport.register(&ownership(Kind::Stream, "s", "other", None), OwnershipMode::Keep).await,
+        Ok(OwnershipOutcome::Done)
+    );
 }
 
 #[tokio::test]
-async fn a_removal_drops_the_events_before_anybody_else_can_claim() {
+async fn a_removal_drops_the_events_before_another_org_can_register() {
     let server = RedisServer::start();
     let transport = transport(&server);
     let mut redis = eyes(&server).await;
-    let ours = claim(Kind::Crew, "c", "acme", None);
-    let theirs = claim(Kind::Crew, "c", "other", None);
-    transport.claim(&ours, ClaimMode::Keep).await.unwrap();
+    let ours = ownership(Kind::Crew, "c", "acme", None);
+    let theirs = ownership(Kind::Crew, "c", "other", None);
+    transport.register(&ours, OwnershipMode::Keep).await.unwrap();
     transport.append(&single("mission:c", r#"{"type":"x"}"#, Once::No)).await.unwrap();
-    // As the entry stands when the connection breaks before the events are gone: it is still the owner's.
+    // The entry as it is when the connection breaks before the events are gone: it still belongs to the owner.
     let key = Keys::default().directory_entry(Kind::Crew, "c");
     redis::cmd("HSET").arg(&[&key, "pending", "removing"]).exec_async(&mut redis).await.unwrap();
-    assert_eq!(transport.claim(&theirs, ClaimMode::Keep).await, Ok(Claimed::OwnedBy("acme".to_owned())));
-    transport.claim(&ours, ClaimMode::Remove).await.unwrap();
+    assert_eq!(
+        transport.register(&theirs, OwnershipMode::Keep).await,
+        Ok(OwnershipOutcome::OwnedBy("acme".to_owned()))
+    );
+    transport.register(&ours, OwnershipMode::Remove).await.unwrap();
     assert!(log(&server, "mission:c").await.is_empty());
     let keys = Keys::default();
     let mission = channel("mission:c");
@@ -165,19 +171,19 @@ async fn a_removal_drops_the_events_before_anybody_else_can_claim() {
         let exists: bool = redis::cmd("EXISTS").arg(&key).query_async(&mut redis).await.unwrap();
         assert_eq!(exists, stands, "{key}");
     }
-    assert_eq!(transport.claim(&theirs, ClaimMode::Keep).await, Ok(Claimed::Done));
+    assert_eq!(transport.register(&theirs, OwnershipMode::Keep).await, Ok(OwnershipOutcome::Done));
 }
 
 #[tokio::test]
-async fn an_owner_who_claims_again_ends_a_removal() {
+async fn an_owner_that_registers_again_ends_a_removal() {
     let server = RedisServer::start();
     let transport = transport(&server);
-    let ours = claim(Kind::Crew, "c", "acme", None);
-    transport.claim(&ours, ClaimMode::Keep).await.unwrap();
+    let ours = ownership(Kind::Crew, "c", "acme", None);
+    transport.register(&ours, OwnershipMode::Keep).await.unwrap();
     let key = Keys::default().directory_entry(Kind::Crew, "c");
     let mut redis = eyes(&server).await;
     redis::cmd("HSET").arg(&[&key, "pending", "removing"]).exec_async(&mut redis).await.unwrap();
-    transport.claim(&ours, ClaimMode::Keep).await.unwrap();
+    transport.register(&ours, OwnershipMode::Keep).await.unwrap();
     assert_eq!(entry(&server, Kind::Crew, "c").await, [("org".to_owned(), "acme".to_owned())]);
     assert_eq!(listed(&server, "acme", Kind::Crew).await, ["c"]);
 }
@@ -190,7 +196,7 @@ async fn runs_and_sessions_age_and_crews_do_not() {
     for (kind, ages) in [(Kind::Run, true), (Kind::Session, true), (Kind::Crew, false), (Kind::Stream, false)] {
         let key = Keys::default().directory_of_org("acme", kind);
         redis::cmd("ZADD").arg(&key).arg(1).arg("ancient").exec_async(&mut redis).await.unwrap();
-        transport.claim(&claim(kind, "x", "acme", None), ClaimMode::Keep).await.unwrap();
+        transport.register(&ownership(kind, "x", "acme", None), OwnershipMode::Keep).await.unwrap();
         let entry = Keys::default().directory_entry(kind, "x");
         let left: i64 = redis::cmd("TTL").arg(entry).query_async(&mut redis).await.unwrap();
         let month = 31 * 24 * 3600;
@@ -204,10 +210,10 @@ async fn ids_outside_the_grammar_are_refused() {
     let server = RedisServer::start();
     let transport = transport(&server);
     for bad in [
-        claim(Kind::Crew, "a b", "acme", None),
-        claim(Kind::Crew, "a", "", None),
-        claim(Kind::Run, "a", "acme", Some("{x}")),
+        ownership(Kind::Crew, "a b", "acme", None),
+        ownership(Kind::Crew, "a", "", None),
+        ownership(Kind::Run, "a", "acme", Some("{x}")),
     ] {
-        assert!(matches!(transport.claim(&bad, ClaimMode::Keep).await, Err(AppendError::Refused(_))), "{bad:?}");
+        assert!(matches!(transport.register(&bad, OwnershipMode::Keep).await, Err(AppendError::Refused(_))), "{bad:?}");
     }
 }

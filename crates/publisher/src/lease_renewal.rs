@@ -1,4 +1,4 @@
-//! Renews the leases that are held, for as long as somebody holds them.
+//! Renews leases as long as a guard holds them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -11,34 +11,34 @@ use crewcast_store::{DEFAULT_LEASE, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::tally::Tally;
+use crate::counters::Counters;
 
-/// How soon a renewal that failed is tried again, at the latest.
+/// Longest pause before a failed renewal is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The leases that this publisher's emitters hold.
 #[derive(Debug)]
-pub(crate) struct Leases {
+pub(crate) struct LeaseRenewals {
     /// Whether tool calls and runs hold leases.
     pub(crate) of_all: bool,
-    /// How long each stands without being renewed.
+    /// The ttl of each lease.
     pub(crate) ttl: Duration,
-    /// By channel and name, how often each is held.
+    /// By channel and name, how many guards hold each lease.
     held: Mutex<HashMap<Channel, BTreeMap<Arc<str>, usize>>>,
     any: Notify,
 }
 
-impl Leases {
-    /// With a `ttl` tool calls and runs hold leases, too.
+impl LeaseRenewals {
+    /// With a `ttl` tool calls and runs hold leases too.
     pub(crate) fn new(ttl: Option<Duration>) -> Self {
         Self { of_all: ttl.is_some(), ttl: ttl.unwrap_or(DEFAULT_LEASE), held: Mutex::default(), any: Notify::new() }
     }
 
     /// Renews this lease until the guard is dropped.
-    pub(crate) fn hold(self: &Arc<Self>, channel: &Channel, name: &Arc<str>) -> Guard {
+    pub(crate) fn hold(self: &Arc<Self>, channel: &Channel, name: &Arc<str>) -> LeaseGuard {
         *self.held.lock().entry(channel.clone()).or_default().entry(name.clone()).or_default() += 1;
         self.any.notify_one();
-        Guard { leases: self.clone(), channel: channel.clone(), name: name.clone() }
+        LeaseGuard { leases: self.clone(), channel: channel.clone(), name: name.clone() }
     }
 
     fn give_up(&self, channel: &Channel, name: &str) {
@@ -65,8 +65,8 @@ impl Leases {
         held.iter().map(renewal).collect()
     }
 
-    /// Renews every third of the ttl, for ever.
-    pub(crate) async fn renew(&self, transport: &dyn Transport, tally: &Tally) {
+    /// Renews every third of the ttl. Never returns.
+    pub(crate) async fn renew(&self, transport: &dyn Transport, counters: &Counters) {
         let every = self.ttl / 3;
         let mut pause = every;
         loop {
@@ -82,7 +82,7 @@ impl Leases {
             pause = match transport.renew(&renewals).await {
                 Ok(()) => every,
                 Err(error) => {
-                    tally.retried(&format!("leases were not renewed: {error}"));
+                    counters.retried(&format!("leases were not renewed: {error}"));
                     RETRY.min(every)
                 }
             };
@@ -90,21 +90,21 @@ impl Leases {
     }
 }
 
-/// Holds one lease. The name stays renewed until every guard of it is gone.
+/// Holds one lease. It is renewed until all its guards are dropped.
 #[derive(Debug)]
-pub(crate) struct Guard {
-    leases: Arc<Leases>,
+pub(crate) struct LeaseGuard {
+    leases: Arc<LeaseRenewals>,
     channel: Channel,
     pub(crate) name: Arc<str>,
 }
 
-impl Guard {
+impl LeaseGuard {
     pub(crate) fn ttl(&self) -> Duration {
         self.leases.ttl
     }
 }
 
-impl Drop for Guard {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         self.leases.give_up(&self.channel, &self.name);
     }
@@ -115,8 +115,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_renewed_until_nobody_holds_it() {
-        let leases = Arc::new(Leases::new(None));
+    fn a_name_is_renewed_until_every_guard_is_dropped() {
+        let leases = Arc::new(LeaseRenewals::new(None));
         let (channel, name) = ("run:r1".parse().unwrap(), Arc::from("run:r1"));
         let one = leases.hold(&channel, &name);
         let two = leases.hold(&channel, &name);

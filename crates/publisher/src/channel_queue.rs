@@ -1,6 +1,6 @@
-//! One channel's part of the queue: what waits in memory and on disk, and what is out.
+//! One channel's part of the queue: its events in memory and on disk, and the batch that is being sent.
 
-use crewcast_store::{Claim, Entry, MAX_ENTRIES, Once};
+use crewcast_store::{Entry, MAX_ENTRIES, Once, Ownership};
 use std::{
     collections::{BTreeMap, VecDeque},
     ops::Range,
@@ -10,11 +10,11 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    rank::Rank,
-    spool::{Backlog, Kept, Place, Position},
+    priority::Priority,
+    spool::{Backlog, Place, Position, SpooledEvent},
 };
 
-/// Most bytes of one batch beyond its first event: bounds a script's run and an HTTP body.
+/// Most bytes of one batch beyond its first event. Bounds a script's run and an HTTP body.
 pub(crate) const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 #[derive(Debug)]
@@ -33,22 +33,23 @@ impl Message {
     }
 }
 
-/// What must be ours in the directory before an event is sent.
-pub(crate) type Claims = Option<Arc<[Claim]>>;
+/// The ids that must be registered before an event is sent.
+pub(crate) type Ownerships = Option<Arc<[Ownership]>>;
 
 #[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) message: Message,
-    pub(crate) claims: Claims,
-    pub(crate) rank: Rank,
-    /// Among all events of the queue.
+    pub(crate) ownerships: Ownerships,
+    pub(crate) priority: Priority,
+    /// Its place among all events of the queue.
     pub(crate) order: u64,
-    /// Among the logged events of its channel; a live one has that of the logged one behind it.
+    /// Its place among the logged events of its channel. A live event has the ordinal of the logged event that follows
+    /// it.
     pub(crate) ordinal: u64,
 }
 
 impl Item {
-    /// What it counts for in bytes: its own, its state's, and what stands around it in memory.
+    /// Its size in bytes: the event, its state document, its lease and the overhead in memory.
     pub(crate) fn size(&self) -> usize {
         let state = match &self.message {
             Message::Logged(Entry { state: Some(state), .. }) => {
@@ -63,7 +64,7 @@ impl Item {
         self.message.bytes().len() + state + lease + size_of::<Self>()
     }
 
-    /// What enters the log; `None` for a live one.
+    /// The log entry; `None` for a live event.
     pub(crate) fn entry(&self) -> Option<&Entry> {
         match &self.message {
             Message::Logged(entry) => Some(entry),
@@ -76,12 +77,12 @@ impl Item {
     }
 }
 
-/// A producer's numbers in one channel.
+/// A producer's name and numbers in one channel.
 #[derive(Clone, Debug)]
 pub(crate) struct Sequence {
     pub(crate) producer: Arc<str>,
     pub(crate) next: u64,
-    /// The latest numbers that were confirmed to this process, without a hole.
+    /// The latest run of numbers that were confirmed to this process.
     pub(crate) confirmed: Range<u64>,
 }
 
@@ -96,7 +97,7 @@ impl Sequence {
         Self { producer, next, confirmed: next..next }
     }
 
-    /// The next `count` are confirmed.
+    /// Records that the next `count` numbers are confirmed.
     pub(crate) fn confirm(&mut self, count: u64) {
         if self.confirmed.end != self.next {
             self.confirmed.start = self.next;
@@ -110,30 +111,30 @@ impl Sequence {
     }
 }
 
-/// An event that is out.
+/// An event that is being sent.
 pub(crate) enum Slot {
     Memory(Arc<Item>),
     Disk(Place),
 }
 
-pub(crate) struct Lane {
+pub(crate) struct ChannelQueue {
     pub(crate) queued: VecDeque<Arc<Item>>,
-    /// What waits on disk, by ordinal. What is sent next is what has the lower ordinal, here or in `queued`.
+    /// The events on disk, by ordinal. The lowest ordinal, here or in `queued`, is sent next.
     pub(crate) spooled: BTreeMap<u64, Place>,
-    /// The batch that is out, without what is settled already.
+    /// The batch that is being sent, without its settled events.
     pub(crate) out: VecDeque<Slot>,
-    /// A batch is out, or the lane stands in `ready`.
+    /// A batch is being sent, or the channel is in `ready`.
     pub(crate) engaged: bool,
     pub(crate) used: u64,
-    /// Ordinal of the first logged event that is not settled, and its number.
+    /// Ordinal of the first unsettled logged event. `sequence.next` is its number.
     first: u64,
     sequence: Sequence,
     /// Ordinal of the next logged event.
     pub(crate) next: u64,
 }
 
-impl Lane {
-    /// A new lane, whose ordinals begin with one that the channel has never had.
+impl ChannelQueue {
+    /// An empty queue. Its ordinals begin at `ordinal`, which the channel has never used.
     pub(crate) fn new(ordinal: u64) -> Self {
         Self {
             queued: VecDeque::new(),
@@ -147,13 +148,13 @@ impl Lane {
         }
     }
 
-    /// The lane of what a former process has left. What this one emits has ordinals from `next` on.
+    /// The queue of a former process's backlog. New events have ordinals from `next`.
     pub(crate) fn resumed(backlog: Backlog, next: u64) -> Self {
         let spooled: BTreeMap<u64, Place> = backlog.places.into_iter().map(|place| (place.ordinal, place)).collect();
         let first = spooled.first_key_value().map_or(next, |(&ordinal, _)| ordinal);
         let (first, sequence) = match backlog.position {
             Some(Position { ordinal, producer, number }) => (ordinal, Sequence::of(producer, number)),
-            // Its record is damaged.
+            // The position's record is damaged.
             None => (first, Sequence::fresh()),
         };
         Self { spooled, first, sequence, next, engaged: true, ..Self::new(next) }
@@ -175,14 +176,14 @@ impl Lane {
         !self.spooled.is_empty() || matches!(self.out.front(), Some(Slot::Disk(_)))
     }
 
-    /// What is next waits on disk.
+    /// Whether the next event is on disk.
     pub(crate) fn spool_is_next(&self) -> bool {
         let in_memory = self.queued.front().map(|item| item.ordinal);
         self.spooled.first_key_value().is_some_and(|(&ordinal, _)| in_memory.is_none_or(|other| ordinal < other))
     }
 
-    /// Takes the next batch out of memory. With a spool it ends where the ordinals do not count on: what is missing
-    /// is on disk or gone, and those behind keep their numbers all the same.
+    /// Takes the next batch out of memory. With a spool the batch ends at a hole in the ordinals: the missing events
+    /// are on disk or lost, and later events keep their numbers.
     pub(crate) fn take_items(&mut self, with_spool: bool) -> Vec<Arc<Item>> {
         let Some(front) = self.queued.front() else { return Vec::new() };
         if with_spool {
@@ -204,7 +205,7 @@ impl Lane {
         items
     }
 
-    /// Takes the next batch from disk, up to where the ordinals do not count on or something in memory is next.
+    /// Takes the next batch from disk. It ends at a hole in the ordinals, or where an event in memory is next.
     pub(crate) fn take_places(&mut self) -> Vec<Place> {
         let Some((&front, _)) = self.spooled.first_key_value() else { return Vec::new() };
         self.skip_to(front);
@@ -225,15 +226,14 @@ impl Lane {
         places
     }
 
-    /// The numbers of events that are missing stay theirs: one of them may have been sent before a kill, and its
-    /// number must not stand for another event. The log asks for what it lacks with a gap, and the worker goes on
-    /// as a new producer.
+    /// Missing events keep their numbers: one of them may have been sent before a kill, and its number must not name
+    /// another event. The log answers a gap, and the worker continues as a new producer.
     fn skip_to(&mut self, ordinal: u64) {
         self.sequence.next += ordinal.saturating_sub(self.first);
         self.first = self.first.max(ordinal);
     }
 
-    /// Takes back the first `count` events of the batch that is out. `sequence` is that of the next one.
+    /// Removes the first `count` events of the batch that is being sent. `sequence` belongs to the next event.
     pub(crate) fn settle(&mut self, count: usize, sequence: &Sequence) -> Vec<Slot> {
         let settled: Vec<Slot> = self.out.drain(..count.min(self.out.len())).collect();
         let logged = settled.iter().filter(|slot| match slot {
@@ -245,7 +245,7 @@ impl Lane {
         settled
     }
 
-    /// What only memory has, in order.
+    /// The events that are only in memory, in order.
     pub(crate) fn in_memory(&self) -> impl Iterator<Item = &Arc<Item>> {
         let out = self.out.iter().filter_map(|slot| match slot {
             Slot::Memory(item) => Some(item),
@@ -255,10 +255,12 @@ impl Lane {
     }
 }
 
-/// An event for the spool; `None` for a live one, which would be stale.
-pub(crate) fn kept(item: &Item, ordinal: u64) -> Option<Kept> {
+/// An event for the spool. `None` for a live event, which would be stale.
+pub(crate) fn spooled_event(item: &Item, ordinal: u64) -> Option<SpooledEvent> {
     match &item.message {
-        Message::Logged(entry) => Some(Kept { ordinal, entry: entry.clone(), claims: item.claims.clone() }),
+        Message::Logged(entry) => {
+            Some(SpooledEvent { ordinal, entry: entry.clone(), ownerships: item.ownerships.clone() })
+        }
         Message::Live(_) => None,
     }
 }

@@ -2,14 +2,14 @@ use super::*;
 use crewcast_events::Body;
 use crewcast_store::{Entry, MAX_ENTRIES};
 
-/// How many gave way in a full queue, or why it was not taken at all.
+/// How many events a full queue dropped, or why it did not take the event at all.
 fn push(queue: &Queue, channel: &str, kind: &str) -> Result<u64, Reason> {
-    push_text(queue, channel, &format!(r#"{{"type":"{kind}"}}"#), Rank::of(kind, &[]))
+    push_text(queue, channel, &format!(r#"{{"type":"{kind}"}}"#), Priority::of(kind, &[]))
 }
 
-fn push_text(queue: &Queue, channel: &str, text: &str, rank: Rank) -> Result<u64, Reason> {
+fn push_text(queue: &Queue, channel: &str, text: &str, priority: Priority) -> Result<u64, Reason> {
     let entry = Entry::new(Body::parse(text.as_bytes().to_vec()).unwrap());
-    match queue.push(&channel.parse().unwrap(), Message::Logged(entry), None, rank) {
+    match queue.push(&channel.parse().unwrap(), Message::Logged(entry), None, priority) {
         Dropped { count, reason: Reason::QueueFull } => Ok(count),
         Dropped { reason, .. } => Err(reason),
     }
@@ -25,7 +25,7 @@ fn of(events: usize, policy: DropPolicy) -> Queue {
 }
 
 #[test]
-fn progress_gives_way_first_then_the_rest_then_starts_and_ends() {
+fn progress_is_dropped_first_then_the_rest_then_starts_and_ends() {
     let queue = of(4, DropPolicy::Oldest);
     for kind in ["tool_start", "note", "a_progress", "b_progress"] {
         assert_eq!(push(&queue, "graph:a", kind), Ok(0));
@@ -33,12 +33,12 @@ fn progress_gives_way_first_then_the_rest_then_starts_and_ends() {
     for kind in ["tool_end", "c_progress", "done", "boot", "agent_end"] {
         assert_eq!(push(&queue, "graph:b", kind), Ok(1), "{kind}");
     }
-    // a_ and b_progress gave way, then c_progress, then the note; then the oldest start.
+    // The progress events are dropped first, then the note, then the oldest start.
     assert_eq!(left(&queue), ["tool_end", "done", "boot", "agent_end"]);
 }
 
 #[test]
-fn what_matters_less_than_everything_queued_gives_way_itself() {
+fn an_event_of_lower_priority_than_the_queue_is_dropped_itself() {
     let queue = of(2, DropPolicy::Oldest);
     push(&queue, "graph:a", "tool_start").unwrap();
     push(&queue, "graph:a", "tool_end").unwrap();
@@ -48,7 +48,7 @@ fn what_matters_less_than_everything_queued_gives_way_itself() {
 }
 
 #[test]
-fn the_newest_gives_way_if_so_configured() {
+fn the_newest_is_dropped_if_so_configured() {
     let queue = of(2, DropPolicy::Newest);
     for kind in ["one", "two", "three", "x_progress"] {
         push(&queue, "graph:a", kind).unwrap();
@@ -61,13 +61,13 @@ fn the_newest_gives_way_if_so_configured() {
 }
 
 #[test]
-fn bytes_are_bounded_and_an_event_beyond_them_evicts_nobody() {
+fn bytes_are_bounded_and_an_event_beyond_them_evicts_nothing() {
     let queue = Queue::new(100, 2000, DropPolicy::Oldest);
     let text = |kind: &str, len: usize| format!(r#"{{"type":"{kind}","x":"{}"}}"#, "x".repeat(len));
-    assert_eq!(push_text(&queue, "graph:a", &text("a", 500), Rank::Other), Ok(0));
-    assert_eq!(push_text(&queue, "graph:a", &text("b", 500), Rank::Other), Ok(0));
-    assert_eq!(push_text(&queue, "graph:a", &text("c", 2000), Rank::Boundary), Err(Reason::TooLarge));
-    assert_eq!(push_text(&queue, "graph:a", &text("d", 1400), Rank::Other), Ok(2));
+    assert_eq!(push_text(&queue, "graph:a", &text("a", 500), Priority::Other), Ok(0));
+    assert_eq!(push_text(&queue, "graph:a", &text("b", 500), Priority::Other), Ok(0));
+    assert_eq!(push_text(&queue, "graph:a", &text("c", 2000), Priority::Boundary), Err(Reason::TooLarge));
+    assert_eq!(push_text(&queue, "graph:a", &text("d", 1400), Priority::Other), Ok(2));
     assert_eq!(left(&queue), ["d"]);
 }
 
@@ -110,13 +110,13 @@ fn a_batch_is_bounded_in_bytes() {
     let queue = Queue::new(100, 1 << 22, DropPolicy::Oldest);
     let text = format!(r#"{{"type":"a","x":"{}"}}"#, "x".repeat(200_000));
     for _ in 0..3 {
-        push_text(&queue, "graph:a", &text, Rank::Other).unwrap();
+        push_text(&queue, "graph:a", &text, Priority::Other).unwrap();
     }
     assert_eq!(queue.take().unwrap().items.len(), 1);
 }
 
 #[test]
-fn a_lane_whose_events_all_gave_way_comes_back() {
+fn a_channel_whose_events_were_all_dropped_continues() {
     let queue = of(1, DropPolicy::Oldest);
     push(&queue, "graph:a", "one").unwrap();
     push(&queue, "graph:b", "two").unwrap();
@@ -131,17 +131,17 @@ fn a_lane_whose_events_all_gave_way_comes_back() {
 }
 
 #[test]
-fn idle_lanes_are_bounded_and_the_latest_are_kept() {
+fn idle_channels_are_bounded_and_the_latest_are_kept() {
     let queue = of(10, DropPolicy::Oldest);
-    for n in 0..=2 * IDLE_LANES {
+    for n in 0..=2 * IDLE_CHANNELS {
         push(&queue, &format!("graph:{n}"), "x").unwrap();
         let batch = queue.take().unwrap();
         let channel = batch.channel.clone();
         queue.settle(&channel, 1, &Sequence { next: 2, ..batch.sequence });
         queue.release(&channel);
     }
-    assert_eq!(queue.lanes.lock().by_channel.len(), IDLE_LANES);
-    push(&queue, &format!("graph:{}", 2 * IDLE_LANES), "x").unwrap();
+    assert_eq!(queue.state.lock().by_channel.len(), IDLE_CHANNELS);
+    push(&queue, &format!("graph:{}", 2 * IDLE_CHANNELS), "x").unwrap();
     assert_eq!(queue.take().unwrap().sequence.next, 2);
     push(&queue, "graph:0", "x").unwrap();
     assert_eq!(queue.take().unwrap().sequence.next, 1);
@@ -156,7 +156,7 @@ fn nothing_enters_a_closed_queue() {
 
 #[test]
 fn terminal_types_of_the_namespace_are_ends() {
-    assert_eq!(Rank::of("finished", &["finished".to_owned()]), Rank::Boundary);
-    assert_eq!(Rank::of("finished", &[]), Rank::Other);
-    assert_eq!(Rank::of("signal", &[]), Rank::Other);
+    assert_eq!(Priority::of("finished", &["finished".to_owned()]), Priority::Boundary);
+    assert_eq!(Priority::of("finished", &[]), Priority::Other);
+    assert_eq!(Priority::of("signal", &[]), Priority::Other);
 }

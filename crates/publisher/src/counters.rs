@@ -1,4 +1,4 @@
-//! What became of the events: counted, and said at most once a minute per reason.
+//! Counts what happens to events, and logs it at most once a minute per reason.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -8,32 +8,32 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-const SAY_EVERY: Duration = Duration::from_secs(60);
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// Why an event was dropped: the `reason` of `crewcast_publisher_dropped_total`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Reason {
-    /// It gave way in a full queue.
+    /// Dropped from a full queue.
     QueueFull,
-    /// It alone is larger than an event or the queue may be.
+    /// Larger than an event or the queue may be.
     TooLarge,
-    /// The transport refused it.
+    /// Refused by the transport.
     Refused,
-    /// Its crew or run belongs to another org.
+    /// Another org owns its crew, run or stream.
     NotOwner,
-    /// It was live, and the transport did not answer: a repetition might double it.
+    /// Live, and the transport did not answer: a retry might duplicate it.
     Live,
-    /// The publisher was closed already.
+    /// Emitted after the publisher was closed.
     Closed,
-    /// An emitter was given an id that is none.
+    /// Emitted with an invalid id.
     Invalid,
-    /// It gave way in a full queue, and the spool is full as well.
+    /// Dropped from a full queue while the spool was full too.
     SpoolFull,
-    /// It gave way in a full queue, and the disk did not take it.
+    /// Dropped from a full queue because the disk failed.
     SpoolFailed,
-    /// It was in the spool and is torn, damaged or gone.
+    /// Torn, damaged or missing in the spool.
     SpoolDamaged,
-    /// It had been confirmed, a failover or a flush lost it, and it is kept no longer, or must not be sent again.
+    /// Confirmed, then lost by a failover or a flush, and no longer kept or not safe to send again.
     LostByRedis,
 }
 
@@ -69,42 +69,42 @@ impl Reason {
     }
 }
 
-/// What a publisher has done so far.
+/// A publisher's counters so far.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// Events that the transport confirmed.
     pub published: u64,
-    /// Attempts that were repeated.
+    /// Attempts that were retried.
     pub retried: u64,
-    /// Events that were dropped, for whatever reason.
+    /// Events that were dropped, for any reason.
     pub dropped: u64,
-    /// Events that were sent again because a failover had lost them. Each was counted as published before.
+    /// Events that were sent again after a failover. Each was counted as published before.
     pub resent: u64,
 }
 
 #[derive(Default)]
-pub(crate) struct Tally {
+pub(crate) struct Counters {
     published: AtomicU64,
     retried: AtomicU64,
     dropped: AtomicU64,
     resent: AtomicU64,
-    said: [Mutex<Said>; Reason::ALL.len()],
-    said_away: Mutex<Said>,
-    said_spool: Mutex<Said>,
-    said_resent: Mutex<Said>,
+    throttles: [Mutex<LogThrottle>; Reason::ALL.len()],
+    away_throttle: Mutex<LogThrottle>,
+    spool_throttle: Mutex<LogThrottle>,
+    resent_throttle: Mutex<LogThrottle>,
 }
 
 #[derive(Default)]
-struct Said {
+struct LogThrottle {
     at: Option<Instant>,
     since: u64,
 }
 
-impl Said {
-    /// How many there are to speak of, when it is time to speak.
+impl LogThrottle {
+    /// Adds `count`. Answers the sum since the last log line when it is time for the next one.
     fn due(&mut self, count: u64) -> Option<u64> {
         self.since += count;
-        if self.at.is_some_and(|at| at.elapsed() < SAY_EVERY) {
+        if self.at.is_some_and(|at| at.elapsed() < LOG_EVERY) {
             return None;
         }
         self.at = Some(Instant::now());
@@ -112,7 +112,7 @@ impl Said {
     }
 }
 
-impl Tally {
+impl Counters {
     pub(crate) fn stats(&self) -> Stats {
         Stats {
             published: self.published.load(Ordering::Relaxed),
@@ -130,7 +130,7 @@ impl Tally {
     pub(crate) fn retried(&self, why: &str) {
         self.retried.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("crewcast_publisher_retried_total").increment(1);
-        if let Some(attempts) = self.said_away.lock().due(1) {
+        if let Some(attempts) = self.away_throttle.lock().due(1) {
             tracing::warn!(attempts, why, "events wait: publishing is repeated");
         }
     }
@@ -138,14 +138,14 @@ impl Tally {
     pub(crate) fn resent(&self, count: u64) {
         self.resent.fetch_add(count, Ordering::Relaxed);
         metrics::counter!("crewcast_publisher_resent_total").increment(count);
-        if let Some(events) = self.said_resent.lock().due(count) {
+        if let Some(events) = self.resent_throttle.lock().due(count) {
             tracing::warn!(events, "confirmed events were lost by a failover and are sent again");
         }
     }
 
-    /// The disk does not do what the spool asks of it. What is lost by that is counted by itself.
+    /// The disk failed the spool. Lost events are counted separately.
     pub(crate) fn spool_failed(&self, why: &str) {
-        if let Some(times) = self.said_spool.lock().due(1) {
+        if let Some(times) = self.spool_throttle.lock().due(1) {
             tracing::warn!(times, why, "the spool does not work as it should");
         }
     }
@@ -156,7 +156,7 @@ impl Tally {
         }
         self.dropped.fetch_add(count, Ordering::Relaxed);
         metrics::counter!("crewcast_publisher_dropped_total", "reason" => reason.label()).increment(count);
-        if let Some(events) = self.said[reason as usize].lock().due(count) {
+        if let Some(events) = self.throttles[reason as usize].lock().due(count) {
             tracing::warn!(events, reason = reason.label(), why, "events dropped");
         }
     }
@@ -177,12 +177,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn speaks_once_a_minute_of_all_that_happened_since() {
-        let mut said = Said::default();
-        assert_eq!(said.due(2), Some(2));
-        assert_eq!((said.due(3), said.due(4)), (None, None));
-        tokio::time::advance(SAY_EVERY).await;
-        assert_eq!(said.due(1), Some(8));
-        assert_eq!(said.due(1), None);
+    async fn logs_once_a_minute_with_the_sum_since_the_last_line() {
+        let mut throttle = LogThrottle::default();
+        assert_eq!(throttle.due(2), Some(2));
+        assert_eq!((throttle.due(3), throttle.due(4)), (None, None));
+        tokio::time::advance(LOG_EVERY).await;
+        assert_eq!(throttle.due(1), Some(8));
+        assert_eq!(throttle.due(1), None);
     }
 }

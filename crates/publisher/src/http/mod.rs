@@ -1,4 +1,4 @@
-//! The transport through a gateway, for producers that reach no Redis.
+//! The transport through a gateway, for producers that cannot reach Redis.
 
 mod answer;
 mod request;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
-use crewcast_store::{Append, AppendError, Claim, ClaimMode, Claimed, Transport};
+use crewcast_store::{Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome, Transport};
 use parking_lot::Mutex;
 use reqwest::{
     Client, StatusCode, Url,
@@ -17,17 +17,17 @@ use tokio::time::Instant;
 
 use crate::builder::ConnectError;
 
-/// How long a connection may take to come up.
+/// Time limit for a new connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request may take as a whole.
+/// Time limit for a whole request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Appends, publishes and claims through `POST /api/v1/publish` and `POST /api/v1/directory`.
+/// Publishes and registers through `POST /api/v1/publish` and `POST /api/v1/directory`.
 pub struct HttpTransport {
     client: Client,
     publish: Url,
     directory: Url,
-    /// The gateway has asked not to be asked before (`Retry-After`).
+    /// No request before this moment: the gateway asked for the pause (`Retry-After`).
     not_before: Mutex<Option<Instant>>,
 }
 
@@ -35,7 +35,7 @@ impl HttpTransport {
     /// A transport to the gateway at `url` (its root, `http://` or `https://`), with a bearer token.
     ///
     /// # Errors
-    /// [`ConnectError`] when the URL or the token makes no sense, or TLS could not be set up.
+    /// [`ConnectError`] when the URL or the token is invalid, or TLS could not be set up.
     pub fn new(url: &str, token: &str) -> Result<Self, ConnectError> {
         let bad_url = ConnectError::Http("a gateway's URL is of the form https://host[:port][/path]");
         let Ok(root) = Url::parse(&format!("{}/", url.trim_end_matches('/'))) else { return Err(bad_url) };
@@ -48,7 +48,7 @@ impl HttpTransport {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {token}"))
             .map_err(|_| ConnectError::Http("the token has characters that no header may have"))?;
         bearer.set_sensitive(true);
-        // TLS needs one provider for the process; whoever was first is as good.
+        // TLS needs one provider for the process. An error means that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder()
             .default_headers(HeaderMap::from_iter([(AUTHORIZATION, bearer)]))
@@ -98,15 +98,15 @@ impl Transport for HttpTransport {
         self.publish(request::live(channel, &message)?).await.map(drop)
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        if mode != ClaimMode::Keep {
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        if mode != OwnershipMode::Keep {
             return Err(AppendError::Refused("over HTTP an id is only registered, not moved or removed".to_owned()));
         }
-        let body = serde_json::to_vec(claim).map_err(|error| AppendError::Refused(error.to_string()))?;
+        let body = serde_json::to_vec(ownership).map_err(|error| AppendError::Refused(error.to_string()))?;
         let answer = self.post(&self.directory, request::JSON, body).await?;
         if answer.status == StatusCode::CONFLICT {
-            return Ok(Claimed::OwnedBy("another org".to_owned()));
+            return Ok(OwnershipOutcome::OwnedBy("another org".to_owned()));
         }
-        answer.accepted().map(|_| Claimed::Done)
+        answer.accepted().map(|_| OwnershipOutcome::Done)
     }
 }

@@ -1,6 +1,6 @@
-//! What a failover has lost of the confirmed events is sent again: under the same names and numbers, with the same
-//! random halves, before what is new. Where nobody else has written meanwhile, the ids are the lost ones, and history is
-//! as if nothing had happened.
+//! Sends confirmed events again that a failover has lost: under the same names and numbers, with the same random
+//! halves, and before new events. When no other producer has written meanwhile, they get the lost ids again, and
+//! readers see the same history.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -8,42 +8,42 @@ use crewcast_events::Channel;
 use crewcast_store::{AppendError, Backoff, MAX_ENTRIES, Once};
 
 use crate::{
-    lane::{Item, MAX_BATCH_BYTES, Sequence},
-    tally::{Reason, Tally},
+    channel_queue::{Item, MAX_BATCH_BYTES, Sequence},
+    counters::{Counters, Reason},
     worker::{Worker, append_of},
 };
 
-/// Events that the log has lost and does not have again yet.
+/// Events that the log has lost and that are not sent again yet.
 struct Missing<'a> {
     channel: &'a Channel,
-    tally: &'a Tally,
+    counters: &'a Counters,
     items: VecDeque<Arc<Item>>,
-    /// The number of the first of them, or, where there is none, of what comes behind them.
+    /// The number of the first of them; without any, the number of the next new event.
     next: u64,
-    /// They go on as a new producer's, and what comes behind them has the numbers behind theirs.
+    /// They are sent as a new producer's events. New events follow with the next numbers.
     renumbered: bool,
-    /// So many of them go each on its own: one of them was refused.
+    /// How many of them are sent one by one, because a batch was refused.
     singly: usize,
 }
 
 impl Worker {
-    /// The log expects number `expected` of the producer, below the sequence's next: sends again what it lacks, as far
-    /// as it is kept, until it is confirmed. The sequence then says under which name and number the next event goes.
+    /// The log expects number `expected` of the producer, below the sequence's next. Sends the missing events that are
+    /// kept until they are confirmed. Afterwards the sequence has the name and number of the next event.
     ///
-    /// It was ours to send when it was confirmed: claims are not asked for again. Live messages have no numbers and are
-    /// never sent again. State documents are set again in order, so that the last one stands in the end.
-    pub(crate) async fn heal(&self, channel: &Channel, expected: u64, sequence: &mut Sequence) {
-        let (tally, next) = (&*self.tally, sequence.next);
-        let mut missing = Missing { channel, tally, items: VecDeque::new(), next, renumbered: false, singly: 0 };
+    /// Ownership is not checked again: it held when the events were confirmed. Live messages have no numbers and are
+    /// never sent again. State documents are set again in order, so the last one remains.
+    pub(crate) async fn resend(&self, channel: &Channel, expected: u64, sequence: &mut Sequence) {
+        let (counters, next) = (&*self.counters, sequence.next);
+        let mut missing = Missing { channel, counters, items: VecDeque::new(), next, renumbered: false, singly: 0 };
         self.reach_back(expected, &mut missing, sequence);
         let mut backoff = Backoff::default();
         while !missing.items.is_empty() {
-            self.window.wait(channel);
+            self.resend_buffer.wait(channel);
             let batch = missing.batch();
             let once = Once::Sequence { producer: sequence.producer.clone(), first: missing.next };
             let error = match self.transport.append(&append_of(channel, &batch, once)).await {
                 Ok(_) => {
-                    self.window.keep(channel, &sequence.producer, missing.next, &batch);
+                    self.resend_buffer.keep(channel, &sequence.producer, missing.next, &batch);
                     missing.sent(batch.len(), sequence);
                     backoff = Backoff::default();
                     continue;
@@ -54,7 +54,7 @@ impl Worker {
                 }
                 Err(error) => error,
             };
-            tally.retried(&error.to_string());
+            counters.retried(&error.to_string());
             match error {
                 AppendError::Gap { expected } if expected < missing.next => {
                     self.reach_back(expected, &mut missing, sequence);
@@ -64,17 +64,17 @@ impl Worker {
         }
     }
 
-    /// Puts what is kept from number `expected` on before what is missing already. Where that does not reach back far
-    /// enough, the rest is lost, and all that is missing goes on as a new producer's.
+    /// Puts the kept events from number `expected` before the missing ones. When they do not reach back far enough, the
+    /// rest is lost, and all missing events are sent as a new producer's.
     ///
-    /// A log that expects number 1 knows nothing of the producer. It was flushed, which somebody wanted, or has forgotten
-    /// the producer alone, and what it has of him would be doubled: nothing is sent again.
+    /// A log that expects number 1 has no record of the producer. Either it was flushed on purpose, or only the record
+    /// expired, and its events would be duplicated. So nothing is sent again.
     fn reach_back(&self, expected: u64, missing: &mut Missing<'_>, sequence: &mut Sequence) {
         let (mut first, mut kept, mut lost) = (missing.next, Vec::new(), 0);
         if expected <= 1 {
-            lost = self.window.forget(missing.channel);
+            lost = self.resend_buffer.forget(missing.channel);
         } else {
-            if let Some((end, taken)) = self.window.take(missing.channel, sequence, expected)
+            if let Some((end, taken)) = self.resend_buffer.take(missing.channel, sequence, expected)
                 && !taken.is_empty()
             {
                 first = end - taken.len() as u64;
@@ -89,13 +89,13 @@ impl Worker {
             missing.next = expected;
         }
         kept.into_iter().rev().for_each(|item| missing.items.push_front(item));
-        let why = format!("{}: confirmed, lost by Redis, and not kept to be sent again", missing.channel);
-        self.tally.dropped(Reason::LostByRedis, lost, &why);
+        let why = format!("{}: confirmed, lost by Redis, and no longer kept", missing.channel);
+        self.counters.dropped(Reason::LostByRedis, lost, &why);
     }
 }
 
 impl Missing<'_> {
-    /// What is sent next, bounded as every batch is.
+    /// The next batch, with the bounds of every batch.
     fn batch(&self) -> Vec<Arc<Item>> {
         let most = if self.singly > 0 { 1 } else { MAX_ENTRIES };
         let (mut bytes, mut batch) = (0, Vec::new());
@@ -114,13 +114,14 @@ impl Missing<'_> {
         self.singly = self.singly.saturating_sub(count);
         self.next += count as u64;
         if self.renumbered {
-            // A second failover may have lost some that were counted before.
+            // A second failover may have lost events that were counted before.
             sequence.confirm(self.next.saturating_sub(sequence.next));
         }
-        self.tally.resent(count as u64);
+        self.counters.resent(count as u64);
     }
 
-    /// One event may spoil the batch: each on its own. Behind the one that is refused it is a new producer, as always.
+    /// One event may make Redis refuse the batch, so each is sent on its own. After the refused event the publisher
+    /// continues as a new producer.
     fn refused(&mut self, count: usize, why: &str, sequence: &mut Sequence) {
         if count > 1 {
             self.singly = count;
@@ -129,7 +130,7 @@ impl Missing<'_> {
         self.items.pop_front();
         self.singly = self.singly.saturating_sub(1);
         self.renumber(sequence);
-        self.tally.dropped(Reason::Refused, 1, &format!("{}: {why}", self.channel));
+        self.counters.dropped(Reason::Refused, 1, &format!("{}: {why}", self.channel));
     }
 
     fn renumber(&mut self, sequence: &mut Sequence) {
@@ -139,11 +140,11 @@ impl Missing<'_> {
     }
 }
 
-/// The publisher is closed before all is sent again.
+/// Counts what is still missing when the publisher is closed.
 impl Drop for Missing<'_> {
     fn drop(&mut self) {
         let why =
-            format!("{}: confirmed, lost by Redis, and the publisher ended before it was sent again", self.channel);
-        self.tally.dropped(Reason::LostByRedis, self.items.len() as u64, &why);
+            format!("{}: confirmed, lost by Redis, and the publisher ended before sending it again", self.channel);
+        self.counters.dropped(Reason::LostByRedis, self.items.len() as u64, &why);
     }
 }
