@@ -137,3 +137,52 @@ pub enum AppendError {
     #[error("refused: {0}")]
     Refused(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crewcast_events::{Namespaces, catalog::silence::Silence};
+
+    use super::*;
+
+    fn entry() -> Entry {
+        Entry::new(Body::parse(r#"{"type":"x"}"#).unwrap())
+    }
+
+    fn refusal(entries: Vec<Entry>, once: Once) -> String {
+        let append = Append { channel: "graph:a".parse().unwrap(), entries, once };
+        let namespaces = Namespaces::default();
+        match append.validate(namespaces.of(&append.channel).unwrap()) {
+            Ok(()) => String::new(),
+            Err(AppendError::Refused(why)) => why,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn an_append_is_bounded() {
+        let key = || Once::Key { sub: "u".to_owned(), key: "k".to_owned() };
+        let sequence = |first| Once::Sequence { producer: "p".into(), first };
+        assert_eq!(refusal(vec![entry(); MAX_ENTRIES], sequence(1)), "");
+        assert!(refusal(vec![entry(); MAX_ENTRIES + 1], sequence(1)).contains("1 to 128 entries"));
+        assert!(refusal(Vec::new(), Once::No).contains("1 to 128 entries"));
+        assert!(refusal(vec![entry(); 2], key()).contains("one event"));
+        assert!(refusal(vec![entry()], sequence(0)).contains("from 1"));
+    }
+
+    #[test]
+    fn state_keys_and_lease_steps_are_checked() {
+        let state = |key: &str| Some(State { key: key.to_owned(), value: None });
+        assert_eq!(refusal(vec![Entry { state: state("k"), ..entry() }], Once::No), "");
+        assert!(refusal(vec![entry(), Entry { state: state("a\tb"), ..entry() }], Once::No).contains("state key"));
+
+        let lost_after = Duration::from_secs(1);
+        let expire = |name: &str| LeaseStep::Expire { name: name.into(), expiry: Silence::Lost, lost_after };
+        let with = |step| vec![Entry { lease: Some(step), ..entry() }];
+        assert_eq!(refusal(with(expire("n")), Once::No), "");
+        assert!(refusal(with(expire("a b")), Once::No).contains("lease's name"));
+        let once = Once::Sequence { producer: "p".into(), first: 1 };
+        assert!(refusal(with(expire("n")), once).contains("recognised by the lease"));
+    }
+}

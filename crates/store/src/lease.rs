@@ -125,6 +125,16 @@ mod tests {
         LeaseStep::Hold { name: name.into(), ttl, about }
     }
 
+    /// A spool may hold steps that a former version wrote.
+    #[test]
+    fn stored_names_do_not_change() {
+        let step = LeaseStep::Expire { name: "n".into(), expiry: Silence::Lost, lost_after: MIN_LEASE_TTL };
+        let stored = serde_json::json!({
+            "Tell": { "name": "n", "silence": "lost", "lost_after": { "secs": 1, "nanos": 0 } }
+        });
+        assert_eq!(serde_json::to_value(step).unwrap(), stored);
+    }
+
     #[test]
     fn bounds_bind() {
         let second = Duration::from_secs(1);

@@ -80,6 +80,8 @@ fn what_is_kept_comes_back_to_the_byte() {
     assert_eq!((state.key.as_str(), state.value.unwrap().get()), ("k", r#"{"a" :1}"#));
     assert_eq!(back.entry.lease.unwrap().wire(), r#"hold 1500 l {"tool" :"t"}"#);
     assert_eq!(back.ownerships.as_deref(), Some(&[ownership][..]));
+    let written = std::fs::read(directory.path().join("0000000001.spool")).unwrap();
+    assert!(String::from_utf8_lossy(&written).contains(r#""claims":[{"kind":"crew","#), "the name of the format");
 }
 
 #[test]

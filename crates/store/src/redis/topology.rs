@@ -105,7 +105,7 @@ impl Topology {
 
 impl fmt::Debug for RedisClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Redis").field("pool", &self.inner.pool).finish_non_exhaustive()
+        f.debug_struct("RedisClient").field("pool", &self.inner.pool).finish_non_exhaustive()
     }
 }
 
@@ -229,19 +229,19 @@ impl RedisClient {
         self.inner.stale.store(true, Ordering::Release);
     }
 
-    async fn refresh(&self, _looking: MutexGuard<'_, ()>, anew: bool) -> RedisResult<Arc<Topology>> {
+    async fn refresh(&self, _refreshing: MutexGuard<'_, ()>, is_forced: bool) -> RedisResult<Arc<Topology>> {
         if self.inner.closed.load(Ordering::Acquire) {
             return Err((ErrorKind::Client, "the connections to Redis are closed").into());
         }
         let known = self.known();
         let stale = self.inner.stale.swap(false, Ordering::AcqRel);
-        if let Some(known) = known.as_ref().filter(|_| !stale && !anew) {
+        if let Some(known) = known.as_ref().filter(|_| !stale && !is_forced) {
             // Another caller has refreshed it meanwhile.
             return Ok(known.clone());
         }
-        let refreshed_at = self.inner.refresh(known.as_deref()).await;
+        let nodes = self.inner.query_nodes(known.as_deref()).await;
         *self.inner.refreshed_at.lock() = Some(Instant::now());
-        let nodes = refreshed_at.inspect_err(|_| self.mark_stale())?;
+        let nodes = nodes.inspect_err(|_| self.mark_stale())?;
         let topology = Arc::new(Topology { nodes });
         *self.inner.known.lock() = Some(topology.clone());
         Ok(topology)
@@ -249,7 +249,7 @@ impl RedisClient {
 }
 
 impl ClientInner {
-    async fn refresh(&self, known: Option<&Topology>) -> RedisResult<Vec<Node>> {
+    async fn query_nodes(&self, known: Option<&Topology>) -> RedisResult<Vec<Node>> {
         match &self.address {
             Address::One(info) => self.single_node(info.clone(), known),
             Address::Sentinel { sentinels, master, node } => {
