@@ -75,11 +75,11 @@
 //! With [`Builder::wait_replicas`] an event counts as published only when replicas have it.
 //!
 //! # A spool on disk
-//! With [`Builder::spool`], events that a full queue would drop go to files in a directory. So do the unsent events when
-//! [`Publisher::close`] returns or the last clone is dropped. This publisher, or the next one with the same directory,
-//! sends them as soon as possible, in order within each channel. Spooled events keep their producer's name and numbers,
-//! so an event that was being sent when the process ended is in the log once. State documents and ownership are kept
-//! with the events. Live events are not kept, because they would be stale. The spool holds at most
+//! With [`Builder::spool`], events that a full queue would drop go to files in a directory. So do the unsent events
+//! when [`Publisher::close`] returns or the last clone is dropped. This publisher, or the next one with the same
+//! directory, sends them as soon as possible, in order within each channel. Spooled events keep their producer's name
+//! and numbers, so an event that was being sent when the process ended is in the log once. State documents and
+//! ownership are kept with the events. Live events are not kept, because they would be stale. The spool holds at most
 //! [`Builder::spool_bytes`]. When it is full or the disk fails, events are dropped as without a spool, with the reasons
 //! `spool_full` and `spool_failed`.
 //!
@@ -90,12 +90,12 @@
 //! | a crash of the host, a power cut | kept as far as the system had written them; all of them after `close` | lost |
 //!
 //! A torn or damaged record is lost. When its length cannot be trusted, the records that follow in the same file are
-//! lost too (a file is a sixteenth of the bound, 8 MiB at most). Each loss is counted as `spool_damaged`. An event whose
-//! answer was lost and that is sent again more than a day later may be in the log twice: Redis remembers a producer for
-//! [`ONCE_AGE`] or for the age of the log, whichever is longer.
+//! lost too (a file is a sixteenth of the bound, 8 MiB at most). Each loss is counted as `spool_damaged`. An event
+//! whose answer was lost and that is sent again more than a day later may be in the log twice: Redis remembers a
+//! producer for [`ONCE_AGE`] or for the age of the log, whichever is longer.
 //!
-//! Spooling writes to a file on the emitting thread, which takes some microseconds on a disk that keeps up. The index of
-//! the spool is in memory, about 50 bytes per event. Opening a spool reads all of it.
+//! Spooling writes to a file on the emitting thread, which takes some microseconds on a disk that keeps up. The index
+//! of the spool is in memory, about 50 bytes per event. Opening a spool reads all of it.
 //!
 //! # Leases
 //! With [`Builder::leases`] tool calls and runs hold a lease from their first event to their last. Sessions always do.
@@ -107,8 +107,8 @@
 //! most [`MAX_LEASES`].
 //!
 //! # Ownership of ids
-//! With [`Builder::org`] an emitter registers its crew, run or stream for the org before the first event. Events of an id
-//! that another org owns are dropped with the reason `not_owner`. Channels of an org carry its name and need no
+//! With [`Builder::org`] an emitter registers its crew, run or stream for the org before the first event. Events of an
+//! id that another org owns are dropped with the reason `not_owner`. Channels of an org carry its name and need no
 //! registration.
 //!
 //! # Without Redis
