@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{Body, Channel, Kind};
-use crewcast_publisher::{Append, Claim, ClaimMode, Claimed, Entry, Once, RedisTransport, Transport};
+use crewcast_publisher::{Append, Entry, Once, Ownership, OwnershipMode, OwnershipOutcome, RedisTransport, Transport};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::{
@@ -87,8 +87,8 @@ async fn publish(transport: &RedisTransport, tick: usize) {
 async fn register(transport: &RedisTransport) {
     for n in 0..ORGS {
         for kind in [Kind::Crew, Kind::Run, Kind::Stream, Kind::Session] {
-            let claim = Claim { kind, id: format!("x{n}"), org: format!("org{n}"), crew: None };
-            assert_eq!(transport.claim(&claim, ClaimMode::Keep).await.unwrap(), Claimed::Done);
+            let claim = Ownership { kind, id: format!("x{n}"), org: format!("org{n}"), crew: None };
+            assert_eq!(transport.register(&claim, OwnershipMode::Keep).await.unwrap(), OwnershipOutcome::Done);
         }
     }
 }

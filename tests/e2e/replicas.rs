@@ -7,7 +7,9 @@ use std::{
 };
 
 use crewcast_events::{Body, EventId, Keys, Kind, Namespaces};
-use crewcast_publisher::{Claim, ClaimMode, Claimed, Publisher, Redis, RedisTransport, Transport};
+use crewcast_publisher::{
+    Ownership, OwnershipMode, OwnershipOutcome, Publisher, RedisClient, RedisTransport, Transport,
+};
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::{Value, json};
 
@@ -165,7 +167,7 @@ async fn ten_thousand_channels_subscribe_and_unsubscribe() {
     }
     // A new crew joins the socket that reads ten thousand.
     let began = Instant::now();
-    claim(&redis_transport(&redis), "newcomer").await;
+    register(&redis_transport(&redis), "newcomer").await;
     eventually("the new channel is subscribed", || async { channels(&redis, "graph:newcomer") == 1 }).await;
     println!("one more in {:?}", began.elapsed());
     assert_eq!(gateway.metric("crewcast_subscriptions", "graph").await, (CHANNELS + 1) as f64);
@@ -184,13 +186,13 @@ async fn ten_thousand_channels_subscribe_and_unsubscribe() {
 }
 
 fn redis_transport(redis: &RedisServer) -> RedisTransport {
-    let redis = Redis::new(&redis.url(), &Default::default(), 2, "test").unwrap();
+    let redis = RedisClient::new(&redis.url(), &Default::default(), 2, "test").unwrap();
     RedisTransport::new(redis, Keys::default(), String::new(), Namespaces::default())
 }
 
-async fn claim(transport: &RedisTransport, crew: &str) {
-    let claim = Claim { kind: Kind::Crew, id: crew.to_owned(), org: "acme".to_owned(), crew: None };
-    assert_eq!(transport.claim(&claim, ClaimMode::Keep).await.unwrap(), Claimed::Done);
+async fn register(transport: &RedisTransport, crew: &str) {
+    let ownership = Ownership { kind: Kind::Crew, id: crew.to_owned(), org: "acme".to_owned(), crew: None };
+    assert_eq!(transport.register(&ownership, OwnershipMode::Keep).await.unwrap(), OwnershipOutcome::Done);
 }
 
 /// Crews `crew-0`, `crew-1` … of the org `acme`.
@@ -198,7 +200,7 @@ async fn register_crews(redis: &RedisServer, count: usize) {
     let transport = Arc::new(redis_transport(redis));
     let registering = stream::iter(0..count).for_each_concurrent(100, |n| {
         let transport = transport.clone();
-        async move { claim(&transport, &format!("crew-{n}")).await }
+        async move { register(&transport, &format!("crew-{n}")).await }
     });
     registering.await;
 }

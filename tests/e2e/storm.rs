@@ -11,7 +11,9 @@ use std::{
 };
 
 use crewcast_events::{Body, Channel, EventId, Keys, Kind, Namespaces};
-use crewcast_publisher::{Append, Claim, ClaimMode, Claimed, Entry, Once, Redis, RedisTransport, Transport};
+use crewcast_publisher::{
+    Append, Entry, Once, Ownership, OwnershipMode, OwnershipOutcome, RedisClient, RedisTransport, Transport,
+};
 use futures_util::{StreamExt, future::join_all, stream};
 use serde_json::json;
 use tokio::{net::TcpStream, sync::watch, task::JoinSet};
@@ -52,7 +54,7 @@ fn crew(n: usize) -> Channel {
 
 pub(crate) fn transport(redis: &RedisServer) -> RedisTransport {
     RedisTransport::new(
-        Redis::new(&redis.url(), &Default::default(), 2, "test").unwrap(),
+        RedisClient::new(&redis.url(), &Default::default(), 2, "test").unwrap(),
         Keys::default(),
         String::new(),
         Namespaces::default(),
@@ -259,8 +261,8 @@ async fn ten_thousand_channels_are_compared_with_their_heads_after_a_reconnect()
     let all = stream::iter(0..MANY).map(|n| {
         let transport = &transport;
         async move {
-            let claim = Claim { kind: Kind::Crew, id: format!("c{n}"), org: "acme".to_owned(), crew: None };
-            assert_eq!(transport.claim(&claim, ClaimMode::Keep).await.unwrap(), Claimed::Done);
+            let ownership = Ownership { kind: Kind::Crew, id: format!("c{n}"), org: "acme".to_owned(), crew: None };
+            assert_eq!(transport.register(&ownership, OwnershipMode::Keep).await.unwrap(), OwnershipOutcome::Done);
             append(transport, crew(n), 1).await;
         }
     });

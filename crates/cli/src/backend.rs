@@ -6,7 +6,7 @@ use crewcast_gateway::{
     config::{BrokerKind, Config},
     registry::RedisRegistry,
 };
-use crewcast_publisher::{HttpTransport, Redis, RedisTransport};
+use crewcast_publisher::{HttpTransport, RedisClient, RedisTransport};
 
 use crate::error::CliError;
 
@@ -33,7 +33,7 @@ pub fn registry(config: &Config) -> Result<RedisRegistry, CliError> {
 ///
 /// # Errors
 /// [`CliError::Usage`] when the broker is not a Redis or its address is invalid.
-pub fn servers(config: &Config) -> Result<Redis, CliError> {
+pub fn servers(config: &Config) -> Result<RedisClient, CliError> {
     if config.broker.kind == BrokerKind::Memory {
         return Err(CliError::Usage(
             "broker.kind is memory: a memory broker exists only inside its gateway. Publish with --gateway, or set \

@@ -1,4 +1,4 @@
-//! RFC 3339 timestamps in UTC, as used in events.
+//! RFC 3339 timestamps in UTC, as used in events, and Unix times.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,6 +7,16 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339, macros::form
 /// The current time with milliseconds: `2026-11-20T08:15:30.123Z`.
 pub fn now() -> String {
     format(SystemTime::now())
+}
+
+/// The time since the Unix epoch. Zero on a machine whose clock is before it.
+pub fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// The current Unix time in seconds.
+pub fn unix_now() -> u64 {
+    since_epoch().as_secs()
 }
 
 /// Formats a point in time with milliseconds.

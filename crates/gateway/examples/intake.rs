@@ -26,7 +26,7 @@ use crewcast_gateway::{
     relay::Relay,
     stats::UsageCounters,
 };
-use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls, Transport};
+use crewcast_store::{Append, Entry, Once, RedisClient, RedisTransport, Tls, Transport};
 use crewcast_test_servers::RedisServer;
 
 const BYTES: usize = 200;
@@ -163,7 +163,7 @@ async fn flood(url: &str, logged: bool, count: usize, rate: u32) -> Result<()> {
     let mut due = (rate > 0).then(|| tokio::time::interval(Duration::from_secs_f64(BATCH as f64 / f64::from(rate))));
     let mut n = 0;
     if logged {
-        let redis = Redis::new(url, &Tls::default(), 2, "flood")?;
+        let redis = RedisClient::new(url, &Tls::default(), 2, "flood")?;
         let transport = RedisTransport::new(redis, Keys::default(), String::new(), Namespaces::default());
         loop {
             if let Some(due) = &mut due {

@@ -60,17 +60,17 @@ impl ControlSink for Controls {
     fn on_control(&self, control: &Control) {
         self.app.auth.on_control(control);
         match control {
-            Control::Directory { claim, from, removed } => {
-                for channel in self.app.config.namespaces.channels_of(claim.kind, &claim.id) {
+            Control::Directory { ownership, from, removed } => {
+                for channel in self.app.config.namespaces.channels_of(ownership.kind, &ownership.id) {
                     if from.is_some() || *removed {
                         // The stored past of the channel must not reach the new owner.
                         self.hub.forget_past(&channel);
                     }
                     self.hub.raise(&channel, Flag::Grants);
                 }
-                if claim.kind == Kind::Crew {
+                if ownership.kind == Kind::Crew {
                     // Sockets that read every crew of the org learn that one was added or removed.
-                    self.reviews.ask(std::iter::once(&claim.org).chain(from));
+                    self.reviews.ask(std::iter::once(&ownership.org).chain(from));
                 }
             }
             Control::Client { client, number } => self.app.shared.client_sessions.announced(client, *number),

@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, Event, EventId, Namespaces, Owner};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Entry, Once, Transport};
+use crewcast_store::{Append, AppendError, Entry, Once, Ownership, OwnershipMode, OwnershipOutcome, Transport};
 use futures_util::{TryStreamExt as _, stream};
 
 use crate::{
@@ -31,7 +31,7 @@ pub enum NotAdmitted {
         /// Which of the channels that were asked for.
         index: usize,
         /// The ownership that was asked for.
-        claim: Claim,
+        ownership: Ownership,
     },
     /// The grants could not be looked up.
     #[error(transparent)]
@@ -116,10 +116,10 @@ impl Publishing {
     }
 
     async fn register_owner(&self, identity: &Identity, index: usize, channel: &Channel) -> Result<(), NotAdmitted> {
-        let Some(claim) = self.auth.required_claim(identity, channel).await? else { return Ok(()) };
-        match self.transport.claim(&claim, ClaimMode::Keep).await? {
-            Claimed::Done => Ok(()),
-            Claimed::OwnedBy(_) => Err(NotAdmitted::OwnedByAnother { index, claim }),
+        let Some(ownership) = self.auth.required_claim(identity, channel).await? else { return Ok(()) };
+        match self.transport.register(&ownership, OwnershipMode::Keep).await? {
+            OwnershipOutcome::Done => Ok(()),
+            OwnershipOutcome::OwnedBy(_) => Err(NotAdmitted::OwnedByAnother { index, ownership }),
         }
     }
 }

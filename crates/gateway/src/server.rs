@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use crewcast_publisher::Transport;
+use crewcast_store::Transport;
 use crewcast_websocket::deflate;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -222,7 +222,12 @@ pub(crate) fn assemble(
         channel_reads,
         client_sessions: ClientSessions::new(registry.clients),
         auth: auth.clone(),
-        publishing: Publishing::new(auth.clone(), broker.transport.clone(), config.namespaces.clone(), limits.message.0),
+        publishing: Publishing::new(
+            auth.clone(),
+            broker.transport.clone(),
+            config.namespaces.clone(),
+            limits.message.0,
+        ),
         namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
         usage: usage.clone(),

@@ -13,7 +13,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Entry, Once, Renewal, State, Transport};
+use crewcast_store::{
+    Append, AppendError, Entry, Once, Ownership, OwnershipMode, OwnershipOutcome, Renewal, State, Transport,
+};
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::RwLock;
@@ -82,9 +84,9 @@ impl Transport for FaultyBroker {
         self.inner.publish_live(channel, message).await
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
         self.call().map_err(AppendError::Unavailable)?;
-        self.inner.claim(claim, mode).await
+        self.inner.register(ownership, mode).await
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {

@@ -11,7 +11,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     produce(&url).await
 }
 
-/// Everything that this example emits, to the Redis at `url`.
+/// Emits the example's events to the Redis at `url`.
 pub async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let publisher = Publisher::connect(url).await?;
     let began = Instant::now();

@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     produce(&url).await
 }
 
-/// Everything that this example emits, to the Redis at `url`.
+/// Emits the example's events to the Redis at `url`.
 pub async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let publisher = Publisher::connect(url).await?;
 
@@ -31,13 +31,13 @@ pub async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     agents.status_changed(&researcher, Some("idle"));
     agents.deleted(&writer.agent_id, Some("nothing to write"));
 
-    // The wrapper tells start, end and error; the function keeps its result.
+    // The wrapper emits start, end and error; the function keeps its result.
     let tasks = publisher.tasks("acme");
     let read = tasks.run(Task::new("t1", "Read the tide tables").of_agent("a1"), |task| read_pages(task, 8)).await;
     println!("{read:?}");
     let read = tasks.run(Task::new("t2", "Read the almanac").of_agent("a1"), |task| read_pages(task, 9)).await;
     println!("{read:?}");
-    // One that ends in another process stays in the state until then.
+    // A task that ends in another process stays in the state until then.
     let begun = Task::new("t3", "Watch the sea");
     tasks.started(&begun);
     tasks.progress(&begun, 10.0, "high water");

@@ -1,4 +1,4 @@
-//! A session of an org: its state and its log, told while it works.
+//! A session of an org: its state and its log while it works.
 //!
 //! `cargo run -p crewcast-publisher --example session -- redis://127.0.0.1:6379`
 
@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     produce(&url).await
 }
 
-/// Everything that this example emits, to the Redis at `url`.
+/// Emits the example's events to the Redis at `url`.
 pub async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let publisher = Publisher::builder().org("acme").connect(url).await?;
 

@@ -26,9 +26,9 @@
 //! ```
 //!
 //! # Emitters
-//! Each has a method for each event type of its channel, and an example in `examples/`. What they write stands in
-//! [`catalog`]. State documents are set and removed in the same atomic step as their event, so that a snapshot of the
-//! state and the events behind it have no seam.
+//! Each emitter has a method for each event type of its channel, and an example in `examples/`. The module [`catalog`]
+//! defines the events. State documents are set and removed in the same atomic step as their event: a snapshot of the
+//! state and the events that follow it fit together without a gap.
 //!
 //! | emitter | channel | state documents |
 //! |---|---|---|
@@ -39,103 +39,102 @@
 //! | [`Publisher::hub`] | `hub:<org>` | |
 //! | [`Publisher::tracking`] | `tracking:<org>` | |
 //! | [`Publisher::agents`] | `agents:<org>` | each agent, until it is deleted |
-//! | [`Publisher::tasks`] | `tasks:<org>` | each task that is going on |
+//! | [`Publisher::tasks`] | `tasks:<org>` | each running task |
 //! | [`Publisher::knowledge`] | `knowledge:<org>` | the graph's size |
-//! | [`Publisher::metrics`] | `metrics:<org>` | the newest figures of each set |
+//! | [`Publisher::metrics`] | `metrics:<org>` | the latest values of each set |
 //!
-//! [`TaskEmitter::run`] tells a task around a future: started, progress, completed or failed.
+//! [`TaskEmitter::run`] wraps a future and emits the task's start, progress, and completion or failure.
 //!
-//! # What happens to an event
-//! Emitting puts it into a bounded queue and returns: it never waits and never fails the caller's work. A
-//! background task sends what has gathered per channel in one step, many channels at the same time, and repeats
-//! exactly the same step until it is confirmed, so that a repetition neither doubles an event nor lets one
-//! overtake another.
+//! # How an event is sent
+//! Emitting puts an event into a bounded queue and returns. It never waits, and it never fails the caller's work. A
+//! background task sends each channel's waiting events in one step, for many channels at the same time. It retries
+//! exactly the same step until the step is confirmed, so a retry neither duplicates nor reorders events.
 //!
-//! When the queue is full, something gives way and is counted ([`Publisher::stats`],
-//! `crewcast_publisher_dropped_total{reason}`): first the oldest event whose type ends in `_progress`, then the
-//! oldest of the others, and starts and ends only when nothing else is left. Starts and ends are `boot`, `done`,
-//! the terminal types of the channel's namespace, and types that end in `_start`, `_started` or `_created`, or in `_end`,
-//! `_ended`, `_completed`, `_failed`, `_cancelled`, `_deleted` or `_removed`. Events on their way do not give way.
-//! [`DropPolicy::Newest`] turns *oldest* around.
+//! When the queue is full, events are dropped and counted ([`Publisher::stats`],
+//! `crewcast_publisher_dropped_total{reason}`). The oldest event whose type ends in `_progress` goes first, then the
+//! oldest of the others. Starts and ends go only when nothing else is left. Starts and ends are `boot`, `done`, the
+//! terminal types of the channel's namespace, and types that end in `_start`, `_started` or `_created`, or in `_end`,
+//! `_ended`, `_completed`, `_failed`, `_cancelled`, `_deleted` or `_removed`. Events that are being sent are never
+//! dropped. [`DropPolicy::Newest`] drops the newest instead of the oldest.
 //!
-//! # A failover that loses what was confirmed
-//! Redis confirms before its replicas have an event. When one of them takes the master's place without it, the publisher
-//! notices with the channel's next event: the log asks for a number below. What was confirmed in the last seconds
-//! ([`ResendWindow`]) is then sent again first, as the same events, in order, and once; where nobody else has written to the
-//! channel meanwhile, under the very ids. It is counted as `crewcast_publisher_resent_total`; what is kept no longer is
-//! counted as dropped, `lost_by_redis`, and so is what was confirmed last before a log that knows nothing of the publisher any
-//! more: it was flushed, or all that the publisher had written to it is lost, which look alike, so nothing is sent again.
+//! # Resend after a failover
+//! Redis confirms an event before its replicas have it. A replica that takes over may lack confirmed events. The
+//! publisher notices with the channel's next event: the log asks for a lower number. The publisher keeps the events of
+//! the last seconds ([`ResendWindow`]) and sends the missing ones again first: once, in order, and under the same ids
+//! when no other producer has written to the channel meanwhile. They are counted as `crewcast_publisher_resent_total`.
 //!
-//! Not healed: what is lost while nothing more is emitted to the channel, behind [`Publisher::close`] above all; what a
-//! process that ended had confirmed, spool or not, since confirmed events have left it; events over HTTP, whose gateway does
-//! not tell. [`Builder::wait_replicas`] has replicas have an event before it counts as published.
+//! Events that are no longer kept are counted as dropped, with the reason `lost_by_redis`. The same holds when the log
+//! has no record of the publisher. Then Redis was flushed, or lost everything that the publisher had written there. The
+//! two look alike, so nothing is sent again.
+//!
+//! Not covered:
+//! - events that are lost when nothing more is emitted to the channel, above all after [`Publisher::close`];
+//! - events that an ended process had confirmed, with or without a spool: confirmed events leave the spool;
+//! - events over HTTP: the gateway does not report the loss.
+//!
+//! With [`Builder::wait_replicas`] an event counts as published only when replicas have it.
 //!
 //! # A spool on disk
-//! With [`Builder::spool`] what would give way in a full queue goes to files in a directory instead, and so does what
-//! [`Publisher::close`], or dropping the last clone, finds unsent. It is sent as soon as it is possible, by this publisher
-//! or the next one with the same directory, each channel's events in the order of emitting. They keep their producer's
-//! name and numbers, so that one that was on its way when the process ended stands in the log once. State documents and
-//! claims are kept with their events; live events are not kept, they would be stale. Not more than
-//! [`Builder::spool_bytes`] are kept: beyond, and when the disk refuses, events give way as without a spool, with the
-//! reasons `spool_full` and `spool_failed`.
+//! With [`Builder::spool`], events that a full queue would drop go to files in a directory. So do the unsent events
+//! when [`Publisher::close`] returns or the last clone is dropped. This publisher, or the next one with the same
+//! directory, sends them as soon as possible, in order within each channel. Spooled events keep their producer's name
+//! and numbers, so an event that was being sent when the process ended is in the log once. State documents and
+//! ownership are kept with the events. Live events are not kept, because they would be stale. The spool holds at most
+//! [`Builder::spool_bytes`]. When it is full or the disk fails, events are dropped as without a spool, with the reasons
+//! `spool_full` and `spool_failed`.
 //!
-//! | after | what had been spilled | what was in memory only |
+//! | after | spooled events | events in memory |
 //! |---|---|---|
 //! | [`Publisher::close`], or dropping the last clone | kept | kept |
 //! | a kill (`kill -9`, out of memory, a panic that aborts) | kept | lost: at most [`Builder::queue_events`] |
-//! | a crash of the host, a power cut | kept as far as the operating system had written it; all of it after `close` | lost |
+//! | a crash of the host, a power cut | kept as far as the system had written them; all of them after `close` | lost |
 //!
-//! A torn or damaged record costs itself, or, where its length cannot be trusted, what stands behind it in its file
-//! (a sixteenth of the bound, 8 MiB at most); it is counted as `spool_damaged`. An event whose answer was lost, and that
-//! is sent again more than a day after, may stand in the log twice: Redis remembers a producer for [`ONCE_AGE`] or as
-//! long as the log, whichever is longer.
+//! A torn or damaged record is lost. When its length cannot be trusted, the records that follow in the same file are
+//! lost too (a file is a sixteenth of the bound, 8 MiB at most). Each loss is counted as `spool_damaged`. An event
+//! whose answer was lost and that is sent again more than a day later may be in the log twice: Redis remembers a
+//! producer for [`ONCE_AGE`] or for the age of the log, whichever is longer.
 //!
-//! Spilling is a write to a file by the caller who emits, some microseconds on a disk that keeps up. The index of what
-//! is spilled stands in memory, some 50 bytes per event; opening a spool reads it whole.
+//! Spooling writes to a file on the emitting thread, which takes some microseconds on a disk that keeps up. The index
+//! of the spool is in memory, about 50 bytes per event. Opening a spool reads all of it.
 //!
 //! # Leases
-//! With [`Builder::leases`] a tool call and a run hold a lease from their first event to their last; sessions always do.
-//! The publisher renews it in the background, and every event of the same thing renews it as well. When the process is
-//! killed, hangs, or is cut off, gateways tell the channel `stalled` and later `lost`, marked `"synthetic":true`. The
-//! next event takes it back; where the process only renews again, gateways tell `recovered`. A lease is renewed for as
-//! long as the [`ToolCall`], the [`Session`], or the [`RunEmitter`] that said `boot` stands: who has dropped the last clone
-//! of a run's emitter without `done` is silent. A channel has [`MAX_LEASES`] at most.
+//! With [`Builder::leases`] tool calls and runs hold a lease from their first event to their last. Sessions always do.
+//! The publisher renews leases in the background, and so do the events of the same call, run or session. When the
+//! process is killed, hangs or is cut off, gateways publish `stalled` and later `lost` to the channel, marked
+//! `"synthetic":true`. The next event takes that back. When the process only renews again, gateways publish
+//! `recovered`. The publisher renews a lease as long as the [`ToolCall`], the [`Session`], or the [`RunEmitter`] that
+//! emitted `boot` exists: dropping the last clone of a run's emitter without `done` ends the renewal. A channel has at
+//! most [`MAX_LEASES`].
 //!
-//! # Whose crew
-//! With [`Builder::org`] a crew, run or stream is registered for the org before its first event through an emitter. What
-//! belongs to another org is not written to: such events are dropped with the reason `not_owner`. The channels of an org
-//! are named by it and need no registration.
+//! # Ownership of ids
+//! With [`Builder::org`] an emitter registers its crew, run or stream for the org before the first event. Events of an
+//! id that another org owns are dropped with the reason `not_owner`. Channels of an org carry its name and need no
+//! registration.
 //!
 //! # Without Redis
-//! [`Builder::connect_http`] publishes through a gateway with a token. [`Builder::with_transport`] takes anything
-//! else that implements [`Transport`].
+//! [`Builder::connect_http`] publishes through a gateway with a token. [`Builder::with_transport`] takes any other
+//! implementation of [`Transport`].
 
-mod append;
-mod backoff;
 mod builder;
-mod claims;
+mod channel_queue;
+mod counters;
+mod deprecated;
 mod emit;
-mod heal;
 #[cfg(feature = "http")]
 mod http;
-mod lane;
-mod lease;
+mod lease_renewal;
+mod ownerships;
+mod priority;
 mod publisher;
 mod queue;
-mod rank;
-mod redis;
-mod renew;
+mod resend;
+mod resend_buffer;
 mod spool;
-mod tally;
 mod trace;
-mod window;
 mod worker;
 
-pub use append::{
-    Append, AppendError, Claim, ClaimMode, Claimed, Entry, MAX_ENTRIES, MAX_EVENT_BYTES, Once, State, Transport,
-    random_half,
-};
 pub use builder::{Builder, ConnectError};
+pub use counters::Stats;
 pub use crewcast_events::{
     catalog::{
         self, Outcome,
@@ -144,6 +143,17 @@ pub use crewcast_events::{
     },
     timestamp,
 };
+pub use crewcast_store::{
+    Append, AppendError, CONNECT_TIMEOUT, Connection, DEFAULT_LEASE, DIRECTORY_AGE, Entry, LeaseStep, MAX_ABOUT,
+    MAX_ENTRIES, MAX_EVENT_BYTES, MAX_LEASE_NAME, MAX_LEASE_TTL, MAX_LEASES, MAX_STATE_KEY, MIN_LEASE_TTL, Node,
+    ONCE_AGE, Once, Ownership, OwnershipMode, OwnershipOutcome, RESPONSE_TIMEOUT, RedisClient, RedisSetupError,
+    RedisTransport, Renewal, Server, Sharded, State, StateKeyError, Tls, Topology, Transport, WaitReplicas,
+    check_state_key, connection_config, random_half, require_master, slot_of, supports_sharded_pubsub,
+};
+#[allow(deprecated)]
+pub use crewcast_store::{be_master, knows_sharded};
+#[allow(deprecated)]
+pub use deprecated::{Claim, ClaimMode, Claimed, Redis};
 pub use emit::{
     AgentEmitter, ExecutionEmitter, HubEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, MissionEmitter,
     RunEmitter, RunningTask, Session, SessionEmitter, StreamEmitter, TaskEmitter, TaskHandle, ToolCall, ToolEmitter,
@@ -151,19 +161,10 @@ pub use emit::{
 };
 #[cfg(feature = "http")]
 pub use http::HttpTransport;
-pub use lease::{
-    DEFAULT_LEASE, LeaseStep, MAX_ABOUT, MAX_LEASE_NAME, MAX_LEASE_TTL, MAX_LEASES, MIN_LEASE_TTL, Renewal,
-};
+pub use priority::DropPolicy;
 pub use publisher::{PublishError, Publisher, Unsent};
-pub use rank::DropPolicy;
-pub use redis::{
-    CONNECT_TIMEOUT, Connection, DIRECTORY_AGE, MAX_STATE_KEY, Node, ONCE_AGE, RESPONSE_TIMEOUT, Redis,
-    RedisSetupError, RedisTransport, Server, Sharded, Tls, Topology, WaitReplicas, be_master, connection_config,
-    knows_sharded, slot_of,
-};
+pub use resend_buffer::ResendWindow;
 pub use spool::SpoolError;
-pub use tally::Stats;
-pub use window::ResendWindow;
 
 /// The snippets of the README are tests.
 #[cfg(doctest)]

@@ -1,7 +1,7 @@
 //! The caller's trace context.
 
-/// The `traceparent` (W3C Trace Context) of the current tracing span; `None` without one, or without the
-/// feature `otel`.
+/// The `traceparent` (W3C Trace Context) of the current tracing span. `None` without a span or without the feature
+/// `otel`.
 pub(crate) fn parent() -> Option<String> {
     #[cfg(feature = "otel")]
     {

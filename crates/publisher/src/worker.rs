@@ -1,30 +1,29 @@
-//! The background task: takes batches from the queue and stays with each until it is settled.
+//! The background task: takes batches from the queue and works on each until it is settled.
 
 use std::sync::Arc;
 
 use crewcast_events::Channel;
+use crewcast_store::{Append, AppendError, Backoff, Once, Transport};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 
 use crate::{
-    append::{Append, AppendError, Once, Transport},
-    backoff::Backoff,
-    claims::Directory,
-    lane::{Item, Message, Sequence},
+    channel_queue::{Item, Message, Sequence},
+    counters::{Counters, Reason},
+    ownerships::Directory,
+    priority::Priority,
     queue::{Batch, Queue},
-    rank::Rank,
-    spool::{self, Kept, Place},
-    tally::{Reason, Tally},
-    window::Window,
+    resend_buffer::ResendBuffer,
+    spool::{self, Place, SpooledEvent},
 };
 
-/// How many channels are sent to at the same time.
+/// Most channels that are sent to at the same time.
 const MAX_CONCURRENT: usize = 64;
 
 pub(crate) struct Worker {
     pub(crate) queue: Arc<Queue>,
     pub(crate) transport: Arc<dyn Transport>,
-    pub(crate) tally: Arc<Tally>,
-    pub(crate) window: Window,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) resend_buffer: ResendBuffer,
     pub(crate) directory: Directory,
 }
 
@@ -34,7 +33,7 @@ enum Step {
     Append,
     PublishLive,
     NotOurs,
-    /// It was on disk and cannot be read any more.
+    /// Its record on disk can no longer be read.
     Unreadable,
 }
 
@@ -78,11 +77,11 @@ impl Worker {
                     continue;
                 }
                 Step::NotOurs => (Reason::NotOwner, "its crew or run belongs to another org"),
-                Step::Unreadable => (Reason::SpoolDamaged, "it cannot be read from the spool any more"),
+                Step::Unreadable => (Reason::SpoolDamaged, "it can no longer be read from the spool"),
             };
-            self.tally.dropped(reason, run.len() as u64, &format!("{channel}: {why}"));
+            self.counters.dropped(reason, run.len() as u64, &format!("{channel}: {why}"));
             if replayed {
-                // A former process may have sent it: its number must not stand for the next one.
+                // A former process may have sent it: its number must not name the next event.
                 sequence = Sequence::fresh();
             }
             self.queue.settle(&channel, run.len(), &sequence);
@@ -90,10 +89,10 @@ impl Worker {
         self.queue.release(&channel);
     }
 
-    /// Reads a batch from disk, on a thread that may wait for it.
+    /// Reads a batch from disk, on a thread that may block.
     async fn load(&self, places: Vec<Place>) -> Vec<Option<Arc<Item>>> {
-        let item = |Kept { ordinal, entry, claims }| {
-            Arc::new(Item { message: Message::Logged(entry), claims, rank: Rank::Other, order: 0, ordinal })
+        let item = |SpooledEvent { ordinal, entry, ownerships }| {
+            Arc::new(Item { message: Message::Logged(entry), ownerships, priority: Priority::Other, order: 0, ordinal })
         };
         let mut backoff = Backoff::default();
         loop {
@@ -104,15 +103,15 @@ impl Worker {
             });
             match read.await.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
                 Ok(events) => return events.into_iter().map(|event| event.map(item)).collect(),
-                Err(error) => self.tally.spool_failed(&format!("it cannot be read: {error}")),
+                Err(error) => self.counters.spool_failed(&format!("it cannot be read: {error}")),
             }
             tokio::time::sleep(backoff.pause()).await;
         }
     }
 
     async fn step(&self, item: &Item) -> Step {
-        let claims = item.claims.as_deref().unwrap_or_default();
-        if !self.directory.ours(claims, &*self.transport, &self.tally).await {
+        let ownerships = item.ownerships.as_deref().unwrap_or_default();
+        if !self.directory.ours(ownerships, &*self.transport, &self.counters).await {
             return Step::NotOurs;
         }
         match item.message {
@@ -125,9 +124,9 @@ impl Worker {
         for (_, item) in run {
             if let Some(Message::Live(message)) = item.as_deref().map(|item| &item.message) {
                 match self.transport.publish_live(channel, message.clone()).await {
-                    Ok(()) => self.tally.published(1),
-                    Err(AppendError::Unavailable(why)) => self.tally.dropped(Reason::Live, 1, &why),
-                    Err(error) => self.tally.dropped(Reason::Refused, 1, &error.to_string()),
+                    Ok(()) => self.counters.published(1),
+                    Err(AppendError::Unavailable(why)) => self.counters.dropped(Reason::Live, 1, &why),
+                    Err(error) => self.counters.dropped(Reason::Refused, 1, &error.to_string()),
                 }
             }
             self.queue.settle(channel, 1, sequence);
@@ -144,8 +143,9 @@ impl Worker {
             self.refused(channel, &why, sequence);
             return;
         }
-        // One event may spoil the batch: each on its own. The numbers go on, so that what was accepted after
-        // all is recognised; behind a refusal it is a new producer's, since the log may have counted it.
+        // One event may make Redis refuse the batch, so each is sent on its own. The numbers continue, so an event that
+        // was accepted is recognised. After a refused event the publisher continues as a new producer, since the log
+        // may have counted it.
         for item in items {
             match self.insist(channel, &[item], sequence).await {
                 Ok(()) => self.queue.settle(channel, 1, sequence),
@@ -155,42 +155,42 @@ impl Worker {
     }
 
     fn refused(&self, channel: &Channel, why: &str, sequence: &mut Sequence) {
-        self.tally.dropped(Reason::Refused, 1, &format!("{channel}: {why}"));
+        self.counters.dropped(Reason::Refused, 1, &format!("{channel}: {why}"));
         *sequence = Sequence::fresh();
-        self.window.forget(channel);
+        self.resend_buffer.forget(channel);
         self.queue.settle(channel, 1, sequence);
     }
 
-    /// Repeats exactly the same append until it is confirmed or refused.
+    /// Retries exactly the same append until it is confirmed or refused.
     ///
-    /// A gap below our first number says that this server lacks what had been confirmed: that goes first ([`Worker::heal`]).
-    /// Neither that nor going on as a new producer doubles anything that an earlier attempt may have appended: log, head and the producer's number are written by
-    /// one script and replicated, persisted and lost together, in order. So
-    /// - a replica that has the batch has its number too, and answers its ids instead of a gap;
-    /// - one without the batch has it neither in the log, however much of what came before it lacks as well; the old
-    ///   master, which may have it, gives it up when it follows the new one;
-    /// - a late attempt under the old name (a server that was frozen) finds the gap as we did: nothing raises that
-    ///   producer's number any more.
+    /// A gap below our first number says that this server lacks confirmed events: those go first ([`Worker::resend`]).
+    /// Neither this nor continuing as a new producer duplicates events of an earlier attempt. Log, head and the
+    /// producer's number are written by one script, and are replicated, persisted and lost together, in order. So
+    /// - a replica that has the batch also has its number, and answers its ids instead of a gap;
+    /// - a replica without its number does not have the batch in the log either, however many earlier events it lacks.
+    ///   The old master, which may have the batch, drops it when it follows the new master;
+    /// - a late attempt under the old name (from a frozen server) finds the same gap: nothing raises that producer's
+    ///   number any more.
     ///
-    /// This holds for gaps of servers that take writes. A replica that lags must refuse, since it may still get the batch
-    /// and be promoted.
+    /// This holds for gaps that come from servers that accept writes. A lagging replica must refuse instead: it may
+    /// still receive the batch and be promoted.
     ///
-    /// What is left: a producer's key that is gone while the log stands. It expires a day (or the log's age, if that is
-    /// longer) after the producer's last append, and may be evicted where `maxmemory-policy` is not `noeviction`. A batch
-    /// whose answer was lost, and that is repeated only after that, is doubled.
+    /// One case remains: the producer's key is gone while the log still exists. The key expires a day (or the log's
+    /// age, if longer) after the producer's last append, and may be evicted when `maxmemory-policy` is not
+    /// `noeviction`. A batch whose answer was lost and that is retried only after that is duplicated.
     ///
-    /// A gap at our first number or above it contradicts itself; taking it for a loss could double, so it is an answer
-    /// that is not understood.
+    /// A gap at or above our first number contradicts itself. Treating it as a loss could duplicate events, so it
+    /// counts as an answer that is not understood.
     async fn insist(&self, channel: &Channel, items: &[Arc<Item>], sequence: &mut Sequence) -> Result<(), String> {
         let mut append = append_of(channel, items, sequence.once());
         let mut backoff = Backoff::default();
         loop {
-            self.window.wait(channel);
+            self.resend_buffer.wait(channel);
             let error = match self.transport.append(&append).await {
                 Ok(_) => {
-                    self.window.keep(channel, &sequence.producer, sequence.next, items);
+                    self.resend_buffer.keep(channel, &sequence.producer, sequence.next, items);
                     sequence.confirm(items.len() as u64);
-                    self.tally.published(items.len() as u64);
+                    self.counters.published(items.len() as u64);
                     return Ok(());
                 }
                 Err(error) => error,
@@ -198,12 +198,12 @@ impl Worker {
             if let AppendError::Refused(why) = error {
                 return Err(why);
             }
-            self.tally.retried(&error.to_string());
+            self.counters.retried(&error.to_string());
             match error {
                 AppendError::Gap { expected } if expected < sequence.next => {
-                    self.heal(channel, expected, sequence).await;
+                    self.resend(channel, expected, sequence).await;
                     append.once = sequence.once();
-                    // On disk before it is sent, so that a restart repeats it under this name.
+                    // Written to disk before sending, so that a restart retries under this name.
                     self.queue.settle(channel, 0, sequence);
                 }
                 _ => tokio::time::sleep(backoff.pause()).await,
@@ -212,7 +212,7 @@ impl Worker {
     }
 }
 
-/// Logged events of one channel, to enter its log together.
+/// An append of logged events of one channel.
 pub(crate) fn append_of(channel: &Channel, items: &[Arc<Item>], once: Once) -> Append {
     Append { channel: channel.clone(), entries: items.iter().filter_map(|item| item.entry()).cloned().collect(), once }
 }

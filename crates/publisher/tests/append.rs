@@ -1,4 +1,4 @@
-//! The script: ids, bytes, ages, and what is recognised again.
+//! The append script: ids, bytes, ages, and the recognition of retries.
 
 use crewcast_events::{EventId, Keys, LogPolicy, Namespace, Namespaces};
 use crewcast_publisher::{Append, AppendError, Entry, MAX_ENTRIES, Once, State, Transport};
@@ -75,8 +75,8 @@ async fn ids_count_without_a_hole_and_stand_for_all_events_before() {
     assert_eq!(head, all[8].to_string());
 }
 
-/// A producer repeats its events behind other events than before, at the very offsets: a reader of the one history must
-/// not be able to go on in the other.
+/// A producer retries its events after other events, at the same offsets: a reader of one history must not be able to
+/// continue in the other.
 #[tokio::test]
 async fn a_rewritten_history_does_not_pass_for_the_old_one() {
     let (old, new) = (RedisServer::start(), RedisServer::start());
@@ -263,13 +263,13 @@ async fn state_is_set_and_removed_with_its_event() {
     let document = r#"{ "n" : 1.50 }"#;
     transport.append(&append(vec![entry("a", Some(document)), entry("b", Some("1"))])).await.unwrap();
     assert_eq!(read().await, BTreeMap::from([("a".into(), document.into()), ("b".into(), "1".into())]));
-    // Within one batch the last word counts.
+    // Within one batch the last change counts.
     transport.append(&append(vec![entry("a", None), entry("b", None), entry("b", Some("2"))])).await.unwrap();
     assert_eq!(read().await, BTreeMap::from([("b".into(), "2".into())]));
     transport.append(&append(vec![entry("b", Some("3")), entry("b", None)])).await.unwrap();
     assert_eq!(read().await, BTreeMap::new());
     let too_long = "k".repeat(129);
-    for bad in ["", &too_long] {
+    for bad in ["", "a\nb", &too_long] {
         assert!(matches!(transport.append(&append(vec![entry(bad, None)])).await, Err(AppendError::Refused(_))));
     }
 }
@@ -335,7 +335,7 @@ async fn a_full_memory_is_worth_a_repetition_and_writes_nothing() {
 #[tokio::test]
 async fn the_channel_prefix_stands_before_names_and_not_in_keys() {
     let server = RedisServer::start();
-    let redis = crewcast_publisher::Redis::new(&server.url(), &Default::default(), 1, "test").unwrap();
+    let redis = crewcast_publisher::RedisClient::new(&server.url(), &Default::default(), 1, "test").unwrap();
     let transport =
         crewcast_publisher::RedisTransport::new(redis, Keys::new("k"), "blue.".to_owned(), Namespaces::default());
     let mut listener = redis::Client::open(server.url()).unwrap().get_async_pubsub().await.unwrap();

@@ -1,4 +1,4 @@
-//! Typed emitters: what they write, the guard of a tool call, and whose crew it is.
+//! Typed emitters: what they write, the guard of a tool call, and the ownership of crews.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,12 +7,12 @@ use crewcast_events::catalog::{
     run::{RunEvent, RunKind},
     tool::{ToolEvent, ToolKind},
 };
-use crewcast_publisher::{Claim, ClaimMode, Outcome, Publisher, RunOutcome, Stats, Transport};
+use crewcast_publisher::{Outcome, Ownership, OwnershipMode, Publisher, RunOutcome, Stats, Transport};
 use serde_json::{Value, json};
 
 use crate::support::{Fake, RedisServer, log, transport, until};
 
-/// Publishes through a real Redis and answers what a channel then holds.
+/// Publishes through a real Redis and answers the channel's log.
 async fn written(name: &str, emit: impl FnOnce(&Publisher)) -> Vec<Value> {
     let server = RedisServer::start();
     let publisher = Publisher::connect(&server.url()).await.unwrap();
@@ -26,7 +26,7 @@ fn tool_events(events: Vec<Value>) -> Vec<ToolEvent> {
 }
 
 #[tokio::test]
-async fn a_tool_call_tells_its_start_progress_and_end() {
+async fn a_tool_call_emits_its_start_progress_and_end() {
     let events = written("graph:abc", |publisher| {
         let call = publisher.tools("abc", "r1", "a1").start("search", &json!({"q": "tides"}));
         call.progress("half", Some(0.5));
@@ -84,7 +84,7 @@ async fn a_call_dropped_by_a_panic_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn a_run_tells_its_life() {
+async fn a_run_emits_its_lifecycle() {
     let second = Duration::from_secs(1);
     let events = written("run:r1", |publisher| {
         let run = publisher.run("r1").with_crew("abc");
@@ -112,7 +112,7 @@ async fn a_run_tells_its_life() {
 }
 
 #[tokio::test]
-async fn a_mission_tells_what_the_crew_does() {
+async fn a_mission_emits_the_status_of_the_crew() {
     let events = written("mission:abc", |publisher| {
         let mission = publisher.mission("abc");
         mission.available();
@@ -131,7 +131,7 @@ async fn a_mission_tells_what_the_crew_does() {
 }
 
 #[tokio::test]
-async fn an_id_that_is_none_fails_nobodys_work() {
+async fn an_invalid_id_does_not_fail_the_work() {
     let publisher = Publisher::builder().with_transport(Arc::new(Fake::default()));
     drop(publisher.tools("a b", "r1", "a1").start("search", &()));
     publisher.mission("").busy();
@@ -139,7 +139,7 @@ async fn an_id_that_is_none_fails_nobodys_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn crews_and_runs_are_claimed_before_their_first_event_and_once() {
+async fn crews_and_runs_are_registered_once_before_their_first_event() {
     let fake = Arc::new(Fake::default());
     let publisher = Publisher::builder().org("acme").with_transport(fake.clone());
     drop(publisher.tools("abc", "r1", "a1").start("search", &()));
@@ -156,30 +156,30 @@ async fn crews_and_runs_are_claimed_before_their_first_event_and_once() {
         [
             "append run:r2 boot",
             "append run:r2 boot",
-            "claim crew abc -",
-            "claim run r1 abc",
-            "claim run r2 -",
-            "claim run r2 abc"
+            "register crew abc -",
+            "register run r1 abc",
+            "register run r2 -",
+            "register run r2 abc"
         ]
     );
     let position = |what: &str| fake.seen().iter().position(|line| line == what).unwrap();
-    assert!(position("claim run r1 abc") < position("append graph:abc tool_start"));
-    assert!(position("claim run r2 -") < position("append run:r2 boot"));
+    assert!(position("register run r1 abc") < position("append graph:abc tool_start"));
+    assert!(position("register run r2 -") < position("append run:r2 boot"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn claims_wait_for_a_broker_that_is_away_and_are_renewed() {
+async fn registrations_wait_for_a_broker_that_is_down_and_are_renewed() {
     let fake = Arc::new(Fake::away());
     let publisher = Publisher::builder().org("acme").with_transport(fake.clone());
     publisher.mission("abc").busy();
     tokio::time::sleep(Duration::from_secs(10)).await;
     fake.set_away(false);
     until("it is sent", async || publisher.queued() == 0).await;
-    assert_eq!(fake.seen(), ["claim crew abc -", "append mission:abc signal"]);
+    assert_eq!(fake.seen(), ["register crew abc -", "append mission:abc signal"]);
     tokio::time::sleep(Duration::from_secs(601)).await;
     publisher.mission("abc").busy();
     until("it is sent", async || publisher.queued() == 0).await;
-    assert_eq!(fake.seen()[2..], ["claim crew abc -", "append mission:abc signal"]);
+    assert_eq!(fake.seen()[2..], ["register crew abc -", "append mission:abc signal"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -200,10 +200,10 @@ async fn another_orgs_crew_is_not_written_to_until_it_is_ours() {
 }
 
 #[tokio::test]
-async fn what_was_given_without_an_emitter_to_a_foreign_crew_stays_in_order_beside_it() {
+async fn events_without_an_emitter_keep_their_order_beside_dropped_ones() {
     let server = RedisServer::start();
-    let crew = Claim { kind: crewcast_events::Kind::Crew, id: "abc".into(), org: "other".into(), crew: None };
-    transport(&server).claim(&crew, ClaimMode::Keep).await.unwrap();
+    let crew = Ownership { kind: crewcast_events::Kind::Crew, id: "abc".into(), org: "other".into(), crew: None };
+    transport(&server).register(&crew, OwnershipMode::Keep).await.unwrap();
     let publisher = Publisher::builder().org("acme").connect(&server.url()).await.unwrap();
     publisher.publish("mission:abc", &json!({"type": "one"})).unwrap();
     publisher.mission("abc").busy();

@@ -1,4 +1,4 @@
-//! The examples, run as they stand, and what is in Redis afterwards.
+//! Runs the examples unchanged, and checks what is in Redis afterwards.
 
 use std::collections::BTreeMap;
 
@@ -41,12 +41,12 @@ fn types(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap()).collect()
 }
 
-/// The events as what the catalog says they are.
+/// The events, parsed with the catalog.
 fn typed<T: DeserializeOwned>(events: &[Value]) -> Vec<T> {
     events.iter().map(|event| serde_json::from_value(event.clone()).unwrap()).collect()
 }
 
-/// A document without its moment, which must be one.
+/// A document without its timestamp, which must be valid.
 fn timeless(document: &Value) -> Value {
     let mut document = document.clone();
     let at = document.as_object_mut().unwrap().remove("timestamp").unwrap();
@@ -55,7 +55,7 @@ fn timeless(document: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_crew_tells_its_run_its_tool_and_its_mission() {
+async fn a_crew_emits_its_run_its_tool_and_its_mission() {
     let server = RedisServer::start();
     crew::produce(&server.url()).await.unwrap();
     let events = async |name: &str| events(&server, name).await;
@@ -68,7 +68,7 @@ async fn a_crew_tells_its_run_its_tool_and_its_mission() {
 }
 
 #[tokio::test]
-async fn a_stream_tells_its_executions_and_is_registered() {
+async fn a_stream_emits_its_executions_and_is_registered() {
     let server = RedisServer::start();
     stream::produce(&server.url()).await.unwrap();
     let events = events(&server, "stream:support").await;
@@ -100,7 +100,7 @@ async fn a_stream_tells_its_executions_and_is_registered() {
 }
 
 #[tokio::test]
-async fn a_hub_tells_every_type_once_more_with_its_moment_inside() {
+async fn a_hub_emits_every_type_with_its_timestamp() {
     let server = RedisServer::start();
     hub::produce(&server.url()).await.unwrap();
     let events = events(&server, "hub:acme").await;
@@ -121,7 +121,7 @@ async fn a_hub_tells_every_type_once_more_with_its_moment_inside() {
 }
 
 #[tokio::test]
-async fn tracking_tells_of_agents_and_who_works_with_whom() {
+async fn tracking_emits_the_status_and_collaboration_of_agents() {
     let server = RedisServer::start();
     tracking::produce(&server.url()).await.unwrap();
     let events = events(&server, "tracking:acme").await;
@@ -133,7 +133,7 @@ async fn tracking_tells_of_agents_and_who_works_with_whom() {
 }
 
 #[tokio::test]
-async fn a_session_tells_its_log_and_its_state_and_leaves_the_list_when_it_ends() {
+async fn a_session_emits_its_log_and_its_state_and_leaves_the_list_when_it_ends() {
     let server = RedisServer::start();
     session::produce(&server.url()).await.unwrap();
     let told = events(&server, "session:s1").await;
@@ -148,7 +148,7 @@ async fn a_session_tells_its_log_and_its_state_and_leaves_the_list_when_it_ends(
 }
 
 #[tokio::test]
-async fn a_forge_tells_its_events_and_keeps_what_is_now() {
+async fn a_forge_emits_its_events_and_keeps_the_current_state() {
     let server = RedisServer::start();
     forge::produce(&server.url()).await.unwrap();
     agents_are_kept_until_they_are_deleted(&server).await;

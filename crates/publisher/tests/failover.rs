@@ -1,4 +1,4 @@
-//! Failovers under a batch whose answer was lost: wherever replication stood, no event is doubled.
+//! Failovers with a batch whose answer was lost: no event is duplicated, however far replication had come.
 
 use std::{
     sync::{
@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys};
 use crewcast_publisher::{
-    Append, AppendError, Claim, ClaimMode, Claimed, Once, Publisher, RedisTransport, Stats, Transport,
+    Append, AppendError, Once, Ownership, OwnershipMode, OwnershipOutcome, Publisher, RedisTransport, Stats, Transport,
 };
 use serde_json::{Value, json};
 
@@ -19,8 +19,8 @@ use crate::support::{Fake, Meddling, RedisServer, assert_chain, channel, eyes, l
 
 const CLOSE: Duration = Duration::from_secs(20);
 
-/// Two servers, of which one is spoken to. Once `failing` is set, the next append happens on the master and its answer
-/// is lost with the master.
+/// Two servers, one of which is used. Once `failing` is set, the next append runs on the master, and its answer is lost
+/// with the master.
 struct Failover {
     master: RedisTransport,
     replica: RedisTransport,
@@ -46,8 +46,8 @@ impl Transport for Failover {
         self.master.publish_live(channel, message).await
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        self.master.claim(claim, mode).await
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        self.master.register(ownership, mode).await
     }
 }
 
@@ -60,7 +60,7 @@ struct Pair {
 
 impl Pair {
     async fn start() -> Self {
-        // At once, instead of in five seconds.
+        // Immediately, instead of after five seconds.
         let master = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
         let replica = RedisServer::start();
         let port = master.url().rsplit(':').next().unwrap().to_owned();
@@ -96,12 +96,12 @@ impl Pair {
         .await;
     }
 
-    /// The replica gets nothing any more, and is a master from now on.
+    /// Cuts the replica off and promotes it.
     async fn promote(&self) {
         redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut eyes(&self.replica).await).await.unwrap();
     }
 
-    /// What the new master has in the end, when the batch 11 to 20 is the one whose answer is lost.
+    /// The log of the new master in the end, when the answer for the batch 11 to 20 is lost.
     async fn outcome(self) -> (Vec<u64>, Stats) {
         self.emit(21..=30);
         assert_eq!(self.publisher.close(CLOSE).await.events, 0);
@@ -149,7 +149,7 @@ async fn a_replica_that_lacks_what_was_confirmed_gets_it_and_the_batch_once() {
     pair.confirm(1..=5).await;
     pair.replicated().await;
     pair.promote().await;
-    // Confirmed, and lost by the failover: they are sent again.
+    // Confirmed, then lost by the failover: they are sent again.
     pair.confirm(6..=10).await;
     pair.transport.failing.store(true, Ordering::SeqCst);
     pair.emit(11..=20);
@@ -157,8 +157,8 @@ async fn a_replica_that_lacks_what_was_confirmed_gets_it_and_the_batch_once() {
     assert_eq!((log, stats.resent, stats.dropped), (numbers(1..=30), 5, 0));
 }
 
-/// One that lags or is still syncing lacks what its master has: a gap would be taken for a loss, and the batch be
-/// doubled once the replica has caught up and is promoted.
+/// A replica that lags or is still syncing lacks events of its master. A gap would look like a loss, and the batch
+/// would be duplicated once the replica has caught up and is promoted.
 #[tokio::test]
 async fn a_replica_answers_no_gap() {
     let server = RedisServer::start();
@@ -175,7 +175,7 @@ async fn a_late_attempt_behind_a_gap_is_not_accepted() {
     transport.append(&crate::support::numbered("graph:a", "p", 1, 2)).await.unwrap();
     redis::cmd("FLUSHALL").exec_async(&mut eyes(&server).await).await.unwrap();
     assert_eq!(transport.append(&late).await, Err(AppendError::Gap { expected: 1 }));
-    // What the worker does then, and the attempt that hung somewhere meanwhile.
+    // What the worker does then, and a late attempt that hung meanwhile.
     let once = Once::Sequence { producer: "q".into(), first: 1 };
     transport.append(&Append { once, ..late.clone() }).await.unwrap();
     assert_eq!(transport.append(&late).await, Err(AppendError::Gap { expected: 1 }));

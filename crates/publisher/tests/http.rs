@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Kind;
-use crewcast_publisher::{AppendError, Claim, ClaimMode, Claimed, HttpTransport, Once, Publisher, Stats, Transport};
+use crewcast_publisher::{
+    AppendError, HttpTransport, Once, Ownership, OwnershipMode, OwnershipOutcome, Publisher, Stats, Transport,
+};
 use serde_json::{Value, json, value::RawValue};
 
 use crate::support::{Gateway, channel, numbered, single};
@@ -62,7 +64,7 @@ async fn state_and_a_callers_key_travel_too() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_lost_doubles_nothing() {
+async fn a_lost_answer_duplicates_nothing() {
     let gateway = Gateway::start().await;
     let publisher = Publisher::builder().connect_http(&gateway.url, "t").unwrap();
     for status in [502, 408, 500] {
@@ -78,7 +80,7 @@ async fn an_answer_that_is_lost_doubles_nothing() {
 }
 
 #[tokio::test]
-async fn refusals_are_told_with_the_problems_detail_and_not_repeated() {
+async fn refusals_carry_the_problems_detail_and_are_not_retried() {
     let gateway = Gateway::start().await;
     let transport = HttpTransport::new(&gateway.url, "s3cret").unwrap();
     for status in [400, 401, 403, 404, 413, 422] {
@@ -123,16 +125,16 @@ async fn a_gateway_that_is_away_is_waited_for() {
 async fn ids_are_registered_and_a_conflict_is_another_owner() {
     let gateway = Gateway::start().await;
     let transport = HttpTransport::new(&gateway.url, "t").unwrap();
-    let claim = Claim { kind: Kind::Run, id: "r".into(), org: "acme".into(), crew: Some("abc".into()) };
-    assert_eq!(transport.claim(&claim, ClaimMode::Keep).await, Ok(Claimed::Done));
+    let ownership = Ownership { kind: Kind::Run, id: "r".into(), org: "acme".into(), crew: Some("abc".into()) };
+    assert_eq!(transport.register(&ownership, OwnershipMode::Keep).await, Ok(OwnershipOutcome::Done));
     let request = gateway.requests().remove(0);
     assert_eq!(request.path, "/api/v1/directory");
     let body: Value = serde_json::from_str(&request.body).unwrap();
     assert_eq!(body, json!({"kind": "run", "id": "r", "org": "acme", "crew": "abc"}));
     gateway.refuse_next(409, "", json!({}), false);
-    assert!(matches!(transport.claim(&claim, ClaimMode::Keep).await, Ok(Claimed::OwnedBy(_))));
-    for mode in [ClaimMode::Move, ClaimMode::Remove] {
-        assert!(matches!(transport.claim(&claim, mode).await, Err(AppendError::Refused(_))));
+    assert!(matches!(transport.register(&ownership, OwnershipMode::Keep).await, Ok(OwnershipOutcome::OwnedBy(_))));
+    for mode in [OwnershipMode::Move, OwnershipMode::Remove] {
+        assert!(matches!(transport.register(&ownership, mode).await, Err(AppendError::Refused(_))));
     }
 }
 

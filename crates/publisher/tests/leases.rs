@@ -1,4 +1,4 @@
-//! Leases: held, renewed in the background, given back.
+//! Leases: held, renewed in the background, released.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -10,7 +10,7 @@ use crate::support::{Fake, Meddling, RedisServer, channel, eyes, until};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The leases of a channel as they stand in Redis: name to told and about.
+/// The leases of a channel in Redis: by name, what was published of them and their `about`.
 async fn leases(server: &RedisServer, name: &str) -> HashMap<String, (String, Value)> {
     let mut redis = eyes(server).await;
     let key = Keys::default().leases(&channel(name));
@@ -59,7 +59,7 @@ async fn tool_calls_and_runs_hold_leases_where_it_is_on() {
 }
 
 #[tokio::test]
-async fn nobody_holds_leases_by_default() {
+async fn leases_are_off_by_default() {
     let server = RedisServer::start();
     let publisher = Publisher::connect(&server.url()).await.unwrap();
     publisher.run("r1").boot(&());
@@ -130,7 +130,7 @@ async fn a_renewal_that_fails_is_tried_again_within_a_second() {
     fake.set_away(false);
     tokio::time::sleep(SECOND * 3 / 2).await;
     assert_eq!(renewals(&fake), ["renew graph:abc 1"]);
-    // Closed: nothing is renewed any more, though somebody still holds the call.
+    // Closed: nothing is renewed any more, although the call is still held.
     publisher.close(SECOND).await;
     tokio::time::sleep(100 * SECOND).await;
     assert_eq!(renewals(&fake).len(), 1);

@@ -1,13 +1,13 @@
 //! Tests of the publisher against a real Redis.
 
 mod append;
-mod claim;
 mod emitters;
 mod examples;
 mod failover;
 #[cfg(feature = "http")]
 mod http;
 mod leases;
+mod ownership;
 mod publisher;
 mod resend;
 mod resend_model;

@@ -1,4 +1,4 @@
-//! The publisher: order, batches, repetition, overflow, closing.
+//! The publisher: order, batches, retries, overflow, closing.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -15,7 +15,7 @@ use crate::support::{
     Fake, Meddling, RedisServer, TestRecorder, assert_chain, channel, eyes, log, transport, until, with_namespaces,
 };
 
-/// Logs long enough for what these tests publish.
+/// Logs long enough for the events of these tests.
 fn roomy() -> Namespaces {
     let mut namespaces = Namespaces::default();
     for namespace in namespaces.0.values_mut() {
@@ -62,7 +62,7 @@ async fn events_are_logged_in_order_and_many_with_one_script() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_lost_doubles_nothing_and_loses_nothing() {
+async fn a_lost_answer_duplicates_and_loses_nothing() {
     let server = RedisServer::start();
     let seed = fastrand::u64(..);
     println!("seed {seed}");
@@ -80,7 +80,7 @@ async fn an_answer_that_is_lost_doubles_nothing_and_loses_nothing() {
     assert_eq!(publisher.close(CLOSE).await.events, 0);
     assert_whole(&server, "graph:a", 400).await;
     assert_whole(&server, "graph:b", 400).await;
-    // A repetition is the same to the byte: numbers and random halves.
+    // A retry is identical, including numbers and random halves.
     let appends = transport.appends.lock();
     assert!(appends.len() as u64 > publisher.stats().retried && publisher.stats().retried > 0);
     for append in appends.iter() {
@@ -127,7 +127,7 @@ async fn a_redis_that_lost_everything_gets_what_comes_afterwards() {
 }
 
 #[tokio::test]
-async fn one_event_that_is_refused_spoils_no_other() {
+async fn a_refused_event_does_not_affect_others() {
     let server = RedisServer::start();
     let spoilt = |append: &crewcast_publisher::Append| {
         let bad = append.entries.iter().any(|entry| entry.body.kind() == "bad");
@@ -194,7 +194,7 @@ async fn a_channel_that_waits_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_tells_what_was_not_sent_and_ends_the_task() {
+async fn closing_returns_what_was_not_sent_and_ends_the_task() {
     let fake = Arc::new(Fake::away());
     let publisher = Publisher::builder().with_transport(fake.clone());
     emit(&publisher, "graph:a", 1..=200);
@@ -239,7 +239,7 @@ async fn pauses_between_attempts_grow_to_two_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_keeps_starts_and_ends_and_says_what_gave_way() {
+async fn a_full_queue_keeps_starts_and_ends_and_counts_what_it_drops() {
     let recorder = TestRecorder::default();
     let _local = metrics::set_default_local_recorder(&recorder);
     let fake = Arc::new(Fake::away());
@@ -285,7 +285,7 @@ async fn what_is_no_event_is_an_error_at_once() {
     assert!(publisher.publish("graph:a", &json!({"type": "x", "id": 1})).is_err());
     assert!(publisher.publish_raw("graph:a", "{").is_err());
     assert!(publisher.publish_live("graph:a", "{}").is_err());
-    for key in ["", &"k".repeat(129)] {
+    for key in ["", "a\nb", &"k".repeat(129)] {
         assert!(publisher.publish_with_state("graph:a", &json!({"type": "x"}), key, &1).is_err());
     }
     assert_eq!(publisher.queued(), 0);
@@ -341,7 +341,7 @@ async fn raw_events_keep_their_bytes() {
 }
 
 #[tokio::test]
-async fn connecting_fails_for_what_nobody_can_mend_by_waiting() {
+async fn connecting_fails_for_what_waiting_cannot_fix() {
     for url in ["redis:/", "http://127.0.0.1", "redis://:hunter2@[::1"] {
         let Err(error) = Publisher::connect(url).await else { panic!("{url}") };
         assert!(!error.to_string().contains("hunter2"), "{error}");
@@ -352,7 +352,7 @@ async fn connecting_fails_for_what_nobody_can_mend_by_waiting() {
     let publisher = Publisher::connect(&server.url().replace("//", "//:hunter2@")).await.unwrap();
     emit(&publisher, "graph:a", 1..=1);
     assert_eq!(publisher.close(CLOSE).await.events, 0);
-    // Nobody there: events wait.
+    // No server: events wait.
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     let publisher = Publisher::connect(&format!("redis://127.0.0.1:{port}")).await.unwrap();
     emit(&publisher, "graph:a", 1..=1);

@@ -1,4 +1,4 @@
-//! Confirmed events that a failover has lost are sent again, as the same ones.
+//! Confirmed events that a failover has lost are sent again as the same events.
 
 use std::{
     sync::{
@@ -23,7 +23,7 @@ fn builder() -> Builder {
     Publisher::builder()
 }
 
-/// A master with 1 to 600 of which its replica has 1 to 150, and that is gone.
+/// A master that has the events 1 to 600 and is gone. Its replica has 1 to 150.
 async fn lossy(publisher: &Publisher, stages: &Stages) {
     emit(publisher, 1..=150);
     confirmed(publisher).await;
@@ -36,7 +36,7 @@ async fn lossy(publisher: &Publisher, stages: &Stages) {
 }
 
 #[tokio::test]
-async fn what_a_failover_lost_stands_again_under_the_very_ids() {
+async fn events_that_a_failover_lost_return_under_the_same_ids() {
     let stages = Stages::start(1).await;
     let publisher = stages.publisher(builder());
     lossy(&publisher, &stages).await;
@@ -52,7 +52,7 @@ async fn what_a_failover_lost_stands_again_under_the_very_ids() {
 }
 
 #[tokio::test]
-async fn a_batch_whose_answer_was_lost_with_the_master_comes_behind_what_it_stood_behind() {
+async fn a_batch_whose_answer_was_lost_with_the_master_keeps_its_place() {
     let stages = Stages::start(1).await;
     let failing = Arc::new(AtomicBool::new(false));
     let fail = {
@@ -104,7 +104,7 @@ async fn states_are_set_again_and_live_messages_are_not_sent_again() {
 }
 
 #[tokio::test]
-async fn producers_of_one_channel_all_stand_again_each_in_its_order() {
+async fn the_events_of_all_producers_of_a_channel_are_sent_again_in_order() {
     let stages = Stages::start(1).await;
     let publishers = [stages.publisher(builder()), stages.publisher(builder())];
     for n in 1..=20 {
@@ -114,7 +114,7 @@ async fn producers_of_one_channel_all_stand_again_each_in_its_order() {
         }
     }
     stages.switch.to(1);
-    // A third one, who has lost nothing, is before them.
+    // A third producer, which has lost nothing, comes before them.
     let third = stages.publisher(builder());
     confirm_singly(&third, [0]).await;
     for (n, publisher) in (21..).zip(&publishers) {
@@ -133,14 +133,14 @@ async fn producers_of_one_channel_all_stand_again_each_in_its_order() {
         assert_eq!(of_one, (11..=20).filter(|n| n % 2 == odd).chain([last]).collect::<Vec<_>>());
     }
     assert_eq!(new.len(), 23);
-    // It is another history: none of its ids, also at the same offset, passes for one of the old.
+    // It is another history: none of its ids equals an old one, even at the same offset.
     let id = |message: &String| crewcast_events::EventId::of_message(message.as_bytes()).unwrap();
     for (was, is) in old.iter().zip(&new).skip(10) {
         assert_ne!(id(was), id(is));
     }
 }
 
-/// One event per batch, 6 to 10 lost, of which so many are still kept.
+/// One event per batch. 6 to 10 are lost, and `kept` of them are still kept.
 async fn lost_with(window: ResendWindow) -> (Vec<u64>, Publisher) {
     let stages = Stages::start(1).await;
     let publisher = stages.publisher(builder().resend_window(window));
@@ -155,7 +155,7 @@ async fn lost_with(window: ResendWindow) -> (Vec<u64>, Publisher) {
 }
 
 #[tokio::test]
-async fn what_is_kept_no_longer_is_told_and_the_rest_is_sent_again() {
+async fn events_no_longer_kept_are_counted_and_the_rest_is_sent_again() {
     let recorder = TestRecorder::default();
     let _local = metrics::set_default_local_recorder(&recorder);
     let (log, publisher) = lost_with(ResendWindow { events: 3, ..ResendWindow::default() }).await;
@@ -166,14 +166,14 @@ async fn what_is_kept_no_longer_is_told_and_the_rest_is_sent_again() {
 }
 
 #[tokio::test]
-async fn without_a_window_the_loss_is_told() {
+async fn without_a_resend_window_the_loss_is_counted() {
     let (log, publisher) = lost_with(ResendWindow::NONE).await;
     assert_eq!(log, [1, 2, 3, 4, 5, 11, 12]);
     assert_eq!((publisher.stats().resent, publisher.stats().dropped), (0, 5));
 }
 
 #[tokio::test]
-async fn what_was_flushed_is_told_and_not_sent_again() {
+async fn flushed_events_are_counted_and_not_sent_again() {
     let stages = Stages::start(0).await;
     let publisher = stages.publisher(builder());
     emit(&publisher, 1..=10);
@@ -192,7 +192,7 @@ fn bears(append: &Append, number: u64) -> bool {
     append.entries.iter().any(|entry| of(entry) == Some(number))
 }
 
-/// Meets the new master's appends, counted from 1, until the hook has failed one.
+/// Calls the hook for the new master's appends, counted from 1, until the hook has failed one.
 fn meddled(stages: &Stages, hook: impl Fn(usize) -> Option<AppendError> + Send + Sync + 'static) -> Arc<Meddling> {
     let (failed_over, met) = (Arc::new(AtomicBool::new(false)), AtomicUsize::new(0));
     let before = move |append: &Append| {
@@ -208,10 +208,10 @@ fn meddled(stages: &Stages, hook: impl Fn(usize) -> Option<AppendError> + Send +
 }
 
 #[tokio::test]
-async fn a_second_failover_while_sending_again_is_healed_as_well() {
+async fn a_second_failover_during_a_resend_is_repaired_too() {
     let stages = Stages::start(2).await;
     let switch = stages.switch.clone();
-    // Met: the gap, then batches of what is missing.
+    // Seen: the gap, then batches of the missing events.
     let transport = meddled(&stages, move |met| {
         if met == 4 {
             switch.to(2);
@@ -232,7 +232,7 @@ async fn a_second_failover_while_sending_again_is_healed_as_well() {
     assert_eq!(publisher.stats().dropped, 0);
 }
 
-/// As [`lossy`], when the first events are confirmed already.
+/// As [`lossy`], after the first events are confirmed.
 async fn lossy_from(publisher: &Publisher, stages: &Stages, from: u64) {
     emit(publisher, from + 1..=150);
     confirmed(publisher).await;
@@ -246,7 +246,7 @@ async fn lossy_from(publisher: &Publisher, stages: &Stages, from: u64) {
 async fn a_flush_while_sending_again_costs_what_it_flushed() {
     let stages = Stages::start(2).await;
     let switch = stages.switch.clone();
-    // The other replica, which never had anything.
+    // The other replica, which never had any events.
     stages.cut(2).await;
     let transport = meddled(&stages, move |met| {
         if met == 3 {
@@ -264,7 +264,7 @@ async fn a_flush_while_sending_again_costs_what_it_flushed() {
 }
 
 #[tokio::test]
-async fn one_that_is_refused_when_it_is_sent_again_spoils_no_other() {
+async fn an_event_refused_during_a_resend_does_not_affect_others() {
     let stages = Stages::start(1).await;
     let failed_over = Arc::new(AtomicBool::new(false));
     let refusing = failed_over.clone();
@@ -283,7 +283,7 @@ async fn one_that_is_refused_when_it_is_sent_again_spoils_no_other() {
 }
 
 #[tokio::test]
-async fn closing_while_it_is_sent_again_tells_what_is_lost() {
+async fn closing_during_a_resend_counts_what_is_lost() {
     let stages = Stages::start(1).await;
     let away = |met| (met > 2).then(|| AppendError::Unavailable("away".to_owned()));
     let publisher = builder().with_transport(meddled(&stages, away));
@@ -295,7 +295,7 @@ async fn closing_while_it_is_sent_again_tells_what_is_lost() {
 }
 
 #[tokio::test]
-async fn events_from_the_spool_stand_again_too_and_go_on_in_order() {
+async fn events_from_the_spool_are_sent_again_too_and_in_order() {
     let stages = Stages::start(1).await;
     let directory = tempfile::tempdir().unwrap();
     let away = Arc::new(AtomicBool::new(false));
@@ -319,9 +319,9 @@ async fn events_from_the_spool_stand_again_too_and_go_on_in_order() {
     assert_eq!(numbers_of(&new), (1..=600).collect::<Vec<_>>());
 }
 
-/// The real thing: replicas that hang and get nothing of what the master confirms before it dies.
+/// A real failover: the replicas hang and receive nothing of what the master confirms before it dies.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_sentinel_failover_to_a_replica_that_lagged_leaves_history_whole() {
+async fn a_sentinel_failover_to_a_lagging_replica_leaves_history_complete() {
     let mut group = crewcast_test_servers::SentinelGroup::start();
     let publisher = builder().connect(&group.url()).await.unwrap();
     emit(&publisher, 1..=100);
@@ -330,7 +330,7 @@ async fn a_sentinel_failover_to_a_replica_that_lagged_leaves_history_whole() {
     let _: i64 = group.servers[old].run(&[b"WAIT", b"2", b"5000"]);
     let replicas: Vec<usize> = (0..3).filter(|&server| server != old).collect();
     replicas.iter().for_each(|&replica| group.servers[replica].pause());
-    // What is sent to one that hangs waits for it in the kernel: nothing may be sent.
+    // The kernel buffers what is sent to a hung replica, so nothing may be sent.
     let _: i64 = group.servers[old].run(&[b"CLIENT", b"KILL", b"TYPE", b"replica"]);
     emit(&publisher, 101..=400);
     confirmed(&publisher).await;

@@ -1,11 +1,12 @@
-//! Sending again against a model of a log that forgets its end at any moment, as failovers make it.
+//! Resend against a model of a log that loses its end at any moment, as in failovers.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
 use crewcast_publisher::{
-    Append, AppendError, Claim, ClaimMode, Claimed, Entry, Once, Publisher, ResendWindow, Transport, Unsent,
+    Append, AppendError, Entry, Once, Ownership, OwnershipMode, OwnershipOutcome, Publisher, ResendWindow, Transport,
+    Unsent,
 };
 use fastrand::Rng;
 use parking_lot::Mutex;
@@ -13,15 +14,15 @@ use serde_json::Value;
 
 use crate::support::emit;
 
-/// One event in the log: whose, its producer's number, and what it says.
+/// One event in the log: its producer, its number, and its content.
 type Logged = (Arc<str>, u64, u64);
 
 struct Server {
     log: Vec<Logged>,
     random: Rng,
-    /// How far back a failover may go: everything, or so far that every producer is still known.
+    /// How far back a failover may go: to the beginning, or as long as every producer is still known.
     to_nothing: bool,
-    /// How much a failover loses at most.
+    /// Most events that a failover loses.
     depth: usize,
     calm: bool,
     failovers: usize,
@@ -77,8 +78,8 @@ impl Transport for Model {
         Ok(())
     }
 
-    async fn claim(&self, _: &Claim, _: ClaimMode) -> Result<Claimed, AppendError> {
-        Ok(Claimed::Done)
+    async fn register(&self, _: &Ownership, _: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        Ok(OwnershipOutcome::Done)
     }
 }
 
@@ -86,7 +87,7 @@ const EACH: u64 = 1_000_000;
 const PUBLISHERS: usize = 3;
 
 struct Outcome {
-    /// By publisher: what the log says, what was emitted, and what was counted as dropped.
+    /// By publisher: the events in the log, the emitted events, and how many were counted as dropped.
     of: HashMap<u64, (Vec<u64>, u64, u64)>,
     failovers: usize,
     resent: u64,
@@ -107,7 +108,7 @@ async fn run(seed: u64, window: ResendWindow, to_nothing: bool, depth: usize) ->
         emitted[one] += count;
         tokio::time::sleep(Duration::from_millis(random.u64(..300))).await;
     }
-    // The last failover is noticed by what is emitted after it.
+    // Only events that are emitted after the last failover reveal it.
     model.0.lock().calm = true;
     for (one, publisher) in publishers.iter().enumerate() {
         while publisher.queued() > 0 {
@@ -127,7 +128,7 @@ async fn run(seed: u64, window: ResendWindow, to_nothing: bool, depth: usize) ->
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_room_enough_every_log_is_whole() {
+async fn with_enough_room_every_log_is_complete() {
     let (mut failovers, mut resent) = (0, 0);
     for round in 0..200 {
         let seed = fastrand::u64(..);
@@ -143,9 +144,9 @@ async fn with_room_enough_every_log_is_whole() {
     assert!(failovers > 1000 && resent > 10_000, "{failovers} failovers, {resent} sent again");
 }
 
-/// Whatever is lost, what stands in the log stands there once and in order, and nothing that does is counted as lost.
+/// Whatever is lost, each event in the log is there once and in order, and none of them is counted as lost.
 #[tokio::test(start_paused = true)]
-async fn with_little_room_nothing_is_doubled_or_out_of_order() {
+async fn with_little_room_nothing_is_duplicated_or_out_of_order() {
     for round in 0..100 {
         let seed = fastrand::u64(..);
         println!("round {round}, seed {seed}");

@@ -1,4 +1,4 @@
-//! The session emitter: state, logs, the list of active ones.
+//! The session emitter: state, logs, the list of active sessions.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -38,7 +38,7 @@ async fn sent(publisher: &Publisher) {
 }
 
 #[tokio::test]
-async fn a_session_tells_its_life_and_keeps_its_state() {
+async fn a_session_emits_its_lifecycle_and_keeps_its_state() {
     let server = RedisServer::start();
     let publisher = publisher(&server).await;
     let session = publisher.session("s1").open("How high?");

@@ -1,4 +1,4 @@
-//! The spool: what finds no room in memory, and what a process leaves to the next one.
+//! The spool: events that find no room in memory, and events that a process leaves to the next one.
 
 use std::{
     io::{BufRead, BufReader},
@@ -60,13 +60,13 @@ fn segments(directory: &Path) -> usize {
 }
 
 #[tokio::test]
-async fn an_outage_and_a_restart_in_it_lose_and_double_nothing() {
+async fn an_outage_and_a_restart_during_it_lose_and_duplicate_nothing() {
     let server = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
     let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
     emit(&publisher, "graph:a", 1..=10);
     until("the first are published", async || publisher.queued() == 0).await;
-    // It hangs: what is sent to it is executed when it goes on, whether anybody waits for it still or not.
+    // The server hangs: commands that it received run when it continues, even if their senders have given up.
     server.pause();
     for n in 1..=1020 {
         emit(&publisher, "graph:a", 5 * n + 6..=5 * n + 10);
@@ -155,14 +155,14 @@ const CHILD_URL: &str = "SPOOL_TEST_URL";
 const CHILD_DIRECTORY: &str = "SPOOL_TEST_DIRECTORY";
 const CHILD_ARRIVES: &str = "SPOOL_TEST_ARRIVES";
 
-/// No test by itself: the process that the next ones kill. No answer reaches it; what it sends arrives or does not.
+/// Not a test: the process that the next tests kill. No answer reaches it; what it sends may or may not arrive.
 #[tokio::test]
 #[ignore = "started by the tests that kill it"]
 async fn child() {
     let [Ok(url), Ok(directory), Ok(arrives)] = [CHILD_URL, CHILD_DIRECTORY, CHILD_ARRIVES].map(std::env::var) else {
         return;
     };
-    let redis = crewcast_publisher::Redis::new(&url, &Default::default(), 2, "test").unwrap();
+    let redis = crewcast_publisher::RedisClient::new(&url, &Default::default(), 2, "test").unwrap();
     let redis = crewcast_publisher::RedisTransport::new(redis, Keys::default(), String::new(), roomy());
     let lost = || Some(AppendError::Unavailable("lost".to_owned()));
     let transport = Meddling::recording(redis);
@@ -175,7 +175,7 @@ async fn child() {
     std::future::pending::<()>().await;
 }
 
-/// Kills a publisher that has spilled 5,000 events, and answers what the log has once another has sent them.
+/// Kills a publisher that has spooled 5,000 events, and answers the log after another publisher has sent them.
 async fn log_after_a_kill(arrives: bool) -> Vec<u64> {
     let server = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
@@ -228,7 +228,7 @@ async fn dropping_the_last_clone_keeps_everything() {
 }
 
 #[tokio::test]
-async fn one_event_that_is_refused_spoils_no_other_behind_it() {
+async fn a_refused_event_does_not_affect_later_ones() {
     let server = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
     let publisher = small(directory.path()).try_with_transport(Arc::new(Fake::away())).unwrap();
@@ -255,8 +255,8 @@ async fn the_name_that_follows_a_gap_outlives_the_process() {
     let publisher = small(directory.path()).try_with_transport(Arc::new(Fake::away())).unwrap();
     emit(&publisher, "graph:a", 1..=300);
     assert_eq!(publisher.close(Duration::ZERO).await.spooled, 300);
-    // The first batch is confirmed; then the log has forgotten its producer. The batch is appended under the new name,
-    // and its answer lost.
+    // The first batch is confirmed, then the log forgets its producer. The batch is appended under the new name, and
+    // its answer is lost.
     let behind_a_gap = |append: &crewcast_publisher::Append| append.entries.iter().any(|entry| of(entry) > 128);
     let gap = move |append: &crewcast_publisher::Append| match append.once {
         crewcast_publisher::Once::Sequence { first, .. } if first > 1 => Some(AppendError::Gap { expected: 1 }),
@@ -279,7 +279,7 @@ fn of(entry: &crewcast_publisher::Entry) -> u64 {
 }
 
 #[tokio::test]
-async fn state_and_claims_are_kept_with_their_events() {
+async fn state_and_ownership_are_kept_with_their_events() {
     let server = RedisServer::start();
     let directory = tempfile::tempdir().unwrap();
     let publisher = small(directory.path()).org("acme").try_with_transport(Arc::new(Fake::away())).unwrap();
@@ -290,7 +290,7 @@ async fn state_and_claims_are_kept_with_their_events() {
     publisher.publish_removing_state("session:s", &event, "gone").unwrap();
     assert_eq!(publisher.close(Duration::ZERO).await.spooled, 4);
 
-    // The org travels with the events, whatever the next publisher's is.
+    // The org is stored with the events and does not depend on the next publisher's.
     let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
     assert_eq!(publisher.close(CLOSE).await, Unsent::default());
     let mut redis = eyes(&server).await;
@@ -309,7 +309,7 @@ async fn live_events_are_not_kept() {
     let fake = Arc::new(Fake::away());
     let publisher = small(directory.path()).try_with_transport(fake.clone()).unwrap();
     emit(&publisher, "graph:a", 1..=100);
-    // In a full queue a live event that matters more takes the place of a logged one, which goes to disk.
+    // In a full queue a live event of higher priority replaces a logged one, which goes to disk.
     publisher.publish_live("graph:a", r#"{"type":"done"}"#).unwrap();
     publisher.publish_live("graph:a", r#"{"type":"a_progress"}"#).unwrap();
     assert_eq!((publisher.queued(), publisher.spooled(), publisher.stats().dropped), (100, 1, 1));

@@ -1,4 +1,4 @@
-//! The spool when it is full, and when disk or files are not as they should be.
+//! The spool when it is full, and when the disk or its files are damaged.
 
 use std::{
     sync::{
@@ -35,7 +35,7 @@ async fn files_that_are_removed_under_a_publisher_cost_their_events_and_no_other
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_spool_gives_way_as_a_full_queue_does_and_says_so() {
+async fn a_full_spool_drops_as_a_full_queue_does_and_counts_it() {
     let recorder = TestRecorder::default();
     let _local = metrics::set_default_local_recorder(&recorder);
     let directory = tempfile::tempdir().unwrap();
@@ -81,7 +81,7 @@ async fn a_torn_or_damaged_file_costs_what_stood_there_and_is_counted() {
     let publisher = small(directory.path()).try_with_transport(to(&server)).unwrap();
     assert_eq!(recorder.value("crewcast_publisher_dropped_total{spool_damaged}"), 2);
     assert_eq!(publisher.close(CLOSE).await, Unsent::default());
-    // The last record written is that of the queue's last event: 101 to 200 were spilled before 1 to 100.
+    // The last record is that of the queue's last event: 101 to 200 were spooled before 1 to 100.
     let expected: Vec<u64> = (1..=200).filter(|n| ![100, 150].contains(n)).collect();
     assert_eq!(numbers(&server, "graph:a").await, expected);
 }
@@ -108,7 +108,7 @@ async fn a_spool_that_is_in_use_or_unusable_is_an_error_that_says_what_to_do() {
     let one = small(directory.path()).try_with_transport(Arc::new(Fake::default())).unwrap();
     let Err(error) = small(directory.path()).try_with_transport(Arc::new(Fake::default())) else { panic!("twice") };
     assert!(matches!(error, ConnectError::Spool(_)) && error.to_string().contains("of its own"), "{error}");
-    // Closing lets go of it, whoever holds a clone still.
+    // Closing releases it, even while clones exist.
     one.close(CLOSE).await;
     small(directory.path()).try_with_transport(Arc::new(Fake::default())).unwrap();
     let file = directory.path().join("file");

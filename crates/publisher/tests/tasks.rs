@@ -1,4 +1,4 @@
-//! The wrapper around a task: what it tells of every end, and that it changes none.
+//! The wrapper around a task: it emits every kind of end, and changes no result.
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, time::Duration};
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::{RedisServer, events, eventually, state};
 
-/// Emits on `tasks:acme` of a real Redis, and answers the events behind the first `task_started` and what state is left.
+/// Emits on `tasks:acme` of a real Redis. Answers the events after the first `task_started`, and the remaining state.
 async fn told(emit: impl AsyncFnOnce(TaskEmitter)) -> (Vec<Value>, Vec<String>) {
     let server = RedisServer::start();
     let publisher = Publisher::connect(&server.url()).await.unwrap();
@@ -26,7 +26,7 @@ fn task() -> Task {
     Task::new("t1", "Read")
 }
 
-/// The only event is a failure, nothing is left, and this was its error.
+/// The only event is a failure with this error, and no state remains.
 fn only_failure((events, left): (Vec<Value>, Vec<String>)) -> String {
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0]["type"], "task_failed");
@@ -129,7 +129,7 @@ async fn what_is_too_long_does_not_keep_a_task_from_ending() {
     assert!(left.is_empty(), "{left:?}");
 }
 
-/// While it is going on it stands in the state; ten thousand that have ended leave nothing.
+/// A running task is in the state; ten thousand that have ended leave nothing.
 #[tokio::test]
 async fn the_state_is_what_is_going_on() {
     let server = RedisServer::start();
@@ -150,16 +150,17 @@ async fn the_state_is_what_is_going_on() {
 }
 
 #[tokio::test]
-async fn an_id_that_cannot_name_a_document_or_a_channel_is_counted_and_fails_nobody() {
+async fn an_id_that_cannot_name_a_document_or_a_channel_is_counted() {
     let server = RedisServer::start();
     let publisher = Publisher::connect(&server.url()).await.unwrap();
     publisher.agents("acme").created(&Agent::new("", "Nobody", "idle"));
     publisher.agents("acme").deleted(&"x".repeat(129), None);
+    publisher.agents("acme").created(&Agent::new("a\nb", "Nobody", "idle"));
     publisher.knowledge("no org").node_added(Node::new("moon", "Moon"), None);
     publisher.stream("a b").execution("e1").failed("no stream");
-    // The id of an agent may be anything that is not too long.
+    // The id of an agent may be anything that is printable and not too long.
     publisher.agents("acme").created(&Agent::new("agents/é 1", "Somebody", "idle"));
     assert_eq!(publisher.close(Duration::from_secs(10)).await.events, 0);
-    assert_eq!((publisher.stats().dropped, publisher.stats().published), (4, 1));
+    assert_eq!((publisher.stats().dropped, publisher.stats().published), (5, 1));
     assert_eq!(state(&server, "agents:acme").await.into_keys().collect::<Vec<_>>(), ["agents/é 1"]);
 }

@@ -1,22 +1,22 @@
-//! Publishing where a server is not alone: replicas that must have an event, a Sentinel's master, a Cluster.
+//! Publishing to several servers: replicas that must have an event, the master of a Sentinel group, a Cluster.
 
 use std::time::Duration;
 
 use crewcast_events::{EventId, Keys, Namespaces};
-use crewcast_publisher::{AppendError, Publisher, Redis, RedisTransport, Tls, Transport, WaitReplicas, slot_of};
+use crewcast_publisher::{AppendError, Publisher, RedisClient, RedisTransport, Tls, Transport, WaitReplicas, slot_of};
 use crewcast_test_servers::{Cluster, Program, RedisServer, SentinelGroup};
 use serde_json::json;
 
 use crate::support::{channel, eventually, log, numbered};
 
 fn waiting(url: &str, replicas: u32) -> RedisTransport {
-    let redis = Redis::new(url, &Tls::default(), 2, "test").unwrap();
+    let redis = RedisClient::new(url, &Tls::default(), 2, "test").unwrap();
     let wait = WaitReplicas { replicas, timeout: Duration::from_millis(300) };
     RedisTransport::new(redis, Keys::default(), String::new(), Namespaces::default()).wait_replicas(Some(wait))
 }
 
 #[tokio::test]
-async fn an_append_waits_for_its_replicas_and_is_repeated_without_doubling() {
+async fn an_append_waits_for_its_replicas_and_a_retry_duplicates_nothing() {
     let master = RedisServer::start();
     let port = master.port.to_string();
     let mut replica = RedisServer::start_with(&["--replicaof", "127.0.0.1", &port]);
@@ -27,7 +27,7 @@ async fn an_append_waits_for_its_replicas_and_is_repeated_without_doubling() {
     let append = numbered("graph:a", "p", 2, 3);
     let error = transport.append(&append).await.unwrap_err();
     assert_eq!(error, AppendError::Unavailable("0 of 1 replicas have it".to_owned()));
-    // On another connection, which itself has written nothing: the repetition may not pass for replicated.
+    // On another connection, which has written nothing: the retry must not count as replicated.
     let other = waiting(&master.url(), 1);
     assert!(matches!(other.append(&append).await, Err(AppendError::Unavailable(_))));
     replica.restart();
@@ -56,12 +56,12 @@ async fn eventually_appended(transport: &RedisTransport, name: &str, first: u64)
     ids
 }
 
-/// The master dies while events are emitted. With `WAIT` none that was confirmed is lost with it, and none stands twice.
+/// The master dies while events are emitted. With `WAIT` no confirmed event is lost, and none is duplicated.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failover_costs_no_event_that_replicas_had() {
     let mut group = SentinelGroup::start();
     let wait = WaitReplicas { replicas: 2, timeout: Duration::from_millis(500) };
-    // Of three servers two remain, and one of them becomes the master: from then on one replica is all there is.
+    // Two of three servers remain, and one of them becomes the master: from then on there is only one replica.
     let publisher = Publisher::builder().wait_replicas(wait).connect(&group.url()).await.unwrap();
     let publish = |numbers: std::ops::Range<u32>| {
         numbers.for_each(|n| publisher.publish("run:r1", &json!({"type": "step", "n": n})).unwrap());
@@ -82,7 +82,7 @@ fn number_of(message: &str) -> u64 {
     serde_json::from_str::<serde_json::Value>(message).unwrap()["n"].as_u64().unwrap()
 }
 
-/// Channels of all masters, one of which dies, while a slot moves as well.
+/// Channels on all masters. One master dies, and a slot moves meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_takes_events_across_a_dead_master_and_a_moved_slot() {
     const CHANNELS: usize = 12;
@@ -102,7 +102,7 @@ async fn a_cluster_takes_events_across_a_dead_master_and_a_moved_slot() {
             cluster.move_slot(slot, to);
         }
         if n == EVENTS / 2 {
-            // What is on the victim was published with care, or is settled: nothing confirmed is lost with it.
+            // Events on the failing master were replicated or are settled: no confirmed event is lost with it.
             eventually(async || publisher.queued() + careful.queued() == 0).await;
             for server in &cluster.servers[..3] {
                 let _: i64 = server.run(&[b"WAIT", b"1", b"5000"]);
@@ -114,12 +114,12 @@ async fn a_cluster_takes_events_across_a_dead_master_and_a_moved_slot() {
             careful.publish(&format!("{name}-w"), &json!({"type": "step", "n": n})).unwrap();
         }
     }
-    // Started again before a replica has taken its place it would be the master, and empty.
+    // Restarted before a replica takes over, the server would be the master again, and empty.
     cluster.failed_over(victims_slot, victim);
     cluster.servers[victim].restart();
     assert_eq!(publisher.close(Duration::from_secs(30)).await.events, 0);
     assert_eq!(careful.close(Duration::from_secs(30)).await.events, 0);
-    let redis = Redis::new(&cluster.url(), &Tls::default(), 1, "test").unwrap();
+    let redis = RedisClient::new(&cluster.url(), &Tls::default(), 1, "test").unwrap();
     for name in names.iter().flat_map(|name| [name.clone(), format!("{name}-w")]) {
         let key = Keys::default().log(&channel(&name));
         let mut range = redis::cmd("LRANGE");
@@ -130,18 +130,18 @@ async fn a_cluster_takes_events_across_a_dead_master_and_a_moved_slot() {
     }
 }
 
-/// The script is not known to the servers yet, and one of them is away: it is told to those that are there.
+/// The servers do not have the script yet, and one of them is down: the others receive it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_is_away_does_not_keep_the_others_from_learning_the_script() {
     let options = ["--cluster-require-full-coverage", "no"];
     let mut cluster = Cluster::start_program(Program::Redis, &options).expect("redis-server");
-    let redis = Redis::new(&cluster.url(), &Tls::default(), 2, "test").unwrap();
+    let redis = RedisClient::new(&cluster.url(), &Tls::default(), 2, "test").unwrap();
     let transport = RedisTransport::new(redis, Keys::default(), String::new(), Namespaces::default());
     let victim = cluster.holder(slot_of(b"graph:c0")).unwrap();
     let name =
         (1..).map(|n| format!("graph:c{n}")).find(|name| cluster.holder(slot_of(name.as_bytes())) != Some(victim));
     let name = name.unwrap();
-    // Its replica first: nobody takes its place.
+    // Its replica first, so that no server takes over.
     cluster.servers[victim + 3].kill();
     cluster.servers[victim].kill();
     let holder = cluster.holder(slot_of(name.as_bytes())).unwrap();

@@ -15,7 +15,7 @@ use crate::support::{Meddling, RedisServer, transport};
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 #[tokio::test]
-async fn a_span_is_the_parent_of_its_events_and_no_span_is_none() {
+async fn a_span_is_the_parent_of_its_events() {
     let server = RedisServer::start();
     let seen = Arc::new(Meddling::recording(transport(&server)));
     let publisher = Publisher::builder().with_transport(seen.clone());

@@ -1,10 +1,6 @@
 //! `crewcast dev`: gateway, memory broker and simulated crews in one process.
 
-use std::{
-    net::SocketAddr,
-    process::ExitCode,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{net::SocketAddr, process::ExitCode};
 
 use crewcast_gateway::{
     auth::mint,
@@ -121,7 +117,7 @@ fn development(loaded: Loaded) -> (Config, Secret) {
 }
 
 fn token(secret: &Secret) -> Result<String, CliError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = crewcast_events::timestamp::unix_now();
     let claims = json!({
         "sub": "developer", "org": ORG, "crews": "*", "runs": "*", "publish": ["graph:*", "mission:*", "run:*"],
         "iat": now, "exp": now + 7 * 24 * 3600, "admin": true,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use crewcast_events::{Channel, Kind};
-use crewcast_publisher::{Claim, ClaimMode, Claimed, Transport};
+use crewcast_publisher::{Ownership, OwnershipMode, OwnershipOutcome, Transport};
 
 use crate::{backend, error::CliError, output, settings::ConfigArgs};
 
@@ -70,28 +70,28 @@ pub async fn run(args: RegisterArgs, config: &ConfigArgs) -> Result<ExitCode, Cl
     }
     let transport = backend::redis(&config.load()?.config)?;
     let mode = match (args.take, args.remove) {
-        (true, _) => ClaimMode::Move,
-        (_, true) => ClaimMode::Remove,
-        _ => ClaimMode::Keep,
+        (true, _) => OwnershipMode::Move,
+        (_, true) => OwnershipMode::Remove,
+        _ => OwnershipMode::Keep,
     };
-    let claim = Claim { kind, id: args.id, org: args.org, crew: args.crew };
-    output::line(&describe(&claim, mode, transport.claim(&claim, mode).await?)?)?;
+    let ownership = Ownership { kind, id: args.id, org: args.org, crew: args.crew };
+    output::line(&describe(&ownership, mode, transport.register(&ownership, mode).await?)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(claim: &Claim, mode: ClaimMode, claimed: Claimed) -> Result<String, CliError> {
-    let Claim { kind, id, org, crew } = claim;
+fn describe(ownership: &Ownership, mode: OwnershipMode, claimed: OwnershipOutcome) -> Result<String, CliError> {
+    let Ownership { kind, id, org, crew } = ownership;
     let what = format!("{} {id}", kind.as_str());
     match (claimed, mode) {
-        (Claimed::Done, ClaimMode::Remove) => Ok(format!("{what} is removed")),
-        (Claimed::Done, _) => {
+        (OwnershipOutcome::Done, OwnershipMode::Remove) => Ok(format!("{what} is removed")),
+        (OwnershipOutcome::Done, _) => {
             let crew = crew.as_ref().map(|crew| format!(", crew {crew}")).unwrap_or_default();
             Ok(format!("{what} belongs to {org}{crew}"))
         }
-        (Claimed::OwnedBy(owner), ClaimMode::Remove) => {
+        (OwnershipOutcome::OwnedBy(owner), OwnershipMode::Remove) => {
             Err(CliError::Failed(format!("{what} belongs to {owner}, not to {org}: nothing was removed")))
         }
-        (Claimed::OwnedBy(owner), _) => Err(CliError::Failed(format!(
+        (OwnershipOutcome::OwnedBy(owner), _) => Err(CliError::Failed(format!(
             "{what} belongs to {owner}: use --move to transfer it, which deletes the logs of its channels"
         ))),
     }
@@ -101,23 +101,24 @@ fn describe(claim: &Claim, mode: ClaimMode, claimed: Claimed) -> Result<String, 
 mod tests {
     use super::*;
 
-    fn claim(crew: Option<&str>) -> Claim {
-        Claim { kind: Kind::Run, id: "r1".into(), org: "acme".into(), crew: crew.map(Into::into) }
+    fn ownership(crew: Option<&str>) -> Ownership {
+        Ownership { kind: Kind::Run, id: "r1".into(), org: "acme".into(), crew: crew.map(Into::into) }
     }
 
     #[test]
     fn prints_the_new_owner() {
-        let done = |mode, crew| describe(&claim(crew), mode, Claimed::Done).unwrap();
-        assert_eq!(done(ClaimMode::Keep, Some("abc")), "run r1 belongs to acme, crew abc");
-        assert_eq!(done(ClaimMode::Move, None), "run r1 belongs to acme");
-        assert_eq!(done(ClaimMode::Remove, None), "run r1 is removed");
+        let done = |mode, crew| describe(&ownership(crew), mode, OwnershipOutcome::Done).unwrap();
+        assert_eq!(done(OwnershipMode::Keep, Some("abc")), "run r1 belongs to acme, crew abc");
+        assert_eq!(done(OwnershipMode::Move, None), "run r1 belongs to acme");
+        assert_eq!(done(OwnershipMode::Remove, None), "run r1 is removed");
     }
 
     #[test]
     fn an_id_of_another_org_is_refused_with_advice() {
-        let refused = |mode| describe(&claim(None), mode, Claimed::OwnedBy("other".into())).unwrap_err().to_string();
-        assert!(refused(ClaimMode::Keep).contains("--move"));
-        assert!(refused(ClaimMode::Remove).contains("nothing was removed"));
+        let refused =
+            |mode| describe(&ownership(None), mode, OwnershipOutcome::OwnedBy("other".into())).unwrap_err().to_string();
+        assert!(refused(OwnershipMode::Keep).contains("--move"));
+        assert!(refused(OwnershipMode::Remove).contains("nothing was removed"));
     }
 
     #[test]

@@ -68,8 +68,7 @@ async fn work(publisher: &Publisher, crew: &'static Crew, session: &str, pace: P
 
 /// A short name that is unique for each start: the seconds since 1970 in base 36.
 fn session_name() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let mut rest = since.as_secs();
+    let mut rest = crewcast_events::timestamp::unix_now();
     let mut digits = Vec::new();
     while rest > 0 {
         digits.push(char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[(rest % 36) as usize]));

@@ -16,7 +16,7 @@ use crewcast_events::{
         tool::{ToolEvent, ToolKind},
     },
 };
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Publisher, Transport};
+use crewcast_publisher::{Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome, Publisher, Transport};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +42,8 @@ impl Transport for Recorder {
         panic!("everything is logged, but {channel}");
     }
 
-    async fn claim(&self, _: &Claim, _: ClaimMode) -> Result<Claimed, AppendError> {
-        Ok(Claimed::Done)
+    async fn register(&self, _: &Ownership, _: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        Ok(OwnershipOutcome::Done)
     }
 }
 

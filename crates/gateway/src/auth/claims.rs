@@ -1,9 +1,6 @@
 //! Turns a token's claims into an [`Identity`]: times, issuer and audience by RFC 7519, grants by the spec.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use crewcast_events::{Channel, is_id, is_namespace};
 use serde_json::{Map, Value};
@@ -22,11 +19,6 @@ const ANONYMOUS_SUB: &str = "anonymous";
 /// Every claim that `auth.anonymous` may contain.
 const ANONYMOUS_CLAIMS: [&str; 10] =
     ["sub", "user_id", "org", "crews", "runs", "streams", "sessions", "channels", "publish", "admin"];
-
-/// Seconds since 1970.
-pub(super) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
-}
 
 /// The rules that a token's registered claims are checked against.
 pub(super) struct ClaimRules {
@@ -220,6 +212,8 @@ fn bad(claim: &'static str, wants: &'static str) -> AuthError {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+
+    use std::time::Duration;
 
     use super::*;
 

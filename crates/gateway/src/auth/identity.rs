@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn expires_in_is_bounded_by_zero_and_by_the_clock() {
         let until = |expires_at| Identity { expires_at, ..user("u") }.expires_in();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = crewcast_events::timestamp::unix_now();
         assert_eq!(until(None), None);
         assert_eq!(until(Some(now - 1)), Some(Duration::ZERO));
         assert_eq!(until(Some(u64::MAX)), None, "beyond the range of the clock");

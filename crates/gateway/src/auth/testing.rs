@@ -12,7 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Ownership;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
@@ -20,8 +20,8 @@ use super::Identity;
 use crate::registry::{BrokerError, Directory, Revocation, Revocations, Tickets};
 
 /// An entry of the directory.
-pub(super) fn claim(kind: Kind, id: &str, org: &str) -> Claim {
-    Claim { kind, id: id.to_owned(), org: org.to_owned(), crew: None }
+pub(super) fn ownership(kind: Kind, id: &str, org: &str) -> Ownership {
+    Ownership { kind, id: id.to_owned(), org: org.to_owned(), crew: None }
 }
 
 /// An identity without an org and without grants.
@@ -41,7 +41,7 @@ pub(crate) fn user(sub: &str) -> Identity {
 /// A registry that counts its calls, can be down, and can delay its answers.
 #[derive(Default)]
 pub(super) struct FakeRegistry {
-    claims: Mutex<HashMap<(Kind, String), Claim>>,
+    ownerships: Mutex<HashMap<(Kind, String), Ownership>>,
     revocations: Mutex<Vec<Revocation>>,
     tickets: Mutex<HashMap<String, (Bytes, Duration)>>,
     down: AtomicBool,
@@ -74,8 +74,8 @@ impl FakeRegistry {
         Arc::default()
     }
 
-    pub(super) fn own(&self, claim: Claim) {
-        self.claims.lock().insert((claim.kind, claim.id.clone()), claim);
+    pub(super) fn own(&self, ownership: Ownership) {
+        self.ownerships.lock().insert((ownership.kind, ownership.id.clone()), ownership);
     }
 
     pub(super) fn set_down(&self, down: bool) {
@@ -121,13 +121,13 @@ impl FakeRegistry {
 
 #[async_trait]
 impl Directory for FakeRegistry {
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
+    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Ownership>, BrokerError> {
         self.owner_reads.fetch_add(1, SeqCst);
         let asked: HashSet<_> = ids.iter().collect();
         let owners = {
-            let claims = self.claims.lock();
-            let found = claims.values().filter(|claim| claim.kind == kind && asked.contains(&claim.id));
-            found.map(|claim| (claim.id.clone(), claim.clone())).collect()
+            let ownerships = self.ownerships.lock();
+            let found = ownerships.values().filter(|ownership| ownership.kind == kind && asked.contains(&ownership.id));
+            found.map(|ownership| (ownership.id.clone(), ownership.clone())).collect()
         };
         self.answer(owners).await
     }
@@ -135,9 +135,9 @@ impl Directory for FakeRegistry {
     async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
         self.roster_reads.fetch_add(1, SeqCst);
         let owned = {
-            let claims = self.claims.lock();
-            let found = claims.values().filter(|claim| claim.kind == kind && claim.org == org);
-            found.map(|claim| claim.id.clone()).collect()
+            let ownerships = self.ownerships.lock();
+            let found = ownerships.values().filter(|ownership| ownership.kind == kind && ownership.org == org);
+            found.map(|ownership| ownership.id.clone()).collect()
         };
         self.answer(owned).await
     }

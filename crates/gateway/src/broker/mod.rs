@@ -24,7 +24,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
-use crewcast_publisher::Transport;
+use crewcast_store::Transport;
 
 pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
@@ -153,7 +153,7 @@ pub trait LogStore: Send + Sync + 'static {
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
 
     /// The leases of a channel whose expiry is to be published now, at most [`MAX_EXPIRED`]. It is published by an append
-    /// with [`crewcast_publisher::LeaseStep::Tell`], which happens once, whichever replicas have asked.
+    /// with [`crewcast_store::LeaseStep::Expire`], which happens once, whichever replicas have asked.
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError>;
 }
 

@@ -31,7 +31,7 @@ pub struct ExpiredLease {
     /// Its name in the channel.
     pub name: String,
     /// The status to report.
-    pub silence: LeaseStatus,
+    pub expiry: LeaseStatus,
     /// Time since its producer was last heard of.
     pub since: Duration,
     /// What the producer said about it: empty, or a JSON object.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crewcast_publisher::{Redis, RedisSetupError, Sharded, Tls};
+use crewcast_store::{RedisClient, RedisSetupError, Sharded, Tls};
 use serde::{Deserialize, Serialize};
 
 use super::{Secret, form::tables, rules::Rules};
@@ -21,7 +21,7 @@ tables! {
     BrokerConfig {
         /// `redis` or `memory`.
         kind: BrokerKind = BrokerKind::Redis,
-        /// What [`crewcast_publisher::Redis::new`] takes, possibly with a password.
+        /// What [`crewcast_store::RedisClient::new`] takes, possibly with a password.
         url: Secret = Secret::new("redis://127.0.0.1:6379"),
         /// A file that holds `url`.
         url_file: Option<PathBuf> = None,
@@ -48,7 +48,7 @@ tables! {
 impl BrokerConfig {
     pub(super) fn check(&self, rules: &mut Rules<'_>) {
         if self.kind == BrokerKind::Redis
-            && let Err(error) = Redis::new(self.url.expose(), &self.tls, 1, "crewcast-check")
+            && let Err(error) = RedisClient::new(self.url.expose(), &self.tls, 1, "crewcast-check")
         {
             let url_key = if self.url_file.is_some() { "broker.url_file" } else { "broker.url" };
             let key = if error == RedisSetupError::Tls { "broker.tls_ca_file" } else { url_key };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crewcast_events::Owner;
-use crewcast_publisher::Sharded;
+use crewcast_store::Sharded;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::Error};
 use serde_json::{Map, Value, json};

@@ -20,7 +20,7 @@ mod tests;
 use std::net::SocketAddr;
 
 use crewcast_events::Namespaces;
-pub use crewcast_publisher::{Sharded, Tls};
+pub use crewcast_store::{Sharded, Tls};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 

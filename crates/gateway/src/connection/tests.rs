@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, Event, EventId, Kind, timestamp};
-use crewcast_publisher::{Append, Claim, Entry, Once, Transport};
+use crewcast_store::{Append, Entry, Once, Ownership, Transport};
 use crewcast_websocket::Socket;
 use serde_json::{Value, json};
 use tokio::{
@@ -318,8 +318,8 @@ async fn logs_of_a_session_that_changed_owner_during_the_read_are_not_sent() {
     let held = bench.broker.answers.write().await;
     client.send_text(&ask).await;
     tokio::time::sleep(seconds(1)).await;
-    let claim = Claim { kind: Kind::Session, id: "s1".to_owned(), org: "zeta".to_owned(), crew: None };
-    bench.parts.app.auth.on_control(&Control::Directory { claim, from: None, removed: false });
+    let ownership = Ownership { kind: Kind::Session, id: "s1".to_owned(), org: "zeta".to_owned(), crew: None };
+    bench.parts.app.auth.on_control(&Control::Directory { ownership, from: None, removed: false });
     drop(held);
     assert_eq!(client.text().await.1["code"], "unknown_session");
 }

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::Kind;
-use crewcast_publisher::{Claim, ClaimMode, Claimed};
+use crewcast_store::{Ownership, OwnershipMode, OwnershipOutcome};
 use tokio::time::Instant;
 
 use super::{
@@ -17,16 +17,16 @@ use crate::broker::memory::MemoryBroker;
 /// Owners, revocations, tickets, usage and the last client number.
 #[derive(Default)]
 pub(crate) struct MemoryRegistry {
-    claims: HashMap<(Kind, String), Claim>,
+    ownerships: HashMap<(Kind, String), Ownership>,
     revocations: HashMap<RevocationTarget, Revocation>,
     tickets: HashMap<String, (Instant, Bytes)>,
     usage: HashMap<String, (Instant, Bytes)>,
     clients: u64,
 }
 
-/// The effect of a claim.
-pub(crate) struct ClaimOutcome {
-    pub(crate) claimed: Claimed,
+/// The effect of registering an owner.
+pub(crate) struct DirectoryChange {
+    pub(crate) outcome: OwnershipOutcome,
     /// The announcement to every gateway, when anything changed.
     pub(crate) control: Option<Control>,
     /// Whether an owner lost the id, by a move or a removal, and with it the logs.
@@ -34,27 +34,27 @@ pub(crate) struct ClaimOutcome {
 }
 
 impl MemoryRegistry {
-    pub(crate) fn claim(&mut self, claim: &Claim, mode: ClaimMode) -> ClaimOutcome {
-        let key = (claim.kind, claim.id.clone());
-        let before = self.claims.get(&key).cloned();
-        let foreign = before.as_ref().map(|before| before.org.clone()).filter(|org| *org != claim.org);
-        if let Some(org) = foreign.clone().filter(|_| mode != ClaimMode::Move) {
-            return ClaimOutcome { claimed: Claimed::OwnedBy(org), control: None, lost: false };
+    pub(crate) fn register(&mut self, ownership: &Ownership, mode: OwnershipMode) -> DirectoryChange {
+        let key = (ownership.kind, ownership.id.clone());
+        let before = self.ownerships.get(&key).cloned();
+        let foreign = before.as_ref().map(|before| before.org.clone()).filter(|org| *org != ownership.org);
+        if let Some(org) = foreign.clone().filter(|_| mode != OwnershipMode::Move) {
+            return DirectoryChange { outcome: OwnershipOutcome::OwnedBy(org), control: None, lost: false };
         }
-        let removed = mode == ClaimMode::Remove;
+        let removed = mode == OwnershipMode::Remove;
         let (changed, told) = if removed {
-            let gone = self.claims.remove(&key);
-            (gone.is_some(), gone.unwrap_or_else(|| claim.clone()))
+            let gone = self.ownerships.remove(&key);
+            (gone.is_some(), gone.unwrap_or_else(|| ownership.clone()))
         } else {
-            // A claim without a crew keeps the crew that is known of the org's own run.
+            // A registration without a crew keeps the crew that is known of the org's own run.
             let known = before.as_ref().filter(|_| foreign.is_none()).and_then(|before| before.crew.clone());
-            let claim = Claim { crew: claim.crew.clone().or(known), ..claim.clone() };
-            self.claims.insert(key, claim.clone());
-            (before.as_ref() != Some(&claim), claim)
+            let ownership = Ownership { crew: ownership.crew.clone().or(known), ..ownership.clone() };
+            self.ownerships.insert(key, ownership.clone());
+            (before.as_ref() != Some(&ownership), ownership)
         };
         let lost = foreign.is_some() || (removed && changed);
-        let control = changed.then_some(Control::Directory { claim: told, from: foreign, removed });
-        ClaimOutcome { claimed: Claimed::Done, control, lost }
+        let control = changed.then_some(Control::Directory { ownership: told, from: foreign, removed });
+        DirectoryChange { outcome: OwnershipOutcome::Done, control, lost }
     }
 
     /// The number of the next client.
@@ -63,14 +63,15 @@ impl MemoryRegistry {
         self.clients
     }
 
-    fn owners(&self, kind: Kind, ids: &[String]) -> HashMap<String, Claim> {
-        let claim = |id: &String| self.claims.get(&(kind, id.clone())).map(|claim| (id.clone(), claim.clone()));
-        ids.iter().filter_map(claim).collect()
+    fn owners(&self, kind: Kind, ids: &[String]) -> HashMap<String, Ownership> {
+        let ownership =
+            |id: &String| self.ownerships.get(&(kind, id.clone())).map(|ownership| (id.clone(), ownership.clone()));
+        ids.iter().filter_map(ownership).collect()
     }
 
     fn ids_of_org(&self, org: &str, kind: Kind) -> Vec<String> {
-        let of_org = self.claims.values().filter(|claim| claim.kind == kind && claim.org == org);
-        of_org.map(|claim| claim.id.clone()).collect()
+        let of_org = self.ownerships.values().filter(|ownership| ownership.kind == kind && ownership.org == org);
+        of_org.map(|ownership| ownership.id.clone()).collect()
     }
 
     fn revoke(&mut self, revocation: &Revocation) {
@@ -126,7 +127,7 @@ impl MemoryRegistry {
 
 #[async_trait]
 impl Directory for MemoryBroker {
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
+    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Ownership>, BrokerError> {
         Ok(self.with_registry(|registry| (registry.owners(kind, ids), None)))
     }
 

@@ -5,7 +5,7 @@
 //!
 //! What changes is announced on the control channel as a [`Control`], which every replica receives through
 //! [`Sink::control`](crate::broker::Sink::control). Owners change by
-//! [`Transport::claim`](crewcast_publisher::Transport::claim), as producers change them.
+//! [`Transport::register`](crewcast_store::Transport::register), as producers change them.
 
 pub mod memory;
 pub mod redis;
@@ -19,7 +19,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Ownership;
 
 pub use self::redis::RedisRegistry;
 pub use crate::broker::BrokerError;
@@ -31,7 +31,7 @@ pub const USAGE_AGE: Duration = Duration::from_secs(15);
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
     /// The owner of each id; an id without an owner is missing in the answer.
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError>;
+    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Ownership>, BrokerError>;
 
     /// Every id of one kind that an org owns.
     async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError>;
@@ -136,7 +136,8 @@ pub enum Control {
     /// The directory's entry of an id changed.
     Directory {
         /// The entry now (for a removal: what was removed).
-        claim: Claim,
+        #[serde(rename = "claim")]
+        ownership: Ownership,
         /// The org that owned the id until now, when it moved.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         from: Option<String>,

@@ -4,48 +4,34 @@ use std::{collections::HashMap, sync::LazyLock, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crewcast_events::{Keys, Kind};
-use crewcast_publisher::{Claim, Redis};
+use crewcast_events::{Keys, Kind, timestamp::unix_now};
+use crewcast_store::{Ownership, RedisClient, scripts};
 use redis::{AsyncCommands, Script, from_redis_value};
 
 use super::{
     BrokerError, ClientNumbers, Control, Directory, Revocation, RevocationTarget, Revocations, Tickets, USAGE_AGE,
-    UsageBoard, unix_now,
+    UsageBoard,
 };
 use crate::broker::redis::{RedisBroker, errors};
 
 /// Ids in one pipeline.
 const OWNERS: usize = 1000;
 
-/// Each replica whose last report still counts, with that report behind it.
-const FIGURES_LUA: &str = "
-local time, told = redis.call('TIME'), {}
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local all = redis.call('HGETALL', KEYS[1])
-for i = 1, #all, 2 do
-  local till, usage = string.match(all[i + 1], '^(%d+):(.*)$')
-  if till and tonumber(till) > now then
-    told[#told + 1] = all[i]
-    told[#told + 1] = usage
-  end
-end
-return told";
-
-static TELL: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../broker/redis/usage.lua")));
-static FIGURES: LazyLock<Script> = LazyLock::new(|| Script::new(FIGURES_LUA));
-static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../broker/redis/announce.lua")));
-static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../broker/redis/revoke.lua")));
+static REPORT_USAGE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::REPORT_USAGE));
+static READ_USAGE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::READ_USAGE));
+static ANNOUNCE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::ANNOUNCE));
+static REVOKE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::REVOKE));
 
 /// The registry in Redis. Needs no subscription, so that the command line uses it on its own.
 #[derive(Clone)]
 pub struct RedisRegistry {
-    redis: Redis,
+    redis: RedisClient,
     keys: Keys,
 }
 
 impl RedisRegistry {
     /// The registry in this Redis.
-    pub fn new(redis: Redis, keys: Keys) -> Self {
+    pub fn new(redis: RedisClient, keys: Keys) -> Self {
         Self { redis, keys }
     }
 
@@ -57,8 +43,8 @@ impl RedisRegistry {
 
 #[async_trait]
 impl Directory for RedisRegistry {
-    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Claim>, BrokerError> {
-        let mut claims = HashMap::new();
+    async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Ownership>, BrokerError> {
+        let mut ownerships = HashMap::new();
         for chunk in ids.chunks(OWNERS) {
             let commands = chunk.iter().map(|id| {
                 let entry = self.keys.directory_entry(kind, id);
@@ -73,11 +59,11 @@ impl Directory for RedisRegistry {
             for (id, (org, crew)) in chunk.iter().zip(entries) {
                 if let Some(org) = org {
                     let crew = crew.filter(|crew| !crew.is_empty());
-                    claims.insert(id.clone(), Claim { kind, id: id.clone(), org, crew });
+                    ownerships.insert(id.clone(), Ownership { kind, id: id.clone(), org, crew });
                 }
             }
         }
-        Ok(claims)
+        Ok(ownerships)
     }
 
     async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
@@ -86,7 +72,7 @@ impl Directory for RedisRegistry {
         let mut ids = ids.map_err(|error| errors::of_redis(&error))?;
         // The list follows the entries and may lag behind: only an entry names the owner of an id.
         let owners = self.owners(kind, &ids).await?;
-        ids.retain(|id| owners.get(id).is_some_and(|claim| claim.org == org));
+        ids.retain(|id| owners.get(id).is_some_and(|ownership| ownership.org == org));
         Ok(ids)
     }
 }
@@ -131,14 +117,14 @@ impl Tickets for RedisRegistry {
 #[async_trait]
 impl UsageBoard for RedisRegistry {
     async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError> {
-        let mut call = TELL.key(self.keys.replicas());
+        let mut call = REPORT_USAGE.key(self.keys.replicas());
         call.arg(replica).arg(USAGE_AGE.as_secs() * 1000).arg(&usage.unwrap_or_default()[..]);
         let mut connection = self.redis.pooled();
         call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
     }
 
     async fn usage(&self) -> Result<Vec<(String, Bytes)>, BrokerError> {
-        let call = FIGURES.key(self.keys.replicas());
+        let call = READ_USAGE.key(self.keys.replicas());
         let mut connection = self.redis.pooled();
         let told: Result<Vec<Vec<u8>>, _> = call.invoke_async(&mut connection).await;
         let told = told.map_err(|error| errors::of_redis(&error))?;

@@ -11,7 +11,7 @@ use crewcast_events::{
     Body, Channel,
     catalog::{Object, lease_expiry::LeaseEvent},
 };
-use crewcast_publisher::{Append, Entry, LeaseStep, Once};
+use crewcast_store::{Append, Entry, LeaseStep, Once};
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -168,10 +168,10 @@ impl Relay {
         let reported =
             self.broker.transport.append(&append).await.map_err(|error| BrokerError::Unavailable(error.to_string()))?;
         for (entry, _) in append.entries.iter().zip(reported).filter(|(_, id)| id.is_some()) {
-            if let Some(LeaseStep::Tell { name, silence, .. }) = &entry.lease {
-                counter(Metric::LeaseExpirations, &[("state", silence.as_str())]).increment(1);
-                counter(Metric::SilencesTold, &[("silence", silence.as_str())]).increment(1);
-                tracing::info!(%channel, lease = &**name, silence = silence.as_str(), "published a lease expiry");
+            if let Some(LeaseStep::Expire { name, expiry, .. }) = &entry.lease {
+                counter(Metric::LeaseExpirations, &[("state", expiry.as_str())]).increment(1);
+                counter(Metric::SilencesTold, &[("silence", expiry.as_str())]).increment(1);
+                tracing::info!(%channel, lease = &**name, silence = expiry.as_str(), "published a lease expiry");
             }
         }
         Ok(())
@@ -179,10 +179,10 @@ impl Relay {
 }
 
 fn entry(expired: &ExpiredLease, lost_after: Duration) -> Option<Entry> {
-    let ExpiredLease { name, silence, since, about } = expired;
+    let ExpiredLease { name, expiry, since, about } = expired;
     let about: Object = serde_json::from_str(about).unwrap_or_default();
-    let event = LeaseEvent::new(*silence, name, since.as_secs_f64(), about);
+    let event = LeaseEvent::new(*expiry, name, since.as_secs_f64(), about);
     let body = Body::parse(serde_json::to_vec(&event).ok()?).ok()?;
-    let step = LeaseStep::Tell { name: name.as_str().into(), silence: *silence, lost_after };
+    let step = LeaseStep::Expire { name: name.as_str().into(), expiry: *expiry, lost_after };
     Some(Entry { lease: Some(step), ..Entry::new(body) })
 }

@@ -144,7 +144,7 @@ impl Found {
 #[cfg(test)]
 mod tests {
     use crewcast_events::{Body, Namespaces};
-    use crewcast_publisher::{Append, Entry as Published, Once, Transport};
+    use crewcast_store::{Append, Entry as Published, Once, Transport};
 
     use super::*;
     use crate::broker::memory::MemoryBroker;

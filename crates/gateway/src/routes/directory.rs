@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::{Json, body::Body, extract::State};
 use crewcast_events::{Kind, is_id};
-use crewcast_publisher::{Claim, ClaimMode, Claimed};
+use crewcast_store::{Ownership, OwnershipMode, OwnershipOutcome};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -45,19 +45,19 @@ pub async fn register(
 ) -> Result<Json<Registered>, Problem> {
     let body = read(&app.limits, body).await?;
     let request: RegisterRequest = json(text(&body)?)?;
-    let claim = claim(request, &identity)?;
-    own_crew(&app, &claim).await?;
-    match app.broker.transport.claim(&claim, ClaimMode::Keep).await? {
-        Claimed::Done => Ok(Json(Registered { kind: claim.kind, id: claim.id, org: claim.org })),
+    let ownership = ownership(request, &identity)?;
+    own_crew(&app, &ownership).await?;
+    match app.broker.transport.register(&ownership, OwnershipMode::Keep).await? {
+        OwnershipOutcome::Done => Ok(Json(Registered { kind: ownership.kind, id: ownership.id, org: ownership.org })),
         // The answer does not name the owner: an org learns nothing about other orgs.
-        Claimed::OwnedBy(_) => Err(Problem::new(
+        OwnershipOutcome::OwnedBy(_) => Err(Problem::new(
             ProblemType::OwnedByAnother,
-            format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id),
+            format!("the {} {} belongs to another org", ownership.kind.as_str(), ownership.id),
         )),
     }
 }
 
-fn claim(request: RegisterRequest, identity: &Identity) -> Result<Claim, Problem> {
+fn ownership(request: RegisterRequest, identity: &Identity) -> Result<Ownership, Problem> {
     let malformed = |detail: &str| Err(Problem::new(ProblemType::Malformed, detail));
     if !is_id(&request.id) || !request.crew.as_deref().is_none_or(is_id) {
         return malformed("\"id\" and \"crew\" are 1 to 128 characters of [A-Za-z0-9._-]");
@@ -74,16 +74,16 @@ fn claim(request: RegisterRequest, identity: &Identity) -> Result<Claim, Problem
         Some(own) if request.org.as_deref().is_some_and(|org| org != &**own) => {
             forbidden("one registers under one's token's own org only")
         }
-        Some(own) => Ok(Claim { kind: request.kind, id: request.id, org: own.to_string(), crew: request.crew }),
+        Some(own) => Ok(Ownership { kind: request.kind, id: request.id, org: own.to_string(), crew: request.crew }),
     }
 }
 
 /// Checks that a run's crew does not belong to another org, because the crew's readers may read the run.
-async fn own_crew(app: &App, claim: &Claim) -> Result<(), Problem> {
-    let Some(crew) = &claim.crew else { return Ok(()) };
+async fn own_crew(app: &App, ownership: &Ownership) -> Result<(), Problem> {
+    let Some(crew) = &ownership.crew else { return Ok(()) };
     let owners = app.directory.owners(Kind::Crew, std::slice::from_ref(crew)).await?;
     match owners.get(crew) {
-        Some(owner) if owner.org != claim.org => {
+        Some(owner) if owner.org != ownership.org => {
             Err(Problem::new(ProblemType::Forbidden, format!("the crew {crew} belongs to another org")))
         }
         _ => Ok(()),

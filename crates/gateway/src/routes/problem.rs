@@ -9,7 +9,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use crewcast_publisher::AppendError;
+use crewcast_store::AppendError;
 use serde::Serialize;
 use serde_json::{Map, Value};
 

@@ -1,4 +1,4 @@
-//! Loads on one Redis, and what each costs it.
+//! Loads on one Redis, and the cost of each.
 
 use std::{
     error::Error,
@@ -12,7 +12,7 @@ use std::{
 };
 
 use crewcast_events::{Body, Channel, Keys, Namespaces};
-use crewcast_publisher::{Append, Entry, Once, Publisher, Redis, RedisTransport, Tls, Transport};
+use crewcast_publisher::{Append, Entry, Once, Publisher, RedisClient, RedisTransport, Tls, Transport};
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 
@@ -25,7 +25,7 @@ pub enum Kind {
     Plain,
     /// One event per script, pipelined.
     Single,
-    /// As many events of a channel per script as stand in a pipeline of the others.
+    /// As many events of a channel per script as the others put into a pipeline.
     Batched,
 }
 
@@ -33,44 +33,44 @@ impl Kind {
     pub const ALL: [Kind; 3] = [Kind::Plain, Kind::Single, Kind::Batched];
 }
 
-/// What is published, and who listens.
+/// What is published, and how many connections listen.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     /// Events per second.
     pub rate: u32,
-    /// How long.
+    /// Duration of the load.
     pub window: Duration,
     pub channels: usize,
-    /// Events that go out together.
+    /// Events that are sent together.
     pub batch: usize,
-    /// Of one event.
+    /// Bytes of one event.
     pub bytes: usize,
     /// Connections that listen to all channels, as a replica does.
     pub listeners: usize,
 }
 
-/// What an event cost.
+/// The cost of an event.
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code)]
 pub struct Cost {
-    /// Events per second, as it came out.
+    /// Measured events per second.
     pub rate: f64,
     /// CPU of Redis, user and system.
     pub redis_micros: f64,
-    /// Bytes that each listener got per event.
+    /// Bytes that each listener received per event.
     pub heard_bytes: f64,
-    /// Events of the window.
+    /// Events in the measured time.
     pub events: u64,
 }
 
-/// What the fastest publisher makes.
+/// The result of the fastest publisher.
 #[derive(Clone, Copy, Debug)]
 pub struct Top {
     /// Confirmed events per second.
     pub rate: f64,
     /// CPU of Redis per event.
     pub redis_micros: f64,
-    /// CPU of this process per event: the emitting and the listening one included.
+    /// CPU of this process per event, including emitting and listening.
     pub publisher_micros: f64,
 }
 
@@ -79,7 +79,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// An event of so many bytes.
+/// An event of `bytes` bytes.
 pub fn event(n: u64, bytes: usize) -> String {
     let head =
         format!(r#"{{"type":"tool_progress","crew_id":"c1","run_id":"r1","agent_id":"researcher","n":{n},"text":""#);
@@ -91,7 +91,7 @@ fn channels(count: usize) -> Vec<Channel> {
     (0..count).filter_map(|n| format!("graph:load-{n}").parse().ok()).collect()
 }
 
-/// Connections that listen and count bytes, each on a thread of its own, until dropped.
+/// Connections that listen and count bytes, each on its own thread, until dropped.
 struct Listeners {
     streams: Vec<TcpStream>,
     bytes: Arc<AtomicU64>,
@@ -138,14 +138,14 @@ async fn eyes(url: &str) -> Result<MultiplexedConnection> {
     Ok(redis::Client::open(url)?.get_multiplexed_async_connection().await?)
 }
 
-/// Seconds of CPU that Redis has spent.
+/// Seconds of CPU that Redis has used.
 async fn cpu_of_redis(eyes: &mut MultiplexedConnection) -> Result<f64> {
     let info: String = redis::cmd("INFO").arg("cpu").query_async(eyes).await?;
     let read = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok()).unwrap_or(0.0);
     Ok(read("used_cpu_sys:") + read("used_cpu_user:"))
 }
 
-/// Seconds of CPU that this process has spent; where that can be read.
+/// Seconds of CPU that this process has used, where that can be read.
 fn cpu_of_self() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
@@ -157,13 +157,13 @@ fn address(url: &str) -> &str {
     url.trim_start_matches("redis://")
 }
 
-/// Publishes at the load's rate and answers what it cost Redis.
+/// Publishes at the load's rate and answers the cost for Redis.
 pub async fn cost(url: &str, load: &Load, kind: Kind) -> Result<Cost> {
     let channels = channels(load.channels);
     let mut eyes = eyes(url).await?;
     redis::cmd("FLUSHALL").exec_async(&mut eyes).await?;
     let listeners = Listeners::start(address(url), load.listeners, &channels)?;
-    let redis = Redis::new(url, &Tls::default(), 2, "cost")?;
+    let redis = RedisClient::new(url, &Tls::default(), 2, "cost")?;
     let transport = RedisTransport::new(redis, Keys::default(), String::new(), Namespaces::default());
     let mut sender =
         Sender { load: *load, kind, channels, sent: vec![0; load.channels], transport, plain: eyes.clone() };
@@ -190,7 +190,7 @@ struct Sender {
     load: Load,
     kind: Kind,
     channels: Vec<Channel>,
-    /// Events of each channel.
+    /// Events per channel.
     sent: Vec<u64>,
     transport: RedisTransport,
     plain: MultiplexedConnection,
@@ -201,7 +201,7 @@ impl Sender {
         self.sent.iter().sum()
     }
 
-    /// Fills the logs: from then on each append trims one. The first plain events find nothing that is warm.
+    /// Fills the logs, so that each append trims one. The first plain events warm up the connections.
     async fn fill(&mut self) -> Result<()> {
         let kind = if self.kind == Kind::Plain { Kind::Plain } else { Kind::Batched };
         let kind = std::mem::replace(&mut self.kind, kind);
@@ -230,7 +230,7 @@ impl Sender {
                 pipeline.exec_async(&mut self.plain).await?;
             }
             Kind::Single => {
-                // At most one of a channel is out at a time, as with a publisher.
+                // At most one batch of a channel is being sent at a time, as with a publisher.
                 let mut appends: Vec<Append> = Vec::with_capacity(self.load.batch);
                 for at in spread {
                     appends.push(self.append(at, 1));
@@ -263,7 +263,7 @@ impl Sender {
     }
 }
 
-/// Emits as fast as a publisher takes it in, and answers how many were confirmed. One connection listens.
+/// Emits as fast as a publisher accepts events, and answers how many were confirmed. One connection listens.
 pub async fn top(url: &str, load: &Load) -> Result<Top> {
     let channels = channels(load.channels);
     let mut eyes = eyes(url).await?;
@@ -275,7 +275,7 @@ pub async fn top(url: &str, load: &Load) -> Result<Top> {
     let begun = Instant::now();
     let mut n = 0;
     while begun.elapsed() < load.window {
-        // Full enough that batches form, not so full that anything gives way.
+        // Full enough to form batches, not so full that events are dropped.
         if publisher.queued() > 10_000 {
             tokio::time::sleep(Duration::from_millis(1)).await;
             continue;

@@ -1,5 +1,5 @@
-//! What publishing costs: CPU of Redis per event, plain, logged singly and logged in batches, at one rate; and how many
-//! logged events a second one publisher gets into one Redis.
+//! The cost of publishing: CPU of Redis per event at one rate, for plain events, single logged events and batches. Also
+//! how many logged events per second one publisher gets into one Redis.
 //!
 //! `cargo run --release -p crewcast-publisher --example cost -- --help`
 

@@ -11,7 +11,7 @@ use crewcast_events::{
 use super::{Target, within};
 use crate::{publisher::Publisher, trace};
 
-/// Emits the events of an org's hub, a method for each type. Cheap enough to clone.
+/// Emits the events of an org's hub, with a method for each type. Cheap to clone.
 #[derive(Clone)]
 pub struct HubEmitter {
     target: Target,
@@ -22,83 +22,83 @@ impl HubEmitter {
         Self { target: Target::of_org(publisher, "hub", org) }
     }
 
-    /// There is a new agent.
+    /// An agent was created.
     pub fn agent_created(&self, data: agent::AgentCreated) {
         self.emit(HubKind::AgentCreated, data);
     }
 
-    /// An agent's status is another one.
+    /// An agent's status has changed.
     pub fn agent_status_changed(&self, data: agent::AgentStatusChanged) {
         self.emit(HubKind::AgentStatusChanged, data);
     }
 
-    /// How an agent performs.
+    /// An agent's performance.
     pub fn agent_performance_updated(&self, data: agent::AgentPerformanceUpdated) {
         self.emit(HubKind::AgentPerformanceUpdated, data);
     }
 
-    /// An agent is gone.
+    /// An agent was removed.
     pub fn agent_removed(&self, data: agent::AgentRemoved) {
         self.emit(HubKind::AgentRemoved, data);
     }
 
-    /// There is a new task.
+    /// A task was created.
     pub fn task_created(&self, data: task::TaskCreated) {
         self.emit(HubKind::TaskCreated, data);
     }
 
-    /// A task has found an agent.
+    /// A task was assigned to an agent.
     pub fn task_assigned(&self, data: task::TaskAssigned) {
         self.emit(HubKind::TaskAssigned, data);
     }
 
-    /// An agent begins a task.
+    /// An agent starts a task.
     pub fn task_started(&self, data: task::TaskStarted) {
         self.emit(HubKind::TaskStarted, data);
     }
 
-    /// How far a task is. A progress that lies outside 0 to 1 is brought inside.
+    /// A task's progress, clamped to 0 to 1.
     pub fn task_progress(&self, mut data: task::TaskProgress) {
         data.progress = within(data.progress, 1.0);
         self.emit(HubKind::TaskProgress, data);
     }
 
-    /// A task has ended well.
+    /// A task has completed.
     pub fn task_completed(&self, data: task::TaskCompleted) {
         self.emit(HubKind::TaskCompleted, data);
     }
 
-    /// A task, or one attempt at it, has ended with an error.
+    /// A task, or one attempt at it, has failed.
     pub fn task_failed(&self, data: task::TaskFailed) {
         self.emit(HubKind::TaskFailed, data);
     }
 
-    /// A task was given up.
+    /// A task was cancelled.
     pub fn task_cancelled(&self, data: task::TaskCancelled) {
         self.emit(HubKind::TaskCancelled, data);
     }
 
-    /// How the hub as a whole is.
+    /// The state of the hub as a whole.
     pub fn hive_status_update(&self, data: system::HiveStatus) {
         self.emit(HubKind::HiveStatusUpdate, data);
     }
 
-    /// Something alarming has happened.
+    /// An alert.
     pub fn system_alert(&self, data: system::SystemAlert) {
         self.emit(HubKind::SystemAlert, data);
     }
 
-    /// A resource runs short.
+    /// A resource is running short.
     pub fn resource_alert(&self, data: system::ResourceAlert) {
         self.emit(HubKind::ResourceAlert, data);
     }
 
-    /// A module's status is another one.
+    /// A module's status has changed.
     pub fn module_status_changed(&self, data: module::ModuleStatusChanged) {
         self.emit(HubKind::ModuleStatusChanged, data);
     }
 
-    /// A module has told another something.
+    /// A module has sent another a message.
     pub fn inter_module_message(&self, data: module::InterModuleMessage) {
         self.emit(HubKind::InterModuleMessage, data);
     }
@@ -108,17 +108,17 @@ impl HubEmitter {
         self.emit(HubKind::CoordinationEvent, data);
     }
 
-    /// An agent begins to learn.
+    /// An agent starts to learn.
     pub fn learning_cycle_started(&self, data: learning::LearningCycleStarted) {
         self.emit(HubKind::LearningCycleStarted, data);
     }
 
-    /// What an agent has learnt.
+    /// What an agent has learned.
     pub fn learning_cycle_completed(&self, data: learning::LearningCycleCompleted) {
         self.emit(HubKind::LearningCycleCompleted, data);
     }
 
-    /// A component has met an error.
+    /// A component has had an error.
     pub fn error_occurred(&self, data: error::ErrorOccurred) {
         self.emit(HubKind::ErrorOccurred, data);
     }

@@ -1,4 +1,4 @@
-//! What a crew is doing, on `mission:<crew>`.
+//! The status of a crew, on `mission:<crew>`.
 
 use crewcast_events::{
     Kind,
@@ -9,7 +9,7 @@ use crewcast_events::{
 use super::Target;
 use crate::{publisher::Publisher, trace};
 
-/// Emits the status of one crew. The last one is retained for whoever comes later.
+/// Emits the status of one crew. The last one is retained for later readers.
 #[derive(Clone)]
 pub struct MissionEmitter {
     target: Target,
@@ -22,7 +22,7 @@ impl MissionEmitter {
         Self { target, crew: crew.to_owned() }
     }
 
-    /// The crew is not there.
+    /// The crew is offline.
     pub fn offline(&self) {
         self.signal(CrewStatus::Offline);
     }

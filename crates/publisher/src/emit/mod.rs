@@ -1,4 +1,4 @@
-//! Emitters: the catalog of each dialect as methods. None of them waits or fails.
+//! Emitters: the event catalog as methods. None of them waits or fails.
 
 mod forge;
 mod hub;
@@ -35,7 +35,7 @@ impl Publisher {
         ToolEmitter::new(self, crew, run, agent)
     }
 
-    /// Emits the life of a run on `run:<run>`.
+    /// Emits the lifecycle of a run on `run:<run>`.
     pub fn run(&self, run: &str) -> RunEmitter {
         RunEmitter::new(self, run)
     }
@@ -45,8 +45,8 @@ impl Publisher {
         MissionEmitter::new(self, crew)
     }
 
-    /// Emits state and logs of a session on `session:<session>`, and, where the publisher has an org, that it is active
-    /// on `tracking:<org>`.
+    /// Emits state and logs of a session on `session:<session>`. With an org, also lists the session as active on
+    /// `tracking:<org>`.
     pub fn session(&self, session: &str) -> SessionEmitter {
         SessionEmitter::new(self, session)
     }
@@ -61,7 +61,7 @@ impl Publisher {
         HubEmitter::new(self, org)
     }
 
-    /// Emits what an org's agents are doing and who works with whom on `tracking:<org>`.
+    /// Emits the status and the collaboration of an org's agents on `tracking:<org>`.
     pub fn tracking(&self, org: &str) -> TrackingEmitter {
         TrackingEmitter::new(self, org)
     }
@@ -71,7 +71,7 @@ impl Publisher {
         AgentEmitter::new(self, org)
     }
 
-    /// Emits the tasks of an org on `tasks:<org>`, and keeps a state document of each that is going on.
+    /// Emits the tasks of an org on `tasks:<org>`, and keeps a state document of each running one.
     pub fn tasks(&self, org: &str) -> TaskEmitter {
         TaskEmitter::new(self, org)
     }
@@ -81,13 +81,13 @@ impl Publisher {
         KnowledgeEmitter::new(self, org)
     }
 
-    /// Emits the metrics of an org on `metrics:<org>`, and keeps the newest of each set as a state document.
+    /// Emits the metrics of an org on `metrics:<org>`, and keeps the latest values of each set as a state document.
     pub fn metrics(&self, org: &str) -> MetricsEmitter {
         MetricsEmitter::new(self, org)
     }
 }
 
-/// What the caller passes as parameters, as an object: anything else becomes its `value`.
+/// The caller's value as an object. Anything else becomes the field `value` of one.
 fn object(value: &(impl Serialize + ?Sized)) -> Object {
     match value_of(value) {
         Value::Object(object) => object,
@@ -96,12 +96,12 @@ fn object(value: &(impl Serialize + ?Sized)) -> Object {
     }
 }
 
-/// What the caller passes, as JSON; null when it cannot be written as such.
+/// The caller's value as JSON; null when it cannot be serialised.
 fn value_of(value: &(impl Serialize + ?Sized)) -> Value {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-/// Brings a share inside 0 to `most`. What is no number is nothing.
+/// Clamps a share to 0 to `most`. NaN becomes 0.
 fn within(share: f64, most: f64) -> f64 {
     if share.is_nan() { 0.0 } else { share.clamp(0.0, most) }
 }

@@ -1,4 +1,4 @@
-//! The life of a run on `run:<run>`.
+//! The lifecycle of a run on `run:<run>`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,17 +10,18 @@ use crewcast_events::{
     },
     timestamp,
 };
+use crewcast_store::LeaseStep;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Target, lease::Held, object};
-use crate::{lease::LeaseStep, publisher::Publisher, trace};
+use crate::{publisher::Publisher, trace};
 
-/// Emits the events of one run. Cheap enough to clone.
+/// Emits the events of one run. Cheap to clone.
 ///
-/// Where the publisher holds leases ([`crate::Builder::leases`]) the run has one from `boot` to `done`. It is renewed for
-/// as long as the emitter that has emitted `boot`, or a clone of it, stands: who drops it will not say `done` either.
+/// With [`crate::Builder::leases`] the run has a lease from `boot` to `done`. It is renewed as long as the emitter that
+/// emitted `boot`, or a clone of it, exists.
 #[derive(Clone)]
 pub struct RunEmitter {
     target: Target,
@@ -35,7 +36,7 @@ impl RunEmitter {
         Self { target, run: run.to_owned(), crew: None, lease: Arc::default() }
     }
 
-    /// Says which crew runs: its readers may then read the run.
+    /// Sets the crew of the run. The crew's readers may then read the run.
     #[must_use]
     pub fn with_crew(self, crew: &str) -> Self {
         let ids = [(Kind::Crew, crew, None), (Kind::Run, &*self.run, Some(crew))];
@@ -43,7 +44,7 @@ impl RunEmitter {
         Self { target, crew: Some(crew.to_owned()), ..self }
     }
 
-    /// The run begins. `inputs` is an object; anything else stands in one as its `value`.
+    /// The run begins. `inputs` is an object; anything else becomes the field `value` of one.
     pub fn boot(&self, inputs: &(impl Serialize + ?Sized)) {
         let about = json!({"run_id": self.run, "crew_id": self.crew});
         if let Some(channel) = &self.target.channel {
@@ -52,7 +53,7 @@ impl RunEmitter {
         self.emit(RunKind::Boot { inputs: object(inputs) });
     }
 
-    /// An agent begins to work.
+    /// An agent starts to work.
     pub fn agent_start(&self, agent_id: &str, agent: &str) {
         self.emit(RunKind::AgentStart { agent_id: agent_id.to_owned(), agent: agent.to_owned() });
     }
@@ -63,7 +64,7 @@ impl RunEmitter {
         self.emit(RunKind::AgentEnd { agent_id, agent, status, duration_s: duration.as_secs_f64(), output });
     }
 
-    /// An agent begins a task.
+    /// An agent starts a task.
     pub fn task_start(&self, task_id: &str, task: &str, agent_id: &str) {
         let (task_id, task, agent_id) = (task_id.to_owned(), task.to_owned(), agent_id.to_owned());
         self.emit(RunKind::TaskStart { task_id, task, agent_id });
@@ -83,16 +84,16 @@ impl RunEmitter {
         self.emit(RunKind::TaskEnd { task_id, task, agent_id, status, duration_s: duration.as_secs_f64(), output });
     }
 
-    /// Something failed. `fatal` says that the run will end for it; only `done` ends it.
+    /// Something failed. `fatal` announces that the run will end; only `done` ends it.
     pub fn error(&self, message: &str, code: Option<&str>, agent_id: Option<&str>, fatal: bool) {
         let (code, agent_id) = (code.map(str::to_owned), agent_id.map(str::to_owned));
         self.emit(RunKind::Error { message: message.to_owned(), code, agent_id, fatal });
     }
 
-    /// The run has ended after `duration`. Its sockets are closed behind this event.
+    /// The run has ended after `duration`. Its sockets are closed after this event.
     pub fn done(&self, status: RunOutcome, duration: Duration, output: Option<Value>) {
         self.lease.lock().take();
-        // Another emitter may have said `boot`: a run that is done has no lease, whoever held it.
+        // Another emitter may have emitted `boot`. A finished run has no lease, whichever emitter held it.
         let name = format!("run:{}", self.run).into();
         let release = self.target.publisher.inner().leases.of_all.then_some(LeaseStep::Release { name });
         self.emit_with(RunKind::Done { status, duration_s: duration.as_secs_f64(), output }, release);

@@ -1,4 +1,4 @@
-//! A session: its state and logs on `session:<id>`, its place among the active ones on `tracking:<org>`.
+//! A session: its state and logs on `session:<id>`, and its entry in the list of active sessions on `tracking:<org>`.
 
 use std::sync::Arc;
 
@@ -7,18 +7,19 @@ use crewcast_events::{
     catalog::session::{LogLevel, STATE_KEY, SessionChanged, SessionEvent, SessionKind, SessionState, SessionSummary},
     timestamp,
 };
+use crewcast_store::State;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json, value::to_raw_value};
 
 use super::{Target, lease::Held};
-use crate::{append::State, publisher::Publisher, trace};
+use crate::{publisher::Publisher, trace};
 
 /// Opens one session.
 #[derive(Clone)]
 pub struct SessionEmitter {
     session: Target,
-    /// The org's list; `None` where the publisher has no org.
+    /// The org's list; `None` without an org.
     list: Option<Target>,
     id: String,
 }
@@ -31,8 +32,8 @@ impl SessionEmitter {
         Self { session: Target::new(publisher, "session", id, &ids), list, id: id.to_owned() }
     }
 
-    /// The session begins: it is in the list of its org, with the status `running`, until it ends or its producer falls
-    /// silent. It ends with [`Session::end`], or when it is dropped.
+    /// The session begins. It is in its org's list, with the status `running`, until it ends or its lease expires. It
+    /// ends with [`Session::end`], or when it is dropped.
     #[must_use = "dropping the session ends it"]
     pub fn open(&self, query: &str) -> Session {
         let state = SessionState { session_id: self.id.clone(), query: query.to_owned(), ..SessionState::default() };
@@ -42,9 +43,9 @@ impl SessionEmitter {
             Some(Held::always(&target.publisher, channel, name, &about))
         };
         let session = Session {
-            leases: Mutex::new(Leases {
+            leases: Mutex::new(SessionLeases {
                 session: held(&self.session, &format!("session:{}", self.id)),
-                // Named like the document, so that readers of the list find out which of its sessions live.
+                // Named like the document, so that readers of the list can tell which sessions are alive.
                 list: self.list.as_ref().and_then(|list| held(list, &self.id)),
             }),
             emitter: self.clone(),
@@ -57,18 +58,18 @@ impl SessionEmitter {
     }
 }
 
-/// A session that is going on. Dropped without [`Session::end`] it ends with the status `completed`, or `error` when
+/// A running session. When it is dropped without [`Session::end`], it ends with the status `completed`, or `error` if
 /// the thread is panicking.
 pub struct Session {
     emitter: SessionEmitter,
-    leases: Mutex<Leases>,
-    /// Held while an event is queued: events say how it was in the order in which it was.
+    leases: Mutex<SessionLeases>,
+    /// Held while an event is queued, so that events have the order of the changes.
     now: Mutex<Now>,
     began_in_panic: bool,
     ended: bool,
 }
 
-struct Leases {
+struct SessionLeases {
     session: Option<Held>,
     list: Option<Held>,
 }
@@ -76,7 +77,7 @@ struct Leases {
 struct Now {
     state: SessionState,
     status: String,
-    /// How many agents the list says are active.
+    /// The number of active agents in the list.
     agents_listed: usize,
 }
 
@@ -87,7 +88,7 @@ impl Session {
         self.emit(SessionKind::SessionLog { level, agent, message, details }, None);
     }
 
-    /// Changes the state. The list of active sessions follows when the number of active agents has changed.
+    /// Changes the state. Updates the list of active sessions when the number of active agents has changed.
     pub fn update(&self, change: impl FnOnce(&mut SessionState)) {
         let mut now = self.now.lock();
         change(&mut now.state);
@@ -105,12 +106,12 @@ impl Session {
         self.list(&mut now, true);
     }
 
-    /// The state as it is now.
+    /// The current state.
     pub fn state(&self) -> SessionState {
         self.now.lock().state.clone()
     }
 
-    /// The session ends. Its state and logs stay for as long as the channel's log does.
+    /// The session ends. Its state and logs are kept as long as the channel's log.
     pub fn end(mut self, status: &str) {
         self.finish(status);
     }
@@ -142,7 +143,7 @@ impl Session {
         SessionEvent { kind, session_id, timestamp, traceparent: trace::parent() }
     }
 
-    /// Tells the org's list how the session is, and keeps it there as long as it is active.
+    /// Publishes the session to the org's list, and keeps it there as long as it is active.
     fn list(&self, now: &mut Now, active: bool) {
         let Some(list) = &self.emitter.list else { return };
         now.agents_listed = now.state.active_agents.len();
@@ -173,7 +174,7 @@ impl Drop for Session {
     }
 }
 
-/// A state document; a text that cannot be written leaves it as it was.
+/// A state document. `None` when it cannot be serialised: the former one stays.
 fn document(key: &str, value: &impl Serialize) -> Option<State> {
     let value = to_raw_value(value).ok()?;
     Some(State { key: key.to_owned(), value: Some(Arc::from(value)) })

@@ -25,7 +25,7 @@ impl StreamEmitter {
         Self { target: Arc::new(target), stream: stream.into() }
     }
 
-    /// The execution with this id; nothing is emitted yet.
+    /// The execution with this id. Emits nothing yet.
     pub fn execution(&self, execution_id: &str) -> ExecutionEmitter {
         ExecutionEmitter { stream: self.clone(), execution: execution_id.into() }
     }
@@ -44,12 +44,12 @@ impl ExecutionEmitter {
         self.emit(StreamKind::ExecutionStarted { input_data: value_of(input_data) });
     }
 
-    /// The execution has ended well.
+    /// The execution has completed.
     pub fn completed(&self, output: &(impl Serialize + ?Sized)) {
         self.emit(StreamKind::ExecutionCompleted { output: value_of(output) });
     }
 
-    /// The execution has ended with an error.
+    /// The execution has failed.
     pub fn failed(&self, error: &str) {
         self.emit(StreamKind::ExecutionFailed { error: error.to_owned() });
     }
@@ -59,19 +59,19 @@ impl ExecutionEmitter {
         self.emit(StreamKind::ExecutionPaused { node_id: node_id.to_owned(), reason: reason.to_owned() });
     }
 
-    /// The execution goes on from the node where it waited, with what was decided.
+    /// The execution continues from the node where it waited, with the decision.
     pub fn resumed(&self, node_id: &str, decision: &(impl Serialize + ?Sized)) {
         self.emit(StreamKind::ExecutionResumed { node_id: node_id.to_owned(), decision: value_of(decision) });
     }
 
-    /// A node has done its work in `duration`.
+    /// A node has finished after `duration`.
     pub fn node_executed(&self, node_id: &str, duration: Duration, output: &(impl Serialize + ?Sized)) {
         let (node_id, duration_ms) = (node_id.to_owned(), millis(duration));
         self.emit(StreamKind::NodeExecuted { node_id, duration_ms, output: value_of(output) });
     }
 
-    /// How near the goal is: `progress` is 0 to 1, what lies outside is brought inside. `criteria_status` is an object,
-    /// each criterion's state by name; anything else stands in one as its `value`.
+    /// Progress towards the goal, clamped to 0 to 1. `criteria_status` is an object with the state of each criterion by
+    /// name; anything else becomes the field `value` of one.
     pub fn goal_progress(&self, progress: f64, criteria_status: &(impl Serialize + ?Sized)) {
         let (progress, criteria_status) = (within(progress, 1.0), object(criteria_status));
         self.emit(StreamKind::GoalProgress { progress, criteria_status });
@@ -82,7 +82,7 @@ impl ExecutionEmitter {
         self.emit(StreamKind::GoalAchieved { final_status: value_of(final_status) });
     }
 
-    /// A value of the execution's state has changed. `&()` stands for one that was, or is, not there.
+    /// A value of the execution's state has changed. `&()` stands for a missing value.
     pub fn state_changed(
         &self,
         key: &str,
@@ -93,7 +93,7 @@ impl ExecutionEmitter {
         self.emit(StreamKind::StateChanged { key: key.to_owned(), old_value, new_value });
     }
 
-    /// The execution did what it must not do.
+    /// The execution has violated a constraint.
     pub fn constraint_violation(&self, constraint: &str, message: &str) {
         let (constraint, message) = (constraint.to_owned(), message.to_owned());
         self.emit(StreamKind::ConstraintViolation { constraint, message });

@@ -1,18 +1,16 @@
-//! Where an emitter's events go.
+//! The channel of an emitter.
 
 use std::sync::Arc;
 
 use crewcast_events::{Body, Channel, Kind};
+use crewcast_store::{Entry, LeaseStep, Ownership, State, check_state_key};
 use serde::Serialize;
 use serde_json::value::to_raw_value;
 
 use crate::{
-    append::{Claim, Entry, State},
-    lane::Claims,
-    lease::LeaseStep,
+    channel_queue::Ownerships,
+    counters::Reason,
     publisher::{PublishError, Publisher},
-    redis::MAX_STATE_KEY,
-    tally::Reason,
 };
 
 /// One channel that an emitter writes to.
@@ -20,27 +18,27 @@ use crate::{
 pub(super) struct Target {
     pub(super) publisher: Publisher,
     pub(super) channel: Option<Channel>,
-    pub(super) claims: Claims,
+    pub(super) ownerships: Ownerships,
 }
 
 impl Target {
-    /// The channel `<namespace>:<id>`. The ids are claimed when the publisher has an org.
+    /// The channel `<namespace>:<id>`. With an org, `ids` are registered before the first event.
     pub(super) fn new(publisher: &Publisher, namespace: &str, id: &str, ids: &[(Kind, &str, Option<&str>)]) -> Self {
-        let claims = publisher.inner().org.as_ref().map(|org| {
-            let claim = |&(kind, id, crew): &(Kind, &str, Option<&str>)| Claim {
+        let ownerships = publisher.inner().org.as_ref().map(|org| {
+            let ownership = |&(kind, id, crew): &(Kind, &str, Option<&str>)| Ownership {
                 kind,
                 id: id.to_owned(),
                 org: org.clone(),
                 crew: crew.map(str::to_owned),
             };
-            ids.iter().map(claim).collect::<Arc<[Claim]>>()
+            ids.iter().map(ownership).collect::<Arc<[Ownership]>>()
         });
-        Self { publisher: publisher.clone(), channel: Channel::new(namespace, id).ok(), claims }
+        Self { publisher: publisher.clone(), channel: Channel::new(namespace, id).ok(), ownerships }
     }
 
-    /// A channel of an org: there is nothing to claim.
+    /// A channel of an org: it needs no registration.
     pub(super) fn of_org(publisher: &Publisher, namespace: &str, org: &str) -> Self {
-        Self { claims: None, ..Self::new(publisher, namespace, org, &[]) }
+        Self { ownerships: None, ..Self::new(publisher, namespace, org, &[]) }
     }
 
     pub(super) fn emit(&self, event: &impl Serialize) {
@@ -59,20 +57,20 @@ impl Target {
         self.push(stateful(event, key, None))
     }
 
-    /// Emits, and in the same atomic step does what becomes of a state document and of a lease.
+    /// Emits, and in the same atomic step changes a state document and a lease.
     pub(super) fn emit_with(&self, event: &impl Serialize, state: Option<State>, lease: Option<LeaseStep>) {
         self.push(entry(event).map(|entry| Entry { state, lease, ..entry }));
     }
 
-    /// Answers whether the event was not too large. Whatever cannot be sent is counted.
+    /// Answers whether the event was not too large. An event that cannot be sent is counted.
     fn push(&self, entry: Option<Entry>) -> bool {
         let (Some(channel), Some(entry)) = (&self.channel, entry) else {
-            let why = "an id is not 1 to 128 characters of [A-Za-z0-9._-] (of any kind where it only names a document), \
-                       or the event is no JSON";
-            self.publisher.inner().tally.dropped(Reason::Invalid, 1, why);
+            let why = "an id is not 1 to 128 characters of [A-Za-z0-9._-] (printable where it only names a document), \
+                       or the event is not JSON";
+            self.publisher.inner().counters.dropped(Reason::Invalid, 1, why);
             return true;
         };
-        let pushed = self.publisher.push_logged(channel, entry, self.claims.clone());
+        let pushed = self.publisher.push_logged(channel, entry, self.ownerships.clone());
         !matches!(pushed, Err(PublishError::TooLarge { .. }))
     }
 }
@@ -83,9 +81,7 @@ fn entry(event: &impl Serialize) -> Option<Entry> {
 }
 
 fn stateful(event: &impl Serialize, key: &str, value: Option<Arc<serde_json::value::RawValue>>) -> Option<Entry> {
-    if key.is_empty() || key.chars().count() > MAX_STATE_KEY {
-        return None;
-    }
+    check_state_key(key).ok()?;
     let state = Some(State { key: key.to_owned(), value });
     Some(Entry { state, ..entry(event)? })
 }

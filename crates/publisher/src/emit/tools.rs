@@ -10,19 +10,20 @@ use crewcast_events::{
     },
     timestamp,
 };
+use crewcast_store::LeaseStep;
 use serde::Serialize;
 use serde_json::json;
 
 use super::{Target, lease::Held, object};
-use crate::{lease::LeaseStep, publisher::Publisher, trace};
+use crate::{publisher::Publisher, trace};
 
 /// Emits the tool calls of one agent. Cheap to clone.
 #[derive(Clone)]
 pub struct ToolEmitter {
-    shared: Arc<Shared>,
+    shared: Arc<CallState>,
 }
 
-struct Shared {
+struct CallState {
     target: Target,
     crew: String,
     run: String,
@@ -34,11 +35,11 @@ impl ToolEmitter {
         let ids = [(Kind::Crew, crew, None), (Kind::Run, run, Some(crew))];
         let target = Target::new(publisher, "graph", crew, &ids);
         let (crew, run, agent) = (crew.to_owned(), run.to_owned(), agent.to_owned());
-        Self { shared: Arc::new(Shared { target, crew, run, agent }) }
+        Self { shared: Arc::new(CallState { target, crew, run, agent }) }
     }
 
-    /// Emits `tool_start`. `params` is an object; anything else stands in one as its `value`. The call ends
-    /// with [`ToolCall::end`], or when it is dropped.
+    /// Emits `tool_start`. `params` is an object; anything else becomes the field `value` of one. The call ends with
+    /// [`ToolCall::end`], or when it is dropped.
     #[must_use = "dropping the call ends it"]
     pub fn start(&self, tool: impl Into<String>, params: &(impl Serialize + ?Sized)) -> ToolCall {
         let tool = tool.into();
@@ -56,17 +57,17 @@ impl ToolEmitter {
     }
 
     fn lease(&self, tool: &str) -> Option<Held> {
-        let Shared { target, crew, run, agent } = &*self.shared;
+        let CallState { target, crew, run, agent } = &*self.shared;
         let name = format!("tool:{:016x}", fastrand::u64(..));
         let about = json!({"crew_id": crew, "run_id": run, "agent_id": agent, "tool": tool});
         Held::when_on(&target.publisher, target.channel.as_ref()?, &name, &about)
     }
 }
 
-/// A tool call that is going on. Dropped without [`ToolCall::end`] it emits `tool_end`: with `success` and exit
-/// code 0, or with `error` and exit code 1 when the thread is panicking.
+/// A running tool call. When it is dropped without [`ToolCall::end`], it emits `tool_end`: with `success` and exit code
+/// 0, or with `error` and exit code 1 if the thread is panicking.
 pub struct ToolCall {
-    shared: Arc<Shared>,
+    shared: Arc<CallState>,
     tool: String,
     lease: Option<Held>,
     since: Instant,
@@ -76,7 +77,7 @@ pub struct ToolCall {
 }
 
 impl ToolCall {
-    /// Emits `tool_progress`. `progress` is 0 to 1; what lies outside is brought inside.
+    /// Emits `tool_progress`. `progress` is clamped to 0 to 1.
     pub fn progress(&self, message: impl Into<String>, progress: Option<f64>) {
         let progress = progress.filter(|value| !value.is_nan()).map(|value| value.clamp(0.0, 1.0));
         self.emit(ToolKind::ToolProgress { message: message.into(), progress });
@@ -101,7 +102,7 @@ impl ToolCall {
     }
 
     fn emit_with(&self, kind: ToolKind, lease: Option<LeaseStep>) {
-        let Shared { target, crew, run, agent } = &*self.shared;
+        let CallState { target, crew, run, agent } = &*self.shared;
         let event = ToolEvent {
             kind,
             timestamp: timestamp::now(),
@@ -109,7 +110,7 @@ impl ToolCall {
             run_id: run.clone(),
             agent_id: agent.clone(),
             tool: self.tool.clone(),
-            // All events of a call belong to the span that it began in, wherever it is dropped.
+            // All events of a call belong to the span in which it began.
             traceparent: self.traceparent.clone(),
         };
         target.emit_with(&event, None, lease);

@@ -1,4 +1,4 @@
-//! What agents are doing and who works with whom, on `tracking:<org>`.
+//! The status and the collaboration of agents, on `tracking:<org>`.
 
 use crewcast_events::{
     catalog::tracking::{AgentCollaboration, AgentStatus, TrackingEvent, TrackingKind},
@@ -8,7 +8,7 @@ use crewcast_events::{
 use super::{Target, within};
 use crate::{publisher::Publisher, trace};
 
-/// Emits the status and the collaboration of an org's agents. Cheap enough to clone.
+/// Emits the status and the collaboration of an org's agents. Cheap to clone.
 #[derive(Clone)]
 pub struct TrackingEmitter {
     target: Target,
@@ -19,13 +19,13 @@ impl TrackingEmitter {
         Self { target: Target::of_org(publisher, "tracking", org) }
     }
 
-    /// What an agent is doing now. A progress that lies outside 0 to 100 is brought inside.
+    /// An agent's status. Its progress is clamped to 0 to 100.
     pub fn agent_status(&self, mut status: AgentStatus) {
         status.progress = within(status.progress, 100.0);
         self.emit(TrackingKind::AgentStatus(status));
     }
 
-    /// One agent turns to another.
+    /// An agent works with another.
     pub fn agent_collaboration(&self, collaboration: AgentCollaboration) {
         self.emit(TrackingKind::AgentCollaboration(collaboration));
     }

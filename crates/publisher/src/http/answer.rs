@@ -1,20 +1,19 @@
-//! What a gateway answers, and what it means for a repetition.
+//! A gateway's answers, and whether a request is worth a retry.
 
 use std::time::Duration;
 
 use crewcast_events::EventId;
+use crewcast_store::AppendError;
 use reqwest::{Response, StatusCode, header::RETRY_AFTER};
 
-use crate::append::AppendError;
-
-/// Longest answer that is read. 128 ids are under 6 KB.
+/// Longest answer that is read. 128 ids take less than 6 KB.
 const MAX_ANSWER: usize = 64 * 1024;
-/// Longest `Retry-After` that is honoured, so that a mistaken one does not silence a producer.
+/// Longest `Retry-After` that is honoured, so that a mistaken one does not stop a producer.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 pub(super) struct Answer {
     pub(super) status: StatusCode,
-    /// How long the gateway asks to be left alone.
+    /// The pause that the gateway asks for.
     pub(super) retry_after: Option<Duration>,
     body: Vec<u8>,
 }
@@ -24,7 +23,7 @@ struct Ids {
     ids: Vec<Option<EventId>>,
 }
 
-/// RFC 9457.
+/// A problem document (RFC 9457).
 #[derive(serde::Deserialize)]
 struct Problem {
     detail: String,
@@ -46,7 +45,7 @@ pub(super) async fn read(mut response: Response) -> Result<Answer, AppendError> 
 }
 
 impl Answer {
-    /// The body of a 200, or what its status says about a repetition.
+    /// The body of a success; otherwise the error, which says whether a retry may help.
     pub(super) fn accepted(&self) -> Result<&[u8], AppendError> {
         let status = self.status;
         if status.is_success() {
@@ -64,7 +63,7 @@ impl Answer {
     }
 }
 
-/// An answer that is not understood may still mean that it happened: worth a repetition.
+/// The request may have succeeded although its answer is not understood: worth a retry.
 pub(super) fn not_understood() -> AppendError {
     AppendError::Unavailable("the gateway's answer is not understood".to_owned())
 }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use crewcast_events::Channel;
+use crewcast_store::{Append, AppendError, Once};
 use serde::Serialize;
 use serde_json::value::RawValue;
-
-use crate::append::{Append, AppendError, Once};
 
 pub(super) const JSON: &str = "application/json";
 const LINES: &str = "application/x-ndjson";
@@ -14,7 +13,7 @@ const LINES: &str = "application/x-ndjson";
 pub(super) struct Request {
     pub(super) content_type: &'static str,
     pub(super) body: Vec<u8>,
-    /// How many events it bears.
+    /// How many events it holds.
     pub(super) lines: usize,
 }
 
@@ -37,8 +36,8 @@ struct StateLine<'a> {
     value: Option<&'a Arc<RawValue>>,
 }
 
-/// The requests that bear an append, to be sent one behind the other. Mostly one: only an event with a line
-/// break between its tokens cannot be a line of NDJSON, and goes as a body of its own.
+/// The requests for an append, to be sent in order. Usually one: only an event with a line break between its tokens
+/// cannot be a line of NDJSON, and needs its own request.
 pub(super) fn of_append(append: &Append) -> Result<Vec<Request>, AppendError> {
     let mut requests: Vec<Request> = Vec::new();
     for (n, entry) in (0..).zip(&append.entries) {

@@ -1,9 +1,9 @@
-//! The spool: what finds no room in memory, in segments on disk, until it is sent.
+//! The spool: events that find no room in memory, in segments on disk until they are sent.
 //!
-//! The queue owns it and calls it under its lock. Writes go to the operating system at once, by whoever emits: a
-//! record of some hundred bytes into the page cache takes microseconds, and what a writer of its own would take over
-//! in memory would die with the process. They are not synced, so a process may be killed and a host may not.
-//! Reading, which may meet a cold disk, is the worker's, on a blocking thread ([`read`]).
+//! The queue owns the spool and calls it under the queue's lock. The emitting thread writes directly: a record of a few
+//! hundred bytes takes microseconds into the page cache, and a writer thread's memory would be lost with the process.
+//! Writes are not synced: they survive a killed process, but not a crashed host. Reading may wait for the disk, so the
+//! worker reads on a blocking thread ([`read`]).
 
 mod open;
 mod record;
@@ -22,18 +22,18 @@ use crewcast_events::Channel;
 pub use self::open::SpoolError;
 pub(crate) use self::{
     open::Backlog,
-    record::{Kept, Position},
+    record::{Position, SpooledEvent},
 };
 use self::{
     record::{MAX_POSITION, write_event, write_position},
     segment::Segment,
 };
-use crate::tally::{Reason, Tally};
+use crate::counters::{Counters, Reason};
 
 /// Most bytes on disk unless configured.
 pub(crate) const DEFAULT_BYTES: u64 = 256 << 20;
 
-/// Where an event stands.
+/// The place of an event's record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Place {
     pub(crate) ordinal: u64,
@@ -45,50 +45,50 @@ pub(crate) struct Place {
 pub(crate) struct Spool {
     directory: Arc<Path>,
     max_bytes: u64,
-    tally: Arc<Tally>,
+    counters: Arc<Counters>,
     segments: BTreeMap<u64, Segment>,
     /// The segment that is written to.
     active: Option<u64>,
     next_segment: u64,
-    /// The last position written of each channel with events in a segment, and the segment that it stands in.
+    /// The last written position of each channel with events in a segment, and the segment that holds it.
     noted: HashMap<Channel, (Position, u64)>,
     bytes: u64,
     pending: usize,
-    /// Held until the spool is dropped: one process, one publisher.
+    /// Held until the spool is dropped: one publisher per directory.
     _lock: Lock,
 }
 
-/// The locked file. A process that another thread is about to start holds a copy of the descriptor for a moment, and with it a lock
-/// that is only let go by closing: so it is given back in so many words.
+/// The locked file. A child process that is being started has a copy of the descriptor for a moment, and with it the
+/// lock. So the lock is released explicitly, and not only by closing the file.
 struct Lock(File);
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Where this fails, closing it does the same, later.
+        // If this fails, closing the file releases the lock later.
         let _ = self.0.unlock();
     }
 }
 
 impl Spool {
-    /// Keeps an event. The position says under which name and number its channel's next unsettled event is sent.
+    /// Writes an event. `at` says under which name and number the channel's next unsettled event is sent.
     ///
     /// # Errors
     /// [`Reason::SpoolFull`] beyond the bound, [`Reason::SpoolFailed`] when the disk does not take it.
-    pub(crate) fn keep(&mut self, channel: &Channel, at: &Position, kept: &Kept) -> Result<Place, Reason> {
+    pub(crate) fn keep(&mut self, channel: &Channel, at: &Position, kept: &SpooledEvent) -> Result<Place, Reason> {
         let news = self.noted.get(channel).is_none_or(|(noted, _)| !noted.agrees_with(at));
-        let failed = |error: io::Error, tally: &Tally| {
-            tally.spool_failed(&format!("an event could not be written: {error}"));
+        let failed = |error: io::Error, counters: &Counters| {
+            counters.spool_failed(&format!("an event could not be written: {error}"));
             Reason::SpoolFailed
         };
         let mut records = Vec::with_capacity(512 + kept.entry.body.object().len());
         let encoded = encode(&mut records, channel, news.then_some(at), kept);
-        let event = encoded.map_err(|error| failed(error, &self.tally))?;
-        // Every pending event is owed one position, so that settling finds room as long as the disk has any.
+        let event = encoded.map_err(|error| failed(error, &self.counters))?;
+        // Room for one position per pending event is reserved, so settling never exceeds the bound.
         let owed = (self.pending as u64 + 2) * MAX_POSITION;
         if self.bytes + records.len() as u64 + owed > self.max_bytes {
             return Err(Reason::SpoolFull);
         }
-        let (segment, start) = self.write(&records).map_err(|error| failed(error, &self.tally))?;
+        let (segment, start) = self.write(&records).map_err(|error| failed(error, &self.counters))?;
         if news {
             self.noted.insert(channel.clone(), (at.clone(), segment));
         }
@@ -101,7 +101,7 @@ impl Spool {
         Ok(Place { ordinal: kept.ordinal, length, offset: start + event as u64, segment })
     }
 
-    /// The events at these places are sent or given up; `at` is where their channel goes on.
+    /// Records that the events at these places are sent or dropped. `at` is where their channel continues.
     pub(crate) fn settle(&mut self, channel: &Channel, at: &Position, places: &[Place]) {
         self.note_down(channel, at);
         for place in places {
@@ -113,7 +113,7 @@ impl Spool {
         self.sweep();
     }
 
-    /// Writes where a channel goes on, when its events would have other names and numbers than was written last.
+    /// Writes where a channel continues, if that changes the names or numbers of its events.
     pub(crate) fn note(&mut self, channel: &Channel, at: &Position) {
         if self.noted.get(channel).is_some_and(|(noted, _)| !noted.agrees_with(at)) {
             self.note_down(channel, at);
@@ -130,11 +130,11 @@ impl Spool {
         self.directory.clone()
     }
 
-    /// Has the operating system bring everything to the disk.
+    /// Syncs the active segment to disk.
     pub(crate) fn sync(&self) {
         let synced = self.active.and_then(|id| self.segments.get(&id)).map_or(Ok(()), Segment::sync);
         if let Err(error) = synced {
-            self.tally.spool_failed(&format!("it could not be synced: {error}"));
+            self.counters.spool_failed(&format!("it could not be synced: {error}"));
         }
     }
 
@@ -148,14 +148,14 @@ impl Spool {
                 true
             }
             Err(error) => {
-                // Not fatal: after a restart what was sent is sent again, and the log recognises it.
-                self.tally.spool_failed(&format!("what was sent could not be noted: {error}"));
+                // Not fatal: after a restart the events are sent again, and the log recognises them.
+                self.counters.spool_failed(&format!("what was sent could not be noted: {error}"));
                 false
             }
         }
     }
 
-    /// Writes to the active segment, or to a new one.
+    /// Writes to the active segment, or to a new one when it is full.
     fn write(&mut self, records: &[u8]) -> io::Result<(u64, u64)> {
         let roomy = |segment: &Segment| segment.bytes + records.len() as u64 <= self.segment_bytes();
         let active = self.active.filter(|id| self.segments.get(id).is_some_and(roomy));
@@ -179,15 +179,15 @@ impl Spool {
         Ok(id)
     }
 
-    /// A sixteenth of the bound, so that what is sent leaves the disk in small steps.
+    /// A sixteenth of the bound, so that sent events free the disk in small steps.
     fn segment_bytes(&self) -> u64 {
         (self.max_bytes / 16).clamp(16 << 10, 8 << 20)
     }
 
-    /// Removes the segments in which nothing is pending any more.
+    /// Removes the segments without pending events.
     fn sweep(&mut self) {
         let nothing_pending = self.pending == 0;
-        // The oldest first: a position must not go before the events that it settles.
+        // Oldest first: a position must not be removed before the events that it settles.
         let done: Vec<u64> = self.segments.iter().filter(|(_, of)| of.pending == 0).map(|(&id, _)| id).collect();
         for id in done {
             if self.active == Some(id) && !nothing_pending {
@@ -202,7 +202,7 @@ impl Spool {
         }
     }
 
-    /// Writes those positions of a segment anew that still count. False when that failed.
+    /// Copies the positions of a segment that still count. False when a write failed.
     fn carry_over(&mut self, id: u64) -> bool {
         let here = self.noted.iter().filter(|(_, (_, segment))| *segment == id);
         let here: Vec<(Channel, Position)> = here.map(|(channel, (at, _))| (channel.clone(), at.clone())).collect();
@@ -222,7 +222,7 @@ impl Spool {
         if let Err(error) = std::fs::remove_file(segment::path(&self.directory, id))
             && error.kind() != io::ErrorKind::NotFound
         {
-            self.tally.spool_failed(&format!("a segment could not be removed: {error}"));
+            self.counters.spool_failed(&format!("a segment could not be removed: {error}"));
             return false;
         }
         self.bytes -= self.segments.remove(&id).map_or(0, |segment| segment.bytes);
@@ -238,12 +238,12 @@ impl Spool {
 
 impl Drop for Spool {
     fn drop(&mut self) {
-        // They are no longer this publisher's.
+        // The remaining events no longer belong to this publisher.
         metrics::gauge!("crewcast_publisher_spooled_events").decrement(self.pending as f64);
     }
 }
 
-fn encode(into: &mut Vec<u8>, channel: &Channel, at: Option<&Position>, kept: &Kept) -> io::Result<usize> {
+fn encode(into: &mut Vec<u8>, channel: &Channel, at: Option<&Position>, kept: &SpooledEvent) -> io::Result<usize> {
     if let Some(at) = at {
         write_position(into, channel, at)?;
     }
@@ -252,11 +252,11 @@ fn encode(into: &mut Vec<u8>, channel: &Channel, at: Option<&Position>, kept: &K
     Ok(event)
 }
 
-/// Reads the events at these places, in their order. `None` for one that cannot be read any more. Blocks.
+/// Reads the events at these places, in order. `None` for an event that can no longer be read. Blocks.
 ///
 /// # Errors
-/// When a file cannot be opened at the moment, though it is there.
-pub(crate) fn read(directory: &Path, places: &[Place]) -> io::Result<Vec<Option<Kept>>> {
+/// A file exists but cannot be opened.
+pub(crate) fn read(directory: &Path, places: &[Place]) -> io::Result<Vec<Option<SpooledEvent>>> {
     let mut events = Vec::with_capacity(places.len());
     for of_segment in places.chunk_by(|a, b| a.segment == b.segment) {
         let mut file = match File::open(segment::path(directory, of_segment[0].segment)) {
@@ -273,5 +273,4 @@ pub(crate) fn read(directory: &Path, places: &[Place]) -> io::Result<Vec<Option<
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

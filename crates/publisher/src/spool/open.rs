@@ -1,4 +1,4 @@
-//! Opening a spool: the lock, and what a former process has left.
+//! Opens a spool: the lock, and the backlog of a former process.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -15,35 +15,35 @@ use super::{
     record::{self, Found, HEADER, Meta},
     segment::{self, Segment},
 };
-use crate::tally::{Reason, Tally};
+use crate::counters::{Counters, Reason};
 
 /// Why a spool could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// Another publisher, in this process or another, has it open.
+    /// Another publisher, in this or another process, uses the directory.
     #[error(
         "the spool {} is in use by another publisher: give each publisher a directory of its own, or end the other one",
         .0.display()
     )]
     InUse(PathBuf),
-    /// The directory cannot be made, read or written to.
+    /// The directory cannot be created, read or written.
     #[error("the spool {} cannot be used: {error}. It must be a directory that this process may write to", .directory.display())]
     Io {
-        /// The spool's.
+        /// The spool's directory.
         directory: PathBuf,
-        /// What the operating system says.
+        /// The error of the operating system.
         error: io::Error,
     },
-    /// A file in it was written by another version, or is no spool's.
+    /// A file in it has the format of another version, or does not belong to a spool.
     #[error("{} is not of this version's format: publish it with the version that wrote it, or move it away", .0.display())]
     Foreign(PathBuf),
 }
 
-/// What a former process has left of one channel: at least one event.
+/// The unsent events of one channel that a former process has left: at least one.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) position: Option<Position>,
-    /// By ordinal.
+    /// Ordered by ordinal.
     pub(crate) places: Vec<Place>,
 }
 
@@ -57,11 +57,11 @@ struct Scan {
 }
 
 impl Spool {
-    /// Opens the spool in `directory`, which is made where there is none. Blocks: reads everything in it.
+    /// Opens the spool in `directory`, which is created if missing. Blocks: reads all of it.
     pub(crate) fn open(
         directory: &Path,
         max_bytes: u64,
-        tally: Arc<Tally>,
+        counters: Arc<Counters>,
     ) -> Result<(Self, HashMap<Channel, Backlog>, u64), SpoolError> {
         let unusable = |error| SpoolError::Io { directory: directory.to_owned(), error };
         segment::make_directory(directory).map_err(unusable)?;
@@ -72,12 +72,12 @@ impl Spool {
             TryLockError::Error(error) => unusable(error),
         })?;
         let scan = Scan::of(directory)?;
-        tally.dropped(Reason::SpoolDamaged, scan.damaged, "records of the spool are torn or damaged");
+        counters.dropped(Reason::SpoolDamaged, scan.damaged, "records of the spool are torn or damaged");
         let last_ordinal = scan.last_ordinal;
         let mut spool = Spool {
             directory: directory.into(),
             max_bytes,
-            tally,
+            counters,
             bytes: scan.segments.values().map(|segment| segment.bytes).sum(),
             active: None,
             next_segment: scan.segments.last_key_value().map_or(1, |(id, _)| id + 1),
@@ -91,7 +91,7 @@ impl Spool {
         Ok((spool, backlogs, last_ordinal))
     }
 
-    /// Leaves out what is settled, and counts what is not.
+    /// Removes the settled events, and counts the others.
     fn take_stock(&mut self, places: HashMap<Channel, BTreeMap<u64, Place>>) -> HashMap<Channel, Backlog> {
         let mut backlogs = HashMap::new();
         for (channel, mut places) in places {
@@ -130,7 +130,7 @@ impl Scan {
             match bytes.get(..HEADER.len()) {
                 Some(header) if header == HEADER => scan.read(id, &bytes),
                 Some(_) => return Err(SpoolError::Foreign(path)),
-                // Torn off before its first record.
+                // The file was torn off before its first record.
                 None => {}
             }
         }
@@ -162,7 +162,7 @@ impl Scan {
                 }
                 self.places.entry(channel).or_default().insert(ordinal, Place { ordinal, length, offset, segment });
             }
-            // The last one written counts.
+            // The last written position counts.
             Meta::Position { channel, position } => {
                 self.last_ordinal = self.last_ordinal.max(position.ordinal);
                 self.noted.insert(channel, (position, segment));

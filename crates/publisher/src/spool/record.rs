@@ -3,40 +3,36 @@
 //! ```text
 //! record  = length of what follows the checksum, u32 · its CRC-32, u32 · length of the meta, u32 · meta · event
 //! ```
-//! Numbers are little-endian. The meta is JSON ([`Meta`]); the event is the producer's bytes, as they are, and is
-//! empty in a position. What a checksum does not confirm was never written.
+//! Numbers are little-endian. The meta is JSON ([`Meta`]). The event is the producer's bytes, unchanged; it is empty in
+//! a position. A record whose checksum does not match counts as not written.
 
 use std::{ops::Range, sync::Arc};
 
 use crewcast_events::{Body, Channel, RANDOM_LEN};
+use crewcast_store::{Entry, LeaseStep, Ownership, State};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{
-    append::{Claim, Entry, State},
-    lease::LeaseStep,
-};
-
-/// First bytes of every segment: the format and its version.
+/// First bytes of every segment: format and version.
 pub(super) const HEADER: &[u8; 8] = b"CREWSPL1";
 /// Bytes before the checksummed part.
 const FRAME: usize = 8;
-/// Most bytes of a position as a record: names of channels and producers are bounded, numbers have 20 digits.
+/// Most bytes of a position record: names of channels and producers are bounded, and numbers have at most 20 digits.
 pub(super) const MAX_POSITION: u64 = 400;
 
-/// How far a channel's events are settled, and under which name and number the first one that is not is sent.
+/// How far a channel's events are settled, and the name and number of the first unsettled one.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(crate) struct Position {
-    /// The first that is not settled. Counts a channel's events in the order of emitting, and never twice: neither
-    /// after a restart nor when the queue has forgotten an idle channel.
+    /// The first unsettled event. Ordinals count a channel's events in the order of emitting and are never reused,
+    /// neither after a restart nor when the queue has forgotten an idle channel.
     pub(crate) ordinal: u64,
     pub(crate) producer: Arc<str>,
-    /// The number of event `ordinal`; those behind it count on.
+    /// The number of event `ordinal`; later events follow it.
     pub(crate) number: u64,
 }
 
 impl Position {
-    /// Whether every event has the same name and number by both.
+    /// Whether both give every event the same name and number.
     pub(super) fn agrees_with(&self, other: &Position) -> bool {
         let start = |position: &Position| position.number.wrapping_sub(position.ordinal);
         self.producer == other.producer && start(self) == start(other)
@@ -53,8 +49,8 @@ pub(super) enum Meta {
         state: Option<StateMeta>,
         #[serde(skip_serializing_if = "Option::is_none", default)]
         lease: Option<LeaseStep>,
-        #[serde(skip_serializing_if = "Option::is_none", default)]
-        claims: Option<Arc<[Claim]>>,
+        #[serde(skip_serializing_if = "Option::is_none", default, rename = "claims")]
+        ownerships: Option<Arc<[Ownership]>>,
     },
     Position {
         channel: Channel,
@@ -68,15 +64,15 @@ pub(super) struct StateMeta {
     value: Option<Arc<RawValue>>,
 }
 
-/// An event as it is kept.
+/// An event in the spool.
 #[derive(Clone, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct SpooledEvent {
     pub(crate) ordinal: u64,
     pub(crate) entry: Entry,
-    pub(crate) claims: Option<Arc<[Claim]>>,
+    pub(crate) ownerships: Option<Arc<[Ownership]>>,
 }
 
-pub(super) fn write_event(into: &mut Vec<u8>, channel: &Channel, kept: &Kept) -> serde_json::Result<()> {
+pub(super) fn write_event(into: &mut Vec<u8>, channel: &Channel, kept: &SpooledEvent) -> serde_json::Result<()> {
     let Entry { body, random, state, lease } = &kept.entry;
     let meta = Meta::Event {
         channel: channel.clone(),
@@ -84,7 +80,7 @@ pub(super) fn write_event(into: &mut Vec<u8>, channel: &Channel, kept: &Kept) ->
         random: String::from_utf8_lossy(random).into_owned(),
         state: state.as_ref().map(|state| StateMeta { key: state.key.clone(), value: state.value.clone() }),
         lease: lease.clone(),
-        claims: kept.claims.clone(),
+        ownerships: kept.ownerships.clone(),
     };
     write(into, &meta, body.object())
 }
@@ -107,13 +103,13 @@ fn write(into: &mut Vec<u8>, meta: &Meta, event: &[u8]) -> serde_json::Result<()
     Ok(())
 }
 
-/// What stands at a place of a segment.
+/// What was found in a segment.
 pub(super) enum Found {
     Record {
         meta: Meta,
         place: Range<usize>,
     },
-    /// Bytes that no checksum confirms. `rest` is where the next record may begin.
+    /// Bytes whose checksum does not match. The next record may begin at `rest`.
     Damaged {
         rest: usize,
     },
@@ -126,7 +122,7 @@ pub(super) fn read(segment: &[u8], at: usize) -> Option<Found> {
     }
     let end = word(segment, at).and_then(|length| at.checked_add(FRAME)?.checked_add(length as usize));
     let Some(end) = end.filter(|&end| end <= segment.len()) else {
-        // Torn off, or a length that cannot be trusted: nothing behind it can be found.
+        // Torn off, or a length that cannot be trusted: nothing after it can be found.
         return Some(Found::Damaged { rest: segment.len() });
     };
     Some(match parse(&segment[at..end]) {
@@ -135,13 +131,13 @@ pub(super) fn read(segment: &[u8], at: usize) -> Option<Found> {
     })
 }
 
-/// The event of one record; `None` when the bytes are not that.
-pub(super) fn read_event(record: &[u8]) -> Option<Kept> {
-    let (Meta::Event { ordinal, random, state, lease, claims, .. }, event) = parse(record)? else { return None };
+/// The event of one record; `None` when the bytes are not an event record.
+pub(super) fn read_event(record: &[u8]) -> Option<SpooledEvent> {
+    let (Meta::Event { ordinal, random, state, lease, ownerships, .. }, event) = parse(record)? else { return None };
     let random: [u8; RANDOM_LEN] = random.as_bytes().try_into().ok()?;
     let state = state.map(|StateMeta { key, value }| State { key, value });
     let entry = Entry { body: Body::parse(event.to_vec()).ok()?, random, state, lease };
-    Some(Kept { ordinal, entry, claims })
+    Some(SpooledEvent { ordinal, entry, ownerships })
 }
 
 fn parse(record: &[u8]) -> Option<(Meta, &[u8])> {

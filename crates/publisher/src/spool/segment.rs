@@ -1,4 +1,4 @@
-//! One file of the spool. It is written by the process that made it and by no other.
+//! One file of the spool. Only the process that created it writes to it.
 
 use std::{
     collections::HashSet,
@@ -12,13 +12,13 @@ use crewcast_events::Channel;
 use super::record::HEADER;
 
 pub(super) struct Segment {
-    /// Bytes that are written whole.
+    /// Bytes of complete records.
     pub(super) bytes: u64,
-    /// Events in it that are not settled.
+    /// Unsettled events in it.
     pub(super) pending: usize,
-    /// Whose events are in it, settled or not.
+    /// The channels with events in it, settled or not.
     pub(super) channels: HashSet<Channel>,
-    /// Open while it is written to.
+    /// Open while this process writes to it.
     file: Option<File>,
 }
 
@@ -37,13 +37,13 @@ impl Segment {
         Ok(Self { file: Some(file), ..Self::found(HEADER.len() as u64) })
     }
 
-    /// Writes records behind the last whole one and answers where they begin. After an error nothing of them counts.
+    /// Appends records and answers where they begin. After an error none of them counts.
     pub(super) fn write(&mut self, records: &[u8]) -> io::Result<u64> {
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         let start = self.bytes;
         let written = file.seek(SeekFrom::Start(start)).and_then(|_| file.write_all(records));
         if let Err(error) = written {
-            // What was written of it would stand behind the last record as damage.
+            // A partial write would look like damage.
             let _ = file.set_len(start);
             return Err(error);
         }
@@ -51,7 +51,7 @@ impl Segment {
         Ok(start)
     }
 
-    /// Has writes go elsewhere, and answers where they went.
+    /// Replaces the file that is written to, and answers the former one.
     #[cfg(all(test, target_os = "linux"))]
     pub(super) fn swap_file(&mut self, file: Option<File>) -> Option<File> {
         std::mem::replace(&mut self.file, file)
@@ -66,7 +66,7 @@ pub(super) fn path(directory: &Path, id: u64) -> PathBuf {
     directory.join(format!("{id:010}.spool"))
 }
 
-/// The id of a segment by its file's name.
+/// The id in a segment's file name.
 pub(super) fn id(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_suffix(".spool")?.parse().ok()
 }
@@ -79,7 +79,7 @@ pub(super) fn read(file: &mut File, offset: u64, length: u32) -> io::Result<Vec<
     Ok(bytes)
 }
 
-/// How files are made: payloads are nobody's but the owner's.
+/// Options for files that only the owner can read: they hold payloads.
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
@@ -87,7 +87,7 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
-/// Makes the directory, where there is none, for the owner alone.
+/// Creates the directory if missing, for the owner only.
 pub(super) fn make_directory(directory: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);

@@ -1,14 +1,11 @@
 use std::path::Path;
 
 use crewcast_events::{Body, Kind};
+use crewcast_store::{Entry, LeaseStep, Ownership, State};
 use proptest::prelude::*;
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::{
-    append::{Claim, Entry, State},
-    lease::LeaseStep,
-};
 
 type Opened = (Spool, HashMap<Channel, Backlog>);
 
@@ -25,16 +22,16 @@ fn channel(name: &str) -> Channel {
     format!("graph:{name}").parse().unwrap()
 }
 
-fn event(ordinal: u64) -> Kept {
+fn event(ordinal: u64) -> SpooledEvent {
     sized(ordinal, 0)
 }
 
-fn sized(ordinal: u64, bytes: usize) -> Kept {
+fn sized(ordinal: u64, bytes: usize) -> SpooledEvent {
     let text = format!(r#"{{"type":"x","n":{ordinal},"d":"{}"}}"#, "x".repeat(bytes));
-    Kept { ordinal, entry: Entry::new(Body::parse(text).unwrap()), claims: None }
+    SpooledEvent { ordinal, entry: Entry::new(Body::parse(text).unwrap()), ownerships: None }
 }
 
-/// Where a channel stands whose events from `ordinal` on are numbered from 1 by `producer`.
+/// The position of a channel whose events from `ordinal` are numbered from 1 by `producer`.
 fn at(producer: &str, ordinal: u64, number: u64) -> Position {
     Position { ordinal, producer: producer.into(), number }
 }
@@ -43,7 +40,7 @@ fn ordinals(backlog: &Backlog) -> Vec<u64> {
     backlog.places.iter().map(|place| place.ordinal).collect()
 }
 
-/// What a backlog's events are, read back: each the one that was written.
+/// Reads the events of a backlog, and asserts that each is the one that was written.
 fn texts(directory: &Path, backlog: &Backlog) -> Vec<String> {
     let events = read(directory, &backlog.places).unwrap();
     events.iter().map(|kept| String::from_utf8(kept.as_ref().unwrap().entry.body.object().to_vec()).unwrap()).collect()
@@ -68,9 +65,9 @@ fn what_is_kept_comes_back_to_the_byte() {
     let about = RawValue::from_string(r#"{"tool" :"t"}"#.into()).unwrap();
     let ttl = std::time::Duration::from_millis(1500);
     let lease = LeaseStep::Hold { name: "l".into(), ttl, about: Some(about.into()) };
-    let claim = Claim { kind: Kind::Crew, id: "abc".into(), org: "acme".into(), crew: None };
+    let ownership = Ownership { kind: Kind::Crew, id: "abc".into(), org: "acme".into(), crew: None };
     let entry = Entry { body: Body::parse(text).unwrap(), random: *b"0az9xy", state: Some(state), lease: Some(lease) };
-    let kept = Kept { ordinal: 7, entry, claims: Some([claim.clone()].into()) };
+    let kept = SpooledEvent { ordinal: 7, entry, ownerships: Some([ownership.clone()].into()) };
     let (mut spool, _) = open(directory.path());
     spool.keep(&channel("a"), &at("p", 5, 3), &kept).unwrap();
     drop(spool);
@@ -82,7 +79,9 @@ fn what_is_kept_comes_back_to_the_byte() {
     let state = back.entry.state.unwrap();
     assert_eq!((state.key.as_str(), state.value.unwrap().get()), ("k", r#"{"a" :1}"#));
     assert_eq!(back.entry.lease.unwrap().wire(), r#"hold 1500 l {"tool" :"t"}"#);
-    assert_eq!(back.claims.as_deref(), Some(&[claim][..]));
+    assert_eq!(back.ownerships.as_deref(), Some(&[ownership][..]));
+    let written = std::fs::read(directory.path().join("0000000001.spool")).unwrap();
+    assert!(String::from_utf8_lossy(&written).contains(r#""claims":[{"kind":"crew","#), "the name of the format");
 }
 
 #[test]
@@ -125,7 +124,7 @@ fn the_bound_binds_and_settling_makes_room() {
     };
     assert_eq!(full, Reason::SpoolFull);
     assert!(places.len() > 80, "{} events", places.len());
-    // Each settled on its own: the most bookkeeping that there can be.
+    // Each is settled on its own, which needs the most bookkeeping.
     for (n, place) in (1..).zip(&places) {
         spool.settle(&channel("a"), &at("p", n, n + 1), &[*place]);
         let on_disk = bytes_on_disk(directory.path());
@@ -146,7 +145,7 @@ fn a_channel_that_waits_holds_no_segment_but_its_own_and_forgets_nothing() {
         let place = spool.keep(&busy, &at("b", n, n), &sized(n, 500)).unwrap();
         spool.settle(&busy, &at("b", n + 1, n + 1), &[place]);
         if n == 1000 {
-            // Its event stands in the first segment, and that it is settled in one that goes.
+            // Its event is in the first segment, and the position that settles it is in one that is removed.
             spool.settle(&quiet, &at("q", 2, 2), &[beside]);
         }
         assert!(files(directory.path()).len() <= 3);
@@ -182,10 +181,10 @@ fn one_publisher_has_a_spool_at_a_time() {
 }
 
 #[test]
-fn a_spool_is_free_when_its_publisher_is_gone_whoever_still_holds_a_copy_of_the_descriptor() {
+fn a_spool_is_free_after_its_publisher_even_if_the_descriptor_was_copied() {
     let directory = tempfile::tempdir().unwrap();
     let (spool, _) = open(directory.path());
-    // What a process holds that is being started meanwhile.
+    // The copy that a process which is being started holds.
     let _copy = spool._lock.0.try_clone().unwrap();
     drop(spool);
     open(directory.path());
@@ -220,7 +219,7 @@ fn files_are_their_owners() {
     }
 }
 
-/// A disk without room, as far as writing can tell.
+/// A file whose writes fail as on a full disk.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_full_disk_refuses_and_costs_nothing_that_was_written() {
@@ -255,12 +254,12 @@ fn a_directory_that_goes_away_refuses_and_comes_back() {
     assert!(read(&spooled, &[place]).unwrap()[0].is_none(), "what is gone is told apart from what cannot be opened");
 }
 
-/// What one process does with a channel: keep so many events, then settle so many.
+/// What one process does with a channel: how many events it keeps, then how many it settles.
 fn steps() -> impl Strategy<Value = Vec<(usize, usize, usize)>> {
     prop::collection::vec((0..3usize, 0..6usize, 0..6usize), 1..12)
 }
 
-/// Plays the steps for three channels; answers for each how many were kept and how many settled.
+/// Plays the steps for three channels. Answers how many events of each were kept and settled.
 fn play(directory: &Path, steps: &[(usize, usize, usize)]) -> [(u64, u64); 3] {
     let (mut spool, _) = open_of(directory, 1 << 18);
     let mut places: [Vec<Place>; 3] = Default::default();
@@ -284,7 +283,7 @@ fn play(directory: &Path, steps: &[(usize, usize, usize)]) -> [(u64, u64); 3] {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// A kill in the middle of a write tears the end of the last segment off, wherever it is.
+    /// A kill during a write tears off the end of the last segment, at any byte.
     #[test]
     fn whatever_is_torn_off_the_rest_is_a_prefix_in_order(steps in steps(), cut in any::<prop::sample::Index>()) {
         let directory = tempfile::tempdir().unwrap();
@@ -301,7 +300,7 @@ proptest! {
             prop_assert!(first <= settled + 1, "nothing unsettled is missing before {first}, settled {settled}");
             prop_assert_eq!(&back, &(first..first + back.len() as u64).collect::<Vec<_>>());
             prop_assert!(back.len() as u64 <= kept);
-            // By whatever position is left, each event has the number that it always had.
+            // Whichever position is left, each event keeps its number.
             let position = backlog.position.as_ref().unwrap();
             prop_assert_eq!(position.number, position.ordinal);
             let expected: Vec<String> = back.iter().map(|&n| {
@@ -311,7 +310,7 @@ proptest! {
         }
     }
 
-    /// Any byte may rot: what comes back is what was written, in order, without what the byte belonged to.
+    /// Any byte may be damaged: the other records come back as written, in order.
     #[test]
     fn whatever_is_damaged_nothing_else_comes_back_than_was_kept(
         steps in steps(), which in any::<prop::sample::Index>(), flip in 1..=255u8,
@@ -320,16 +319,16 @@ proptest! {
         play(directory.path(), &steps);
         let Some(file) = files(directory.path()).pop() else { return Ok(()) };
         let mut bytes = std::fs::read(&file).unwrap();
-        // The header's are another test's.
+        // Another test covers the header.
         let at = 8 + which.index((bytes.len() - 8).max(1));
         if at >= bytes.len() {
             return Ok(());
         }
         bytes[at] ^= flip;
         std::fs::write(&file, bytes).unwrap();
-        let tally = Arc::<Tally>::default();
-        let (_spool, backlogs, _) = Spool::open(directory.path(), 1 << 20, tally.clone()).unwrap();
-        prop_assert!(tally.stats().dropped > 0, "it is told");
+        let counters = Arc::<Counters>::default();
+        let (_spool, backlogs, _) = Spool::open(directory.path(), 1 << 20, counters.clone()).unwrap();
+        prop_assert!(counters.stats().dropped > 0, "it is told");
         for backlog in backlogs.values() {
             let back = ordinals(backlog);
             prop_assert!(back.is_sorted());

@@ -1,4 +1,4 @@
-//! A gateway's publish endpoint, as far as a transport can tell.
+//! A gateway's publish endpoint, as a transport sees it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -21,12 +21,12 @@ pub struct Request {
     pub body: String,
 }
 
-/// What the gateway does with the next request instead of its work.
+/// What the gateway does with the next request instead of serving it.
 pub struct Refusal {
     pub status: u16,
     pub headers: &'static str,
     pub body: Value,
-    /// Do the work all the same, and answer so.
+    /// Serve the request, but answer this.
     pub having_worked: bool,
 }
 

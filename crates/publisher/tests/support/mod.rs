@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers of the tests.
 
 #[cfg(feature = "http")]
 mod gateway;
@@ -13,7 +13,7 @@ use std::{
 };
 
 use crewcast_events::{Body, Channel, EventId, Keys, Namespaces};
-use crewcast_publisher::{Append, Entry, Once, Redis, RedisTransport, Tls};
+use crewcast_publisher::{Append, Entry, Once, RedisClient, RedisTransport, Tls};
 use serde_json::Value;
 
 pub use crewcast_test_servers::RedisServer;
@@ -31,7 +31,7 @@ pub fn body(text: &str) -> Body {
     Body::parse(text.as_bytes().to_vec()).unwrap()
 }
 
-/// An append of numbered events, `{"type":"x","n":<first>}` and on.
+/// An append of numbered events: `{"type":"x","n":<first>}` and so on.
 pub fn numbered(name: &str, producer: &str, first: u64, count: u64) -> Append {
     let entries = (first..first + count).map(|n| Entry::new(body(&format!(r#"{{"type":"x","n":{n}}}"#)))).collect();
     Append { channel: channel(name), entries, once: Once::Sequence { producer: Arc::from(producer), first } }
@@ -46,16 +46,16 @@ pub fn transport(server: &RedisServer) -> RedisTransport {
 }
 
 pub fn with_namespaces(server: &RedisServer, namespaces: Namespaces) -> RedisTransport {
-    let redis = Redis::new(&server.url(), &Tls::default(), 4, "test").unwrap();
+    let redis = RedisClient::new(&server.url(), &Tls::default(), 4, "test").unwrap();
     RedisTransport::new(redis, Keys::default(), String::new(), namespaces)
 }
 
-/// A connection to look into Redis with.
+/// A connection to inspect Redis.
 pub async fn eyes(server: &RedisServer) -> redis::aio::MultiplexedConnection {
     redis::Client::open(server.url()).unwrap().get_multiplexed_async_connection().await.unwrap()
 }
 
-/// What a channel's log holds, oldest first.
+/// A channel's log, oldest first.
 pub async fn log(server: &RedisServer, name: &str) -> Vec<String> {
     let mut redis = eyes(server).await;
     let key = Keys::default().log(&channel(name));
@@ -67,7 +67,7 @@ pub async fn events(server: &RedisServer, name: &str) -> Vec<Value> {
     log(server, name).await.iter().map(|message| serde_json::from_str(message).unwrap()).collect()
 }
 
-/// What a channel's state holds.
+/// A channel's state documents.
 pub async fn state(server: &RedisServer, name: &str) -> BTreeMap<String, Value> {
     let mut redis = eyes(server).await;
     let key = Keys::default().state(&channel(name));
@@ -75,7 +75,7 @@ pub async fn state(server: &RedisServer, name: &str) -> BTreeMap<String, Value> 
     documents.into_iter().map(|(key, document)| (key, serde_json::from_str(&document).unwrap())).collect()
 }
 
-/// Asserts that a log's ids count on from each other without a hole.
+/// Asserts that a log's ids follow each other without a hole.
 pub fn assert_chain(messages: &[String], mut previous: Option<EventId>) {
     for message in messages {
         let id = EventId::of_message(message.as_bytes()).unwrap_or_else(|| panic!("no id: {message}"));

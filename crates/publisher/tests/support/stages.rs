@@ -1,4 +1,4 @@
-//! Servers that take each other's place.
+//! Servers that take over from each other.
 
 use std::sync::{
     Arc,
@@ -8,7 +8,7 @@ use std::sync::{
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Namespaces};
 use crewcast_publisher::{
-    Append, AppendError, Builder, Claim, ClaimMode, Claimed, Publisher, RedisTransport, Transport,
+    Append, AppendError, Builder, Ownership, OwnershipMode, OwnershipOutcome, Publisher, RedisTransport, Transport,
 };
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use super::{RedisServer, eyes, log, until, with_namespaces};
 
 pub const GRAPH: &str = "graph:a";
 
-/// A master and its replicas. Which one is spoken to is the test's to say.
+/// A master and its replicas. The test chooses the server that is used.
 pub struct Stages {
     pub servers: Vec<RedisServer>,
     pub switch: Switch,
@@ -26,7 +26,7 @@ pub struct Stages {
 pub struct Switch {
     transports: Arc<[RedisTransport]>,
     current: Arc<AtomicUsize>,
-    /// How many live messages came by.
+    /// How many live messages were published.
     pub live: Arc<AtomicUsize>,
 }
 
@@ -51,14 +51,14 @@ impl Transport for Switch {
         self.transport().publish_live(channel, message).await
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        self.transport().claim(claim, mode).await
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        self.transport().register(ownership, mode).await
     }
 }
 
 impl Stages {
     pub async fn start(replicas: usize) -> Self {
-        // At once, instead of in five seconds.
+        // Immediately, instead of after five seconds.
         let master = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
         let port = master.port.to_string();
         let mut servers = vec![master];
@@ -76,7 +76,7 @@ impl Stages {
         builder.with_transport(Arc::new(self.switch.clone()))
     }
 
-    /// Waits until a replica has what the master has, and lets it get nothing more: it is a master from now on.
+    /// Waits until a replica has all events of the master, cuts it off and promotes it.
     pub async fn cut(&self, server: usize) {
         let head = |messages: Vec<String>| messages.last().cloned();
         until("it is replicated", async || {
@@ -102,7 +102,7 @@ pub async fn confirmed(publisher: &Publisher) {
     until("all is confirmed", async || publisher.queued() == 0).await;
 }
 
-/// Emits events with these numbers, each in a batch of its own.
+/// Emits events with these numbers, each in its own batch.
 pub async fn confirm_singly(publisher: &Publisher, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
         emit(publisher, [n]);

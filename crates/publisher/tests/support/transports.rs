@@ -7,12 +7,12 @@ use std::sync::{
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
+use crewcast_publisher::{Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome, Renewal, Transport};
 use parking_lot::Mutex;
 
 type Hook = dyn Fn(&Append) -> Option<AppendError> + Send + Sync;
 
-/// Asks one hook before and one after it passes an append on, and remembers what it was given.
+/// Calls one hook before and one after passing an append on, and records the appends.
 pub struct Meddling {
     inner: Arc<dyn Transport>,
     before: Box<Hook>,
@@ -34,7 +34,7 @@ impl Meddling {
         Self { before: Box::new(hook), ..self }
     }
 
-    /// Nobody answers as long as `away` is set.
+    /// Does not answer while `away` is set.
     pub fn while_away(self, away: &Arc<AtomicBool>) -> Self {
         let away = away.clone();
         self.before(move |_| away.load(Ordering::SeqCst).then(|| AppendError::Unavailable("away".to_owned())))
@@ -60,8 +60,8 @@ impl Transport for Meddling {
         self.inner.publish_live(channel, message).await
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        self.inner.claim(claim, mode).await
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        self.inner.register(ownership, mode).await
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {
@@ -69,13 +69,13 @@ impl Transport for Meddling {
     }
 }
 
-/// Remembers everything; answers nothing but errors while it is away.
+/// Records everything; answers only errors while it is away.
 #[derive(Default)]
 pub struct Fake {
     pub away: AtomicBool,
-    /// The org that every id belongs to, if not the claimant's.
+    /// The org that owns every id, if it is not the caller's.
     pub owner: Mutex<Option<String>>,
-    /// `append <channel> <type>`, `live <channel>`, `claim <kind> <id> <crew>`,
+    /// `append <channel> <type>`, `live <channel>`, `register <kind> <id> <crew>`,
     /// `renew <channel> <leases>, …`, in order.
     pub seen: Mutex<Vec<String>>,
     pub attempts: AtomicUsize,
@@ -121,14 +121,14 @@ impl Transport for Fake {
         Ok(())
     }
 
-    async fn claim(&self, claim: &Claim, _: ClaimMode) -> Result<Claimed, AppendError> {
+    async fn register(&self, ownership: &Ownership, _: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
         self.answer()?;
-        if let Some(owner) = self.owner.lock().clone().filter(|owner| *owner != claim.org) {
-            return Ok(Claimed::OwnedBy(owner));
+        if let Some(owner) = self.owner.lock().clone().filter(|owner| *owner != ownership.org) {
+            return Ok(OwnershipOutcome::OwnedBy(owner));
         }
-        let crew = claim.crew.as_deref().unwrap_or("-");
-        self.seen.lock().push(format!("claim {} {} {crew}", claim.kind.as_str(), claim.id));
-        Ok(Claimed::Done)
+        let crew = ownership.crew.as_deref().unwrap_or("-");
+        self.seen.lock().push(format!("register {} {} {crew}", ownership.kind.as_str(), ownership.id));
+        Ok(OwnershipOutcome::Done)
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {

@@ -32,7 +32,7 @@ impl ServerReport {
     /// A text that says why a server cannot be queried. It never contains credentials.
     pub async fn fetch(config: &Config) -> Result<Vec<Self>, String> {
         let redis = backend::servers(config).map_err(|error| error.to_string())?;
-        let topology = redis.look_up().await.map_err(|error| error.to_string())?;
+        let topology = redis.discover().await.map_err(|error| error.to_string())?;
         let mut servers = Vec::with_capacity(topology.nodes().len());
         for node in topology.nodes() {
             let info: Result<String, _> = node.server.query(&redis::cmd("INFO")).await;

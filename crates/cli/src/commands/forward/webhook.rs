@@ -2,11 +2,11 @@
 
 use std::{
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use crewcast_events::{Channel, EventId};
+use crewcast_events::{Channel, EventId, timestamp};
 use reqwest::{Client, RequestBuilder, Response, Url, header::CONTENT_TYPE};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -126,7 +126,7 @@ impl Webhook {
         if let Some(kind) = post.control {
             request = request.header("x-crewcast-control", kind);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let now = timestamp::unix_now();
         if let Some(signature) = self.secret.as_ref().and_then(|secret| secret.sign(now, &post.body)) {
             request = request.header(signature::HEADER, signature);
         }

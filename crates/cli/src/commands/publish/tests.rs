@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use clap::Parser;
 use crewcast_events::EventId;
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed};
+use crewcast_publisher::{Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome};
 
 use super::*;
 use crate::cli::{Cli, Command};
@@ -34,8 +34,8 @@ impl Transport for Recorder {
         Ok(())
     }
 
-    async fn claim(&self, _: &Claim, _: ClaimMode) -> Result<Claimed, AppendError> {
-        Ok(Claimed::Done)
+    async fn register(&self, _: &Ownership, _: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        Ok(OwnershipOutcome::Done)
     }
 }
 

@@ -6,10 +6,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use crewcast_events::timestamp;
+use crewcast_events::timestamp::{self, unix_now};
 use crewcast_gateway::auth::{Identity, Ids, Patterns, Verifier};
 
-use super::unix_now;
 use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `token check`.

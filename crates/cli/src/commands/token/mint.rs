@@ -2,13 +2,13 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use crewcast_events::timestamp::unix_now;
 use crewcast_gateway::{
     auth::{Verifier, mint},
     config::{Algorithm, AuthConfig},
 };
 use serde_json::{Map, Value, json};
 
-use super::unix_now;
 use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
 /// The claims of the token to mint. Lists are comma-separated; `*` means all ids of the org.

@@ -40,8 +40,3 @@ pub async fn run(args: TokenArgs, config: &ConfigArgs) -> Result<ExitCode, CliEr
         Some(TokenCommand::Revoke(revoke)) => revoke::run(revoke, config).await,
     }
 }
-
-/// The current time in Unix seconds.
-fn unix_now() -> u64 {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs()
-}

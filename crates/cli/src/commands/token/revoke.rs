@@ -2,9 +2,9 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use crewcast_events::timestamp::unix_now;
 use crewcast_gateway::registry::{Revocation, RevocationTarget, Revocations};
 
-use super::unix_now;
 use crate::{backend, duration, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `token revoke`.

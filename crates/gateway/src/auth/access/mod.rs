@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crewcast_events::{Channel, Kind, Namespaces, Owner};
-use crewcast_publisher::Claim;
+use crewcast_store::Ownership;
 
 use super::{Identity, Ids, directory::DirectoryCache};
 use crate::registry::BrokerError;
@@ -124,14 +124,14 @@ impl Access {
         &self,
         identity: &Identity,
         channel: &Channel,
-    ) -> Result<Option<Claim>, BrokerError> {
+    ) -> Result<Option<Ownership>, BrokerError> {
         let kind = self.namespaces.of(channel).and_then(|rules| rules.owner).and_then(kind_of);
         let (Some(kind), Some(org)) = (kind, &identity.org) else { return Ok(None) };
         let id = channel.id();
         if is_own(identity, self.directory.owner(kind, id).await?.as_ref()) {
             return Ok(None);
         }
-        Ok(Some(Claim { kind, id: id.to_owned(), org: org.to_string(), crew: None }))
+        Ok(Some(Ownership { kind, id: id.to_owned(), org: org.to_string(), crew: None }))
     }
 }
 
@@ -147,13 +147,13 @@ fn kind_of(owner: Owner) -> Option<Kind> {
 }
 
 /// Whether the directory gives an id to the identity's org.
-fn is_own(identity: &Identity, owner: Option<&Claim>) -> bool {
-    owner.is_some_and(|claim| identity.org.as_deref() == Some(&*claim.org))
+fn is_own(identity: &Identity, owner: Option<&Ownership>) -> bool {
+    owner.is_some_and(|ownership| identity.org.as_deref() == Some(&*ownership.org))
 }
 
 /// Whether the directory does not know an id, or gives it to the identity's org. For an identity without an org, every
 /// owner is another org.
-fn not_anothers(identity: &Identity, owner: Option<&Claim>) -> bool {
+fn not_anothers(identity: &Identity, owner: Option<&Ownership>) -> bool {
     owner.is_none() || is_own(identity, owner)
 }
 

@@ -2,7 +2,7 @@ use super::*;
 use crate::auth::{
     Grants, Patterns,
     change_signal::ChangeSignal,
-    testing::{FakeRegistry, claim, user},
+    testing::{FakeRegistry, ownership, user},
 };
 
 const ORGS: [&str; 2] = ["acme", "globex"];
@@ -19,7 +19,7 @@ fn setup() -> (Arc<FakeRegistry>, Access) {
             (Kind::Session, "session"),
         ] {
             let crew = (id == "run").then(|| format!("{org}-crew"));
-            registry.own(Claim { crew, ..claim(kind, &format!("{org}-{id}"), org) });
+            registry.own(Ownership { crew, ..ownership(kind, &format!("{org}-{id}"), org) });
         }
     }
     let directory = Arc::new(DirectoryCache::new(registry.clone(), Arc::new(ChangeSignal::new())));
@@ -150,10 +150,10 @@ async fn a_run_is_read_by_the_readers_of_its_crew() {
     assert!(!access.reads(&crew(Some("acme"), listed(&["other"])), "run:acme-run").await);
     assert!(!access.reads(&crew(None, listed(&["acme-crew"])), "run:acme-run").await);
     // A run of another org that names our crew.
-    registry.own(Claim { crew: Some("acme-crew".to_owned()), ..claim(Kind::Run, "foreign", "globex") });
+    registry.own(Ownership { crew: Some("acme-crew".to_owned()), ..ownership(Kind::Run, "foreign", "globex") });
     assert!(!access.reads(&reader, "run:foreign").await);
     // A run of ours that names another org's crew.
-    registry.own(Claim { crew: Some("globex-crew".to_owned()), ..claim(Kind::Run, "stray", "acme") });
+    registry.own(Ownership { crew: Some("globex-crew".to_owned()), ..ownership(Kind::Run, "stray", "acme") });
     assert!(!access.reads(&crew(Some("acme"), listed(&["globex-crew"])), "run:stray").await);
 }
 
@@ -190,7 +190,7 @@ async fn access_follows_a_crew_to_its_new_org() {
     assert_eq!(access.lists(&globex, "graph").await, ["graph:globex-crew"]);
     assert_eq!(access.lists(&acme, "graph").await, ["graph:acme-crew"]);
 
-    let moved = claim(Kind::Crew, "acme-crew", "globex");
+    let moved = ownership(Kind::Crew, "acme-crew", "globex");
     registry.own(moved.clone());
     access.directory.apply_control(&moved, Some("acme"), false);
     for identity in [&acme, &by_list] {

@@ -9,7 +9,7 @@ mod owner_cache;
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Ownership;
 
 use self::{org_index::OrgIndex, owner_cache::OwnerCache};
 use super::change_signal::ChangeSignal;
@@ -38,12 +38,12 @@ impl DirectoryCache {
     }
 
     /// The owner of an id; `None` if no org owns it.
-    pub(super) async fn owner(&self, kind: Kind, id: &str) -> Result<Option<Claim>, BrokerError> {
+    pub(super) async fn owner(&self, kind: Kind, id: &str) -> Result<Option<Ownership>, BrokerError> {
         Ok(self.owner_cache.of(kind, &[id.to_owned()]).await?.pop().flatten())
     }
 
     /// The owner of each id, in the order of `ids`.
-    pub(super) async fn owners(&self, kind: Kind, ids: &[String]) -> Result<Vec<Option<Claim>>, BrokerError> {
+    pub(super) async fn owners(&self, kind: Kind, ids: &[String]) -> Result<Vec<Option<Ownership>>, BrokerError> {
         self.owner_cache.of(kind, ids).await
     }
 
@@ -53,9 +53,9 @@ impl DirectoryCache {
     }
 
     /// Applies a control message.
-    pub(super) fn apply_control(&self, claim: &Claim, from: Option<&str>, removed: bool) {
-        self.owner_cache.apply_control(claim, removed);
-        self.org_index.apply_control(claim, from, removed);
+    pub(super) fn apply_control(&self, ownership: &Ownership, from: Option<&str>, removed: bool) {
+        self.owner_cache.apply_control(ownership, removed);
+        self.org_index.apply_control(ownership, from, removed);
     }
 
     /// Reads the lists in use again.

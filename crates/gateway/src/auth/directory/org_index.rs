@@ -6,7 +6,7 @@ use std::{
 };
 
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Ownership;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -105,10 +105,10 @@ impl OrgIndex {
     }
 
     /// Applies a control message.
-    pub(super) fn apply_control(&self, claim: &Claim, from: Option<&str>, removed: bool) {
-        let mut changed = self.tell(&claim.org, claim, !removed);
-        if let Some(from) = from.filter(|from| *from != claim.org) {
-            changed |= self.tell(from, claim, false);
+    pub(super) fn apply_control(&self, ownership: &Ownership, from: Option<&str>, removed: bool) {
+        let mut changed = self.tell(&ownership.org, ownership, !removed);
+        if let Some(from) = from.filter(|from| *from != ownership.org) {
+            changed |= self.tell(from, ownership, false);
         }
         if changed {
             self.changes.count();
@@ -116,15 +116,15 @@ impl OrgIndex {
     }
 
     /// Returns whether a list changed that was read before.
-    fn tell(&self, org: &str, claim: &Claim, there: bool) -> bool {
-        let Some(roster) = self.known.lock().get(&(org.to_owned(), claim.kind)).cloned() else { return false };
+    fn tell(&self, org: &str, ownership: &Ownership, there: bool) -> bool {
+        let Some(roster) = self.known.lock().get(&(org.to_owned(), ownership.kind)).cloned() else { return false };
         let mut state = roster.state.lock();
         if let Some(meanwhile) = &mut state.meanwhile {
-            meanwhile.insert(claim.id.clone(), there);
+            meanwhile.insert(ownership.id.clone(), there);
         }
         match &mut state.ids {
-            Some(ids) if there => ids.insert(claim.id.clone()),
-            Some(ids) => ids.remove(&claim.id),
+            Some(ids) if there => ids.insert(ownership.id.clone()),
+            Some(ids) => ids.remove(&ownership.id),
             None => false,
         }
     }
@@ -163,25 +163,25 @@ impl OrgEntry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::testing::{FakeRegistry, claim};
+    use crate::auth::testing::{FakeRegistry, ownership};
 
     #[tokio::test(start_paused = true)]
     async fn lists_are_read_once_then_follow_messages_and_are_read_again_when_stale() {
         let registry = FakeRegistry::new();
-        registry.own(claim(Kind::Crew, "a", "acme"));
+        registry.own(ownership(Kind::Crew, "a", "acme"));
         let changes = Arc::new(ChangeSignal::new());
         let org_index = OrgIndex::new(registry.clone(), changes.clone());
-        org_index.apply_control(&claim(Kind::Crew, "z", "acme"), None, false);
+        org_index.apply_control(&ownership(Kind::Crew, "z", "acme"), None, false);
         assert_eq!(org_index.of("acme", Kind::Crew).await.unwrap(), ["a"]);
-        org_index.apply_control(&claim(Kind::Crew, "c", "globex"), None, false);
-        org_index.apply_control(&claim(Kind::Run, "c", "acme"), None, false);
+        org_index.apply_control(&ownership(Kind::Crew, "c", "globex"), None, false);
+        org_index.apply_control(&ownership(Kind::Run, "c", "acme"), None, false);
         assert_eq!(changes.so_far(), 0, "no list in use is affected");
-        org_index.apply_control(&claim(Kind::Crew, "b", "acme"), None, false);
-        org_index.apply_control(&claim(Kind::Crew, "b", "acme"), None, false);
+        org_index.apply_control(&ownership(Kind::Crew, "b", "acme"), None, false);
+        org_index.apply_control(&ownership(Kind::Crew, "b", "acme"), None, false);
         assert_eq!(changes.so_far(), 1, "registering again is no change");
         assert_eq!(org_index.of("acme", Kind::Crew).await.unwrap(), ["a", "b"]);
-        org_index.apply_control(&claim(Kind::Crew, "a", "globex"), Some("acme"), false);
-        org_index.apply_control(&claim(Kind::Crew, "b", "acme"), None, true);
+        org_index.apply_control(&ownership(Kind::Crew, "a", "globex"), Some("acme"), false);
+        org_index.apply_control(&ownership(Kind::Crew, "b", "acme"), None, true);
         assert_eq!(changes.so_far(), 3);
         assert!(org_index.of("acme", Kind::Crew).await.unwrap().is_empty(), "moved away, and removed");
         assert_eq!(registry.roster_reads(), 1);
@@ -193,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_during_a_read_counts_and_callers_share_the_read() {
         let registry = FakeRegistry::new();
-        registry.own(claim(Kind::Crew, "leaves", "acme"));
+        registry.own(ownership(Kind::Crew, "leaves", "acme"));
         let org_index = Arc::new(OrgIndex::new(registry.clone(), Arc::new(ChangeSignal::new())));
         let gate = registry.hold_reads();
         let ask = || {
@@ -202,8 +202,8 @@ mod tests {
         };
         let (first, second) = (ask(), ask());
         gate.entered().await;
-        org_index.apply_control(&claim(Kind::Crew, "comes", "acme"), None, false);
-        org_index.apply_control(&claim(Kind::Crew, "leaves", "globex"), Some("acme"), false);
+        org_index.apply_control(&ownership(Kind::Crew, "comes", "acme"), None, false);
+        org_index.apply_control(&ownership(Kind::Crew, "leaves", "globex"), Some("acme"), false);
         gate.open();
         assert_eq!(first.await.unwrap(), ["comes"]);
         assert_eq!(second.await.unwrap(), ["comes"]);
@@ -213,7 +213,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_last_answer_remains_valid_while_the_registry_is_down() {
         let registry = FakeRegistry::new();
-        registry.own(claim(Kind::Crew, "a", "acme"));
+        registry.own(ownership(Kind::Crew, "a", "acme"));
         let org_index = OrgIndex::new(registry.clone(), Arc::new(ChangeSignal::new()));
         org_index.of("acme", Kind::Crew).await.unwrap();
         registry.set_down(true);
@@ -233,7 +233,7 @@ mod tests {
         for n in 0..MAX_ROSTERS {
             org_index.of(&format!("o{n}"), Kind::Crew).await.unwrap();
         }
-        registry.own(claim(Kind::Crew, "a", "late"));
+        registry.own(ownership(Kind::Crew, "a", "late"));
         assert_eq!(org_index.of("late", Kind::Crew).await.unwrap(), ["a"]);
         assert_eq!(org_index.known.lock().len(), MAX_ROSTERS);
         org_index.forget_unused();

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crewcast_events::Kind;
-use crewcast_publisher::Claim;
+use crewcast_store::Ownership;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ pub(super) struct OwnerCache {
     cache: Mutex<Cache>,
 }
 
-type Answers = HashMap<String, Option<Claim>>;
+type Answers = HashMap<String, Option<Ownership>>;
 
 #[derive(Default)]
 struct Cache {
@@ -35,7 +35,7 @@ struct Cache {
 }
 
 struct CachedOwner {
-    owner: Option<Claim>,
+    owner: Option<Ownership>,
     /// Number of the write that this entry comes from.
     written: u64,
     /// When the entry has to be read again.
@@ -52,7 +52,7 @@ impl OwnerCache {
     }
 
     /// The owners in the order of `ids`.
-    pub(super) async fn of(&self, kind: Kind, ids: &[String]) -> Result<Vec<Option<Claim>>, BrokerError> {
+    pub(super) async fn of(&self, kind: Kind, ids: &[String]) -> Result<Vec<Option<Ownership>>, BrokerError> {
         let (mut answers, missing, since) = self.cache.lock().fresh(kind, ids);
         for batch in missing.chunks(BATCH) {
             match self.directory.owners(kind, batch).await {
@@ -64,7 +64,7 @@ impl OwnerCache {
     }
 
     /// Stores what was read. Returns it, or a newer value that was written meanwhile.
-    fn store(&self, kind: Kind, ids: &[String], owners: &HashMap<String, Claim>, since: u64) -> Answers {
+    fn store(&self, kind: Kind, ids: &[String], owners: &HashMap<String, Ownership>, since: u64) -> Answers {
         let mut cache = self.cache.lock();
         let changed = cache.store(kind, ids, owners, since);
         let answer = |id: &String| (id.clone(), cache.ask(kind, id).unwrap_or_else(|| owners.get(id).cloned()));
@@ -77,11 +77,11 @@ impl OwnerCache {
     }
 
     /// Applies a control message.
-    pub(super) fn apply_control(&self, claim: &Claim, removed: bool) {
+    pub(super) fn apply_control(&self, ownership: &Ownership, removed: bool) {
         let mut cache = self.cache.lock();
-        let owner = (!removed).then(|| claim.clone());
-        let changed = cache.get(claim.kind, &claim.id).is_some_and(|entry| entry.owner != owner);
-        cache.write(claim.kind, &claim.id, owner, Instant::now());
+        let owner = (!removed).then(|| ownership.clone());
+        let changed = cache.get(ownership.kind, &ownership.id).is_some_and(|entry| entry.owner != owner);
+        cache.write(ownership.kind, &ownership.id, owner, Instant::now());
         drop(cache);
         if changed {
             self.changes.count();
@@ -143,7 +143,7 @@ impl Cache {
         ids.iter().map(|id| Some((id.clone(), self.ask(kind, id)?))).collect()
     }
 
-    fn ask(&mut self, kind: Kind, id: &str) -> Option<Option<Claim>> {
+    fn ask(&mut self, kind: Kind, id: &str) -> Option<Option<Ownership>> {
         let entry = self.entries.get_mut(&kind)?.get_mut(id)?;
         self.touches += 1;
         entry.used = true;
@@ -152,7 +152,7 @@ impl Cache {
     }
 
     /// Stores what was read, except entries written after `since`. Returns whether an entry changed.
-    fn store(&mut self, kind: Kind, ids: &[String], owners: &HashMap<String, Claim>, since: u64) -> bool {
+    fn store(&mut self, kind: Kind, ids: &[String], owners: &HashMap<String, Ownership>, since: u64) -> bool {
         let now = Instant::now();
         let mut changed = false;
         for id in ids {
@@ -167,7 +167,7 @@ impl Cache {
         changed
     }
 
-    fn write(&mut self, kind: Kind, id: &str, owner: Option<Claim>, now: Instant) {
+    fn write(&mut self, kind: Kind, id: &str, owner: Option<Ownership>, now: Instant) {
         self.writes += 1;
         self.touches += 1;
         let written = self.writes;
@@ -200,28 +200,28 @@ impl Cache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::testing::{FakeRegistry, claim};
+    use crate::auth::testing::{FakeRegistry, ownership};
 
     #[tokio::test(start_paused = true)]
     async fn owners_are_read_once_and_again_when_stale() {
         let registry = FakeRegistry::new();
-        registry.own(claim(Kind::Crew, "a", "acme"));
+        registry.own(ownership(Kind::Crew, "a", "acme"));
         let owners = OwnerCache::new(registry.clone(), Arc::new(ChangeSignal::new()));
         let ids = ["b".to_owned(), "a".to_owned()];
         for _ in 0..3 {
-            assert_eq!(owners.of(Kind::Crew, &ids).await.unwrap(), [None, Some(claim(Kind::Crew, "a", "acme"))]);
+            assert_eq!(owners.of(Kind::Crew, &ids).await.unwrap(), [None, Some(ownership(Kind::Crew, "a", "acme"))]);
         }
         assert_eq!(registry.owner_reads(), 1);
-        registry.own(claim(Kind::Crew, "b", "acme"));
+        registry.own(ownership(Kind::Crew, "b", "acme"));
         tokio::time::advance(FRESH).await;
-        assert_eq!(owners.of(Kind::Crew, &ids).await.unwrap()[0], Some(claim(Kind::Crew, "b", "acme")));
+        assert_eq!(owners.of(Kind::Crew, &ids).await.unwrap()[0], Some(ownership(Kind::Crew, "b", "acme")));
         assert_eq!(registry.owner_reads(), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_last_answer_remains_valid_while_the_registry_is_down() {
         let registry = FakeRegistry::new();
-        registry.own(claim(Kind::Run, "r", "acme"));
+        registry.own(ownership(Kind::Run, "r", "acme"));
         let owners = OwnerCache::new(registry.clone(), Arc::new(ChangeSignal::new()));
         let known = ["r".to_owned()];
         let first = owners.of(Kind::Run, &known).await.unwrap();
@@ -235,14 +235,14 @@ mod tests {
         assert_eq!(registry.owner_reads(), reads, "a broker that is down is not asked each time");
         tokio::time::advance(RETRY).await;
         registry.set_down(false);
-        registry.own(claim(Kind::Run, "r", "moved"));
+        registry.own(ownership(Kind::Run, "r", "moved"));
         assert_eq!(owners.of(Kind::Run, &known).await.unwrap()[0].as_ref().unwrap().org, "moved");
     }
 
     #[tokio::test]
     async fn a_slow_read_does_not_overwrite_a_newer_message() {
         let registry = FakeRegistry::new();
-        registry.own(claim(Kind::Crew, "a", "acme"));
+        registry.own(ownership(Kind::Crew, "a", "acme"));
         let owners = Arc::new(OwnerCache::new(registry.clone(), Arc::new(ChangeSignal::new())));
         let gate = registry.hold_reads();
         let slow = tokio::spawn({
@@ -250,7 +250,7 @@ mod tests {
             async move { owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap().remove(0) }
         });
         gate.entered().await;
-        owners.apply_control(&claim(Kind::Crew, "a", "globex"), false);
+        owners.apply_control(&ownership(Kind::Crew, "a", "globex"), false);
         gate.open();
         assert_eq!(slow.await.unwrap().unwrap().org, "globex");
     }
@@ -260,19 +260,19 @@ mod tests {
         let registry = FakeRegistry::new();
         let changes = Arc::new(ChangeSignal::new());
         let owners = OwnerCache::new(registry.clone(), changes.clone());
-        owners.apply_control(&claim(Kind::Crew, "never-asked", "acme"), false);
+        owners.apply_control(&ownership(Kind::Crew, "never-asked", "acme"), false);
         owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap();
         assert_eq!(changes.so_far(), 0);
-        owners.apply_control(&claim(Kind::Crew, "a", "acme"), false);
+        owners.apply_control(&ownership(Kind::Crew, "a", "acme"), false);
         assert_eq!(changes.so_far(), 1);
-        owners.apply_control(&claim(Kind::Crew, "a", "acme"), false);
+        owners.apply_control(&ownership(Kind::Crew, "a", "acme"), false);
         assert_eq!(changes.so_far(), 1, "registered again");
-        owners.apply_control(&claim(Kind::Crew, "a", "acme"), true);
+        owners.apply_control(&ownership(Kind::Crew, "a", "acme"), true);
         assert_eq!(changes.so_far(), 2);
         assert_eq!(owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap(), [None]);
         assert_eq!(registry.owner_reads(), 1);
 
-        registry.own(claim(Kind::Crew, "a", "globex"));
+        registry.own(ownership(Kind::Crew, "a", "globex"));
         tokio::time::advance(FRESH).await;
         owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap();
         assert_eq!(changes.so_far(), 3, "the read found the change: others hold the old answer");
@@ -286,7 +286,7 @@ mod tests {
         owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap();
         owners.reread().await.unwrap();
         assert_eq!(changes.so_far(), 0);
-        registry.own(claim(Kind::Crew, "a", "acme"));
+        registry.own(ownership(Kind::Crew, "a", "acme"));
         owners.reread().await.unwrap();
         assert_eq!(changes.so_far(), 1);
         assert_eq!(owners.of(Kind::Crew, &["a".to_owned()]).await.unwrap()[0].as_ref().unwrap().org, "acme");

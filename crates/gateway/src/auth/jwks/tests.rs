@@ -1,14 +1,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use axum::{Router, body::Body, extract::State as AxumState, http::StatusCode, response::Response, routing::get};
+use crewcast_events::timestamp::unix_now;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{
-    auth::{Verifier, claims::unix_now},
-    config::AuthConfig,
-};
+use crate::{auth::Verifier, config::AuthConfig};
 
 macro_rules! pem {
     ($name:literal) => {

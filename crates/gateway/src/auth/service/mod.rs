@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, Namespaces};
-use crewcast_publisher::Claim;
+use crewcast_events::{Channel, Namespaces, timestamp::unix_now};
+use crewcast_store::Ownership;
 use tokio::{
     sync::{Notify, Semaphore, watch},
     time::{Instant, timeout},
@@ -11,13 +11,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AuthError, AuthSetupError, Credential, Identity, OriginPolicy, Verifier,
-    access::Access,
-    change_signal::ChangeSignal,
-    claims::{self, unix_now},
-    directory::DirectoryCache,
-    revocation::RevocationSet,
-    ticket,
+    AuthError, AuthSetupError, Credential, Identity, OriginPolicy, Verifier, access::Access,
+    change_signal::ChangeSignal, claims, directory::DirectoryCache, revocation::RevocationSet, ticket,
 };
 use crate::{
     config::AuthConfig,
@@ -245,7 +240,11 @@ impl Auth {
     ///
     /// # Errors
     /// As [`Auth::may_read`].
-    pub async fn required_claim(&self, identity: &Identity, channel: &Channel) -> Result<Option<Claim>, BrokerError> {
+    pub async fn required_claim(
+        &self,
+        identity: &Identity,
+        channel: &Channel,
+    ) -> Result<Option<Ownership>, BrokerError> {
         self.access.required_claim(identity, channel).await
     }
 
@@ -267,8 +266,8 @@ impl Auth {
                     self.changes.count();
                 }
             }
-            Control::Directory { claim, from, removed } => {
-                self.directory.apply_control(claim, from.as_deref(), *removed)
+            Control::Directory { ownership, from, removed } => {
+                self.directory.apply_control(ownership, from.as_deref(), *removed)
             }
             Control::Client { .. } => {}
         }

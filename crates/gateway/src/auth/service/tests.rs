@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     auth::{
         mint,
-        testing::{FakeRegistry, claim},
+        testing::{FakeRegistry, ownership},
     },
     config::Secret,
     registry::{Revocation, RevocationTarget},
@@ -199,7 +199,7 @@ async fn a_broker_that_is_down_at_the_start_is_asked_again_soon() {
 #[tokio::test(start_paused = true)]
 async fn changes_during_a_link_loss_are_found_when_the_link_is_back() {
     let registry = FakeRegistry::new();
-    registry.own(claim(Kind::Crew, "a", "acme"));
+    registry.own(ownership(Kind::Crew, "a", "acme"));
     let auth = auth(&registry);
     let stop = CancellationToken::new();
     auth.start(stop.clone()).await;
@@ -210,8 +210,8 @@ async fn changes_during_a_link_loss_are_found_when_the_link_is_back() {
     assert_eq!(auth.granted(&everyone, "graph").await.unwrap(), std::slice::from_ref(&graph));
 
     let changes = auth.changes();
-    registry.own(claim(Kind::Crew, "a", "globex"));
-    registry.own(claim(Kind::Crew, "b", "acme"));
+    registry.own(ownership(Kind::Crew, "a", "globex"));
+    registry.own(ownership(Kind::Crew, "b", "acme"));
     assert!(auth.may_read(&listed, &graph).await.unwrap(), "no message was received");
     auth.on_link_up();
     // Without any time passing: the clock does not advance while tasks are ready.
@@ -229,11 +229,19 @@ async fn a_registration_reaches_open_sockets_immediately() {
     let everyone = auth.verify(&token(json!({ "crews": "*" }))).await.unwrap();
     assert!(auth.granted(&everyone, "mission").await.unwrap().is_empty());
     let mut changes = auth.changes();
-    auth.on_control(&Control::Directory { claim: claim(Kind::Crew, "new", "acme"), from: None, removed: false });
+    auth.on_control(&Control::Directory {
+        ownership: ownership(Kind::Crew, "new", "acme"),
+        from: None,
+        removed: false,
+    });
     assert!(changes.has_changed().unwrap());
     assert_eq!(auth.granted(&everyone, "mission").await.unwrap(), ["mission:new".parse().unwrap()]);
     changes.mark_unchanged();
-    auth.on_control(&Control::Directory { claim: claim(Kind::Crew, "x", "globex"), from: None, removed: false });
+    auth.on_control(&Control::Directory {
+        ownership: ownership(Kind::Crew, "x", "globex"),
+        from: None,
+        removed: false,
+    });
     assert!(!changes.has_changed().unwrap(), "no socket here has to check again");
 }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use crewcast_events::timestamp::unix_now;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
 use serde_json::{Map, Value};
 
 use super::{
     AuthError, AuthSetupError, Identity,
-    claims::{ClaimRules, unix_now},
+    claims::ClaimRules,
     jwks::Jwks,
     keys::{self, VerifyingKey},
 };

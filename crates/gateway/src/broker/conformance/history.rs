@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use crewcast_events::EventId;
-use crewcast_publisher::Once;
+use crewcast_store::Once;
 
 use super::{Subject, append, append_once, channel, entry, eventually};
 use crate::broker::{PAGE_BYTES, Page};

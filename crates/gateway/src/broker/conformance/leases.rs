@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{Channel, EventId, catalog::lease_expiry::LeaseStatus};
-use crewcast_publisher::{
+use crewcast_store::{
     Append, AppendError, Entry, LeaseStep, MAX_ENTRIES, MAX_LEASES, MIN_LEASE_TTL, Once, Renewal, Transport,
 };
 use serde_json::value::RawValue;
@@ -23,18 +23,18 @@ fn release(name: &str) -> Entry {
     Entry { lease: Some(LeaseStep::Release { name: name.into() }), ..entry(r#"{"type":"x_end"}"#) }
 }
 
-fn tell(name: &str, silence: LeaseStatus, lost_after: Duration) -> Entry {
-    let step = LeaseStep::Tell { name: name.into(), silence, lost_after };
-    Entry { lease: Some(step), ..entry(&format!(r#"{{"type":"{}"}}"#, silence.as_str())) }
+fn tell(name: &str, expiry: LeaseStatus, lost_after: Duration) -> Entry {
+    let step = LeaseStep::Expire { name: name.into(), expiry, lost_after };
+    Entry { lease: Some(step), ..entry(&format!(r#"{{"type":"{}"}}"#, expiry.as_str())) }
 }
 
 async fn tell_one(
     broker: &(impl Transport + ?Sized),
     channel: &Channel,
-    silence: LeaseStatus,
+    expiry: LeaseStatus,
     lost_after: Duration,
 ) -> Option<EventId> {
-    let append = Append { channel: channel.clone(), entries: vec![tell("a", silence, lost_after)], once: Once::No };
+    let append = Append { channel: channel.clone(), entries: vec![tell("a", expiry, lost_after)], once: Once::No };
     broker.append(&append).await.expect("answered")[0]
 }
 
@@ -46,7 +46,7 @@ async fn due(broker: &Arc<dyn WholeBroker>, channel: &Channel) -> Option<Duratio
 async fn until_status(broker: &Arc<dyn WholeBroker>, channel: &Channel, expected: LeaseStatus) {
     eventually(expected.as_str(), async || {
         let expired = broker.expired_leases(channel).await.expect("read");
-        expired.iter().any(|expired| expired.name == "a" && expired.silence == expected)
+        expired.iter().any(|expired| expired.name == "a" && expired.expiry == expected)
     })
     .await;
 }
@@ -163,12 +163,12 @@ pub(in crate::broker) async fn an_untrue_lease_status_is_not_published(subject: 
     broker.subscribe(std::slice::from_ref(&run)).await.unwrap();
     append_once(&**broker, &run, vec![hold("a", MINUTE)], Once::No).await;
     for name in ["a", "never"] {
-        for silence in [LeaseStatus::Stalled, LeaseStatus::Lost, LeaseStatus::Recovered] {
+        for expiry in [LeaseStatus::Stalled, LeaseStatus::Lost, LeaseStatus::Recovered] {
             // Between other events, as within a batch of them.
-            let entries = vec![tell(name, silence, MINUTE), entry(r#"{"type":"n"}"#), tell(name, silence, MINUTE)];
+            let entries = vec![tell(name, expiry, MINUTE), entry(r#"{"type":"n"}"#), tell(name, expiry, MINUTE)];
             let ids = broker.append(&Append { channel: run.clone(), entries, once: Once::No }).await.unwrap();
             assert!(matches!(ids[..], [None, Some(_), None]), "{ids:?}");
-            assert_eq!(tell_one(&**broker, &run, silence, MINUTE).await, None);
+            assert_eq!(tell_one(&**broker, &run, expiry, MINUTE).await, None);
         }
     }
     let page = broker.history(&run, 0, 100).await.unwrap();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crewcast_events::EventId;
-use crewcast_publisher::{Append, AppendError, Once};
+use crewcast_store::{Append, AppendError, Once};
 
 use super::{Subject, append, append_once, channel, entry, eventually};
 
@@ -32,7 +32,7 @@ pub(in crate::broker) async fn an_append_is_seen_whole(subject: Subject) {
 pub(in crate::broker) async fn refuses_invalid_appends(subject: Subject) {
     let Subject { broker, .. } = &subject;
     let run = channel("run:r1");
-    let many = vec![entry(r#"{"type":"x"}"#); crewcast_publisher::MAX_ENTRIES + 1];
+    let many = vec![entry(r#"{"type":"x"}"#); crewcast_store::MAX_ENTRIES + 1];
     for entries in [Vec::new(), many] {
         let append = Append { channel: run.clone(), entries, once: Once::No };
         let refused = broker.append(&append).await.unwrap_err();

@@ -14,7 +14,7 @@ mod state;
 use std::{any::Any, sync::Arc, time::Duration};
 
 use crewcast_events::{Body, Channel, EventId, LogPolicy, Namespace, Namespaces};
-use crewcast_publisher::{Append, Entry, Once, Transport};
+use crewcast_store::{Append, Entry, Once, Transport};
 
 pub(super) use self::{delivery::*, history::*, leases::*, logs::*, registry::*, sink::TestSink, state::*};
 use super::{LogStore, PubSub};
@@ -130,6 +130,7 @@ macro_rules! suite {
             lost_leases_are_dropped_for_new_ones,
             state_is_read_with_the_head_that_it_reflects,
             state_is_bounded_in_documents_and_bytes,
+            a_state_key_follows_the_rule,
             state_within_keeps_only_recently_renewed_documents,
             a_moved_id_loses_state_and_leases,
         );

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use crewcast_events::Kind;
-use crewcast_publisher::{AppendError, Claim, ClaimMode, Claimed};
+use crewcast_events::{Kind, timestamp::unix_now};
+use crewcast_store::{AppendError, Ownership, OwnershipMode, OwnershipOutcome};
 
 use super::{Subject, append, channel, eventually};
-use crate::registry::{Control, Revocation, RevocationTarget, unix_now};
+use crate::registry::{Control, Revocation, RevocationTarget};
 
-fn claim(kind: Kind, id: &str, org: &str) -> Claim {
-    Claim { kind, id: id.to_owned(), org: org.to_owned(), crew: None }
+fn ownership(kind: Kind, id: &str, org: &str) -> Ownership {
+    Ownership { kind, id: id.to_owned(), org: org.to_owned(), crew: None }
 }
 
 fn controls(subject: &Subject) -> Vec<Control> {
@@ -19,33 +19,33 @@ fn controls(subject: &Subject) -> Vec<Control> {
 
 pub(in crate::broker) async fn the_first_owner_stays(subject: Subject) {
     let Subject { broker, registry, sink, .. } = &subject;
-    let ours = claim(Kind::Crew, "abc", "acme");
-    let run = Claim { crew: Some("abc".to_owned()), ..claim(Kind::Run, "r1", "acme") };
-    assert_eq!(broker.claim(&ours, ClaimMode::Keep).await.unwrap(), Claimed::Done);
-    assert_eq!(broker.claim(&run, ClaimMode::Keep).await.unwrap(), Claimed::Done);
-    let malformed = broker.claim(&claim(Kind::Crew, "a b", "acme"), ClaimMode::Keep).await.unwrap_err();
+    let ours = ownership(Kind::Crew, "abc", "acme");
+    let run = Ownership { crew: Some("abc".to_owned()), ..ownership(Kind::Run, "r1", "acme") };
+    assert_eq!(broker.register(&ours, OwnershipMode::Keep).await.unwrap(), OwnershipOutcome::Done);
+    assert_eq!(broker.register(&run, OwnershipMode::Keep).await.unwrap(), OwnershipOutcome::Done);
+    let malformed = broker.register(&ownership(Kind::Crew, "a b", "acme"), OwnershipMode::Keep).await.unwrap_err();
     assert!(matches!(malformed, AppendError::Refused(_)), "{malformed:?}");
-    let theirs = claim(Kind::Crew, "abc", "evil");
-    for mode in [ClaimMode::Keep, ClaimMode::Remove] {
-        assert_eq!(broker.claim(&theirs, mode).await.unwrap(), Claimed::OwnedBy("acme".to_owned()));
+    let theirs = ownership(Kind::Crew, "abc", "evil");
+    for mode in [OwnershipMode::Keep, OwnershipMode::Remove] {
+        assert_eq!(broker.register(&theirs, mode).await.unwrap(), OwnershipOutcome::OwnedBy("acme".to_owned()));
     }
     let ids = ["abc".to_owned(), "unknown".to_owned()];
     let owners = registry.owners(Kind::Crew, &ids).await.unwrap();
     assert_eq!(owners.into_iter().collect::<Vec<_>>(), [("abc".to_owned(), ours.clone())]);
-    broker.claim(&claim(Kind::Run, "r1", "acme"), ClaimMode::Keep).await.unwrap();
+    broker.register(&ownership(Kind::Run, "r1", "acme"), OwnershipMode::Keep).await.unwrap();
     assert_eq!(registry.owners(Kind::Run, &["r1".to_owned()]).await.unwrap()["r1"], run, "its crew is still known");
     assert!(registry.owners(Kind::Run, &["abc".to_owned()]).await.unwrap().is_empty());
     assert_eq!(registry.ids_of_org("acme", Kind::Crew).await.unwrap(), ["abc"]);
     assert!(registry.ids_of_org("evil", Kind::Crew).await.unwrap().is_empty());
 
-    assert_eq!(broker.claim(&ours, ClaimMode::Remove).await.unwrap(), Claimed::Done);
+    assert_eq!(broker.register(&ours, OwnershipMode::Remove).await.unwrap(), OwnershipOutcome::Done);
     assert!(registry.owners(Kind::Crew, &ids).await.unwrap().is_empty());
     assert!(registry.ids_of_org("acme", Kind::Crew).await.unwrap().is_empty());
-    assert_eq!(broker.claim(&theirs, ClaimMode::Keep).await.unwrap(), Claimed::Done);
+    assert_eq!(broker.register(&theirs, OwnershipMode::Keep).await.unwrap(), OwnershipOutcome::Done);
     sink.until("each change is announced", |_| {
         let received = controls(&subject);
-        let said = |claim: &Claim, removed: bool| {
-            received.contains(&Control::Directory { claim: claim.clone(), from: None, removed })
+        let said = |ownership: &Ownership, removed: bool| {
+            received.contains(&Control::Directory { ownership: ownership.clone(), from: None, removed })
         };
         said(&ours, false) && said(&run, false) && said(&ours, true) && said(&theirs, false)
     })
@@ -55,32 +55,32 @@ pub(in crate::broker) async fn the_first_owner_stays(subject: Subject) {
 pub(in crate::broker) async fn a_moved_id_loses_its_logs(subject: Subject) {
     let Subject { broker, registry, sink, .. } = &subject;
     let (graph, other) = (channel("graph:abc"), channel("graph:other"));
-    broker.claim(&claim(Kind::Crew, "abc", "acme"), ClaimMode::Keep).await.unwrap();
+    broker.register(&ownership(Kind::Crew, "abc", "acme"), OwnershipMode::Keep).await.unwrap();
     append(&**broker, &graph, &[1, 2]).await;
     append(&**broker, &other, &[1]).await;
-    let moved = claim(Kind::Crew, "abc", "other");
-    assert_eq!(broker.claim(&moved, ClaimMode::Move).await.unwrap(), Claimed::Done);
+    let moved = ownership(Kind::Crew, "abc", "other");
+    assert_eq!(broker.register(&moved, OwnershipMode::Move).await.unwrap(), OwnershipOutcome::Done);
     assert!(broker.history(&graph, 0, 10).await.unwrap().entries.is_empty(), "the former owner's events");
     let head = broker.history(&graph, 0, 10).await.unwrap().head;
     assert_eq!(head.map(|head| head.offset()), Some(2), "the head stays, so that readers are told what they miss");
     assert_eq!(broker.history(&other, 0, 10).await.unwrap().entries.len(), 1);
     assert_eq!(registry.ids_of_org("other", Kind::Crew).await.unwrap(), ["abc"]);
     assert!(registry.ids_of_org("acme", Kind::Crew).await.unwrap().is_empty());
-    let received = Control::Directory { claim: moved, from: Some("acme".to_owned()), removed: false };
+    let received = Control::Directory { ownership: moved, from: Some("acme".to_owned()), removed: false };
     sink.until("the move is announced", |_| controls(&subject).contains(&received)).await;
 }
 
 pub(in crate::broker) async fn a_removed_id_loses_its_logs(subject: Subject) {
     let Subject { broker, .. } = &subject;
     let (graph, mission) = (channel("graph:abc"), channel("mission:abc"));
-    let ours = claim(Kind::Crew, "abc", "acme");
-    broker.claim(&ours, ClaimMode::Keep).await.unwrap();
+    let ours = ownership(Kind::Crew, "abc", "acme");
+    broker.register(&ours, OwnershipMode::Keep).await.unwrap();
     append(&**broker, &graph, &[1, 2]).await;
     append(&**broker, &mission, &[1]).await;
-    broker.claim(&claim(Kind::Crew, "abc", "evil"), ClaimMode::Remove).await.unwrap();
+    broker.register(&ownership(Kind::Crew, "abc", "evil"), OwnershipMode::Remove).await.unwrap();
     assert_eq!(broker.history(&graph, 0, 10).await.unwrap().entries.len(), 2, "only the owner can remove an id");
-    assert_eq!(broker.claim(&ours, ClaimMode::Remove).await.unwrap(), Claimed::Done);
-    broker.claim(&claim(Kind::Crew, "abc", "other"), ClaimMode::Keep).await.unwrap();
+    assert_eq!(broker.register(&ours, OwnershipMode::Remove).await.unwrap(), OwnershipOutcome::Done);
+    broker.register(&ownership(Kind::Crew, "abc", "other"), OwnershipMode::Keep).await.unwrap();
     let page = broker.history(&graph, 0, 10).await.unwrap();
     assert!(page.entries.is_empty(), "the former owner's events");
     assert_eq!(page.head.map(|head| head.offset()), Some(2), "the head stays, so that readers are told what they miss");
@@ -88,7 +88,7 @@ pub(in crate::broker) async fn a_removed_id_loses_its_logs(subject: Subject) {
     assert_eq!(retained, None);
     // What the next owner logs stays, even if the former owner removes the id once more.
     append(&**broker, &graph, &[3]).await;
-    broker.claim(&ours, ClaimMode::Remove).await.unwrap();
+    broker.register(&ours, OwnershipMode::Remove).await.unwrap();
     assert_eq!(broker.history(&graph, 0, 10).await.unwrap().entries.len(), 1);
 }
 

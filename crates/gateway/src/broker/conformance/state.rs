@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::Kind;
-use crewcast_publisher::{Claim, ClaimMode, Entry, LeaseStep, MAX_ENTRIES, MIN_LEASE_TTL, Once, Renewal, State};
+use crewcast_store::{
+    Append, AppendError, Entry, LeaseStep, MAX_ENTRIES, MAX_STATE_KEY, MIN_LEASE_TTL, Once, Ownership, OwnershipMode,
+    Renewal, State, StateKeyError,
+};
 use serde_json::value::RawValue;
 
 use super::{Subject, append, append_once, channel, entry, eventually, leases::hold};
@@ -51,6 +54,16 @@ pub(in crate::broker) async fn state_is_read_with_the_head_that_it_reflects(subj
     })
     .await;
     writer.await.unwrap();
+}
+
+pub(in crate::broker) async fn a_state_key_follows_the_rule(subject: Subject) {
+    let agents = channel("agents:keys");
+    let append = |key: &str| Append { channel: agents.clone(), entries: vec![setting(key, Some("1"))], once: Once::No };
+    subject.broker.append(&append(&"é".repeat(MAX_STATE_KEY))).await.unwrap();
+    for key in ["", "a\nb", &"k".repeat(MAX_STATE_KEY + 1)] {
+        let refused = subject.broker.append(&append(key)).await.unwrap_err();
+        assert_eq!(refused, AppendError::Refused(StateKeyError.to_string()), "{key:?}");
+    }
 }
 
 pub(in crate::broker) async fn state_is_bounded_in_documents_and_bytes(subject: Subject) {
@@ -111,13 +124,13 @@ pub(in crate::broker) async fn state_within_keeps_only_recently_renewed_document
 pub(in crate::broker) async fn a_moved_id_loses_state_and_leases(subject: Subject) {
     let broker = &subject.broker;
     let session = channel("session:s1");
-    let claim = |org: &str| Claim { kind: Kind::Session, id: "s1".to_owned(), org: org.to_owned(), crew: None };
-    broker.claim(&claim("acme"), ClaimMode::Keep).await.unwrap();
+    let ownership = |org: &str| Ownership { kind: Kind::Session, id: "s1".to_owned(), org: org.to_owned(), crew: None };
+    broker.register(&ownership("acme"), OwnershipMode::Keep).await.unwrap();
     let head = append(&**broker, &session, &[1]).await[0];
     let started = Entry { state: document("state", Some("1")), ..hold("session:s1", MINUTE) };
     let head_then = append_once(&**broker, &session, vec![started], Once::No).await[0];
     assert!(head_then.continues(Some(head)));
-    broker.claim(&claim("other"), ClaimMode::Move).await.unwrap();
+    broker.register(&ownership("other"), OwnershipMode::Move).await.unwrap();
     let state = broker.state(&session, None).await.unwrap();
     assert_eq!((state.head, state.documents.len()), (Some(head_then), 0));
     assert_eq!(broker.next_lease_expiry(&[session]).await.unwrap(), [None]);

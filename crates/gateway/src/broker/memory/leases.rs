@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use crewcast_events::catalog::lease_expiry::LeaseStatus;
-use crewcast_publisher::{LeaseStep, MAX_LEASES, Renewal};
+use crewcast_store::{LeaseStep, MAX_LEASES, Renewal};
 use tokio::time::Instant;
 
 use crate::broker::{ExpiredLease, MAX_EXPIRED};
@@ -61,22 +61,22 @@ impl Leases {
                 self.by_name.remove(name);
                 true
             }
-            LeaseStep::Tell { name, silence, lost_after } => self.tell(name, *silence, *lost_after, now),
+            LeaseStep::Expire { name, expiry, lost_after } => self.tell(name, *expiry, *lost_after, now),
         }
     }
 
-    fn tell(&mut self, name: &str, silence: LeaseStatus, lost_after: Duration, now: Instant) -> bool {
-        let Some(lease) = self.by_name.get_mut(name).filter(|lease| lease.pending(now) == Some(silence)) else {
+    fn tell(&mut self, name: &str, expiry: LeaseStatus, lost_after: Duration, now: Instant) -> bool {
+        let Some(lease) = self.by_name.get_mut(name).filter(|lease| lease.pending(now) == Some(expiry)) else {
             return false;
         };
         let before = lease.told;
-        (lease.told, lease.due) = match silence {
-            LeaseStatus::Stalled => (Some(silence), Some(now + lost_after)),
-            LeaseStatus::Lost => (Some(silence), None),
+        (lease.told, lease.due) = match expiry {
+            LeaseStatus::Stalled => (Some(expiry), Some(now + lost_after)),
+            LeaseStatus::Lost => (Some(expiry), None),
             LeaseStatus::Recovered => (None, Some(lease.renewed + lease.ttl)),
         };
         // A lost lease that was renewed and expired again before any report is still lost.
-        before != Some(LeaseStatus::Lost) || silence == LeaseStatus::Recovered
+        before != Some(LeaseStatus::Lost) || expiry == LeaseStatus::Recovered
     }
 
     /// Whether there is room for a lease. If there are too many, lost leases are dropped first.
@@ -108,7 +108,7 @@ impl Leases {
             let since = now.duration_since(lease.renewed);
             Some(ExpiredLease {
                 name: name.to_string(),
-                silence: lease.pending(now)?,
+                expiry: lease.pending(now)?,
                 since,
                 about: lease.about.clone(),
             })

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::{EventId, Namespace, namespace::HEAD_BEYOND_LOG};
-use crewcast_publisher::{Append, AppendError, Entry, MAX_ENTRIES, Once};
+use crewcast_store::{Append, AppendError, Entry, MAX_ENTRIES, Once};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 

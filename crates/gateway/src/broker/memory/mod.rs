@@ -12,9 +12,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Namespace, Namespaces};
-use crewcast_publisher::{
-    Append, AppendError, Claim, ClaimMode, Claimed, LeaseStep, MAX_ENTRIES, Once, Renewal, Transport,
-};
+use crewcast_store::{Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -27,9 +25,6 @@ use crate::{
 
 /// How often everything that has outlived its age is dropped, also where nobody looks any more.
 const SWEEP: Duration = Duration::from_secs(60);
-
-/// Longest key of a state document, in characters.
-const MAX_STATE_KEY: usize = 128;
 
 /// The broker in memory. Its link is never down. Ages count in tokio's time.
 pub struct MemoryBroker {
@@ -107,35 +102,11 @@ impl Inner {
     }
 }
 
-/// What no broker takes, whatever its log says.
-fn check(append: &Append, rules: &Namespace) -> Result<(), AppendError> {
-    let refused = |why: &str| Err(AppendError::Refused(why.to_owned()));
-    if rules.log.length == 0 {
-        return refused("the namespace is live only (its log has length 0): publish live");
-    }
-    let mut states = append.entries.iter().filter_map(|entry| entry.state.as_ref());
-    if states.any(|state| !(1..=MAX_STATE_KEY).contains(&state.key.chars().count())) {
-        return refused("a state key has 1 to 128 characters");
-    }
-    let steps = || append.entries.iter().filter_map(|entry| entry.lease.as_ref());
-    steps().try_for_each(LeaseStep::check).map_err(AppendError::Refused)?;
-    if !matches!(append.once, Once::No) && steps().any(|step| matches!(step, LeaseStep::Tell { .. })) {
-        return refused("what is told of a lease is recognised by the lease, not by a number or a key");
-    }
-    match (&append.once, append.entries.len()) {
-        (_, 0) => refused("an append has at least one entry"),
-        (_, n) if n > MAX_ENTRIES => refused("an append has at most 128 entries"),
-        (Once::Key { .. }, n) if n > 1 => refused("an idempotency key stands for one event"),
-        (Once::Sequence { first: 0, .. }, _) => refused("a producer's numbers count from 1"),
-        _ => Ok(()),
-    }
-}
-
 #[async_trait]
 impl Transport for MemoryBroker {
     async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
         let rules = self.rules(&append.channel)?;
-        check(append, rules)?;
+        append.validate(rules)?;
         let now = Instant::now();
         let mut inner = self.inner.lock();
         let appended = inner.log(&append.channel, rules, now).append(append, rules, now)?;
@@ -160,14 +131,14 @@ impl Transport for MemoryBroker {
         Ok(())
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        for id in [&claim.id, &claim.org].into_iter().chain(&claim.crew) {
-            Channel::new(claim.kind.as_str(), id).map_err(|error| AppendError::Refused(error.to_string()))?;
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        for id in [&ownership.id, &ownership.org].into_iter().chain(&ownership.crew) {
+            Channel::new(ownership.kind.as_str(), id).map_err(|error| AppendError::Refused(error.to_string()))?;
         }
         let mut inner = self.inner.lock();
-        let outcome = inner.registry.claim(claim, mode);
+        let outcome = inner.registry.register(ownership, mode);
         if outcome.lost {
-            for channel in self.namespaces.channels_of(claim.kind, &claim.id) {
+            for channel in self.namespaces.channels_of(ownership.kind, &ownership.id) {
                 if let Some(log) = inner.channels.get_mut(&channel) {
                     log.hand_over();
                 }
@@ -176,7 +147,7 @@ impl Transport for MemoryBroker {
         if let Some(control) = &outcome.control {
             inner.tell(control);
         }
-        Ok(outcome.claimed)
+        Ok(outcome.outcome)
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {

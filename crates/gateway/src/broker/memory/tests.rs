@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::namespace::HEAD_BEYOND_LOG;
-use crewcast_publisher::{Append, AppendError, Once, State, Transport};
+use crewcast_store::{Append, AppendError, Once, State, Transport};
 use tokio::time::{Instant, advance};
 
 use super::MemoryBroker;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Keys};
-use crewcast_publisher::{Node, slot_of};
+use crewcast_store::{Node, slot_of};
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 

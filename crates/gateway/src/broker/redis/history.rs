@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Namespaces};
-use crewcast_publisher::Redis;
+use crewcast_store::{RedisClient, scripts};
 use redis::{Script, Value};
 
 use super::errors;
@@ -16,11 +16,11 @@ use crate::{
 /// Channels in one pipeline: bounds the size of one answer.
 const SNAPSHOTS: usize = 500;
 
-static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("history.lua")));
+static HISTORY: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::HISTORY));
 
 /// Reads a page of a channel's log atomically.
 pub(super) async fn history(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     channel: &Channel,
     offset: u64,
@@ -41,7 +41,7 @@ fn page(answer: Value) -> Option<Page> {
 
 /// Reads heads and retained values, in the order asked. The two values of one channel are read atomically.
 pub(super) async fn snapshots(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     namespaces: &Namespaces,
     channels: &[Channel],

@@ -1,8 +1,8 @@
 //! The broker on Redis (6.2 or later, for RESP3 and GETDEL): one server, the master of a Sentinel group, a Cluster.
 //!
 //! A replica holds one subscribing connection to each server (`link.rs`, kept by `subscriber.rs`) and a pool of
-//! connections for commands. What is published goes through the publisher's own transport, so that gateways and
-//! producers share one script and one idea of who serves.
+//! connections for commands. Publishing uses the transport of crewcast-store, so gateways and producers share one
+//! script and one view of the topology.
 
 mod active_connection;
 mod delivery;
@@ -26,7 +26,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Keys, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Redis, RedisTransport, Renewal, Transport};
+use crewcast_store::{
+    Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome, RedisClient, RedisTransport, Renewal, Transport,
+};
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio_util::{
@@ -51,8 +53,8 @@ const POOL_NAME: &str = "crewcast-cmd";
 ///
 /// # Errors
 /// [`BrokerError::Protocol`] when `broker.url` is none. The error does not repeat it: it may hold a password.
-pub fn connect(config: &BrokerConfig, connections: usize) -> Result<Redis, BrokerError> {
-    Redis::new(config.url.expose(), &config.tls, connections, POOL_NAME)
+pub fn connect(config: &BrokerConfig, connections: usize) -> Result<RedisClient, BrokerError> {
+    RedisClient::new(config.url.expose(), &config.tls, connections, POOL_NAME)
         .map_err(|error| BrokerError::Protocol(format!("broker.url {error}")))
 }
 
@@ -62,7 +64,7 @@ fn away() -> BrokerError {
 
 /// The broker on Redis.
 pub struct RedisBroker {
-    redis: Redis,
+    redis: RedisClient,
     keys: Keys,
     namespaces: Namespaces,
     /// Gone when the broker is closed, and its connection with it.
@@ -113,7 +115,7 @@ impl RedisBroker {
     }
 
     /// The connections for commands.
-    pub(crate) fn redis(&self) -> &Redis {
+    pub(crate) fn redis(&self) -> &RedisClient {
         &self.redis
     }
 
@@ -137,8 +139,8 @@ impl Transport for RedisBroker {
         self.transport()?.publish_live(channel, message).await
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        self.transport()?.claim(claim, mode).await
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        self.transport()?.register(ownership, mode).await
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {

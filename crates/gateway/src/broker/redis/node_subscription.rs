@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
-use crewcast_publisher::{Server, be_master, connection_config, knows_sharded};
+use crewcast_store::{Server, backoff::full_jitter, connection_config, require_master, supports_sharded_pubsub};
 use parking_lot::Mutex;
 use redis::{
     Client, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, RedisResult, ServerErrorKind, Value,
@@ -24,7 +24,7 @@ use super::{
 use crate::broker::BrokerError;
 
 /// How often Redis is pinged. A ping without an answer within
-/// [`RESPONSE_TIMEOUT`](crewcast_publisher::RESPONSE_TIMEOUT) ends the connection: a silently dead connection is
+/// [`RESPONSE_TIMEOUT`](crewcast_store::RESPONSE_TIMEOUT) ends the connection: a silently dead connection is
 /// detected within the sum of both.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// The longest random wait before the first reconnect; doubled with each failure.
@@ -242,9 +242,9 @@ impl NodeSubscription {
         let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
         redis::cmd("CLIENT").arg("SETNAME").arg(&self.name).exec_async(&mut connection).await?;
         if self.role.masters_only {
-            be_master(&mut connection).await?;
+            require_master(&mut connection).await?;
         }
-        let is_sharded = self.role.may_shard && knows_sharded(&mut connection).await?;
+        let is_sharded = self.role.may_shard && supports_sharded_pubsub(&mut connection).await?;
         let mut connected =
             ActiveConnection { connection, epoch, asked, is_sharded, probe: self.probe.lock().clone(), lost };
         // While Redis loads its data, it greets and subscribes but serves nothing else: the link is not up yet.
@@ -386,8 +386,7 @@ fn each(command: &str, names: &[String]) -> redis::Pipeline {
 
 /// A random wait before attempt number `failures` + 1, so that replicas do not reconnect in step.
 pub(super) fn backoff(failures: u32) -> Duration {
-    let most = BACKOFF_FIRST.saturating_mul(1 << failures.min(10)).min(BACKOFF_MAX);
-    most.mul_f64(fastrand::f64())
+    full_jitter(BACKOFF_FIRST, BACKOFF_MAX, failures)
 }
 
 /// `CLIENT SETNAME` takes printable ASCII without spaces only.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crewcast_events::Channel;
-use crewcast_publisher::Topology;
+use crewcast_store::Topology;
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
@@ -128,7 +128,7 @@ impl Placement {
 mod tests {
     use std::time::Duration;
 
-    use crewcast_publisher::{Redis, Tls};
+    use crewcast_store::{RedisClient, Tls};
     use tokio::time::timeout;
 
     use super::*;
@@ -139,8 +139,8 @@ mod tests {
     }
 
     async fn topology(port: u16) -> Arc<Topology> {
-        let redis = Redis::new(&format!("redis://127.0.0.1:{port}"), &Tls::default(), 1, "test").unwrap();
-        redis.look_up().await.unwrap()
+        let redis = RedisClient::new(&format!("redis://127.0.0.1:{port}"), &Tls::default(), 1, "test").unwrap();
+        redis.discover().await.unwrap()
     }
 
     /// A node subscription to a server that accepts connections and never answers.

@@ -4,26 +4,20 @@ use std::{sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Keys, catalog::lease_expiry::LeaseStatus};
-use crewcast_publisher::Redis;
+use crewcast_store::{RedisClient, scripts};
 use redis::{Script, Value, from_redis_value};
 
 use super::{errors, history::id};
 use crate::broker::{BrokerError, ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
-static STATE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("state.lua")));
-static EXPIRED: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("silent.lua")));
-
-/// Milliseconds until the first lease expiry is to be reported; nil if there is none.
-const DUE_LUA: &str = "
-local due = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
-local time = redis.call('TIME')
-return due and math.max(0, math.ceil(due - time[1] * 1000 - time[2] / 1000))";
+static STATE: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::STATE));
+static EXPIRED_LEASES: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::EXPIRED_LEASES));
 
 /// Channels in one pipeline.
 const CHANNELS: usize = 500;
 
 pub(super) async fn state(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     channel: &Channel,
     within: Option<Duration>,
@@ -51,7 +45,7 @@ fn read_state(answer: Value) -> Option<StateDocuments> {
 }
 
 pub(super) async fn next_lease_expiry(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     channels: &[Channel],
 ) -> Result<Vec<Option<Duration>>, BrokerError> {
@@ -59,7 +53,7 @@ pub(super) async fn next_lease_expiry(
     for chunk in channels.chunks(CHANNELS) {
         let commands = chunk.iter().map(|channel| {
             let mut command = redis::cmd("EVAL");
-            command.arg(DUE_LUA).arg(1).arg(keys.due(channel));
+            command.arg(scripts::NEXT_LEASE_EXPIRY).arg(1).arg(keys.due(channel));
             command
         });
         let answers = redis.pooled().each(commands.collect()).await.map_err(|error| errors::of_redis(&error))?;
@@ -74,16 +68,17 @@ pub(super) async fn next_lease_expiry(
 }
 
 pub(super) async fn expired_leases(
-    redis: &Redis,
+    redis: &RedisClient,
     keys: &Keys,
     channel: &Channel,
 ) -> Result<Vec<ExpiredLease>, BrokerError> {
-    let mut call = EXPIRED.key(keys.due(channel));
+    let mut call = EXPIRED_LEASES.key(keys.due(channel));
     call.key(keys.leases(channel)).arg(MAX_EXPIRED);
     let answer: Result<Vec<Option<String>>, _> = call.invoke_async(&mut redis.pooled()).await;
     let answer = answer.map_err(|error| errors::of_redis(&error))?;
-    let (now, leases) = answer.split_first().ok_or_else(|| errors::not_understood("silent.lua"))?;
-    let now = now.as_ref().and_then(|now| now.parse().ok()).ok_or_else(|| errors::not_understood("silent.lua"))?;
+    let (now, leases) = answer.split_first().ok_or_else(|| errors::not_understood("expired_leases.lua"))?;
+    let now =
+        now.as_ref().and_then(|now| now.parse().ok()).ok_or_else(|| errors::not_understood("expired_leases.lua"))?;
     Ok(leases.chunks_exact(2).filter_map(|pair| lease(pair[0].as_deref()?, pair[1].as_deref()?, now)).collect())
 }
 
@@ -92,12 +87,12 @@ fn lease(name: &str, value: &str, now: u64) -> Option<ExpiredLease> {
     let mut parts = value.splitn(4, ':');
     let renewed: u64 = parts.next()?.parse().ok()?;
     let ttl: u64 = parts.next()?.parse().ok()?;
-    let silence = match (parts.next()?, renewed.saturating_add(ttl) <= now) {
+    let expiry = match (parts.next()?, renewed.saturating_add(ttl) <= now) {
         ("0", true) => LeaseStatus::Stalled,
         ("1" | "2", true) => LeaseStatus::Lost,
         ("1" | "2", false) => LeaseStatus::Recovered,
         _ => return None,
     };
     let since = Duration::from_millis(now.saturating_sub(renewed));
-    Some(ExpiredLease { name: name.to_owned(), silence, since, about: parts.next()?.to_owned() })
+    Some(ExpiredLease { name: name.to_owned(), expiry, since, about: parts.next()?.to_owned() })
 }

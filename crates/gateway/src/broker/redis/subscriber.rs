@@ -4,7 +4,7 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
-use crewcast_publisher::{Redis, Server, Sharded, Topology};
+use crewcast_store::{RedisClient, Server, Sharded, Topology};
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::{
@@ -40,7 +40,7 @@ const MAX_BACKOFF_STEP: u32 = 3;
 
 /// The subscriptions at all servers, and the channels wanted from them.
 pub(super) struct NodeSubscriptions {
-    redis: Redis,
+    redis: RedisClient,
     replica: String,
     patterns: Vec<String>,
     may_shard: bool,
@@ -60,7 +60,7 @@ enum SubscriberState {
 
 impl NodeSubscriptions {
     pub(super) fn new(
-        redis: Redis,
+        redis: RedisClient,
         sharded: Sharded,
         replica: &str,
         patterns: Vec<String>,
@@ -209,7 +209,7 @@ impl NodeSubscriptions {
     /// Reads the topology, and adapts connections and channels to it. False if it could not be read, or does not cover
     /// every slot.
     async fn refresh(&self) -> bool {
-        let topology = match self.redis.look_up().await {
+        let topology = match self.redis.discover().await {
             Ok(topology) => topology,
             Err(error) => {
                 let error = errors::of_redis(&error);

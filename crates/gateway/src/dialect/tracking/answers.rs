@@ -1,14 +1,10 @@
 //! The messages of this dialect. JSON from producers is inserted unchanged. Timestamps of messages are Unix seconds;
 //! timestamps inside are the producers'.
 
-use std::{
-    fmt::Write as _,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use crewcast_events::Event;
+use crewcast_events::{Event, timestamp};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{json, value::RawValue};
 
@@ -71,8 +67,7 @@ pub fn event(event: &Event, entry: &Arc<Entry>) -> Action {
 
 /// `ping`.
 pub fn ping() -> Action {
-    let timestamp = seconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-    let timestamp = serde_json::from_str(&timestamp).unwrap_or_default();
+    let timestamp = serde_json::from_str(&now()).unwrap_or_default();
     send(&control::message("ping", &[("timestamp", timestamp)]))
 }
 
@@ -119,7 +114,7 @@ fn time_of(entry: &Entry) -> String {
 }
 
 fn now() -> String {
-    seconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    seconds(timestamp::since_epoch())
 }
 
 /// Unix seconds with a fraction.

@@ -1,12 +1,12 @@
 //! The seam between log and ring, over the memory broker and a real relay.
 
-mod together;
+mod resuming;
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, EventId, Namespaces, Since};
-use crewcast_publisher::{Append, Entry as Publication, Once, Transport};
+use crewcast_store::{Append, Entry as Publication, Once, Transport};
 use proptest::prelude::*;
 
 use super::*;

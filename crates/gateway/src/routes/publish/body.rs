@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use crewcast_events::{Body, BodyError, Channel, Event, Namespaces};
-use crewcast_publisher::State;
+use crewcast_store::{MAX_STATE_KEY, State, check_state_key};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
@@ -16,7 +16,7 @@ use crate::routes::{
 
 /// Most lines of one request: bounds the memory that is used besides the body itself.
 pub const MAX_LINES: usize = 10_000;
-/// Longest `idempotency_key`, and longest key of a state document, in characters.
+/// Longest `idempotency_key`, in characters.
 pub const MAX_KEY: usize = 128;
 
 /// One event to publish.
@@ -130,7 +130,7 @@ fn item(request: PublishRequest<'_>, line: usize, rules: PublishRules<'_>) -> Re
     }
     let body = Body::parse(Bytes::copy_from_slice(event.as_bytes())).map_err(bad_event)?;
     let state = request.state.map(|state| state_of(state, rules)).transpose()?;
-    let key = request.idempotency_key.map(|key| bounded_key("idempotency_key", key)).transpose()?;
+    let key = request.idempotency_key.map(idempotency_key).transpose()?;
     Ok(PublishItem { line, channel, how: How::Logged { body, state, key } })
 }
 
@@ -158,7 +158,8 @@ fn bad_event(why: BodyError) -> Problem {
 }
 
 fn state_of(state: StateRequest<'_>, rules: PublishRules<'_>) -> Result<State, Problem> {
-    let key = bounded_key("state.key", state.key)?;
+    let key = state.key;
+    check_state_key(&key).map_err(|_| bad_key("state.key", MAX_STATE_KEY))?;
     within("a state document", state.value.get(), rules.max_event)?;
     let value = (state.value.get() != "null").then(|| state.value.to_owned().into());
     Ok(State { key, value })
@@ -171,11 +172,13 @@ fn within(what: &str, text: &str, max: usize) -> Result<(), Problem> {
     Err(Problem::new(ProblemType::TooLarge, format!("{what} has at most {max} bytes, this one has {}", text.len())))
 }
 
-fn bounded_key(field: &str, key: String) -> Result<String, Problem> {
+fn idempotency_key(key: String) -> Result<String, Problem> {
     let fits = !key.is_empty() && key.chars().count() <= MAX_KEY && !key.chars().any(char::is_control);
-    fits.then_some(key).ok_or_else(|| {
-        Problem::new(ProblemType::Malformed, format!("\"{field}\" is 1 to {MAX_KEY} printable characters"))
-    })
+    fits.then_some(key).ok_or_else(|| bad_key("idempotency_key", MAX_KEY))
+}
+
+fn bad_key(field: &str, most: usize) -> Problem {
+    Problem::new(ProblemType::Malformed, format!("\"{field}\" is 1 to {most} printable characters"))
 }
 
 #[cfg(test)]
@@ -235,9 +238,10 @@ mod tests {
         let state = |key: &str, value: &str| {
             format!(r#"{{"channel":"graph:a","event":{{"type":"x"}},"state":{{"key":"{key}","value":{value}}}}}"#)
         };
-        assert!(read(&state(&"é".repeat(MAX_KEY), "null"), false).is_ok());
-        assert_eq!(refused(&state(&"k".repeat(MAX_KEY + 1), "1")).kind(), ProblemType::Malformed);
+        assert!(read(&state(&"é".repeat(MAX_STATE_KEY), "null"), false).is_ok());
+        assert_eq!(refused(&state(&"k".repeat(MAX_STATE_KEY + 1), "1")).kind(), ProblemType::Malformed);
         assert_eq!(refused(&state("", "1")).kind(), ProblemType::Malformed);
+        assert_eq!(refused(&state("a\\nb", "1")).kind(), ProblemType::Malformed);
         let keyed = |n: usize| {
             let key = "k".repeat(n);
             format!(r#"{{"channel":"graph:a","event":{{"type":"x"}},"idempotency_key":"{key}"}}"#)

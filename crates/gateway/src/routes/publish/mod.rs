@@ -15,7 +15,7 @@ use axum::{
     http::{HeaderMap, header},
 };
 use crewcast_events::{Channel, EventId};
-use crewcast_publisher::{Append, Entry, MAX_ENTRIES, Once, Transport, random_half};
+use crewcast_store::{Append, Entry, MAX_ENTRIES, Once, Transport, random_half};
 use serde::Serialize;
 
 use self::body::{How, PublishItem, PublishRules};
@@ -69,8 +69,8 @@ fn not_admitted(error: NotAdmitted, items: &[PublishItem]) -> Problem {
         NotAdmitted::NotGranted { index } => {
             forbidden(index, format!("the token's claim \"publish\" does not grant {}", items[index].channel))
         }
-        NotAdmitted::OwnedByAnother { index, claim } => {
-            forbidden(index, format!("the {} {} belongs to another org", claim.kind.as_str(), claim.id))
+        NotAdmitted::OwnedByAnother { index, ownership } => {
+            forbidden(index, format!("the {} {} belongs to another org", ownership.kind.as_str(), ownership.id))
         }
         NotAdmitted::Directory(error) => error.into(),
         NotAdmitted::Registration(error) => error.into(),

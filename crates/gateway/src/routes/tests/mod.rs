@@ -125,7 +125,7 @@ fn request(method: &str, path: &str, token: &str) -> axum::http::request::Builde
 
 /// A token that is valid for an hour, with these additional claims.
 fn token(claims: Value) -> String {
-    let exp = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() + 3600;
+    let exp = crewcast_events::timestamp::unix_now() + 3600;
     let mut all: Map<String, Value> = json!({"sub": "u1", "exp": exp}).as_object().unwrap().clone();
     all.extend(claims.as_object().unwrap().clone());
     mint(&Secret::new(SECRET), Algorithm::HS256, &all).unwrap()

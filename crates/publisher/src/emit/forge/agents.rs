@@ -5,8 +5,8 @@ use crewcast_events::catalog::forge::agents::{Agent, AgentKind};
 use super::{Target, frame, stamped};
 use crate::publisher::Publisher;
 
-/// Emits an org's agents. Each has a state document, its id being the key, until [`AgentEmitter::deleted`]; any program
-/// may tell of any agent. Cheap enough to clone.
+/// Emits an org's agents. Each has a state document under its id until [`AgentEmitter::deleted`]. Any program may emit
+/// for any agent. Cheap to clone.
 #[derive(Clone)]
 pub struct AgentEmitter {
     target: Target,
@@ -17,13 +17,13 @@ impl AgentEmitter {
         Self { target: Target::of_org(publisher, "agents", org) }
     }
 
-    /// There is a new agent.
+    /// An agent was created.
     pub fn created(&self, agent: &Agent) {
         let event = frame(AgentKind::AgentCreated(agent.clone()));
         self.target.emit_setting(&event, &agent.agent_id, &stamped(&event, agent));
     }
 
-    /// The agent's status was `old_status`, where known, and is what `agent` says. Its document becomes `agent`.
+    /// The agent's status has changed from `old_status`, if known, to that of `agent`. Its document becomes `agent`.
     pub fn status_changed(&self, agent: &Agent, old_status: Option<&str>) {
         let event = frame(AgentKind::StatusChanged {
             agent_id: agent.agent_id.clone(),
@@ -33,7 +33,7 @@ impl AgentEmitter {
         self.target.emit_setting(&event, &agent.agent_id, &stamped(&event, agent));
     }
 
-    /// The agent is gone, and its document with it.
+    /// The agent was deleted, and its document with it.
     pub fn deleted(&self, agent_id: &str, reason: Option<&str>) {
         let reason = reason.map(str::to_owned);
         let event = frame(AgentKind::AgentDeleted { agent_id: agent_id.to_owned(), reason });

@@ -6,8 +6,8 @@ use serde::Serialize;
 use super::{Target, frame, object, stamped};
 use crate::publisher::Publisher;
 
-/// Emits the changes of an org's graph. It does not count: whoever keeps the graph knows how large it is, and says so
-/// where it is known. Then the size is the graph's state document. Cheap enough to clone.
+/// Emits the changes of an org's graph. The emitter does not count: the caller passes the graph's size where it is
+/// known, and the size becomes the graph's state document. Cheap to clone.
 #[derive(Clone)]
 pub struct KnowledgeEmitter {
     target: Target,
@@ -18,18 +18,18 @@ impl KnowledgeEmitter {
         Self { target: Target::of_org(publisher, "knowledge", org) }
     }
 
-    /// There is a new node. `counts` is the graph's size with it, where known.
+    /// A node was added. `counts` is the graph's size with it, if known.
     pub fn node_added(&self, node: Node, counts: Option<Counts>) {
         self.emit(&frame(KnowledgeKind::NodeAdded { node, counts }), counts);
     }
 
-    /// There is a new edge. `counts` is the graph's size with it, where known.
+    /// An edge was added. `counts` is the graph's size with it, if known.
     pub fn edge_added(&self, edge: Edge, counts: Option<Counts>) {
         self.emit(&frame(KnowledgeKind::EdgeAdded { edge, counts }), counts);
     }
 
-    /// The graph has changed as a whole and has this size now. `details` is an object; anything else stands in one as
-    /// its `value`.
+    /// The graph has changed as a whole and now has this size. `details` is an object; anything else becomes the field
+    /// `value` of one.
     pub fn updated(&self, counts: Counts, details: &(impl Serialize + ?Sized)) {
         self.emit(&frame(KnowledgeKind::KnowledgeUpdated { counts, details: object(details) }), Some(counts));
     }

@@ -9,9 +9,8 @@ use serde::Serialize;
 use super::{Target, object};
 use crate::{publisher::Publisher, trace};
 
-/// Emits the metrics of an org. Figures are an object of the producer's; anything else stands in one as its `value`.
-/// Each call tells a whole set, and replaces its state document; figures without a `timestamp` get one. Cheap enough to
-/// clone.
+/// Emits the metrics of an org. The values are an object; anything else becomes the field `value` of one. Each call
+/// emits a whole set and replaces its state document. Values without a `timestamp` get one. Cheap to clone.
 #[derive(Clone)]
 pub struct MetricsEmitter {
     target: Target,
@@ -22,22 +21,22 @@ impl MetricsEmitter {
         Self { target: Target::of_org(publisher, "metrics", org) }
     }
 
-    /// Figures of the machines.
+    /// Metrics of the machines.
     pub fn system(&self, figures: &(impl Serialize + ?Sized)) {
         self.emit(MetricSet::System, figures);
     }
 
-    /// Figures of the tasks.
+    /// Metrics of the tasks.
     pub fn tasks(&self, figures: &(impl Serialize + ?Sized)) {
         self.emit(MetricSet::Tasks, figures);
     }
 
-    /// Figures of the agents.
+    /// Metrics of the agents.
     pub fn agents(&self, figures: &(impl Serialize + ?Sized)) {
         self.emit(MetricSet::Agents, figures);
     }
 
-    /// Figures of the application's own.
+    /// Metrics of the application itself.
     pub fn custom(&self, figures: &(impl Serialize + ?Sized)) {
         self.emit(MetricSet::Custom, figures);
     }

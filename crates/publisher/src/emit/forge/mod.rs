@@ -1,5 +1,5 @@
-//! Agents, tasks, knowledge and metrics of an org. What a gateway tells on connect stands in state documents, set in the
-//! same atomic step as their events: see `crewcast_events::catalog::forge`.
+//! Agents, tasks, knowledge and metrics of an org. The documents that a gateway sends on connect are set in the same
+//! atomic step as their events: see `crewcast_events::catalog::forge`.
 
 mod agents;
 mod knowledge;
@@ -21,12 +21,12 @@ pub use metrics::MetricsEmitter;
 pub use running::{RunningTask, TaskHandle};
 pub use tasks::{MAX_ERROR_TEXT, TaskEmitter};
 
-/// An event of now.
+/// An event with the current timestamp.
 fn frame<K>(kind: K) -> Frame<K> {
     Frame { kind, timestamp: timestamp::now(), traceparent: trace::parent() }
 }
 
-/// A document as old as the event that it stands beside.
+/// A document with the timestamp of its event.
 fn stamped<K, T>(event: &Frame<K>, data: T) -> Stamped<T> {
     Stamped { data, timestamp: event.timestamp.clone() }
 }

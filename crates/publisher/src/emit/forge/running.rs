@@ -1,4 +1,4 @@
-//! A task that is going on in this process.
+//! A task that runs in this process.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,24 +9,24 @@ use serde_json::Value;
 
 use super::{TaskEmitter, value_of};
 
-/// A task that is going on. Dropped without [`RunningTask::complete`] or [`RunningTask::fail`] it has failed: as
-/// `panicked` when the thread is panicking, else as `cancelled`.
+/// A running task. When it is dropped without [`RunningTask::complete`] or [`RunningTask::fail`], it fails: as
+/// `panicked` if the thread is panicking, else as `cancelled`.
 pub struct RunningTask {
     handle: TaskHandle,
     began_in_panic: bool,
 }
 
-/// Tells of a task while it is going on; what it tells after its end is ignored. Cheap to clone.
+/// Emits for a task while it runs. Calls after the task's end are ignored. Cheap to clone.
 #[derive(Clone)]
 pub struct TaskHandle {
-    shared: Arc<Shared>,
+    shared: Arc<TaskState>,
 }
 
-struct Shared {
+struct TaskState {
     emitter: TaskEmitter,
     task: Task,
     since: Instant,
-    // Held while an event is emitted, so that nothing comes behind the end and brings the state document back.
+    // Held while an event is emitted, so that no event follows the end and restores the state document.
     going_on: Mutex<Option<SoFar>>,
 }
 
@@ -37,15 +37,15 @@ struct SoFar {
 
 impl RunningTask {
     pub(super) fn start(emitter: &TaskEmitter, task: Task) -> Self {
-        // Wherever the task is told of or dropped.
+        // The span of the task, wherever its events are emitted.
         let emitter = emitter.in_this_span();
         emitter.started(&task);
         let going_on = Mutex::new(Some(SoFar::default()));
-        let handle = TaskHandle { shared: Arc::new(Shared { emitter, task, since: Instant::now(), going_on }) };
+        let handle = TaskHandle { shared: Arc::new(TaskState { emitter, task, since: Instant::now(), going_on }) };
         Self { handle, began_in_panic: std::thread::panicking() }
     }
 
-    /// What tells of the task from elsewhere.
+    /// A handle for other parts of the program.
     pub fn handle(&self) -> TaskHandle {
         self.handle.clone()
     }
@@ -62,7 +62,7 @@ impl RunningTask {
 
     /// Emits `task_completed`.
     pub fn complete(self) {
-        let Shared { emitter, task, since, going_on } = &*self.handle.shared;
+        let TaskState { emitter, task, since, going_on } = &*self.handle.shared;
         let mut going_on = going_on.lock();
         if let Some(so_far) = going_on.take() {
             emitter.completed(task, Some(since.elapsed()), so_far.result);
@@ -83,16 +83,16 @@ impl Drop for RunningTask {
 }
 
 impl TaskHandle {
-    /// Emits `task_progress`: 0 to 100, what lies outside is brought inside. An empty message stays out.
+    /// Emits `task_progress`, clamped to 0 to 100. An empty message is omitted.
     pub fn progress(&self, percentage: f64, message: &str) {
-        let Shared { emitter, task, going_on, .. } = &*self.shared;
+        let TaskState { emitter, task, going_on, .. } = &*self.shared;
         let going_on = going_on.lock();
         if going_on.is_some() {
             emitter.progress(task, percentage, message);
         }
     }
 
-    /// What `task_completed` will bear as its result.
+    /// Sets the result of `task_completed`.
     pub fn set_result(&self, result: &(impl Serialize + ?Sized)) {
         let result = Some(value_of(result));
         if let Some(so_far) = &mut *self.shared.going_on.lock() {
@@ -100,9 +100,9 @@ impl TaskHandle {
         }
     }
 
-    /// Unless the task has ended already.
+    /// Runs `emit` unless the task has ended.
     fn fail(&self, error: &str) {
-        let Shared { emitter, task, since, going_on } = &*self.shared;
+        let TaskState { emitter, task, since, going_on } = &*self.shared;
         let mut going_on = going_on.lock();
         if going_on.take().is_some() {
             emitter.failed(task, Some(since.elapsed()), error);

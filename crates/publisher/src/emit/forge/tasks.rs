@@ -12,16 +12,15 @@ use serde_json::Value;
 use super::{RunningTask, Target, TaskHandle, frame, millis, stamped, within};
 use crate::{publisher::Publisher, trace};
 
-/// Most bytes of an error's text; what is longer is cut.
+/// Most bytes of an error's text; longer texts are cut.
 pub const MAX_ERROR_TEXT: usize = 8 * 1024;
 
-/// Emits an org's tasks. Cheap enough to clone.
+/// Emits an org's tasks. Cheap to clone.
 ///
-/// A task has a state document, its id being the key, from its start to its end: who comes later sees what is going on, and
-/// what has ended takes no room. What was going on in a process that died stays until somebody ends it, which any
-/// program may do by [`TaskEmitter::failed`].
+/// A task has a state document under its id from its start to its end, so later readers see the running tasks. The
+/// tasks of a process that died stay until another program ends them with [`TaskEmitter::failed`].
 ///
-/// [`TaskEmitter::run`] tells a task from beginning to end around a future:
+/// [`TaskEmitter::run`] emits a task's events around a future:
 /// ```no_run
 /// # use crewcast_publisher::{Publisher, catalog::forge::tasks::Task};
 /// # async fn read_page(_: u32) -> std::io::Result<()> { Ok(()) }
@@ -41,7 +40,7 @@ pub const MAX_ERROR_TEXT: usize = 8 * 1024;
 #[derive(Clone)]
 pub struct TaskEmitter {
     target: Target,
-    /// The span that all events belong to; none: each to the span that it is emitted in.
+    /// The span of all events. `None`: each event belongs to the span in which it is emitted.
     traceparent: Option<String>,
 }
 
@@ -50,17 +49,18 @@ impl TaskEmitter {
         Self { target: Target::of_org(publisher, "tasks", org), traceparent: None }
     }
 
-    /// An emitter whose events all belong to the current span.
+    /// An emitter whose events belong to the current span.
     pub(super) fn in_this_span(&self) -> Self {
         Self { target: self.target.clone(), traceparent: trace::parent() }
     }
 
-    /// Runs `work` as a task, and answers what it answers: `task_started`, what it tells by its [`TaskHandle`], and then
-    /// `task_completed`, or `task_failed` with the error's text. A panic is told as a failure with its text, and goes on;
-    /// a future that is dropped before its end has failed as `cancelled`. Nothing is told before the future is polled.
+    /// Runs `work` as a task and returns its result. Emits `task_started`, then what `work` emits through its
+    /// [`TaskHandle`], and then `task_completed`, or `task_failed` with the error's text. A panic is emitted as a
+    /// failure with its text, and continues. A future that is dropped before its end fails as `cancelled`. Nothing is
+    /// emitted before the future is polled.
     ///
     /// # Errors
-    /// Those of `work`.
+    /// The errors of `work`.
     pub fn run<T, E, F, W>(&self, task: Task, work: W) -> impl Future<Output = Result<T, E>> + use<T, E, F, W>
     where
         E: Display,
@@ -71,7 +71,7 @@ impl TaskEmitter {
         async move {
             let running = emitter.start(task);
             let handle = running.handle();
-            // Nothing of what the panic may have left half done is looked at: it goes on from here.
+            // Unwind safe: no state is read after the panic, which continues here.
             let done = AssertUnwindSafe(async move { work(handle).await }).catch_unwind().await;
             match done {
                 Ok(Ok(value)) => {
@@ -90,19 +90,19 @@ impl TaskEmitter {
         }
     }
 
-    /// Emits `task_started`. The task ends with [`RunningTask::complete`] or [`RunningTask::fail`], or, failed, when it is
-    /// dropped.
+    /// Emits `task_started`. The task ends with [`RunningTask::complete`] or [`RunningTask::fail`]. When it is dropped,
+    /// it fails.
     #[must_use = "dropping the task ends it"]
     pub fn start(&self, task: Task) -> RunningTask {
         RunningTask::start(self, task)
     }
 
-    /// A task begins. For tasks that end in another process than they begin in; else [`TaskEmitter::start`] is simpler.
+    /// A task begins. For tasks that end in another process; otherwise [`TaskEmitter::start`] is simpler.
     pub fn started(&self, task: &Task) {
         self.set(self.frame(TaskKind::TaskStarted(task.clone())), task, 0.0, None);
     }
 
-    /// How far a task is, 0 to 100; what lies outside is brought inside. An empty message stays out.
+    /// A task's progress, clamped to 0 to 100. An empty message is omitted.
     pub fn progress(&self, task: &Task, percentage: f64, message: &str) {
         let (percentage, message) =
             (within(percentage, 100.0), Some(message.to_owned()).filter(|text| !text.is_empty()));
@@ -110,7 +110,7 @@ impl TaskEmitter {
         self.set(self.frame(kind), task, percentage, message);
     }
 
-    /// A task has ended well. A result that makes the event too large stays out; it is counted as dropped.
+    /// A task has completed. A result that makes the event too large is omitted, and counted as dropped.
     pub fn completed(&self, task: &Task, duration: Option<Duration>, result: Option<Value>) {
         let without = result.is_some();
         let completed = |result| {
@@ -122,7 +122,7 @@ impl TaskEmitter {
         }
     }
 
-    /// A task has failed. Of the error's text there are at most [`MAX_ERROR_TEXT`] bytes.
+    /// A task has failed. The error's text is cut to [`MAX_ERROR_TEXT`] bytes.
     pub fn failed(&self, task: &Task, duration: Option<Duration>, error: &str) {
         let error = cut(error, MAX_ERROR_TEXT).to_owned();
         let kind = TaskKind::TaskFailed { task: task.clone(), error, duration_ms: duration.map(millis) };
@@ -140,7 +140,7 @@ impl TaskEmitter {
     }
 }
 
-/// The beginning of a text, not longer than `most` bytes.
+/// The first `most` bytes of a text, cut at a character boundary.
 fn cut(text: &str, most: usize) -> &str {
     if text.len() <= most {
         return text;

@@ -10,7 +10,7 @@ use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Keys, Namespaces, namespace::HEAD_BEYOND_LOG};
-use crewcast_publisher::Redis;
+use crewcast_store::{RedisClient, scripts};
 use parking_lot::Mutex;
 use redis::{Cmd, Script};
 use tokio::{
@@ -39,25 +39,9 @@ const BATCH: (usize, usize) = (128, 4 << 20);
 /// How long a closing broker waits for the last values to be written.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Takes a free lease, or extends it for its holder.
-const RENEW_LUA: &str = "
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return 1";
-
-const RELEASE_LUA: &str = "
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
-return 0";
-
-/// The retained value follows the log while its head is that very event; a later event sets the value itself.
-const FOLLOW_LUA: &str = "
-if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[2], ARGV[2], 'EX', ARGV[3]) end
-return 0";
-
 /// Hears live messages, and writes them while it holds the lease.
 pub(super) struct Capture {
-    redis: Redis,
+    redis: RedisClient,
     keys: Keys,
     /// This replica's identity as a holder: its name and a random number that a restart changes.
     holder: String,
@@ -69,7 +53,7 @@ pub(super) struct Capture {
 
 impl Capture {
     /// `None` if no namespace retains live messages.
-    pub(super) fn new(redis: Redis, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
+    pub(super) fn new(redis: RedisClient, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
         let captured = namespaces.0.iter().filter(|(_, rules)| rules.capture_live && rules.retain);
         let age = |age: Duration| age.saturating_add(HEAD_BEYOND_LOG).as_secs();
         let ages: HashMap<_, _> = captured.map(|(name, rules)| (name.clone(), age(rules.log.age))).collect();
@@ -131,7 +115,7 @@ impl Capture {
             }
             self.write(lease).await?;
             let mut connection = self.redis.pooled();
-            let release = Script::new(RELEASE_LUA);
+            let release = Script::new(scripts::RELEASE_RETENTION_LEASE);
             let mut call = release.key(self.keys.capture_lease());
             call.arg(&self.holder).invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))
         };
@@ -151,7 +135,7 @@ impl Capture {
     async fn renew(&self) -> Result<Option<Instant>, BrokerError> {
         let asked = Instant::now();
         let mut connection = self.redis.pooled();
-        let script = Script::new(RENEW_LUA);
+        let script = Script::new(scripts::RENEW_RETENTION_LEASE);
         let mut call = script.key(self.keys.capture_lease());
         call.arg(&self.holder).arg(LEASE.as_millis() as u64);
         let held: bool = call.invoke_async(&mut connection).await.map_err(|error| errors::of_redis(&error))?;
@@ -183,7 +167,7 @@ impl Capture {
                 None => redis::cmd("SET").arg(retained).arg(&message[..]).arg("EX").arg(age).to_owned(),
                 Some(id) => {
                     let mut follow = redis::cmd("EVAL");
-                    follow.arg(FOLLOW_LUA).arg(2).arg(self.keys.head(channel)).arg(retained);
+                    follow.arg(scripts::RETAIN_LOGGED).arg(2).arg(self.keys.head(channel)).arg(retained);
                     follow.arg(id.to_string()).arg(&message[..]).arg(age);
                     follow
                 }

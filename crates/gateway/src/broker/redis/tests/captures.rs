@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use crewcast_events::{EventId, Keys};
-use crewcast_publisher::Transport;
+use crewcast_store::Transport;
 
 use crewcast_test_servers::RedisServer;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crewcast_publisher::slot_of;
+use crewcast_store::slot_of;
 use crewcast_test_servers::{Cluster, Program, SentinelGroup};
 
 use super::{

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crewcast_events::Channel;
-use crewcast_publisher::Transport;
+use crewcast_store::Transport;
 use crewcast_test_servers::RedisServer;
 
 use super::{config, started};

@@ -7,7 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::Channel;
-use crewcast_publisher::Transport;
+use crewcast_store::Transport;
 
 use crewcast_test_servers::RedisServer;
 
@@ -180,10 +180,10 @@ async fn a_replica_holds_one_subscribing_connection_and_closes_all_connections()
     })
     .await;
     assert!(
-        one.append(&crewcast_publisher::Append {
+        one.append(&crewcast_store::Append {
             channel: channel("run:r"),
             entries: vec![conformance::entry(r#"{"type":"x"}"#)],
-            once: crewcast_publisher::Once::No,
+            once: crewcast_store::Once::No,
         })
         .await
         .is_err()

@@ -11,7 +11,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use crewcast_events::{Channel, EventId, Namespaces};
-use crewcast_publisher::{Append, AppendError, Claim, ClaimMode, Claimed, Renewal, Transport};
+use crewcast_store::{Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome, Renewal, Transport};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -106,8 +106,8 @@ impl Transport for LossyBroker {
         self.inner.publish_live(channel, message).await
     }
 
-    async fn claim(&self, claim: &Claim, mode: ClaimMode) -> Result<Claimed, AppendError> {
-        self.inner.claim(claim, mode).await
+    async fn register(&self, ownership: &Ownership, mode: OwnershipMode) -> Result<OwnershipOutcome, AppendError> {
+        self.inner.register(ownership, mode).await
     }
 
     async fn renew(&self, renewals: &[Renewal]) -> Result<(), AppendError> {

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, EventId, Namespaces, Since};
-use crewcast_publisher::{Append, Entry, Once, Transport};
+use crewcast_store::{Append, Entry, Once, Transport};
 use tokio::time::{Instant, sleep};
 
 use crate::relay::Relay;
