@@ -2,9 +2,9 @@
 
 use crewcast_events::Keys;
 use crewcast_gateway::{
-    broker::redis::connect,
+    RedisRegistry,
     config::{BrokerKind, Config},
-    registry::RedisRegistry,
+    connect,
 };
 use crewcast_publisher::{HttpTransport, RedisClient, RedisTransport};
 

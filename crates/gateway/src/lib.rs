@@ -1,32 +1,44 @@
-//! The Crewcast gateway.
+//! The Crewcast gateway: bridges Redis channels to WebSockets and event streams.
 //!
-//! The path of an event: [`broker`] → [`relay`] → [`hub`] → [`replay`] → [`connection`] →
-//! `crewcast_websocket`. A [`dialect`] defines the messages of a socket; [`server`] assembles one replica.
+//! The crate is made for the `crewcast` binary. It exports what a program needs to run a replica ([`Server`], [`config`],
+//! [`telemetry`]), to mint and check tokens ([`mint`], [`Verifier`]), and to reach the same Redis as a replica.
+//!
+//! Inside, an event takes this path: `broker` → `relay` → `hub` → `replay` → `connection` → `outbox`. A `dialect` decides
+//! what a connection says, and `server` puts one replica together.
 
-pub mod app;
-pub mod auth;
-pub mod broker;
+mod app;
+mod auth;
+mod broker;
 pub mod config;
-pub mod connection;
-pub mod console;
-pub mod control;
-pub mod dashboards;
-pub mod dialect;
-pub mod drain;
-pub mod http;
-pub mod hub;
-pub mod limits;
-pub mod outbox;
-pub mod publishing;
-pub mod ready;
-pub mod registry;
-pub mod relay;
-pub mod replay;
-pub mod routes;
-pub mod server;
-pub mod state;
-pub mod stats;
+mod connection;
+mod console;
+mod control;
+mod dashboards;
+mod dialect;
+mod drain;
+mod http;
+mod hub;
+mod limits;
+mod outbox;
+mod publishing;
+mod ready;
+mod registry;
+mod relay;
+mod replay;
+mod routes;
+mod server;
+mod state;
+mod stats;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;
 mod util;
+
+pub use auth::{AuthError, Grants, Identity, Ids, Patterns, Verifier, mint};
+pub use broker::{
+    BrokerError, Link, PubSub, Sink,
+    redis::{RedisBroker, connect},
+};
+pub use drain::{DrainOutcome, ShutdownSignal, Signals, shutdown_signal};
+pub use registry::{RedisRegistry, Revocation, RevocationTarget, Revocations};
+pub use server::{Server, StartError};

@@ -3,11 +3,9 @@
 use std::{net::SocketAddr, process::ExitCode};
 
 use crewcast_gateway::{
-    auth::mint,
+    Server, ShutdownSignal,
     config::{Algorithm, BrokerKind, Config, Loaded, Secret, Source},
-    drain::{ShutdownSignal, shutdown_signal},
-    server::Server,
-    telemetry,
+    mint, shutdown_signal, telemetry,
 };
 use crewcast_publisher::Publisher;
 use serde_json::{Map, Value, json};

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crewcast_gateway::{drain::shutdown_signal, server::Server, telemetry};
+use crewcast_gateway::{Server, shutdown_signal, telemetry};
 
 use crate::{error::CliError, settings::ConfigArgs};
 

@@ -26,6 +26,8 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
 use crewcast_store::Transport;
 
+use crate::util::singleflight::Cancelled;
+
 pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
 /// Why a broker did not do what it was asked.
@@ -37,6 +39,12 @@ pub enum BrokerError {
     /// The broker answered something that makes no sense.
     #[error("the broker's answer is not understood: {0}")]
     Protocol(String),
+}
+
+impl From<Cancelled> for BrokerError {
+    fn from(_: Cancelled) -> Self {
+        BrokerError::Unavailable("the read was cancelled".to_owned())
+    }
 }
 
 /// The state of the link between this replica and the broker.

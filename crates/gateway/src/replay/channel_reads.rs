@@ -32,9 +32,9 @@ pub struct Tail {
 
 /// Reads a channel's state and tail, with one read for all requests at the same moment.
 pub struct ChannelReads {
-    states: Arc<Singleflight<(Channel, Option<Duration>), StateDocuments>>,
-    snapshots: Arc<Singleflight<Channel, StateSnapshot>>,
-    last: Arc<Singleflight<(Channel, &'static str), Tail>>,
+    states: Arc<Singleflight<(Channel, Option<Duration>), StateDocuments, BrokerError>>,
+    snapshots: Arc<Singleflight<Channel, StateSnapshot, BrokerError>>,
+    last: Arc<Singleflight<(Channel, &'static str), Tail, BrokerError>>,
 }
 
 impl ChannelReads {

@@ -12,49 +12,55 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::broker::BrokerError;
-
 /// Minimum time between the starts of two reads of one key. Sockets that react to the same event request the read one
 /// after another, and a read takes less time than all these requests.
 const PACE: Duration = Duration::from_millis(50);
 
-type FlightResult<V> = Result<Arc<V>, BrokerError>;
-type FlightReceiver<V> = Shared<oneshot::Receiver<FlightResult<V>>>;
+type FlightResult<V, E> = Result<Arc<V>, E>;
+type FlightReceiver<V, E> = Shared<oneshot::Receiver<FlightResult<V, E>>>;
+
+/// A shared read ended without an answer, because its task was cancelled.
+pub(crate) struct Cancelled;
 
 /// Shared reads. A request never gets a read that began before it: if an event caused the request, the answer includes
 /// that event.
 ///
 /// At most one read of a key is under way, and at most one follows it, after a pause.
-pub(crate) struct Singleflight<K, V> {
-    under_way: Mutex<HashMap<K, Option<NextFlight<V>>>>,
-    read: Box<dyn Fn(K) -> BoxFuture<'static, FlightResult<V>> + Send + Sync>,
+pub(crate) struct Singleflight<K, V, E> {
+    under_way: Mutex<HashMap<K, Option<NextFlight<V, E>>>>,
+    read: Box<dyn Fn(K) -> BoxFuture<'static, FlightResult<V, E>> + Send + Sync>,
 }
 
 /// The read that follows the one under way.
-struct NextFlight<V> {
-    answer: oneshot::Sender<FlightResult<V>>,
-    waiting: FlightReceiver<V>,
+struct NextFlight<V, E> {
+    answer: oneshot::Sender<FlightResult<V, E>>,
+    waiting: FlightReceiver<V, E>,
 }
 
-impl<V> NextFlight<V> {
+impl<V, E: Clone> NextFlight<V, E> {
     fn new() -> Self {
         let (answer, waiting) = oneshot::channel();
         Self { answer, waiting: waiting.shared() }
     }
 }
 
-impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Singleflight<K, V> {
-    pub(crate) fn new(read: impl Fn(K) -> BoxFuture<'static, FlightResult<V>> + Send + Sync + 'static) -> Arc<Self> {
+impl<K, V, E> Singleflight<K, V, E>
+where
+    K: Eq + Hash + Clone + Send + 'static,
+    V: Send + Sync + 'static,
+    E: Clone + From<Cancelled> + Send + Sync + 'static,
+{
+    pub(crate) fn new(read: impl Fn(K) -> BoxFuture<'static, FlightResult<V, E>> + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self { under_way: Mutex::default(), read: Box::new(read) })
     }
 
     /// Waits for the answer of a read that begins now or later.
-    pub(crate) async fn ask(self: &Arc<Self>, key: K) -> FlightResult<V> {
+    pub(crate) async fn ask(self: &Arc<Self>, key: K) -> FlightResult<V, E> {
         let waiting = self.join(key);
-        waiting.await.unwrap_or_else(|_| Err(BrokerError::Unavailable("the read was cancelled".to_owned())))
+        waiting.await.unwrap_or_else(|_| Err(Cancelled.into()))
     }
 
-    fn join(self: &Arc<Self>, key: K) -> FlightReceiver<V> {
+    fn join(self: &Arc<Self>, key: K) -> FlightReceiver<V, E> {
         let mut under_way = self.under_way.lock();
         if let Some(following) = under_way.get_mut(&key) {
             return following.get_or_insert_with(NextFlight::new).waiting.clone();
@@ -67,7 +73,7 @@ impl<K: Eq + Hash + Clone + Send + 'static, V: Send + Sync + 'static> Singleflig
         waiting
     }
 
-    async fn serve(self: Arc<Self>, key: K, first: oneshot::Sender<FlightResult<V>>) {
+    async fn serve(self: Arc<Self>, key: K, first: oneshot::Sender<FlightResult<V, E>>) {
         let mut next = Some(first);
         while let Some(answer) = next {
             let follow_at = Instant::now() + PACE;
@@ -90,11 +96,12 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::broker::BrokerError;
 
     #[tokio::test]
     async fn requests_during_a_read_share_the_read_that_follows() {
         let (begun, may_end) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
-        let reads = Singleflight::new({
+        let reads = Singleflight::<&str, usize, BrokerError>::new({
             let (begun, may_end) = (begun.clone(), may_end.clone());
             move |_key: &str| {
                 let n = begun.fetch_add(1, Ordering::Relaxed) + 1;

@@ -5,8 +5,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use bytes::Bytes;
 use crewcast_events::{Channel, Namespaces};
 use crewcast_gateway::{
-    auth::Verifier,
-    broker::{Link, PubSub, Sink, redis::RedisBroker},
+    Link, PubSub, RedisBroker, Sink, Verifier,
     config::{BrokerKind, Config, ConfigError},
 };
 use tokio::time::timeout;

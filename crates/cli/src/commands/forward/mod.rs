@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use crewcast_client::{Delivery, Start, Subscription};
 use crewcast_events::{Channel, Event};
-use crewcast_gateway::drain::{Signals, shutdown_signal};
+use crewcast_gateway::{Signals, shutdown_signal};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crewcast_events::timestamp::{self, unix_now};
-use crewcast_gateway::auth::{Identity, Ids, Patterns, Verifier};
+use crewcast_gateway::{Identity, Ids, Patterns, Verifier};
 
 use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
@@ -89,7 +89,7 @@ fn expiry(at: u64, now: u64) -> String {
 mod tests {
     use std::sync::Arc;
 
-    use crewcast_gateway::auth::Grants;
+    use crewcast_gateway::Grants;
 
     use super::*;
 

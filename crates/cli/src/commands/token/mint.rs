@@ -4,8 +4,9 @@ use std::{process::ExitCode, time::Duration};
 
 use crewcast_events::timestamp::unix_now;
 use crewcast_gateway::{
-    auth::{Verifier, mint},
+    Verifier,
     config::{Algorithm, AuthConfig},
+    mint,
 };
 use serde_json::{Map, Value, json};
 
@@ -124,7 +125,7 @@ fn random_id() -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use crewcast_gateway::{auth::Ids, config::Secret};
+    use crewcast_gateway::{Ids, config::Secret};
 
     use super::*;
     use crate::cli::{Cli, Command};

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use crewcast_events::timestamp::unix_now;
-use crewcast_gateway::registry::{Revocation, RevocationTarget, Revocations};
+use crewcast_gateway::{Revocation, RevocationTarget, Revocations};
 
 use crate::{backend, duration, error::CliError, output, settings::ConfigArgs};
 

@@ -1,8 +1,8 @@
 //! Measures what receiving events costs a replica: from Redis through broker, relay and hub to a reader of each
 //! channel, without sockets. Compares it with what Redis itself spends on publishing them.
 //!
-//! `cargo run --release -p crewcast-gateway --example intake -- [events per second, 0: as many as Redis accepts]
-//! [seconds]`
+//! `cargo test --release -p crewcast-gateway --lib intake -- --ignored --nocapture --exact relay::tests::intake::intake`,
+//! with the variables `INTAKE_RATE` (events per second; 0: as many as Redis accepts) and `INTAKE_SECONDS`.
 
 use std::{
     error::Error,
@@ -19,40 +19,53 @@ use std::{
 };
 
 use crewcast_events::{Body, Channel, Keys, Namespaces};
-use crewcast_gateway::{
+use crewcast_store::{Append, Entry, Once, RedisClient, RedisTransport, Tls, Transport};
+use crewcast_test_servers::RedisServer;
+
+use crate::{
     broker::{Broker, PubSub, redis::RedisBroker},
     config::{BrokerConfig, Secret},
     hub::{Hub, Notifier, ReadOutcome, RingLimits},
     relay::Relay,
     stats::UsageCounters,
 };
-use crewcast_store::{Append, Entry, Once, RedisClient, RedisTransport, Tls, Transport};
-use crewcast_test_servers::RedisServer;
 
 const BYTES: usize = 200;
 const BATCH: usize = 64;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [word, url, kind, channels, rate] = &arguments[..]
-        && word == "flood"
-    {
-        return flood(url, kind == "logged", channels.parse()?, rate.parse()?).await;
-    }
-    let rate: u32 = arguments.first().map_or(Ok(100_000), |rate| rate.parse())?;
-    let seconds: u64 = arguments.get(1).map_or(Ok(3), |seconds| seconds.parse())?;
+/// Parameters of the publishing process: URL, `live` or `logged`, channels, events per second.
+const FLOOD: &str = "INTAKE_FLOOD";
+
+fn number(variable: &str, default: u32) -> u32 {
+    std::env::var(variable).ok().and_then(|number| number.parse().ok()).unwrap_or(default)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures: needs an idle machine and a redis-server"]
+async fn intake() -> Result<()> {
+    let (rate, seconds) = (number("INTAKE_RATE", 100_000), number("INTAKE_SECONDS", 3));
     for round in 0..3 {
         for kind in ["live", "logged"] {
             for channels in [1, 1000] {
-                let usage = intake(kind, channels, rate, Duration::from_secs(seconds)).await?;
+                let usage = measure(kind, channels, rate, Duration::from_secs(seconds.into())).await?;
                 println!("{round} {kind:6} {channels:4} channels: {usage}");
             }
         }
     }
     Ok(())
+}
+
+/// The publishing process: this test binary again, so that its CPU time is not the replica's.
+#[tokio::test]
+#[ignore = "the publishing process of `intake`"]
+async fn flood() -> Result<()> {
+    let Ok(parameters) = std::env::var(FLOOD) else { return Ok(()) };
+    let [url, kind, channels, rate] = &parameters.split(' ').collect::<Vec<_>>()[..] else {
+        return Err("four parameters are needed".into());
+    };
+    publish_until_killed(url, *kind == "logged", channels.parse()?, rate.parse()?).await
 }
 
 fn channels(count: usize) -> Vec<Channel> {
@@ -76,7 +89,7 @@ impl Drop for Flood {
     }
 }
 
-async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result<String> {
+async fn measure(kind: &str, count: usize, rate: u32, window: Duration) -> Result<String> {
     let server = RedisServer::start();
     let config = BrokerConfig { url: Secret::new(server.url()), ..BrokerConfig::default() };
     let broker = RedisBroker::new(&config, Namespaces::default(), "intake".to_owned())?;
@@ -91,7 +104,8 @@ async fn intake(kind: &str, count: usize, rate: u32, window: Duration) -> Result
     }
     tokio::time::sleep(Duration::from_millis(500)).await;
     let child = Command::new(std::env::current_exe()?)
-        .args(["flood", &server.url(), kind, &count.to_string(), &rate.to_string()])
+        .args(["--ignored", "--exact", "--nocapture", "relay::tests::intake::flood"])
+        .env(FLOOD, format!("{} {kind} {count} {rate}", server.url()))
         .stdin(Stdio::null())
         .spawn()?;
     let _flood = Flood(child);
@@ -157,8 +171,8 @@ async fn cpu_of_redis(server: &RedisServer) -> Result<f64> {
     Ok(read("used_cpu_sys:") + read("used_cpu_user:"))
 }
 
-/// The other process: publishes until it is killed.
-async fn flood(url: &str, logged: bool, count: usize, rate: u32) -> Result<()> {
+/// Publishes until the process is killed.
+async fn publish_until_killed(url: &str, logged: bool, count: usize, rate: u32) -> Result<()> {
     let channels = channels(count);
     let mut due = (rate > 0).then(|| tokio::time::interval(Duration::from_secs_f64(BATCH as f64 / f64::from(rate))));
     let mut n = 0;
