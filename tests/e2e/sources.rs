@@ -10,7 +10,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use crate::support::root;
 
 /// One file of a crate.
-pub struct Source {
+pub(crate) struct Source {
     pub file: PathBuf,
     /// The path of the module from the root of the crate: `["broker", "redis"]`.
     pub module: Vec<String>,
@@ -19,7 +19,7 @@ pub struct Source {
 }
 
 /// The files of a package that are compiled outside tests, found by following its `mod` declarations.
-pub fn sources(package: &Path) -> Vec<Source> {
+pub(crate) fn sources(package: &Path) -> Vec<Source> {
     let mut found = Vec::new();
     for main in ["lib.rs", "main.rs"].map(|name| package.join("src").join(name)) {
         if main.exists() {
@@ -31,7 +31,7 @@ pub fn sources(package: &Path) -> Vec<Source> {
 }
 
 /// The folders of the packages of the workspace.
-pub fn packages() -> Vec<PathBuf> {
+pub(crate) fn packages() -> Vec<PathBuf> {
     let mut packages: Vec<_> = fs::read_dir(root().join("crates"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -57,7 +57,7 @@ fn read(file: PathBuf, module: Vec<String>, found: &mut Vec<Source>) {
     }
 }
 
-pub fn tokens(text: &str) -> Vec<TokenTree> {
+pub(crate) fn tokens(text: &str) -> Vec<TokenTree> {
     text.parse::<TokenStream>().expect("Rust").into_iter().collect()
 }
 
@@ -68,7 +68,7 @@ fn declared_modules(code: &[TokenTree]) -> Vec<String> {
 }
 
 /// The code without the items, statements and fields under `#[cfg(test)]`, at any depth.
-pub fn without_tests(code: Vec<TokenTree>) -> Vec<TokenTree> {
+pub(crate) fn without_tests(code: Vec<TokenTree>) -> Vec<TokenTree> {
     let mut kept = Vec::new();
     let mut rest = code.into_iter().peekable();
     while let Some(token) = rest.next() {
@@ -116,10 +116,10 @@ fn skip_item(rest: &mut impl Iterator<Item = TokenTree>) {
     }
 }
 
-pub fn is_word(token: &TokenTree, word: &str) -> bool {
+pub(crate) fn is_word(token: &TokenTree, word: &str) -> bool {
     matches!(token, TokenTree::Ident(ident) if ident == word)
 }
 
-pub fn is_punct(token: &TokenTree, punct: char) -> bool {
+pub(crate) fn is_punct(token: &TokenTree, punct: char) -> bool {
     matches!(token, TokenTree::Punct(given) if given.as_char() == punct)
 }

@@ -8,7 +8,7 @@ use crate::stage::{Setup, Stage};
 
 /// A fault. The variants are in the order of repair, so that a replica comes back to a Redis that runs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Fault {
+pub(crate) enum Fault {
     RedisKilled,
     RedisFrozen,
     SubscribersKilled,
@@ -26,7 +26,7 @@ pub enum Fault {
 }
 
 /// One list for each thing that breaks. At most one fault of each list is active at a time.
-pub const KINDS: [&[Fault]; 5] = [
+pub(crate) const KINDS: [&[Fault]; 5] = [
     &[Fault::RedisKilled, Fault::RedisFrozen, Fault::SubscribersKilled, Fault::ConnectionsKilled, Fault::Burst],
     &[Fault::NetworkCut, Fault::NetworkCutInside, Fault::NetworkSlow, Fault::NetworkSilent],
     &[Fault::ReplicaKilled, Fault::ReplicaRolled],
@@ -35,7 +35,7 @@ pub const KINDS: [&[Fault]; 5] = [
 ];
 
 impl Fault {
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Fault::RedisKilled => "Redis killed, appendfsync always",
             Fault::RedisFrozen => "Redis frozen",
@@ -55,7 +55,7 @@ impl Fault {
     }
 
     /// How long the fault lasts at most.
-    pub fn longest(self) -> Duration {
+    pub(crate) fn longest(self) -> Duration {
         match self {
             Fault::RedisKilled | Fault::RedisFrozen | Fault::ReaderAway => Duration::from_secs(3),
             Fault::NetworkCut | Fault::ReplicaKilled => Duration::from_secs(2),
@@ -75,20 +75,20 @@ impl Fault {
 
 /// The victims of a fault. The replica whose network fails is not the one that fails itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Victims {
+pub(crate) struct Victims {
     pub replica: usize,
     pub link: usize,
     pub reader: usize,
 }
 
 /// A stage on which every fault can be started, with its Redis.
-pub struct Chaos {
+pub(crate) struct Chaos {
     pub redis: RedisServer,
     pub stage: Stage,
 }
 
 impl Chaos {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let persistent = ["--appendonly", "yes", "--appendfsync", "always"];
         let bounded = ["--client-output-buffer-limit", "pubsub", "64kb", "64kb", "0"];
         let redis = RedisServer::start_with(&[&persistent[..], &bounded[..]].concat());
@@ -110,7 +110,7 @@ impl Chaos {
         self.stage.producer_link.as_ref().expect("the producer has a proxy")
     }
 
-    pub async fn begin(&mut self, fault: Fault, victims: Victims, random: &mut fastrand::Rng) {
+    pub(crate) async fn begin(&mut self, fault: Fault, victims: Victims, random: &mut fastrand::Rng) {
         match fault {
             Fault::RedisKilled => self.redis.kill(),
             Fault::RedisFrozen => self.redis.pause(),
@@ -132,7 +132,7 @@ impl Chaos {
         }
     }
 
-    pub async fn mend(&mut self, fault: Fault, victims: Victims) {
+    pub(crate) async fn mend(&mut self, fault: Fault, victims: Victims) {
         match fault {
             Fault::RedisKilled => self.redis.restart(),
             Fault::RedisFrozen => self.redis.resume(),

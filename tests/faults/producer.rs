@@ -15,7 +15,7 @@ use crate::stage::{CHANNELS, DEADLINE};
 /// Makes an event larger than anything else on a subscribing connection.
 const NOTE: &str = "an event of ordinary size, so that a message can be told from an answer to a ping by its length";
 
-pub struct Producer {
+pub(crate) struct Producer {
     pen: Arc<Pen>,
     task: JoinHandle<()>,
 }
@@ -52,7 +52,7 @@ impl Pen {
 
 impl Producer {
     /// Starts a producer that publishes an event to every channel at each tick of `pace`.
-    pub async fn start(url: &str, namespaces: Namespaces, pace: Duration) -> Self {
+    pub(crate) async fn start(url: &str, namespaces: Namespaces, pace: Duration) -> Self {
         let publisher = Publisher::builder()
             .namespaces(namespaces)
             .queue_events(100_000)
@@ -66,29 +66,29 @@ impl Producer {
     }
 
     /// The number of the last event.
-    pub fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.pen.state.lock().unwrap().last
     }
 
     /// Pauses publishing and returns the number of the last event.
-    pub fn pause(&self) -> u64 {
+    pub(crate) fn pause(&self) -> u64 {
         let mut state = self.pen.state.lock().unwrap();
         state.is_silent = true;
         state.last
     }
 
     /// Resumes publishing.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         self.pen.state.lock().unwrap().is_silent = false;
     }
 
     /// Publishes one more event to every channel.
-    pub fn one_more(&self) {
+    pub(crate) fn one_more(&self) {
         self.burst(1, NOTE.len());
     }
 
     /// Publishes a burst of events with notes of this size.
-    pub fn burst(&self, count: u64, bytes: usize) {
+    pub(crate) fn burst(&self, count: u64, bytes: usize) {
         let note = "x".repeat(bytes);
         let mut state = self.pen.state.lock().unwrap();
         for _ in 0..count {
@@ -97,18 +97,18 @@ impl Producer {
     }
 
     /// The number of events that the producer resent because the log had lost them.
-    pub fn resent(&self) -> u64 {
+    pub(crate) fn resent(&self) -> u64 {
         self.pen.publisher.stats().resent
     }
 
     /// The number of attempts that the producer repeated.
-    pub fn retried(&self) -> u64 {
+    pub(crate) fn retried(&self) -> u64 {
         self.pen.publisher.stats().retried
     }
 
     /// Waits until everything is sent. No event may be left, and none may have been dropped unless the log has lost
     /// confirmed events, which the publisher counts as dropped.
-    pub async fn close(&self, log_survives: bool) {
+    pub(crate) async fn close(&self, log_survives: bool) {
         self.task.abort();
         let unsent = self.pen.publisher.close(DEADLINE).await;
         assert_eq!(unsent.events, 0, "the producer has unsent events");

@@ -16,7 +16,7 @@ use crate::{support::token::token, verdict::Ledger};
 
 /// What a reader has received so far.
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub ledger: Ledger,
     pub events: usize,
     pub last_id: Option<EventId>,
@@ -57,14 +57,14 @@ impl Seen {
 
 /// How a reader resumes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// With the client crate, which drops repeated events.
     Client,
     /// By hand: one socket after the other, with the last id as `since`. Repeated events count as repeated.
     Plain,
 }
 
-pub struct Reader {
+pub(crate) struct Reader {
     pub kind: Kind,
     pub channel: &'static str,
     gateway: String,
@@ -74,33 +74,33 @@ pub struct Reader {
 
 impl Reader {
     /// Reads a channel from its first event, through the gateway at this address.
-    pub fn start(kind: Kind, channel: &'static str, gateway: &str) -> Self {
+    pub(crate) fn start(kind: Kind, channel: &'static str, gateway: &str) -> Self {
         let seen = Arc::new(Mutex::new(Seen::default()));
         let task = tokio::spawn(read(kind, channel, gateway.to_owned(), seen.clone()));
         Self { kind, channel, gateway: gateway.to_owned(), seen, task }
     }
 
-    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap()
     }
 
     /// The number of events received.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.seen().events
     }
 
     /// The highest event number received.
-    pub fn last(&self) -> u64 {
+    pub(crate) fn last(&self) -> u64 {
         self.seen().ledger.highest()
     }
 
     /// The number of sockets opened so far.
-    pub fn sockets(&self) -> usize {
+    pub(crate) fn sockets(&self) -> usize {
         self.seen().connected.len()
     }
 
     /// Disconnects and keeps its position.
-    pub async fn sleep(&mut self) {
+    pub(crate) async fn sleep(&mut self) {
         self.task.abort();
         let ended = (&mut self.task).await;
         assert!(ended.is_err_and(|error| error.is_cancelled()), "the reader had ended already");
@@ -109,12 +109,12 @@ impl Reader {
     }
 
     /// Reconnects after the last event that it received.
-    pub fn wake(&mut self) {
+    pub(crate) fn wake(&mut self) {
         self.task = tokio::spawn(read(self.kind, self.channel, self.gateway.clone(), self.seen.clone()));
     }
 
     /// Whether the reader is still running.
-    pub fn is_reading(&self) -> bool {
+    pub(crate) fn is_reading(&self) -> bool {
         !self.task.is_finished()
     }
 }

@@ -14,12 +14,12 @@ use crate::{
 };
 
 /// The channels that are published to and read.
-pub const CHANNELS: [&str; 4] = ["run:r1", "graph:abc", "run:r2", "graph:def"];
+pub(crate) const CHANNELS: [&str; 4] = ["run:r1", "graph:abc", "run:r2", "graph:def"];
 /// The time after which a test that waits for something fails. Longer than every timeout of the product.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A broker under test.
-pub trait Broker {
+pub(crate) trait Broker {
     /// The URL for gateways and producers.
     fn url(&self) -> String;
     /// The events in a channel's log, oldest first.
@@ -39,7 +39,7 @@ impl Broker for RedisServer {
 
 /// The settings of a stage.
 #[derive(Clone)]
-pub struct Setup {
+pub(crate) struct Setup {
     pub replicas: usize,
     pub readers: usize,
     /// The time between two events of a channel.
@@ -71,7 +71,7 @@ impl Default for Setup {
 }
 
 /// A replica that can be replaced by another on the same address.
-pub struct Replica {
+pub(crate) struct Replica {
     pub gateway: Gateway,
     pub proxy: Option<Proxy>,
     settings: Vec<(&'static str, String)>,
@@ -96,12 +96,12 @@ impl Replica {
     }
 
     /// Starts another replica on the same address after this one has exited, and waits until it is ready.
-    pub async fn succeed(&mut self) {
+    pub(crate) async fn succeed(&mut self) {
         self.gateway = serve(&self.settings).await;
     }
 
     /// How often the replica has reconnected to the broker.
-    pub async fn reconnects(&self) -> f64 {
+    pub(crate) async fn reconnects(&self) -> f64 {
         self.gateway.metric("crewcast_broker_reconnects_total", "").await
     }
 }
@@ -119,7 +119,7 @@ async fn serve(settings: &[(&'static str, String)]) -> Gateway {
     Gateway::start(&settings).await
 }
 
-pub struct Stage {
+pub(crate) struct Stage {
     pub replicas: Vec<Replica>,
     pub balancer: Balancer,
     pub readers: Vec<Reader>,
@@ -130,7 +130,7 @@ pub struct Stage {
 
 impl Stage {
     /// Sets up everything and waits until every reader receives events.
-    pub async fn start(broker: &dyn Broker, setup: Setup) -> Self {
+    pub(crate) async fn start(broker: &dyn Broker, setup: Setup) -> Self {
         let mut replicas = Vec::new();
         for _ in 0..setup.replicas {
             replicas.push(Replica::start(broker, &setup).await);
@@ -160,19 +160,19 @@ impl Stage {
     }
 
     /// Waits until every reader has received this many more events.
-    pub async fn flow(&self, more: usize) {
+    pub(crate) async fn flow(&self, more: usize) {
         let due: Vec<usize> = self.readers.iter().map(|reader| reader.count() + more).collect();
         let all_had = || self.readers.iter().zip(&due).all(|(reader, due)| reader.count() >= *due);
         self.until("events flow", all_had).await;
     }
 
     /// Waits until `condition` holds.
-    pub async fn until(&self, what: &str, condition: impl Fn() -> bool) {
+    pub(crate) async fn until(&self, what: &str, condition: impl Fn() -> bool) {
         self.until_async(what, async || condition()).await;
     }
 
     /// Like [`Stage::until`], for an asynchronous condition.
-    pub async fn until_async(&self, what: &str, condition: impl AsyncFn() -> bool) {
+    pub(crate) async fn until_async(&self, what: &str, condition: impl AsyncFn() -> bool) {
         let began = Instant::now();
         while !condition().await {
             assert!(began.elapsed() < DEADLINE, "did not happen in time: {what}\n{}", self.state());
@@ -181,18 +181,18 @@ impl Stage {
     }
 
     /// Sends new connections to all replicas but one.
-    pub fn pass_over(&self, replica: usize) {
+    pub(crate) fn pass_over(&self, replica: usize) {
         let others = self.replicas.iter().enumerate().filter(|(n, _)| *n != replica);
         self.balancer.spread_over(&others.map(|(_, other)| other.gateway.public.clone()).collect::<Vec<_>>());
     }
 
     /// Sends new connections to all replicas.
-    pub fn pass_to_all(&self) {
+    pub(crate) fn pass_to_all(&self) {
         self.pass_over(self.replicas.len());
     }
 
     /// Stops the producer, waits until every reader has its last event, and prints the verdict.
-    pub async fn finish(&self, broker: &dyn Broker, fault: &str) -> Verdict {
+    pub(crate) async fn finish(&self, broker: &dyn Broker, fault: &str) -> Verdict {
         self.settle(broker).await;
         let verdict = Verdict::of(fault, self.replicas.len(), &self.readers, self.producer.last());
         verdict.print();
@@ -200,7 +200,7 @@ impl Stage {
     }
 
     /// Stops the producer, waits until every reader has its last event, and checks the log.
-    pub async fn settle(&self, broker: &dyn Broker) {
+    pub(crate) async fn settle(&self, broker: &dyn Broker) {
         let last = self.producer.pause();
         self.caught_up(last).await;
         // One more event: if the last had come twice, the repeat would have been counted before it.

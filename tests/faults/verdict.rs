@@ -6,7 +6,7 @@ use crate::reader::Reader;
 
 /// What went wrong for one reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Missing events that no `reset` reports.
     pub lost: u64,
     /// Missing events that a `reset` reports.
@@ -34,19 +34,19 @@ impl Faults {
         }
     }
 
-    pub fn add(&mut self, more: Self) {
+    pub(crate) fn add(&mut self, more: Self) {
         *self = self.with(more, |a, b| a + b);
     }
 
     /// The difference to `before`. A missing event that has come since is no longer lost.
-    pub fn since(self, before: Self) -> Self {
+    pub(crate) fn since(self, before: Self) -> Self {
         self.with(before, u64::saturating_sub)
     }
 }
 
 /// Follows the event numbers of one reader, which should be 1, 2, 3 …
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     highest: u64,
     missing: BTreeSet<u64>,
     /// Whether no new event has come since the last `reset`.
@@ -55,7 +55,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn event(&mut self, n: u64) {
+    pub(crate) fn event(&mut self, n: u64) {
         let skipped = self.highest + 1..n;
         if n <= self.highest && self.missing.remove(&n) {
             self.faults.disordered += 1;
@@ -73,29 +73,29 @@ impl Ledger {
         }
     }
 
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.faults.resets += 1;
         self.is_reset = true;
     }
 
-    pub fn gap(&mut self) {
+    pub(crate) fn gap(&mut self) {
         self.faults.gaps += 1;
     }
 
     /// The highest number so far.
-    pub fn highest(&self) -> u64 {
+    pub(crate) fn highest(&self) -> u64 {
         self.highest
     }
 
     /// The faults so far. Events that have not come yet do not count.
-    pub fn faults(&self) -> Faults {
+    pub(crate) fn faults(&self) -> Faults {
         Faults { lost: self.missing.len() as u64, ..self.faults }
     }
 }
 
 /// One line of the table.
 #[derive(Clone, Debug)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     pub fault: String,
     pub replicas: usize,
     /// The number of the last event.
@@ -107,12 +107,12 @@ pub struct Verdict {
 }
 
 /// The header of the table whose rows are [`Verdict`]s.
-pub const HEAD: &str = "\
+pub(crate) const HEAD: &str = "\
 | fault | replicas | readers | events each | lost | doubled | disordered | resets | longest silence |
 |---|---|---|---|---|---|---|---|---|";
 
 impl Verdict {
-    pub fn of(fault: &str, replicas: usize, readers: &[Reader], events: u64) -> Self {
+    pub(crate) fn of(fault: &str, replicas: usize, readers: &[Reader], events: u64) -> Self {
         let judged = readers.iter().map(|reader| {
             let seen = reader.seen();
             let about = format!("{:?} {} sockets {}", reader.kind, reader.channel, seen.connected.len());
@@ -127,13 +127,13 @@ impl Verdict {
     }
 
     /// Prints the row to the real standard output, which the test harness does not capture.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         let _ = writeln!(std::io::stderr(), "{self}");
     }
 
     /// Asserts that every reader got everything once and in order, without a reset or a gap.
     #[track_caller]
-    pub fn assert_whole(&self) {
+    pub(crate) fn assert_whole(&self) {
         let odd: Vec<_> = self.readers.iter().filter(|(_, faults)| *faults != Faults::default()).collect();
         assert!(odd.is_empty(), "{}: {odd:#?}", self.fault);
     }

@@ -18,7 +18,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Calls `alert` for each event that needs attention, until the gateway refuses all channels.
-pub async fn watch(client: &Client, channels: Vec<Channel>, mut alert: impl FnMut(String)) -> Result<(), ClientError> {
+pub(crate) async fn watch(
+    client: &Client,
+    channels: Vec<Channel>,
+    mut alert: impl FnMut(String),
+) -> Result<(), ClientError> {
     let starts = channels.into_iter().map(|channel| (channel, Start::Default));
     let mut events = client.stream(starts).types(["execution_failed", "constraint_violation"]).connect();
     while let Some(delivery) = events.next().await {

@@ -29,7 +29,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Starts stage after stage, until the gateway refuses all streams. Reading starts at `start` in each stream.
-pub async fn orchestrate(
+pub(crate) async fn orchestrate(
     client: &Client,
     publisher: &Publisher,
     stages: &[String],

@@ -14,7 +14,7 @@ use crate::error::CliError;
 ///
 /// # Errors
 /// [`CliError::Usage`] when the broker is not a Redis or its address is invalid.
-pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
+pub(crate) fn redis(config: &Config) -> Result<RedisTransport, CliError> {
     let prefix = config.broker.channel_prefix.clone();
     Ok(RedisTransport::new(servers(config)?, keys(config), prefix, config.namespaces.clone())
         .sharded(config.broker.sharded)
@@ -25,7 +25,7 @@ pub fn redis(config: &Config) -> Result<RedisTransport, CliError> {
 ///
 /// # Errors
 /// [`CliError::Usage`] when the broker is not a Redis or its address is invalid.
-pub fn registry(config: &Config) -> Result<RedisRegistry, CliError> {
+pub(crate) fn registry(config: &Config) -> Result<RedisRegistry, CliError> {
     Ok(RedisRegistry::new(servers(config)?, keys(config)))
 }
 
@@ -33,7 +33,7 @@ pub fn registry(config: &Config) -> Result<RedisRegistry, CliError> {
 ///
 /// # Errors
 /// [`CliError::Usage`] when the broker is not a Redis or its address is invalid.
-pub fn servers(config: &Config) -> Result<RedisClient, CliError> {
+pub(crate) fn servers(config: &Config) -> Result<RedisClient, CliError> {
     if config.broker.kind == BrokerKind::Memory {
         return Err(CliError::Usage(
             "broker.kind is memory: a memory broker exists only inside its gateway. Publish with --gateway, or set \
@@ -48,7 +48,7 @@ pub fn servers(config: &Config) -> Result<RedisClient, CliError> {
 ///
 /// # Errors
 /// [`CliError::Usage`] when the address or the token is missing or invalid.
-pub fn http(gateway: &str, token: Option<&str>) -> Result<HttpTransport, CliError> {
+pub(crate) fn http(gateway: &str, token: Option<&str>) -> Result<HttpTransport, CliError> {
     let Some(token) = token else {
         return Err(CliError::Usage(
             "no token: publishing through a gateway needs one whose claim `publish` lists the channel. Set --token or \

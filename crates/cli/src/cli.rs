@@ -7,7 +7,7 @@ use crate::{commands, settings::ConfigArgs};
 /// Watch crews of AI agents: a gateway between Redis Pub/Sub, with logs, and WebSockets.
 #[derive(Parser, Debug)]
 #[command(name = "crewcast", version, propagate_version = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -18,7 +18,7 @@ pub struct Cli {
 
 /// The commands.
 #[derive(Subcommand, Debug)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run a gateway replica.
     Serve,
     /// Run a gateway with a memory broker and simulated crews on this machine. Needs nothing else.
@@ -41,7 +41,7 @@ pub enum Command {
 
 impl Command {
     /// Whether the command sets up its log itself, from the configuration.
-    pub fn sets_up_logging(&self) -> bool {
+    pub(crate) fn sets_up_logging(&self) -> bool {
         matches!(self, Command::Serve | Command::Dev(_))
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-pub use crewcast_gateway::config::parse_duration as parse;
+pub(crate) use crewcast_gateway::config::parse_duration as parse;
 
 /// Formats a duration in one unit, rounded down: `45s`, `12m`, `3h`, `31d`.
-pub fn rough(duration: Duration) -> String {
+pub(crate) fn rough(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
         0..120 => format!("{seconds}s"),

@@ -7,7 +7,7 @@ use crewcast_publisher::AppendError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
-pub enum CliError {
+pub(crate) enum CliError {
     /// The command line is invalid.
     #[error("{0}")]
     Usage(String),
@@ -32,7 +32,7 @@ pub enum CliError {
 
 impl CliError {
     /// The exit code, as documented in `docs/cli.md`.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             CliError::Usage(_) | CliError::Config(_) => 2,
             CliError::Failed(_) | CliError::Io { .. } => 1,
@@ -41,12 +41,12 @@ impl CliError {
     }
 
     /// A failure whose message already says what to do.
-    pub fn failed(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn failed(error: impl std::fmt::Display) -> Self {
         CliError::Failed(error.to_string())
     }
 
     /// A failure of input or output.
-    pub fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |error| CliError::Io { what, error }
     }

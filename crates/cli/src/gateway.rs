@@ -8,7 +8,7 @@ use crate::error::CliError;
 
 /// Arguments of every command that subscribes through a gateway.
 #[derive(clap::Args, Debug)]
-pub struct GatewayArgs {
+pub(crate) struct GatewayArgs {
     /// The gateway's address
     #[arg(long = "gateway", value_name = "URL", env = "CREWCAST_URL", default_value = "http://127.0.0.1:8000")]
     pub url: String,
@@ -25,7 +25,7 @@ impl GatewayArgs {
     ///
     /// # Errors
     /// [`CliError::Usage`] when the address is invalid.
-    pub fn client(&self) -> Result<Client, CliError> {
+    pub(crate) fn client(&self) -> Result<Client, CliError> {
         let builder = Client::builder(&self.url);
         let builder = match (&self.token_file, &self.token) {
             (Some(file), _) => {

@@ -6,7 +6,7 @@ use crate::error::CliError;
 
 /// The state of standard output after a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Pipe {
+pub(crate) enum Pipe {
     /// The reader is there.
     Open,
     /// The reader has closed the pipe.
@@ -17,7 +17,7 @@ pub enum Pipe {
 ///
 /// # Errors
 /// [`CliError::Io`], except for a closed pipe.
-pub fn line(text: &str) -> Result<Pipe, CliError> {
+pub(crate) fn line(text: &str) -> Result<Pipe, CliError> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Ok(()) => Ok(Pipe::Open),

@@ -30,7 +30,7 @@ const MAX_REMARK: usize = 400;
 const TIME_OF_DAY: std::ops::Range<usize> = 11..23;
 
 /// Time, channel, type and a few fields. The line cannot move a terminal's cursor.
-pub fn event(channel: &str, event: &Event) -> String {
+pub(crate) fn event(channel: &str, event: &Event) -> String {
     let at = event.field(Field::Timestamp).and_then(|text| timestamp::parse(&text));
     let at = at.map_or_else(timestamp::now, |since| timestamp::format(std::time::UNIX_EPOCH + since));
     let time = at.get(TIME_OF_DAY).unwrap_or(&at);
@@ -66,7 +66,7 @@ fn shown(name: &str, value: &Value) -> Option<String> {
 }
 
 /// Makes text from a gateway or a webhook safe to print.
-pub fn remark(text: &str) -> String {
+pub(crate) fn remark(text: &str) -> String {
     bounded(text, MAX_REMARK)
 }
 

@@ -8,7 +8,7 @@ use crate::error::CliError;
 
 /// The sources of the configuration: the file, then the environment, then `--set`. Later ones win.
 #[derive(clap::Args, Debug, Default)]
-pub struct ConfigArgs {
+pub(crate) struct ConfigArgs {
     /// The configuration, a TOML file
     #[arg(long, global = true, env = "CREWCAST_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -22,7 +22,7 @@ impl ConfigArgs {
     ///
     /// # Errors
     /// [`CliError::Config`] when the configuration is invalid.
-    pub fn load(&self) -> Result<Loaded, CliError> {
+    pub(crate) fn load(&self) -> Result<Loaded, CliError> {
         // None of the keys can have a name or value that is not UTF-8.
         let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Ok(load(self.config.as_deref(), env, &self.set)?)
@@ -30,7 +30,7 @@ impl ConfigArgs {
 }
 
 /// Splits `key=value` at the first `=`.
-pub fn key_value(text: &str) -> Result<(String, String), String> {
+pub(crate) fn key_value(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("expected key=value".to_owned()),

@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Calls `print` for each event, then stores the positions in `file`. After a crash between the two steps, `print` sees that
 /// event again: at least once, never lost.
-pub async fn follow(
+pub(crate) async fn follow(
     client: &Client,
     channels: Vec<Channel>,
     file: &Path,

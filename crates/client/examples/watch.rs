@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Calls `print` for each event of the run. Remarks go to standard error.
-pub async fn watch(client: &Client, run: &str, mut print: impl FnMut(&str)) -> Result<(), ClientError> {
+pub(crate) async fn watch(client: &Client, run: &str, mut print: impl FnMut(&str)) -> Result<(), ClientError> {
     let mut deliveries = client.run(run).connect();
     while let Some(delivery) = deliveries.next().await {
         match delivery? {

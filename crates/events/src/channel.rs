@@ -3,9 +3,9 @@
 use std::{borrow::Borrow, fmt, hash::Hash, str::FromStr, sync::Arc};
 
 /// Longest channel id, in characters. All of them are ASCII.
-pub const MAX_ID_LEN: usize = 128;
+pub(crate) const MAX_ID_LEN: usize = 128;
 /// Longest namespace name, in characters.
-pub const MAX_NAMESPACE_LEN: usize = 32;
+pub(crate) const MAX_NAMESPACE_LEN: usize = 32;
 
 /// A valid channel name, spelled as in Redis. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

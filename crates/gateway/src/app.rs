@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// One replica.
-pub struct App {
+pub(crate) struct App {
     /// The resolved and validated configuration.
     pub config: Arc<Config>,
     /// The source and target of events.
@@ -50,19 +50,19 @@ pub struct App {
 
 impl App {
     /// The client's address, behind any number of trusted proxies.
-    pub fn client_ip(&self, parts: &Parts) -> IpAddr {
+    pub(crate) fn client_ip(&self, parts: &Parts) -> IpAddr {
         client_address(nearest(parts), &parts.headers, &self.config.trusted_proxies)
     }
 
     /// Whether the browser's page may connect. Clients other than browsers send no origin.
-    pub fn allows_page(&self, parts: &Parts, is_anonymous: bool) -> bool {
+    pub(crate) fn allows_page(&self, parts: &Parts, is_anonymous: bool) -> bool {
         let host = requested_host(nearest(parts), &parts.headers, &self.config.trusted_proxies);
         self.auth.allows_origin(origin(&parts.headers), host, is_anonymous)
     }
 }
 
 /// The `Origin` header. A value that is not text counts as `null`.
-pub fn origin(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn origin(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("null"))
 }
 

@@ -19,7 +19,7 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(100);
 
 /// Applies control messages immediately.
-pub struct Controls {
+pub(crate) struct Controls {
     app: Arc<App>,
     hub: Arc<Hub>,
     reviews: Arc<Reviews>,
@@ -27,7 +27,7 @@ pub struct Controls {
 
 /// The orgs whose sockets are to review their grants. Collected, so that a burst of changes costs one review.
 #[derive(Default)]
-pub struct Reviews {
+pub(crate) struct Reviews {
     orgs: Mutex<BTreeSet<String>>,
     asked: Notify,
 }
@@ -39,7 +39,7 @@ impl Reviews {
     }
 
     /// Makes the sockets of the collected orgs review their grants. Never returns.
-    pub async fn serve(self: Arc<Self>, registry: Arc<ConnectionRegistry>) {
+    pub(crate) async fn serve(self: Arc<Self>, registry: Arc<ConnectionRegistry>) {
         loop {
             self.asked.notified().await;
             tokio::time::sleep(GATHER).await;
@@ -51,7 +51,7 @@ impl Reviews {
 
 impl Controls {
     /// Applies messages to this replica.
-    pub fn new(app: Arc<App>, hub: Arc<Hub>, reviews: Arc<Reviews>) -> Self {
+    pub(crate) fn new(app: Arc<App>, hub: Arc<Hub>, reviews: Arc<Reviews>) -> Self {
         Self { app, hub, reviews }
     }
 }

@@ -55,7 +55,7 @@ impl DrainOutcome {
 
 /// The drain of one replica. All clones share it.
 #[derive(Clone, Debug)]
-pub struct DrainController {
+pub(crate) struct DrainController {
     shared: Arc<DrainState>,
 }
 
@@ -70,7 +70,7 @@ struct DrainState {
 
 impl DrainController {
     /// The drain of a replica that is serving.
-    pub fn new(config: &config::Drain) -> Self {
+    pub(crate) fn new(config: &config::Drain) -> Self {
         Self {
             shared: Arc::new(DrainState {
                 config: config.clone(),
@@ -83,12 +83,12 @@ impl DrainController {
     }
 
     /// Counts a connection in, until the guard is dropped. `None` while draining: refuse the connection.
-    pub fn enter(&self) -> Option<DrainGuard> {
+    pub(crate) fn enter(&self) -> Option<DrainGuard> {
         self.enter_with(fastrand::u64(..))
     }
 
     /// [`DrainController::enter`] with a given seed for the connection's moment.
-    pub fn enter_with(&self, seed: u64) -> Option<DrainGuard> {
+    pub(crate) fn enter_with(&self, seed: u64) -> Option<DrainGuard> {
         // Counted before the check: a connection that `begin` does not see sees that the drain has begun.
         let counted = self.shared.connections.token();
         let connection = DrainGuard { drain: self.clone(), seed, _counted: counted };
@@ -96,7 +96,7 @@ impl DrainController {
     }
 
     /// Starts to drain. Further calls change nothing.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.shared.began.get_or_init(Instant::now);
         self.shared.begun.cancel();
         self.shared.connections.close();
@@ -104,29 +104,29 @@ impl DrainController {
     }
 
     /// Ends the drain immediately.
-    pub fn force(&self) {
+    pub(crate) fn force(&self) {
         self.begin();
         self.shared.forced.cancel();
     }
 
     /// Whether the drain has begun.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.shared.begun.is_cancelled()
     }
 
     /// Returns when the drain begins.
-    pub async fn begun(&self) {
+    pub(crate) async fn begun(&self) {
         self.shared.begun.cancelled().await;
     }
 
     /// The number of connections that are counted in.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.len()
     }
 
     /// Returns when the drain has ended: every connection has left, the grace period is over, or it was forced. Waits
     /// for the drain to begin.
-    pub async fn ended(&self) -> DrainOutcome {
+    pub(crate) async fn ended(&self) -> DrainOutcome {
         self.begun().await;
         let over = self.began() + self.shared.config.grace;
         tokio::select! {
@@ -138,7 +138,7 @@ impl DrainController {
     }
 
     /// Drains at the first signal, and ends immediately at the second.
-    pub async fn run(&self, mut signals: impl Signals) -> DrainOutcome {
+    pub(crate) async fn run(&self, mut signals: impl Signals) -> DrainOutcome {
         let signal = signals.next().await;
         tracing::info!(signal, connections = self.connections(), "draining");
         self.begin();
@@ -162,7 +162,7 @@ impl DrainController {
 
 /// One connection of a [`DrainController`], counted until dropped.
 #[derive(Debug)]
-pub struct DrainGuard {
+pub(crate) struct DrainGuard {
     drain: DrainController,
     seed: u64,
     _counted: TaskTrackerToken,
@@ -170,18 +170,19 @@ pub struct DrainGuard {
 
 impl DrainGuard {
     /// How long after the begin of the drain this connection leaves: less than `drain.spread`, always the same.
-    pub fn moment(&self) -> Duration {
+    pub(crate) fn moment(&self) -> Duration {
         share(self.drain.shared.config.spread, self.seed)
     }
 
     /// Returns when this connection is to be sent `reconnect` and closed with 1012. Waits for the drain to begin.
-    pub async fn leave(&self) {
+    #[cfg(test)]
+    pub(crate) async fn leave(&self) {
         self.drain.begun().await;
         sleep_until(self.drain.began() + self.moment()).await;
     }
 
     /// The `in_ms` of the `reconnect` message: how long the client waits before it reconnects.
-    pub fn reconnect_hint_ms(&self) -> u64 {
+    pub(crate) fn reconnect_hint_ms(&self) -> u64 {
         let hint = share(COME_BACK_WITHIN, self.seed.rotate_left(32));
         u64::try_from(hint.as_millis()).unwrap_or(u64::MAX)
     }

@@ -18,7 +18,7 @@ const AT_ONCE: usize = 16;
 
 /// Why an identity may not publish.
 #[derive(Debug, thiserror::Error)]
-pub enum NotAdmitted {
+pub(crate) enum NotAdmitted {
     /// The token's claim `publish` does not grant the channel.
     #[error("the token does not grant publishing to channel {index} of the request")]
     NotGranted {
@@ -42,7 +42,7 @@ pub enum NotAdmitted {
 }
 
 /// Admits what clients publish, and publishes single events.
-pub struct Publishing {
+pub(crate) struct Publishing {
     auth: Arc<Auth>,
     transport: Arc<dyn Transport>,
     namespaces: Namespaces,
@@ -51,7 +51,12 @@ pub struct Publishing {
 
 impl Publishing {
     /// Publishes through this transport what `auth` allows, with at most `max_event` bytes per event.
-    pub fn new(auth: Arc<Auth>, transport: Arc<dyn Transport>, namespaces: Namespaces, max_event: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        auth: Arc<Auth>,
+        transport: Arc<dyn Transport>,
+        namespaces: Namespaces,
+        max_event: usize,
+    ) -> Arc<Self> {
         Arc::new(Self { auth, transport, namespaces, max_event })
     }
 
@@ -60,7 +65,7 @@ impl Publishing {
     ///
     /// # Errors
     /// [`NotPublished`].
-    pub async fn publish(
+    pub(crate) async fn publish(
         &self,
         identity: &Identity,
         channel: &Channel,
@@ -88,7 +93,7 @@ impl Publishing {
     ///
     /// # Errors
     /// [`NotAdmitted`], with the index of the first channel that is refused.
-    pub async fn admit(&self, identity: &Identity, channels: &[&Channel]) -> Result<(), NotAdmitted> {
+    pub(crate) async fn admit(&self, identity: &Identity, channels: &[&Channel]) -> Result<(), NotAdmitted> {
         self.check_grants(identity, channels).await?;
         self.register_owners(identity, channels).await
     }

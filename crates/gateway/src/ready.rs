@@ -19,7 +19,7 @@ const SUCCESSES: u32 = 2;
 
 /// The results of the probes. Shared between [`Readiness::run`] and `/readyz`.
 #[derive(Debug)]
-pub struct Readiness {
+pub(crate) struct Readiness {
     window: Duration,
     drain: DrainController,
     state: Mutex<ReadinessState>,
@@ -35,7 +35,7 @@ struct ReadinessState {
 
 /// Why a replica is not ready.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum NotReady {
+pub(crate) enum NotReady {
     /// The replica is draining.
     Draining,
     /// There have not been two consecutive successes since the start, or since the replica last stopped delivering.
@@ -63,7 +63,7 @@ impl fmt::Display for NotReady {
 
 impl Readiness {
     /// Not ready at first. `window` is `ready.window`.
-    pub fn new(window: Duration, drain: DrainController) -> Self {
+    pub(crate) fn new(window: Duration, drain: DrainController) -> Self {
         Self {
             window,
             drain,
@@ -75,7 +75,7 @@ impl Readiness {
     ///
     /// # Errors
     /// [`NotReady`], with the reason.
-    pub fn check(&self) -> Result<(), NotReady> {
+    pub(crate) fn check(&self) -> Result<(), NotReady> {
         if self.drain.is_draining() {
             return Err(NotReady::Draining);
         }
@@ -90,19 +90,19 @@ impl Readiness {
     }
 
     /// Time since the last success, or since the start.
-    pub fn probe_age(&self) -> Duration {
+    pub(crate) fn probe_age(&self) -> Duration {
         let state = self.state.lock();
         state.last_success.unwrap_or(state.started).elapsed()
     }
 
     /// Sets `crewcast_broker_probe_age_seconds` to the current age. The prober calls it with every probe; `/metrics`
     /// calls it too, so that a hanging prober is visible.
-    pub fn export(&self) {
+    pub(crate) fn export(&self) {
         gauge(Metric::BrokerProbeAge, &[]).set(self.probe_age().as_secs_f64());
     }
 
     /// Probes every fifth of the window. Runs until it is dropped: spawn it beside the server.
-    pub async fn run(self: Arc<Self>, pubsub: Arc<dyn PubSub>) {
+    pub(crate) async fn run(self: Arc<Self>, pubsub: Arc<dyn PubSub>) {
         let period = self.window / PROBES_PER_WINDOW;
         let roundtrip = histogram(Metric::BrokerRoundtrip, &[]);
         let mut ticks = interval(period.max(Duration::from_millis(1)));

@@ -10,7 +10,7 @@ use crate::broker::StateDocuments;
 
 /// A channel's state documents, and the id at which they were read.
 #[derive(Debug, Default)]
-pub struct StateSnapshot {
+pub(crate) struct StateSnapshot {
     /// The last id at that moment: later events are not reflected in the documents, all earlier ones are.
     pub head: Option<EventId>,
     /// The documents, sorted by key. Documents that are not JSON are left out.
@@ -22,12 +22,12 @@ pub struct StateSnapshot {
 
 impl StateSnapshot {
     /// The encoded message with the whole state. `encode` runs at most once.
-    pub fn encoded(&self, encode: impl FnOnce() -> Bytes) -> Bytes {
+    pub(crate) fn encoded(&self, encode: impl FnOnce() -> Bytes) -> Bytes {
         self.frame.get_or_init(encode).clone()
     }
 
     /// The document of this key.
-    pub fn document(&self, key: &str) -> Option<&RawValue> {
+    pub(crate) fn document(&self, key: &str) -> Option<&RawValue> {
         let index = self.documents.binary_search_by(|(known, _)| known.as_str().cmp(key)).ok()?;
         Some(&*self.documents[index].1)
     }

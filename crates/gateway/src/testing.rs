@@ -26,14 +26,14 @@ use crate::broker::{
 
 /// The outcome of a probe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Probe {
+pub(crate) enum Probe {
     Returns,
     Fails,
     Hangs,
 }
 
 /// A memory broker whose logs and appends fail when a test says so. Delivery is that of `inner`.
-pub struct FaultyBroker {
+pub(crate) struct FaultyBroker {
     pub inner: Arc<MemoryBroker>,
     /// Publishing calls that still succeed.
     pub calls_left: AtomicUsize,
@@ -48,7 +48,7 @@ pub struct FaultyBroker {
 }
 
 impl FaultyBroker {
-    pub fn new(namespaces: Namespaces) -> Self {
+    pub(crate) fn new(namespaces: Namespaces) -> Self {
         Self {
             inner: Arc::new(MemoryBroker::new(namespaces)),
             calls_left: AtomicUsize::new(usize::MAX),
@@ -60,7 +60,7 @@ impl FaultyBroker {
     }
 
     /// All sides of the broker.
-    pub fn sides(self: &Arc<Self>) -> Broker {
+    pub(crate) fn sides(self: &Arc<Self>) -> Broker {
         Broker { pubsub: self.inner.clone(), log: self.clone(), transport: self.clone() }
     }
 
@@ -126,15 +126,15 @@ impl LogStore for FaultyBroker {
 }
 
 /// Probes that end as a test says. Nothing is delivered.
-pub struct FakeProbes(Mutex<VecDeque<Probe>>);
+pub(crate) struct FakeProbes(Mutex<VecDeque<Probe>>);
 
 impl FakeProbes {
     /// What the next probes meet; the last one stays.
-    pub fn new(probes: &[Probe]) -> Arc<Self> {
+    pub(crate) fn new(probes: &[Probe]) -> Arc<Self> {
         Arc::new(Self(Mutex::new(probes.iter().copied().collect())))
     }
 
-    pub fn set(&self, probe: Probe) {
+    pub(crate) fn set(&self, probe: Probe) {
         *self.0.lock() = [probe].into();
     }
 }
@@ -173,7 +173,7 @@ impl PubSub for FakeProbes {
 }
 
 /// Appends an event that sets a state document.
-pub async fn append_state(broker: &dyn Transport, channel: &str, event: &str, key: &str, document: &str) {
+pub(crate) async fn append_state(broker: &dyn Transport, channel: &str, event: &str, key: &str, document: &str) {
     let value = RawValue::from_string(document.to_owned()).expect("JSON");
     let state = State { key: key.to_owned(), value: Some(value.into()) };
     let body = Body::parse(event.to_owned()).expect("an event");

@@ -12,7 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Emits the example's events to the Redis at `url`.
-pub async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let publisher = Publisher::connect(url).await?;
     let began = Instant::now();
 

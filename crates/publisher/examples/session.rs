@@ -14,7 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Emits the example's events to the Redis at `url`.
-pub async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     let publisher = Publisher::builder().org("acme").connect(url).await?;
 
     let session = publisher.session("s1").open("How high is the tide?");

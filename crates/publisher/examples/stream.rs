@@ -13,7 +13,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// Emits the example's events to the Redis at `url`.
-pub async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) async fn produce(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     // With an org, the stream is registered for it, and its readers need no list of streams in their tokens.
     let publisher = Publisher::builder().org("acme").connect(url).await?;
     let execution = publisher.stream("support").execution("e1");

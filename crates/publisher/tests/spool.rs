@@ -18,10 +18,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Fake, Meddling, RedisServer, assert_chain, channel, eyes, log, until, with_namespaces};
 
-pub const CLOSE: Duration = Duration::from_secs(30);
+pub(crate) const CLOSE: Duration = Duration::from_secs(30);
 const CHANNELS: [&str; 3] = ["graph:a", "graph:b", "run:c"];
 
-pub fn roomy() -> Namespaces {
+pub(crate) fn roomy() -> Namespaces {
     let mut namespaces = Namespaces::default();
     for namespace in namespaces.0.values_mut() {
         namespace.log.length = 100_000;
@@ -30,21 +30,21 @@ pub fn roomy() -> Namespaces {
 }
 
 /// A publisher with little room in memory.
-pub fn small(directory: &Path) -> Builder {
+pub(crate) fn small(directory: &Path) -> Builder {
     Publisher::builder().queue_events(100).spool(directory)
 }
 
-pub fn to(server: &RedisServer) -> Arc<dyn Transport> {
+pub(crate) fn to(server: &RedisServer) -> Arc<dyn Transport> {
     Arc::new(with_namespaces(server, roomy()))
 }
 
-pub fn emit(publisher: &Publisher, name: &str, numbers: impl Iterator<Item = u64>) {
+pub(crate) fn emit(publisher: &Publisher, name: &str, numbers: impl Iterator<Item = u64>) {
     for n in numbers {
         publisher.publish(name, &json!({"type": "x", "n": n})).unwrap();
     }
 }
 
-pub async fn numbers(server: &RedisServer, name: &str) -> Vec<u64> {
+pub(crate) async fn numbers(server: &RedisServer, name: &str) -> Vec<u64> {
     let messages = log(server, name).await;
     assert_chain(&messages, None);
     messages.iter().map(|message| serde_json::from_str::<Value>(message).unwrap()["n"].as_u64().unwrap()).collect()

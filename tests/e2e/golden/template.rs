@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// The texts that named placeholders stand for.
 #[derive(Default)]
-pub struct Names(BTreeMap<String, String>);
+pub(super) struct Names(BTreeMap<String, String>);
 
 const KINDS: [&str; 6] = ["id", "offset", "number", "timestamp", "seconds", "string"];
 
@@ -17,7 +17,7 @@ enum Piece<'a> {
 
 impl Names {
     /// The text with known placeholders replaced.
-    pub fn fill(&self, text: &str) -> String {
+    pub(super) fn fill(&self, text: &str) -> String {
         let known = |piece: Piece<'_>| match piece {
             Piece::Text(text) | Piece::Placeholder(text, _) => self.0.get(text).cloned().unwrap_or(text.to_owned()),
         };
@@ -28,7 +28,7 @@ impl Names {
     ///
     /// # Errors
     /// The message, if it differs.
-    pub fn compare(&mut self, expected: &str, got: &str) -> Result<(), String> {
+    pub(super) fn compare(&mut self, expected: &str, got: &str) -> Result<(), String> {
         let mut rest = got;
         let differs = || Err(format!("{:8} {got}", ""));
         for piece in pieces(expected) {

@@ -3,20 +3,20 @@
 use serde_json::{Value, value::RawValue};
 
 /// One file.
-pub struct Transcript {
+pub(super) struct Transcript {
     pub settings: Vec<(String, String)>,
     pub lines: Vec<Line>,
 }
 
 /// One line with an action.
-pub struct Line {
+pub(super) struct Line {
     /// The number of the line, from 1.
     pub number: usize,
     pub text: String,
     pub step: Step,
 }
 
-pub enum Step {
+pub(super) enum Step {
     Token(Value),
     Register {
         kind: String,
@@ -44,7 +44,7 @@ pub enum Step {
 
 impl Transcript {
     /// Parses a file. An error names the line.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut transcript = Self { settings: Vec::new(), lines: Vec::new() };
         for (n, line) in text.lines().enumerate() {
             let number = n + 1;

@@ -9,7 +9,7 @@ use std::{
 use crate::{RedisServer, STARTING, free_port};
 
 /// The Sentinels' name for the master.
-pub const MASTER: &str = "main";
+pub(crate) const MASTER: &str = "main";
 /// The time in milliseconds after which the Sentinels consider a silent master dead.
 const DOWN_AFTER: &str = "1000";
 

@@ -8,7 +8,7 @@ use crate::{error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `config`.
 #[derive(clap::Args, Debug)]
-pub struct ShowConfigArgs {
+pub(crate) struct ShowConfigArgs {
     /// Print the default configuration instead
     #[arg(long)]
     pub default: bool,
@@ -18,7 +18,7 @@ pub struct ShowConfigArgs {
 ///
 /// # Errors
 /// [`CliError`] when the configuration is invalid or cannot be printed.
-pub fn run(args: &ShowConfigArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) fn run(args: &ShowConfigArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let loaded = if args.default { Loaded::default() } else { config.load()? };
     output::line(show(&loaded).trim_end())?;
     Ok(ExitCode::SUCCESS)

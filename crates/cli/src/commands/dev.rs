@@ -26,7 +26,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Arguments of `dev`.
 #[derive(clap::Args, Debug)]
-pub struct DevArgs {
+pub(crate) struct DevArgs {
     /// Repeat an earlier simulation: the seed that it printed
     #[arg(long)]
     pub seed: Option<u64>,
@@ -42,7 +42,7 @@ pub struct DevArgs {
 ///
 /// # Errors
 /// [`CliError`] when the gateway cannot start.
-pub async fn run(args: DevArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: DevArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     if !(args.speed.is_finite() && args.speed > 0.0) {
         return Err(CliError::Usage("--speed must be a number above 0".to_owned()));
     }

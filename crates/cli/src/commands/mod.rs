@@ -7,21 +7,21 @@ use crate::{
     error::CliError,
 };
 
-pub mod check;
-pub mod config;
-pub mod dev;
-pub mod forward;
-pub mod publish;
-pub mod register;
-pub mod serve;
-pub mod tail;
-pub mod token;
+pub(crate) mod check;
+pub(crate) mod config;
+pub(crate) mod dev;
+pub(crate) mod forward;
+pub(crate) mod publish;
+pub(crate) mod register;
+pub(crate) mod serve;
+pub(crate) mod tail;
+pub(crate) mod token;
 
 /// Runs the given command.
 ///
 /// # Errors
 /// [`CliError`] of the command.
-pub async fn run(cli: Cli) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         Command::Serve => serve::run(&cli.config).await,
         Command::Dev(args) => dev::run(args, &cli.config).await,

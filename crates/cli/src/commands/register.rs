@@ -10,7 +10,7 @@ use crate::{backend, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `register`.
 #[derive(clap::Args, Debug)]
-pub struct RegisterArgs {
+pub(crate) struct RegisterArgs {
     /// The kind of the id
     pub kind: KindArg,
     /// The id
@@ -63,7 +63,7 @@ fn id(text: &str) -> Result<String, String> {
 ///
 /// # Errors
 /// [`CliError`]; `Failed` when another org owns the id.
-pub async fn run(args: RegisterArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: RegisterArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let kind = Kind::from(args.kind);
     if args.crew.is_some() && kind != Kind::Run {
         return Err(CliError::Usage(format!("--crew is only for runs: a {} belongs to its org alone", kind.as_str())));

@@ -10,7 +10,7 @@ use crate::{error::CliError, settings::ConfigArgs};
 ///
 /// # Errors
 /// [`CliError`] when the replica cannot start. The message says what is wrong and what to set.
-pub async fn run(config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
     config.check_serve()?;
     let guard = telemetry::init(&config).map_err(CliError::failed)?;

@@ -18,7 +18,7 @@ const INTERRUPTED: u8 = 130;
 
 /// Arguments of `tail`.
 #[derive(clap::Args, Debug)]
-pub struct TailArgs {
+pub(crate) struct TailArgs {
     /// The channels to follow, such as run:RUN, graph:CREW or stream:STREAM. graph:* and mission:* are those of every
     /// crew that the token grants
     #[arg(required = true, value_parser = target)]
@@ -39,7 +39,7 @@ pub struct TailArgs {
 
 /// One channel or pattern to follow.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Target {
+pub(crate) enum Target {
     /// One run. Its subscription ends with the run.
     Run(Channel),
     /// Any other channel. All of these share one socket.
@@ -52,7 +52,7 @@ pub enum Target {
 
 /// Where to start.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Since {
+pub(crate) struct Since {
     /// `None` means the only channel or, for the beginning, every channel.
     channel: Option<Channel>,
     start: Start,
@@ -84,7 +84,7 @@ fn since(text: &str) -> Result<Since, String> {
 ///
 /// # Errors
 /// [`CliError`] when the gateway's address or `--since` is invalid, or standard output cannot be written.
-pub async fn run(args: TailArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: TailArgs) -> Result<ExitCode, CliError> {
     check_since(&args)?;
     let client = args.gateway.client()?;
     let mut deliveries = select_all(subscribe(&client, &args));

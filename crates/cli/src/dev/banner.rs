@@ -2,7 +2,7 @@
 
 /// The facts that the banner shows.
 #[derive(Clone, Debug)]
-pub struct Addresses {
+pub(crate) struct Addresses {
     /// The gateway's address without a trailing slash, for example `http://127.0.0.1:8000`.
     pub gateway: String,
     /// The address of the admin listener, likewise.
@@ -22,7 +22,7 @@ const HELLO: &str = concat!(
 );
 
 /// The text of the banner. It contains the token: print it to the terminal only, never to a log.
-pub fn banner(addresses: &Addresses, token: &str) -> String {
+pub(crate) fn banner(addresses: &Addresses, token: &str) -> String {
     let Addresses { gateway, admin, program, redis, seed } = addresses;
     let sockets = gateway.replacen("http", "ws", 1);
     let hello = |from: &str| HELLO.replace("FROM", from);

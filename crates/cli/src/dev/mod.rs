@@ -8,5 +8,5 @@ mod simulation;
 mod tests;
 mod tools;
 
-pub use banner::{Addresses, banner};
-pub use simulation::{SimulationOptions, run};
+pub(crate) use banner::{Addresses, banner};
+pub(crate) use simulation::{SimulationOptions, run};

@@ -16,7 +16,7 @@ use super::{
 
 /// Options of the simulation.
 #[derive(Clone, Debug)]
-pub struct SimulationOptions {
+pub(crate) struct SimulationOptions {
     /// The same seed gives the same simulation, except for the ids of runs.
     ///
     /// Logs outlive the simulation, and a new run must not continue the log of an old one.
@@ -28,7 +28,7 @@ pub struct SimulationOptions {
 }
 
 /// Runs the crews until `options.stop` is cancelled. Does not close the publisher.
-pub async fn run(publisher: Publisher, options: SimulationOptions) {
+pub(crate) async fn run(publisher: Publisher, options: SimulationOptions) {
     let mut rng = Rng::with_seed(options.seed);
     let session = session_name();
     let crews = CREWS.iter().map(|crew| {

@@ -12,11 +12,11 @@ use tokio_tungstenite::{
 };
 
 /// How long anything may take before a test fails.
-pub const TIMEOUT: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Accepts one socket with the token `jwt`, and returns its path and query.
 #[allow(clippy::result_large_err)] // the callback's error type is tungstenite's
-pub async fn accept(listener: &TcpListener) -> (String, WebSocketStream<TcpStream>) {
+pub(crate) async fn accept(listener: &TcpListener) -> (String, WebSocketStream<TcpStream>) {
     let (stream, _) = timeout(TIMEOUT, listener.accept()).await.unwrap().unwrap();
     let mut uri = String::new();
     let socket = accept_hdr_async(stream, |request: &Request, mut response: Response| {

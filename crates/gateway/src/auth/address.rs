@@ -9,7 +9,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// Whether an address is one of `trusted_proxies`.
-pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
+pub(crate) fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
     // A dual-stack listener sees IPv4 peers as ::ffff:a.b.c.d.
     let address = address.to_canonical();
     trusted.iter().any(|net| net.contains(&address))
@@ -17,7 +17,7 @@ pub fn is_trusted(address: IpAddr, trusted: &[IpNet]) -> bool {
 
 /// The client's address: the peer's, or, when the peer is a trusted proxy, the rightmost entry of `X-Forwarded-For`
 /// that is not itself a trusted proxy. Entries to the left of it were written by the client and are ignored.
-pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(crate) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let mut client = peer.to_canonical();
     let hops = headers.get_all(FORWARDED_FOR).iter().rev();
     let mut hops = hops.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
@@ -31,7 +31,7 @@ pub fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
 }
 
 /// The host that the browser requested: `X-Forwarded-Host` from a trusted proxy, otherwise `Host`.
-pub fn requested_host<'a>(peer: IpAddr, headers: &'a HeaderMap, trusted: &[IpNet]) -> Option<&'a str> {
+pub(crate) fn requested_host<'a>(peer: IpAddr, headers: &'a HeaderMap, trusted: &[IpNet]) -> Option<&'a str> {
     let forwarded = headers.get_all(FORWARDED_HOST).iter().next_back().filter(|_| is_trusted(peer, trusted));
     let forwarded = forwarded.and_then(|value| value.to_str().ok()?.rsplit(',').next()).map(str::trim);
     forwarded.filter(|host| !host.is_empty()).or_else(|| headers.get(HOST)?.to_str().ok())

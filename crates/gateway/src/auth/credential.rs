@@ -9,11 +9,11 @@ use crate::config::Secret;
 
 /// The subprotocol that announces a token: the next entry of the list is the token. The answer selects this name,
 /// never the token.
-pub const TOKEN_SUBPROTOCOL: &str = "token";
+pub(crate) const TOKEN_SUBPROTOCOL: &str = "token";
 
 /// The credential in a request. `Debug` shows the kind, never the token.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Credential {
+pub(crate) enum Credential {
     /// Nothing.
     None,
     /// A JSON Web Token.
@@ -26,7 +26,7 @@ pub enum Credential {
 
 /// A request's credential, and what the handshake's answer needs to know about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Presented {
+pub(crate) struct Presented {
     /// The credential that counts.
     pub credential: Credential,
     /// Whether the client offered the subprotocol `token`. The answer then selects it, even if the token is refused.
@@ -36,7 +36,7 @@ pub struct Presented {
 impl Presented {
     /// Reads headers and query (without `?`). The first of these counts: `Sec-WebSocket-Protocol: token, <jwt>`,
     /// `Authorization: Bearer`, `?ticket=`, `?access_token=` if `query_token` is set.
-    pub fn of(headers: &HeaderMap, query: Option<&str>, query_token: bool) -> Self {
+    pub(crate) fn of(headers: &HeaderMap, query: Option<&str>, query_token: bool) -> Self {
         let (token_subprotocol, from_protocol) = subprotocol(headers);
         let credential = from_protocol
             .or_else(|| bearer(headers))

@@ -6,7 +6,7 @@ use jsonwebtoken::{
 use serde_json::{Map, Value};
 
 use super::{AuthError, AuthSetupError};
-pub use crate::config::MIN_SECRET;
+pub(crate) use crate::config::MIN_SECRET;
 use crate::config::{AuthConfig, Secret};
 
 /// RSA modulus in bits: the shortest (RFC 7518, 3.3), and the longest that the verifier accepts.

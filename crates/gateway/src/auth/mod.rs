@@ -24,12 +24,11 @@ mod token;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use address::{client_address, is_trusted, requested_host};
-pub use credential::{Credential, Presented, TOKEN_SUBPROTOCOL};
-pub use error::{AuthError, AuthSetupError, BadClaim};
+pub(crate) use address::{client_address, requested_host};
+pub(crate) use credential::{Credential, Presented};
+pub use error::{AuthError, AuthSetupError};
 pub use identity::{Grants, Identity, Ids, Patterns};
-pub use keys::MIN_SECRET;
-pub use origin::OriginPolicy;
-pub use service::Auth;
-pub use ticket::TICKET_TTL;
-pub use token::{MAX_TOKEN, MintError, Verifier, mint};
+pub(crate) use origin::OriginPolicy;
+pub(crate) use service::Auth;
+pub(crate) use ticket::TICKET_TTL;
+pub use token::{MintError, Verifier, mint};

@@ -6,7 +6,7 @@ use super::AuthSetupError;
 
 /// The rules of `auth.allowed_origins`.
 #[derive(Clone, Debug)]
-pub struct OriginPolicy {
+pub(crate) struct OriginPolicy {
     allowed: Vec<Allowed>,
     development: bool,
 }
@@ -28,7 +28,7 @@ impl OriginPolicy {
     ///
     /// # Errors
     /// [`AuthSetupError::AllowedOrigin`] for an entry that is not an origin.
-    pub fn new(allowed: &[String], development: bool) -> Result<Self, AuthSetupError> {
+    pub(crate) fn new(allowed: &[String], development: bool) -> Result<Self, AuthSetupError> {
         let parse = |entry: &String| Allowed::parse(entry).ok_or_else(|| AuthSetupError::AllowedOrigin(entry.clone()));
         Ok(Self { allowed: allowed.iter().map(parse).collect::<Result<_, _>>()?, development })
     }
@@ -39,7 +39,7 @@ impl OriginPolicy {
     /// is the `Host` that the browser used. Other pages are allowed if they are listed. If nothing is listed, they are
     /// allowed if the socket has a token and this is not development mode: a page of another origin cannot obtain a
     /// user's token.
-    pub fn allows(&self, origin: Option<&str>, host: Option<&str>, anonymous: bool) -> bool {
+    pub(crate) fn allows(&self, origin: Option<&str>, host: Option<&str>, anonymous: bool) -> bool {
         let Some(origin) = origin else { return true };
         if self.allowed.is_empty() && !anonymous && !self.development {
             return true;

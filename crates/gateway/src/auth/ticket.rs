@@ -8,7 +8,7 @@ use super::{AuthError, Identity};
 use crate::registry::{BrokerError, Tickets};
 
 /// How long a ticket stays valid (the spec).
-pub const TICKET_TTL: Duration = Duration::from_secs(60);
+pub(crate) const TICKET_TTL: Duration = Duration::from_secs(60);
 
 /// Random bytes of a ticket: 128 bits cannot be guessed within a minute.
 const RANDOM: usize = 16;

@@ -15,8 +15,8 @@
 
 #[cfg(test)]
 mod conformance;
-pub mod memory;
-pub mod redis;
+pub(crate) mod memory;
+pub(crate) mod redis;
 mod state;
 
 use std::{sync::Arc, time::Duration};
@@ -28,7 +28,7 @@ use crewcast_store::Transport;
 
 use crate::util::singleflight::Cancelled;
 
-pub use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
+pub(crate) use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
 /// Why a broker did not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -70,7 +70,7 @@ pub trait Sink: Send + Sync + 'static {
 
 /// A channel's head and retained value at one moment, read atomically.
 #[derive(Clone, Debug, Default)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     /// The last id given.
     pub head: Option<EventId>,
     /// The retained message, if the namespace retains one: logged or captured live.
@@ -79,7 +79,7 @@ pub struct Snapshot {
 
 /// A range of a channel's log, read atomically.
 #[derive(Clone, Debug, Default)]
-pub struct Page {
+pub(crate) struct Page {
     /// The last id given in the channel; it outlives the log.
     pub head: Option<EventId>,
     /// The log's first entry.
@@ -118,7 +118,7 @@ impl Page {
 }
 
 /// Most bytes of one [`Page`] beyond its first entry: bounds memory however large events are.
-pub const PAGE_BYTES: usize = 256 << 10;
+pub(crate) const PAGE_BYTES: usize = 256 << 10;
 
 /// Delivery through Pub/Sub.
 #[async_trait]
@@ -146,7 +146,7 @@ pub trait PubSub: Send + Sync + 'static {
 
 /// Reads of what is stored beside the channels. Appends go through [`Transport`].
 #[async_trait]
-pub trait LogStore: Send + Sync + 'static {
+pub(crate) trait LogStore: Send + Sync + 'static {
     /// Heads and retained values of several channels, pipelined, in the order asked.
     async fn snapshots(&self, channels: &[Channel]) -> Result<Vec<Snapshot>, BrokerError>;
 
@@ -167,7 +167,7 @@ pub trait LogStore: Send + Sync + 'static {
 
 /// One broker, by its sides.
 #[derive(Clone)]
-pub struct Broker {
+pub(crate) struct Broker {
     /// Delivers.
     pub pubsub: Arc<dyn PubSub>,
     /// Reads what was stored.
@@ -178,7 +178,7 @@ pub struct Broker {
 
 impl Broker {
     /// A broker of which one object has all sides.
-    pub fn of<B: PubSub + LogStore + Transport>(broker: Arc<B>) -> Self {
+    pub(crate) fn of<B: PubSub + LogStore + Transport>(broker: Arc<B>) -> Self {
         Self { pubsub: broker.clone(), log: broker.clone(), transport: broker }
     }
 }

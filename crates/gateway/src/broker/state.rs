@@ -6,15 +6,15 @@ use bytes::Bytes;
 use crewcast_events::{EventId, catalog::lease_expiry::LeaseStatus};
 
 /// Maximum number of documents of one [`StateDocuments`].
-pub const MAX_DOCUMENTS: usize = 1000;
+pub(crate) const MAX_DOCUMENTS: usize = 1000;
 /// Maximum size of the documents and their keys in bytes, beyond the first document.
-pub const STATE_BYTES: usize = 1 << 20;
+pub(crate) const STATE_BYTES: usize = 1 << 20;
 /// Maximum number of leases that [`super::LogStore::expired_leases`] returns at once: bounds how long one script runs.
-pub const MAX_EXPIRED: usize = 64;
+pub(crate) const MAX_EXPIRED: usize = 64;
 
 /// A channel's state, read atomically: it reflects every event up to `head`, and none behind it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct StateDocuments {
+pub(crate) struct StateDocuments {
     /// The last id given.
     pub head: Option<EventId>,
     /// The documents by key, in the order of the keys.
@@ -27,7 +27,7 @@ pub struct StateDocuments {
 
 /// A lease whose status is to be reported.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ExpiredLease {
+pub(crate) struct ExpiredLease {
     /// Its name in the channel.
     pub name: String,
     /// The status to report.

@@ -8,7 +8,7 @@ use std::{
 use super::{Config, Secret, Sources, Tls};
 
 /// Reads every file that the configuration names.
-pub fn read(config: &mut Config, sources: &Sources) -> Result<(), String> {
+pub(crate) fn read(config: &mut Config, sources: &Sources) -> Result<(), String> {
     let Config { broker, auth, .. } = config;
     if let Some(url) = instead_of("broker.url", &mut broker.url_file, sources)? {
         broker.url = Secret::new(url);

@@ -17,16 +17,16 @@ use serde_json::{Map, Value, json};
 use super::{Algorithm, BrokerKind, LogFormat};
 
 /// A type that a key can have. An error says what is wrong with the value and what to write instead.
-pub trait Form: Sized {
+pub(crate) trait Form: Sized {
     fn read(given: &Value) -> Result<Self, String>;
     fn write(&self) -> Value;
 }
 
-pub fn deserialize<'de, D: Deserializer<'de>, T: Form>(deserializer: D) -> Result<T, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Form>(deserializer: D) -> Result<T, D::Error> {
     T::read(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
-pub fn serialize<S: Serializer, T: Form>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer, T: Form>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     value.write().serialize(serializer)
 }
 

@@ -7,14 +7,14 @@ use figment::value::{Dict, Value};
 use super::{Config, Source, secret::mask_passwords};
 
 /// A key whose value is a table of the operator's own.
-pub const ANONYMOUS: &str = "auth.anonymous";
+pub(crate) const ANONYMOUS: &str = "auth.anonymous";
 
 /// The paths of all keys; `<n>` stands for a namespace's name.
-pub static KEYS: LazyLock<BTreeSet<String>> =
+pub(crate) static KEYS: LazyLock<BTreeSet<String>> =
     LazyLock::new(|| leaves(&dict(&Config::default()), "").iter().map(|(key, _)| pattern(key)).collect());
 
 /// A configuration as figment holds it, without secrets; what is unset is [`Value::Empty`].
-pub fn dict(config: &Config) -> Dict {
+pub(crate) fn dict(config: &Config) -> Dict {
     let mut dict = Value::serialize(config).ok().and_then(Value::into_dict).unwrap_or_default();
     if let Some(Value::Dict(_, broker)) = dict.get_mut("broker") {
         broker.insert("url".to_owned(), mask_passwords(config.broker.url.expose()).into());
@@ -23,7 +23,7 @@ pub fn dict(config: &Config) -> Dict {
 }
 
 /// All values with their paths, tables entered.
-pub fn leaves<'a>(dict: &'a Dict, prefix: &str) -> Vec<(String, &'a Value)> {
+pub(crate) fn leaves<'a>(dict: &'a Dict, prefix: &str) -> Vec<(String, &'a Value)> {
     let of = |(key, value): (&String, &'a Value)| {
         let path = format!("{prefix}{key}");
         match value {
@@ -44,7 +44,7 @@ fn pattern(key: &str) -> String {
 }
 
 /// Whether a key, or a table of keys, stands at this path.
-pub fn is_known(key: &str) -> bool {
+pub(crate) fn is_known(key: &str) -> bool {
     let key = pattern(key);
     let is_table = |known: &String| known.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.'));
     let is_namespace = key.strip_prefix("namespaces.").is_some_and(|rest| !rest.contains('.'));
@@ -52,7 +52,7 @@ pub fn is_known(key: &str) -> bool {
 }
 
 /// What to say about a key that does not exist.
-pub fn suggestion(key: &str, source: &Source) -> String {
+pub(crate) fn suggestion(key: &str, source: &Source) -> String {
     let wanted = pattern(key);
     // One `_` instead of the two that a variable's name needs is not counted as a difference.
     let normal = |key: &str| key.replace("__", "_").replace('.', "_");

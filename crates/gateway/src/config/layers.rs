@@ -15,16 +15,16 @@ const REDIS_URL: &str = "CREWCAST_REDIS_URL";
 pub const COMMAND_LINE_VARIABLES: &[&str] = &["CREWCAST_CONFIG", "CREWCAST_TOKEN", "CREWCAST_URL"];
 
 /// Values from one source.
-pub type Layer = (Source, Dict);
+pub(crate) type Layer = (Source, Dict);
 
-pub fn file(path: &Path) -> Result<Layer, String> {
+pub(crate) fn file(path: &Path) -> Result<Layer, String> {
     let text = std::fs::read_to_string(path);
     let text = text.map_err(|error| format!("cannot read {}, which --config names: {error}", path.display()))?;
     toml(path, &text)
 }
 
 /// The layer of a TOML file's text. An error does not show the line itself: it may hold a secret.
-pub fn toml(path: &Path, text: &str) -> Result<Layer, String> {
+pub(crate) fn toml(path: &Path, text: &str) -> Result<Layer, String> {
     let dict = toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
@@ -34,7 +34,7 @@ pub fn toml(path: &Path, text: &str) -> Result<Layer, String> {
 }
 
 /// One layer for each variable that is configuration, the short name first. Empty ones count as unset.
-pub fn variables(env: impl IntoIterator<Item = (String, String)>) -> Vec<Layer> {
+pub(crate) fn variables(env: impl IntoIterator<Item = (String, String)>) -> Vec<Layer> {
     let ours =
         |name: &str| name.starts_with(PREFIX) && !COMMAND_LINE_VARIABLES.contains(&name) && !is_of_a_service(name);
     let mut variables: Vec<_> = env.into_iter().filter(|(name, value)| ours(name) && !value.is_empty()).collect();
@@ -50,7 +50,7 @@ pub fn variables(env: impl IntoIterator<Item = (String, String)>) -> Vec<Layer> 
 }
 
 /// One value by its path: from a variable or a flag.
-pub fn one(source: Source, path: &str, text: String) -> Layer {
+pub(crate) fn one(source: Source, path: &str, text: String) -> Layer {
     let value = if path.starts_with(ANONYMOUS) { claim(text) } else { Value::from(text) };
     let value = path.rsplit('.').fold(value, |inner, key| Dict::from([(key.to_owned(), inner)]).into());
     (source, value.into_dict().unwrap_or_default())
@@ -64,7 +64,7 @@ fn claim(text: String) -> Value {
 
 /// Whether Kubernetes made the variable for a Service whose name is or begins with `crewcast`: it sets
 /// `<NAME>_SERVICE_HOST`, `<NAME>_SERVICE_PORT[_<PORT>]` and `<NAME>_PORT[_<number>_<protocol>[_…]]`.
-pub fn is_of_a_service(name: &str) -> bool {
+pub(crate) fn is_of_a_service(name: &str) -> bool {
     static NAMES: LazyLock<Regex> = LazyLock::new(|| {
         let names = "^CREWCAST_(PORT|SERVICE_)|_SERVICE_(HOST$|PORT)|_PORT($|_[0-9]+_(TCP|UDP|SCTP)(_|$))";
         Regex::new(names).expect("constant")

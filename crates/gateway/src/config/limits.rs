@@ -47,7 +47,7 @@ tables! {
 
 const AT_LEAST_ONE: &str = "must be at least 1";
 
-pub fn check(limits: &Limits, compression: &Compression, rules: &mut Rules<'_>) {
+pub(crate) fn check(limits: &Limits, compression: &Compression, rules: &mut Rules<'_>) {
     let text = "0 would refuse everybody; leave it unset to follow the open-file limit";
     rules.hold("limits.connections", limits.connections != Some(0), text);
     rules.positive("limits.handshake", limits.handshake);

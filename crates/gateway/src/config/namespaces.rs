@@ -38,16 +38,16 @@ struct LogForm {
 #[derive(Serialize, Deserialize)]
 struct Table(#[serde(with = "NamespaceForm")] Namespace);
 
-pub fn serialize<S: Serializer>(namespaces: &Namespaces, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<S: Serializer>(namespaces: &Namespaces, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(namespaces.0.iter().map(|(name, namespace)| (name, Table(namespace.clone()))))
 }
 
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Namespaces, D::Error> {
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Namespaces, D::Error> {
     let tables = BTreeMap::<String, Table>::deserialize(deserializer)?;
     Ok(Namespaces(tables.into_iter().map(|(name, table)| (name, table.0)).collect()))
 }
 
-pub fn check(namespaces: &Namespaces, rules: &mut Rules<'_>) {
+pub(crate) fn check(namespaces: &Namespaces, rules: &mut Rules<'_>) {
     for (name, namespace) in &namespaces.0 {
         let key = format!("namespaces.{name}");
         let text = "a namespace's name starts with a lower-case letter and has at most 32 of a-z 0-9 _ -";

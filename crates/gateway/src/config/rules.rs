@@ -6,13 +6,13 @@ use url::Url;
 
 use super::{Config, Sources, limits, namespaces, replica};
 
-pub struct Rules<'a> {
+pub(crate) struct Rules<'a> {
     sources: &'a Sources,
     broken: Vec<String>,
 }
 
 /// The rules that a configuration breaks.
-pub fn broken(config: &Config, sources: &Sources) -> Vec<String> {
+pub(crate) fn broken(config: &Config, sources: &Sources) -> Vec<String> {
     let mut rules = Rules { sources, broken: Vec::new() };
     let differs = config.admin.listen != config.listen.0 || config.listen.0.port() == 0;
     rules.hold("admin.listen", differs, "must differ from listen: the operator's endpoints are not for the public");
@@ -26,18 +26,18 @@ pub fn broken(config: &Config, sources: &Sources) -> Vec<String> {
 }
 
 impl Rules<'_> {
-    pub fn hold(&mut self, key: &str, holds: bool, text: impl Display) {
+    pub(crate) fn hold(&mut self, key: &str, holds: bool, text: impl Display) {
         if !holds {
             self.broken.push(self.sources.problem(key, text));
         }
     }
 
-    pub fn positive(&mut self, key: &str, duration: Duration) {
+    pub(crate) fn positive(&mut self, key: &str, duration: Duration) {
         self.hold(key, !duration.is_zero(), "must be longer than 0, for example 10s");
     }
 
     /// A URL that ends up in logs and so must not carry a password.
-    pub fn web_url(&mut self, key: &str, text: Option<&str>) {
+    pub(crate) fn web_url(&mut self, key: &str, text: Option<&str>) {
         let Some(text) = text else { return };
         let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         self.hold(key, url.is_some(), "must be a URL that begins with https:// or http://");
@@ -46,7 +46,7 @@ impl Rules<'_> {
     }
 
     /// `*`, or an origin as browsers send it in `Origin` (RFC 6454): lower case, without a default port.
-    pub fn origins(&mut self, key: &str, origins: &[String]) {
+    pub(crate) fn origins(&mut self, key: &str, origins: &[String]) {
         let is_origin = |text: &str| {
             text == "*"
                 || Url::parse(text).is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == text)

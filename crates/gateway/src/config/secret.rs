@@ -42,7 +42,7 @@ impl Form for Secret {
 }
 
 /// Masks the text between `:` and `@` of each server, and after `password=`. A text that is not a URL is masked whole.
-pub fn mask_passwords(url: &str) -> String {
+pub(crate) fn mask_passwords(url: &str) -> String {
     static PARAMETER: LazyLock<Regex> = LazyLock::new(|| Regex::new("([?&][^=&]*pass[^=&]*)=[^&]*").expect("constant"));
     if !url.contains("://") {
         return "***".to_owned();

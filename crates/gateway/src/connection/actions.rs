@@ -89,7 +89,7 @@ impl<O: Outbox> Connection<O> {
     fn subscribe_own(&mut self, namespace: &'static str, start: Start) {
         let own = self.org().and_then(|org| Channel::new(namespace, &org).ok());
         let Some(channel) = own else {
-            return self.dialect.on_refused(Denied::Own(namespace), &mut self.actions);
+            return self.dialect.on_refused(Denied::Own, &mut self.actions);
         };
         let key = self.subscriptions.request(channel.clone(), start);
         self.jobs.request_grant(&self.shared, &self.principal, GrantRequest::now(key, channel));
@@ -98,7 +98,7 @@ impl<O: Outbox> Connection<O> {
     /// Waits for the next document of a dashboard. `watching`: the watch so far, if there is one.
     pub(super) fn watch(&mut self, dashboard: Dashboard, watching: Option<DashboardWatch>) {
         let Some(org) = self.org() else {
-            return self.dialect.on_refused(Denied::Own(dashboard.namespaces()[0]), &mut self.actions);
+            return self.dialect.on_refused(Denied::Own, &mut self.actions);
         };
         let watching = watching.unwrap_or_else(|| self.shared.dashboards.watch(dashboard, org.clone()));
         self.jobs.dashboard(&self.shared, &self.principal, dashboard, org, watching);

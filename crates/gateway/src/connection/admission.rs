@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// The permits of one connection, held until it is closed.
-pub struct Admission {
+pub(crate) struct Admission {
     /// Says when the connection leaves in a drain. The drain waits until this guard is dropped.
     pub leave: drain::DrainGuard,
     /// Counts against the limits of the replica and of the client's address.

@@ -19,7 +19,7 @@ use crate::hub::{Flag, Notifier};
 pub(super) const RESOLUTION: Duration = Duration::from_secs(1);
 
 /// The timers of all connections.
-pub struct CoarseTimer {
+pub(crate) struct CoarseTimer {
     began: Instant,
     /// The notifiers to wake, by the number of ticks since `began`.
     waiting: Mutex<BTreeMap<u64, Vec<Weak<Notifier>>>>,
@@ -29,7 +29,7 @@ pub struct CoarseTimer {
 
 impl CoarseTimer {
     /// A clock without timers. It starts to fire with [`CoarseTimer::run`].
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { began: Instant::now(), waiting: Mutex::default(), earlier: Notify::new() })
     }
 
@@ -45,7 +45,7 @@ impl CoarseTimer {
     }
 
     /// Fires timers for ever.
-    pub async fn run(self: Arc<Self>) {
+    pub(crate) async fn run(self: Arc<Self>) {
         loop {
             let first = self.waiting.lock().first_key_value().map(|(ticks, _)| *ticks);
             let due =

@@ -47,15 +47,15 @@ use crate::{
     stats::{UsageCounters, UsageGuard},
     telemetry::metrics::{Metric, counter, gauge},
 };
-pub use admission::Admission;
-pub use coarse_timer::CoarseTimer;
+pub(crate) use admission::Admission;
+pub(crate) use coarse_timer::CoarseTimer;
 use deadlines::Deadlines;
 use driver::{SharedConnection, TaskGuard};
 use jobs::{Done, GrantRequest, Jobs};
-pub use principal::Principal;
-pub use registry::{ConnectionRegistry, Registration};
+pub(crate) use principal::Principal;
+pub(crate) use registry::{ConnectionRegistry, Registration};
 use subscriptions::Subscriptions;
-pub use takeover::ClientSessions;
+pub(crate) use takeover::ClientSessions;
 use takeover::Takeover;
 use wakeup::Wakeup;
 
@@ -63,7 +63,7 @@ use wakeup::Wakeup;
 const LOST: &str = "1006";
 
 /// What all connections of this replica share.
-pub struct ConnectionContext {
+pub(crate) struct ConnectionContext {
     /// Channels in memory.
     pub hub: Arc<Hub>,
     /// The log.
@@ -106,7 +106,7 @@ pub struct ConnectionContext {
 type End = (CloseCode, Cow<'static, str>);
 
 /// The close code for a token that was refused.
-pub fn close_code(error: &AuthError) -> CloseCode {
+pub(crate) fn close_code(error: &AuthError) -> CloseCode {
     match error.close_code() {
         4403 => CloseCode::Forbidden,
         1013 => CloseCode::Overloaded,
@@ -142,7 +142,7 @@ struct Connection<O> {
 ///
 /// Not an `async fn`: its future would keep the arguments in addition to the connection made of them, for each idle
 /// socket.
-pub fn run<O: Outbox>(
+pub(crate) fn run<O: Outbox>(
     shared: Arc<ConnectionContext>,
     outbox: O,
     principal: Principal,
@@ -434,7 +434,7 @@ impl<O: Outbox> Connection<O> {
     }
 
     /// Releases everything, then closes the outbox.
-    fn clean_up(self: Box<Self>) -> impl Future<Output = ()> + Send + 'static {
+    fn clean_up(self) -> impl Future<Output = ()> + Send + 'static {
         let (code, reason) = self.end.map_or((CloseCode::Internal, Cow::Borrowed("internal error")), |end| *end);
         // Counted before the close, which waits for the peer: a replica whose sockets all stall shows it at once.
         let code_label = if self.peer_gone { LOST } else { code.label() };

@@ -4,7 +4,7 @@ use crate::auth::Identity;
 
 /// Who a connection acts for.
 #[derive(Clone, Debug)]
-pub enum Principal {
+pub(crate) enum Principal {
     /// A user whose claims are known. They may be those of `auth.anonymous`.
     User(Identity),
     /// The public: the endpoint grants its channels to everyone (`auth.public_runs`).
@@ -15,7 +15,7 @@ pub enum Principal {
 
 impl Principal {
     /// The identity, if it is known.
-    pub fn identity(&self) -> Option<&Identity> {
+    pub(crate) fn identity(&self) -> Option<&Identity> {
         match self {
             Principal::User(identity) => Some(identity),
             Principal::Public | Principal::Pending => None,
@@ -23,7 +23,7 @@ impl Principal {
     }
 
     /// Whether a token would identify the connection, rather than refresh its identity.
-    pub fn is_unidentified(&self) -> bool {
+    pub(crate) fn is_unidentified(&self) -> bool {
         match self {
             Principal::User(identity) => identity.anonymous,
             Principal::Public => false,

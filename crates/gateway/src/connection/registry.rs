@@ -8,7 +8,7 @@ use crate::hub::{Flag, Notifier};
 
 /// The notifiers of all open connections.
 #[derive(Default)]
-pub struct ConnectionRegistry {
+pub(crate) struct ConnectionRegistry {
     slots: Mutex<Slots>,
 }
 
@@ -24,14 +24,14 @@ struct Slots {
 }
 
 /// A connection's entry in the registry; dropping it removes the entry.
-pub struct Registration {
+pub(crate) struct Registration {
     registry: Arc<ConnectionRegistry>,
     index: usize,
 }
 
 impl ConnectionRegistry {
     /// Adds a connection, with the org of its principal.
-    pub fn register(self: &Arc<Self>, notifier: Arc<Notifier>, org: Option<Arc<str>>) -> Registration {
+    pub(crate) fn register(self: &Arc<Self>, notifier: Arc<Notifier>, org: Option<Arc<str>>) -> Registration {
         let mut slots = self.slots.lock();
         let registered = Some(RegisteredConnection { notifier, org });
         let index = match slots.free.pop() {
@@ -49,7 +49,7 @@ impl ConnectionRegistry {
 
     /// Raises a flag for every connection whose org fulfils `concerns`. The lock is released after each thousand, so
     /// that connections can open and close meanwhile.
-    pub async fn raise(&self, flag: Flag, concerns: impl Fn(Option<&str>) -> bool) {
+    pub(crate) async fn raise(&self, flag: Flag, concerns: impl Fn(Option<&str>) -> bool) {
         let mut begin = 0;
         loop {
             {

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The sockets of this replica that belong to a named client.
-pub struct ClientSessions {
+pub(crate) struct ClientSessions {
     numbers: Arc<dyn ClientNumbers>,
     clients: Mutex<HashMap<Arc<str>, ClientState>>,
     serials: AtomicU64,
@@ -61,7 +61,7 @@ pub(super) struct Takeover {
 
 impl ClientSessions {
     /// An empty set. Sockets are announced through `numbers`.
-    pub fn new(numbers: Arc<dyn ClientNumbers>) -> Arc<Self> {
+    pub(crate) fn new(numbers: Arc<dyn ClientNumbers>) -> Arc<Self> {
         Arc::new(Self { numbers, clients: Mutex::default(), serials: AtomicU64::new(0) })
     }
 
@@ -82,7 +82,7 @@ impl ClientSessions {
     }
 
     /// A socket of this client was announced, on this replica or another.
-    pub fn announced(&self, client: &str, number: u64) {
+    pub(crate) fn announced(&self, client: &str, number: u64) {
         if let Some(known) = self.clients.lock().get_mut(client) {
             known.observe(number);
         }

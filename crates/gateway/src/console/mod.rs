@@ -46,7 +46,7 @@ static PARTS: [File; 9] = [
 ];
 
 /// `GET /ws/client` and the files that it loads.
-pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     let get_file = |file: &'static File| get(move |headers: HeaderMap| async move { serve(file, &headers) });
     let router = Router::new().route("/ws/client", get_file(&INDEX));
     PARTS.iter().fold(router, |router, file| router.route(&format!("/ws/client/{}", file.name), get_file(file)))

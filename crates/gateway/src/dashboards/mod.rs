@@ -35,7 +35,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// The kind of document.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Dashboard {
+pub(crate) enum Dashboard {
     /// The newest document of each metric set.
     Metrics,
     /// Counts, progress, metrics and the last events.
@@ -44,7 +44,7 @@ pub enum Dashboard {
 
 impl Dashboard {
     /// The namespaces of the org's channels that the document shows.
-    pub fn namespaces(self) -> &'static [&'static str] {
+    pub(crate) fn namespaces(self) -> &'static [&'static str] {
         match self {
             Dashboard::Metrics => &["metrics"],
             Dashboard::Dashboard => &["agents", "tasks", "knowledge", "metrics"],
@@ -52,7 +52,7 @@ impl Dashboard {
     }
 
     /// The channels of an org that the document shows; empty if the org's name cannot be a channel id.
-    pub fn channels(self, org: &str) -> Vec<Channel> {
+    pub(crate) fn channels(self, org: &str) -> Vec<Channel> {
         self.namespaces().iter().filter_map(|namespace| Channel::new(namespace, org).ok()).collect()
     }
 }
@@ -61,7 +61,7 @@ type WatchKey = (Dashboard, Arc<str>);
 type Shown = watch::Sender<Option<Bytes>>;
 
 /// Every dashboard that is watched.
-pub struct Dashboards {
+pub(crate) struct Dashboards {
     me: Weak<Dashboards>,
     channel_reads: Arc<ChannelReads>,
     log: Arc<dyn LogStore>,
@@ -72,11 +72,11 @@ pub struct Dashboards {
 }
 
 /// One socket's view of a dashboard.
-pub struct DashboardWatch(watch::Receiver<Option<Bytes>>);
+pub(crate) struct DashboardWatch(watch::Receiver<Option<Bytes>>);
 
 impl DashboardWatch {
     /// The next frame; returns immediately if the newest one was not returned yet. `None`: no more frames will come.
-    pub async fn next(mut self) -> Option<(Self, Bytes)> {
+    pub(crate) async fn next(mut self) -> Option<(Self, Bytes)> {
         loop {
             self.0.changed().await.ok()?;
             let frame = self.0.borrow_and_update().clone();
@@ -89,7 +89,7 @@ impl DashboardWatch {
 
 impl Dashboards {
     /// Dashboards that are read from this store.
-    pub fn new(channel_reads: Arc<ChannelReads>, log: Arc<dyn LogStore>, intervals: config::Forge) -> Arc<Self> {
+    pub(crate) fn new(channel_reads: Arc<ChannelReads>, log: Arc<dyn LogStore>, intervals: config::Forge) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
             me: me.clone(),
             channel_reads,
@@ -102,14 +102,14 @@ impl Dashboards {
     }
 
     /// Ends every read, also of dashboards that are still watched: their watchers get no further document.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;
     }
 
     /// Watches a dashboard of an org, until the returned watch is dropped.
-    pub fn watch(&self, dashboard: Dashboard, org: Arc<str>) -> DashboardWatch {
+    pub(crate) fn watch(&self, dashboard: Dashboard, org: Arc<str>) -> DashboardWatch {
         let key = (dashboard, org);
         // Subscribed while the map's entry is locked, so that a dashboard that was just found is not removed.
         let shown = self.shown.entry(key.clone()).or_insert_with(|| {

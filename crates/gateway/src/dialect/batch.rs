@@ -8,14 +8,14 @@ use super::{Action, Actions};
 use crewcast_websocket::frame::text_frame;
 
 /// How long a client may have its messages collected, in milliseconds.
-pub const BATCH_MS: RangeInclusive<u64> = 1..=1000;
+pub(crate) const BATCH_MS: RangeInclusive<u64> = 1..=1000;
 
 /// Most bytes of a batch, unless a single message is larger. Larger batches would save nothing, and a client that asks
 /// for long batches on a busy channel would cost more memory.
 const MAX_BYTES: usize = 64 << 10;
 
 /// The batch of one socket.
-pub struct Batch {
+pub(crate) struct Batch {
     patience: Duration,
     /// The array so far, without its closing bracket. Allocates nothing while no message waits.
     text: Vec<u8>,
@@ -26,17 +26,17 @@ pub struct Batch {
 
 impl Batch {
     /// A batch goes out this long after its first message.
-    pub fn new(patience: Duration) -> Self {
+    pub(crate) fn new(patience: Duration) -> Self {
         Self { patience, text: Vec::new(), events: 0, due: None }
     }
 
     /// Adds an event.
-    pub fn add_event(&mut self, text: &[u8], out: &mut Actions) {
+    pub(crate) fn add_event(&mut self, text: &[u8], out: &mut Actions) {
         self.add(text, 1, out);
     }
 
     /// Adds a message of the gateway itself.
-    pub fn add_message(&mut self, text: &str, out: &mut Actions) {
+    pub(crate) fn add_message(&mut self, text: &str, out: &mut Actions) {
         self.add(text.as_bytes(), 0, out);
     }
 
@@ -58,7 +58,7 @@ impl Batch {
     }
 
     /// Sends the batch if it is due.
-    pub fn on_timer(&mut self, now: Instant, out: &mut Actions) {
+    pub(crate) fn on_timer(&mut self, now: Instant, out: &mut Actions) {
         match self.due {
             Some(due) if due <= now => self.flush(out),
             // An earlier batch asked for this moment, and went out before because it was full.
@@ -68,7 +68,7 @@ impl Batch {
     }
 
     /// Sends the batch.
-    pub fn flush(&mut self, out: &mut Actions) {
+    pub(crate) fn flush(&mut self, out: &mut Actions) {
         if self.due.take().is_some() {
             let mut text = std::mem::take(&mut self.text);
             text.push(b']');

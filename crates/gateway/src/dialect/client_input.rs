@@ -11,7 +11,7 @@ use crewcast_websocket::close::CloseCode;
 pub(super) const MAX_REJECTED: u32 = 10;
 
 /// Reads the messages of a listen-only client.
-pub struct ClientInput {
+pub(crate) struct ClientInput {
     rejected: u32,
     /// The hint that answers an invalid message.
     may_send: &'static str,
@@ -25,7 +25,7 @@ impl Default for ClientInput {
 
 /// A message of the client.
 #[derive(Debug)]
-pub enum ClientMessage {
+pub(crate) enum ClientMessage {
     /// No action needed.
     Nothing,
     /// A fresh token.
@@ -44,12 +44,12 @@ struct RawClientMessage {
 
 impl ClientInput {
     /// `may_send` answers messages that are not understood.
-    pub fn new(may_send: &'static str) -> Self {
+    pub(crate) fn new(may_send: &'static str) -> Self {
         Self { rejected: 0, may_send }
     }
 
     /// Parses a text message of the client.
-    pub fn parse(&mut self, text: &str) -> ClientMessage {
+    pub(crate) fn parse(&mut self, text: &str) -> ClientMessage {
         match serde_json::from_str(text) {
             Ok(RawClientMessage { kind: Some(kind), action: None, .. }) if kind == "pong" => ClientMessage::Nothing,
             Ok(RawClientMessage { action: Some(action), token: Some(token), .. }) if action == "auth" => {
@@ -71,7 +71,7 @@ impl ClientInput {
 
 /// Acts on a client's message. Answers go through `on_notice`, in the form that the dialect gives to the gateway's
 /// messages.
-pub fn answer(dialect: &mut impl Dialect, message: ClientMessage, out: &mut Actions) {
+pub(crate) fn answer(dialect: &mut impl Dialect, message: ClientMessage, out: &mut Actions) {
     match message {
         ClientMessage::Nothing => {}
         ClientMessage::Token(token) => out.push(Action::Authenticate(token)),

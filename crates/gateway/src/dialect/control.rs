@@ -14,7 +14,7 @@ use crewcast_websocket::frame::text_frame;
 const MAX_POSITIONS: usize = 16;
 
 /// The message for an entry that is a mark; `None` for events.
-pub fn mark(channel: &Channel, item: &Item) -> Option<String> {
+pub(crate) fn mark(channel: &Channel, item: &Item) -> Option<String> {
     let channel = ("channel", json!(channel));
     match item {
         Item::Event(_) => None,
@@ -26,13 +26,13 @@ pub fn mark(channel: &Channel, item: &Item) -> Option<String> {
 }
 
 /// `skipped`: progress events were left out, and the reader's position after them.
-pub fn skipped(channel: &Channel, Conflated { events, position }: Conflated) -> String {
+pub(crate) fn skipped(channel: &Channel, Conflated { events, position }: Conflated) -> String {
     let (channel, events) = (("channel", json!(channel)), ("events", json!(events)));
     message("skipped", &[channel, events, ("position", json!(position))])
 }
 
 /// `ping`: the socket is alive. A reader whose filter hides most events learns its position.
-pub fn ping(positions: Positions<'_, '_>) -> String {
+pub(crate) fn ping(positions: Positions<'_, '_>) -> String {
     let known: Map<String, Value> =
         positions.take(MAX_POSITIONS + 1).map(|(channel, id)| (channel.to_string(), json!(id))).collect();
     let timestamp = ("timestamp", json!(timestamp::now()));
@@ -43,27 +43,27 @@ pub fn ping(positions: Positions<'_, '_>) -> String {
 }
 
 /// `error`: the client's message was not understood or not granted; the socket stays open.
-pub fn error(code: &str, text: &str) -> String {
+pub(crate) fn error(code: &str, text: &str) -> String {
     message("error", &[("code", json!(code)), ("message", json!(text))])
 }
 
 /// `reconnect`: this replica is shutting down; reconnect after this many milliseconds.
-pub fn reconnect(in_ms: u64) -> String {
+pub(crate) fn reconnect(in_ms: u64) -> String {
     message("reconnect", &[("in_ms", json!(in_ms))])
 }
 
 /// `broker`: whether the link to the broker is up, so that events can arrive.
-pub fn broker(is_up: bool) -> String {
+pub(crate) fn broker(is_up: bool) -> String {
     message("broker", &[("state", json!(if is_up { "up" } else { "down" }))])
 }
 
 /// A message as one text frame.
-pub fn frame(text: &str) -> Bytes {
+pub(crate) fn frame(text: &str) -> Bytes {
     text_frame(text.as_bytes())
 }
 
 /// Writes the keys in this order, so that a person reading frames sees the type first.
-pub fn message(kind: &str, fields: &[(&str, Value)]) -> String {
+pub(crate) fn message(kind: &str, fields: &[(&str, Value)]) -> String {
     let mut text = format!(r#"{{"type":"{kind}","source":"gateway""#);
     for (key, value) in fields {
         // Writing to a String cannot fail.

@@ -5,15 +5,15 @@
 use crate::hub::EncodingSlot;
 
 /// One text frame with the event's bytes (dialects `crew`, `forge` and `tracking`).
-pub const RAW_FRAME: EncodingSlot = EncodingSlot::new(0);
+pub(crate) const RAW_FRAME: EncodingSlot = EncodingSlot::new(0);
 /// One server-sent event (dialect `sse`).
-pub const SSE: EncodingSlot = EncodingSlot::new(1);
+pub(crate) const SSE: EncodingSlot = EncodingSlot::new(1);
 /// One text frame with the event's envelope (dialect `hub`).
-pub const HUB: EncodingSlot = EncodingSlot::new(2);
+pub(crate) const HUB: EncodingSlot = EncodingSlot::new(2);
 /// One text frame with the event in an envelope (dialect `stream`).
-pub const STREAM: EncodingSlot = EncodingSlot::new(3);
+pub(crate) const STREAM: EncodingSlot = EncodingSlot::new(3);
 /// One text frame with the event as a message of the dialect `tracking`.
-pub const TRACKING: EncodingSlot = EncodingSlot::new(4);
+pub(crate) const TRACKING: EncodingSlot = EncodingSlot::new(4);
 
 #[cfg(test)]
 mod tests {

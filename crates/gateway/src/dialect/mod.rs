@@ -4,16 +4,16 @@
 //! [`Action`]s, and the connection executes them. A dialect does no I/O and does not know its socket, so each one is
 //! tested as a plain state machine. A new dialect is a file here and a line in `routes/sockets.rs`.
 
-pub mod batch;
-pub mod client_input;
-pub mod control;
-pub mod crew;
-pub mod encoding;
-pub mod forge;
-pub mod hub;
-pub mod sse;
-pub mod stream;
-pub mod tracking;
+pub(crate) mod batch;
+pub(crate) mod client_input;
+pub(crate) mod control;
+pub(crate) mod crew;
+pub(crate) mod encoding;
+pub(crate) mod forge;
+pub(crate) mod hub;
+pub(crate) mod sse;
+pub(crate) mod stream;
+pub(crate) mod tracking;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -32,11 +32,11 @@ use crewcast_websocket::close::CloseCode;
 
 /// How long a client may take to send its token, where the token comes in the first message (spec, "How the token
 /// travels").
-pub const INTRODUCTION: Duration = Duration::from_secs(5);
+pub(crate) const INTRODUCTION: Duration = Duration::from_secs(5);
 
 /// An action for the connection to execute.
 #[derive(Debug)]
-pub enum Action {
+pub(crate) enum Action {
     /// Send an encoded frame.
     Send(Bytes),
     /// Send an entry's shared frame in this encoding. Counts as a delivery of the entry.
@@ -140,16 +140,16 @@ pub enum Action {
 
 /// A request that is not granted.
 #[derive(Clone, Copy, Debug)]
-pub enum Denied<'a> {
+pub(crate) enum Denied<'a> {
     /// A channel.
     Channel(&'a Channel),
-    /// The org's channel of a namespace, for an identity without an org.
-    Own(&'static str),
+    /// The channel of an org, for an identity without one.
+    Own,
 }
 
 /// Why an event was not published.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum NotPublished {
+pub(crate) enum NotPublished {
     /// The token's claim `publish` does not grant the channel, or the channel belongs to another org.
     Forbidden,
     /// Not an event, and why.
@@ -160,7 +160,7 @@ pub enum NotPublished {
 
 /// Consecutive progress events that were left out for a lagging reader.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Conflated {
+pub(crate) struct Conflated {
     /// Number of events.
     pub events: u64,
     /// The channel's position after them.
@@ -168,13 +168,13 @@ pub struct Conflated {
 }
 
 /// The actions of one step, in order.
-pub type Actions = Vec<Action>;
+pub(crate) type Actions = Vec<Action>;
 
 /// One channel's name and position, for `ping`.
-pub type Positions<'a, 'b> = &'a mut (dyn Iterator<Item = (&'b Channel, Option<EventId>)> + 'b);
+pub(crate) type Positions<'a, 'b> = &'a mut (dyn Iterator<Item = (&'b Channel, Option<EventId>)> + 'b);
 
 /// One socket's side of a protocol. A hook that a dialect does not implement does nothing, or what its default says.
-pub trait Dialect: Send {
+pub(crate) trait Dialect: Send {
     /// The value of the `dialect` label.
     fn label(&self) -> &'static str;
 

@@ -29,17 +29,17 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// The longest id, in bytes. Clients repeat it in a header, and proxies accept headers of 8 KB (nginx's
 /// `large_client_header_buffers`).
-pub const MAX_ID: usize = 4096;
+pub(crate) const MAX_ID: usize = 4096;
 /// Bytes of a position besides its channel's name: an equals sign, an event id and a comma.
 const POSITION: usize = 31;
 
 /// The longest possible id of a stream of these channels, in bytes.
-pub fn longest_id(channels: &[Channel]) -> usize {
+pub(crate) fn longest_id(channels: &[Channel]) -> usize {
     channels.iter().map(|channel| channel.as_str().len() + POSITION).sum()
 }
 
 /// One event stream.
-pub struct Sse {
+pub(crate) struct Sse {
     channels: Vec<(Channel, Start)>,
     /// With several channels: the known position in each, `None` before the channel's first event.
     positions: Option<BTreeMap<Channel, Option<EventId>>>,
@@ -49,7 +49,7 @@ pub struct Sse {
 impl Sse {
     /// A stream of these channels. `last_event_id` is the value that the browser repeats: one id, which applies to
     /// every channel, or `<channel>=<id>` joined by commas.
-    pub fn new(channels: Vec<Channel>, last_event_id: Option<&str>, types: Vec<String>) -> Self {
+    pub(crate) fn new(channels: Vec<Channel>, last_event_id: Option<&str>, types: Vec<String>) -> Self {
         let is_combined = channels.len() > 1;
         let since = |channel: &Channel| -> Option<Since> {
             let text = last_event_id.filter(|text| !text.is_empty())?;
@@ -79,7 +79,7 @@ impl Sse {
     }
 
     /// For these channels, a stream that does not resume gets the retained event first.
-    pub fn retaining(mut self, retains: impl Fn(&Channel) -> bool) -> Self {
+    pub(crate) fn retaining(mut self, retains: impl Fn(&Channel) -> bool) -> Self {
         for (channel, start) in &mut self.channels {
             if *start == Start::Live && retains(channel) {
                 *start = Start::Retained;

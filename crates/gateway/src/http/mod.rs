@@ -1,6 +1,6 @@
 //! The listeners: accepting connections, HTTP/1, and client addresses behind proxies.
 
-pub mod listener;
+pub(crate) mod listener;
 mod proxy;
 
-pub use listener::{ClientAddress, ListenOptions, serve};
+pub(crate) use listener::ClientAddress;

@@ -12,7 +12,7 @@ use crate::telemetry::metrics::{Metric, gauge};
 const READ_BYTES: usize = 256 << 10;
 
 /// One channel that has subscribers.
-pub struct ChannelState {
+pub(crate) struct ChannelState {
     channel: Channel,
     state: Mutex<State>,
     fanout: Arc<Fanout>,
@@ -55,7 +55,7 @@ impl SubscriberSlot {
 
 /// What a channel's ring holds at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RingUsage {
+pub(crate) struct RingUsage {
     /// Entries of the ring.
     pub events: usize,
     /// Their weight in bytes.
@@ -67,7 +67,7 @@ pub struct RingUsage {
 
 /// Where a subscriber begins, read atomically.
 #[derive(Debug, Clone)]
-pub struct ChannelStart {
+pub(crate) struct ChannelStart {
     /// Sequence number of the next entry.
     pub next: i64,
     /// The channel's position there.
@@ -80,7 +80,7 @@ pub struct ChannelStart {
 
 /// What a subscriber finds at its cursor.
 #[derive(Debug)]
-pub enum ReadOutcome {
+pub(crate) enum ReadOutcome {
     /// Entries were put into the buffer.
     Entries {
         /// The buffer holds all entries; the subscriber will be notified of more.
@@ -117,12 +117,12 @@ impl ChannelState {
     }
 
     /// The channel's name.
-    pub fn channel(&self) -> &Channel {
+    pub(crate) fn channel(&self) -> &Channel {
         &self.channel
     }
 
     /// What the ring holds now.
-    pub fn usage(&self) -> RingUsage {
+    pub(crate) fn usage(&self) -> RingUsage {
         let state = self.state.lock();
         let (first, next) = (state.ring.first(), state.ring.next());
         let slowest = state.subscribers.iter().flatten().map(|slot| slot.next).min();
@@ -131,7 +131,7 @@ impl ChannelState {
     }
 
     /// Opens the channel: it is subscribed, and its position is `position`.
-    pub fn open(&self, position: Option<EventId>, retained: Option<Arc<Entry>>) {
+    pub(crate) fn open(&self, position: Option<EventId>, retained: Option<Arc<Entry>>) {
         let mut state = self.state.lock();
         state.ring.start_at(position);
         state.position = position;
@@ -141,7 +141,7 @@ impl ChannelState {
     }
 
     /// Appends an item after which the channel's position is `position`; with `retain` it becomes the retained event.
-    pub fn append(self: &Arc<Self>, item: Item, position: Option<EventId>, retain: bool) {
+    pub(crate) fn append(self: &Arc<Self>, item: Item, position: Option<EventId>, retain: bool) {
         let entry = Entry::new(item, position);
         let mut state = self.state.lock();
         state.push(entry, retain);
@@ -150,7 +150,13 @@ impl ChannelState {
 
     /// Appends a reset together with the event that it announces. A subscriber that began between the two would take
     /// that event for the channel's first.
-    pub fn append_announced(self: &Arc<Self>, reset: Item, event: Item, position: Option<EventId>, retain: bool) {
+    pub(crate) fn append_announced(
+        self: &Arc<Self>,
+        reset: Item,
+        event: Item,
+        position: Option<EventId>,
+        retain: bool,
+    ) {
         let (reset, event) = (Entry::new(reset, None), Entry::new(event, position));
         let mut state = self.state.lock();
         state.push(reset, false);
@@ -208,7 +214,7 @@ impl ChannelState {
     }
 
     /// Keeps only the newest entry.
-    pub fn trim(&self) {
+    pub(crate) fn trim(&self) {
         let mut state = self.state.lock();
         state.ring.trim_to(1);
         state.windows.clear();
@@ -216,7 +222,7 @@ impl ChannelState {
 
     /// Forgets every entry and the retained event: they belonged to another owner. The position stays, and subscribers
     /// that had not read these entries find that they fell off the ring.
-    pub fn forget_past(&self) {
+    pub(crate) fn forget_past(&self) {
         let mut state = self.state.lock();
         state.ring.trim_to(0);
         state.windows.clear();
@@ -225,22 +231,17 @@ impl ChannelState {
     }
 
     /// Raises a flag for every subscriber.
-    pub fn raise(&self, flag: Flag) {
+    pub(crate) fn raise(&self, flag: Flag) {
         self.state.lock().subscribers.iter().flatten().for_each(|slot| slot.notifier.raise(flag));
     }
 
-    /// The last logged id that was forwarded.
-    pub fn position(&self) -> Option<EventId> {
-        self.state.lock().position
-    }
-
     /// Whether the ring holds a logged event with this very id.
-    pub fn holds(&self, id: EventId) -> bool {
+    pub(crate) fn holds(&self, id: EventId) -> bool {
         self.state.lock().ring.holds(id)
     }
 
     /// Whether the channel has no subscribers.
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         let state = self.state.lock();
         state.subscribers.len() == state.free.len()
     }
@@ -262,7 +263,7 @@ impl State {
 }
 
 /// A subscription; dropping it ends it.
-pub struct Subscriber {
+pub(crate) struct Subscriber {
     hub: Arc<Hub>,
     channel_state: Arc<ChannelState>,
     index: u32,
@@ -296,12 +297,12 @@ impl Subscriber {
     }
 
     /// The channel's name.
-    pub fn channel(&self) -> &Channel {
+    pub(crate) fn channel(&self) -> &Channel {
         &self.channel_state.channel
     }
 
     /// The channel's start when the subscription began; `None` until the channel is open.
-    pub fn start_at_join(&self) -> Option<ChannelStart> {
+    pub(crate) fn start_at_join(&self) -> Option<ChannelStart> {
         let state = self.channel_state.state.lock();
         state.open.then(|| {
             let next = self.joined.max(state.ring.first());
@@ -310,19 +311,19 @@ impl Subscriber {
     }
 
     /// The channel's start now; `None` until the channel is open.
-    pub fn current_start(&self) -> Option<ChannelStart> {
+    pub(crate) fn current_start(&self) -> Option<ChannelStart> {
         let state = self.channel_state.state.lock();
         state.open.then(|| state.start_at(state.ring.next()))
     }
 
     /// The sequence number behind the event `id`, if the ring continues from there without a hole.
-    pub fn sequence_after(&self, id: EventId) -> Option<i64> {
+    pub(crate) fn sequence_after(&self, id: EventId) -> Option<i64> {
         self.channel_state.sequence_after(id)
     }
 
     /// Copies at most `limit` entries from `sequence` on into `buffer`. A read to the end lets the subscriber be
     /// notified again.
-    pub fn read(&self, sequence: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> ReadOutcome {
+    pub(crate) fn read(&self, sequence: i64, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> ReadOutcome {
         let mut state = self.channel_state.state.lock();
         let first = state.ring.first();
         if sequence < first {

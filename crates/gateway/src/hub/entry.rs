@@ -16,17 +16,17 @@ const LONG: usize = 16 << 10;
 
 /// The place in each entry for its bytes in one encoding. The dialects name theirs in `dialect/encoding.rs`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct EncodingSlot(u8);
+pub(crate) struct EncodingSlot(u8);
 
 impl EncodingSlot {
     /// The slots of an entry.
-    pub const COUNT: usize = 5;
+    pub(crate) const COUNT: usize = 5;
 
     /// The slot with this number.
     ///
     /// # Panics
     /// If there are not that many: at compile time, in a constant.
-    pub const fn new(number: u8) -> Self {
+    pub(crate) const fn new(number: u8) -> Self {
         assert!((number as usize) < Self::COUNT);
         Self(number)
     }
@@ -38,7 +38,7 @@ impl EncodingSlot {
 
 /// What happened in a channel.
 #[derive(Clone, Debug)]
-pub enum Item {
+pub(crate) enum Item {
     /// An event, logged if it has an id.
     Event(Event),
     /// The history that follows does not continue the one before.
@@ -57,7 +57,7 @@ pub enum Item {
 
 /// One item and the channel's position after it.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     item: Item,
     /// The channel's position behind this entry.
     position: Option<EventId>,
@@ -88,7 +88,7 @@ struct First {
 
 /// The deflate state of a socket that takes compressed frames.
 #[derive(Debug)]
-pub struct DeflatePeer<'a> {
+pub(crate) struct DeflatePeer<'a> {
     /// The segments that the socket took last.
     pub run: &'a mut WindowPosition,
     /// The span of its window in bytes, including the message taken; 0: it keeps no window between messages.
@@ -103,7 +103,7 @@ impl DeflatePeer<'_> {
 
 impl Entry {
     /// An item that leaves its channel at `position`.
-    pub fn new(item: Item, position: Option<EventId>) -> Self {
+    pub(crate) fn new(item: Item, position: Option<EventId>) -> Self {
         let published_at = match &item {
             Item::Event(event) => event.field(Field::Timestamp).and_then(|text| timestamp::parse(&text)),
             Item::Reset { .. } | Item::Gap { .. } => None,
@@ -118,12 +118,12 @@ impl Entry {
     }
 
     /// The item.
-    pub fn item(&self) -> &Item {
+    pub(crate) fn item(&self) -> &Item {
         &self.item
     }
 
     /// The event, if it is one.
-    pub fn event(&self) -> Option<&Event> {
+    pub(crate) fn event(&self) -> Option<&Event> {
         match &self.item {
             Item::Event(event) => Some(event),
             Item::Reset { .. } | Item::Gap { .. } => None,
@@ -131,33 +131,33 @@ impl Entry {
     }
 
     /// The id of a logged event.
-    pub fn id(&self) -> Option<EventId> {
+    pub(crate) fn id(&self) -> Option<EventId> {
         self.event().and_then(Event::id)
     }
 
     /// Whether this is an event without an id.
-    pub fn is_live(&self) -> bool {
+    pub(crate) fn is_live(&self) -> bool {
         self.event().is_some_and(|event| event.id().is_none())
     }
 
     /// The last logged id up to and including this entry.
-    pub fn position(&self) -> Option<EventId> {
+    pub(crate) fn position(&self) -> Option<EventId> {
         self.position
     }
 
     /// The producer's timestamp of the event, since the Unix epoch.
-    pub fn published_at(&self) -> Option<Duration> {
+    pub(crate) fn published_at(&self) -> Option<Duration> {
         self.published_at
     }
 
     /// The entry's bytes in one encoding. `encode` is called if they have not been made yet.
-    pub fn encoded(&self, encoding: EncodingSlot, encode: impl FnOnce() -> Bytes) -> Bytes {
+    pub(crate) fn encoded(&self, encoding: EncodingSlot, encode: impl FnOnce() -> Bytes) -> Bytes {
         // A clone of a clone only counts up; clones of the first handle also check whether they are the first.
         self.frames[encoding.index()].get_or_init(|| encode().clone()).clone()
     }
 
     /// Whether the entry was compressed in one encoding, or that was tried.
-    pub fn is_compressed(&self, encoding: EncodingSlot) -> bool {
+    pub(crate) fn is_compressed(&self, encoding: EncodingSlot) -> bool {
         self.in_encoding(encoding).is_some_and(|compressed| compressed.first.get().is_some())
     }
 
@@ -166,7 +166,7 @@ impl Entry {
     /// `text` is the message in this encoding. `compress` makes its frame behind a window, and returns `None` if that
     /// would not be smaller. Each entry is compressed at most twice in each encoding: alone and against the shared
     /// window. Other peers wait in the meantime.
-    pub fn compressed(
+    pub(crate) fn compressed(
         &self,
         encoding: EncodingSlot,
         text: &Bytes,

@@ -20,16 +20,16 @@ use crewcast_events::{Channel, EventId};
 use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::mpsc;
 
-pub use channel::{ChannelStart, ChannelState, ReadOutcome, RingUsage, Subscriber};
-pub use entry::{DeflatePeer, EncodingSlot, Entry, Item};
-pub use fanout::Fanout;
-pub use notifier::{Deliver, Flag, Notifier};
+pub(crate) use channel::{ChannelStart, ChannelState, ReadOutcome, RingUsage, Subscriber};
+pub(crate) use entry::{DeflatePeer, EncodingSlot, Entry, Item};
+pub(crate) use fanout::Fanout;
+pub(crate) use notifier::{Deliver, Flag, Notifier};
 pub(crate) use shared_window::SharedWindows;
-pub use shared_window::WindowPosition;
+pub(crate) use shared_window::WindowPosition;
 
 /// Limits of the rings.
 #[derive(Clone, Debug)]
-pub struct RingLimits {
+pub(crate) struct RingLimits {
     /// Entries of one channel.
     pub events: usize,
     /// Bytes of one channel.
@@ -40,7 +40,7 @@ pub struct RingLimits {
 
 /// What the hub asks of the relay, which subscribes at the broker.
 #[derive(Clone)]
-pub enum Demand {
+pub(crate) enum Demand {
     /// A channel has its first subscriber.
     Wanted(Arc<ChannelState>),
     /// A channel has lost its last subscriber.
@@ -48,7 +48,7 @@ pub enum Demand {
 }
 
 /// Every channel that has subscribers.
-pub struct Hub {
+pub(crate) struct Hub {
     channels: DashMap<Channel, Arc<ChannelState>>,
     budget: Arc<Budget>,
     fanout: Arc<Fanout>,
@@ -82,7 +82,7 @@ impl Budget {
 
 impl Hub {
     /// An empty hub, and the demands that the relay must serve.
-    pub fn new(limits: RingLimits) -> (Arc<Self>, mpsc::UnboundedReceiver<Demand>) {
+    pub(crate) fn new(limits: RingLimits) -> (Arc<Self>, mpsc::UnboundedReceiver<Demand>) {
         // Bounded by its senders: the first and the last subscriber of a channel make one demand each.
         #[allow(clippy::disallowed_methods)]
         let (demand, demands) = mpsc::unbounded_channel();
@@ -93,7 +93,7 @@ impl Hub {
 
     /// Subscribes `notifier` to a channel; `key` identifies the subscription in the notifier's list of ready ones.
     /// Dropping the subscriber ends the subscription.
-    pub fn subscribe(self: &Arc<Self>, channel: &Channel, notifier: &Arc<Notifier>, key: u32) -> Subscriber {
+    pub(crate) fn subscribe(self: &Arc<Self>, channel: &Channel, notifier: &Arc<Notifier>, key: u32) -> Subscriber {
         // Under the map's lock, so that the channel is not removed between being found and being joined.
         let entry = self.channels.entry(channel.clone());
         let (channel_state, is_new) = match entry {
@@ -114,19 +114,19 @@ impl Hub {
     }
 
     /// The fan-out, to be served by one task per thread.
-    pub fn fanout(&self) -> &Arc<Fanout> {
+    pub(crate) fn fanout(&self) -> &Arc<Fanout> {
         &self.fanout
     }
 
     /// Raises a flag for every subscriber of one channel.
-    pub fn raise(&self, channel: &Channel, flag: Flag) {
+    pub(crate) fn raise(&self, channel: &Channel, flag: Flag) {
         if let Some(channel_state) = self.channels.get(channel) {
             channel_state.raise(flag);
         }
     }
 
     /// Forgets what a channel's ring holds: the channel has another owner from now on.
-    pub fn forget_past(&self, channel: &Channel) {
+    pub(crate) fn forget_past(&self, channel: &Channel) {
         if let Some(channel_state) = self.channels.get(channel) {
             channel_state.forget_past();
         }
@@ -136,24 +136,24 @@ impl Hub {
     ///
     /// `entries` were read from its log, oldest first, behind the entry `before` (`None`: unknown). Entries that do not
     /// lead up to the ring's beginning without a hole, or do not fit, are skipped.
-    pub fn prepend(&self, channel: &Channel, before: Option<EventId>, entries: &[Arc<Entry>]) {
+    pub(crate) fn prepend(&self, channel: &Channel, before: Option<EventId>, entries: &[Arc<Entry>]) {
         if let Some(channel_state) = self.channels.get(channel) {
             channel_state.prepend(before, entries);
         }
     }
 
     /// Whether a channel's ring holds everything behind the event `id`.
-    pub fn continues_from(&self, channel: &Channel, id: EventId) -> bool {
+    pub(crate) fn continues_from(&self, channel: &Channel, id: EventId) -> bool {
         self.channels.get(channel).is_some_and(|channel_state| channel_state.sequence_after(id).is_some())
     }
 
     /// Whether all rings together hold more than they may.
-    pub fn is_over_budget(&self) -> bool {
+    pub(crate) fn is_over_budget(&self) -> bool {
         self.budget.is_exceeded()
     }
 
     /// Forgets a channel if it has no subscribers; returns whether it did.
-    pub fn forget_if_idle(&self, channel: &Channel) -> bool {
+    pub(crate) fn forget_if_idle(&self, channel: &Channel) -> bool {
         self.channels.remove_if(channel, |_, channel_state| channel_state.is_idle()).is_some()
     }
 
@@ -162,17 +162,19 @@ impl Hub {
     }
 
     /// Calls `show` for each channel that has subscribers, with its usage.
-    pub fn each_channel(&self, mut show: impl FnMut(&Channel, RingUsage)) {
+    pub(crate) fn each_channel(&self, mut show: impl FnMut(&Channel, RingUsage)) {
         self.channels.iter().for_each(|channel_state| show(channel_state.key(), channel_state.usage()));
     }
 
     /// Bytes that all rings hold now.
-    pub fn held_bytes(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
         self.budget.held()
     }
 
     /// Channels that have subscribers, or had some a moment ago.
-    pub fn channels(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn channels(&self) -> usize {
         self.channels.len()
     }
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 /// Why a connection is woken, apart from new entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
-pub enum Flag {
+pub(crate) enum Flag {
     /// The grants of its identity may have changed, or it may have been revoked.
     Grants = 1,
     /// This replica is going away.
@@ -26,14 +26,14 @@ pub enum Flag {
 }
 
 /// Delivers without waking a task: waking one costs as much as the rest of a delivery.
-pub trait Deliver: Send + Sync {
+pub(crate) trait Deliver: Send + Sync {
     /// Delivers the new entries of subscription `key`. False if the task must be woken for it.
     fn try_deliver(&self, key: u32) -> bool;
 }
 
 /// One connection's notifier, shared by all its subscriptions: which of them have new entries, and flags.
 #[derive(Default)]
-pub struct Notifier {
+pub(crate) struct Notifier {
     waker: AtomicWaker,
     flags: AtomicU8,
     ready: Mutex<Vec<u32>>,
@@ -42,12 +42,12 @@ pub struct Notifier {
 
 impl Notifier {
     /// Sets the task to wake from now on.
-    pub fn register(&self, waker: &Waker) {
+    pub(crate) fn register(&self, waker: &Waker) {
         self.waker.register(waker);
     }
 
     /// Sets the fan-out's way to deliver. Call it once, before there is any subscription.
-    pub fn deliver_with(&self, delivery: Weak<dyn Deliver>) {
+    pub(crate) fn deliver_with(&self, delivery: Weak<dyn Deliver>) {
         let _ = self.delivery.set(delivery);
     }
 
@@ -60,35 +60,35 @@ impl Notifier {
     }
 
     /// Raises a flag.
-    pub fn raise(&self, flag: Flag) {
+    pub(crate) fn raise(&self, flag: Flag) {
         self.flags.fetch_or(flag as u8, Ordering::AcqRel);
         self.waker.wake();
     }
 
     /// Lowers a flag; returns whether it was raised.
-    pub fn take(&self, flag: Flag) -> bool {
+    pub(crate) fn take(&self, flag: Flag) -> bool {
         self.flags.load(Ordering::Acquire) & flag as u8 != 0
             && self.flags.fetch_and(!(flag as u8), Ordering::AcqRel) & flag as u8 != 0
     }
 
     /// Whether any flag is raised.
-    pub fn is_raised(&self) -> bool {
+    pub(crate) fn is_raised(&self) -> bool {
         self.flags.load(Ordering::Acquire) != 0
     }
 
     /// Whether any subscription has new entries.
-    pub fn has_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         !self.ready.lock().is_empty()
     }
 
     /// Moves the keys of subscriptions with new entries into `keys`.
-    pub fn take_ready(&self, keys: &mut Vec<u32>) {
+    pub(crate) fn take_ready(&self, keys: &mut Vec<u32>) {
         let notified = std::mem::take(&mut *self.ready.lock());
         keys.extend(notified);
     }
 
     /// Marks subscription `key` as having new entries, and wakes the task.
-    pub fn notify(&self, key: u32) {
+    pub(crate) fn notify(&self, key: u32) {
         self.ready.lock().push(key);
         self.waker.wake();
     }

@@ -32,7 +32,7 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// The shared windows of one channel, or of one range of its log: one for each encoding that a reader takes compressed.
 #[derive(Debug, Default)]
-pub struct SharedWindows(Mutex<Vec<SharedWindow>>);
+pub(crate) struct SharedWindows(Mutex<Vec<SharedWindow>>);
 
 /// A compressed message's place in its shared window.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Segment {
 /// The segments of one shared window that a socket has had in a row, with no other compressed message between or behind
 /// them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct WindowPosition(Option<SegmentRange>);
+pub(crate) struct WindowPosition(Option<SegmentRange>);
 
 #[derive(Clone, Copy, Debug)]
 struct SegmentRange {

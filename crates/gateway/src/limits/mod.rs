@@ -1,6 +1,6 @@
 //! Limits on connections and on message rates. Permits return what they hold when dropped.
 
-mod transient;
+pub(crate) mod transient;
 
 use std::{
     hash::Hash,
@@ -20,11 +20,11 @@ use tokio::time::Instant;
 use self::transient::TransientLimits;
 use crate::config;
 
-pub use self::transient::{BODY_BYTES, BodyPermit, MAX_REFUSALS};
+pub(crate) use self::transient::BodyPermit;
 
 /// The limit that refused a connection. Each closes with 4429 or answers HTTP 429, which means: back off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum LimitReached {
+pub(crate) enum LimitReached {
     /// `limits.connections`.
     #[error("this replica has no room for another connection")]
     Replica,
@@ -38,7 +38,7 @@ pub enum LimitReached {
 
 impl LimitReached {
     /// The value of the `reason` label of `crewcast_handshakes_refused_total`.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             LimitReached::Replica => "limit_replica",
             LimitReached::User => "limit_user",
@@ -49,7 +49,7 @@ impl LimitReached {
 
 /// Counts the connections of one replica. All clones share the count.
 #[derive(Clone, Debug)]
-pub struct ConnectionLimits {
+pub(crate) struct ConnectionLimits {
     total: Arc<ReplicaCount>,
     addresses: Arc<PerKey<IpAddr>>,
     users: Arc<PerKey<Arc<str>>>,
@@ -58,7 +58,7 @@ pub struct ConnectionLimits {
 
 impl ConnectionLimits {
     /// The configured limits. Without `limits.connections`, as many connections as `open_files` allows.
-    pub fn new(limits: &config::Limits, open_files: u64) -> Self {
+    pub(crate) fn new(limits: &config::Limits, open_files: u64) -> Self {
         let bound = limits.connections.unwrap_or_else(|| default_connections(open_files));
         Self {
             total: Arc::new(ReplicaCount { open: AtomicUsize::new(0), bound }),
@@ -73,7 +73,7 @@ impl ConnectionLimits {
     ///
     /// # Errors
     /// [`LimitReached::Replica`] or [`LimitReached::Address`].
-    pub fn connect(&self, address: IpAddr) -> Result<ConnectionPermit, LimitReached> {
+    pub(crate) fn connect(&self, address: IpAddr) -> Result<ConnectionPermit, LimitReached> {
         let total = ReplicaPermit::take(&self.total).ok_or(LimitReached::Replica)?;
         let address = match self.addresses.bound {
             0 => None,
@@ -86,17 +86,19 @@ impl ConnectionLimits {
     ///
     /// # Errors
     /// [`LimitReached::User`].
-    pub fn identify(&self, sub: &Arc<str>) -> Result<UserPermit, LimitReached> {
+    pub(crate) fn identify(&self, sub: &Arc<str>) -> Result<UserPermit, LimitReached> {
         KeyPermit::take(&self.users, Arc::clone(sub)).map(UserPermit).ok_or(LimitReached::User)
     }
 
     /// The number of open connections.
-    pub fn open(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn open(&self) -> usize {
         self.total.open.load(Ordering::Relaxed)
     }
 
     /// The limit of this replica.
-    pub fn bound(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn bound(&self) -> usize {
         self.total.bound
     }
 }
@@ -104,7 +106,7 @@ impl ConnectionLimits {
 /// Counts a connection of the replica and of the address until dropped.
 #[derive(Debug)]
 #[must_use = "dropping it returns the permit"]
-pub struct ConnectionPermit {
+pub(crate) struct ConnectionPermit {
     _total: ReplicaPermit,
     /// Usually there is no limit per address.
     _address: Option<Box<KeyPermit<IpAddr>>>,
@@ -113,7 +115,7 @@ pub struct ConnectionPermit {
 /// Counts a connection of a user until dropped.
 #[derive(Debug)]
 #[must_use = "dropping it returns the permit"]
-pub struct UserPermit(#[expect(dead_code, reason = "kept for its drop")] KeyPermit<Arc<str>>);
+pub(crate) struct UserPermit(#[expect(dead_code, reason = "kept for its drop")] KeyPermit<Arc<str>>);
 
 #[derive(Debug)]
 struct ReplicaCount {
@@ -190,14 +192,14 @@ fn subscriber_of(address: IpAddr) -> IpAddr {
 
 /// How often something may happen. All users of the rate share it; each keeps its own usage in a [`Bucket`].
 #[derive(Clone, Copy, Debug)]
-pub struct Rate {
+pub(crate) struct Rate {
     between: Duration,
     ahead: Duration,
 }
 
 impl Rate {
     /// `count` per minute: that many at once after a quiet minute, then evenly spaced.
-    pub fn per_minute(count: u32) -> Self {
+    pub(crate) fn per_minute(count: u32) -> Self {
         let minute = Duration::from_secs(60);
         let between = minute / count.max(1);
         Self { between, ahead: minute.saturating_sub(between) }
@@ -206,19 +208,19 @@ impl Rate {
 
 /// A token bucket in 16 bytes (GCRA, ITU-T I.371): the moment until which its owner has used up its share.
 #[derive(Clone, Copy, Debug)]
-pub struct Bucket {
+pub(crate) struct Bucket {
     used_until: Instant,
 }
 
 impl Bucket {
     /// A full bucket.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { used_until: now }
     }
 
     /// Takes one token; returns `false` if none is left. A refused call takes nothing.
     #[must_use]
-    pub fn take(&mut self, rate: &Rate, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, rate: &Rate, now: Instant) -> bool {
         let used_until = self.used_until.max(now);
         if used_until.duration_since(now) > rate.ahead {
             return false;
@@ -235,7 +237,7 @@ const MIN_RESERVE: u64 = 64;
 const UNLIMITED: u64 = 1 << 20;
 
 /// How many connections fit into this many open files. A twentieth, and at least 64, is reserved.
-pub fn default_connections(open_files: u64) -> usize {
+pub(crate) fn default_connections(open_files: u64) -> usize {
     let reserve = (open_files / 20).max(MIN_RESERVE);
     usize::try_from(open_files.saturating_sub(reserve).max(1)).unwrap_or(usize::MAX)
 }
@@ -245,7 +247,7 @@ pub fn default_connections(open_files: u64) -> usize {
 ///
 /// # Errors
 /// If the system refuses; the soft limit then stays as it is.
-pub fn raise_open_files() -> io::Result<u64> {
+pub(crate) fn raise_open_files() -> io::Result<u64> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
@@ -254,7 +256,7 @@ pub fn raise_open_files() -> io::Result<u64> {
 }
 
 /// The current soft limit of open files.
-pub fn open_files() -> u64 {
+pub(crate) fn open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(UNLIMITED)
 }
 

@@ -7,9 +7,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::ConnectionLimits;
 
 /// Refused sockets that may wait at the same time to take their close frame.
-pub const MAX_REFUSALS: usize = 1024;
+pub(crate) const MAX_REFUSALS: usize = 1024;
 /// Bytes of request bodies that are in memory at the same time.
-pub const BODY_BYTES: usize = 256 << 20;
+pub(crate) const BODY_BYTES: usize = 256 << 20;
 
 #[derive(Clone, Debug)]
 pub(super) struct TransientLimits {
@@ -26,23 +26,23 @@ impl Default for TransientLimits {
 /// Holds a share of a limit until dropped.
 #[derive(Debug)]
 #[must_use = "dropping it returns the permit"]
-pub struct BodyPermit(OwnedSemaphorePermit);
+pub(crate) struct BodyPermit(OwnedSemaphorePermit);
 
 impl BodyPermit {
     /// Adds a permit of the same limit.
-    pub fn add(&mut self, more: BodyPermit) {
+    pub(crate) fn add(&mut self, more: BodyPermit) {
         self.0.merge(more.0);
     }
 }
 
 impl ConnectionLimits {
     /// A permit to wait for one refused socket; `None` if [`MAX_REFUSALS`] are waiting.
-    pub fn refuse(&self) -> Option<BodyPermit> {
+    pub(crate) fn refuse(&self) -> Option<BodyPermit> {
         self.transient.refusals.clone().try_acquire_owned().ok().map(BodyPermit)
     }
 
     /// A permit for this many bytes of a request body; `None` if [`BODY_BYTES`] would be exceeded.
-    pub fn body(&self, bytes: usize) -> Option<BodyPermit> {
+    pub(crate) fn body(&self, bytes: usize) -> Option<BodyPermit> {
         let bytes = u32::try_from(bytes).ok()?;
         self.transient.bodies.clone().try_acquire_many_owned(bytes).ok().map(BodyPermit)
     }

@@ -22,7 +22,7 @@ const CHUNKS: usize = 2;
 const LAST_CHUNKS: Duration = Duration::from_secs(5);
 
 /// The writing side of an event stream's body.
-pub struct EventStream {
+pub(crate) struct EventStream {
     pending: BytesMut,
     body: PollSender<Bytes>,
     written: u64,
@@ -32,7 +32,7 @@ pub struct EventStream {
 
 impl EventStream {
     /// Creates a stream, and the chunks of its body.
-    pub fn new() -> (Self, mpsc::Receiver<Bytes>) {
+    pub(crate) fn new() -> (Self, mpsc::Receiver<Bytes>) {
         let (body, chunks) = mpsc::channel(CHUNKS);
         let sender = body.clone();
         let closed = Box::pin(async move { sender.closed().await });

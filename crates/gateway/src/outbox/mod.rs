@@ -14,17 +14,17 @@ use std::{
 use bytes::Bytes;
 use crewcast_websocket::{Agreed, CloseCode, Message, ProtocolError, socket::FrameQueue};
 
-pub use event_stream::EventStream;
+pub(crate) use event_stream::EventStream;
 
 /// The peer is gone: nothing more can be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PeerGone;
+pub(crate) struct PeerGone;
 
 /// The future that closes an outbox; in a box, so that the future of an idle connection stays small.
-pub type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Closing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The transport's end of one connection.
-pub trait Outbox: Send + Sized + 'static {
+pub(crate) trait Outbox: Send + Sized + 'static {
     /// Reading from the rings pauses while this many bytes are queued: a slow reader stays a cursor.
     const HIGH_WATER: usize;
     /// Whether the peer answers pings, so that silence means it is gone.

@@ -7,8 +7,8 @@
 //! [`Sink::control`](crate::broker::Sink::control). Owners change by
 //! [`Transport::register`](crewcast_store::Transport::register), as producers change them.
 
-pub mod memory;
-pub mod redis;
+pub(crate) mod memory;
+pub(crate) mod redis;
 
 use std::{
     collections::HashMap,
@@ -22,14 +22,14 @@ use crewcast_events::Kind;
 use crewcast_store::Ownership;
 
 pub use self::redis::RedisRegistry;
-pub use crate::broker::BrokerError;
+pub(crate) use crate::broker::BrokerError;
 
 /// How long a replica's usage counts after its last report.
-pub const USAGE_AGE: Duration = Duration::from_secs(15);
+pub(crate) const USAGE_AGE: Duration = Duration::from_secs(15);
 
 /// Which org owns which id.
 #[async_trait]
-pub trait Directory: Send + Sync + 'static {
+pub(crate) trait Directory: Send + Sync + 'static {
     /// The owner of each id; an id without an owner is missing in the answer.
     async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Ownership>, BrokerError>;
 
@@ -49,7 +49,7 @@ pub trait Revocations: Send + Sync + 'static {
 
 /// Single-use tickets.
 #[async_trait]
-pub trait Tickets: Send + Sync + 'static {
+pub(crate) trait Tickets: Send + Sync + 'static {
     /// Keeps the content of a ticket for `ttl`.
     async fn put_ticket(&self, ticket: &str, content: Bytes, ttl: Duration) -> Result<(), BrokerError>;
 
@@ -59,7 +59,7 @@ pub trait Tickets: Send + Sync + 'static {
 
 /// The usage that each replica reports.
 #[async_trait]
-pub trait UsageBoard: Send + Sync + 'static {
+pub(crate) trait UsageBoard: Send + Sync + 'static {
     /// Keeps a replica's usage for [`USAGE_AGE`]; `None` removes it.
     async fn report_usage(&self, replica: &str, usage: Option<Bytes>) -> Result<(), BrokerError>;
 
@@ -69,14 +69,14 @@ pub trait UsageBoard: Send + Sync + 'static {
 
 /// Numbers that order the connections of one client across all replicas.
 #[async_trait]
-pub trait ClientNumbers: Send + Sync + 'static {
+pub(crate) trait ClientNumbers: Send + Sync + 'static {
     /// Gives a client's new connection a number higher than all numbers before, and announces it to every replica.
     async fn register_client(&self, client: &str) -> Result<u64, BrokerError>;
 }
 
 /// One registry, by its jobs.
 #[derive(Clone)]
-pub struct Registry {
+pub(crate) struct Registry {
     /// Which org owns which id.
     pub directory: Arc<dyn Directory>,
     /// Tokens that are no longer valid.
@@ -91,7 +91,7 @@ pub struct Registry {
 
 impl Registry {
     /// A registry of which one object does every job.
-    pub fn of<R>(registry: Arc<R>) -> Self
+    pub(crate) fn of<R>(registry: Arc<R>) -> Self
     where
         R: Directory + Revocations + Tickets + UsageBoard + ClientNumbers,
     {
@@ -130,7 +130,7 @@ pub enum RevocationTarget {
 /// A message on the control channel.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Control {
+pub(crate) enum Control {
     /// A token or user was revoked.
     Revoked(Revocation),
     /// The directory's entry of an id changed.

@@ -43,7 +43,7 @@ const LINGER: Duration = Duration::from_secs(10);
 
 /// The broker link as connections see it.
 #[derive(Clone, Copy, PartialEq, Debug)]
-pub enum LinkState {
+pub(crate) enum LinkState {
     /// Events arrive.
     Up,
     /// No events arrive since this moment.
@@ -51,7 +51,7 @@ pub enum LinkState {
 }
 
 /// Acts on control messages and on a restored link: the auth side.
-pub trait ControlSink: Send + Sync + 'static {
+pub(crate) trait ControlSink: Send + Sync + 'static {
     /// Takes a control message, which every replica receives.
     fn on_control(&self, control: &Control);
     /// The link is back. Control messages sent while it was down were missed.
@@ -59,7 +59,7 @@ pub trait ControlSink: Send + Sync + 'static {
 }
 
 /// Takes what the broker delivers and fills the hub's channels.
-pub struct Relay {
+pub(crate) struct Relay {
     me: Weak<Relay>,
     hub: Arc<Hub>,
     broker: Broker,
@@ -76,7 +76,7 @@ pub struct Relay {
 
 impl Relay {
     /// Starts a relay that serves `demands` until [`Relay::stop`].
-    pub fn start(
+    pub(crate) fn start(
         hub: Arc<Hub>,
         demands: mpsc::UnboundedReceiver<Demand>,
         broker: Broker,
@@ -107,22 +107,22 @@ impl Relay {
     }
 
     /// Sets the sink for control messages. Call it once, before the broker starts.
-    pub fn set_control(&self, control: Arc<dyn ControlSink>) {
+    pub(crate) fn set_control(&self, control: Arc<dyn ControlSink>) {
         let _ = self.control.set(control);
     }
 
     /// Sets the counters for received and rejected events. Call it once, before the broker starts.
-    pub fn set_usage(&self, usage: Arc<UsageCounters>) {
+    pub(crate) fn set_usage(&self, usage: Arc<UsageCounters>) {
         let _ = self.usage.set(usage);
     }
 
     /// Watches the link's state.
-    pub fn link_state(&self) -> state::Receiver<LinkState> {
+    pub(crate) fn link_state(&self) -> state::Receiver<LinkState> {
         self.link.subscribe()
     }
 
     /// Stops the relay's tasks and waits for them.
-    pub async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         self.stop.cancel();
         self.tasks.close();
         self.tasks.wait().await;

@@ -23,7 +23,7 @@ const PAGE: u64 = 256;
 
 /// A channel's last events of one type.
 #[derive(Debug, Default)]
-pub struct Tail {
+pub(crate) struct Tail {
     /// The last id given in the channel; `None`: nothing was ever logged there.
     pub head: Option<EventId>,
     /// Oldest first: at most 500, of 1 MiB.
@@ -31,7 +31,7 @@ pub struct Tail {
 }
 
 /// Reads a channel's state and tail, with one read for all requests at the same moment.
-pub struct ChannelReads {
+pub(crate) struct ChannelReads {
     states: Arc<Singleflight<(Channel, Option<Duration>), StateDocuments, BrokerError>>,
     snapshots: Arc<Singleflight<Channel, StateSnapshot, BrokerError>>,
     last: Arc<Singleflight<(Channel, &'static str), Tail, BrokerError>>,
@@ -39,7 +39,7 @@ pub struct ChannelReads {
 
 impl ChannelReads {
     /// Reads from this store.
-    pub fn new(log: Arc<dyn LogStore>) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<dyn LogStore>) -> Arc<Self> {
         let (of_states, of_snapshots, of_last) = (log.clone(), log.clone(), log);
         let states = Singleflight::new(move |(channel, within): (Channel, Option<Duration>)| {
             let log = of_states.clone();
@@ -60,7 +60,11 @@ impl ChannelReads {
     ///
     /// # Errors
     /// The broker's error.
-    pub async fn state(&self, channel: Channel, within: Option<Duration>) -> Result<Arc<StateDocuments>, BrokerError> {
+    pub(crate) async fn state(
+        &self,
+        channel: Channel,
+        within: Option<Duration>,
+    ) -> Result<Arc<StateDocuments>, BrokerError> {
         self.states.ask((channel, within)).await
     }
 
@@ -68,7 +72,7 @@ impl ChannelReads {
     ///
     /// # Errors
     /// The broker's error.
-    pub async fn snapshot(&self, channel: Channel) -> Result<Arc<StateSnapshot>, BrokerError> {
+    pub(crate) async fn snapshot(&self, channel: Channel) -> Result<Arc<StateSnapshot>, BrokerError> {
         self.snapshots.ask(channel).await
     }
 
@@ -76,7 +80,7 @@ impl ChannelReads {
     ///
     /// # Errors
     /// The broker's error.
-    pub async fn tail(&self, channel: Channel, kind: &'static str) -> Result<Arc<Tail>, BrokerError> {
+    pub(crate) async fn tail(&self, channel: Channel, kind: &'static str) -> Result<Arc<Tail>, BrokerError> {
         self.last.ask((channel, kind)).await
     }
 }

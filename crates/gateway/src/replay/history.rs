@@ -27,7 +27,7 @@ type Reading = Shared<oneshot::Receiver<ReadResult>>;
 
 /// The part of the log that a reader wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogRange {
+pub(crate) enum LogRange {
     /// The entries behind this offset (0: from the beginning).
     After(u64),
     /// The entries behind this event, for a reader that resumes: the page may begin earlier.
@@ -36,7 +36,7 @@ pub enum LogRange {
 
 /// A [`Page`] that readers share: each entry is parsed and encoded once, however many read it.
 #[derive(Debug)]
-pub struct LogPage {
+pub(crate) struct LogPage {
     /// The last id given in the channel.
     pub head: Option<EventId>,
     /// The log's first entry.
@@ -61,7 +61,7 @@ impl LogPage {
     }
 
     /// The log's entry with this offset, if the page shows it.
-    pub fn at(&self, offset: u64) -> Option<EventId> {
+    pub(crate) fn at(&self, offset: u64) -> Option<EventId> {
         if offset == self.after {
             return self.at;
         }
@@ -70,7 +70,7 @@ impl LogPage {
     }
 
     /// The entries behind this offset, oldest first.
-    pub fn behind(&self, offset: u64) -> &[Arc<Entry>] {
+    pub(crate) fn behind(&self, offset: u64) -> &[Arc<Entry>] {
         let is_before = |entry: &Arc<Entry>| entry.id().is_some_and(|id| id.offset() <= offset);
         &self.entries[self.entries.partition_point(is_before)..]
     }
@@ -91,7 +91,7 @@ impl LogPage {
 }
 
 /// The log side of every reader.
-pub struct History {
+pub(crate) struct History {
     log: Arc<dyn LogStore>,
     hub: Arc<Hub>,
     /// Reads of one range.
@@ -105,13 +105,13 @@ type ReadKey = (Channel, u64, usize);
 
 impl History {
     /// Reads from `log`, and prepends what leads up to a channel's ring to that ring in `hub`.
-    pub fn new(log: Arc<dyn LogStore>, hub: Arc<Hub>) -> Arc<Self> {
+    pub(crate) fn new(log: Arc<dyn LogStore>, hub: Arc<Hub>) -> Arc<Self> {
         let tasks = TaskTracker::new();
         Arc::new(Self { log, hub, under_way: DashMap::new(), resuming: DashMap::new(), tasks })
     }
 
     /// Returns when no read is under way. Each ends with its answer, or when the broker's time to answer is over.
-    pub async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
@@ -120,7 +120,11 @@ impl History {
     ///
     /// # Errors
     /// The broker's error.
-    pub async fn page(self: Arc<Self>, channel: Channel, range: LogRange) -> Result<Option<Arc<LogPage>>, BrokerError> {
+    pub(crate) async fn page(
+        self: Arc<Self>,
+        channel: Channel,
+        range: LogRange,
+    ) -> Result<Option<Arc<LogPage>>, BrokerError> {
         match range {
             LogRange::After(offset) => self.read((channel, offset, PAGE)).await.map(Some),
             LogRange::Resume(id) => self.resume(channel, id).await,
@@ -131,7 +135,7 @@ impl History {
     ///
     /// # Errors
     /// The broker's error.
-    pub async fn at(self: Arc<Self>, channel: Channel, offset: u64) -> ReadResult {
+    pub(crate) async fn at(self: Arc<Self>, channel: Channel, offset: u64) -> ReadResult {
         self.read((channel, offset.saturating_sub(1), 1)).await
     }
 

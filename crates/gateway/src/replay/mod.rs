@@ -11,10 +11,10 @@ mod channel_reads;
 mod history;
 mod reader;
 
-pub use crate::broker::StateDocuments;
-pub use channel_reads::{ChannelReads, Tail};
-pub use history::{History, LogPage, LogRange};
-pub use reader::{Opening, Read, Reader, Start};
+pub(crate) use crate::broker::StateDocuments;
+pub(crate) use channel_reads::{ChannelReads, Tail};
+pub(crate) use history::{History, LogPage, LogRange};
+pub(crate) use reader::{Opening, Read, Reader, Start};
 
 #[cfg(test)]
 mod tests;

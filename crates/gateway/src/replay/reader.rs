@@ -15,7 +15,7 @@ static CURSOR_LAG: LazyLock<metrics::Histogram> = LazyLock::new(|| histogram(Met
 
 /// Where a reader begins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Start {
+pub(crate) enum Start {
     /// At the next event.
     Live,
     /// At the channel's retained event, then live.
@@ -26,7 +26,7 @@ pub enum Start {
 
 /// What a reader found when its channel opened.
 #[derive(Debug)]
-pub struct Opening {
+pub(crate) struct Opening {
     /// The channel's position where the reader begins.
     pub position: Option<EventId>,
     /// The retained event, if the reader asked for it and the channel has one.
@@ -35,7 +35,7 @@ pub struct Opening {
 
 /// What a reader does next.
 #[derive(Debug)]
-pub enum Read {
+pub(crate) enum Read {
     /// The channel has just opened; read on.
     Opened(Opening),
     /// Entries were put into the buffer; there may be more.
@@ -97,7 +97,7 @@ struct RingTarget {
 }
 
 /// A cursor over one channel.
-pub struct Reader {
+pub(crate) struct Reader {
     subscriber: Subscriber,
     state: ReaderState,
     /// The last logged id that was read.
@@ -118,7 +118,7 @@ const MAX_EMPTY_READS: u32 = 3;
 
 impl Reader {
     /// A reader of the subscriber's channel.
-    pub fn new(subscriber: Subscriber, start: Start) -> Self {
+    pub(crate) fn new(subscriber: Subscriber, start: Start) -> Self {
         Self {
             subscriber,
             state: ReaderState::Opening(Box::new(start)),
@@ -131,27 +131,27 @@ impl Reader {
     }
 
     /// The channel's name.
-    pub fn channel(&self) -> &Channel {
+    pub(crate) fn channel(&self) -> &Channel {
         self.subscriber.channel()
     }
 
     /// The last logged id that was read or, before the first, where the reader began.
-    pub fn position(&self) -> Option<EventId> {
+    pub(crate) fn position(&self) -> Option<EventId> {
         self.position
     }
 
     /// Whether the channel is open and [`Read::Opened`] was returned.
-    pub fn is_open(&self) -> bool {
+    pub(crate) fn is_open(&self) -> bool {
         !matches!(self.state, ReaderState::Opening(_))
     }
 
     /// Whether the reader follows the ring.
-    pub fn is_in_ring(&self) -> bool {
+    pub(crate) fn is_in_ring(&self) -> bool {
         matches!(self.state, ReaderState::Ring { .. })
     }
 
     /// Reads on: at most `limit` entries into `buffer`.
-    pub fn read(&mut self, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
+    pub(crate) fn read(&mut self, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
         match &mut self.state {
             ReaderState::Opening(start) => {
                 let start = **start;
@@ -170,7 +170,7 @@ impl Reader {
     }
 
     /// Takes the page that [`Read::NeedsPage`] asked for, `None` if the ring holds it now. Entries go into `buffer`.
-    pub fn take_page(&mut self, page: Option<&LogPage>, buffer: &mut Vec<Arc<Entry>>) {
+    pub(crate) fn take_page(&mut self, page: Option<&LogPage>, buffer: &mut Vec<Arc<Entry>>) {
         let ReaderState::Log(log) = &self.state else { return };
         let LogState { since, target, .. } = **log;
         if self.enter_ring_early(since, target) {

@@ -17,12 +17,12 @@ use crate::app::App;
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// 200 as long as the process schedules work: the answer itself is the proof.
-pub async fn livez() -> impl IntoResponse {
+pub(crate) async fn livez() -> impl IntoResponse {
     Json(json!({"status": "ok"}))
 }
 
 /// 200 while this replica delivers events and is not draining, else 503 with the reason.
-pub async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     match app.readiness.check() {
         Ok(()) => Ok(Json(json!({"status": "ready"})).into_response()),
         Err(why) => Err(Problem::new(ProblemType::NotReady, why.to_string())),
@@ -30,7 +30,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<Response, Problem> {
 }
 
 /// Every metric, for Prometheus.
-pub async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
     let recorder =
         app.recorder.as_ref().ok_or_else(|| Problem::new(ProblemType::NotFound, "this process records no metrics"))?;
     app.readiness.export();

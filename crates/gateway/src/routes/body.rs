@@ -11,16 +11,16 @@ use super::problem::{Problem, ProblemType};
 use crate::limits::{BodyPermit, ConnectionLimits};
 
 /// Most bytes of a request body.
-pub const MAX_BODY: usize = 16 << 20;
+pub(crate) const MAX_BODY: usize = 16 << 20;
 /// How long a body may take to arrive, so that a slow sender does not hold memory forever.
-pub const BODY_TIME: Duration = Duration::from_secs(60);
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// When to retry a request that was refused because too many bodies were in memory.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// A body, and its share of the memory for all bodies.
 #[derive(Debug)]
-pub struct BufferedBody {
+pub(crate) struct BufferedBody {
     bytes: Bytes,
     _room: Option<BodyPermit>,
 }
@@ -37,8 +37,8 @@ impl Deref for BufferedBody {
 ///
 /// # Errors
 /// 413 over [`MAX_BODY`], 408 after [`BODY_TIME`], 400 if the connection breaks, 429 if the bodies in memory already
-/// take up [`crate::limits::BODY_BYTES`].
-pub async fn read(limits: &ConnectionLimits, body: Body) -> Result<BufferedBody, Problem> {
+/// take up `limits::transient::BODY_BYTES`.
+pub(crate) async fn read(limits: &ConnectionLimits, body: Body) -> Result<BufferedBody, Problem> {
     // A declared length that is too large is refused before the body is sent.
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(too_large());
@@ -81,7 +81,7 @@ fn too_large() -> Problem {
 ///
 /// # Errors
 /// 400, with the line that is not UTF-8.
-pub fn text(body: &Bytes) -> Result<&str, Problem> {
+pub(crate) fn text(body: &Bytes) -> Result<&str, Problem> {
     std::str::from_utf8(body).map_err(|error| {
         let line = body[..error.valid_up_to()].iter().filter(|&&byte| byte == b'\n').count() + 1;
         at_line(Problem::new(ProblemType::Malformed, format!("line {line} is not UTF-8")), line)
@@ -92,12 +92,12 @@ pub fn text(body: &Bytes) -> Result<&str, Problem> {
 ///
 /// # Errors
 /// 400, with line, column and field.
-pub fn json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
+pub(crate) fn json<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Problem> {
     serde_json::from_str(text).map_err(|error| malformed(&error, error.line()))
 }
 
 /// 400 for an error in line `line` of a body. The column is that of `error`.
-pub fn malformed(error: &serde_json::Error, line: usize) -> Problem {
+pub(crate) fn malformed(error: &serde_json::Error, line: usize) -> Problem {
     let line = line.max(1);
     let text = error.to_string();
     // serde_json counts lines from the start of its input, which may be a single line of the body.
@@ -107,7 +107,7 @@ pub fn malformed(error: &serde_json::Error, line: usize) -> Problem {
 }
 
 /// Adds the extension member `line`, counted from 1.
-pub fn at_line(problem: Problem, line: usize) -> Problem {
+pub(crate) fn at_line(problem: Problem, line: usize) -> Problem {
     problem.with("line", line)
 }
 
@@ -116,7 +116,7 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-    use crate::{config, limits::BODY_BYTES};
+    use crate::{config, limits::transient::BODY_BYTES};
 
     fn limits() -> ConnectionLimits {
         ConnectionLimits::new(&config::Limits::default(), 1024)

@@ -15,7 +15,7 @@ use crate::{
 
 /// The identity behind a request's token, or the anonymous one. Requests are refused before their body is read.
 /// Tickets are not accepted here: they are for sockets and event streams, whose clients cannot send headers.
-pub struct Caller(pub Identity);
+pub(crate) struct Caller(pub Identity);
 
 impl FromRequestParts<Arc<App>> for Caller {
     type Rejection = Problem;
@@ -34,7 +34,7 @@ impl FromRequestParts<Arc<App>> for Caller {
 ///
 /// # Errors
 /// [`AuthError`], which becomes a [`Problem`]: 401, 403 for a foreign page, 503 while tokens cannot be checked.
-pub async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Result<Identity, AuthError> {
+pub(crate) async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Result<Identity, AuthError> {
     let identity = app.auth.identify(credential).await?.ok_or(AuthError::Missing)?;
     if page_allowed(app, parts, &identity) { Ok(identity) } else { Err(AuthError::Origin) }
 }

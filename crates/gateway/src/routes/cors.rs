@@ -11,7 +11,7 @@ const MAX_AGE: Duration = Duration::from_secs(3600);
 /// The layer for `cors.allowed_origins`. `None` if the list is empty: no CORS header is sent, and only pages of the
 /// same origin can read answers. `*` allows every origin. This gives away no user's rights, because cookies are never
 /// used.
-pub fn layer(allowed_origins: &[String]) -> Option<CorsLayer> {
+pub(crate) fn layer(allowed_origins: &[String]) -> Option<CorsLayer> {
     if allowed_origins.is_empty() {
         return None;
     }

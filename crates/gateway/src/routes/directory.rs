@@ -28,7 +28,7 @@ struct RegisterRequest {
 
 /// The entry as it is now.
 #[derive(Debug, Serialize)]
-pub struct Registered {
+pub(crate) struct Registered {
     kind: Kind,
     id: String,
     org: String,
@@ -38,7 +38,7 @@ pub struct Registered {
 ///
 /// # Errors
 /// 403 for another org than the token's, 409 if another org owns the id.
-pub async fn register(
+pub(crate) async fn register(
     State(app): State<Arc<App>>,
     Caller(identity): Caller,
     body: Body,

@@ -5,6 +5,6 @@ use axum::{Json, response::IntoResponse};
 use serde_json::json;
 
 /// 200 while the process serves requests.
-pub async fn health() -> impl IntoResponse {
+pub(crate) async fn health() -> impl IntoResponse {
     Json(json!({"status": "ok"}))
 }

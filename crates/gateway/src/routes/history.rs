@@ -26,12 +26,12 @@ use crate::{
 };
 
 /// Most events of one page.
-pub const MAX_LIMIT: usize = 1000;
+pub(crate) const MAX_LIMIT: usize = 1000;
 const DEFAULT_LIMIT: usize = 100;
 
 /// The query parameters.
 #[derive(Debug, Deserialize)]
-pub struct HistoryQuery {
+pub(crate) struct HistoryQuery {
     /// The last id that the caller saw, or `0`. Without it, reading starts where the log begins.
     after: Option<String>,
     limit: Option<usize>,
@@ -39,7 +39,7 @@ pub struct HistoryQuery {
 
 /// One page.
 #[derive(Debug, Serialize)]
-pub struct HistoryPage {
+pub(crate) struct HistoryPage {
     channel: String,
     /// The events as published, byte for byte.
     events: Vec<Box<RawValue>>,
@@ -55,7 +55,7 @@ pub struct HistoryPage {
 
 /// The fields of a socket's `reset` message.
 #[derive(Debug, Serialize)]
-pub struct Reset {
+pub(crate) struct Reset {
     reason: &'static str,
     /// The first id of the events that follow.
     from: Option<String>,
@@ -65,7 +65,7 @@ pub struct Reset {
 ///
 /// # Errors
 /// A problem document.
-pub async fn history(
+pub(crate) async fn history(
     State(app): State<Arc<App>>,
     Caller(identity): Caller,
     name: Result<Path<String>, PathRejection>,

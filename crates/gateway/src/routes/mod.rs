@@ -3,12 +3,12 @@
 mod admin;
 mod body;
 mod caller;
-pub mod cors;
+pub(crate) mod cors;
 mod directory;
 mod health;
 mod history;
 mod openapi;
-pub mod problem;
+pub(crate) mod problem;
 mod publish;
 mod sockets;
 mod sse;
@@ -30,8 +30,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use self::problem::{Problem, ProblemType};
 use crate::app::App;
 
-pub use caller::{Caller, identify};
-pub use sockets::{no_such_endpoint, socket_routes};
+pub(crate) use sockets::{no_such_endpoint, socket_routes};
 
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
@@ -61,12 +60,12 @@ fn operator() -> Vec<Route> {
 
 /// The plain HTTP routes of the public listener. The caller wraps these and the event streams in the CORS layer:
 /// [`cors::layer`].
-pub fn http_routes() -> Router<Arc<App>> {
+pub(crate) fn http_routes() -> Router<Arc<App>> {
     router(public())
 }
 
 /// `/livez`, `/readyz`, `/metrics`.
-pub fn admin_routes() -> Router<Arc<App>> {
+pub(crate) fn admin_routes() -> Router<Arc<App>> {
     router(operator()).fallback(not_found)
 }
 
@@ -78,11 +77,11 @@ fn router(routes: Vec<Route>) -> Router<Arc<App>> {
 }
 
 /// 404 as a problem document. Also the fallback of the public listener.
-pub async fn not_found(uri: Uri) -> Problem {
+pub(crate) async fn not_found(uri: Uri) -> Problem {
     Problem::new(ProblemType::NotFound, format!("there is nothing at {}", uri.path()))
 }
 
 /// 405 as a problem document, for every path of the public listener.
-pub async fn method_not_allowed(uri: Uri) -> Problem {
+pub(crate) async fn method_not_allowed(uri: Uri) -> Problem {
     Problem::new(ProblemType::MethodNotAllowed, format!("{} does not take this method", uri.path()))
 }

@@ -19,11 +19,11 @@ use crate::broker::BrokerError;
 const MAX_DETAIL: usize = 300;
 
 /// When to retry while the broker is down: replicas reconnect at least once a second.
-pub const BROKER_RETRY: Duration = Duration::from_secs(2);
+pub(crate) const BROKER_RETRY: Duration = Duration::from_secs(2);
 
 /// The type of a problem. It determines the `type`, which never changes, the status and the title.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum ProblemType {
+pub(crate) enum ProblemType {
     /// The endpoint does not accept the request.
     Malformed,
     /// Not a channel name, or a namespace that is not configured.
@@ -56,7 +56,8 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// All of them, in the order of the documentation.
-    pub const ALL: [ProblemType; 14] = [
+    #[cfg(test)]
+    pub(crate) const ALL: [ProblemType; 14] = [
         ProblemType::Malformed,
         ProblemType::BadChannel,
         ProblemType::BadEvent,
@@ -74,7 +75,7 @@ impl ProblemType {
     ];
 
     /// The `type`: an identifier to compare, not an address to open.
-    pub fn urn(self) -> &'static str {
+    pub(crate) fn urn(self) -> &'static str {
         match self {
             ProblemType::Malformed => "urn:crewcast:problem:malformed",
             ProblemType::BadChannel => "urn:crewcast:problem:bad-channel",
@@ -94,7 +95,7 @@ impl ProblemType {
     }
 
     /// The HTTP status.
-    pub fn status(self) -> StatusCode {
+    pub(crate) fn status(self) -> StatusCode {
         match self {
             ProblemType::Malformed | ProblemType::BadChannel | ProblemType::BadEvent => StatusCode::BAD_REQUEST,
             ProblemType::Unauthorized => StatusCode::UNAUTHORIZED,
@@ -111,7 +112,7 @@ impl ProblemType {
     }
 
     /// The title: the same text for every problem of this type.
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             ProblemType::Malformed => "The request is not understood",
             ProblemType::BadChannel => "No such channel",
@@ -133,7 +134,7 @@ impl ProblemType {
 
 /// A refusal. Build it with [`Problem::new`] and return it as the response.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-pub struct Problem {
+pub(crate) struct Problem {
     #[serde(rename = "type")]
     urn: &'static str,
     title: &'static str,
@@ -152,7 +153,7 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with a detail that tells the caller what to do. Details are cut at 300 characters.
-    pub fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ProblemType, detail: impl Into<String>) -> Self {
         let mut detail: String = detail.into();
         if let Some((end, _)) = detail.char_indices().nth(MAX_DETAIL) {
             detail.truncate(end);
@@ -171,40 +172,42 @@ impl Problem {
     }
 
     /// The broker does not answer: 503 with `Retry-After`.
-    pub fn unavailable() -> Self {
+    pub(crate) fn unavailable() -> Self {
         Self::new(ProblemType::Unavailable, "the broker does not answer: try again").retry_after(BROKER_RETRY)
     }
 
     /// A fault of the gateway: 500. Log the cause; it does not belong here.
-    pub fn internal() -> Self {
+    pub(crate) fn internal() -> Self {
         Self::new(ProblemType::Internal, "the gateway's log says more")
     }
 
     /// Sets when to retry, in the document and in `Retry-After`: whole seconds, rounded up.
-    pub fn retry_after(mut self, after: Duration) -> Self {
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after.as_secs() + u64::from(after.subsec_nanos() > 0));
         self
     }
 
     /// Adds an extension member.
-    pub fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
+    pub(crate) fn with(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.extensions.insert(key.to_owned(), value.into());
         self
     }
 
     /// Tells the caller that the token is invalid, as opposed to missing (RFC 6750, 3.1).
-    pub fn invalid_token(mut self) -> Self {
+    pub(crate) fn invalid_token(mut self) -> Self {
         self.challenge = Some(r#"Bearer error="invalid_token""#);
         self
     }
 
     /// The type of the problem.
-    pub fn kind(&self) -> ProblemType {
+    #[cfg(test)]
+    pub(crate) fn kind(&self) -> ProblemType {
         self.kind
     }
 
     /// The text of `detail`.
-    pub fn detail(&self) -> &str {
+    #[cfg(test)]
+    pub(crate) fn detail(&self) -> &str {
         &self.detail
     }
 }

@@ -46,7 +46,7 @@ use crewcast_websocket::{
 };
 
 /// All socket endpoints. A new dialect adds its routes here.
-pub fn socket_routes() -> Router<Arc<App>> {
+pub(crate) fn socket_routes() -> Router<Arc<App>> {
     Router::new()
         .route("/ws/runs/{run_id}", get(run))
         .route("/ws/mission", get(mission))
@@ -65,7 +65,7 @@ pub fn socket_routes() -> Router<Arc<App>> {
 }
 
 /// Handles unknown paths: a socket is closed with 4404, any other request gets a 404.
-pub async fn no_such_endpoint(State(app): State<Arc<App>>, request: Request) -> Response {
+pub(crate) async fn no_such_endpoint(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     if upgrade::check(&parts.headers, &parts.method).is_err() {
         return not_found(parts.uri).await.into_response();

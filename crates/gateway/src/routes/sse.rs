@@ -40,7 +40,7 @@ struct SseQuery {
 }
 
 /// Opens an event stream. If a channel is not granted, the answer is 403 before the stream starts.
-pub async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn sse(State(app): State<Arc<App>>, request: Request) -> Result<Response, Problem> {
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
     // Admission comes before authentication: each guessed ticket costs a request to the broker.

@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// 403 for a token with neither.
-pub async fn stats(State(app): State<Arc<App>>, Caller(identity): Caller) -> Result<Json<UsageAnswer>, Problem> {
+pub(crate) async fn stats(State(app): State<Arc<App>>, Caller(identity): Caller) -> Result<Json<UsageAnswer>, Problem> {
     let scope = match &identity.org {
         _ if identity.admin => UsageScope::All,
         Some(org) => UsageScope::Org(org),

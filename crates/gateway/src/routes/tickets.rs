@@ -14,7 +14,7 @@ use crate::{app::App, auth::TICKET_TTL};
 
 /// A ticket to append as `?ticket=`.
 #[derive(Serialize)]
-pub struct Issued {
+pub(crate) struct Issued {
     ticket: String,
     /// Seconds.
     expires_in: u64,
@@ -24,7 +24,7 @@ pub struct Issued {
 ///
 /// # Errors
 /// 401 without a token: anonymous callers need no ticket.
-pub async fn issue(State(app): State<Arc<App>>, Caller(identity): Caller) -> Result<Json<Issued>, Problem> {
+pub(crate) async fn issue(State(app): State<Arc<App>>, Caller(identity): Caller) -> Result<Json<Issued>, Problem> {
     if identity.anonymous {
         return Err(Problem::new(ProblemType::Unauthorized, "a ticket stands in for a token: send one"));
     }

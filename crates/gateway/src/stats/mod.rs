@@ -21,14 +21,14 @@ use crate::{
     hub::Hub,
     registry::{BrokerError, UsageBoard},
 };
-pub use report::UsageReport;
-pub use usage::{EndpointName, OrgUsage, UsageCounters, UsageGuard};
+pub(crate) use report::UsageReport;
+pub(crate) use usage::{EndpointName, OrgUsage, UsageCounters, UsageGuard};
 
 /// How often a replica reports its usage.
 const TELL_EVERY: Duration = Duration::from_secs(5);
 
 /// The usage of this replica, and where all replicas report theirs.
-pub struct Stats {
+pub(crate) struct Stats {
     /// The id of this replica.
     replica: String,
     began: Instant,
@@ -40,14 +40,14 @@ pub struct Stats {
 
 /// The usage of one replica.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ReplicaUsage {
+pub(crate) struct ReplicaUsage {
     whole: UsageReport,
     orgs: BTreeMap<String, UsageReport>,
 }
 
 /// The part of the usage that a caller may see.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum UsageScope<'a> {
+pub(crate) enum UsageScope<'a> {
     /// Everything.
     All,
     /// The usage of one org.
@@ -56,7 +56,7 @@ pub enum UsageScope<'a> {
 
 /// The answer to a request.
 #[derive(Debug, Serialize)]
-pub struct UsageAnswer {
+pub(crate) struct UsageAnswer {
     scope: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     org: Option<String>,
@@ -92,7 +92,7 @@ impl ReplicaUsage {
 
 impl Stats {
     /// The usage of a replica that starts now.
-    pub fn new(
+    pub(crate) fn new(
         usage: Arc<UsageCounters>,
         hub: Arc<Hub>,
         namespaces: Namespaces,
@@ -124,7 +124,7 @@ impl Stats {
     ///
     /// # Errors
     /// Errors of the broker.
-    pub async fn answer(&self, scope: UsageScope<'_>) -> Result<UsageAnswer, BrokerError> {
+    pub(crate) async fn answer(&self, scope: UsageScope<'_>) -> Result<UsageAnswer, BrokerError> {
         let told = self.board.usage().await?;
         let mine = self.now().seen(scope);
         let mut total = UsageTotal { replicas: 1, numbers: mine.clone() };
@@ -144,7 +144,7 @@ impl Stats {
     }
 
     /// Reports this replica's usage at an interval. Never returns.
-    pub async fn report(self: Arc<Self>) {
+    pub(crate) async fn report(self: Arc<Self>) {
         let mut ticks = interval(TELL_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -156,7 +156,7 @@ impl Stats {
     }
 
     /// Removes this replica's report, so that the others no longer count it.
-    pub async fn leave(&self) {
+    pub(crate) async fn leave(&self) {
         // If the broker does not get this, the report expires.
         let _ = self.board.report_usage(&self.replica, None).await;
     }

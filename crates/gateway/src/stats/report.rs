@@ -9,7 +9,7 @@ use crate::hub::RingUsage;
 /// The usage of a replica, or the sum of several.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct UsageReport {
+pub(crate) struct UsageReport {
     /// Open sockets and event streams, by endpoint.
     pub connections: BTreeMap<String, u64>,
     /// Events received and delivered.
@@ -26,7 +26,7 @@ pub struct UsageReport {
 
 /// Events since the replica started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Events {
+pub(crate) struct Events {
     /// Events received from the broker.
     #[serde(rename = "in")]
     pub received: u64,
@@ -38,7 +38,7 @@ pub struct Events {
 /// The current content of the rings.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct RingTotals {
+pub(crate) struct RingTotals {
     pub channels: u64,
     pub events: u64,
     pub bytes: u64,
@@ -46,7 +46,7 @@ pub struct RingTotals {
 
 /// Events that were not delivered, since the replica started.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LossCounts {
+pub(crate) struct LossCounts {
     /// Live events that connections were told they missed.
     pub missed: u64,
     /// Messages from the broker that are not events.

@@ -16,11 +16,11 @@ use super::{UsageReport, org_of};
 
 /// An endpoint's name. A thin pointer to a `String`, because it is half as large as a fat one and each connection
 /// holds two.
-pub type EndpointName = Arc<String>;
+pub(crate) type EndpointName = Arc<String>;
 
 /// The counters of this replica. The counters of an org are kept forever: only the operator issues the keys to its
 /// tokens, so the number of orgs is bounded.
-pub struct UsageCounters {
+pub(crate) struct UsageCounters {
     namespaces: Namespaces,
     /// `None`: connections without an org.
     orgs: DashMap<Option<Arc<str>>, Arc<OrgUsage>>,
@@ -32,7 +32,7 @@ pub struct UsageCounters {
 
 /// The counters of one org.
 #[derive(Debug, Default)]
-pub struct OrgUsage {
+pub(crate) struct OrgUsage {
     connections: Mutex<BTreeMap<EndpointName, u64>>,
     received: AtomicU64,
     delivered: AtomicU64,
@@ -41,17 +41,17 @@ pub struct OrgUsage {
 
 impl OrgUsage {
     /// Counts events that were written to a connection.
-    pub fn delivered(&self, events: u64) {
+    pub(crate) fn delivered(&self, events: u64) {
         self.delivered.fetch_add(events, Ordering::Relaxed);
     }
 
     /// Counts events that a connection was told it missed.
-    pub fn missed(&self, events: u64) {
+    pub(crate) fn missed(&self, events: u64) {
         self.missed.fetch_add(events, Ordering::Relaxed);
     }
 
     /// The current values.
-    pub fn report(&self) -> UsageReport {
+    pub(crate) fn report(&self) -> UsageReport {
         let connections = self.connections.lock();
         let mut report = UsageReport {
             connections: connections.iter().map(|(endpoint, open)| (endpoint.to_string(), *open)).collect(),
@@ -65,14 +65,14 @@ impl OrgUsage {
 }
 
 /// Counts a connection until it is dropped.
-pub struct UsageGuard {
+pub(crate) struct UsageGuard {
     of: Arc<OrgUsage>,
     endpoint: EndpointName,
 }
 
 impl UsageGuard {
     /// The counters of the connection's org.
-    pub fn of(&self) -> &Arc<OrgUsage> {
+    pub(crate) fn of(&self) -> &Arc<OrgUsage> {
         &self.of
     }
 }
@@ -91,13 +91,13 @@ impl Drop for UsageGuard {
 
 impl UsageCounters {
     /// Starts at zero. `namespaces` determine which channels belong to an org.
-    pub fn new(namespaces: Namespaces) -> Arc<Self> {
+    pub(crate) fn new(namespaces: Namespaces) -> Arc<Self> {
         let (received, rejected) = Default::default();
         Arc::new(Self { namespaces, orgs: DashMap::new(), endpoints: DashSet::new(), received, rejected })
     }
 
     /// An endpoint's name, shared by all its connections.
-    pub fn endpoint(&self, path: &str) -> EndpointName {
+    pub(crate) fn endpoint(&self, path: &str) -> EndpointName {
         let path = path.to_owned();
         if let Some(known) = self.endpoints.get(&path) {
             return known.clone();
@@ -108,19 +108,19 @@ impl UsageCounters {
     }
 
     /// Counts an open connection of this org.
-    pub fn enter(&self, org: Option<Arc<str>>, endpoint: EndpointName) -> UsageGuard {
+    pub(crate) fn enter(&self, org: Option<Arc<str>>, endpoint: EndpointName) -> UsageGuard {
         let of = self.orgs.entry(org).or_default().clone();
         *of.connections.lock().entry(endpoint.clone()).or_default() += 1;
         UsageGuard { of, endpoint }
     }
 
     /// The org of a channel, for [`UsageCounters::received`].
-    pub fn org_of(&self, channel: &Channel) -> Option<Arc<str>> {
+    pub(crate) fn org_of(&self, channel: &Channel) -> Option<Arc<str>> {
         org_of(&self.namespaces, channel).map(Arc::from)
     }
 
     /// Counts an event that arrived in a channel of this org.
-    pub fn received(&self, org: &Option<Arc<str>>) {
+    pub(crate) fn received(&self, org: &Option<Arc<str>>) {
         self.received.fetch_add(1, Ordering::Relaxed);
         // A channel is received only while a client reads it, and that client belongs to the channel's org.
         if org.is_some()
@@ -131,7 +131,7 @@ impl UsageCounters {
     }
 
     /// Counts a message that is not an event.
-    pub fn rejected(&self) {
+    pub(crate) fn rejected(&self) {
         self.rejected.fetch_add(1, Ordering::Relaxed);
     }
 

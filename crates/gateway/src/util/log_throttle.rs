@@ -7,7 +7,7 @@ use dashmap::DashMap;
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Runs `log` unless the same `what` was logged within the last minute.
-pub fn once_a_minute(what: &'static str, log: impl FnOnce()) {
+pub(crate) fn once_a_minute(what: &'static str, log: impl FnOnce()) {
     static LAST: std::sync::LazyLock<DashMap<&'static str, Instant>> = std::sync::LazyLock::new(DashMap::new);
     let now = Instant::now();
     let mut is_due = false;

@@ -16,11 +16,11 @@ use crewcast_publisher::{Append, Entry, Once, Publisher, RedisClient, RedisTrans
 use futures_util::future::try_join_all;
 use redis::aio::MultiplexedConnection;
 
-pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// How events are published.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// `PUBLISH`, pipelined.
     Plain,
     /// One event per script, pipelined.
@@ -30,12 +30,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Plain, Kind::Single, Kind::Batched];
+    pub(crate) const ALL: [Kind; 3] = [Kind::Plain, Kind::Single, Kind::Batched];
 }
 
 /// What is published, and how many connections listen.
 #[derive(Clone, Copy, Debug)]
-pub struct Load {
+pub(crate) struct Load {
     /// Events per second.
     pub rate: u32,
     /// Duration of the load.
@@ -52,7 +52,7 @@ pub struct Load {
 /// The cost of an event.
 #[derive(Clone, Copy, Debug)]
 #[allow(dead_code)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Measured events per second.
     pub rate: f64,
     /// CPU of Redis, user and system.
@@ -65,7 +65,7 @@ pub struct Cost {
 
 /// The result of the fastest publisher.
 #[derive(Clone, Copy, Debug)]
-pub struct Top {
+pub(crate) struct Top {
     /// Confirmed events per second.
     pub rate: f64,
     /// CPU of Redis per event.
@@ -74,13 +74,13 @@ pub struct Top {
     pub publisher_micros: f64,
 }
 
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// An event of `bytes` bytes.
-pub fn event(n: u64, bytes: usize) -> String {
+pub(crate) fn event(n: u64, bytes: usize) -> String {
     let head =
         format!(r#"{{"type":"tool_progress","crew_id":"c1","run_id":"r1","agent_id":"researcher","n":{n},"text":""#);
     let rest = bytes.saturating_sub(head.len() + 2);
@@ -158,7 +158,7 @@ fn address(url: &str) -> &str {
 }
 
 /// Publishes at the load's rate and answers the cost for Redis.
-pub async fn cost(url: &str, load: &Load, kind: Kind) -> Result<Cost> {
+pub(crate) async fn cost(url: &str, load: &Load, kind: Kind) -> Result<Cost> {
     let channels = channels(load.channels);
     let mut eyes = eyes(url).await?;
     redis::cmd("FLUSHALL").exec_async(&mut eyes).await?;
@@ -264,7 +264,7 @@ impl Sender {
 }
 
 /// Emits as fast as a publisher accepts events, and answers how many were confirmed. One connection listens.
-pub async fn top(url: &str, load: &Load) -> Result<Top> {
+pub(crate) async fn top(url: &str, load: &Load) -> Result<Top> {
     let channels = channels(load.channels);
     let mut eyes = eyes(url).await?;
     redis::cmd("FLUSHALL").exec_async(&mut eyes).await?;

@@ -15,14 +15,14 @@ use tokio::{
 };
 
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     pub path: String,
     pub headers: HashMap<String, String>,
     pub body: String,
 }
 
 /// What the gateway does with the next request instead of serving it.
-pub struct Refusal {
+pub(crate) struct Refusal {
     pub status: u16,
     pub headers: &'static str,
     pub body: Value,
@@ -31,7 +31,7 @@ pub struct Refusal {
 }
 
 #[derive(Default)]
-pub struct State {
+pub(crate) struct State {
     pub requests: Vec<Request>,
     pub refusals: VecDeque<Refusal>,
     /// Each channel's events, byte for byte.
@@ -40,7 +40,7 @@ pub struct State {
     keys: HashMap<(Channel, String), EventId>,
 }
 
-pub struct Gateway {
+pub(crate) struct Gateway {
     pub url: String,
     pub state: Arc<Mutex<State>>,
     task: JoinHandle<()>,
@@ -57,7 +57,7 @@ struct Line<'a> {
 }
 
 impl Gateway {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::<Mutex<State>>::default();
@@ -71,15 +71,15 @@ impl Gateway {
         Self { url, state, task }
     }
 
-    pub fn refuse_next(&self, status: u16, headers: &'static str, body: Value, having_worked: bool) {
+    pub(crate) fn refuse_next(&self, status: u16, headers: &'static str, body: Value, having_worked: bool) {
         self.state.lock().refusals.push_back(Refusal { status, headers, body, having_worked });
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.state.lock().requests.clone()
     }
 
-    pub fn log(&self, name: &str) -> Vec<String> {
+    pub(crate) fn log(&self, name: &str) -> Vec<String> {
         self.state.lock().logs.get(name).cloned().unwrap_or_default()
     }
 }

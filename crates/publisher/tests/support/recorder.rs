@@ -12,7 +12,7 @@ use metrics::{Counter, CounterFn, Gauge, GaugeFn, Histogram, Key, KeyName, Metad
 use parking_lot::Mutex;
 
 #[derive(Clone, Default)]
-pub struct TestRecorder {
+pub(crate) struct TestRecorder {
     values: Arc<Mutex<BTreeMap<String, Arc<Value>>>>,
 }
 
@@ -21,7 +21,7 @@ struct Value(AtomicU64);
 
 impl TestRecorder {
     /// A metric's value, `name` or `name{label}`; 0 when it was never touched.
-    pub fn value(&self, name: &str) -> i64 {
+    pub(crate) fn value(&self, name: &str) -> i64 {
         self.values.lock().get(name).map_or(0, |value| value.0.load(Ordering::SeqCst) as i64)
     }
 

@@ -14,16 +14,16 @@ use serde_json::{Value, json};
 
 use super::{RedisServer, eyes, log, until, with_namespaces};
 
-pub const GRAPH: &str = "graph:a";
+pub(crate) const GRAPH: &str = "graph:a";
 
 /// A master and its replicas. The test chooses the server that is used.
-pub struct Stages {
+pub(crate) struct Stages {
     pub servers: Vec<RedisServer>,
     pub switch: Switch,
 }
 
 #[derive(Clone)]
-pub struct Switch {
+pub(crate) struct Switch {
     transports: Arc<[RedisTransport]>,
     current: Arc<AtomicUsize>,
     /// How many live messages were published.
@@ -31,7 +31,7 @@ pub struct Switch {
 }
 
 impl Switch {
-    pub fn to(&self, server: usize) {
+    pub(crate) fn to(&self, server: usize) {
         self.current.store(server, Ordering::SeqCst);
     }
 
@@ -57,7 +57,7 @@ impl Transport for Switch {
 }
 
 impl Stages {
-    pub async fn start(replicas: usize) -> Self {
+    pub(crate) async fn start(replicas: usize) -> Self {
         // Immediately, instead of after five seconds.
         let master = RedisServer::start_with(&["--repl-diskless-sync-delay", "0"]);
         let port = master.port.to_string();
@@ -72,12 +72,12 @@ impl Stages {
         Self { servers, switch }
     }
 
-    pub fn publisher(&self, builder: Builder) -> Publisher {
+    pub(crate) fn publisher(&self, builder: Builder) -> Publisher {
         builder.with_transport(Arc::new(self.switch.clone()))
     }
 
     /// Waits until a replica has all events of the master, cuts it off and promotes it.
-    pub async fn cut(&self, server: usize) {
+    pub(crate) async fn cut(&self, server: usize) {
         let head = |messages: Vec<String>| messages.last().cloned();
         until("it is replicated", async || {
             head(log(&self.servers[server], GRAPH).await) == head(log(&self.servers[0], GRAPH).await)
@@ -86,30 +86,30 @@ impl Stages {
         redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec_async(&mut eyes(&self.servers[server]).await).await.unwrap();
     }
 
-    pub async fn log(&self, server: usize) -> Vec<String> {
+    pub(crate) async fn log(&self, server: usize) -> Vec<String> {
         log(&self.servers[server], GRAPH).await
     }
 }
 
 /// Emits events with these numbers.
-pub fn emit(publisher: &Publisher, numbers: impl IntoIterator<Item = u64>) {
+pub(crate) fn emit(publisher: &Publisher, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
         publisher.publish(GRAPH, &json!({"type": "x", "n": n})).unwrap();
     }
 }
 
-pub async fn confirmed(publisher: &Publisher) {
+pub(crate) async fn confirmed(publisher: &Publisher) {
     until("all is confirmed", async || publisher.queued() == 0).await;
 }
 
 /// Emits events with these numbers, each in its own batch.
-pub async fn confirm_singly(publisher: &Publisher, numbers: impl IntoIterator<Item = u64>) {
+pub(crate) async fn confirm_singly(publisher: &Publisher, numbers: impl IntoIterator<Item = u64>) {
     for n in numbers {
         emit(publisher, [n]);
         confirmed(publisher).await;
     }
 }
 
-pub fn numbers_of(messages: &[String]) -> Vec<u64> {
+pub(crate) fn numbers_of(messages: &[String]) -> Vec<u64> {
     messages.iter().map(|message| serde_json::from_str::<Value>(message).unwrap()["n"].as_u64().unwrap()).collect()
 }

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 type Hook = dyn Fn(&Append) -> Option<AppendError> + Send + Sync;
 
 /// Calls one hook before and one after passing an append on, and records the appends.
-pub struct Meddling {
+pub(crate) struct Meddling {
     inner: Arc<dyn Transport>,
     before: Box<Hook>,
     after: Box<Hook>,
@@ -21,7 +21,7 @@ pub struct Meddling {
 }
 
 impl Meddling {
-    pub fn recording(inner: impl Transport) -> Self {
+    pub(crate) fn recording(inner: impl Transport) -> Self {
         Self {
             inner: Arc::new(inner),
             before: Box::new(|_| None),
@@ -30,17 +30,17 @@ impl Meddling {
         }
     }
 
-    pub fn before(self, hook: impl Fn(&Append) -> Option<AppendError> + Send + Sync + 'static) -> Self {
+    pub(crate) fn before(self, hook: impl Fn(&Append) -> Option<AppendError> + Send + Sync + 'static) -> Self {
         Self { before: Box::new(hook), ..self }
     }
 
     /// Does not answer while `away` is set.
-    pub fn while_away(self, away: &Arc<AtomicBool>) -> Self {
+    pub(crate) fn while_away(self, away: &Arc<AtomicBool>) -> Self {
         let away = away.clone();
         self.before(move |_| away.load(Ordering::SeqCst).then(|| AppendError::Unavailable("away".to_owned())))
     }
 
-    pub fn after(self, hook: impl Fn(&Append) -> Option<AppendError> + Send + Sync + 'static) -> Self {
+    pub(crate) fn after(self, hook: impl Fn(&Append) -> Option<AppendError> + Send + Sync + 'static) -> Self {
         Self { after: Box::new(hook), ..self }
     }
 }
@@ -71,7 +71,7 @@ impl Transport for Meddling {
 
 /// Records everything; answers only errors while it is away.
 #[derive(Default)]
-pub struct Fake {
+pub(crate) struct Fake {
     pub away: AtomicBool,
     /// The org that owns every id, if it is not the caller's.
     pub owner: Mutex<Option<String>>,
@@ -82,17 +82,17 @@ pub struct Fake {
 }
 
 impl Fake {
-    pub fn away() -> Self {
+    pub(crate) fn away() -> Self {
         let fake = Self::default();
         fake.set_away(true);
         fake
     }
 
-    pub fn set_away(&self, away: bool) {
+    pub(crate) fn set_away(&self, away: bool) {
         self.away.store(away, Ordering::SeqCst);
     }
 
-    pub fn seen(&self) -> Vec<String> {
+    pub(crate) fn seen(&self) -> Vec<String> {
         self.seen.lock().clone()
     }
 

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use redis::{Cmd, Value};
 
 /// The number of slots.
-pub const SLOTS: u16 = 16384;
+pub(crate) const SLOTS: u16 = 16384;
 
 /// The slot of a key or of a sharded channel: the CRC16 of the part between the first braces, or of the whole key when
 /// that part is empty or missing.

@@ -81,7 +81,7 @@ struct Aside;
 
 impl Aside {
     fn enter() -> Option<Self> {
-        let taken = ASIDE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MAX_ASIDE).then_some(n + 1));
+        let taken = ASIDE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < MAX_ASIDE).then(|| n + 1));
         taken.is_ok().then_some(Self)
     }
 }

@@ -20,16 +20,16 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Arguments of `check`.
 #[derive(clap::Args, Debug)]
-pub struct CheckArgs {}
+pub(crate) struct CheckArgs {}
 
 /// The result of one test: what is right, or what is wrong and how to fix it.
-pub type Finding = Result<String, String>;
+pub(crate) type Finding = Result<String, String>;
 
 /// Runs all tests and prints the findings. The exit code is 1 if anything is wrong.
 ///
 /// # Errors
 /// [`CliError::Io`] when standard output cannot be written.
-pub async fn run(_: CheckArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(_: CheckArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let findings = match config.load() {
         Ok(loaded) => {
             let mut findings = configuration(&loaded.config);

@@ -15,7 +15,7 @@ const SCRIPT: &str = "return redis.call('TIME')";
 
 /// The output of `INFO` of one server, and whether scripts may run.
 #[derive(Clone, Debug, Default)]
-pub struct ServerReport {
+pub(super) struct ServerReport {
     /// The server's name, if there are several servers.
     name: Option<String>,
     /// Whether the server was reached as part of a Cluster.
@@ -30,7 +30,7 @@ impl ServerReport {
     ///
     /// # Errors
     /// A text that says why a server cannot be queried. It never contains credentials.
-    pub async fn fetch(config: &Config) -> Result<Vec<Self>, String> {
+    pub(super) async fn fetch(config: &Config) -> Result<Vec<Self>, String> {
         let redis = backend::servers(config).map_err(|error| error.to_string())?;
         let topology = redis.discover().await.map_err(|error| error.to_string())?;
         let mut servers = Vec::with_capacity(topology.nodes().len());
@@ -53,7 +53,7 @@ impl ServerReport {
     }
 
     /// The findings about this server.
-    pub fn findings(&self) -> Vec<Finding> {
+    pub(super) fn findings(&self) -> Vec<Finding> {
         let named = |text: String| match &self.name {
             Some(name) => format!("{name}: {text}"),
             None => text,

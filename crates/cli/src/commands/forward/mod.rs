@@ -21,7 +21,7 @@ mod webhook;
 
 /// Arguments of `forward`.
 #[derive(clap::Args, Debug)]
-pub struct ForwardArgs {
+pub(crate) struct ForwardArgs {
     /// The channel to forward, for example stream:webhook
     #[arg(long)]
     pub channel: Channel,
@@ -54,7 +54,7 @@ pub struct ForwardArgs {
 
 /// What to do with an event that the webhook refuses.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OnRefusal {
+pub(crate) enum OnRefusal {
     /// Stop with exit code 1. The position stays before the event
     Stop,
     /// Report and count the event, and go on with the next one
@@ -73,7 +73,7 @@ fn start(text: &str) -> Result<Start, String> {
 ///
 /// # Errors
 /// [`CliError`] when the arguments are invalid, the position cannot be written, or a request is refused permanently.
-pub async fn run(args: ForwardArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: ForwardArgs) -> Result<ExitCode, CliError> {
     let mut signals = shutdown_signal().map_err(CliError::failed)?;
     let webhook = Webhook::new(&args.to, args.secret_file.as_deref(), args.timeout)?;
     let positions = args.position_file.as_deref().map(|path| PositionFile::open(path, &args.channel)).transpose()?;

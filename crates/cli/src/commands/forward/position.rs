@@ -25,7 +25,7 @@ struct StoredPosition {
 
 /// A channel's position in a file.
 #[derive(Debug)]
-pub struct PositionFile {
+pub(super) struct PositionFile {
     path: PathBuf,
     /// The new content, before it replaces the file.
     temporary: PathBuf,
@@ -41,7 +41,7 @@ impl PositionFile {
     ///
     /// # Errors
     /// [`CliError`] when the file cannot be read, holds no position of this channel, or is used by another process.
-    pub fn open(path: &Path, channel: &Channel) -> Result<Self, CliError> {
+    pub(super) fn open(path: &Path, channel: &Channel) -> Result<Self, CliError> {
         let name = |ending: &str| {
             let mut name = path.as_os_str().to_owned();
             name.push(ending);
@@ -58,7 +58,7 @@ impl PositionFile {
     }
 
     /// The position, if there is one.
-    pub fn last(&self) -> Option<EventId> {
+    pub(super) fn last(&self) -> Option<EventId> {
         self.last
     }
 
@@ -66,7 +66,7 @@ impl PositionFile {
     ///
     /// # Errors
     /// [`CliError::Io`] when the file cannot be written.
-    pub fn store(&mut self, id: Option<EventId>) -> Result<(), CliError> {
+    pub(super) fn store(&mut self, id: Option<EventId>) -> Result<(), CliError> {
         let Some(id) = id else { return Ok(()) };
         self.last = Some(id);
         self.write(id).map_err(CliError::io(self.path.display().to_string()))
@@ -76,7 +76,7 @@ impl PositionFile {
     ///
     /// # Errors
     /// [`CliError::Io`] when the file cannot be written.
-    pub fn skip(&mut self, id: Option<EventId>) -> Result<(), CliError> {
+    pub(super) fn skip(&mut self, id: Option<EventId>) -> Result<(), CliError> {
         if self.skipped_at.is_some_and(|at| at.elapsed() < SKIP_INTERVAL) {
             return Ok(());
         }

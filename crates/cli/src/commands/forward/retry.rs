@@ -16,7 +16,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
 /// The meaning of a response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
+pub(super) enum Verdict {
     /// The webhook has accepted the event.
     Accepted,
     /// The webhook may accept the event later.
@@ -26,7 +26,7 @@ pub enum Verdict {
 }
 
 /// Judges a response by its status.
-pub fn verdict(status: StatusCode) -> Verdict {
+pub(super) fn verdict(status: StatusCode) -> Verdict {
     let is_temporary =
         matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS);
     if status.is_success() {
@@ -39,7 +39,7 @@ pub fn verdict(status: StatusCode) -> Verdict {
 }
 
 /// The delay that a response requests with `Retry-After`: seconds, or a date.
-pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let delay = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
@@ -51,7 +51,7 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 /// Exponential backoff from 0.5 s to one minute, each delay shortened by a random part of up to one half.
 ///
 /// The jitter spreads the load on a webhook that recovers.
-pub struct Backoff {
+pub(super) struct Backoff {
     next: Duration,
 }
 
@@ -63,7 +63,7 @@ impl Default for Backoff {
 
 impl Backoff {
     /// The next delay, at least as long as requested.
-    pub fn delay(&mut self, requested: Option<Duration>) -> Duration {
+    pub(super) fn delay(&mut self, requested: Option<Duration>) -> Duration {
         let delay = self.next.mul_f64(0.5 + fastrand::f64() / 2.0);
         self.next = (self.next * 2).min(MAX_DELAY);
         requested.map_or(delay, |requested| requested.max(delay))

@@ -8,19 +8,19 @@ use sha2::Sha256;
 use crate::error::CliError;
 
 /// The header that carries the signature.
-pub const HEADER: &str = "x-crewcast-signature";
+pub(super) const HEADER: &str = "x-crewcast-signature";
 /// Longest secret, in bytes.
 const MAX_SECRET: usize = 4096;
 
 /// The secret that is shared with the webhook. It is never printed.
-pub struct SigningSecret(Vec<u8>);
+pub(super) struct SigningSecret(Vec<u8>);
 
 impl SigningSecret {
     /// Reads the secret from a file, without trailing line ends.
     ///
     /// # Errors
     /// [`CliError`] when the file cannot be read, is empty or is too long.
-    pub fn read(path: &Path) -> Result<Self, CliError> {
+    pub(super) fn read(path: &Path) -> Result<Self, CliError> {
         let mut bytes = std::fs::read(path).map_err(CliError::io(path.display().to_string()))?;
         while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
             bytes.pop();
@@ -32,7 +32,7 @@ impl SigningSecret {
     }
 
     /// Returns `t=<seconds>,v1=<hex of the HMAC-SHA256 of "<seconds>.<body>">`.
-    pub fn sign(&self, seconds: u64, body: &[u8]) -> Option<String> {
+    pub(super) fn sign(&self, seconds: u64, body: &[u8]) -> Option<String> {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
         mac.update(seconds.to_string().as_bytes());
         mac.update(b".");

@@ -23,14 +23,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_RESPONSE: usize = 64 << 10;
 
 /// The target of forwarded events.
-pub struct Webhook {
+pub(super) struct Webhook {
     client: Client,
     url: Url,
     secret: Option<SigningSecret>,
 }
 
 /// One event or control message to post.
-pub struct Post<'a> {
+pub(super) struct Post<'a> {
     /// The channel.
     pub channel: &'a Channel,
     /// The event's id; `None` for live events and control messages.
@@ -43,7 +43,7 @@ pub struct Post<'a> {
 
 /// How a delivery ended.
 #[derive(PartialEq, Eq, Debug)]
-pub enum PostOutcome {
+pub(super) enum PostOutcome {
     /// The webhook has answered 2xx.
     Accepted,
     /// The webhook refuses the event permanently, with this status.
@@ -63,7 +63,7 @@ impl Webhook {
     ///
     /// # Errors
     /// [`CliError`] when the address or the timeout is invalid, or the secret cannot be read.
-    pub fn new(to: &str, secret: Option<&Path>, timeout: Duration) -> Result<Self, CliError> {
+    pub(super) fn new(to: &str, secret: Option<&Path>, timeout: Duration) -> Result<Self, CliError> {
         let url = Url::parse(to).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let Some(url) = url else {
             return Err(CliError::Usage("--to must have the form https://host[:port][/path]".to_owned()));
@@ -86,7 +86,7 @@ impl Webhook {
     /// Posts until the webhook accepts the event or refuses it permanently.
     ///
     /// When `shutdown` is cancelled, the current attempt is still finished.
-    pub async fn deliver(&self, post: &Post<'_>, shutdown: &CancellationToken) -> PostOutcome {
+    pub(super) async fn deliver(&self, post: &Post<'_>, shutdown: &CancellationToken) -> PostOutcome {
         let mut backoff = Backoff::default();
         while !shutdown.is_cancelled() {
             let failed = match self.attempt(post).await {

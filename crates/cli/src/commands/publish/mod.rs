@@ -19,7 +19,7 @@ mod sender;
 
 /// Arguments of `publish`.
 #[derive(clap::Args, Debug)]
-pub struct PublishArgs {
+pub(crate) struct PublishArgs {
     /// The channel to publish to, for example graph:abc
     pub channel: Channel,
     /// The event, a JSON object with a "type". Without it, or with -, reads one object per line from standard input
@@ -46,7 +46,7 @@ pub struct PublishArgs {
 ///
 /// # Errors
 /// [`CliError`]. With standard input it names the line; the lines before it have been published.
-pub async fn run(args: PublishArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: PublishArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
     let transport: Arc<dyn Transport> = match &args.gateway {
         Some(gateway) => Arc::new(backend::http(gateway, args.token.as_deref())?),

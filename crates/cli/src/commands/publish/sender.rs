@@ -18,7 +18,7 @@ const SUB: &str = "cli";
 
 /// How a repeated event is recognised.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Dedup {
+pub(super) enum Dedup {
     /// Not at all: the event is live.
     Live,
     /// By a sequence number of this sender.
@@ -28,7 +28,7 @@ pub enum Dedup {
 }
 
 /// Publishes to one channel.
-pub struct Sender {
+pub(super) struct Sender {
     transport: Arc<dyn Transport>,
     channel: Channel,
     dedup: Dedup,
@@ -38,7 +38,7 @@ pub struct Sender {
 
 impl Sender {
     /// Creates a sender with a new producer name.
-    pub fn new(transport: Arc<dyn Transport>, channel: Channel, dedup: Dedup) -> Self {
+    pub(super) fn new(transport: Arc<dyn Transport>, channel: Channel, dedup: Dedup) -> Self {
         Self { transport, channel, dedup, producer: new_name(), next: 1 }
     }
 
@@ -46,7 +46,7 @@ impl Sender {
     ///
     /// # Errors
     /// [`CliError::Failed`] when the event is invalid or refused, `Unreachable` when there was no answer for 15 s.
-    pub async fn send(
+    pub(super) async fn send(
         &mut self,
         event: Vec<u8>,
         state: Option<State>,

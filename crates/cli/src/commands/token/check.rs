@@ -13,7 +13,7 @@ use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `token check`.
 #[derive(clap::Args, Debug)]
-pub struct CheckTokenArgs {
+pub(crate) struct CheckTokenArgs {
     /// The token, a file that contains it, or - for standard input
     #[arg(value_name = "JWT|FILE|-")]
     pub token: String,
@@ -23,7 +23,7 @@ pub struct CheckTokenArgs {
 ///
 /// # Errors
 /// [`CliError::Failed`] says why a gateway refuses the token.
-pub async fn run(args: CheckTokenArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: CheckTokenArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let auth = config.load()?.config.auth;
     let token = read(&args.token)?;
     let verifier = Verifier::new(&auth).map_err(|error| CliError::Usage(error.to_string()))?;

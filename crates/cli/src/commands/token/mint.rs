@@ -15,7 +15,7 @@ use crate::{duration, error::CliError, output, settings::ConfigArgs};
 /// The claims of the token to mint. Lists are comma-separated; `*` means all ids of the org.
 #[derive(clap::Args, Debug, Default)]
 #[group(skip)]
-pub struct MintArgs {
+pub(crate) struct MintArgs {
     /// The user, claim "sub"
     #[arg(long, required = true, value_name = "USER")]
     pub sub: Option<String>,
@@ -55,7 +55,7 @@ pub struct MintArgs {
 ///
 /// # Errors
 /// [`CliError::Usage`] without a signing key, or for claims that a gateway would refuse.
-pub async fn run(args: MintArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: MintArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let auth = config.load()?.config.auth;
     let claims = claims(&args, &auth, unix_now());
     let token = sign(&auth, &claims).await?;

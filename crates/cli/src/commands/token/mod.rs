@@ -4,14 +4,14 @@ use std::process::ExitCode;
 
 use crate::{error::CliError, settings::ConfigArgs};
 
-pub mod check;
-pub mod mint;
-pub mod revoke;
+pub(crate) mod check;
+pub(crate) mod mint;
+pub(crate) mod revoke;
 
 /// Arguments of `token`.
 #[derive(clap::Args, Debug)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct TokenArgs {
+pub(crate) struct TokenArgs {
     /// A subcommand other than minting.
     #[command(subcommand)]
     pub command: Option<TokenCommand>,
@@ -22,7 +22,7 @@ pub struct TokenArgs {
 
 /// The subcommands other than minting.
 #[derive(clap::Subcommand, Debug)]
-pub enum TokenCommand {
+pub(crate) enum TokenCommand {
     /// Show what a token grants, or why it is refused
     Check(check::CheckTokenArgs),
     /// Revoke a token, or all tokens of a user, and close its connections on every replica
@@ -33,7 +33,7 @@ pub enum TokenCommand {
 ///
 /// # Errors
 /// [`CliError`] of the subcommand.
-pub async fn run(args: TokenArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: TokenArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     match args.command {
         None => mint::run(args.mint, config).await,
         Some(TokenCommand::Check(check)) => check::run(check, config).await,

@@ -9,7 +9,7 @@ use crate::{backend, duration, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `token revoke`.
 #[derive(clap::Args, Debug)]
-pub struct RevokeArgs {
+pub(crate) struct RevokeArgs {
     /// Revoke the token with this id
     #[arg(long, required_unless_present = "sub", conflicts_with = "sub")]
     pub jti: Option<String>,
@@ -36,7 +36,7 @@ impl RevokeArgs {
 ///
 /// # Errors
 /// [`CliError::Unreachable`] when Redis does not answer, `Usage` when the arguments are invalid.
-pub async fn run(args: RevokeArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: RevokeArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
     let remember = args.remember;
     let revocation = args.revocation(unix_now())?;

@@ -8,7 +8,7 @@ use std::{
 use crewcast_test_servers::RedisServer;
 
 /// `crewcast` with these arguments and an empty environment.
-pub fn crewcast(arguments: &[&str]) -> Command {
+pub(crate) fn crewcast(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_crewcast"));
     command.env_clear().args(arguments);
     command
@@ -16,7 +16,7 @@ pub fn crewcast(arguments: &[&str]) -> Command {
 
 /// The output of a command.
 #[derive(Debug)]
-pub struct Finished {
+pub(crate) struct Finished {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
@@ -30,7 +30,7 @@ impl From<Output> for Finished {
 }
 
 /// Runs a command to its end with this standard input.
-pub fn run(command: &mut Command, input: &str) -> Finished {
+pub(crate) fn run(command: &mut Command, input: &str) -> Finished {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -38,28 +38,28 @@ pub fn run(command: &mut Command, input: &str) -> Finished {
 }
 
 /// A Redis, and `crewcast` configured with it.
-pub struct Redis(RedisServer);
+pub(crate) struct Redis(RedisServer);
 
 impl Redis {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self(RedisServer::start())
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         self.0.url()
     }
 
     /// Runs `crewcast` with this Redis.
-    pub fn crewcast(&self, arguments: &[&str]) -> Finished {
+    pub(crate) fn crewcast(&self, arguments: &[&str]) -> Finished {
         self.crewcast_with(arguments, "")
     }
 
     /// Runs `crewcast` with this Redis and this standard input.
-    pub fn crewcast_with(&self, arguments: &[&str], input: &str) -> Finished {
+    pub(crate) fn crewcast_with(&self, arguments: &[&str], input: &str) -> Finished {
         run(crewcast(arguments).env("CREWCAST_REDIS_URL", self.url()), input)
     }
 
-    pub fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
+    pub(crate) fn ask<T: redis::FromRedisValue>(&self, command: &[&str]) -> T {
         let words: Vec<&[u8]> = command.iter().map(|word| word.as_bytes()).collect();
         self.0.run(&words)
     }

@@ -33,7 +33,7 @@ const REDEMPTIONS: usize = 4;
 const TURN: Duration = Duration::from_secs(5);
 
 /// Answers which identity a credential stands for and what it may do.
-pub struct Auth {
+pub(crate) struct Auth {
     verifier: Verifier,
     anonymous: Option<Identity>,
     origins: OriginPolicy,
@@ -54,7 +54,7 @@ impl Auth {
     /// # Errors
     /// [`AuthSetupError`] if there is neither a key nor `auth.anonymous`, or if a setting is invalid. Its text says
     /// what to set.
-    pub fn new(
+    pub(crate) fn new(
         config: &AuthConfig,
         namespaces: &Namespaces,
         directory: Arc<dyn Directory>,
@@ -81,7 +81,7 @@ impl Auth {
 
     /// Loads revocations and keys, and keeps both and the directory's view fresh until `stop`. Failures are logged and
     /// retried: a replica starts even while the broker is down.
-    pub async fn start(self: &Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn start(self: &Arc<Self>, stop: CancellationToken) {
         let loaded = self.reread(false).await;
         if let Err(error) = &loaded {
             tracing::warn!(%error, "cannot load revocations yet");
@@ -98,7 +98,7 @@ impl Auth {
     }
 
     /// Returns when the tasks of [`Auth::start`] have ended after its `stop`.
-    pub async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         self.tasks.wait().await;
     }
 
@@ -138,7 +138,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError`]: what is wrong with it, revocation included.
-    pub async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
+    pub(crate) async fn verify(&self, token: &str) -> Result<Identity, AuthError> {
         let identity = self.verifier.verify(token).await?;
         if self.is_revoked(&identity) { Err(AuthError::Revoked) } else { Ok(identity) }
     }
@@ -149,7 +149,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError`]. An invalid credential is refused even where no credential is needed.
-    pub async fn identify(&self, credential: &Credential) -> Result<Option<Identity>, AuthError> {
+    pub(crate) async fn identify(&self, credential: &Credential) -> Result<Option<Identity>, AuthError> {
         match credential {
             Credential::None => Ok(self.anonymous()),
             Credential::QueryTokenOff => Err(AuthError::QueryTokenOff),
@@ -175,19 +175,19 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError`], among them `AnotherUser`.
-    pub async fn refresh(&self, current: &Identity, token: &str) -> Result<Identity, AuthError> {
+    pub(crate) async fn refresh(&self, current: &Identity, token: &str) -> Result<Identity, AuthError> {
         let fresh = self.verify(token).await?;
         let same = !current.anonymous && (&fresh.sub, &fresh.org) == (&current.sub, &current.org);
         if same { Ok(fresh) } else { Err(AuthError::AnotherUser) }
     }
 
     /// The identity of connections without a token, if `auth.anonymous` is set.
-    pub fn anonymous(&self) -> Option<Identity> {
+    pub(crate) fn anonymous(&self) -> Option<Identity> {
         self.anonymous.clone()
     }
 
     /// Whether the identity's token was revoked, by its `jti` or its `sub`.
-    pub fn is_revoked(&self, identity: &Identity) -> bool {
+    pub(crate) fn is_revoked(&self, identity: &Identity) -> bool {
         self.revocations.contain(identity)
     }
 
@@ -195,7 +195,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`AuthError::Expired`], [`AuthError::Revoked`].
-    pub fn revalidate(&self, identity: &Identity) -> Result<(), AuthError> {
+    pub(crate) fn revalidate(&self, identity: &Identity) -> Result<(), AuthError> {
         if identity.expires_at.is_some_and(|expires_at| unix_now() >= expires_at) {
             Err(AuthError::Expired)
         } else if self.is_revoked(identity) {
@@ -206,7 +206,7 @@ impl Auth {
     }
 
     /// Whether a page of this origin may connect. `host` is the host that its browser requested (`requested_host`).
-    pub fn allows_origin(&self, origin: Option<&str>, host: Option<&str>, anonymous: bool) -> bool {
+    pub(crate) fn allows_origin(&self, origin: Option<&str>, host: Option<&str>, anonymous: bool) -> bool {
         self.origins.allows(origin, host, anonymous)
     }
 
@@ -214,7 +214,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`BrokerError`] if it cannot be stored.
-    pub async fn issue_ticket(&self, identity: &Identity) -> Result<String, BrokerError> {
+    pub(crate) async fn issue_ticket(&self, identity: &Identity) -> Result<String, BrokerError> {
         ticket::issue(&*self.tickets, identity).await
     }
 
@@ -222,7 +222,7 @@ impl Auth {
     ///
     /// # Errors
     /// [`BrokerError`] if the answer is not cached and the directory does not answer.
-    pub async fn may_read(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
+    pub(crate) async fn may_read(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
         self.access.may_read(identity, channel).await
     }
 
@@ -231,7 +231,7 @@ impl Auth {
     ///
     /// # Errors
     /// As [`Auth::may_read`].
-    pub async fn may_publish(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
+    pub(crate) async fn may_publish(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
         self.access.may_publish(identity, channel).await
     }
 
@@ -240,7 +240,7 @@ impl Auth {
     ///
     /// # Errors
     /// As [`Auth::may_read`].
-    pub async fn required_claim(
+    pub(crate) async fn required_claim(
         &self,
         identity: &Identity,
         channel: &Channel,
@@ -254,12 +254,12 @@ impl Auth {
     ///
     /// # Errors
     /// As [`Auth::may_read`].
-    pub async fn granted(&self, identity: &Identity, namespace: &str) -> Result<Vec<Channel>, BrokerError> {
+    pub(crate) async fn granted(&self, identity: &Identity, namespace: &str) -> Result<Vec<Channel>, BrokerError> {
         self.access.granted(identity, namespace).await
     }
 
     /// Applies a message of the control channel. Does not block.
-    pub fn on_control(&self, control: &Control) {
+    pub(crate) fn on_control(&self, control: &Control) {
         match control {
             Control::Revoked(revocation) => {
                 if self.revocations.add(std::slice::from_ref(revocation), unix_now()) {
@@ -274,13 +274,13 @@ impl Auth {
     }
 
     /// The link to the broker is back: control messages may have been lost. Does not block.
-    pub fn on_link_up(&self) {
+    pub(crate) fn on_link_up(&self) {
         self.link_up.notify_one();
     }
 
     /// Counts up whenever the directory's view or the revocations changed, and every ten minutes. Open sockets then
     /// call `granted`, `may_read` and `revalidate` again.
-    pub fn changes(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 }

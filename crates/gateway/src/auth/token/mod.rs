@@ -16,7 +16,7 @@ use super::{
 use crate::config::{AuthConfig, Secret};
 
 /// Longest token, in bytes. A thousand crews listed by UUID take half of it.
-pub const MAX_TOKEN: usize = 64 << 10;
+pub(crate) const MAX_TOKEN: usize = 64 << 10;
 
 /// Verifies tokens: signature, times, issuer, audience, and the form of every claim. Does not check revocations.
 pub struct Verifier {

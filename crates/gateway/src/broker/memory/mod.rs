@@ -27,7 +27,7 @@ use crate::{
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// The broker in memory. Its link is never down. Ages count in tokio's time.
-pub struct MemoryBroker {
+pub(crate) struct MemoryBroker {
     namespaces: Namespaces,
     /// Held while the sink is called, so that it hears messages in the order of their publishing.
     inner: Mutex<Inner>,
@@ -43,7 +43,7 @@ struct Inner {
 
 impl MemoryBroker {
     /// A broker with empty logs that follow the rules of `namespaces`.
-    pub fn new(namespaces: Namespaces) -> Self {
+    pub(crate) fn new(namespaces: Namespaces) -> Self {
         let inner = Inner {
             sink: None,
             subscribed: HashSet::new(),

@@ -25,7 +25,7 @@ const HEARTBEAT: Duration = Duration::from_secs(45);
 
 /// The endpoint of a socket.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum CrewEndpoint {
+pub(crate) enum CrewEndpoint {
     /// `/ws/runs/{run_id}`: to the terminal event, from the first one or from `since`.
     Run {
         /// `run:<run_id>`.
@@ -45,7 +45,7 @@ pub enum CrewEndpoint {
 }
 
 /// One socket of the crew dialect.
-pub struct CrewDialect {
+pub(crate) struct CrewDialect {
     endpoint: CrewEndpoint,
     /// Boxed, because most sockets start live.
     since: Option<Box<Since>>,
@@ -66,7 +66,7 @@ struct HeardStatus {
 
 impl CrewDialect {
     /// A socket of `endpoint` with the query's `since` and `types`.
-    pub fn new(endpoint: CrewEndpoint, since: Option<Since>, types: Vec<String>) -> Self {
+    pub(crate) fn new(endpoint: CrewEndpoint, since: Option<Since>, types: Vec<String>) -> Self {
         let may_be_over = matches!((&endpoint, since), (CrewEndpoint::Run { .. }, Some(Since::After(_))));
         let since = since.map(Box::new);
         Self { endpoint, since, types: types.into(), client: ClientInput::default(), heard: None, may_be_over }

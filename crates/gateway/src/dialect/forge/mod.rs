@@ -29,7 +29,7 @@ const HEARTBEAT: Duration = Duration::from_secs(45);
 
 /// The endpoint of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ForgeEndpoint {
+pub(crate) enum ForgeEndpoint {
     /// The org's channel of this namespace: first its state, then its events.
     WithSnapshot(&'static str),
     /// The org's channel of this namespace: only its events.
@@ -39,7 +39,7 @@ pub enum ForgeEndpoint {
 }
 
 /// One socket of the forge dialect.
-pub struct ForgeDialect {
+pub(crate) struct ForgeDialect {
     endpoint: ForgeEndpoint,
     since: Option<Since>,
     /// Sent when the channel is open at the snapshot's id: from then on nothing is missed, live events included.
@@ -51,7 +51,7 @@ pub struct ForgeDialect {
 
 impl ForgeDialect {
     /// A socket with the query's `since`. A socket that resumes gets no snapshot.
-    pub fn new(endpoint: ForgeEndpoint, since: Option<Since>) -> Self {
+    pub(crate) fn new(endpoint: ForgeEndpoint, since: Option<Since>) -> Self {
         let client =
             ClientInput::new(r#"a client may send {"type":"ping"}, {"type":"pong"} or {"action":"auth","token":…}"#);
         Self { endpoint, since, snapshot: None, waiting: None, client }
@@ -64,7 +64,7 @@ impl ForgeDialect {
                 self.waiting = Some(0);
                 out.push(Action::ReadSnapshot { channel });
             }
-            None => self.on_refused(Denied::Own(namespace), out),
+            None => self.on_refused(Denied::Own, out),
         }
     }
 }
@@ -94,7 +94,7 @@ impl Dialect for ForgeDialect {
 
     fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
         let reason = match denied {
-            Denied::Own(_) => "the token names no org: this socket brings what is of its claim \"org\"",
+            Denied::Own => "the token names no org: this socket brings what is of its claim \"org\"",
             Denied::Channel(_) => "the token does not grant this channel of its org: ask for access",
         };
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));

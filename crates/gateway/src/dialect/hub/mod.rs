@@ -28,7 +28,7 @@ use crewcast_websocket::{
 const HEARTBEAT: Duration = Duration::from_secs(45);
 
 /// One socket of the hub dialect.
-pub struct HubDialect {
+pub(crate) struct HubDialect {
     since: Option<Since>,
     /// Only these event types; empty: all types.
     types: Box<[String]>,
@@ -38,7 +38,7 @@ pub struct HubDialect {
 
 impl HubDialect {
     /// A socket with the query's `since`, `types` and `batch_ms`.
-    pub fn new(since: Option<Since>, types: Vec<String>, batch: Option<Duration>) -> Self {
+    pub(crate) fn new(since: Option<Since>, types: Vec<String>, batch: Option<Duration>) -> Self {
         Self { since, types: types.into(), batch: batch.map(Batch::new), client: ClientInput::default() }
     }
 
@@ -71,7 +71,7 @@ impl Dialect for HubDialect {
 
     fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
         let reason = match denied {
-            Denied::Own(_) => "the token names no org: this socket brings the events of its claim \"org\"",
+            Denied::Own => "the token names no org: this socket brings the events of its claim \"org\"",
             Denied::Channel(_) => "the token does not grant the events of its org: ask for access",
         };
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));

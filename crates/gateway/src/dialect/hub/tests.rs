@@ -115,7 +115,7 @@ fn it_opens_the_channel_of_its_own_org_and_reports_losses() {
     assert_eq!(open(None), [r#"SubscribeOwn { namespace: "hub", start: Live }"#]);
     assert_eq!(open("0".parse().ok()), [r#"SubscribeOwn { namespace: "hub", start: Since(Beginning) }"#]);
     let mut out = Actions::new();
-    hub(&[], None).on_refused(Denied::Own("hub"), &mut out);
+    hub(&[], None).on_refused(Denied::Own, &mut out);
     hub(&[], None).on_refused(Denied::Channel(&channel()), &mut out);
     for (line, word) in lines(&mut out).iter().zip(["names no org", "does not grant"]) {
         assert!(line.starts_with("close 4403 ") && line.contains(word), "{line}");

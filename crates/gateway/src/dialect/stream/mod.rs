@@ -35,7 +35,7 @@ const MAX_TOO_OFTEN: u32 = 10;
 const MAX_DUE: usize = 16;
 
 /// One socket of the dialect.
-pub struct StreamDialect {
+pub(crate) struct StreamDialect {
     /// Whether the client's identity is known: from the handshake, the first message, or `auth.anonymous`.
     is_introduced: bool,
     /// `limits.subscriptions`.
@@ -59,7 +59,7 @@ struct Subscription {
 
 impl StreamDialect {
     /// A socket with at most this many subscriptions.
-    pub fn new(max_subscriptions: usize) -> Self {
+    pub(crate) fn new(max_subscriptions: usize) -> Self {
         Self {
             is_introduced: false,
             max_subscriptions,

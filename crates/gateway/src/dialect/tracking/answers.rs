@@ -16,24 +16,24 @@ use crate::{
 use crewcast_websocket::frame::text_frame;
 
 /// The list of active sessions, as the value of the field `data`. Documents that are not objects are left out.
-pub fn sessions(state: &StateDocuments) -> String {
+pub(crate) fn sessions(state: &StateDocuments) -> String {
     let documents = state.documents.iter().filter_map(|(_, document)| object(document));
     let listed: Vec<&str> = documents.collect();
     format!(r#"{{"total_sessions":{},"sessions":[{}]}}"#, listed.len(), listed.join(","))
 }
 
 /// `active_sessions` with this `data`.
-pub fn active_sessions(data: &str) -> Action {
+pub(crate) fn active_sessions(data: &str) -> Action {
     send(&format!(r#"{{"type":"active_sessions","timestamp":{},"data":{data}}}"#, now()))
 }
 
 /// `session_state` as the answer to a request; `None` if the document is not an object.
-pub fn session_state(session: &str, document: &[u8]) -> Option<Action> {
+pub(crate) fn session_state(session: &str, document: &[u8]) -> Option<Action> {
     Some(send(&state_text(session, object(document)?, &now())))
 }
 
 /// `session_state` for an event, encoded once for all sockets; `None` if the event contains no state.
-pub fn state_changed(session: &str, entry: &Arc<Entry>) -> Option<Action> {
+pub(crate) fn state_changed(session: &str, entry: &Arc<Entry>) -> Option<Action> {
     #[derive(Deserialize)]
     struct Change<'a> {
         #[serde(borrow)]
@@ -46,12 +46,12 @@ pub fn state_changed(session: &str, entry: &Arc<Entry>) -> Option<Action> {
 }
 
 /// `session_logs` as the answer to a request.
-pub fn session_logs(session: &str, lines: &[Arc<Entry>]) -> Action {
+pub(crate) fn session_logs(session: &str, lines: &[Arc<Entry>]) -> Action {
     send(&logs_text(session, lines, &now()))
 }
 
 /// `session_logs` of a streamed log. A single line is encoded once for all sockets.
-pub fn streamed(session: &str, lines: &[Arc<Entry>]) -> Action {
+pub(crate) fn streamed(session: &str, lines: &[Arc<Entry>]) -> Action {
     if let [line] = lines {
         let frame = line.encoded(encoding::TRACKING, || control::frame(&logs_text(session, lines, &time_of(line))));
         return Action::Deliver(frame, encoding::TRACKING, line.clone());
@@ -60,24 +60,24 @@ pub fn streamed(session: &str, lines: &[Arc<Entry>]) -> Action {
 }
 
 /// An event, unchanged.
-pub fn event(event: &Event, entry: &Arc<Entry>) -> Action {
+pub(crate) fn event(event: &Event, entry: &Arc<Entry>) -> Action {
     let frame = entry.encoded(encoding::RAW_FRAME, || text_frame(event.raw()));
     Action::Deliver(frame, encoding::RAW_FRAME, entry.clone())
 }
 
 /// `ping`.
-pub fn ping() -> Action {
+pub(crate) fn ping() -> Action {
     let timestamp = serde_json::from_str(&now()).unwrap_or_default();
     send(&control::message("ping", &[("timestamp", timestamp)]))
 }
 
 /// `error`.
-pub fn error(code: &str, message: &str) -> Action {
+pub(crate) fn error(code: &str, message: &str) -> Action {
     send(&control::error(code, message))
 }
 
 /// `error`: the session does not exist, or the token does not grant it.
-pub fn unknown_session() -> Action {
+pub(crate) fn unknown_session() -> Action {
     error("unknown_session", "the session is unknown, or the token does not grant it")
 }
 

@@ -19,7 +19,7 @@ use crate::{
 const PACE: Duration = Duration::from_millis(100);
 
 /// What a socket knows of its org's list.
-pub struct KnownSessions {
+pub(crate) struct KnownSessions {
     /// How long a session is listed after its producer's last sign of life.
     ttl: Duration,
     /// When to read the list; `None` until something changes.
@@ -32,12 +32,12 @@ pub struct KnownSessions {
 
 impl KnownSessions {
     /// Nothing is known yet.
-    pub fn new(ttl: Duration) -> Self {
+    pub(crate) fn new(ttl: Duration) -> Self {
         Self { ttl, due: None, looked_at: None, is_reading: false, told: None }
     }
 
     /// The list may have changed.
-    pub fn changed(&mut self, now: Instant) {
+    pub(crate) fn changed(&mut self, now: Instant) {
         self.look_at(self.looked_at.map_or(now, |before| before + PACE).max(now));
     }
 
@@ -46,7 +46,7 @@ impl KnownSessions {
     }
 
     /// Reads the list if that is due.
-    pub fn look(&mut self, channel: &Channel, now: Instant, out: &mut Actions) {
+    pub(crate) fn look(&mut self, channel: &Channel, now: Instant, out: &mut Actions) {
         if !self.is_reading && self.due.is_some_and(|due| due <= now) {
             (self.due, self.looked_at, self.is_reading) = (None, Some(now), true);
             out.push(Action::ReadState { channel: channel.clone(), within: Some(self.ttl) });
@@ -54,7 +54,7 @@ impl KnownSessions {
     }
 
     /// Handles a read list: sends it if it has changed.
-    pub fn seen(&mut self, state: &StateDocuments, now: Instant, out: &mut Actions) {
+    pub(crate) fn seen(&mut self, state: &StateDocuments, now: Instant, out: &mut Actions) {
         self.is_reading = false;
         let data = answers::sessions(state);
         let mut hasher = DefaultHasher::new();
@@ -70,7 +70,7 @@ impl KnownSessions {
     }
 
     /// When to read the list next.
-    pub fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         self.due.filter(|_| !self.is_reading)
     }
 }

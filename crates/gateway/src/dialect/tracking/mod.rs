@@ -29,7 +29,7 @@ use crate::{
 use crewcast_websocket::close::CloseCode;
 use list::KnownSessions;
 use patience::{Due, Keepalive, MessageRate};
-pub use request::is_client_id;
+pub(crate) use request::is_client_id;
 use request::{Ignored, TrackingRequest};
 use streaming::Streaming;
 
@@ -39,7 +39,7 @@ const ORG: &str = "tracking";
 const LINE: &str = "session_log";
 
 /// One socket of this dialect.
-pub struct TrackingDialect {
+pub(crate) struct TrackingDialect {
     client: String,
     /// `tracking:<org>`, once it is open.
     org: Option<Channel>,
@@ -53,7 +53,7 @@ pub struct TrackingDialect {
 impl TrackingDialect {
     /// A socket of the client with this id. A session is no longer active once its producer was silent for
     /// `session_ttl`.
-    pub fn new(client: String, session_ttl: Duration) -> Self {
+    pub(crate) fn new(client: String, session_ttl: Duration) -> Self {
         let now = Instant::now();
         Self {
             client,
@@ -143,7 +143,7 @@ impl Dialect for TrackingDialect {
                 return out.push(answers::unknown_session());
             }
             Denied::Channel(_) => "the token does not grant what its org's agents do: ask for access",
-            Denied::Own(_) => "the token names no org: this socket brings what the agents of its claim \"org\" do",
+            Denied::Own => "the token names no org: this socket brings what the agents of its claim \"org\" do",
         };
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }

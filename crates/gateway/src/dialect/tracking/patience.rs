@@ -19,14 +19,14 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 
 /// Pings a silent client. The client library's answers to WebSocket pings do not count, because the page behind it may
 /// hang.
-pub struct Keepalive {
+pub(crate) struct Keepalive {
     since: Instant,
     pings: u32,
 }
 
 /// What is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Due {
+pub(crate) enum Due {
     /// Nothing.
     Nothing,
     /// A `ping`.
@@ -37,17 +37,17 @@ pub enum Due {
 
 impl Keepalive {
     /// The keepalive of a new connection.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { since: now, pings: 0 }
     }
 
     /// A message of the client arrived.
-    pub fn heard(&mut self, now: Instant) {
+    pub(crate) fn heard(&mut self, now: Instant) {
         *self = Self::new(now);
     }
 
     /// What is due now.
-    pub fn due(&mut self, now: Instant) -> Due {
+    pub(crate) fn due(&mut self, now: Instant) -> Due {
         if now < self.next() {
             return Due::Nothing;
         }
@@ -57,13 +57,13 @@ impl Keepalive {
     }
 
     /// When something is due next.
-    pub fn next(&self) -> Instant {
+    pub(crate) fn next(&self) -> Instant {
         self.since + SILENCE
     }
 }
 
 /// Limits a client to `MESSAGES` per minute.
-pub struct MessageRate {
+pub(crate) struct MessageRate {
     rate: Rate,
     bucket: Bucket,
     refused: u32,
@@ -72,17 +72,17 @@ pub struct MessageRate {
 
 impl MessageRate {
     /// The rate of a new connection.
-    pub fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { rate: Rate::per_minute(MESSAGES), bucket: Bucket::new(now), refused: 0, refused_at: now }
     }
 
     /// Whether one more message is allowed.
-    pub fn allows(&mut self, now: Instant) -> bool {
+    pub(crate) fn allows(&mut self, now: Instant) -> bool {
         self.bucket.take(&self.rate, now)
     }
 
     /// Counts a refused message. Returns whether the limit of refusals is reached.
-    pub fn refuse(&mut self, now: Instant) -> bool {
+    pub(crate) fn refuse(&mut self, now: Instant) -> bool {
         if now.duration_since(self.refused_at) >= FORGOTTEN {
             self.refused = 0;
         }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 const MAX_ID: usize = 64;
 
 /// Whether a client id is valid: `^client[_-][A-Za-z0-9_-]{1,64}$`, strictly `^client_[0-9]+_[a-z0-9]+$`.
-pub fn is_client_id(id: &str, strict: bool) -> bool {
+pub(crate) fn is_client_id(id: &str, strict: bool) -> bool {
     let Some(rest) = id.strip_prefix("client_").or_else(|| id.strip_prefix("client-").filter(|_| !strict)) else {
         return false;
     };
@@ -24,7 +24,7 @@ pub fn is_client_id(id: &str, strict: bool) -> bool {
 
 /// A client's message.
 #[derive(Debug, PartialEq)]
-pub enum TrackingRequest {
+pub(crate) enum TrackingRequest {
     /// The answer to `ping`.
     Pong,
     /// Asks for a session's log.
@@ -41,7 +41,7 @@ pub enum TrackingRequest {
 
 /// Why a message is refused.
 #[derive(Debug, PartialEq)]
-pub enum Ignored {
+pub(crate) enum Ignored {
     /// What is wrong with the message.
     BadMessage(&'static str),
     /// No session can have this id.
@@ -59,7 +59,7 @@ struct RawRequest {
 
 impl TrackingRequest {
     /// Reads a text message.
-    pub fn read(text: &str) -> Result<Self, Ignored> {
+    pub(crate) fn read(text: &str) -> Result<Self, Ignored> {
         let bad = Ignored::BadMessage;
         let message: RawRequest =
             serde_json::from_str(text).map_err(|_| bad("not a JSON object with a text \"type\" and \"session_id\""))?;

@@ -13,7 +13,7 @@ const LINES: usize = 500;
 const BYTES: usize = 64 << 10;
 
 /// The session that is streamed.
-pub struct Streaming {
+pub(crate) struct Streaming {
     /// `session:<id>`.
     pub channel: Channel,
     /// Lines that go out together.
@@ -28,12 +28,12 @@ struct LastChange(Option<Arc<Entry>>);
 
 impl Streaming {
     /// Starts at the beginning of the session's log.
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self { channel, lines: Vec::new(), bytes: 0, backlog: Some(LastChange::default()) }
     }
 
     /// The next entry of the session's channel.
-    pub fn take(&mut self, entry: &Arc<Entry>, out: &mut Actions) {
+    pub(crate) fn take(&mut self, entry: &Arc<Entry>, out: &mut Actions) {
         let Some(event) = entry.event() else { return };
         match &*event.kind() {
             super::LINE => {
@@ -55,7 +55,7 @@ impl Streaming {
     }
 
     /// All available entries were read.
-    pub fn caught_up(&mut self, out: &mut Actions) {
+    pub(crate) fn caught_up(&mut self, out: &mut Actions) {
         self.flush(out);
         if let Some(LastChange(Some(entry))) = self.backlog.take() {
             out.extend(answers::state_changed(self.channel.id(), &entry));
@@ -63,7 +63,7 @@ impl Streaming {
     }
 
     /// Sends the collected lines.
-    pub fn flush(&mut self, out: &mut Actions) {
+    pub(crate) fn flush(&mut self, out: &mut Actions) {
         if !self.lines.is_empty() {
             out.push(answers::streamed(self.channel.id(), &self.lines));
             (self.lines, self.bytes) = (Vec::new(), 0);

@@ -324,7 +324,7 @@ async fn an_unknown_or_ungranted_session_is_reported_and_the_socket_stays_open()
     assert_eq!(bench.sent(), [UNKNOWN]);
     assert!(bench.socket.streaming.is_none());
     bench.socket.on_refused(Denied::Channel(&channel("tracking:acme")), &mut bench.out);
-    bench.socket.on_refused(Denied::Own("tracking"), &mut bench.out);
+    bench.socket.on_refused(Denied::Own, &mut bench.out);
     assert!(bench.sent().iter().all(|line| line.starts_with("close 4403 ")));
 }
 

@@ -42,7 +42,7 @@ const LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How connections are accepted.
 #[derive(Clone, Debug)]
-pub struct ListenOptions {
+pub(crate) struct ListenOptions {
     /// Longest time from the accept, or from the end of a request, to the end of the next request's head. Also how
     /// long a trusted proxy may take to send its PROXY header.
     pub handshake: Duration,
@@ -52,7 +52,7 @@ pub struct ListenOptions {
 
 /// The source of a request; stored in the extensions of every request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ClientAddress {
+pub(crate) struct ClientAddress {
     /// The other end of the TCP connection.
     pub peer: SocketAddr,
     /// The client behind the peer, from the PROXY header of a trusted proxy.
@@ -61,7 +61,7 @@ pub struct ClientAddress {
 
 impl ClientAddress {
     /// The nearest known client: the address in the PROXY header, or else the peer.
-    pub fn nearest(&self) -> SocketAddr {
+    pub(crate) fn nearest(&self) -> SocketAddr {
         self.via.unwrap_or(self.peer)
     }
 }
@@ -71,7 +71,7 @@ impl ClientAddress {
 ///
 /// Connections that a handler upgraded are not waited for. Dropping the future also stops the listener, without
 /// waiting.
-pub async fn serve(listener: TcpListener, router: Router, options: ListenOptions, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, options: ListenOptions, stop: CancellationToken) {
     let options = Arc::new(options);
     let connections = TaskTracker::new();
     let ending = stop.child_token();

@@ -16,7 +16,7 @@ const BATCH: usize = 100;
 
 /// The channels that wait for a fan-out.
 #[derive(Default)]
-pub struct Fanout {
+pub(crate) struct Fanout {
     waiting: Mutex<VecDeque<FanoutJob>>,
     more: Notify,
 }
@@ -41,7 +41,7 @@ impl Fanout {
     }
 
     /// Runs the fan-out. Never returns; each thread runs one.
-    pub async fn serve(self: Arc<Self>) {
+    pub(crate) async fn serve(self: Arc<Self>) {
         let mut notifications = Vec::with_capacity(BATCH);
         let mut served = 0;
         loop {

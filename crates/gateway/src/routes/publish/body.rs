@@ -15,13 +15,13 @@ use crate::routes::{
 };
 
 /// Most lines of one request: bounds the memory that is used besides the body itself.
-pub const MAX_LINES: usize = 10_000;
+pub(crate) const MAX_LINES: usize = 10_000;
 /// Longest `idempotency_key`, in characters.
-pub const MAX_KEY: usize = 128;
+pub(crate) const MAX_KEY: usize = 128;
 
 /// One event to publish.
 #[derive(Debug)]
-pub struct PublishItem {
+pub(crate) struct PublishItem {
     /// The line of the body, counted from 1.
     pub line: usize,
     /// The channel to publish to.
@@ -32,7 +32,7 @@ pub struct PublishItem {
 
 /// How an event is published.
 #[derive(Debug)]
-pub enum How {
+pub(crate) enum How {
     /// Without a log.
     Live(Bytes),
     /// Into the log.
@@ -48,7 +48,7 @@ pub enum How {
 
 /// The rules that an item is checked against.
 #[derive(Clone, Copy, Debug)]
-pub struct PublishRules<'a> {
+pub(crate) struct PublishRules<'a> {
     /// The configured namespaces.
     pub namespaces: &'a Namespaces,
     /// Most bytes of an event and of a state document: `limits.message`.
@@ -81,7 +81,7 @@ struct StateRequest<'a> {
 ///
 /// # Errors
 /// 400 and 413, with the line; nothing of the body is published then.
-pub fn parse(text: &str, ndjson: bool, rules: PublishRules<'_>) -> Result<Vec<PublishItem>, Problem> {
+pub(crate) fn parse(text: &str, ndjson: bool, rules: PublishRules<'_>) -> Result<Vec<PublishItem>, Problem> {
     if !ndjson && !looks_like_lines(text) {
         let request: PublishRequest<'_> = json(text)?;
         return Ok(vec![item(request, 1, rules)?]);
@@ -138,7 +138,7 @@ fn item(request: PublishRequest<'_>, line: usize, rules: PublishRules<'_>) -> Re
 ///
 /// # Errors
 /// 400 if it is not a channel name, or if its namespace is not configured.
-pub fn channel(name: &str, namespaces: &Namespaces) -> Result<Channel, Problem> {
+pub(crate) fn channel(name: &str, namespaces: &Namespaces) -> Result<Channel, Problem> {
     let bad = |detail: String| Problem::new(ProblemType::BadChannel, detail);
     let channel: Channel = name.parse().map_err(|error: crewcast_events::BadChannel| bad(error.to_string()))?;
     if namespaces.of(&channel).is_none() {

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{app::App, publishing::NotAdmitted};
 
-pub use self::body::channel;
+pub(crate) use self::body::channel;
 
 /// Media types of NDJSON. None of them is registered.
 const NDJSON: [&str; 4] =
@@ -35,7 +35,7 @@ const NDJSON: [&str; 4] =
 /// The ids, in the order of the lines. `null` for a live event, and for an event whose key is known but whose id is no
 /// longer stored.
 #[derive(Debug, Default, Serialize)]
-pub struct Published {
+pub(crate) struct Published {
     ids: Vec<Option<String>>,
 }
 
@@ -43,7 +43,7 @@ pub struct Published {
 ///
 /// # Errors
 /// A problem document. A 503 in the middle carries `accepted` (lines) and their `ids`.
-pub async fn publish(
+pub(crate) async fn publish(
     State(app): State<Arc<App>>,
     Caller(identity): Caller,
     headers: HeaderMap,

@@ -26,7 +26,7 @@ use tokio_tungstenite::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::http::{ListenOptions, serve};
+use crate::http::listener::{ListenOptions, serve};
 
 const REQUEST: &str = "GET /ws HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive, UpGrade\r\nupgrade: WebSocket\r\n\
     sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
