@@ -1,4 +1,4 @@
-//! No line of Rust is longer than 120 columns. `rustfmt` checks code, but not comments and strings.
+//! No comment is longer than 120 columns. `rustfmt` wraps code, but not comments. String literals may be longer.
 
 use std::{fs, path::Path};
 
@@ -15,15 +15,16 @@ fn too_long(folder: &Path, found: &mut Vec<String>) {
             }
         } else if path.extension().is_some_and(|ending| ending == "rs") {
             let text = fs::read_to_string(&path).unwrap();
-            let lines = text.lines().enumerate().filter(|(_, line)| line.chars().count() > COLUMNS);
+            let is_comment = |line: &str| line.trim_start().starts_with("//");
+            let is_too_long = |line: &str| is_comment(line) && line.chars().count() > COLUMNS;
+            let lines = text.lines().enumerate().filter(|(_, line)| is_too_long(line));
             found.extend(lines.map(|(at, _)| format!("{}:{}", path.display(), at + 1)));
         }
     }
 }
 
 #[test]
-#[ignore = "comments under crates/ still have longer lines"]
-fn no_line_is_longer_than_120_columns() {
+fn no_comment_is_longer_than_120_columns() {
     let mut found = Vec::new();
     for folder in ["crates", "tests"] {
         too_long(&root().join(folder), &mut found);

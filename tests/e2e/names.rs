@@ -6,64 +6,6 @@ use proc_macro2::{Delimiter, TokenTree};
 
 use crate::sources::{is_punct, is_word, packages, sources, tokens, without_tests};
 
-/// Names that a crate still has more than once. This table must only shrink.
-const KNOWN: &[(&str, &[&str])] = &[
-    ("bench", &["Args", "Frame", "Reply", "Server", "Window"]),
-    ("cli", &["Args", "Command"]),
-    ("events", &["Agent", "Created", "StatusChanged", "Task"]),
-    (
-        "gateway",
-        &[
-            "Answer",
-            "Asked",
-            "Cause",
-            "Changes",
-            "Claims",
-            "Compression",
-            "Connection",
-            "Counted",
-            "Directory",
-            "Document",
-            "Drain",
-            "Dropped",
-            "Endpoint",
-            "Entry",
-            "Forge",
-            "Heard",
-            "Held",
-            "History",
-            "Hub",
-            "Item",
-            "Key",
-            "Link",
-            "LinkState",
-            "List",
-            "Message",
-            "Outcome",
-            "Page",
-            "Place",
-            "Problem",
-            "Raw",
-            "Refusal",
-            "Request",
-            "Ring",
-            "Room",
-            "Rules",
-            "Scope",
-            "Shared",
-            "Source",
-            "Standing",
-            "State",
-            "Step",
-            "Stream",
-            "Subscription",
-            "Total",
-            "Tracking",
-        ],
-    ),
-    ("publisher", &["Inner", "Kept", "Leases", "Shared"]),
-];
-
 const KEYWORDS: [&str; 5] = ["struct", "enum", "trait", "type", "union"];
 
 /// The types that `code` defines at any depth, without associated types and without the contents of macros.
@@ -111,7 +53,6 @@ fn is_macro(before: &[TokenTree]) -> bool {
 
 #[test]
 fn no_type_name_occurs_twice_in_one_crate() {
-    let known: BTreeMap<&str, &[&str]> = KNOWN.iter().copied().collect();
     for package in packages() {
         let name = package.file_name().unwrap().to_str().unwrap();
         let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -123,10 +64,6 @@ fn no_type_name_occurs_twice_in_one_crate() {
             }
         }
         files.retain(|_, files| files.len() > 1);
-        let known = known.get(name).copied().unwrap_or_default();
-        for name in known {
-            assert!(files.remove(*name).is_some(), "only one type is named {name} now: remove it from KNOWN");
-        }
         assert!(
             files.is_empty(),
             "crate {name} has more than one type of the same name: rename all but one: {files:#?}"

@@ -1,6 +1,7 @@
 //! Follows any number of channels over one socket, and goes on where the last process stopped.
 //!
-//! `CREWCAST_TOKEN=… cargo run -p crewcast-client --example stream http://127.0.0.1:8000 positions.json graph:abc stream:s1`
+//! `CREWCAST_TOKEN=… cargo run -p crewcast-client --example stream http://127.0.0.1:8000 positions.json graph:abc
+//! stream:s1`
 
 use std::{collections::BTreeMap, fs, io, path::Path};
 
@@ -17,8 +18,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     follow(&client, channels, Path::new(&file), |channel, event| println!("{channel} {event}")).await
 }
 
-/// Calls `print` for each event, then stores the positions in `file`. After a crash between the two steps, `print` sees that
-/// event again: at least once, never lost.
+/// Calls `print` for each event, then stores the positions in `file`. After a crash between the two steps, `print`
+/// sees that event again: at least once, never lost.
 pub(crate) async fn follow(
     client: &Client,
     channels: Vec<Channel>,

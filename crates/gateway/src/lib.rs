@@ -1,10 +1,11 @@
 //! The Crewcast gateway: bridges Redis channels to WebSockets and event streams.
 //!
-//! The crate is made for the `crewcast` binary. It exports what a program needs to run a replica ([`Server`], [`config`],
-//! [`telemetry`]), to mint and check tokens ([`mint`], [`Verifier`]), and to reach the same Redis as a replica.
+//! The crate is made for the `crewcast` binary. It exports what a program needs to run a replica ([`Server`],
+//! [`config`], [`telemetry`]), to mint and check tokens ([`mint`], [`Verifier`]), and to reach the same Redis as a
+//! replica.
 //!
-//! Inside, an event takes this path: `broker` → `relay` → `hub` → `replay` → `connection` → `outbox`. A `dialect` decides
-//! what a connection says, and `server` puts one replica together.
+//! Inside, an event takes this path: `broker` → `relay` → `hub` → `replay` → `connection` → `outbox`. A `dialect`
+//! decides what a connection says, and `server` puts one replica together.
 
 mod app;
 mod auth;

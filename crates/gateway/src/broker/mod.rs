@@ -153,15 +153,15 @@ pub(crate) trait LogStore: Send + Sync + 'static {
     /// At most `limit` entries behind `offset` (0: from the beginning).
     async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError>;
 
-    /// State documents and the head behind which they stand: at most [`MAX_DOCUMENTS`] of [`STATE_BYTES`]. With `within`
-    /// only those beside a lease of the same name that was renewed at most so long ago.
+    /// State documents and the head behind which they stand: at most [`MAX_DOCUMENTS`] of [`STATE_BYTES`]. With
+    /// `within` only those beside a lease of the same name that was renewed at most so long ago.
     async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError>;
 
     /// How long until a lease of each channel expires, pipelined, in the order asked; `None` where none will.
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;
 
-    /// The leases of a channel whose expiry is to be published now, at most [`MAX_EXPIRED`]. It is published by an append
-    /// with [`crewcast_store::LeaseStep::Expire`], which happens once, whichever replicas have asked.
+    /// The leases of a channel whose expiry is to be published now, at most [`MAX_EXPIRED`]. It is published by an
+    /// append with [`crewcast_store::LeaseStep::Expire`], which happens once, whichever replicas have asked.
     async fn expired_leases(&self, channel: &Channel) -> Result<Vec<ExpiredLease>, BrokerError>;
 }
 

@@ -1,8 +1,9 @@
 //! Measures what receiving events costs a replica: from Redis through broker, relay and hub to a reader of each
 //! channel, without sockets. Compares it with what Redis itself spends on publishing them.
 //!
-//! `cargo test --release -p crewcast-gateway --lib intake -- --ignored --nocapture --exact relay::tests::intake::intake`,
-//! with the variables `INTAKE_RATE` (events per second; 0: as many as Redis accepts) and `INTAKE_SECONDS`.
+//! `cargo test --release -p crewcast-gateway --lib intake -- --ignored --nocapture --exact
+//! relay::tests::intake::intake`, with the variables `INTAKE_RATE` (events per second; 0: as many as Redis accepts)
+//! and `INTAKE_SECONDS`.
 
 use std::{
     error::Error,
