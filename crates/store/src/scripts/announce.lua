@@ -1,6 +1,7 @@
--- Tells every gateway that a client has come, and when: the time of the one server that all of them ask, in microseconds.
+-- Tells every gateway that a client has connected, with a number: the time in microseconds of one server, the same for
+-- all gateways.
 --
--- KEYS  revocations: not touched; on a Cluster its server is the one
+-- KEYS  revocations: not read; in a Cluster it selects that server
 -- ARGV  1 control channel   2 message, up to its number
 -- Answers the number.
 local time = redis.call('TIME')

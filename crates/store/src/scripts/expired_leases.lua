@@ -1,4 +1,4 @@
--- Reads the leases of a channel of which something is to be told (leases.lua of the publisher). Writes nothing.
+-- Reads the leases of a channel whose next status is due (leases.lua). Writes nothing.
 -- KEYS due, leases   ARGV most   Answers {now in ms, name, value or nil, ...}.
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))

@@ -1,7 +1,8 @@
--- A channel's leases, for the scripts that write them: who promised to go on, and what has been told of his silence.
+-- A channel's leases, for the scripts that write them: what producers promised, and which expiry was published.
 --
--- The hash holds name to '<renewed, ms>:<ttl, ms>:<told>:<about>'; told is 0 (nothing), 1 (stalled) or 2 (lost). The
--- sorted set holds each name by the moment, in ms, at which something is to be told; a lost lease is not in it.
+-- The hash holds name to '<renewed, ms>:<ttl, ms>:<told>:<about>'. `told` is the status published last: 0 (none),
+-- 1 (stalled) or 2 (lost). The sorted set holds each name by the moment, in ms, at which its next status is due. A lost
+-- lease is not in it.
 local LEASES_AGE, MOST_LEASES = '86400', 1000
 
 local function open_leases(hash, due)
@@ -22,13 +23,13 @@ local function open_leases(hash, due)
     return known[name]
   end
 
-  -- `due` of the lease is when something is to be told next, false for never. No lease: it is forgotten.
+  -- `due` of the lease is when its next status is due, false for never. `lease` false: it is forgotten.
   function self.put(name, lease)
     known[name] = lease
     touched[name] = true
   end
 
-  -- Lost leases give way where there are too many.
+  -- Whether there is room for another lease. If there are too many, lost leases are dropped first.
   local function has_room()
     if redis.call('HLEN', hash) + added < MOST_LEASES then
       return true
@@ -45,7 +46,7 @@ local function open_leases(hash, due)
     return redis.call('HLEN', hash) + added - gone < MOST_LEASES
   end
 
-  -- Takes one step; false for what is not to be told (any more).
+  -- Takes one step. False if its event must not be published: the status is not true, or was published before.
   function self.apply(step)
     local op, millis, name, about = string.match(step, '^(%l+) (%d+) (%S+) ?(.*)$')
     local lease, span = self.get(name), tonumber(millis)
@@ -79,7 +80,7 @@ local function open_leases(hash, due)
       return false
     end
     self.put(name, lease)
-    -- One that was lost, was renewed and is silent again before anybody told: it is lost still.
+    -- A lost lease that was renewed and expired again before `recovered` was published: it is still lost.
     return not (op == 'lost' and told == 2)
   end
 

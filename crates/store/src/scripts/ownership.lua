@@ -1,13 +1,13 @@
--- Decides to whom an id belongs: one atomic step on its directory entry. Indexes, logs and the word to the
--- gateways follow outside; until they have, the field `pending` says what is owed, so that a repeated claim
--- completes what a lost connection cut short.
+-- Decides which org owns an id: one atomic step on its directory entry. The caller then updates indexes and logs and
+-- tells the gateways. Until it has, the field `pending` says what remains to be done, so that a repeated registration
+-- completes one that a lost connection cut short.
 --
 -- KEYS  the entry: hash {org, crew, pending}
--- ARGV  1 'keep', 'move', 'remove' or 'forget'   2 org   3 crew ('': not said)   4 age, s ('0': for ever)
+-- ARGV  1 'keep', 'move', 'remove' or 'forget'   2 org   3 crew ('': not given)   4 age, s ('0': no expiry)
 -- Answers {'owned', org}, {'kept'} or {'done', crew, pending}. pending: 'no', 'new', 'removing', or 'from:<org>'.
 --
--- A removal takes two steps, so that nobody else can claim the id while the owner's logs still stand: 'remove' marks
--- the entry, and 'forget' deletes it when they are gone, unless the owner has claimed the id again meanwhile.
+-- A removal takes two steps, so that no other org can register the id while the owner's logs exist: 'remove' marks
+-- the entry, and 'forget' deletes it when they are gone, unless the owner has registered the id again.
 local entry, mode, org, crew, age = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local known = redis.call('HMGET', entry, 'org', 'crew', 'pending')
 local owner, owners_crew, pending = known[1], known[2], known[3]
@@ -43,7 +43,7 @@ if owner ~= org then
   end
 end
 if crew ~= '' and crew ~= owners_crew then
-  -- What is owed already says more than that the crew changed.
+  -- A `pending` that is set already covers a changed crew.
   pending = pending or 'new'
   redis.call('HSET', entry, 'crew', crew, 'pending', pending)
   owners_crew = crew

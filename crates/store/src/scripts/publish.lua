@@ -8,15 +8,15 @@
 --       6 '1': retain               7 number of the first entry, 'key' or 'no'
 --       8 age of the last key, s    9 the entries' random halves, one behind the other
 --       then per entry: object without '{', and, with all those keys, state key ('': none), state value ('': remove),
---       lease step ('': none). What is told of a lease is left out where it has been told already.
+--       lease step ('': none). An event about a lease's status is left out if it was published before.
 -- Answers {'ok', id or nil, ...} or {'gap', number expected}.
 --
 -- Redis does not undo what a failed script has written. So everything that can fail on a key's type is
 -- read first, RPUSH (which alone can meet a full memory, and fails on a log of another type) is the first write, and
--- PUBLISH comes last: a subscriber that could not be told finds the event in the log.
+-- PUBLISH comes last: a subscriber that misses the message finds the event in the log.
 --
--- A call of a command costs as much as a plain PUBLISH, and an argument a quarter of one. So there are as few of both as
--- can be: nothing is read that an append in its turn has no use for.
+-- A call of a command costs as much as a plain PUBLISH, and an argument a quarter of one. So there are as few of both
+-- as possible: nothing is read that an append in its turn does not need.
 local call, byte, char, format, match = redis.call, string.byte, string.char, string.format, string.match
 local log, head_key = KEYS[1], KEYS[2]
 local once = ARGV[7]
@@ -30,7 +30,7 @@ local function whole(n)
   return format('%.0f', n)
 end
 
--- MGET takes a key of another type for none. GET does not.
+-- MGET treats a key of another type as missing. GET fails.
 local head, known
 if has_once then
   local both = call('MGET', head_key, once_key)
@@ -64,13 +64,13 @@ if first then
     end
   end
   if first > last + 1 then
-    -- A write that changes nothing: a replica refuses it. What a replica lacks is not lost, and the producer, told of
-    -- a gap, would double what the replica has yet to receive.
+    -- A write that changes nothing: a Redis replica refuses it. Events that a replica has yet to receive are not lost,
+    -- and a producer that is told of a gap would send them twice.
     call('EXPIRE', once_key, ARGV[8])
     return { 'gap', whole(last + 1) }
   end
   if first <= last then
-    -- Accepted before: the ids, as far as it was with the producer's last batch and the log still holds them.
+    -- Accepted before: answers the ids of entries of the producer's last batch that the log still holds.
     local batch, batch_offset = match(known, ':(%d+):(%d+)$')
     local length = call('LLEN', log)
     skipped = math.min(last - first + 1, count)
@@ -91,16 +91,16 @@ end
 
 -- The half of a tag that is an event's own: its random half added to the predecessor's own half, digit by digit. So it
 -- stands for all events up to here. The random halves alone would not do: a producer gives an event the same one in
--- every repetition, and a history that was rewritten after a failover, in which other events stand before this one at
--- this very offset, would pass for the one that a reader knows.
--- Written out, since a function for a digit would cost more than all the rest of an event.
+-- every repetition. A history that was rewritten after a failover, with other events before this one at the same
+-- offset, would pass for the one that a reader knows.
+-- Written out: a function call per digit would cost more than the rest of an event.
 local a, b, c, d, e, f = byte(previous, 1, 6)
 a, b, c = a < 58 and a - 48 or a - 87, b < 58 and b - 48 or b - 87, c < 58 and c - 48 or c - 87
 d, e, f = d < 58 and d - 48 or d - 87, e < 58 and e - 48 or e - 87, f < 58 and f - 48 or f - 87
 local messages, appended, set, removed = {}, 0, nil, nil
 local leases, last_id
 local first_offset = offset + 1
--- '%d' is twice as fast, and on a 32-bit server right only so far.
+-- '%d' is twice as fast, but on a 32-bit server correct only up to this number.
 local is_low = offset + count + (first or 0) < 2147483648
 local id_format = is_low and '%d-%s%s' or '%.0f-%s%s'
 local halves, half = ARGV[9], skipped * 6 - 5

@@ -1,4 +1,6 @@
-
+-- Reads the usage of every replica that has not outlived its age. Writes nothing.
+-- KEYS  replicas (report_usage.lua)
+-- Answers {replica, usage, ...}.
 local time, told = redis.call('TIME'), {}
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local all = redis.call('HGETALL', KEYS[1])

@@ -1,4 +1,4 @@
--- Renews leases that stand (leases.lua). One of which something was told is due at once: that it is back is told, too.
+-- Renews existing leases (leases.lua). If an expiry was published, `recovered` is due at once.
 -- KEYS leases, due   ARGV ttl in ms, names
 local time, ttl = redis.call('TIME'), tonumber(ARGV[1])
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,7 +1,7 @@
--- Tells a replica's figures to the others, or forgets them, and drops those that have outlived their age.
+-- Stores the usage of a replica, or removes it, and drops usage that has outlived its age.
 --
--- KEYS  replicas: hash of replica to '<until, ms>:<figures>'
--- ARGV  1 replica   2 age, ms   3 figures; '': forget them
+-- KEYS  replicas: hash of replica to '<until, ms>:<usage>'
+-- ARGV  1 replica   2 age, ms   3 usage; '': remove it
 local key, time = KEYS[1], redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if ARGV[3] == '' then

@@ -9,7 +9,7 @@ for i = 1, #all, 2 do
   if not known_remember or tonumber(known_remember) < now then
     redis.call('HDEL', key, all[i])
   elseif all[i] == field then
-    -- A revocation is never taken back by an older one.
+    -- An older revocation never shortens a newer one.
     if tonumber(known_issued) > tonumber(issued) then issued = known_issued end
     if tonumber(known_remember) > tonumber(remember) then remember = known_remember end
   end

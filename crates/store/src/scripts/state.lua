@@ -1,9 +1,9 @@
--- Reads a channel's state documents and the head behind which they stand. Writes nothing.
+-- Reads a channel's state documents and the head that they belong to. Writes nothing.
 --
 -- KEYS  state (hash), head, log, leases (hash)
 -- ARGV  1 most documents   2 most bytes beyond the first
---       3 '': every document; otherwise only those beside a lease of the same name that was renewed so many ms ago at most
--- Answers {head or nil, 1 if there are more, {key, document, ...}, ms until the first of them is listed no more or nil}.
+--       3 '': every document; otherwise only those with a lease of the same name, renewed at most this many ms ago
+-- Answers {head or nil, 1 if there are more, {key, document, ...}, ms until the first one leaves the list or nil}.
 local most, bytes, within = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local head = redis.call('GET', KEYS[2])
   or string.match(redis.call('LINDEX', KEYS[3], -1) or '', '^{"id":"(%d+%-%w+)",')
@@ -11,7 +11,7 @@ local head = redis.call('GET', KEYS[2])
 local time = redis.call('TIME')
 local oldest = within and time[1] * 1000 + math.floor(time[2] / 1000) - within
 
--- When the lease beside a document was renewed last.
+-- When the lease with a document's name was renewed last.
 local function renewed(key)
   local raw = redis.call('HGET', KEYS[4], key)
   return raw and tonumber(string.match(raw, '^(%d+):')) or 0
