@@ -87,8 +87,8 @@ async fn publish(transport: &RedisTransport, tick: usize) {
 async fn register(transport: &RedisTransport) {
     for n in 0..ORGS {
         for kind in [Kind::Crew, Kind::Run, Kind::Stream, Kind::Session] {
-            let claim = Ownership { kind, id: format!("x{n}"), org: format!("org{n}"), crew: None };
-            assert_eq!(transport.register(&claim, OwnershipMode::Keep).await.unwrap(), OwnershipOutcome::Done);
+            let ownership = Ownership { kind, id: format!("x{n}"), org: format!("org{n}"), crew: None };
+            assert_eq!(transport.register(&ownership, OwnershipMode::Keep).await.unwrap(), OwnershipOutcome::Done);
         }
     }
 }

@@ -273,17 +273,17 @@ async fn a_removed_crew_leaves_open_sockets() {
 #[tokio::test]
 async fn moving_a_run_to_another_org_closes_its_sockets() {
     let redis = RedisServer::start();
-    let claim = |org: &'static str, more: &'static [&'static str]| {
+    let register = |org: &'static str, more: &'static [&'static str]| {
         let arguments = [&["register", "run", "r1", "--org", org], more].concat();
         let redis = &redis;
         async move { command::done(redis, &arguments).await }
     };
-    claim("acme", &[]).await;
+    register("acme", &[]).await;
     let gateway = gateway::on(&redis, &[]).await;
     let mut socket = connect(&gateway.ws("/ws/runs/r1"), Some(&everything_of("acme"))).await;
     log(&redis, "run:r1", "of acme").await;
     assert_eq!(said(&mut socket).await, "of acme");
-    claim("zeta", &["--move"]).await;
+    register("zeta", &["--move"]).await;
     let moved = Instant::now();
     assert_eq!(socket.closed().await.0, 4403);
     assert!(moved.elapsed() < SOON, "{:?}", moved.elapsed());
@@ -298,13 +298,13 @@ async fn the_first_owner_of_an_id_keeps_it() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
     let writer = |org: &str| token(json!({ "org": org, "publish": ["graph:*"] }));
-    let claim = |org: &str| json!({ "kind": "crew", "id": "abc", "org": org });
+    let body = |org: &str| json!({ "kind": "crew", "id": "abc", "org": org });
     for _ in 0..2 {
-        let answer = post(&gateway, "/api/v1/directory", &writer("acme"), claim("acme")).await;
+        let answer = post(&gateway, "/api/v1/directory", &writer("acme"), body("acme")).await;
         assert_eq!(answer.status(), 200, "registering an own id again succeeds");
         assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "kind": "crew", "id": "abc", "org": "acme" }));
     }
-    problem(post(&gateway, "/api/v1/directory", &writer("zeta"), claim("zeta")).await, 409, "owned-by-another").await;
+    problem(post(&gateway, "/api/v1/directory", &writer("zeta"), body("zeta")).await, 409, "owned-by-another").await;
     let refused = command::run(&mut crewcast_on(&redis, &["register", "crew", "abc", "--org", "zeta"])).await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err.contains("belongs to acme") && refused.err.contains("--move"), "{refused:?}");

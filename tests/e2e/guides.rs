@@ -162,8 +162,8 @@ async fn the_tutorial() {
     assert_eq!(tutorial.blocks.len(), 10);
 }
 
-/// A terminal beside a gateway on this Redis, with a token for crew `abc` in `token.jwt`.
-fn beside(redis: &RedisServer, gateway: &Gateway) -> Terminal {
+/// A terminal for a gateway on this Redis, with a token for crew `abc` in `token.jwt`.
+fn terminal(redis: &RedisServer, gateway: &Gateway) -> Terminal {
     let mut terminal = Terminal::new(redis);
     terminal.set("CREWCAST_AUTH__HS256_SECRET", SECRET);
     terminal.set("CREWCAST_URL", gateway.url(""));
@@ -182,7 +182,7 @@ fn script(page: &Page, redis: &RedisServer, gateway: &Gateway) -> String {
 async fn every_command_of_troubleshooting_runs() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
-    let terminal = beside(&redis, &gateway);
+    let terminal = terminal(&redis, &gateway);
     let page = Page::read("docs/troubleshooting.md");
     assert!(page.blocks_of("sh").len() > 25);
     let said = terminal.run(&script(&page, &redis, &gateway)).await;
@@ -216,7 +216,7 @@ fn troubleshooting_has_every_close_code_and_problem_type() {
 async fn the_commands_of_an_upgrade_run() {
     let redis = RedisServer::start();
     let gateway = gateway::on(&redis, &[]).await;
-    let said = beside(&redis, &gateway).run(&script(&Page::read("docs/upgrade.md"), &redis, &gateway)).await;
+    let said = terminal(&redis, &gateway).run(&script(&Page::read("docs/upgrade.md"), &redis, &gateway)).await;
     let version = env!("CARGO_PKG_VERSION");
     assert!(said.out.contains(&format!("crewcast {version}")), "{said:?}");
     assert!(said.out.contains(&format!("version=\"{version}\"")), "{said:?}");

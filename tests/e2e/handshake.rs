@@ -91,7 +91,7 @@ fn bad_tokens() -> Vec<(&'static str, String, &'static str)> {
         ("another HMAC", signed_as(Algorithm::HS512), "algorithm"),
         ("RS256 with the secret", with_header(&json!({ "alg": "RS256", "typ": "JWT" }), &good), "algorithm"),
         ("critical extension", with_header(&json!({ "alg": "HS256", "crit": ["x"] }), &good), "not a JSON Web Token"),
-        ("an org that is none", token(json!({ "org": "a:b" })), "org"),
+        ("an invalid org", token(json!({ "org": "a:b" })), "org"),
         ("for another audience", token(json!({ "aud": "somebody else" })), "audience"),
         ("crews of another form", token(json!({ "crews": { "abc": true } })), "crews"),
     ]

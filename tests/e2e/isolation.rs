@@ -282,18 +282,18 @@ async fn ids_of_another_org_can_be_neither_published_to_nor_registered() {
         let answer = client().post(world.gateway.url("/api/v1/publish")).bearer_auth(&by_pattern).body(lines).send();
         assert_eq!(problem(answer.await.unwrap(), 403, "forbidden").await["line"], 2);
 
-        let claim = |body: Value| post(&world.gateway, "/api/v1/directory", &by_pattern, body);
+        let register = |body: Value| post(&world.gateway, "/api/v1/directory", &by_pattern, body);
         for (kind, id) in [("crew", crew(foreign)), ("run", run(foreign))] {
-            let taken = problem(claim(json!({ "kind": kind, "id": id })).await, 409, "owned-by-another").await;
+            let taken = problem(register(json!({ "kind": kind, "id": id })).await, 409, "owned-by-another").await;
             assert!(
                 !taken["detail"].as_str().unwrap().replace(&id, "").contains(foreign),
-                "whose it is stays unsaid: {taken}"
+                "the answer names the owner: {taken}"
             );
         }
-        problem(claim(json!({ "kind": "crew", "id": "fresh", "org": foreign })).await, 403, "forbidden").await;
+        problem(register(json!({ "kind": "crew", "id": "fresh", "org": foreign })).await, 403, "forbidden").await;
         // An org must not open its own run to another org's crew.
         let borrowed = json!({ "kind": "run", "id": format!("fresh-{writer}"), "crew": crew(foreign) });
-        problem(claim(borrowed).await, 403, "forbidden").await;
+        problem(register(borrowed).await, 403, "forbidden").await;
     }
     let heads: Vec<String> = world.redis.run(&[b"KEYS", b"crewcast:*:head"]);
     assert_eq!(heads, Vec::<String>::new(), "something was published, such as the valid line above an invalid one");

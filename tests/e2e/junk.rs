@@ -271,7 +271,7 @@ async fn broken_frames_close_the_socket_with_their_own_codes() {
         ("fragmented ping", masked([0x09, 0x80], b""), 1002),
         ("long ping", [&[0x89, 0xfe, 0, 126][..], &mask, &[0; 126]].concat(), 1002),
         ("close of one byte", masked([0x88, 0x81], b"x"), 1002),
-        ("close with a code that is none", masked([0x88, 0x82], &1005u16.to_be_bytes()), 1002),
+        ("close with a reserved code", masked([0x88, 0x82], &1005u16.to_be_bytes()), 1002),
         ("binary", masked([0x82, 0x82], b"hi"), 1003),
         ("not UTF-8", masked([0x81, 0x82], b"\xc3\x28"), 1007),
         ("2^64 bytes announced", endless, 1009),

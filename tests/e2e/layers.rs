@@ -43,13 +43,13 @@ const USES: &[(&str, &[&str])] = &[
         ],
     ),
     ("outbox", &[]),
-    // What it says.
+    // What a connection says.
     ("dialect", &["auth", "dashboards", "hub", "limits", "replay", "state"]),
     ("dashboards", &["broker", "config", "replay", "state"]),
     ("state", &["broker"]),
     ("stats", &["hub", "registry"]),
     ("console", &[]),
-    // Beside the path.
+    // What is not on the path of an event.
     ("auth", &["config", "registry"]),
     ("registry", &["broker"]),
     ("limits", &["config"]),

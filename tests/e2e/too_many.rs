@@ -24,7 +24,7 @@ async fn too_many_connections_of_a_user_close_with_4429() {
     let other = token(json!({ "sub": "u2", "crews": ["abc"] }));
     assert!(
         connect(&gateway.ws("/ws/graph/abc"), Some(&other)).await.is_quiet().await,
-        "another user has his own bound"
+        "another user has a bound of their own"
     );
     drop(first);
     eventually("the permit is free again", || async { graph(&gateway).await.is_quiet().await }).await;

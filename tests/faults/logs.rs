@@ -88,7 +88,7 @@ async fn the_log_trimmed_below_sleeping_readers() {
     }
     let trimmed = stage.producer.last() + u64::from(LOG) + 100;
     let all_had = || stage.readers[SLEEPERS..].iter().all(|reader| reader.last() > trimmed);
-    stage.until("those who are awake read on", all_had).await;
+    stage.until("connected readers read on", all_had).await;
     for reader in &mut stage.readers[..SLEEPERS] {
         reader.wake();
     }

@@ -56,8 +56,8 @@ async fn replicas_rolled_under_load() {
     // If evenly spread, each tenth holds a tenth. The pauses of up to a second that readers add only widen the spread.
     for tenth in 0..10 {
         let from = f64::from(tenth) / 10.0;
-        let crowd = moments.iter().filter(|at| (from..from + 0.1).contains(*at)).count();
-        assert!(crowd <= moments.len() / 3, "a stampede of {crowd} of {}: {moments:?}", moments.len());
+        let burst = moments.iter().filter(|at| (from..from + 0.1).contains(*at)).count();
+        assert!(burst <= moments.len() / 3, "a stampede of {burst} of {}: {moments:?}", moments.len());
     }
     verdict.assert_whole();
 }

@@ -73,7 +73,7 @@ async fn a_reader_that_stops_with_fifty_megabytes_waiting() {
     let grew = while_stopped.max(afterwards) >> 20;
     let fault = format!("a reader stopped for 20 s, 50 MB waiting: the replica grew by {grew} MiB");
     let mut verdict = Verdict::of(&fault, stage.replicas.len(), &stage.readers, stage.producer.last());
-    verdict.readers.push(("the one who stopped".to_owned(), faults));
+    verdict.readers.push(("the stopped reader".to_owned(), faults));
     verdict.print();
     verdict.assert_whole();
 }

@@ -144,7 +144,7 @@ async fn what_a_failover_loses_is_told() {
     assert_eq!(group.servers[old].command::<u64>(&["CLIENT", "KILL", "TYPE", "replica"]).await, 2);
     let confirmed = stage.producer.last() + 30;
     let all_had = || stage.readers[SLEEPERS..].iter().all(|reader| reader.last() >= confirmed);
-    stage.until("those who are awake have what no replica has", all_had).await;
+    stage.until("connected readers have what no replica has", all_had).await;
     group.servers[old].kill();
     for index in replicas {
         group.servers[index].resume();

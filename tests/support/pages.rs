@@ -87,7 +87,7 @@ impl Page {
     pub fn links(&self) -> Vec<String> {
         let mut links = Vec::new();
         for line in self.prose() {
-            // What stands in backticks is no link.
+            // Text in backticks is not a link.
             let text: String = line.split('`').step_by(2).collect::<Vec<_>>().join("code");
             for (opening, closing) in [("](", ')'), ("href=\"", '"'), ("src=\"", '"')] {
                 links.extend(text.split(opening).skip(1).map(|rest| rest.split(closing).next().unwrap().to_owned()));

@@ -111,7 +111,7 @@ impl Keys {
         format!("{}:ticket:{ticket}", self.prefix)
     }
 
-    /// Hash: the usage figures of each running replica, and when they expire.
+    /// Hash: the usage of each running replica, and when it expires.
     pub fn replicas(&self) -> String {
         format!("{}:replicas", self.prefix)
     }

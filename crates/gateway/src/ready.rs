@@ -101,7 +101,7 @@ impl Readiness {
         gauge(Metric::BrokerProbeAge, &[]).set(self.probe_age().as_secs_f64());
     }
 
-    /// Probes every fifth of the window. Runs until it is dropped: spawn it beside the server.
+    /// Probes every fifth of the window. Runs until it is dropped: spawn it as a task of its own.
     pub(crate) async fn run(self: Arc<Self>, pubsub: Arc<dyn PubSub>) {
         let period = self.window / PROBES_PER_WINDOW;
         let roundtrip = histogram(Metric::BrokerRoundtrip, &[]);

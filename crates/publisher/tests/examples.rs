@@ -187,7 +187,7 @@ async fn agents_are_kept_until_they_are_deleted(server: &RedisServer) {
     let agent: AgentState = serde_json::from_value(documents["a1"].clone()).unwrap();
     assert_eq!((agent.data.name.as_str(), agent.data.status.as_str()), ("Researcher", "busy"));
     let changed: Frame<Value> = serde_json::from_value(events[2].clone()).unwrap();
-    assert_eq!(agent.timestamp, changed.timestamp, "as old as the event that it stands beside");
+    assert_eq!(agent.timestamp, changed.timestamp, "as old as its event");
 }
 
 async fn tasks_are_kept_until_they_end(server: &RedisServer) {

@@ -94,7 +94,7 @@ async fn all_leases_are_renewed_together_every_third_of_the_ttl() {
     assert_eq!(renewals(&fake)[7..], ["renew run:r1 1"]);
     drop(clone);
     tokio::time::sleep(100 * SECOND).await;
-    assert_eq!(renewals(&fake).len(), 8, "who has dropped the run's emitter will not end it either");
+    assert_eq!(renewals(&fake).len(), 8, "a run without emitters is not renewed");
 }
 
 #[tokio::test(start_paused = true)]

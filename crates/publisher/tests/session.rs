@@ -89,7 +89,7 @@ async fn the_list_of_an_org_holds_the_sessions_that_go_on() {
     assert_eq!(both["s2"], listed("two", "s2", "running", 0));
     let mut names = held(&server, "tracking:acme").await;
     names.sort();
-    assert_eq!(names, ["s1", "s2"], "a lease beside each document");
+    assert_eq!(names, ["s1", "s2"], "each document has a lease");
 
     one.end("completed");
     let thread = std::thread::spawn(move || {

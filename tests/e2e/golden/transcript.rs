@@ -57,7 +57,7 @@ impl Transcript {
                 transcript.settings.push((key.to_owned(), value.to_owned()));
                 continue;
             }
-            let step = Step::parse(word, rest).ok_or(format!("line {number} is none of a transcript: {line}"))?;
+            let step = Step::parse(word, rest).ok_or(format!("line {number} is not a step of a transcript: {line}"))?;
             transcript.lines.push(Line { number, text: line.to_owned(), step });
         }
         Ok(transcript)

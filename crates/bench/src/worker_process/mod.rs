@@ -1,4 +1,4 @@
-//! Further generator processes that listen while this one publishes: one process can hold only so many descriptors.
+//! Further generator processes that listen while this one publishes: a process has a limited number of descriptors.
 //!
 //! A worker reads its job and then orders, one JSON value per line, from its standard input. It reports on its standard
 //! output, again one value per line.

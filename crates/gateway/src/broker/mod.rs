@@ -1,4 +1,4 @@
-//! Where events come from: Pub/Sub channels with a log beside each.
+//! Where events come from: Pub/Sub channels, each with a log.
 //!
 //! A broker has three sides, and each consumer takes those that it needs: [`PubSub`] delivers, [`LogStore`] reads what
 //! was stored, [`Transport`] publishes. Two implementations, [`memory`] and [`redis`], pass one conformance suite
@@ -144,7 +144,7 @@ pub trait PubSub: Send + Sync + 'static {
     async fn close(&self);
 }
 
-/// Reads of what is stored beside the channels. Appends go through [`Transport`].
+/// Reads what is stored for the channels. Appends go through [`Transport`].
 #[async_trait]
 pub(crate) trait LogStore: Send + Sync + 'static {
     /// Heads and retained values of several channels, pipelined, in the order asked.
@@ -153,8 +153,8 @@ pub(crate) trait LogStore: Send + Sync + 'static {
     /// At most `limit` entries behind `offset` (0: from the beginning).
     async fn history(&self, channel: &Channel, offset: u64, limit: usize) -> Result<Page, BrokerError>;
 
-    /// State documents and the head behind which they stand: at most [`MAX_DOCUMENTS`] of [`STATE_BYTES`]. With
-    /// `within` only those beside a lease of the same name that was renewed at most so long ago.
+    /// State documents and the head that they belong to: at most [`MAX_DOCUMENTS`] of [`STATE_BYTES`]. With `within`,
+    /// only those with a lease of the same name that was renewed at most that long ago.
     async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError>;
 
     /// How long until a lease of each channel expires, pipelined, in the order asked; `None` where none will.

@@ -11,8 +11,8 @@ pub(crate) struct Admission {
     /// Says when the connection leaves in a drain. The drain waits until this guard is dropped.
     pub leave: drain::DrainGuard,
     /// Counts against the limits of the replica and of the client's address.
-    pub _place: ConnectionPermit,
-    /// The endpoint, as the usage figures name it.
+    pub _permit: ConnectionPermit,
+    /// The endpoint, as usage reports name it.
     pub endpoint: EndpointName,
     /// Counts against the limit of the user; `None` without one.
     pub user: Option<UserPermit>,

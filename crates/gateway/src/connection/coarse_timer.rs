@@ -44,7 +44,7 @@ impl CoarseTimer {
         }
     }
 
-    /// Fires timers for ever.
+    /// Fires timers. Never returns.
     pub(crate) async fn run(self: Arc<Self>) {
         loop {
             let first = self.waiting.lock().first_key_value().map(|(ticks, _)| *ticks);

@@ -25,7 +25,7 @@ const ROUNDS: usize = 4;
 pub(super) struct SharedConnection<O>(Mutex<Option<Box<Connection<O>>>>);
 
 /// Drops the connection when its task ends, however it ends. Otherwise the connection and its subscriptions would keep
-/// each other in memory for ever.
+/// each other in memory forever.
 pub(super) struct TaskGuard<O>(pub(super) Arc<SharedConnection<O>>);
 
 impl<O> Drop for TaskGuard<O> {

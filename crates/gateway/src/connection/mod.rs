@@ -1,8 +1,9 @@
-//! One socket, from the open handshake to the last byte.
+//! One connection, a socket or an event stream, from its opening to the last byte.
 //!
-//! [`run`] reads from top to bottom: open, loop, clean up. The loop (`driver.rs`) waits for one wakeup at a time: a
-//! client's message, entries, a finished job, a deadline. It lets the dialect decide what to do, and does it. Most
-//! entries come by a fan-out of the hub instead, which does the same without waking the task.
+//! [`run`] reads from top to bottom: open, loop, clean up. The loop (`driver.rs`) takes one wakeup at a time
+//! (`wakeup.rs`): a client's message, entries, a finished job, a flag, a deadline. It asks the dialect what to do, and
+//! does it (`actions.rs`). Most entries are delivered by a fan-out worker of the hub instead, which does the same
+//! without waking the task.
 
 mod actions;
 mod admission;
@@ -78,7 +79,7 @@ pub(crate) struct ConnectionContext {
     pub auth: Arc<Auth>,
     /// Publishes of clients.
     pub publishing: Arc<Publishing>,
-    /// Usage figures of each org.
+    /// Usage counters of each org.
     pub usage: Arc<UsageCounters>,
     /// The rules of each namespace.
     pub namespaces: Namespaces,
@@ -202,7 +203,7 @@ impl<O: Outbox> Connection<O> {
         }
     }
 
-    /// Enters the registry, which control messages go through, and the usage figures, both under the current org.
+    /// Enters the registry, which control messages go through, and the usage counters, both under the current org.
     fn enter(&mut self) {
         self.registration = Some(self.shared.connections.register(self.notifier.clone(), self.org()));
         let usage = self.shared.usage.enter(self.org(), self.admission.endpoint.clone());

@@ -89,8 +89,8 @@ impl Bench {
     fn admission(&self) -> Admission {
         let app = &self.parts.app;
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let (leave, place) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
-        Admission { leave, _place: place, endpoint: "/ws/graph".to_owned().into(), user: None }
+        let (leave, permit) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
+        Admission { leave, _permit: permit, endpoint: "/ws/graph".to_owned().into(), user: None }
     }
 
     fn graph(&self) -> Client {

@@ -3,6 +3,10 @@
 //! A [`ChannelState`] is one channel: a `Ring` of recent entries and the subscribers that are notified of new ones. A
 //! subscriber has no queue, only a cursor in the ring. The hub knows no dialect, no transport and no broker: the relay
 //! fills it, readers (`replay`) empty it.
+//!
+//! - `channel.rs`, `ring.rs`, `entry.rs`: what a channel holds, and where its subscribers are
+//! - `fanout/`, `notifier.rs`: how new entries reach connections
+//! - `shared_window.rs`: the deflate window that a channel's subscribers share
 
 mod channel;
 mod entry;

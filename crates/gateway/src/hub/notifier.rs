@@ -1,4 +1,4 @@
-//! How a connection learns that it has something to do.
+//! How the hub reaches a connection: it delivers new entries on the calling thread, or wakes the connection's task.
 
 use std::sync::{
     Arc, OnceLock, Weak,

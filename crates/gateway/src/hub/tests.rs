@@ -87,32 +87,32 @@ fn ring_usage_counts_the_ring_and_the_lag_of_the_slowest_subscriber() {
     let subscribers = [0, 1].map(|key| hub.subscribe(&channel(), &Arc::new(Notifier::default()), key));
     let channel_state = channel_of(demands.try_recv().unwrap());
     channel_state.open(None, None);
-    let figures = || {
+    let usage = || {
         let mut seen = Vec::new();
-        hub.each_channel(|channel, figures| seen.push((channel.clone(), figures)));
+        hub.each_channel(|channel, usage| seen.push((channel.clone(), usage)));
         assert_eq!((seen.len(), &seen[0].0), (1, &channel()));
         (seen[0].1.events, seen[0].1.bytes == hub.held_bytes(), seen[0].1.lag)
     };
-    assert_eq!(figures(), (0, true, 0));
+    assert_eq!(usage(), (0, true, 0));
     for _ in 0..3 {
         channel_state.append(live(), None, false);
     }
     let mut entries = Vec::new();
     subscribers[0].read(0, 16, &mut entries);
-    assert_eq!(figures(), (3, true, 3), "the other subscriber has read nothing");
+    assert_eq!(usage(), (3, true, 3), "the other subscriber has read nothing");
     subscribers[1].read(0, 2, &mut entries);
-    assert_eq!(figures(), (3, true, 1));
+    assert_eq!(usage(), (3, true, 1));
     subscribers[1].read(2, 16, &mut entries);
     subscribers[1].read(3, 16, &mut entries);
-    assert_eq!(figures(), (3, true, 0));
+    assert_eq!(usage(), (3, true, 0));
     for _ in 0..6 {
         channel_state.append(live(), None, false);
     }
-    assert_eq!(figures(), (4, true, 6), "further behind than the ring reaches");
+    assert_eq!(usage(), (4, true, 6), "further behind than the ring reaches");
     // A subscriber that comes back from the log counts from where it enters the ring.
     subscribers[0].read(9, 16, &mut entries);
     subscribers[1].read(9, 16, &mut entries);
-    assert_eq!(figures(), (4, true, 0));
+    assert_eq!(usage(), (4, true, 0));
 }
 
 #[test]

@@ -277,8 +277,8 @@ mod tests {
     #[test]
     fn a_full_replica_refuses_connections_until_one_leaves() {
         let limits = limits(2, 0, 0);
-        let first = limits.connect(HERE).expect("room");
-        let _second = limits.connect(HERE).expect("room");
+        let first = limits.connect(HERE).expect("a permit is free");
+        let _second = limits.connect(HERE).expect("a permit is free");
         assert_eq!(limits.connect(HERE).err(), Some(LimitReached::Replica));
         assert_eq!(limits.open(), 2);
         drop(first);
@@ -288,11 +288,11 @@ mod tests {
     #[test]
     fn an_address_has_its_own_limit_and_a_refusal_takes_no_permit() {
         let limits = limits(10, 0, 1);
-        let place = limits.connect(HERE).expect("room");
+        let permit = limits.connect(HERE).expect("a permit is free");
         assert_eq!(limits.connect(HERE).err(), Some(LimitReached::Address));
         assert_eq!(limits.open(), 1, "the replica's permit was returned");
         let _other = limits.connect(IpAddr::from([10, 0, 0, 1])).expect("another address");
-        drop(place);
+        drop(permit);
         let _again = limits.connect(HERE).expect("a permit is free again");
     }
 
@@ -300,10 +300,10 @@ mod tests {
     fn an_ipv6_prefix_counts_as_one_address() {
         let limits = limits(10, 0, 1);
         let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-        let _one = limits.connect(address("2001:db8::1")).expect("room");
+        let _one = limits.connect(address("2001:db8::1")).expect("a permit is free");
         assert_eq!(limits.connect(address("2001:db8::ffff:2")).err(), Some(LimitReached::Address));
         let _next = limits.connect(address("2001:db8:0:1::1")).expect("another /64");
-        let _v4 = limits.connect(address("10.0.0.1")).expect("room");
+        let _v4 = limits.connect(address("10.0.0.1")).expect("a permit is free");
         assert_eq!(limits.connect(address("::ffff:10.0.0.1")).err(), Some(LimitReached::Address));
     }
 
@@ -311,10 +311,11 @@ mod tests {
     fn a_user_has_its_own_limit_and_keeps_no_memory_after_leaving() {
         let limits = limits(10, 2, 0);
         let (anna, ben): (Arc<str>, Arc<str>) = ("anna".into(), "ben".into());
-        let places = [limits.identify(&anna).expect("room"), limits.identify(&anna).expect("room")];
+        let permits =
+            [limits.identify(&anna).expect("a permit is free"), limits.identify(&anna).expect("a permit is free")];
         assert_eq!(limits.identify(&anna).err(), Some(LimitReached::User));
-        let of_ben = limits.identify(&ben).expect("room");
-        drop(places);
+        let of_ben = limits.identify(&ben).expect("a permit is free");
+        drop(permits);
         assert!(!limits.users.open.contains_key(&anna));
         drop(of_ben);
         assert!(limits.users.open.is_empty());
@@ -323,10 +324,10 @@ mod tests {
     #[test]
     fn zero_means_no_limit() {
         let limits = limits(100, 0, 0);
-        let places: Vec<_> = (0..100).map(|_| limits.connect(HERE).expect("room")).collect();
+        let permits: Vec<_> = (0..100).map(|_| limits.connect(HERE).expect("a permit is free")).collect();
         let users: Vec<_> = (0..5000).map(|_| limits.identify(&"anna".into()).expect("no limit")).collect();
         assert!(limits.users.open.is_empty() && limits.addresses.open.is_empty());
-        drop((places, users));
+        drop((permits, users));
     }
 
     #[test]
@@ -338,14 +339,14 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..2000 {
-                        let Ok(place) = limits.connect(HERE) else { continue };
+                        let Ok(permit) = limits.connect(HERE) else { continue };
                         if let Ok(user) = limits.identify(&sub) {
                             most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                             std::thread::yield_now();
                             inside.fetch_sub(1, Ordering::SeqCst);
                             drop(user);
                         }
-                        drop(place);
+                        drop(permit);
                     }
                 });
             }

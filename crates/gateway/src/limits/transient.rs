@@ -56,15 +56,15 @@ mod tests {
     #[test]
     fn limits_are_enforced_and_permits_are_returned() {
         let limits = ConnectionLimits::new(&config::Limits::default(), 1024);
-        let mut refused: Vec<_> = (0..MAX_REFUSALS).map(|_| limits.refuse().expect("room")).collect();
+        let mut refused: Vec<_> = (0..MAX_REFUSALS).map(|_| limits.refuse().expect("a permit is free")).collect();
         assert!(limits.clone().refuse().is_none());
         refused.pop();
         assert!(limits.refuse().is_some());
-        let mut room = limits.body(BODY_BYTES - 10).expect("room");
+        let mut permit = limits.body(BODY_BYTES - 10).expect("a permit is free");
         assert!(limits.body(11).is_none());
-        room.add(limits.body(10).expect("room"));
+        permit.add(limits.body(10).expect("a permit is free"));
         assert!(limits.clone().body(1).is_none());
-        drop(room);
+        drop(permit);
         assert!(limits.body(BODY_BYTES).is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! Subscribes to what the hub wants, in batches, and gives up channels that nobody reads any more.
+//! Subscribes to the channels that the hub wants, in batches, and gives up channels without readers.
 
 use std::{
     sync::{Arc, atomic::Ordering},

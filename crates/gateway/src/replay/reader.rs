@@ -1,4 +1,4 @@
-//! One subscriber of one channel: a cursor in the log or in the ring.
+//! A reader of one channel: a cursor, first in the log, then in the ring. It holds the hub's `Subscriber`.
 
 use std::sync::{Arc, LazyLock};
 

@@ -22,7 +22,7 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct BufferedBody {
     bytes: Bytes,
-    _room: Option<BodyPermit>,
+    _permit: Option<BodyPermit>,
 }
 
 impl Deref for BufferedBody {
@@ -52,7 +52,7 @@ pub(crate) async fn read(limits: &ConnectionLimits, body: Body) -> Result<Buffer
 /// Reserves memory for received bytes, not for the declared length: a client that sends nothing holds nothing.
 async fn collect(limits: &ConnectionLimits, mut body: Body) -> Result<BufferedBody, Problem> {
     let mut bytes = BytesMut::new();
-    let mut room: Option<BodyPermit> = None;
+    let mut permit: Option<BodyPermit> = None;
     while let Some(frame) = body.frame().await {
         let broken = |_| Problem::new(ProblemType::Malformed, "the body did not arrive whole");
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
@@ -60,13 +60,13 @@ async fn collect(limits: &ConnectionLimits, mut body: Body) -> Result<BufferedBo
             return Err(too_large());
         }
         let more = limits.body(data.len()).ok_or_else(busy)?;
-        match &mut room {
-            Some(room) => room.add(more),
-            None => room = Some(more),
+        match &mut permit {
+            Some(permit) => permit.add(more),
+            None => permit = Some(more),
         }
         bytes.extend_from_slice(&data);
     }
-    Ok(BufferedBody { bytes: bytes.freeze(), _room: room })
+    Ok(BufferedBody { bytes: bytes.freeze(), _permit: permit })
 }
 
 fn busy() -> Problem {

@@ -1,4 +1,4 @@
-//! `GET /api/openapi.json`: the document beside this file.
+//! `GET /api/openapi.json`: the document `openapi.json` in this folder.
 
 use axum::{http::header, response::IntoResponse};
 

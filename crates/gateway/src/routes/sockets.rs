@@ -85,12 +85,12 @@ fn text(id: PathId) -> String {
 /// A refusal, and the permit that its socket holds until it is closed, if it got one.
 struct Refused {
     refusal: CloseReason,
-    place: Option<ConnectionPermit>,
+    permit: Option<ConnectionPermit>,
 }
 
 impl From<CloseReason> for Refused {
     fn from(refusal: CloseReason) -> Self {
-        Self { refusal, place: None }
+        Self { refusal, permit: None }
     }
 }
 
@@ -312,16 +312,16 @@ async fn admit(
         refused("draining");
         return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
     };
-    let place = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
+    let permit = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let endpoint = app.shared.usage.endpoint(path);
     match introduce(app, parts, presented, request.without_token).await {
         Ok((principal, user)) => Ok(Admitted {
             principal,
             dialect: request.dialect,
-            admission: Admission { leave, _place: place, endpoint, user },
+            admission: Admission { leave, _permit: permit, endpoint, user },
         }),
-        Err(refusal) => Err(Refused { refusal, place: Some(place) }),
+        Err(refusal) => Err(Refused { refusal, permit: Some(permit) }),
     }
 }
 
@@ -377,13 +377,13 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
             // long as the socket.
             app.sockets.spawn(connection::run(app.shared.clone(), socket, principal, dialect, admission));
         }
-        Err(Refused { refusal: (code, reason), place }) => {
+        Err(Refused { refusal: (code, reason), permit }) => {
             // A client that does not take its close frame holds a descriptor meanwhile. Over the limit of such sockets
             // the connection is dropped.
-            if let Some(_room) = app.limits.refuse() {
+            if let Some(_permit) = app.limits.refuse() {
                 socket.close(code, &reason).await;
             }
-            drop(place);
+            drop(permit);
         }
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn sse(State(app): State<Arc<App>>, request: Request) -> Result
     let (parts, _) = request.into_parts();
     let presented = Presented::of(&parts.headers, parts.uri.query(), app.config.auth.query_token);
     // Admission comes before authentication: each guessed ticket costs a request to the broker.
-    let (leave, place) = enter(&app, &parts)?;
+    let (leave, permit) = enter(&app, &parts)?;
     let identity = identify(&app, &parts, &presented.credential).await.inspect_err(|error| refused(error.label()))?;
     let mut query =
         parse_query(parts.uri.query().unwrap_or_default(), &app.config).inspect_err(|_| refused("malformed"))?;
@@ -56,7 +56,7 @@ pub(crate) async fn sse(State(app): State<Arc<App>>, request: Request) -> Result
         }
     }
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(limit_reached)?) };
-    let admission = Admission { leave, _place: place, endpoint: app.shared.usage.endpoint("/sse"), user };
+    let admission = Admission { leave, _permit: permit, endpoint: app.shared.usage.endpoint("/sse"), user };
     // The header that EventSource repeats is newer than the value in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last = header.or_else(|| query.since.take());
@@ -78,8 +78,8 @@ fn enter(app: &App, parts: &Parts) -> Result<(drain::DrainGuard, ConnectionPermi
         return Err(Problem::new(ProblemType::Unavailable, "this replica is going away: reconnect")
             .retry_after(Duration::from_secs(1)));
     };
-    let place = app.limits.connect(app.client_ip(parts)).map_err(limit_reached)?;
-    Ok((leave, place))
+    let permit = app.limits.connect(app.client_ip(parts)).map_err(limit_reached)?;
+    Ok((leave, permit))
 }
 
 fn refused(reason: &str) {

@@ -1,4 +1,4 @@
-//! The usage figures that are reported.
+//! The usage that replicas report.
 
 use std::collections::BTreeMap;
 

@@ -25,7 +25,7 @@ impl Recorder {
         self.0.render()
     }
 
-    /// Keeps memory bounded while the process is not scraped. Runs until it is dropped: spawn it beside the server.
+    /// Keeps memory bounded while the process is not scraped. Runs until it is dropped: spawn it as a task of its own.
     pub async fn upkeep(self) {
         let mut ticks = tokio::time::interval(UPKEEP);
         loop {

@@ -140,13 +140,13 @@ fn a_channel_that_waits_holds_no_segment_but_its_own_and_forgets_nothing() {
     let (mut spool, _) = open_of(directory.path(), 1 << 20);
     let [stuck, quiet, busy] = ["stuck", "quiet", "busy"].map(channel);
     spool.keep(&stuck, &at("s", 1, 1), &event(1)).unwrap();
-    let beside = spool.keep(&quiet, &at("q", 1, 1), &event(1)).unwrap();
+    let kept = spool.keep(&quiet, &at("q", 1, 1), &event(1)).unwrap();
     for n in 1..2000 {
         let place = spool.keep(&busy, &at("b", n, n), &sized(n, 500)).unwrap();
         spool.settle(&busy, &at("b", n + 1, n + 1), &[place]);
         if n == 1000 {
             // Its event is in the first segment, and the position that settles it is in one that is removed.
-            spool.settle(&quiet, &at("q", 2, 2), &[beside]);
+            spool.settle(&quiet, &at("q", 2, 2), &[kept]);
         }
         assert!(files(directory.path()).len() <= 3);
     }

@@ -16,7 +16,7 @@ use crate::{
 /// channel whose log is kept for a day.
 pub const DIRECTORY_AGE: Duration = Duration::from_secs(31 * 24 * 3600);
 
-static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::OWNERSHIP));
+static OWNERSHIP: LazyLock<Script> = LazyLock::new(|| Script::new(scripts::OWNERSHIP));
 
 /// The message to every gateway on the control channel.
 #[derive(serde::Serialize)]
@@ -77,7 +77,7 @@ impl RedisTransport {
 
     /// Runs one step of the script.
     async fn decide(&self, ownership: &Ownership, mode: &str) -> Result<Decision, AppendError> {
-        let mut call = CLAIM.key(self.keys.directory_entry(ownership.kind, &ownership.id));
+        let mut call = OWNERSHIP.key(self.keys.directory_entry(ownership.kind, &ownership.id));
         call.arg(mode).arg(&ownership.org).arg(ownership.crew.as_deref().unwrap_or(""));
         call.arg(age_of(ownership.kind).map_or(0, |age| age.as_secs()));
         let answer: Vec<String> = self.invoke(&call).await?;

@@ -199,19 +199,19 @@ impl Socket {
         true
     }
 
-    /// Borrows a queue from `room`, if the socket has none.
-    pub fn lend_queue(&mut self, room: &mut FrameQueue) {
+    /// Borrows the queue in `spare`, if the socket has none.
+    pub fn lend_queue(&mut self, spare: &mut FrameQueue) {
         if self.queue.is_none() {
-            self.queue = room.take();
+            self.queue = spare.take();
         }
     }
 
-    /// Returns the queue to `room` once nothing waits in it: an idle socket has none.
-    pub fn give_back_queue(&mut self, room: &mut FrameQueue) {
+    /// Returns the queue to `spare` once nothing waits in it: an idle socket has none.
+    pub fn give_back_queue(&mut self, spare: &mut FrameQueue) {
         if self.queued_bytes == 0
             && let Some(queue) = self.queue.take()
         {
-            *room = Some(queue);
+            *spare = Some(queue);
         }
     }
 

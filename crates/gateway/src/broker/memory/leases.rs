@@ -1,4 +1,4 @@
-//! A channel's leases in memory, equivalent to the publisher's `leases.lua`.
+//! A channel's leases in memory, equivalent to `leases.lua` in `crewcast-store`.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -23,7 +23,7 @@ use crate::{
     telemetry::metrics::{Metric, gauge},
 };
 
-/// How often everything that has outlived its age is dropped, also where nobody looks any more.
+/// How often everything that has outlived its age is dropped, even if it is never read again.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// The broker in memory. Its link is never down. Ages count in tokio's time.
@@ -186,7 +186,7 @@ impl PubSub for MemoryBroker {
     }
 
     async fn barrier(&self) -> Result<(), BrokerError> {
-        // Publishing delivers under the lock: whoever holds it has delivered.
+        // Publishing delivers under this lock: once it is free, everything published before is delivered.
         drop(self.inner.lock());
         Ok(())
     }

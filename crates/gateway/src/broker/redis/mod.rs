@@ -1,7 +1,7 @@
 //! The broker on Redis (6.2 or later, for RESP3 and GETDEL): one server, the master of a Sentinel group, a Cluster.
 //!
-//! A replica holds one subscribing connection to each server (`link.rs`, kept by `subscriber.rs`) and a pool of
-//! connections for commands. Publishing uses the transport of crewcast-store, so gateways and producers share one
+//! A replica holds one subscribing connection to each server (`node_subscription.rs`, kept by `subscriber.rs`) and a
+//! pool of connections for commands. Publishing uses the transport of crewcast-store, so gateways and producers share one
 //! script and one view of the topology.
 
 mod active_connection;
@@ -52,7 +52,7 @@ const POOL_NAME: &str = "crewcast-cmd";
 /// The configured Redis, over at most `connections` to each of its servers. Nothing is connected yet.
 ///
 /// # Errors
-/// [`BrokerError::Protocol`] when `broker.url` is none. The error does not repeat it: it may hold a password.
+/// [`BrokerError::Protocol`] when `broker.url` is invalid. The error does not repeat it: it may hold a password.
 pub fn connect(config: &BrokerConfig, connections: usize) -> Result<RedisClient, BrokerError> {
     RedisClient::new(config.url.expose(), &config.tls, connections, POOL_NAME)
         .map_err(|error| BrokerError::Protocol(format!("broker.url {error}")))
@@ -82,7 +82,7 @@ impl RedisBroker {
     /// A broker that connects when it is started. `replica` names this process among the others.
     ///
     /// # Errors
-    /// [`BrokerError::Protocol`] when `broker.url` is none.
+    /// [`BrokerError::Protocol`] when `broker.url` is invalid.
     pub fn new(config: &BrokerConfig, namespaces: Namespaces, replica: String) -> Result<Arc<Self>, BrokerError> {
         let redis = connect(config, POOL_SIZE)?;
         let keys = Keys::new(&config.key_prefix);

@@ -104,7 +104,7 @@ async fn one_invalid_line_publishes_nothing_of_the_body() {
 #[tokio::test]
 async fn a_broker_failure_publishes_a_part_and_reports_which() {
     let bench = Bench::new();
-    // Two calls claim the crews, two publish.
+    // Two calls register the crews, two publish.
     bench.broker.calls_left.store(4, Ordering::Relaxed);
     let body = ["graph:a", "graph:a", "graph:b", "graph:a"].map(|channel| line(channel, r#"{"type":"x"}"#)).join("\n");
     let answer = bench.post(PATH, &producer(), body).await;
@@ -166,7 +166,7 @@ async fn the_first_org_that_publishes_an_id_owns_it() {
     let mut both = [a.status.as_u16(), b.status.as_u16()];
     both.sort_unstable();
     assert_eq!(both, [200, 403]);
-    // Without an org nothing is claimed.
+    // Without an org nothing is registered.
     let nobody = token(json!({"publish": ["graph:*"]}));
     bench.post(PATH, &nobody, line("graph:open", r#"{"type":"x"}"#)).await.ok();
     let owners = bench.app.directory.owners(crewcast_events::Kind::Crew, &["open".to_owned()]).await.unwrap();
@@ -174,9 +174,9 @@ async fn the_first_org_that_publishes_an_id_owns_it() {
 }
 
 #[tokio::test]
-async fn each_id_of_a_body_is_claimed_once() {
+async fn each_id_of_a_body_is_registered_once() {
     let bench = Bench::new();
-    // One claim for the crew of both channels, and four appends.
+    // One registration for the crew of both channels, and four appends.
     bench.broker.calls_left.store(5, Ordering::Relaxed);
     let body = ["graph:a", "mission:a", "graph:a", "mission:a"].map(|name| line(name, r#"{"type":"x"}"#)).join("\n");
     bench.post(PATH, &producer(), body).await.ok();
