@@ -268,6 +268,21 @@ fn paths_and_links_of_the_pages_exist() {
     }
 }
 
+/// The page names files from the root, or from the sources of the crate that a step is about.
+#[test]
+fn files_that_architecture_names_exist() {
+    let page = read("docs/architecture.md");
+    let folders = ["", "crates/gateway/src", "crates/publisher/src", "crates/store/src", "crates/websocket/src"];
+    let is_path =
+        |text: &&str| [".rs", ".lua", "/"].iter().any(|end| text.ends_with(end)) && !text.contains([' ', '*', '<']);
+    let named: Vec<&str> = quoted(&page).filter(is_path).collect();
+    assert!(named.len() > 50, "{named:?}");
+    for name in named {
+        let exists = folders.iter().any(|folder| root().join(folder).join(name).exists());
+        assert!(exists, "docs/architecture.md names {name}");
+    }
+}
+
 #[test]
 fn every_test_that_development_names_exists() {
     let (page, modules) = (read("docs/development.md"), read("tests/e2e/main.rs"));
