@@ -13,8 +13,8 @@ help: ## Show this list
 run: ## Watch a simulated crew: gateway, crew and console on this machine, with nothing to install
 	$(CARGO) run -p crewcast -- dev
 
-# What starts a Redis server is left to `make test`: everything in tests/, the integration tests of the publisher and the command line,
-# and the gateway's tests of its Redis broker.
+# Tests that start a Redis server run in `make test` only: everything in tests/, the integration tests of the publisher and the command
+# line, and the gateway's tests of its Redis broker.
 check: lint ## Lint and run the unit tests, with nothing to install (two minutes once built)
 	$(CARGO) test --workspace --lib --bins --test catalog --test tcp --test examples -- --skip broker::redis::tests::
 

@@ -6,7 +6,7 @@ use crewcast_gateway::{Server, shutdown_signal, telemetry};
 
 use crate::{error::CliError, settings::ConfigArgs};
 
-/// Serves until SIGTERM or SIGINT, then drains. The exit code is 0 after a full drain, 1 if it was cut short.
+/// Serves until SIGTERM or SIGINT, then drains. The exit code is 0 after a drain, 1 if a second signal ends it.
 ///
 /// # Errors
 /// [`CliError`] when the replica cannot start. The message says what is wrong and what to set.
