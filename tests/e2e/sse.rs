@@ -56,6 +56,10 @@ async fn logged_events_have_id_type_and_data_and_error_is_renamed() {
     }
     // Unlike the socket of a run, the stream does not end, because EventSource would reconnect forever.
     assert!(stream.is_quiet().await);
+    // Event streams are never compressed, whatever their bytes look like.
+    let bytes = |labels: &'static str| gateway.metric("crewcast_delivery_bytes_total", labels);
+    assert!(bytes(r#"dialect="sse",encoding="plain""#).await > 0.0);
+    assert_eq!(bytes(r#"dialect="sse",encoding="deflate""#).await, 0.0);
 }
 
 #[tokio::test]

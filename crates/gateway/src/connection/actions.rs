@@ -1,6 +1,7 @@
 //! Executes the actions of the dialect.
 
 use crewcast_events::Channel;
+use crewcast_websocket::frame::is_deflated;
 
 use super::{Connection, jobs::GrantRequest};
 use crate::{
@@ -34,7 +35,9 @@ impl<O: Outbox> Connection<O> {
             Action::Send(frame) => self.outbox.queue(frame),
             Action::Deliver(frame, encoding, entry) => {
                 let frame = self.frame_for_peer(frame, encoding, &entry);
-                self.subscriptions.metrics.count(&frame, &entry);
+                // A frame of a WebSocket says itself that it is compressed; the text of an event stream cannot.
+                let is_compressed = self.outbox.agreed().is_some() && is_deflated(&frame);
+                self.subscriptions.metrics.count(&frame, is_compressed, &entry);
                 self.outbox.queue(frame);
             }
             Action::DeliverBatch { frame, events } => {

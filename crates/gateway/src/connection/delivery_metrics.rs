@@ -15,7 +15,6 @@ use crate::{
     stats::OrgUsage,
     telemetry::metrics::{Metric, counter, histogram},
 };
-use crewcast_websocket::frame::is_deflated;
 
 struct Counters {
     events: Counter,
@@ -84,10 +83,10 @@ impl DeliveryMetrics {
     }
 
     /// Counts a frame of one event.
-    pub(super) fn count(&mut self, frame: &Bytes, entry: &Arc<Entry>) {
+    pub(super) fn count(&mut self, frame: &Bytes, is_compressed: bool, entry: &Arc<Entry>) {
         let batch = self.batch();
         batch.events += 1;
-        let bytes = if is_deflated(frame) { &mut batch.deflated_bytes } else { &mut batch.bytes };
+        let bytes = if is_compressed { &mut batch.deflated_bytes } else { &mut batch.bytes };
         *bytes += frame.len() as u64;
         if batch.oldest.is_none() && batch.channel.is_some() {
             batch.oldest = Some(entry.clone());
