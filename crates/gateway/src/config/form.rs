@@ -1,6 +1,5 @@
-//! How values are written: `25s`, `1MiB`, lists with commas. Variables and flags carry only text, so every value can be
-//! read from text. humantime and bytesize accept more (`1M` is a month, `1MB` a million bytes): they would accept
-//! typing errors as values.
+//! How values are written: `25s`, `1MiB`, lists with commas. Every value can be read from text, as in variables and flags.
+//! humantime and bytesize accept more (`1M` is a month, `1MB` a million bytes), and so typing errors.
 
 use std::{
     net::{IpAddr, SocketAddr},

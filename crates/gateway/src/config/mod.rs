@@ -1,5 +1,4 @@
-//! The configuration: one struct per table, in which a field is a key. [`load()`] merges file, environment and flags;
-//! [`show()`] prints the result.
+//! The configuration: one struct per table. [`load()`] merges file, environment and flags, [`show()`] prints the result.
 
 mod auth;
 mod broker;
