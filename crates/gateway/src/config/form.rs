@@ -1,4 +1,4 @@
-//! How values are written: `25s`, `1MiB`, lists with commas. Every value can be read from text, as in variables and flags.
+//! How values are written: `25s`, `1MiB`, lists with commas. Every value can be read from text.
 //! humantime and bytesize accept more (`1M` is a month, `1MB` a million bytes), and so typing errors.
 
 use std::{

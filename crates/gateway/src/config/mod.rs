@@ -1,4 +1,4 @@
-//! The configuration: one struct per table. [`load()`] merges file, environment and flags, [`show()`] prints the result.
+//! The configuration: one struct per table. [`load()`] merges file, environment and flags; [`show()`] prints it.
 
 mod auth;
 mod broker;
