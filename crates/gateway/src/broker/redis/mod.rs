@@ -1,8 +1,8 @@
 //! The broker on Redis (6.2 or later, for RESP3 and GETDEL): one server, the master of a Sentinel group, a Cluster.
 //!
 //! A replica holds one subscribing connection to each server (`node_subscription.rs`, kept by `subscriber.rs`) and a
-//! pool of connections for commands. Publishing uses the transport of crewcast-store, so gateways and producers share one
-//! script and one view of the topology.
+//! pool of connections for commands. Publishing uses the transport of crewcast-store, so gateways and producers share
+//! one script and one view of the topology.
 
 mod active_connection;
 mod delivery;
