@@ -1,8 +1,8 @@
-//! Who owns an id: what a directory entry says, and how it is changed.
+//! Ownership of ids: the entries of the directory, and how they change.
 
 use crewcast_events::Kind;
 
-/// Who owns an id.
+/// The owner of an id: one entry of the directory.
 #[derive(Clone, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Ownership {
     /// What the id names.

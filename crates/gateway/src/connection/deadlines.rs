@@ -4,9 +4,9 @@ use std::{
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
+use crewcast_events::timestamp::since_epoch;
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
 use super::coarse_timer::{CoarseTimer, RESOLUTION};
@@ -259,10 +259,6 @@ impl Deadlines {
             .into_iter()
             .fold(Moment::NEVER, Moment::min)
     }
-}
-
-fn since_epoch() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// The moment of `unix_second`, if the wall clock now shows `since_epoch`.

@@ -1,12 +1,9 @@
 //! Counts deliveries, batch by batch rather than event by event.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
-use crewcast_events::Channel;
+use crewcast_events::{Channel, timestamp};
 use dashmap::DashMap;
 use metrics::{Counter, Histogram};
 
@@ -114,7 +111,7 @@ impl DeliveryMetrics {
         }
         count_by_dialect(dialect, events, bytes, deflated_bytes);
         if let (Some(channel), Some(published_at)) = (channel, oldest.and_then(|entry| entry.published_at())) {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let now = timestamp::since_epoch();
             // Producers' clocks may be ahead of ours.
             let latency = now.saturating_sub(published_at);
             record(channel.namespace(), latency.as_secs_f64());

@@ -4,11 +4,13 @@
 use std::{
     net::{IpAddr, Ipv4Addr},
     os::{fd::OwnedFd, unix::net::UnixStream as StdUnixStream},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use crewcast_events::{Body, Channel, Event, EventId, Kind, timestamp};
+use crewcast_events::{
+    Body, Channel, Event, EventId, Kind,
+    timestamp::{self, unix_now},
+};
 use crewcast_store::{Append, Entry, Once, Ownership, Transport};
 use crewcast_websocket::Socket;
 use serde_json::{Value, json};
@@ -42,10 +44,6 @@ const TOLERANCE: Duration = Duration::from_millis(20);
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 fn channel(name: &str) -> Channel {

@@ -197,10 +197,6 @@ impl Dialect for Sse {
     }
 
     fn on_notice(&mut self, text: &str, out: &mut Actions) {
-        // EventSource waits this long before it comes back.
-        if let Some(wait) = reconnect_in_ms(text) {
-            out.push(Action::Send(format!("retry: {wait}\n").into()));
-        }
         out.push(Action::Send(control_event(text)));
     }
 
@@ -222,17 +218,13 @@ impl Dialect for Sse {
     }
 }
 
-/// How long a `reconnect` asks its reader to wait; `None`: it is another message.
-fn reconnect_in_ms(text: &str) -> Option<u64> {
-    let message: serde_json::Value = serde_json::from_str(text).ok()?;
-    (message["type"] == "reconnect").then(|| message["in_ms"].as_u64())?
-}
-
-/// A gateway message as an event of its type.
+/// A gateway message as an event of its type. EventSource waits as long as a `reconnect` says before it comes back.
 fn control_event(text: &str) -> Bytes {
-    let kind = serde_json::from_str::<serde_json::Value>(text).ok();
-    let kind = kind.as_ref().and_then(|message| message["type"].as_str()).unwrap_or("message");
-    format!("event: {kind}\ndata: {text}\n\n").into()
+    let message: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+    let kind = message["type"].as_str().unwrap_or("message");
+    let wait = message["in_ms"].as_u64().filter(|_| kind == "reconnect");
+    let retry = wait.map(|wait| format!("retry: {wait}\n")).unwrap_or_default();
+    format!("{retry}event: {kind}\ndata: {text}\n\n").into()
 }
 
 /// `event:` and `data:` of one event. `error` is an event name of EventSource itself, so it is sent as `agent_error`.

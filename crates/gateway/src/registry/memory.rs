@@ -4,13 +4,13 @@ use std::{collections::HashMap, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crewcast_events::Kind;
+use crewcast_events::{Kind, timestamp::unix_now};
 use crewcast_store::{Ownership, OwnershipMode, OwnershipOutcome};
 use tokio::time::Instant;
 
 use super::{
     BrokerError, ClientNumbers, Control, Directory, Revocation, RevocationTarget, Revocations, Tickets, USAGE_AGE,
-    UsageBoard, unix_now,
+    UsageBoard,
 };
 use crate::broker::memory::MemoryBroker;
 

@@ -10,11 +10,7 @@
 pub(crate) mod memory;
 pub(crate) mod redis;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -152,9 +148,4 @@ pub(crate) enum Control {
         /// Higher than the numbers of all connections before.
         number: u64,
     },
-}
-
-/// The current Unix second.
-pub(crate) fn unix_now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
