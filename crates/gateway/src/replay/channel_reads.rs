@@ -114,9 +114,9 @@ async fn range(
     let (mut entries, mut at, mut is_first) = (Vec::new(), begin, false);
     // A page of large events ends early.
     while at < end {
-        counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
         let limit = usize::try_from(end - at).unwrap_or(usize::MAX);
         let page = LogPage::new(log.history(channel, at, limit).await?, at);
+        counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
         is_first |= page.first.is_none_or(|first| first.offset() > begin);
         let Some(last) = page.entries.iter().filter_map(|entry| entry.id()).next_back() else { break };
         // If the log begins later than requested, the page reaches beyond the end.

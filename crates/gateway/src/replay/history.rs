@@ -203,8 +203,8 @@ impl History {
     }
 
     async fn read_log(&self, channel: &Channel, offset: u64, limit: usize) -> ReadResult {
-        counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
         let page = self.log.history(channel, offset, limit).await?;
+        counter(Metric::HistoryReads, &[("source", "log")]).increment(1);
         let page = LogPage::new(page, offset);
         self.hub.prepend(channel, page.at, &page.entries);
         Ok(Arc::new(page))

@@ -221,7 +221,7 @@ impl Metric {
                 "Time from publishing a probe to its return through the subscription.",
             ),
             Metric::HistoryReads => {
-                counter_of("crewcast_history_reads_total", &["source"], "Reads of a channel's past events, by source.")
+                counter_of("crewcast_history_reads_total", &["source"], "Answered reads of a channel's past, by source.")
             }
             Metric::Draining => gauge_of("crewcast_draining", &[], "1 while this replica is draining."),
             Metric::BuildInfo => gauge_of("crewcast_build_info", &["version"], "Always 1; the label names the build."),
