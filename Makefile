@@ -18,6 +18,9 @@ run: ## Watch a simulated crew: gateway, crew and console on this machine, with 
 check: lint ## Lint and run the unit tests, with nothing to install (two minutes once built)
 	$(CARGO) test --workspace --lib --bins --test catalog --test tcp --test examples -- --skip broker::redis::tests::
 
+# Most tests wait for processes, sockets and timers: more of them at once than cores halve the time.
+test check: export RUST_TEST_THREADS ?= 4
+
 test: ## Run every test (installs missing programs that tests start: redis-server, nginx, a Chromium)
 	@tests/setup.sh
 	TEST_PYTHON="$(PYTHON_ENV)/bin/python" $(CARGO) test --workspace --no-fail-fast

@@ -9,9 +9,9 @@ say() { printf 'setup: %s\n' "$*" >&2; }
 
 [ "$(target/tools/bin/mdbook --version 2>/dev/null)" = "mdbook v$version" ] && exit
 
-say "installing mdbook $version into target/tools (some minutes)"
-if ! cargo install mdbook --version "$version" --no-default-features --locked --root target/tools >&2; then
+say "installing mdbook $version into target/tools (two minutes)"
+if ! cargo install mdbook --version "$version" --no-default-features --locked --debug --root target/tools >&2; then
   say "mdbook could not be installed. Please see why this fails:"
-  say "  cargo install mdbook --version $version --no-default-features --locked --root target/tools"
+  say "  cargo install mdbook --version $version --no-default-features --locked --debug --root target/tools"
   exit 1
 fi

@@ -220,9 +220,11 @@ impl Metric {
                 &[],
                 "Time from publishing a probe to its return through the subscription.",
             ),
-            Metric::HistoryReads => {
-                counter_of("crewcast_history_reads_total", &["source"], "Answered reads of a channel's past, by source.")
-            }
+            Metric::HistoryReads => counter_of(
+                "crewcast_history_reads_total",
+                &["source"],
+                "Answered reads of a channel's past, by source.",
+            ),
             Metric::Draining => gauge_of("crewcast_draining", &[], "1 while this replica is draining."),
             Metric::BuildInfo => gauge_of("crewcast_build_info", &["version"], "Always 1; the label names the build."),
         }
