@@ -63,7 +63,7 @@ async fn rejected_frames_close_with_their_own_codes() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__MESSAGE", "1000")]).await;
     let text = |payload: &'static [u8]| Message::Frame(Frame::message(payload, OpCode::Data(Data::Text), true));
     let cases = [
-        (Message::binary(&b"{}"[..]), 1003),
+        (Message::binary(&b"\xff"[..]), 1003),
         (text(b"\"\xff\xfe\""), 1007),
         (Message::text("x".repeat(1001)), 1009),
         (Message::text("x".repeat(5_000_000)), 1009),

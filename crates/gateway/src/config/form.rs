@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::Error};
 use serde_json::{Map, Value, json};
 
-use super::{Algorithm, BrokerKind, LogFormat};
+use super::{Algorithm, BrokerKind, LogFormat, Profile, SubscribeMode};
 
 /// A type that a key can have. An error says what is wrong with the value and what to write instead.
 pub(crate) trait Form: Sized {
@@ -132,6 +132,8 @@ forms! {
     BrokerKind, "redis or memory", by_serde, as_serde;
     Sharded, "auto or never", by_serde, as_serde;
     LogFormat, "text or json", by_serde, as_serde;
+    Profile, "a profile: crew, hive, hub, agentcraft or forge", by_serde, as_serde;
+    SubscribeMode, "add or replace", by_serde, as_serde;
     Option<Owner>, "one of crew, run, stream, session, org, none",
         |text| if text == "none" { Some(None) } else { by_serde(text).map(Some) },
         |owner: &Self| owner.map_or(json!("none"), |owner| json!(owner));

@@ -9,6 +9,7 @@ mod layers;
 mod limits;
 mod load;
 mod namespaces;
+mod profile;
 mod replica;
 mod rules;
 mod secret;
@@ -31,7 +32,8 @@ pub use self::{
     layers::COMMAND_LINE_VARIABLES,
     limits::{Compression, Limits},
     load::{ConfigError, Loaded, Source, Sources, load},
-    replica::{Drain, Forge, Log, LogFormat, Mission, Otel, Ready, Tracking},
+    profile::Profile,
+    replica::{Drain, Forge, Log, LogFormat, Mission, Otel, Ready, Stream, SubscribeMode, Tracking},
     secret::Secret,
     show::show,
 };
@@ -41,6 +43,9 @@ pub use self::{
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Config {
+    /// The system whose settings stand below all others that are set.
+    #[serde(with = "form")]
+    pub profile: Option<Profile>,
     pub listen: Listen,
     /// Networks whose `X-Forwarded-For` and PROXY protocol headers are believed.
     #[serde(with = "form")]
@@ -54,6 +59,7 @@ pub struct Config {
     pub compression: Compression,
     pub auth: AuthConfig,
     pub mission: Mission,
+    pub stream: Stream,
     pub tracking: Tracking,
     pub forge: Forge,
     pub ready: Ready,

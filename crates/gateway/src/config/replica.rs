@@ -13,6 +13,12 @@ tables! {
         offline_after: Option<Duration> = None,
     }
 
+    /// The `stream` endpoint.
+    Stream {
+        /// What a further `subscribe` without `ref` does to the subscriptions of its socket.
+        subscribe: SubscribeMode = SubscribeMode::Add,
+    }
+
     /// The `agent-tracking` endpoint.
     Tracking {
         /// A session whose producer has been silent for this long leaves the list of active ones.
@@ -59,6 +65,16 @@ tables! {
         /// Lines are appended to this file instead of standard error.
         file: Option<PathBuf> = None,
     }
+}
+
+/// What a further `subscribe` does to the subscriptions before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubscribeMode {
+    /// They stay: an event that any of them accepts is sent.
+    Add,
+    /// They end, unless the message has a `ref`.
+    Replace,
 }
 
 /// The form of log lines.

@@ -42,6 +42,11 @@ pub(crate) fn ping(positions: Positions<'_, '_>) -> String {
     message("ping", &[timestamp, ("position", Value::Object(known))])
 }
 
+/// `pong`: the answer to a page's own `ping`, in the form that such pages know, without a source.
+pub(crate) fn pong() -> String {
+    format!(r#"{{"type":"pong","timestamp":"{}"}}"#, timestamp::now())
+}
+
 /// `error`: the client's message was not understood or not granted; the socket stays open.
 pub(crate) fn error(code: &str, text: &str) -> String {
     message("error", &[("code", json!(code)), ("message", json!(text))])

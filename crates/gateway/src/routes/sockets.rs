@@ -187,7 +187,7 @@ async fn open_forge(app: Arc<App>, request: Request, endpoint: forge::ForgeEndpo
 
 async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let dialect = Box::new(StreamDialect::new(app.config.limits.subscriptions));
+    let dialect = Box::new(StreamDialect::new(app.config.limits.subscriptions, app.config.stream.subscribe));
     open(app, parts, Ok(SocketRequest { dialect, without_token: WithoutToken::Introduces })).await
 }
 
@@ -261,6 +261,18 @@ fn batch(ms: &str) -> Result<Duration, CloseReason> {
     ms.map(Duration::from_millis).ok_or((CloseCode::BadMessage, "batch_ms: 1 to 1000 milliseconds".into()))
 }
 
+/// Whether the query has `format=binary`: the same bytes in binary frames, on every endpoint.
+fn asks_for_binary(parts: &Parts) -> bool {
+    let query = parts.uri.query().unwrap_or_default();
+    url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "format" && value == "binary")
+}
+
+/// How a socket's messages travel.
+struct WireFormat {
+    agreed: Option<Agreed>,
+    sends_binary: bool,
+}
+
 /// Completes the handshake, then serves the socket or closes it with the reason for the refusal.
 async fn open(app: Arc<App>, mut parts: Parts, request: Result<SocketRequest, CloseReason>) -> Response {
     let handshake = match upgrade::check(&parts.headers, &parts.method) {
@@ -289,10 +301,11 @@ async fn open(app: Arc<App>, mut parts: Parts, request: Result<SocketRequest, Cl
         }
     };
     // A refused socket gets only a close frame, which is not worth compressing.
+    let sends_binary = asks_for_binary(&parts);
     let is_compressed = app.config.compression.enabled && admitted.is_ok();
     let extensions = is_compressed.then(|| deflate::agree(&parts.headers)).flatten();
     let (agreed, extensions) = extensions.map(|answer| (answer.agreed, answer.header)).unzip();
-    app.sockets.clone().spawn(serve(app, on_upgrade, admitted, agreed));
+    app.sockets.clone().spawn(serve(app, on_upgrade, admitted, WireFormat { agreed, sends_binary }));
     handshake.accept(select_token, extensions)
 }
 
@@ -365,12 +378,14 @@ fn refused_by_limit(limit: LimitReached) -> CloseReason {
     (CloseCode::TooMany, limit.to_string().into())
 }
 
-async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refused>, agreed: Option<Agreed>) {
+async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refused>, format: WireFormat) {
     let Ok(Ok((stream, leftover))) = tokio::time::timeout(app.config.limits.handshake, take_stream(on_upgrade)).await
     else {
         return refused("lost");
     };
-    let socket = Socket::new(stream, app.config.limits.message.0, leftover).with_deflate(agreed);
+    let socket = Socket::new(stream, app.config.limits.message.0, leftover)
+        .with_deflate(format.agreed)
+        .with_binary(format.sends_binary);
     match admitted {
         Ok(Admitted { principal, dialect, admission }) => {
             // A task of its own: the memory that this task used for the handshake would otherwise stay allocated as

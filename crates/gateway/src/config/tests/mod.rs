@@ -322,6 +322,37 @@ fn the_example_files_load() {
     assert!(!production.auth.development && !production.auth.query_token && production.auth.anonymous.is_none());
 }
 
+#[test]
+fn each_profile_loads_and_stands_below_what_the_operator_sets() {
+    for profile in Profile::ALL {
+        let text = std::fs::read_to_string(in_repository(&format!("config/profiles/{profile}.toml"))).expect("a file");
+        let chosen = of_text(&format!("profile = '{profile}'")).expect("loads");
+        let copied = of_text(&text).expect("a copy of the file loads");
+        let config = Config { profile: None, ..chosen.config.clone() };
+        assert_eq!(format!("{config:?}"), format!("{:?}", copied.config), "the built-in profile is the file");
+        assert_eq!(chosen.sources.of("listen"), &Source::Profile(profile));
+        assert_eq!(chosen.config.auth.default_org.as_deref(), Some("default"));
+        // Tokens are asked for, or sockets without one see the same org.
+        let anonymous = chosen.config.auth.anonymous.as_ref();
+        assert!(anonymous.is_none_or(|claims| claims["org"] == "default"));
+        assert_eq!(chosen.config.check_serve().is_ok(), anonymous.is_some());
+
+        let moved = of_text(&format!("profile = '{profile}'\nlisten = '127.0.0.1:1'")).expect("loads");
+        assert_eq!(moved.config.listen.0.port(), 1);
+    }
+}
+
+#[test]
+fn the_last_source_chooses_the_profile_and_an_unknown_one_is_refused() {
+    let variables = env(&[("CREWCAST_PROFILE", "hub")]);
+    assert_eq!(load(None, variables.clone(), &[]).expect("loads").config.listen.0.port(), 3001);
+    let flag = [("profile".to_owned(), "forge".to_owned())];
+    let loaded = load(None, variables, &flag).expect("loads");
+    assert_eq!((loaded.config.profile, loaded.config.listen.0.port()), (Some(Profile::Forge), 8000));
+    let problem = refusal(of_variables(&[("CREWCAST_PROFILE", "fourge")]));
+    assert!(problem.contains("crew, hive, hub, agentcraft or forge"), "{problem}");
+}
+
 /// Every key with its default, as the documentation writes it.
 fn defaults() -> BTreeMap<String, String> {
     let mut config = Config::default();
