@@ -51,8 +51,10 @@
 //! exactly the same step until the step is confirmed, so a retry neither duplicates nor reorders events.
 //!
 //! When the queue is full, events are dropped and counted ([`Publisher::stats`],
-//! `crewcast_publisher_dropped_total{reason}`). The oldest event whose type ends in `_progress` goes first, then the
-//! oldest of the others. Starts and ends go only when nothing else is left. Starts and ends are `boot`, `done`, the
+//! `crewcast_publisher_dropped_total{reason}`). Progress (types that end in `_progress`) goes first: the oldest that
+//! newer progress of the same tool call, task or execution follows, then the oldest of the rest. Tool calls are told
+//! apart by their `call_id`, or by run, agent and tool where it is missing. Then go the oldest of the other events.
+//! Starts and ends go only when nothing else is left. Starts and ends are `boot`, `done`, the
 //! terminal types of the channel's namespace, and types that end in `_start`, `_started` or `_created`, or in `_end`,
 //! `_ended`, `_completed`, `_failed`, `_cancelled`, `_deleted` or `_removed`. Events that are being sent are never
 //! dropped. [`DropPolicy::Newest`] drops the newest instead of the oldest.

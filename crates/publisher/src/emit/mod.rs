@@ -110,3 +110,19 @@ fn within(share: f64, most: f64) -> f64 {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// A duration in seconds, rounded to milliseconds.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_rounded_to_milliseconds() {
+        let of = |micros| seconds(Duration::from_micros(micros)).to_string();
+        assert_eq!([of(1_234_567), of(999_500), of(499), of(40_000)], ["1.235", "1", "0", "0.04"]);
+    }
+}

@@ -91,12 +91,13 @@ impl Queue {
         ownerships: Ownerships,
         priority: Priority,
     ) -> Dropped {
+        let subject = (priority == Priority::Progress).then(|| message.subject()).flatten();
         let mut state = self.state.lock();
         if state.closed {
             return Dropped { count: 1, reason: Reason::Closed };
         }
         state.order += 1;
-        let item = Item { message, ownerships, priority, order: state.order, ordinal: 0 };
+        let item = Item { message, ownerships, priority, subject, order: state.order, ordinal: 0 };
         if item.size() > self.max_bytes || self.max_events == 0 {
             return Dropped { count: 1, reason: Reason::TooLarge };
         }
@@ -251,7 +252,10 @@ impl QueueState {
         item.ordinal = queue.next;
         queue.next += u64::from(matches!(item.message, Message::Logged(_)));
         queue.used = item.order;
-        queue.queued.push_back(Arc::new(item));
+        if let Some(older) = queue.push(item) {
+            self.by_priority.remove(&(Priority::Progress, older));
+            self.by_priority.insert((Priority::OutdatedProgress, older), channel.clone());
+        }
         self.engage(channel);
     }
 
@@ -285,8 +289,7 @@ impl QueueState {
         }
         let channel = first.remove();
         let queue = self.by_channel.get_mut(&channel)?;
-        let at = queue.queued.binary_search_by_key(&order, |item| item.order).ok()?;
-        let item = queue.queued.remove(at)?;
+        let item = queue.remove(order)?;
         let place = self.spool.as_mut().zip(spooled_event(&item, item.ordinal));
         let place = place.and_then(|(spool, kept)| spool.keep(&channel, &queue.position(), &kept).ok());
         queue.spooled.extend(place.map(|place| (place.ordinal, place)));
