@@ -35,6 +35,8 @@
 //! | [`Publisher::tools`] | `graph:<crew>` | |
 //! | [`Publisher::run`] | `run:<run>` | |
 //! | [`Publisher::mission`] | `mission:<crew>` | |
+//! | [`Publisher::session`] | `session:<session>` | `state`: the session's state |
+//! | | `tracking:<org>` | the entry in the list of active sessions, by the session's id, until it ends |
 //! | [`Publisher::stream`] | `stream:<stream>` | |
 //! | [`Publisher::hub`] | `hub:<org>` | |
 //! | [`Publisher::tracking`] | `tracking:<org>` | |
@@ -42,6 +44,22 @@
 //! | [`Publisher::tasks`] | `tasks:<org>` | each running task |
 //! | [`Publisher::knowledge`] | `knowledge:<org>` | the graph's size |
 //! | [`Publisher::metrics`] | `metrics:<org>` | the latest values of each set |
+//!
+//! A session's events are `session_started`, `session_log`, `session_state` and `session_ended` on its own channel, and
+//! `session_changed` on `tracking:<org>` ([`catalog::session`]).
+//!
+//! [`MetricsEmitter::every`] and [`HubEmitter::status_every`] emit at a fixed interval:
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use crewcast_publisher::Publisher;
+//! # use serde_json::json;
+//! # fn cpu_percent() -> f64 { 12.5 }
+//! # async fn example(publisher: Publisher) {
+//! let _metrics = publisher.metrics("acme").every(Duration::from_secs(5), || json!({"cpu_percent": cpu_percent()}));
+//! // Dropping the handle, or closing the publisher, ends them.
+//! # }
+//! ```
 //!
 //! [`TaskEmitter::run`] wraps a future and emits the task's start, progress, and completion or failure.
 //!
@@ -158,8 +176,8 @@ pub use crewcast_store::{be_master, knows_sharded};
 pub use deprecated::{Claim, ClaimMode, Claimed, Redis};
 pub use emit::{
     AgentEmitter, ExecutionEmitter, HubEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, MissionEmitter,
-    RunEmitter, RunningTask, Session, SessionEmitter, StreamEmitter, TaskEmitter, TaskHandle, ToolCall, ToolEmitter,
-    TrackingEmitter,
+    Periodic, RunEmitter, RunningTask, Session, SessionEmitter, StreamEmitter, TaskEmitter, TaskHandle, ToolCall,
+    ToolEmitter, TrackingEmitter,
 };
 #[cfg(feature = "http")]
 pub use http::HttpTransport;

@@ -58,6 +58,7 @@ pub(crate) struct Queue {
     state: Mutex<QueueState>,
     work: Notify,
     settled: Notify,
+    closing: Notify,
     max_events: usize,
     max_bytes: usize,
     policy: DropPolicy,
@@ -65,8 +66,8 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(max_events: usize, max_bytes: usize, policy: DropPolicy) -> Self {
-        let (state, work, settled) = Default::default();
-        Self { state, work, settled, max_events, max_bytes, policy }
+        let (state, work, settled, closing) = Default::default();
+        Self { state, work, settled, closing, max_events, max_bytes, policy }
     }
 
     /// Adds a spool for events that find no room. Its backlog is sent first; `last_ordinal` is the highest ordinal in
@@ -178,6 +179,16 @@ impl Queue {
     /// Refuses new events from now on.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
+        self.closing.notify_waiters();
+    }
+
+    /// Returns when the queue is closed.
+    pub(crate) async fn closed(&self) {
+        let mut closing = std::pin::pin!(self.closing.notified());
+        closing.as_mut().enable();
+        if !self.state.lock().closed {
+            closing.await;
+        }
     }
 
     /// Returns when no event is queued, being sent or on disk.
