@@ -60,7 +60,10 @@ impl<'a> SubjectFields<'a> {
     /// The subject; `None` if the event names none.
     pub fn subject(&self) -> Option<Subject<'a>> {
         // Events of the dialect `hub` name their task in `data`. In other events `data` may hold anything.
-        let inner = || serde_json::from_str::<Data<'a>>(self.data?.get()).ok()?.task_id;
+        let inner = || {
+            let data = self.data.filter(|data| data.get().starts_with('{'))?;
+            serde_json::from_str::<Data<'a>>(data.get()).ok()?.task_id
+        };
         if self.call_id.is_some() {
             Some(Subject::Call([self.run_id, self.call_id].map(text)))
         } else if let Some(task) = self.task_id.or_else(inner) {
