@@ -168,6 +168,43 @@ export async function markup_is_text(browser, { gateway, token }) {
   assert.deepEqual(complaints, []);
 }
 
+/** Parallel calls of one tool by one agent keep their own progress and end, also where a producer writes no id. */
+export async function parallel_calls(browser, { gateway, token }) {
+  const { page, complaints } = await openPage(browser);
+  await page.goto(`${gateway}/ws/client#token=${token}`);
+  await link(page, "graph", "open");
+  const publish = async (type, fields) => {
+    const event = { type, crew_id: "abc", run_id: "r1", agent_id: "a1", tool: "search", ...fields };
+    const answer = await fetch(`${gateway}/api/v1/publish`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify({ channel: "graph:abc", event }),
+    });
+    assert.equal(answer.status, 200, await answer.text());
+  };
+  const names = ["one", "two", "three", "four", "five"];
+  for (const name of names) await publish("tool_start", { call_id: name, params: { q: name } });
+  await publish("tool_start", { params: { q: "unnamed" } });
+  for (const name of names) await publish("tool_progress", { call_id: name, message: `reads ${name}` });
+  await publish("tool_progress", { message: "reads unnamed" });
+  const calls = () => page.$$eval("#agents .call", (rows) =>
+    rows.map((row) => `${row.title || "call"} ${row.dataset.state}: ${row.querySelector(".detail").textContent}`).sort());
+  const shown = async (expected) => {
+    await until(`the calls ${expected.join(", ")}`, async () => (await calls()).join() === [...expected].sort().join());
+  };
+  const running = (name) => `call ${name} running: reads ${name}`;
+  await shown([...names.map(running), "call running: reads unnamed"]);
+
+  await publish("tool_end", { call_id: "two", status: "error", exit_code: 2 });
+  await publish("tool_end", { status: "success" });
+  const ended = page.locator("#agents .call[data-state='error'] .detail");
+  await until("the end of the second call", async () => (await ended.count()) === 1 && /two/.test(await ended.textContent()));
+  await until("the end of the call without an id", async () => (await page.locator("#agents .call[data-state='success']").count()) === 1);
+  assert.deepEqual((await calls()).filter((call) => call.includes(" running: ")), ["five", "four", "one", "three"].map(running));
+  assert.equal(await page.textContent("#agents .tally"), "2 calls, 1 failed");
+  assert.deepEqual(complaints, []);
+}
+
 /** The gateway goes away and comes back: the page says so and shows what happens then. */
 export async function gateway_restarts(browser, { gateway, token }) {
   const { page } = await openPage(browser);

@@ -124,6 +124,12 @@ async fn producer_text_is_displayed_and_never_executed() {
 }
 
 #[tokio::test]
+async fn the_console_pairs_the_events_of_parallel_calls() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    play_on(&gateway::memory(&[]).await, "parallel_calls", &[]).await;
+}
+
+#[tokio::test]
 async fn the_console_reconnects_after_a_kill_and_after_a_drain() {
     let _one = ONE_AT_A_TIME.lock().await;
     // A fixed port, so that the next gateway has the same address.
