@@ -25,7 +25,7 @@ async fn follows(client: &mut Program, stage: &Stage) {
     client.is_idle(&[&IDLE[..], &pongs, &["agents snapshot", "tasks snapshot"]].concat()).await;
     backend.play().await;
     client.shows(&STORY).await;
-    client.reaches("metrics system").await;
+    client.reaches("metrics gpu system").await;
     client.reaches(r#"dashboard {"busy":1,"idle":1} events 20"#).await;
 }
 

@@ -27,6 +27,7 @@ play(
         event("tasks", "task_failed", task_id="t2", name="write", agent_id="a1", error="no disk", duration_ms=3),
         event("tasks", "task_completed", task_id="t1", name="read", agent_id="a1", duration_ms=12, result="two pages"),
         event("metrics", "system_metrics", cpu_percent=13.0, memory_percent=40.0),
+        event("metrics", "gpu_metrics", load=0.5),
         event("agents", "agent_deleted", agent_id="a2", reason="done"),
     ],
 )
