@@ -96,8 +96,8 @@ if ! cmp -s "$others" target/servers/installed.txt; then
   fi
 fi
 
-# The packages that drive the browser and read the API documents.
-for packages in tests/browser tests/documents; do
+# The packages that drive the browser, read the API documents and make clients of other systems.
+for packages in tests/browser tests/documents tests/migrate; do
   cmp -s "$packages/package-lock.json" "$packages/node_modules/installed.json" && continue
   say "installing what $packages needs into $packages/node_modules"
   if (cd "$packages" && npm ci --no-progress --ignore-scripts >&2); then
