@@ -287,3 +287,35 @@ export async function foreign_origin(browser, { gateway, token }) {
   assert.equal(JSON.parse(own.message).type, "signal", "the gateway's own page is always welcome");
   foreign.close();
 }
+
+/** Two pages with one client id, each of which opens its socket twice as React's StrictMode does: all stay connected. */
+export async function one_client_id(browser, { gateway }) {
+  const url = `${gateway.replace("http", "ws")}/ws/agent-tracking/client-1`;
+  const pages = [];
+  for (let n = 0; n < 2; n += 1) {
+    const { page } = await openPage(browser);
+    await page.goto(`${gateway}/ws/client`);
+    await page.evaluate((url) => {
+      window.sockets = [new WebSocket(url), new WebSocket(url)];
+      window.lists = [0, 0];
+      window.closes = [];
+      window.sockets.forEach((ws, index) => {
+        ws.onmessage = (message) => { if (JSON.parse(message.data).type === "active_sessions") window.lists[index] += 1; };
+        ws.onclose = (close) => window.closes.push(close.code);
+      });
+    }, url);
+    pages.push(page);
+    await until("both sockets have the list", () => page.evaluate(() => window.lists.every((count) => count > 0)));
+  }
+  // An answer to a request shows that the socket still lives: a takeover would have closed it before.
+  for (const page of pages) {
+    const answers = await page.evaluate(() => Promise.all(window.sockets.map((ws) => new Promise((resolve) => {
+      ws.addEventListener("message", (message) => resolve(JSON.parse(message.data).code));
+      ws.addEventListener("close", (close) => resolve(close.code));
+      if (ws.readyState !== WebSocket.OPEN) resolve(ws.readyState);
+      ws.send(JSON.stringify({ type: "get_session_state", session_id: "nobodys" }));
+    }))));
+    assert.deepEqual(answers, ["unknown_session", "unknown_session"]);
+    assert.deepEqual(await page.evaluate(() => window.closes), []);
+  }
+}

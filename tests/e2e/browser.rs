@@ -168,3 +168,10 @@ async fn a_page_from_a_foreign_origin_is_refused_when_origins_are_listed() {
     play_on(&listed, "foreign_origin", &[("OPEN_GATEWAY", &open.url(""))]).await;
     assert!(listed.metric("crewcast_handshakes_refused_total", "reason=\"origin\"").await >= 1.0);
 }
+
+#[tokio::test]
+async fn two_pages_and_a_strict_mode_double_socket_share_a_client_id() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let gateway = gateway::memory(&[("CREWCAST_AUTH__ANONYMOUS", r#"{"org":"acme"}"#)]).await;
+    play_on(&gateway, "one_client_id", &[]).await;
+}

@@ -23,6 +23,8 @@ tables! {
     Tracking {
         /// A session whose producer has been silent for this long leaves the list of active ones.
         session_ttl: Duration = Duration::from_secs(60),
+        /// Whether a newer socket of a client replaces the older one. Never so for sockets without a token.
+        takeover: bool = true,
         /// Whether client ids must be `client_<digits>_<lower-case letters and digits>`.
         strict_client_id: bool = false,
     }

@@ -195,7 +195,7 @@ async fn tracking(State(app): State<Arc<App>>, client_id: PathId, request: Reque
     let (parts, _) = request.into_parts();
     let (client, config) = (text(client_id), &app.config.tracking);
     let socket_request = if is_client_id(&client, config.strict_client_id) {
-        let dialect = Box::new(TrackingDialect::new(client, config.session_ttl));
+        let dialect = Box::new(TrackingDialect::new(config.takeover.then_some(client), config.session_ttl));
         Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
     } else {
         Err((CloseCode::Policy, "invalid client id".into()))
