@@ -161,6 +161,21 @@ async fn the_browsers_own_websocket_sees_the_subprotocol_and_every_refusal() {
 }
 
 #[tokio::test]
+async fn a_page_on_another_port_works_with_one_configured_line() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let listed = gateway::memory(&[("CREWCAST_ALLOWED_ORIGINS", "http://127.0.0.1:*")]).await;
+    play_on(&listed, "another_port", &[]).await;
+}
+
+#[tokio::test]
+async fn a_page_on_another_port_works_with_crewcast_dev() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let dev = Dev::start(0).await;
+    let url = dev.url();
+    play("another_port", &[("GATEWAY", url.as_str()), ("TOKEN", &reader())]).await;
+}
+
+#[tokio::test]
 async fn a_page_from_a_foreign_origin_is_refused_when_origins_are_listed() {
     let _one = ONE_AT_A_TIME.lock().await;
     let listed = gateway::memory(&[("CREWCAST_AUTH__ALLOWED_ORIGINS", "https://app.example.com")]).await;

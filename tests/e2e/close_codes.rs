@@ -332,7 +332,9 @@ async fn a_page_from_a_foreign_origin_is_closed_with_4403() {
         if allowed {
             assert_eq!(socket.event().await["type"], "x", "{origin}");
         } else {
-            assert_eq!(socket.closed().await, (4403, "origin not allowed".to_owned()), "{origin}");
+            let key = if jwt.is_some() { "auth.allowed_origins" } else { "allowed_origins" };
+            let reason = format!("origin {origin} is not allowed: add it to {key}");
+            assert_eq!(socket.closed().await, (4403, reason));
         }
     }
 }

@@ -263,7 +263,7 @@ fn compression(config: &config::Compression) -> Option<deflate::Compression> {
 
 fn public_router(app: &Arc<App>) -> Router {
     let http = routes::http_routes();
-    let http = match cors::layer(&app.config.cors.allowed_origins) {
+    let http = match cors::layer(app.config.http_origins(), &app.config.cors.allowed_headers) {
         Some(layer) => http.layer(layer),
         None => http,
     };

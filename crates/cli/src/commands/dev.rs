@@ -21,6 +21,8 @@ use crate::{
 
 /// The org of the simulated crews and of the printed token.
 const ORG: &str = "dev";
+/// The pages of development servers on this machine, on whatever port.
+const LOCAL_PAGES: [&str; 2] = ["http://localhost:*", "http://127.0.0.1:*"];
 /// How long the crews may take to end their runs when they are stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -88,7 +90,8 @@ async fn serve(server: Server, signals: ShutdownSignal, publisher: Publisher, ar
 
 /// Replaces defaults with settings for development.
 ///
-/// These are: listen on this machine only, the memory broker, a new secret for each start, and a short drain.
+/// These are: listen on this machine only, the memory broker, a new secret for each start, pages of this machine only,
+/// and a short drain.
 fn development(loaded: Loaded) -> (Config, Secret) {
     let Loaded { mut config, sources, .. } = loaded;
     let is_default = |key: &str| *sources.of(key) == Source::Default;
@@ -106,6 +109,9 @@ fn development(loaded: Loaded) -> (Config, Secret) {
         config.log.level = "warn".to_owned();
     }
     config.auth.development = true;
+    if is_default("allowed_origins") {
+        config.allowed_origins = LOCAL_PAGES.iter().filter_map(|origin| origin.parse().ok()).collect();
+    }
     let secret = match &config.auth.hs256_secret {
         Some(secret) => secret.clone(),
         None => Secret::new((0..48).map(|_| fastrand::alphanumeric()).collect::<String>()),

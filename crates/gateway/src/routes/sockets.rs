@@ -354,8 +354,9 @@ async fn introduce(
             None => return Err(refused_by(AuthError::Missing)),
         },
     };
-    if !app.allows_page(parts, principal.identity().is_none_or(|identity| identity.anonymous)) {
-        return Err(refused_by(AuthError::Origin));
+    if let Some(page) = app.page(parts) {
+        let is_anonymous = principal.identity().is_none_or(|identity| identity.anonymous);
+        page.check_socket(&app.config, is_anonymous).map_err(refused_by)?;
     }
     let user = match principal.identity() {
         Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{Action, Actions, Conflated, Denied, Dialect, INTRODUCTION, NotPublished, Positions, control, encoding};
 use crate::{
-    auth::{AuthError, Identity},
+    auth::{AuthError, Claim, Identity},
     config::SubscribeMode,
     hub::Entry,
     replay::{Opening, Start},
@@ -34,6 +34,10 @@ const HEARTBEAT: Duration = Duration::from_secs(45);
 const MAX_TOO_OFTEN: u32 = 10;
 /// How often the same subscription may be requested before its first answer.
 const MAX_DUE: usize = 16;
+
+/// Any of these grants a channel to read or to publish to.
+const GRANTING_CLAIMS: [Claim; 7] =
+    [Claim::Org, Claim::Crews, Claim::Runs, Claim::Streams, Claim::Sessions, Claim::Channels, Claim::Publish];
 
 /// One socket of the dialect.
 pub(crate) struct StreamDialect {
@@ -257,6 +261,10 @@ impl Dialect for StreamDialect {
         if !self.is_introduced {
             out.push(Action::WakeAt(Instant::now() + INTRODUCTION));
         }
+    }
+
+    fn granting_claims(&self) -> &'static [Claim] {
+        &GRANTING_CLAIMS
     }
 
     fn on_identity(&mut self, identity: &Identity, out: &mut Actions) {
