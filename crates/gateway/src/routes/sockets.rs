@@ -9,7 +9,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{MatchedPath, Path, Request, State, rejection::PathRejection},
-    http::request::Parts,
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -203,12 +203,22 @@ async fn tracking(State(app): State<Arc<App>>, client_id: PathId, request: Reque
     open(app, parts, socket_request).await
 }
 
-/// `/` is a socket endpoint only for WebSocket handshakes.
+/// `/` is a socket endpoint for WebSocket handshakes. A browser that opens it as a page is sent to the console.
 async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
     if upgrade::check(request.headers(), request.method()).is_err() {
+        if wants_page(request.headers()) {
+            // Relative, so that it also holds behind a proxy that serves the gateway below a path.
+            return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "ws/client"), (header::VARY, "accept")])
+                .into_response();
+        }
         return not_found(request.uri().clone()).await.into_response();
     }
     stream(State(app), request).await
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    !headers.contains_key(header::UPGRADE) && accepts.into_iter().any(|accept| accept.contains("text/html"))
 }
 
 fn one_run(app: &App, run_id: &str, parts: &Parts) -> Result<SocketRequest, CloseReason> {
