@@ -2,19 +2,18 @@
 
 use std::fmt::Write as _;
 
-use crewcast_events::{catalog::forge::metrics::MetricSet, timestamp};
+use crewcast_events::timestamp;
+use serde_json::json;
 
 use crate::state::StateSnapshot;
 
 /// `{<set>: document}`, with the documents as their producers wrote them.
 pub(super) fn sets(state: &StateSnapshot) -> String {
     let mut text = String::from("{");
-    for set in MetricSet::ALL {
-        if let Some(figures) = state.document(set.key()) {
-            let comma = if text.len() > 1 { "," } else { "" };
-            // Writing to a String cannot fail.
-            let _ = write!(text, r#"{comma}"{}":{figures}"#, set.key());
-        }
+    for (set, figures) in &state.documents {
+        let comma = if text.len() > 1 { "," } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}{}:{figures}", json!(set));
     }
     text.push('}');
     text

@@ -17,7 +17,7 @@ mod tests;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, Event, EventId, Since, catalog::session::STATE_KEY};
+use crewcast_events::{Channel, Event, EventId, Field, Since, catalog::session::STATE_KEY};
 use tokio::time::Instant;
 
 use super::{Action, Actions, Denied, Dialect, client_input::MAX_REJECTED, control};
@@ -120,6 +120,13 @@ impl TrackingDialect {
     fn of_org(&mut self, event: &Event, entry: &Arc<Entry>, out: &mut Actions) {
         match &*event.kind() {
             "agent_status" | "agent_collaboration" => out.push(answers::event(event, entry)),
+            "active_sessions" if self.list.heard(event.raw(), Instant::now()) => out.push(answers::event(event, entry)),
+            "session_state" | "session_logs" | LINE => {
+                let id = event.field(Field::SessionId);
+                if let Some(streaming) = self.streaming.as_mut().filter(|s| id.as_deref() == Some(s.channel.id())) {
+                    streaming.take_of_org(entry, out);
+                }
+            }
             "session_changed" | "stalled" | "lost" | "recovered" => self.list.changed(Instant::now()),
             _ => {}
         }
@@ -156,8 +163,9 @@ impl Dialect for TrackingDialect {
     fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
         let reason = match denied {
             Denied::Channel(channel) if self.streams(channel).is_some() => {
-                self.streaming = None;
-                return out.push(answers::unknown_session());
+                // Live events of the org may tell of it although nobody registered it.
+                self.streams(channel).into_iter().for_each(|streaming| streaming.is_checked = true);
+                return out.push(Action::ReadTail { channel: channel.clone(), kind: LINE });
             }
             Denied::Channel(_) => "the token does not grant what its org's agents do: ask for access",
             Denied::Own => "the token names no org: this socket brings what the agents of its claim \"org\" do",
@@ -220,8 +228,19 @@ impl Dialect for TrackingDialect {
     }
 
     fn on_tail(&mut self, channel: &Channel, tail: Option<&Tail>, out: &mut Actions) {
-        out.push(match tail.filter(|tail| tail.head.is_some()) {
-            Some(tail) => answers::session_logs(channel.id(), &tail.entries),
+        let known = tail.filter(|tail| tail.head.is_some() || tail.live.is_some());
+        // Reads are answered in order: the client's own requests come first.
+        let is_asked = self.sent.is_asked(channel);
+        if let Some(streaming) = self.streams(channel).filter(|streaming| streaming.is_checked && !is_asked) {
+            streaming.is_checked = false;
+            if known.is_none() {
+                self.streaming = None;
+                out.push(answers::unknown_session());
+            }
+            return;
+        }
+        out.push(match known {
+            Some(tail) => answers::session_logs(channel.id(), &tail.entries, tail.live.as_deref().unwrap_or_default()),
             None => answers::unknown_session(),
         });
         if let Some(since) = self.sent.answered(channel, tail.and_then(|tail| tail.head)) {
