@@ -2,15 +2,19 @@
 
 use std::fmt::Write as _;
 
-use crewcast_events::timestamp;
+use crewcast_events::{catalog::forge::metrics::MetricSet, timestamp};
 use serde_json::json;
 
 use crate::state::StateSnapshot;
 
-/// `{<set>: document}`, with the documents as their producers wrote them.
+/// `{<set>: document}` of all sets, with the documents as their producers wrote them.
 pub(super) fn sets(state: &StateSnapshot) -> String {
     let mut text = String::from("{");
-    for (set, figures) in &state.documents {
+    // The sets of typed emitters first, in their own order.
+    let place = |set: &str| MetricSet::ALL.iter().position(|known| known.key() == set).unwrap_or(MetricSet::ALL.len());
+    let mut sets: Vec<_> = state.documents.iter().collect();
+    sets.sort_by_key(|(set, _)| place(set));
+    for (set, figures) in sets {
         let comma = if text.len() > 1 { "," } else { "" };
         // Writing to a String cannot fail.
         let _ = write!(text, "{comma}{}:{figures}", json!(set));

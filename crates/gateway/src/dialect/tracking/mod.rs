@@ -53,8 +53,8 @@ pub(crate) struct TrackingDialect {
 }
 
 impl TrackingDialect {
-    /// A socket of the client with this id, which a newer one replaces; `None`: none does. A session is no longer active once its producer was silent for
-    /// `session_ttl`.
+    /// A socket of the client with this id, which a newer one replaces; `None`: none does. A session is no longer
+    /// active once its producer was silent for `session_ttl`.
     pub(crate) fn new(client: Option<String>, session_ttl: Duration) -> Self {
         let now = Instant::now();
         Self {

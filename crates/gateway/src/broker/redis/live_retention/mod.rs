@@ -9,7 +9,7 @@ mod recent;
 use std::{collections::HashMap, time::Duration};
 
 use bytes::Bytes;
-use crewcast_events::{Channel, Event, Keys, Namespaces, namespace::HEAD_BEYOND_LOG};
+use crewcast_events::{Channel, Event, EventId, Keys, Namespaces, namespace::HEAD_BEYOND_LOG};
 use crewcast_store::{RedisClient, scripts};
 use parking_lot::Mutex;
 use redis::{Cmd, Script};
@@ -75,6 +75,10 @@ impl Capture {
     /// Takes a message of a captured namespace. Does not block.
     pub(super) fn heard(&self, channel: Channel, message: Bytes) {
         let Some(rules) = self.namespaces.of(&channel) else { return };
+        // Logged messages leave a retained value at most. Most messages are logged: they are not even parsed.
+        if !rules.retain && EventId::of_message(&message).is_some() {
+            return;
+        }
         let Ok(event) = Event::parse(message.clone()) else { return };
         let (id, now) = (event.id(), Instant::now());
         let all = captured(&channel, rules, &event);
