@@ -337,3 +337,36 @@ async fn a_web_page_and_a_program_show_the_state_and_its_changes() {
     set(&gateway, "metrics", json!({ "type": "system_metrics", "data": {} }), "system", json!({ "cpu": 1 })).await;
     program.says("metrics ['system']").await;
 }
+
+#[tokio::test]
+async fn plain_publish_counts_in_metrics_and_dashboard_once_on_every_replica() {
+    let redis = RedisServer::start();
+    let replicas = [gateway::on(&redis, &OFTEN).await, gateway::on(&redis, &OFTEN).await];
+    let events = [
+        ("agents", r#"{"type":"agent_created","data":{"agent_id":"a1","name":"R","status":"idle"}}"#),
+        ("agents", r#"{"type":"status_changed","data":{"agent_id":"a1","new_status":"busy"}}"#),
+        ("tasks", r#"{"type":"task_started","data":{"task_id":"t1","name":"Read"}}"#),
+        ("tasks", r#"{"type":"task_progress","data":{"task_id":"t1","percentage":40.0}}"#),
+        ("knowledge", r#"{"type":"node_added","data":{"node_id":"n1"}}"#),
+        ("metrics", r#"{"type":"gpu_metrics","data":{"load":0.5}}"#),
+    ];
+    for (namespace, text) in events {
+        redis.publish(&format!("{namespace}:acme"), text.as_bytes());
+    }
+    for replica in &replicas {
+        let mut socket = open(replica, "/ws/metrics").await;
+        while socket.json().await["data"] != json!({ "gpu": { "load": 0.5 } }) {}
+        let mut socket = open(replica, "/ws/dashboard").await;
+        let data = loop {
+            let data = socket.json().await["data"].clone();
+            if data["events"].as_array().unwrap().len() >= events.len() {
+                break data;
+            }
+        };
+        assert_eq!(data["events"].as_array().unwrap().len(), events.len(), "each once: {data}");
+        assert_eq!(data["agents"], json!({ "total": 1, "by_status": { "busy": 1 } }));
+        assert_eq!(data["tasks"]["by_status"], json!({ "running": 1 }));
+        assert_eq!(data["tasks"]["progress"], json!({ "t1": 40.0 }));
+        assert_eq!(data["knowledge"], json!({ "nodes": 1, "edges": 0 }));
+    }
+}

@@ -320,6 +320,52 @@ async fn a_session_is_listed_by_http_alone_with_and_without_a_lease() {
 }
 
 #[tokio::test]
+async fn plain_publish_on_the_orgs_channel_feeds_every_message() {
+    let redis = RedisServer::start();
+    let replicas = [gateway::on(&redis, &[]).await, gateway::on(&redis, &[]).await];
+    let mut socket = open(&replicas[0], "client_1").await;
+    lists(&mut socket, &[]).await;
+    let live = async |message: Value| redis.publish("tracking:acme", message.to_string().as_bytes());
+    let sessions = json!([{ "session_id": "s1", "query": "q", "status": "running", "agents_active": 1 }]);
+    let data = json!({ "total_sessions": 1, "sessions": sessions });
+    live(json!({ "type": "active_sessions", "timestamp": 1.5, "data": data })).await;
+    lists(&mut socket, &[("s1", "running")]).await;
+    live(json!({ "type": "session_state", "session_id": "s1", "state": { "current_phase": "one" } })).await;
+    live(json!({ "type": "session_logs", "session_id": "s1", "logs": [{ "message": "first" }] })).await;
+    live(json!({ "type": "nonsense" })).await;
+    let mut later = open(&replicas[1], "client_2").await;
+    lists(&mut later, &[("s1", "running")]).await;
+    eventually("the session is captured", async || {
+        let mut socket = open(&replicas[1], "client_3").await;
+        socket.send(&ask("get_session_logs", "s1")).await;
+        loop {
+            let message = socket.json().await;
+            if message["type"] != "active_sessions" {
+                return message["logs"] == json!([{ "message": "first" }]);
+            }
+        }
+    })
+    .await;
+    later.send(&ask("get_session_state", "s1")).await;
+    assert_eq!(next(&mut later, "session_state").await["state"]["current_phase"], "one");
+    later.send(&ask("start_log_streaming", "s1")).await;
+    // The answer to the next request shows that streaming has begun.
+    later.send(&ask("get_session_state", "s1")).await;
+    next(&mut later, "session_state").await;
+    live(json!({ "type": "session_logs", "session_id": "s1", "logs": [{ "message": "second" }] })).await;
+    assert_eq!(next(&mut later, "session_logs").await["logs"], json!([{ "message": "second" }]));
+    eventually("what is not shown is counted", async || {
+        replicas[0].metric("crewcast_events_rejected_total", "not_shown").await >= 1.0
+    })
+    .await;
+    // Another org sees none of it.
+    let mut other = connect(&replicas[0].ws(PATH), Some(&token(json!({ "org": "zeta" })))).await;
+    lists(&mut other, &[]).await;
+    other.send(&ask("get_session_state", "s1")).await;
+    assert_eq!(next(&mut other, "error").await["code"], "unknown_session");
+}
+
+#[tokio::test]
 async fn a_change_of_the_list_is_read_once_for_all_sockets() {
     const SOCKETS: usize = 100;
     let redis = RedisServer::start();

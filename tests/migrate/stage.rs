@@ -88,7 +88,7 @@ impl Stage {
     }
 }
 
-fn python() -> String {
+pub fn python() -> String {
     std::env::var("TEST_PYTHON").expect("run `make test`, or tests/setup.sh and set TEST_PYTHON")
 }
 

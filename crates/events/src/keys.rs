@@ -80,6 +80,16 @@ impl Keys {
         self.of_channel(channel, "due")
     }
 
+    /// String: the last live message of a name in a channel, captured from a producer that only knows PUBLISH.
+    pub fn live(&self, channel: &Channel, name: &str) -> String {
+        self.of_channel(channel, &format!("live:{name}"))
+    }
+
+    /// List: the last captured messages of a name in a channel, oldest first.
+    pub fn live_lines(&self, channel: &Channel, name: &str) -> String {
+        self.of_channel(channel, &format!("live_lines:{name}"))
+    }
+
     /// The last sequence number that a channel has accepted from a producer.
     pub fn producer(&self, channel: &Channel, producer: &str) -> String {
         self.of_channel(channel, &format!("producer:{producer}"))

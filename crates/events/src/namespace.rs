@@ -49,7 +49,8 @@ pub struct Namespace {
     pub log: LogPolicy,
     /// New subscribers receive the channel's last event at once.
     pub retain: bool,
-    /// Gateways store live events as the retained value, too.
+    /// Gateways keep what live events leave: the retained value, and in the namespaces of an org and of sessions the
+    /// documents and last messages that sockets start with.
     pub capture_live: bool,
     /// Event types that end a channel.
     pub terminal: Vec<String>,
@@ -63,6 +64,13 @@ pub struct Namespace {
 
 /// [`Namespace::lost_after`] of the built-in namespaces whose emitters hold leases.
 const LOST_AFTER: Duration = Duration::from_secs(60);
+
+impl Namespace {
+    /// Whether the live events of the namespace of this name leave more than a retained value.
+    pub fn leaves_documents(name: &str) -> bool {
+        matches!(name, "agents" | "tasks" | "knowledge" | "metrics" | "tracking" | "session")
+    }
+}
 
 impl Default for Namespace {
     fn default() -> Self {
@@ -103,8 +111,10 @@ impl Namespaces {
 impl Default for Namespaces {
     fn default() -> Self {
         let owned = |owner| Namespace { owner: Some(owner), ..Namespace::default() };
+        let captured = |owner| Namespace { capture_live: true, ..owned(owner) };
         let mission = Namespace { retain: true, capture_live: true, ..owned(Owner::Crew) };
         let leased = |owner| Namespace { lost_after: LOST_AFTER, ..owned(owner) };
+        let tracked = |owner| Namespace { capture_live: true, ..leased(owner) };
         let run = Namespace { terminal: vec!["done".to_owned()], ..leased(Owner::Run) };
         let named = [
             ("graph", leased(Owner::Crew)),
@@ -112,12 +122,12 @@ impl Default for Namespaces {
             ("run", run),
             ("stream", owned(Owner::Stream)),
             ("hub", owned(Owner::Org)),
-            ("tracking", leased(Owner::Org)),
-            ("session", leased(Owner::Session)),
-            ("agents", owned(Owner::Org)),
-            ("tasks", owned(Owner::Org)),
-            ("knowledge", owned(Owner::Org)),
-            ("metrics", owned(Owner::Org)),
+            ("tracking", tracked(Owner::Org)),
+            ("session", tracked(Owner::Session)),
+            ("agents", captured(Owner::Org)),
+            ("tasks", captured(Owner::Org)),
+            ("knowledge", captured(Owner::Org)),
+            ("metrics", captured(Owner::Org)),
         ];
         Self(named.into_iter().map(|(name, namespace)| (name.to_owned(), namespace)).collect())
     }

@@ -21,7 +21,8 @@ use serde_json::value::RawValue;
 use tokio::sync::RwLock;
 
 use crate::broker::{
-    Broker, BrokerError, ExpiredLease, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments, memory::MemoryBroker,
+    Broker, BrokerError, ExpiredLease, Live, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments,
+    memory::MemoryBroker,
 };
 
 /// The outcome of a probe.
@@ -114,6 +115,11 @@ impl LogStore for FaultyBroker {
         self.state_reads.fetch_add(1, Ordering::Relaxed);
         let _answer = self.answers.read().await;
         state
+    }
+
+    async fn live(&self, channel: &Channel, name: &str) -> Result<Live, BrokerError> {
+        self.call().map_err(BrokerError::Unavailable)?;
+        self.inner.live(channel, name).await
     }
 
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {

@@ -13,6 +13,7 @@
 //! - An append is atomic: id, log, head, retained value, state and publishing, or nothing.
 //! - The sink's methods are called from one task at a time, in order, and must not block.
 
+pub(crate) mod captured;
 #[cfg(test)]
 mod conformance;
 pub(crate) mod memory;
@@ -28,6 +29,7 @@ use crewcast_store::Transport;
 
 use crate::util::singleflight::Cancelled;
 
+pub(crate) use captured::Live;
 pub(crate) use state::{ExpiredLease, MAX_DOCUMENTS, MAX_EXPIRED, STATE_BYTES, StateDocuments};
 
 /// Why a broker did not do what it was asked.
@@ -156,6 +158,9 @@ pub(crate) trait LogStore: Send + Sync + 'static {
     /// State documents and the head that they belong to: at most [`MAX_DOCUMENTS`] of [`STATE_BYTES`]. With `within`,
     /// only those with a lease of the same name that was renewed at most that long ago.
     async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError>;
+
+    /// What was captured under this name of a channel.
+    async fn live(&self, channel: &Channel, name: &str) -> Result<Live, BrokerError>;
 
     /// How long until a lease of each channel expires, pipelined, in the order asked; `None` where none will.
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError>;

@@ -23,6 +23,8 @@ pub(crate) struct StateDocuments {
     pub truncated: bool,
     /// For a read with `within`: how long until the first document drops out, unless its lease is renewed.
     pub first_end: Option<Duration>,
+    /// For a read with `within` of a list of sessions: the last list that a live event brought.
+    pub live: Option<Bytes>,
 }
 
 /// A lease whose status is to be reported.

@@ -54,7 +54,8 @@ pub(crate) fn check(namespaces: &Namespaces, rules: &mut Rules<'_>) {
         rules.hold(&key, Channel::new(name, "id").is_ok(), text);
         rules.positive(&format!("{key}.log.age"), namespace.log.age);
         let text = format!("needs {key}.retain = true: it stores the retained value");
-        rules.hold(&format!("{key}.capture_live"), namespace.retain || !namespace.capture_live, text);
+        let may_capture = namespace.retain || Namespace::leaves_documents(name);
+        rules.hold(&format!("{key}.capture_live"), may_capture || !namespace.capture_live, text);
         let has_empty = namespace.terminal.iter().any(String::is_empty);
         rules.hold(&format!("{key}.terminal"), !has_empty, "an event type is not empty");
     }

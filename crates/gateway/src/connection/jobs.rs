@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crewcast_events::{Channel, EventId};
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
-use super::{ConnectionContext, Principal, queue::Queue, subscriptions::ReaderRef};
+use super::{ConnectionContext, Principal, live_sessions, queue::Queue, subscriptions::ReaderRef};
 use crate::{
     auth::{Auth, AuthError, Identity},
     broker::BrokerError,
@@ -202,6 +202,10 @@ impl Jobs {
         self.push_read(async move {
             let read = || shared.channel_reads.state(channel.clone(), within);
             let state = if_granted(&shared.auth, &principal, &channel, read).await;
+            let state = match within {
+                None => live_sessions::state(&shared, &principal, &channel, state).await,
+                Some(_) => state,
+            };
             Done::State { channel, state }
         });
     }
@@ -218,6 +222,7 @@ impl Jobs {
         self.push_read(async move {
             let read = || shared.channel_reads.tail(channel.clone(), kind);
             let tail = if_granted(&shared.auth, &principal, &channel, read).await;
+            let tail = live_sessions::tail(&shared, &principal, &channel, tail).await;
             Done::Tail { channel, tail }
         });
     }
@@ -324,7 +329,12 @@ async fn may_read(auth: &Auth, principal: &Principal, channel: &Channel) -> Resu
 ///
 /// Checks the grant before the read, so that nothing is read without one, and after it: meanwhile the channel may have
 /// got another owner, and the answer may hold what the new owner wrote.
-async fn if_granted<T, F>(auth: &Auth, principal: &Principal, channel: &Channel, read: impl Fn() -> F) -> Option<T>
+pub(super) async fn if_granted<T, F>(
+    auth: &Auth,
+    principal: &Principal,
+    channel: &Channel,
+    read: impl Fn() -> F,
+) -> Option<T>
 where
     F: Future<Output = Result<T, BrokerError>>,
 {

@@ -14,6 +14,7 @@ mod deadlines;
 mod delivery_metrics;
 mod driver;
 mod jobs;
+mod live_sessions;
 mod principal;
 mod queue;
 mod registry;

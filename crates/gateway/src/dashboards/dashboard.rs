@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::metrics;
 use crate::{
-    broker::{BrokerError, LogStore},
+    broker::{BrokerError, LogStore, captured::LAST_EVENTS},
     state::StateSnapshot,
 };
 
@@ -112,7 +112,10 @@ pub(super) async fn last_events(
     let ends = channels.iter().zip(states).filter_map(|(channel, state)| Some((channel, state.head?.offset())));
     let pages =
         try_join_all(ends.map(|(channel, end)| log.history(channel, end.saturating_sub(EVENTS as u64), EVENTS)));
-    Ok(merged(pages.await?.into_iter().map(|page| page.entries)))
+    let live = try_join_all(channels.iter().map(|channel| log.live(channel, LAST_EVENTS)));
+    let (pages, live) = futures_util::try_join!(pages, live)?;
+    let logged = pages.into_iter().map(|page| page.entries);
+    Ok(merged(logged.chain(live.into_iter().map(|live| live.lines))))
 }
 
 /// Merges the channels by their events' timestamps. Each channel keeps its own order.

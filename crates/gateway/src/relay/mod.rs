@@ -30,7 +30,7 @@ use tokio::{runtime::Handle, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    broker::{Broker, Link, Sink},
+    broker::{Broker, Link, Sink, captured::is_not_shown},
     hub::{Demand, Hub},
     registry::Control,
     stats::UsageCounters,
@@ -149,11 +149,15 @@ impl Relay {
             usage.rejected();
         }
         // Once a minute, and with the channel as the only detail: the payload may contain anything.
-        crate::util::log_throttle::once_a_minute(reason, || {
-            tracing::warn!(channel, reason, "dropped a message that is not a valid event");
+        crate::util::log_throttle::once_a_minute(reason, || match reason {
+            NOT_SHOWN => tracing::warn!(channel, reason, "no message of the dialect tracking has an event's type"),
+            _ => tracing::warn!(channel, reason, "dropped a message that is not a valid event"),
         });
     }
 }
+
+/// A live event that the dialect of its namespace does not send. Sockets of other dialects get it.
+const NOT_SHOWN: &str = "not_shown";
 
 impl Sink for Relay {
     fn message(&self, channel: &str, payload: Bytes) {
@@ -165,6 +169,10 @@ impl Sink for Relay {
             Err(rejected) => return self.reject(channel, rejected.label()),
         };
         let Some(mut sequencer) = self.sequencers.get_mut(channel) else { return };
+        let namespace = channel.split(':').next().unwrap_or_default();
+        if event.id().is_none() && is_not_shown(namespace, &event.kind()) {
+            self.reject(channel, NOT_SHOWN);
+        }
         sequencer.count_received();
         if let Some(usage) = self.usage.get() {
             usage.received(&sequencer.org);

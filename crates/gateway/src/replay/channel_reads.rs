@@ -7,7 +7,10 @@ use futures_util::FutureExt;
 
 use super::LogPage;
 use crate::{
-    broker::{BrokerError, LogStore, StateDocuments},
+    broker::{
+        BrokerError, Live, LogStore, StateDocuments,
+        captured::{ACTIVE_SESSIONS, SESSION, lines_of},
+    },
     hub::Entry,
     state::StateSnapshot,
     telemetry::metrics::{Metric, counter},
@@ -28,6 +31,8 @@ pub(crate) struct Tail {
     pub head: Option<EventId>,
     /// Oldest first: at most 500, of 1 MiB.
     pub entries: Vec<Arc<Entry>>,
+    /// Lines that live events brought, oldest first; `None`: live events have told nothing of the channel.
+    pub live: Option<Vec<String>>,
 }
 
 /// Reads a channel's state and tail, with one read for all requests at the same moment.
@@ -35,15 +40,16 @@ pub(crate) struct ChannelReads {
     states: Arc<Singleflight<(Channel, Option<Duration>), StateDocuments, BrokerError>>,
     snapshots: Arc<Singleflight<Channel, StateSnapshot, BrokerError>>,
     last: Arc<Singleflight<(Channel, &'static str), Tail, BrokerError>>,
+    live: Arc<Singleflight<(Channel, String), Live, BrokerError>>,
 }
 
 impl ChannelReads {
     /// Reads from this store.
     pub(crate) fn new(log: Arc<dyn LogStore>) -> Arc<Self> {
-        let (of_states, of_snapshots, of_last) = (log.clone(), log.clone(), log);
+        let (of_states, of_snapshots, of_last, of_live) = (log.clone(), log.clone(), log.clone(), log);
         let states = Singleflight::new(move |(channel, within): (Channel, Option<Duration>)| {
             let log = of_states.clone();
-            async move { log.state(&channel, within).await.map(Arc::new) }.boxed()
+            async move { read_state(&*log, &channel, within).await.map(Arc::new) }.boxed()
         });
         let snapshots = Singleflight::new(move |channel: Channel| {
             let log = of_snapshots.clone();
@@ -53,7 +59,11 @@ impl ChannelReads {
             let log = of_last.clone();
             async move { read_tail(&*log, &channel, kind).await.map(Arc::new) }.boxed()
         });
-        Arc::new(Self { states, snapshots, last })
+        let live = Singleflight::new(move |(channel, name): (Channel, String)| {
+            let log = of_live.clone();
+            async move { log.live(&channel, &name).await.map(Arc::new) }.boxed()
+        });
+        Arc::new(Self { states, snapshots, last, live })
     }
 
     /// A channel's state documents, as [`LogStore::state`].
@@ -76,13 +86,35 @@ impl ChannelReads {
         self.snapshots.ask(channel).await
     }
 
-    /// The last events of one type that a channel's log holds.
+    /// What was captured under a name of a channel.
+    ///
+    /// # Errors
+    /// The broker's error.
+    pub(crate) async fn live(&self, channel: Channel, name: String) -> Result<Arc<Live>, BrokerError> {
+        self.live.ask((channel, name)).await
+    }
+
+    /// The last events of one type that a channel's log holds, and what live events told of a session.
     ///
     /// # Errors
     /// The broker's error.
     pub(crate) async fn tail(&self, channel: Channel, kind: &'static str) -> Result<Arc<Tail>, BrokerError> {
         self.last.ask((channel, kind)).await
     }
+}
+
+/// Reads documents. A list of sessions includes the last list that a live event brought.
+async fn read_state(
+    log: &dyn LogStore,
+    channel: &Channel,
+    within: Option<Duration>,
+) -> Result<StateDocuments, BrokerError> {
+    let state = log.state(channel, within).await?;
+    if within.is_none() {
+        return Ok(state);
+    }
+    let live = log.live(channel, ACTIVE_SESSIONS).await?.last;
+    Ok(StateDocuments { live, ..state })
 }
 
 /// Reads page by page from the end of the log, until there is enough.
@@ -101,7 +133,12 @@ async fn read_tail(log: &dyn LogStore, channel: &Channel, kind: &str) -> Result<
         }
         end = if is_first { 0 } else { begin };
     }
-    Ok(Tail { head, entries: found.entries.into() })
+    let lines = match channel.namespace() {
+        SESSION => log.live(channel, SESSION).await?.lines,
+        _ => Vec::new(),
+    };
+    let live = (!lines.is_empty()).then(|| lines_of(&lines));
+    Ok(Tail { head, entries: found.entries.into(), live })
 }
 
 /// The log's entries behind `begin` up to `end`, and whether the log begins there.

@@ -140,7 +140,7 @@ impl RedisTransport {
         let may = self.sharded == Sharded::Auto
             && self.redis.is_cluster()
             && self.channel_prefix.is_empty()
-            && !namespace.capture_live;
+            && !(namespace.capture_live && namespace.retain);
         if !may {
             return Ok("PUBLISH");
         }

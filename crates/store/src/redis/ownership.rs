@@ -99,6 +99,8 @@ impl RedisTransport {
             pipeline.del(self.keys.state(&channel)).ignore();
             pipeline.del(self.keys.leases(&channel)).ignore();
             pipeline.del(self.keys.due(&channel)).ignore();
+            // The lines that live events left in a session.
+            pipeline.del(self.keys.live_lines(&channel, channel.namespace())).ignore();
         }
     }
 

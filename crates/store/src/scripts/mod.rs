@@ -36,3 +36,8 @@ pub const RELEASE_RETENTION_LEASE: &str = include_str!("release_retention_lease.
 /// Sets the retained value when the log's head is that very event: a later event sets the value itself. Keys: head,
 /// retained. Arguments: id, message, age in seconds.
 pub const RETAIN_LOGGED: &str = include_str!("retain_logged.lua");
+/// Appends a live message to a list of last messages. Key: the list. Arguments: message, most entries, age in seconds,
+/// 1 to append only what the list does not hold.
+pub const CAPTURE_LINE: &str = include_str!("capture_line.lua");
+/// Counts a node or an edge once. Keys: nodes, edges, state. Arguments: which, the item, age in seconds.
+pub const CAPTURE_COUNT: &str = include_str!("capture_count.lua");

@@ -7,6 +7,7 @@ use crewcast_events::EventId;
 use crewcast_store::{Append, AppendError, Once};
 
 use super::{Subject, append, append_once, channel, entry, eventually};
+use crate::broker::captured::LAST_EVENTS;
 
 pub(in crate::broker) async fn an_append_is_seen_whole(subject: Subject) {
     let Subject { broker, sink, .. } = &subject;
@@ -142,4 +143,45 @@ pub(in crate::broker) async fn live_messages_are_captured(subject: Subject) {
     eventually("a live message after a logged one is retained", async || retained().await == Some(live(99))).await;
     let page = broker.history(&mission, 0, 100).await.unwrap();
     assert_eq!((page.entries.len(), page.head), (50, last), "live messages do not change the log");
+}
+
+pub(in crate::broker) async fn live_events_leave_documents_and_last_messages(subject: Subject) {
+    let Subject { broker, .. } = &subject;
+    let publish = async |name: &str, text: &'static str| {
+        broker.publish_live(&channel(name), Bytes::from_static(text.as_bytes())).await.unwrap();
+    };
+    let document = async |name: &str, key: &str| {
+        let state = broker.state(&channel(name), None).await.unwrap();
+        let found = state.documents.into_iter().find(|(known, _)| known == key);
+        found.map(|(_, document)| String::from_utf8(document.to_vec()).unwrap())
+    };
+    let has = async |name: &str, key: &str, expected: Option<&str>| {
+        eventually("the document", async || document(name, key).await.as_deref() == expected).await;
+    };
+    publish("agents:acme", r#"{"type":"agent_created","data":{"agent_id":"a1","name":"R","status":"idle"}}"#).await;
+    has("agents:acme", "a1", Some(r#"{"agent_id":"a1","name":"R","status":"idle"}"#)).await;
+    publish("agents:acme", r#"{"type":"status_changed","data":{"agent_id":"a1","new_status":"busy"}}"#).await;
+    has("agents:acme", "a1", Some(r#"{"agent_id":"a1","name":"R","status":"busy"}"#)).await;
+    let events = broker.live(&channel("agents:acme"), LAST_EVENTS).await.unwrap().lines;
+    assert_eq!(events.len(), 2);
+    publish("agents:acme", r#"{"type":"agent_deleted","data":{"agent_id":"a1"}}"#).await;
+    has("agents:acme", "a1", None).await;
+    publish("metrics:acme", r#"{"type":"gpu_metrics","data":{"load":0.50}}"#).await;
+    has("metrics:acme", "gpu", Some(r#"{"load":0.50}"#)).await;
+    for _ in 0..2 {
+        publish("knowledge:acme", r#"{"type":"node_added","data":{"node_id":"n1"}}"#).await;
+        publish("knowledge:acme", r#"{"type":"edge_added","data":{"source":"n1","target":"n2"}}"#).await;
+    }
+    has("knowledge:acme", "counts", Some(r#"{"nodes":1,"edges":1}"#)).await;
+    publish("session:s1", r#"{"type":"session_state","state":{"n":1.50}}"#).await;
+    has("session:s1", "state", Some(r#"{"n":1.50}"#)).await;
+    let list = r#"{"type":"active_sessions","data":{"sessions":[]}}"#;
+    publish("tracking:acme", list).await;
+    publish("tracking:acme", r#"{"type":"session_logs","session_id":"s1","logs":[{"n":1}]}"#).await;
+    eventually("the last messages", async || {
+        let last = broker.live(&channel("tracking:acme"), "active_sessions").await.unwrap().last;
+        let lines = broker.live(&channel("tracking:acme"), "session:s1").await.unwrap().lines;
+        last.as_deref() == Some(list.as_bytes()) && lines.len() == 1
+    })
+    .await;
 }

@@ -109,7 +109,7 @@ macro_rules! suite {
             an_idempotency_key_returns_the_same_id,
             the_log_keeps_its_length,
             snapshots_show_head_and_retained,
-            live_messages_are_captured,
+            live_messages_are_captured, live_events_leave_documents_and_last_messages,
             history_reads_behind_an_offset,
             history_of_a_trimmed_log,
             history_without_a_log,

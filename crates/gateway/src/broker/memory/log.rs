@@ -1,19 +1,22 @@
 //! One channel in memory: log, head, retained value, state, and what detects repetitions.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use crewcast_events::{EventId, Namespace, namespace::HEAD_BEYOND_LOG};
+use crewcast_events::{EventId, Namespace, catalog::forge::knowledge::COUNTS, namespace::HEAD_BEYOND_LOG};
 use crewcast_store::{Append, AppendError, Entry, MAX_ENTRIES, Once};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::leases::Leases;
-use crate::broker::{MAX_DOCUMENTS, PAGE_BYTES, Page, STATE_BYTES, Snapshot, StateDocuments};
+use crate::broker::{
+    Live, MAX_DOCUMENTS, PAGE_BYTES, Page, STATE_BYTES, Snapshot, StateDocuments,
+    captured::{Captured, Counted, LINES},
+};
 
 /// Minimum time for which a caller's idempotency key is remembered (the spec).
 const KEY_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -30,6 +33,10 @@ pub(super) struct ChannelLog {
     keys: HashMap<(String, String), (Instant, EventId)>,
     appended: Instant,
     retained_at: Instant,
+    /// What live events left, by name.
+    live: HashMap<String, Live>,
+    counted: HashSet<(Counted, String)>,
+    live_at: Instant,
 }
 
 /// How far one producer's numbers have been accepted.
@@ -60,6 +67,9 @@ impl ChannelLog {
             keys: HashMap::new(),
             appended: now,
             retained_at: now,
+            live: HashMap::new(),
+            counted: HashSet::new(),
+            live_at: now,
         }
     }
 
@@ -72,15 +82,23 @@ impl ChannelLog {
         }
         if idle >= head_age {
             self.head = None;
-            self.state.clear();
             self.producers.clear();
+        }
+        if idle.min(now.duration_since(self.live_at)) >= head_age {
+            self.state.clear();
+            self.live.clear();
+            self.counted.clear();
         }
         if now.duration_since(self.retained_at) >= head_age {
             self.retained = None;
         }
         self.leases.expire(now);
         self.keys.retain(|_, (since, _)| now.duration_since(*since) < KEY_AGE);
-        self.head.is_none() && self.retained.is_none() && self.keys.is_empty()
+        self.head.is_none()
+            && self.retained.is_none()
+            && self.keys.is_empty()
+            && self.state.is_empty()
+            && self.live.is_empty()
     }
 
     pub(super) fn append(&mut self, append: &Append, rules: &Namespace, now: Instant) -> Result<Appended, AppendError> {
@@ -165,11 +183,40 @@ impl ChannelLog {
         }
     }
 
-    /// Stores a live message as the retained value.
-    pub(super) fn capture(&mut self, message: Bytes, now: Instant) {
+    /// Stores what a live message leaves.
+    pub(super) fn capture(&mut self, captured: Captured, message: Bytes, now: Instant) {
         self.expire(now);
-        self.retained = Some(message);
-        self.retained_at = now;
+        if !matches!(captured, Captured::Retained) {
+            self.live_at = now;
+        }
+        match captured {
+            Captured::Retained => (self.retained, self.retained_at) = (Some(message), now),
+            Captured::Last { name } => self.live.entry(name).or_default().last = Some(message),
+            Captured::Line { name } => {
+                let lines = &mut self.live.entry(name).or_default().lines;
+                lines.push(message);
+                let surplus = lines.len().saturating_sub(LINES);
+                lines.drain(..surplus);
+            }
+            Captured::Document { key, change } => {
+                match change.apply(self.state.get(&key).map(|document| document.get())) {
+                    Some(document) => self.state.insert(key, document.into()),
+                    None => self.state.remove(&key),
+                };
+            }
+            Captured::Counted { what, item } => {
+                self.counted.insert((what, item));
+                let count = |what| self.counted.iter().filter(|(counted, _)| *counted == what).count();
+                let counts = format!(r#"{{"nodes":{},"edges":{}}}"#, count(Counted::Nodes), count(Counted::Edges));
+                if let Ok(counts) = RawValue::from_string(counts) {
+                    self.state.insert(COUNTS.to_owned(), counts.into());
+                }
+            }
+        }
+    }
+
+    pub(super) fn live(&self, name: &str) -> Live {
+        self.live.get(name).cloned().unwrap_or_default()
     }
 
     /// Drops what the former owner wrote. The head stays, so that readers are told what they miss.
@@ -177,6 +224,8 @@ impl ChannelLog {
         self.entries.clear();
         self.state.clear();
         self.leases.clear();
+        self.live.clear();
+        self.counted.clear();
         self.retained = None;
     }
 
@@ -227,6 +276,6 @@ impl ChannelLog {
             }
             documents.push((key.clone(), Bytes::copy_from_slice(value.get().as_bytes())));
         }
-        StateDocuments { head: self.head, truncated: documents.len() < count, documents, first_end }
+        StateDocuments { head: self.head, truncated: documents.len() < count, documents, first_end, live: None }
     }
 }

@@ -17,7 +17,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use self::log::ChannelLog;
-use super::{BrokerError, ExpiredLease, Link, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments};
+use super::captured::captured;
+use super::{BrokerError, ExpiredLease, Link, Live, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments};
 use crate::{
     registry::{Control, memory::MemoryRegistry},
     telemetry::metrics::{Metric, gauge},
@@ -118,14 +119,12 @@ impl Transport for MemoryBroker {
 
     async fn publish_live(&self, channel: &Channel, message: Bytes) -> Result<(), AppendError> {
         let rules = self.rules(channel)?;
-        let captured = rules.capture_live
-            && rules.retain
-            && EventId::of_message(&message).is_none()
-            && Event::parse(message.clone()).is_ok();
+        let event = Event::parse(message.clone()).ok().filter(|event| event.id().is_none());
+        let captured = event.map(|event| captured(channel, rules, &event)).unwrap_or_default();
         let now = Instant::now();
         let mut inner = self.inner.lock();
-        if captured {
-            inner.log(channel, rules, now).capture(message.clone(), now);
+        for captured in captured {
+            inner.log(channel, rules, now).capture(captured, message.clone(), now);
         }
         inner.deliver(channel, message);
         Ok(())
@@ -227,6 +226,11 @@ impl LogStore for MemoryBroker {
         let mut inner = self.inner.lock();
         let log = inner.channels.get_mut(channel);
         Ok(log.map(|log| log.state(within, Instant::now())).unwrap_or_default())
+    }
+
+    async fn live(&self, channel: &Channel, name: &str) -> Result<Live, BrokerError> {
+        let inner = self.inner.lock();
+        Ok(inner.channels.get(channel).map(|log| log.live(name)).unwrap_or_default())
     }
 
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {

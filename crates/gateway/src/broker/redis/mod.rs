@@ -41,7 +41,7 @@ use self::{
     live_retention::Capture,
     subscriber::NodeSubscriptions,
 };
-use super::{BrokerError, ExpiredLease, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments};
+use super::{BrokerError, ExpiredLease, Live, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments};
 use crate::config::BrokerConfig;
 
 /// Connections for commands to each server. Each serves one operation at a time.
@@ -218,6 +218,10 @@ impl LogStore for RedisBroker {
 
     async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         state::state(&self.redis, &self.keys, channel, within).await
+    }
+
+    async fn live(&self, channel: &Channel, name: &str) -> Result<Live, BrokerError> {
+        live_retention::live(&self.redis, &self.keys, channel, name).await
     }
 
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {

@@ -41,7 +41,7 @@ fn read_state(answer: Value) -> Option<StateDocuments> {
     documents.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let first_end: Option<u64> = from_redis_value(first_end).ok()?;
     let first_end = first_end.map(Duration::from_millis);
-    Some(StateDocuments { head: id(head)?, documents, truncated: truncated == Value::Int(1), first_end })
+    Some(StateDocuments { head: id(head)?, documents, truncated: truncated == Value::Int(1), first_end, live: None })
 }
 
 pub(super) async fn next_lease_expiry(

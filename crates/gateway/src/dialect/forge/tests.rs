@@ -60,7 +60,10 @@ fn answer_to(forge: &mut ForgeDialect, text: &str) -> Vec<String> {
 fn state(head: Option<&str>, documents: &[(&str, &str)], truncated: bool) -> Arc<StateSnapshot> {
     let document = |&(key, raw): &(&str, &str)| (key.to_owned(), Bytes::from(raw.to_owned()));
     let documents = documents.iter().map(document).collect();
-    Arc::new(StateDocuments { head: head.map(|id| id.parse().unwrap()), documents, truncated, first_end: None }.into())
+    Arc::new(
+        StateDocuments { head: head.map(|id| id.parse().unwrap()), documents, truncated, ..StateDocuments::default() }
+            .into(),
+    )
 }
 
 #[test]

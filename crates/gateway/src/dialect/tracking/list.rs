@@ -28,12 +28,14 @@ pub(crate) struct KnownSessions {
     is_reading: bool,
     /// Hash of the list that was sent last: a list may be long, and a socket should stay small.
     told: Option<u64>,
+    /// Whether the list that was read last has documents.
+    has_documents: bool,
 }
 
 impl KnownSessions {
     /// Nothing is known yet.
     pub(crate) fn new(ttl: Duration) -> Self {
-        Self { ttl, due: None, looked_at: None, is_reading: false, told: None }
+        Self { ttl, due: None, looked_at: None, is_reading: false, told: None, has_documents: false }
     }
 
     /// The list may have changed.
@@ -56,17 +58,42 @@ impl KnownSessions {
     /// Handles a read list: sends it if it has changed.
     pub(crate) fn seen(&mut self, state: &StateDocuments, now: Instant, out: &mut Actions) {
         self.is_reading = false;
-        let data = answers::sessions(state);
-        let mut hasher = DefaultHasher::new();
-        data.hash(&mut hasher);
-        let hash = hasher.finish();
-        if self.told.replace(hash) != Some(hash) {
-            out.push(answers::active_sessions(&data));
+        match &state.live {
+            // Only live events tell of sessions: their list is sent as it is.
+            Some(live) if state.documents.is_empty() => {
+                if self.tell(live) {
+                    out.push(answers::unchanged(live));
+                }
+            }
+            _ => {
+                let data = answers::sessions(state);
+                if self.tell(data.as_bytes()) {
+                    out.push(answers::active_sessions(&data));
+                }
+            }
         }
+        self.has_documents = !state.documents.is_empty();
         // A session whose producer has died leaves the list without an event.
         if let Some(left) = state.first_end {
             self.look_at(now + left.max(PACE));
         }
+    }
+
+    /// A live event brings a list. Returns whether it is sent as it is.
+    pub(crate) fn heard(&mut self, live: &[u8], now: Instant) -> bool {
+        // Sessions of documents would be missing in it, so it is read together with them.
+        if self.has_documents {
+            self.look_at(now + PACE);
+        }
+        !self.has_documents && self.tell(live)
+    }
+
+    /// Remembers what is sent. Returns whether it differs from what was sent before.
+    fn tell(&mut self, list: &[u8]) -> bool {
+        let mut hasher = DefaultHasher::new();
+        list.hash(&mut hasher);
+        let hash = hasher.finish();
+        self.told.replace(hash) != Some(hash)
     }
 
     /// When to read the list next.

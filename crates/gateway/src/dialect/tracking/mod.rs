@@ -17,7 +17,7 @@ mod tests;
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, Event, EventId, Since, catalog::session::STATE_KEY};
+use crewcast_events::{Channel, Event, EventId, Field, Since, catalog::session::STATE_KEY};
 use tokio::time::Instant;
 
 use super::{Action, Actions, Denied, Dialect, client_input::MAX_REJECTED, control};
@@ -53,8 +53,8 @@ pub(crate) struct TrackingDialect {
 }
 
 impl TrackingDialect {
-    /// A socket of the client with this id, which a newer one replaces; `None`: none does. A session is no longer active once its producer was silent for
-    /// `session_ttl`.
+    /// A socket of the client with this id, which a newer one replaces; `None`: none does. A session is no longer
+    /// active once its producer was silent for `session_ttl`.
     pub(crate) fn new(client: Option<String>, session_ttl: Duration) -> Self {
         let now = Instant::now();
         Self {
@@ -72,6 +72,7 @@ impl TrackingDialect {
     fn act(&mut self, request: TrackingRequest, out: &mut Actions) {
         match request {
             TrackingRequest::Pong => {}
+            TrackingRequest::Ping => out.push(answers::pong()),
             TrackingRequest::Logs(channel) => {
                 self.sent.asked(&channel);
                 out.push(Action::ReadTail { channel, kind: LINE });
@@ -120,6 +121,13 @@ impl TrackingDialect {
     fn of_org(&mut self, event: &Event, entry: &Arc<Entry>, out: &mut Actions) {
         match &*event.kind() {
             "agent_status" | "agent_collaboration" => out.push(answers::event(event, entry)),
+            "active_sessions" if self.list.heard(event.raw(), Instant::now()) => out.push(answers::event(event, entry)),
+            "session_state" | "session_logs" | LINE => {
+                let id = event.field(Field::SessionId);
+                if let Some(streaming) = self.streaming.as_mut().filter(|s| id.as_deref() == Some(s.channel.id())) {
+                    streaming.take_of_org(entry, out);
+                }
+            }
             "session_changed" | "stalled" | "lost" | "recovered" => self.list.changed(Instant::now()),
             _ => {}
         }
@@ -156,8 +164,9 @@ impl Dialect for TrackingDialect {
     fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
         let reason = match denied {
             Denied::Channel(channel) if self.streams(channel).is_some() => {
-                self.streaming = None;
-                return out.push(answers::unknown_session());
+                // Live events of the org may tell of it although nobody registered it.
+                self.streams(channel).into_iter().for_each(|streaming| streaming.is_checked = true);
+                return out.push(Action::ReadTail { channel: channel.clone(), kind: LINE });
             }
             Denied::Channel(_) => "the token does not grant what its org's agents do: ask for access",
             Denied::Own => "the token names no org: this socket brings what the agents of its claim \"org\" do",
@@ -220,8 +229,19 @@ impl Dialect for TrackingDialect {
     }
 
     fn on_tail(&mut self, channel: &Channel, tail: Option<&Tail>, out: &mut Actions) {
-        out.push(match tail.filter(|tail| tail.head.is_some()) {
-            Some(tail) => answers::session_logs(channel.id(), &tail.entries),
+        let known = tail.filter(|tail| tail.head.is_some() || tail.live.is_some());
+        // Reads are answered in order: the client's own requests come first.
+        let is_asked = self.sent.is_asked(channel);
+        if let Some(streaming) = self.streams(channel).filter(|streaming| streaming.is_checked && !is_asked) {
+            streaming.is_checked = false;
+            if known.is_none() {
+                self.streaming = None;
+                out.push(answers::unknown_session());
+            }
+            return;
+        }
+        out.push(match known {
+            Some(tail) => answers::session_logs(channel.id(), &tail.entries, tail.live.as_deref().unwrap_or_default()),
             None => answers::unknown_session(),
         });
         if let Some(since) = self.sent.answered(channel, tail.and_then(|tail| tail.head)) {

@@ -3,6 +3,8 @@
 use crewcast_events::Channel;
 use serde::Deserialize;
 
+use crate::dialect::client_input::is_bare_ping;
+
 /// Most characters of a client id.
 const MAX_ID: usize = 128;
 
@@ -24,6 +26,8 @@ pub(crate) fn is_client_id(id: &str, strict: bool) -> bool {
 pub(crate) enum TrackingRequest {
     /// The answer to `ping`.
     Pong,
+    /// A page checks whether the connection lives.
+    Ping,
     /// Asks for a session's log.
     Logs(Channel),
     /// Asks for a session's state.
@@ -64,6 +68,9 @@ struct RawRequest {
 impl TrackingRequest {
     /// Reads a text message.
     pub(crate) fn read(text: &str) -> Result<Self, Ignored> {
+        if is_bare_ping(text) {
+            return Ok(TrackingRequest::Ping);
+        }
         let bad = Ignored::BadMessage;
         let message: RawRequest =
             serde_json::from_str(text).map_err(|_| bad("not a JSON object with a text \"type\" and \"session_id\""))?;
@@ -74,7 +81,8 @@ impl TrackingRequest {
             let id = message.session_id.as_deref().ok_or(bad("\"session_id\" is missing"))?;
             Channel::new("session", id).map_err(|_| Ignored::UnknownSession)
         };
-        match message.kind.as_deref() {
+        match message.kind.as_deref().or(message.action.as_deref()) {
+            Some("ping") => Ok(TrackingRequest::Ping),
             Some("pong") => Ok(TrackingRequest::Pong),
             Some("get_session_logs") => session().map(TrackingRequest::Logs),
             Some("get_session_state") => session().map(TrackingRequest::State),
@@ -83,7 +91,7 @@ impl TrackingRequest {
             }
             Some("stop_log_streaming") => Ok(TrackingRequest::Stop),
             _ => Err(bad(
-                "\"type\" is get_session_logs, get_session_state, start_log_streaming, stop_log_streaming or pong",
+                "\"type\" is get_session_logs, get_session_state, start_log_streaming, stop_log_streaming, ping or pong",
             )),
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct Streaming {
     bytes: usize,
     /// `Some` while the stored log is read: the last state change in it. Earlier changes are superseded.
     backlog: Option<LastChange>,
+    /// Its channel is not granted, and whether live events tell of the session is being read.
+    pub is_checked: bool,
 }
 
 #[derive(Default)]
@@ -29,7 +31,7 @@ struct LastChange(Option<Arc<Entry>>);
 impl Streaming {
     /// Starts at the beginning of the session's log.
     pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel, lines: Vec::new(), bytes: 0, backlog: Some(LastChange::default()) }
+        Self { channel, lines: Vec::new(), bytes: 0, backlog: Some(LastChange::default()), is_checked: false }
     }
 
     /// The next entry of the session's channel.
@@ -43,6 +45,10 @@ impl Streaming {
                     self.flush(out);
                 }
             }
+            "session_logs" => {
+                self.flush(out);
+                out.push(answers::event(event, entry));
+            }
             "session_state" => match &mut self.backlog {
                 Some(last) => last.0 = Some(entry.clone()),
                 None => {
@@ -52,6 +58,16 @@ impl Streaming {
             },
             _ => {}
         }
+    }
+
+    /// An event of the org's channel tells of the session.
+    pub(crate) fn take_of_org(&mut self, entry: &Arc<Entry>, out: &mut Actions) {
+        let Some(event) = entry.event() else { return };
+        self.flush(out);
+        out.push(match &*event.kind() {
+            super::LINE => answers::streamed(self.channel.id(), std::slice::from_ref(entry)),
+            _ => answers::event(event, entry),
+        });
     }
 
     /// All available entries were read.
@@ -109,6 +125,11 @@ impl SentLines {
         }
         self.starts = self.asked > 0;
         (!self.starts).then(|| self.since())
+    }
+
+    /// Whether a request for the session's log is not answered yet.
+    pub(crate) fn is_asked(&self, session: &Channel) -> bool {
+        self.is_of(session) && self.asked > 0
     }
 
     /// Nothing is streamed any more.

@@ -205,10 +205,47 @@ async fn agent_events_are_sent_unchanged_and_other_org_events_are_not() {
         bench.hears("tracking:acme", &entry);
         assert_eq!(bench.sent(), [entry.event().unwrap().text()]);
     }
+    let list = logged(5, r#"{ "type":"active_sessions","data":{"sessions":[]}}"#);
+    bench.hears("tracking:acme", &list);
+    bench.hears("tracking:acme", &list);
+    assert_eq!(bench.sent(), [list.event().unwrap().text()], "an unchanged list is not repeated");
     for kind in ["session_state", "ping", "session_log", "other"] {
         bench.hears("tracking:acme", &logged(5, &format!(r#"{{"type":"{kind}"}}"#)));
         assert_eq!(bench.sent(), Vec::<String>::new(), "{kind}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_lists_and_documents_are_one_list() {
+    let mut bench = Bench::open();
+    bench.waits(seconds(1)).await;
+    let list = r#"{"type":"active_sessions","data":{"sessions":[{"session_id":"s1","n":1},{"session_id":"s2"}]}}"#;
+    let live = Some(Bytes::from_static(list.as_bytes()));
+    bench.sees(&StateDocuments { live: live.clone(), ..state(&[], None) });
+    assert_eq!(bench.sent(), [list], "as its producer wrote it");
+    bench.sees(&StateDocuments { live, ..state(&[("s1", r#"{"session_id":"s1","n":2}"#)], None) });
+    let data = r#"{"total_sessions":2,"sessions":[{"session_id":"s1","n":2},{"session_id":"s2"}]}"#;
+    assert_eq!(bench.sent(), [format!(r#"{{"type":"active_sessions","timestamp":T,"data":{data}}}"#)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn live_events_of_the_org_feed_the_streamed_session() {
+    let mut bench = Bench::open();
+    bench.sends(START);
+    bench.sent();
+    for kind in ["session_state", "session_logs"] {
+        let entry = logged(1, &format!(r#"{{"type":"{kind}","session_id":"s1","logs":[],"state":{{}}}}"#));
+        bench.hears("tracking:acme", &entry);
+        assert_eq!(bench.sent(), [entry.event().unwrap().text()]);
+        bench.hears("tracking:acme", &logged(2, &format!(r#"{{"type":"{kind}","session_id":"s2"}}"#)));
+        assert_eq!(bench.sent(), Vec::<String>::new());
+    }
+    let s1 = channel("session:s1");
+    bench.socket.on_refused(Denied::Channel(&s1), &mut bench.out);
+    bench.sent();
+    bench.socket.on_tail(&s1, Some(&Tail { live: Some(Vec::new()), ..Tail::default() }), &mut bench.out);
+    assert_eq!(bench.sent(), Vec::<String>::new());
+    assert!(bench.socket.streaming.is_some(), "live events tell of it");
 }
 
 const LOG: &str =
@@ -316,7 +353,7 @@ async fn streaming_continues_where_the_requested_log_ended() {
     };
     let read = format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: LINE });
     let line = logged(7, LOG);
-    let tail = Tail { head: line.id(), entries: vec![line.clone()] };
+    let tail = Tail { head: line.id(), entries: vec![line.clone()], live: None };
     bench.sends(r#"{"type":"get_session_logs","session_id":"s1"}"#);
     bench.sends(START);
     assert_eq!(bench.sent(), [read], "streaming waits for the answer");
@@ -367,6 +404,8 @@ async fn an_unknown_or_ungranted_session_is_reported_and_the_socket_stays_open()
     bench.sends(START);
     bench.sent();
     bench.socket.on_refused(Denied::Channel(&s1), &mut bench.out);
+    assert_eq!(bench.sent(), [format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: LINE })]);
+    bench.socket.on_tail(&s1, None, &mut bench.out);
     assert_eq!(bench.sent(), [UNKNOWN]);
     assert!(bench.socket.streaming.is_none());
     bench.socket.on_refused(Denied::Channel(&channel("tracking:acme")), &mut bench.out);
@@ -384,7 +423,7 @@ async fn requests_are_answered_with_the_producers_text() {
     assert_eq!(bench.sent(), [read, format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: "session_log" })]);
     bench.socket.on_state(&s1, Some(&state(&[("other", "{}"), ("state", r#"{"n":7.50}"#)], None)), &mut bench.out);
     let lines = [logged(1, LOG), logged(9, LOG)];
-    let last = Tail { head: lines[1].id(), entries: lines.to_vec() };
+    let last = Tail { head: lines[1].id(), entries: lines.to_vec(), live: None };
     bench.socket.on_tail(&s1, Some(&last), &mut bench.out);
     bench.socket.on_tail(&s1, Some(&Tail { entries: Vec::new(), ..last }), &mut bench.out);
     assert_eq!(bench.sent(), [told_state(7), told_logs(&[&lines[0], &lines[1]]), told_logs(&[])]);
@@ -455,6 +494,16 @@ async fn sixty_messages_a_minute_are_accepted_and_pongs_do_not_count() {
     }
     bench.socket.on_too_often(&mut bench.out);
     assert!(bench.sent().concat().contains(limited), "the limit of all sockets is reported likewise");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_may_check_whether_the_connection_lives() {
+    let mut bench = Bench::open();
+    for ping in ["ping", r#""ping""#, r#"{"type":"ping"}"#, r#"{"action":"ping"}"#] {
+        bench.sends(ping);
+        let sent = bench.sent();
+        assert!(sent.len() == 1 && sent[0].contains(r#"{"type":"pong","timestamp":"#), "{ping}: {sent:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! Retained live values: the last messages of producers that only know PUBLISH.
+//! What producers that only know PUBLISH leave behind: retained values, and what `broker/captured.rs` says.
 //!
 //! Every replica subscribes to the namespaces' patterns, and the one that holds the lease writes. The others remember
 //! what they received for longer than a lease lasts, and write it when they take over the lease: nothing is lost if a
@@ -21,7 +21,10 @@ use tracing::{debug, warn};
 
 use self::recent::{Recent, Write};
 use super::errors;
-use crate::broker::BrokerError;
+use crate::broker::{
+    BrokerError,
+    captured::{Captured, Counted, DocumentChange, LINES, Live, captured},
+};
 
 /// How long a lease lasts without renewal.
 const LEASE: Duration = Duration::from_secs(5);
@@ -29,9 +32,8 @@ const LEASE: Duration = Duration::from_secs(5);
 const RENEW: Duration = Duration::from_millis(1500);
 /// How long a replica remembers what it received: until a lease has expired and a replica has asked for it.
 const REMEMBER: Duration = Duration::from_secs(7);
-/// Channels of which a replica remembers the last live message. Beyond that, the channel without a message for the
-/// longest time is dropped.
-const CHANNELS: usize = 10_000;
+/// Values that a replica remembers. Beyond that, the one that has not changed for the longest time is dropped.
+const VALUES: usize = 50_000;
 /// Size of those messages in bytes, with the same rule beyond it.
 const BYTES: usize = 64 << 20;
 /// Values in one pipeline, and bytes of them beyond the first.
@@ -45,8 +47,8 @@ pub(super) struct Capture {
     keys: Keys,
     /// This replica's identity as a holder: its name and a random number that a restart changes.
     holder: String,
-    /// The namespaces whose live messages are retained, with the age of a retained value in seconds.
-    ages: HashMap<String, u64>,
+    /// The namespaces whose live messages are captured.
+    namespaces: Namespaces,
     recent: Mutex<Recent>,
     heard: Notify,
 }
@@ -54,30 +56,38 @@ pub(super) struct Capture {
 impl Capture {
     /// `None` if no namespace retains live messages.
     pub(super) fn new(redis: RedisClient, keys: Keys, replica: &str, namespaces: &Namespaces) -> Option<Self> {
-        let captured = namespaces.0.iter().filter(|(_, rules)| rules.capture_live && rules.retain);
-        let age = |age: Duration| age.saturating_add(HEAD_BEYOND_LOG).as_secs();
-        let ages: HashMap<_, _> = captured.map(|(name, rules)| (name.clone(), age(rules.log.age))).collect();
-        (!ages.is_empty()).then(|| Self {
+        let captured = namespaces.0.iter().filter(|(_, rules)| rules.capture_live);
+        let namespaces = Namespaces(captured.map(|(name, rules)| (name.clone(), rules.clone())).collect());
+        (!namespaces.0.is_empty()).then(|| Self {
             redis,
             keys,
             holder: format!("{replica}:{:016x}", fastrand::u64(..)),
-            ages,
-            recent: Mutex::new(Recent::new(CHANNELS, BYTES)),
+            namespaces,
+            recent: Mutex::new(Recent::new(VALUES, BYTES)),
             heard: Notify::new(),
         })
     }
 
     pub(super) fn namespaces(&self) -> impl Iterator<Item = &str> {
-        self.ages.keys().map(String::as_str)
+        self.namespaces.0.keys().map(String::as_str)
     }
 
     /// Takes a message of a captured namespace. Does not block.
     pub(super) fn heard(&self, channel: Channel, message: Bytes) {
-        let id = EventId::of_message(&message);
-        if !self.ages.contains_key(channel.namespace()) || Event::parse(message.clone()).is_err() {
+        let Some(rules) = self.namespaces.of(&channel) else { return };
+        // Logged messages leave a retained value at most. Most messages are logged: they are not even parsed.
+        if !rules.retain && EventId::of_message(&message).is_some() {
             return;
         }
-        if self.recent.lock().heard(channel, message, id, Instant::now()) {
+        let Ok(event) = Event::parse(message.clone()) else { return };
+        let (id, now) = (event.id(), Instant::now());
+        let all = captured(&channel, rules, &event);
+        let mut recent = self.recent.lock();
+        let mut is_new = false;
+        for captured in all {
+            is_new |= recent.heard(channel.clone(), captured, message.clone(), id, now);
+        }
+        if is_new {
             self.heard.notify_one();
         }
     }
@@ -87,6 +97,8 @@ impl Capture {
         let mut renew = interval(RENEW);
         renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut lease = None;
+        // Whether another replica, or a failed attempt, may have written some of it already.
+        let mut repeats = true;
         loop {
             let renewing = tokio::select! {
                 _ = renew.tick() => true,
@@ -100,7 +112,9 @@ impl Capture {
                 });
             }
             // Failed values stay, and are tried again with the next renewal.
-            if let Err(error) = self.write(lease).await {
+            let written = self.write(lease, repeats).await;
+            repeats = written.is_err() || lease.is_none();
+            if let Err(error) = written {
                 debug!(%error, "could not write captured values; trying again");
             }
         }
@@ -113,7 +127,7 @@ impl Capture {
             if lease.is_none() {
                 return Ok(());
             }
-            self.write(lease).await?;
+            self.write(lease, true).await?;
             let mut connection = self.redis.pooled();
             let release = Script::new(scripts::RELEASE_RETENTION_LEASE);
             let mut call = release.key(self.keys.capture_lease());
@@ -143,15 +157,16 @@ impl Capture {
     }
 
     /// Writes what was received, while the lease lasts.
-    async fn write(&self, lease: Option<Instant>) -> Result<(), BrokerError> {
+    async fn write(&self, lease: Option<Instant>, repeats: bool) -> Result<(), BrokerError> {
         let is_held = || lease.is_some_and(|until| Instant::now() < until);
         while is_held() {
             let batch = self.recent.lock().batch(BATCH.0, BATCH.1);
             if batch.is_empty() {
                 break;
             }
-            // Each value belongs to another channel, so order does not matter.
-            let written = self.redis.pooled().each(self.commands(&batch)).await;
+            // The commands of a channel keep their order: they go to one server.
+            let old = self.old_documents(&batch).await?;
+            let written = self.redis.pooled().each(self.commands(&batch, &old, repeats)).await;
             let written = written.and_then(|answers| answers.into_iter().try_for_each(|a| a.extract_error().map(drop)));
             written.map_err(|error| errors::of_redis(&error))?;
             self.recent.lock().written(&batch);
@@ -159,20 +174,81 @@ impl Capture {
         Ok(())
     }
 
-    fn commands(&self, batch: &[Write]) -> Vec<Cmd> {
-        let command = |Write { channel, message, id, .. }: &Write| {
-            let retained = self.keys.retained(channel);
-            let age = self.ages.get(channel.namespace()).copied().unwrap_or(1);
-            match id {
-                None => redis::cmd("SET").arg(retained).arg(&message[..]).arg("EX").arg(age).to_owned(),
-                Some(id) => {
-                    let mut follow = redis::cmd("EVAL");
-                    follow.arg(scripts::RETAIN_LOGGED).arg(2).arg(self.keys.head(channel)).arg(retained);
-                    follow.arg(id.to_string()).arg(&message[..]).arg(age);
-                    follow
-                }
-            }
-        };
-        batch.iter().map(command).collect()
+    /// The documents that are changed and not replaced, by the number of the write.
+    async fn old_documents(&self, batch: &[Write]) -> Result<HashMap<u64, String>, BrokerError> {
+        let changed = batch.iter().filter_map(|write| match &write.captured {
+            Captured::Document { key, change: DocumentChange::Merge(_) } => Some((write, key)),
+            _ => None,
+        });
+        let (numbers, commands): (Vec<u64>, Vec<Cmd>) = changed
+            .map(|(write, key)| {
+                (write.number, redis::cmd("HGET").arg(self.keys.state(&write.channel)).arg(key).to_owned())
+            })
+            .unzip();
+        if commands.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let answers = self.redis.pooled().each(commands).await.map_err(|error| errors::of_redis(&error))?;
+        let texts = answers.into_iter().map(|answer| redis::from_redis_value::<Option<String>>(answer).ok().flatten());
+        Ok(numbers.into_iter().zip(texts).filter_map(|(number, text)| Some((number, text?))).collect())
     }
+
+    fn commands(&self, batch: &[Write], old: &HashMap<u64, String>, repeats: bool) -> Vec<Cmd> {
+        batch.iter().flat_map(|write| self.commands_of(write, old.get(&write.number), repeats)).collect()
+    }
+
+    fn commands_of(&self, write: &Write, old: Option<&String>, repeats: bool) -> Vec<Cmd> {
+        let Write { channel, message, id, .. } = write;
+        let age =
+            self.namespaces.of(channel).map_or(1, |rules| rules.log.age.saturating_add(HEAD_BEYOND_LOG).as_secs());
+        match (&write.captured, id) {
+            (Captured::Retained, None) => vec![set(&self.keys.retained(channel), message, age)],
+            (Captured::Retained, Some(id)) => {
+                let mut follow = redis::cmd("EVAL");
+                follow.arg(scripts::RETAIN_LOGGED).arg(2).arg(self.keys.head(channel)).arg(self.keys.retained(channel));
+                follow.arg(id.to_string()).arg(&message[..]).arg(age);
+                vec![follow]
+            }
+            (Captured::Last { name }, _) => vec![set(&self.keys.live(channel, name), message, age)],
+            (Captured::Document { key, change }, _) => {
+                let state = self.keys.state(channel);
+                let write = match change.apply(old.map(String::as_str)) {
+                    Some(document) => redis::cmd("HSET").arg(&state).arg(key).arg(document.get()).to_owned(),
+                    None => redis::cmd("HDEL").arg(&state).arg(key).to_owned(),
+                };
+                vec![write, redis::cmd("EXPIRE").arg(&state).arg(age).to_owned()]
+            }
+            (Captured::Line { name }, _) => {
+                let mut append = redis::cmd("EVAL");
+                append.arg(scripts::CAPTURE_LINE).arg(1).arg(self.keys.live_lines(channel, name));
+                append.arg(&message[..]).arg(LINES).arg(age).arg(u8::from(repeats));
+                vec![append]
+            }
+            (Captured::Counted { what, item }, _) => {
+                let mut count = redis::cmd("EVAL");
+                count.arg(scripts::CAPTURE_COUNT).arg(3);
+                for what in [Counted::Nodes, Counted::Edges] {
+                    count.arg(self.keys.live(channel, what.as_str()));
+                }
+                count.arg(self.keys.state(channel)).arg(what.as_str()).arg(item).arg(age);
+                vec![count]
+            }
+        }
+    }
+}
+
+fn set(key: &str, message: &Bytes, age: u64) -> Cmd {
+    redis::cmd("SET").arg(key).arg(&message[..]).arg("EX").arg(age).to_owned()
+}
+
+/// What was captured under a name of a channel.
+pub(super) async fn live(redis: &RedisClient, keys: &Keys, channel: &Channel, name: &str) -> Result<Live, BrokerError> {
+    let last = redis::cmd("GET").arg(keys.live(channel, name)).to_owned();
+    let lines = redis::cmd("LRANGE").arg(keys.live_lines(channel, name)).arg(0).arg(-1).to_owned();
+    let answers = redis.pooled().each(vec![last, lines]).await.map_err(|error| errors::of_redis(&error))?;
+    let [last, lines] = <[redis::Value; 2]>::try_from(answers).map_err(|_| errors::not_understood("GET and LRANGE"))?;
+    let not_understood = |_| errors::not_understood("GET and LRANGE");
+    let last: Option<Vec<u8>> = redis::from_redis_value(last).map_err(not_understood)?;
+    let lines: Vec<Vec<u8>> = redis::from_redis_value(lines).map_err(not_understood)?;
+    Ok(Live { last: last.map(Bytes::from), lines: lines.into_iter().map(Bytes::from).collect() })
 }

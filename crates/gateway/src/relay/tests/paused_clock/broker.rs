@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::broker::{
-    BrokerError, ExpiredLease, Link, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments, memory::MemoryBroker,
+    BrokerError, ExpiredLease, Link, Live, LogStore, Page, PubSub, Sink, Snapshot, StateDocuments, memory::MemoryBroker,
 };
 
 pub(in crate::relay::tests) struct LossyBroker {
@@ -166,6 +166,10 @@ impl LogStore for LossyBroker {
 
     async fn state(&self, channel: &Channel, within: Option<Duration>) -> Result<StateDocuments, BrokerError> {
         self.inner.state(channel, within).await
+    }
+
+    async fn live(&self, channel: &Channel, name: &str) -> Result<Live, BrokerError> {
+        self.inner.live(channel, name).await
     }
 
     async fn next_lease_expiry(&self, channels: &[Channel]) -> Result<Vec<Option<Duration>>, BrokerError> {
