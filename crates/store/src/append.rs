@@ -97,7 +97,7 @@ impl Entry {
         let state = self.state.as_ref().filter(|_| channel.namespace() == SESSION_LISTS)?;
         let name = Arc::from(&*state.key);
         let step = match &state.value {
-            Some(_) => LeaseStep::Hold { name, ttl: SESSION_LEASE, about: None },
+            Some(_) => LeaseStep::Renew { name, ttl: SESSION_LEASE },
             None => LeaseStep::Release { name },
         };
         step.check().is_ok().then_some(Cow::Owned(step))
@@ -196,7 +196,7 @@ mod tests {
             let entry = Entry { state: Some(State { key: key.to_owned(), value }), ..entry() };
             entry.lease_step(&channel.parse().unwrap()).map(|step| step.wire())
         };
-        assert_eq!(step("tracking:acme", "s1", Some("{}")).as_deref(), Some("hold 60000 s1 "));
+        assert_eq!(step("tracking:acme", "s1", Some("{}")).as_deref(), Some("renew 60000 s1"));
         assert_eq!(step("tracking:acme", "s1", None).as_deref(), Some("release 0 s1"));
         assert_eq!(step("tracking:acme", "not a name", Some("{}")), None);
         assert_eq!(step("session:s1", "state", Some("{}")), None);

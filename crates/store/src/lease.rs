@@ -36,6 +36,13 @@ pub enum LeaseStep {
         /// A JSON object with fields for the events about its expiry. At most [`MAX_ABOUT`] bytes.
         about: Option<Arc<RawValue>>,
     },
+    /// Renews the lease with its own ttl and `about`, or makes it.
+    Renew {
+        /// The lease's name.
+        name: Arc<str>,
+        /// The ttl of a new lease.
+        ttl: Duration,
+    },
     /// Removes the lease.
     Release {
         /// The lease's name.
@@ -59,7 +66,10 @@ impl LeaseStep {
     /// The lease's name.
     pub fn name(&self) -> &str {
         match self {
-            LeaseStep::Hold { name, .. } | LeaseStep::Release { name } | LeaseStep::Expire { name, .. } => name,
+            LeaseStep::Hold { name, .. }
+            | LeaseStep::Renew { name, .. }
+            | LeaseStep::Release { name }
+            | LeaseStep::Expire { name, .. } => name,
         }
     }
 
@@ -89,6 +99,7 @@ impl LeaseStep {
             LeaseStep::Hold { name, ttl, about } => {
                 format!("hold {} {name} {}", ttl.as_millis(), about.as_ref().map_or("", |about| about.get()))
             }
+            LeaseStep::Renew { name, ttl } => format!("renew {} {name}", ttl.as_millis()),
             LeaseStep::Release { name } => format!("release 0 {name}"),
             LeaseStep::Expire { name, expiry, lost_after } => {
                 format!("{} {} {name}", expiry.as_str(), lost_after.as_millis())

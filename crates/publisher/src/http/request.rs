@@ -59,7 +59,7 @@ impl<'a> LeaseLine<'a> {
                 Some(Self { name, ttl: u64::try_from(ttl).ok(), about: about.as_ref(), end: false })
             }
             LeaseStep::Release { name } => Some(Self { name, ttl: None, about: None, end: true }),
-            LeaseStep::Expire { .. } => None,
+            LeaseStep::Renew { .. } | LeaseStep::Expire { .. } => None,
         }
     }
 }

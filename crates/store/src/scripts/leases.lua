@@ -57,6 +57,16 @@ local function open_leases(hash, due)
       end
       return true
     end
+    if op == 'renew' then
+      if lease then
+        lease.renewed, lease.told, lease.due = now, 0, now + lease.ttl
+        self.put(name, lease)
+      elseif has_room() then
+        added = added + 1
+        self.put(name, { renewed = now, ttl = span, told = 0, about = '', due = now + span })
+      end
+      return true
+    end
     if op == 'release' then
       if lease then
         self.put(name, false)

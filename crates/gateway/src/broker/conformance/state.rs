@@ -135,3 +135,22 @@ pub(in crate::broker) async fn a_moved_id_loses_state_and_leases(subject: Subjec
     assert_eq!((state.head, state.documents.len()), (Some(head_then), 0));
     assert_eq!(broker.next_lease_expiry(&[session]).await.unwrap(), [None]);
 }
+
+pub(in crate::broker) async fn a_listed_session_without_a_lease_is_renewed_with_its_document(subject: Subject) {
+    let broker = &subject.broker;
+    let list = channel("tracking:acme");
+    let listed = async || {
+        let state = broker.state(&list, Some(MINUTE)).await.unwrap();
+        state.documents.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    let expiry = async || broker.next_lease_expiry(std::slice::from_ref(&list)).await.unwrap()[0];
+    append_once(&**broker, &list, vec![setting("s1", Some("{}"))], Once::No).await;
+    assert_eq!(listed().await, ["s1"]);
+    append_once(&**broker, &list, vec![setting("s1", None)], Once::No).await;
+    assert_eq!((listed().await, expiry().await), (Vec::new(), None));
+    // A lease that the producer holds keeps its own ttl.
+    let held = Entry { state: document("s2", Some("{}")), ..hold("s2", 10 * MINUTE) };
+    append_once(&**broker, &list, vec![held, setting("s2", Some("[]"))], Once::No).await;
+    assert_eq!(listed().await, ["s2"]);
+    assert!(expiry().await.is_some_and(|left| left > 9 * MINUTE));
+}

@@ -57,6 +57,16 @@ impl Leases {
                 }
                 true
             }
+            LeaseStep::Renew { name, ttl } => {
+                if let Some(lease) = self.by_name.get_mut(name) {
+                    (lease.renewed, lease.told, lease.due) = (now, None, Some(now + lease.ttl));
+                } else if self.has_room() {
+                    let lease =
+                        Lease { renewed: now, ttl: *ttl, told: None, about: String::new(), due: Some(now + *ttl) };
+                    self.by_name.insert(name.clone(), lease);
+                }
+                true
+            }
             LeaseStep::Release { name } => {
                 self.by_name.remove(name);
                 true
