@@ -33,7 +33,7 @@ pub use self::{
     load::{ConfigError, Loaded, Source, Sources, load},
     replica::{Drain, Forge, Log, LogFormat, Mission, Otel, Ready, Tracking},
     secret::Secret,
-    show::show,
+    show::{show, show_json},
 };
 
 /// All tables, under the names that the file uses. [`Default`] is safe in production.

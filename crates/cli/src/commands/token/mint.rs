@@ -10,7 +10,7 @@ use crewcast_gateway::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{duration, error::CliError, output, settings::ConfigArgs};
+use crate::{duration, error::CliError, hints::Claims, output, settings::ConfigArgs};
 
 /// The claims of the token to mint. Lists are comma-separated; `*` means all ids of the org.
 #[derive(clap::Args, Debug, Default)]
@@ -60,6 +60,11 @@ pub(crate) async fn run(args: MintArgs, config: &ConfigArgs) -> Result<ExitCode,
     let claims = claims(&args, &auth, unix_now());
     let token = sign(&auth, &claims).await?;
     output::line(&token)?;
+    if Claims::of(&token).is_some_and(|claims| claims.grant_nothing()) && args.publish.is_empty() {
+        eprintln!(
+            "the token grants nothing: add --org, --crews, --runs, --streams, --sessions, --channels or --publish"
+        );
+    }
     let jti = claims.get("jti").and_then(Value::as_str).unwrap_or_default();
     eprintln!("jti {jti}, expires in {}; revoke with: crewcast token revoke --jti {jti}", duration::rough(args.ttl));
     Ok(ExitCode::SUCCESS)
