@@ -118,6 +118,7 @@ async fn an_unreachable_gateway_is_reported_with_exit_code_3() {
     let arguments = ["publish", "graph:abc", ODD, "--gateway", &nobody];
     let said = run(crewcast(&arguments).env("CREWCAST_TOKEN", &publisher)).await;
     assert!(said.code == Some(3) && said.err.contains("crewcast check"), "{said:?}");
+    assert!(said.err.contains(&nobody) && said.err.contains("refused"), "the address and the cause: {said:?}");
 }
 
 #[tokio::test]
@@ -258,6 +259,78 @@ async fn tail_from_an_id_starts_after_it() {
     let mut refused = crewcast(&["tail", "graph:other"]);
     let said = run(refused.env("CREWCAST_URL", gateway.url("")).env("CREWCAST_TOKEN", &token)).await;
     assert!(said.code == Some(1) && said.err.contains("4403"), "{said:?}");
+}
+
+#[tokio::test]
+async fn tail_ends_with_2_on_an_address_or_file_that_can_never_work() {
+    let gateway = gateway::memory(&[]).await;
+    let token = token(json!({ "crews": ["abc"] }));
+    let (admin, tls) = (format!("http://{}", gateway.admin), gateway.url("").replacen("http", "https", 1));
+    for (url, told) in [(&admin, "admin listener"), (&tls, "speaks no TLS")] {
+        let mut tail = crewcast(&["tail", "graph:abc"]);
+        let said = run(tail.env("CREWCAST_URL", url).env("CREWCAST_TOKEN", &token)).await;
+        assert!(said.code == Some(2) && said.err.contains(told), "{url}: {said:?}");
+    }
+    let said = run(&mut crewcast(&["tail", "graph:abc", "--token-file", "/does/not/exist"])).await;
+    assert!(said.code == Some(2) && said.err.contains("--token-file /does/not/exist"), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_refused_tail_never_says_that_it_is_connected() {
+    let gateway = gateway::memory(&[]).await;
+    let listed = token(json!({ "crews": ["abc"], "runs": ["r10"] }));
+    let empty = signed(&json!({ "sub": "u", "exp": now() + 60 }), SECRET);
+    let foreign = signed(&json!({ "sub": "u", "exp": now() + 60 }), "another secret of the tests, 32 bytes or more");
+    for (token, channel, told) in [
+        (None, "run:r1", "pass a token with --token-file"),
+        (None, "graph:abc", "crewcast token --sub"),
+        (Some(&listed), "run:r11", "did you mean run:r10?"),
+        (Some(&listed), "graph:abd", "did you mean graph:abc?"),
+        (Some(&listed), "grap:abc", "did you mean graph:abc?"),
+        (Some(&empty), "run:r1", "grants nothing"),
+        (Some(&foreign), "run:r1", "signed with another key"),
+    ] {
+        let mut tail = crewcast(&["tail", channel]);
+        tail.env("CREWCAST_URL", gateway.url("")).envs(token.map(|token| ("CREWCAST_TOKEN", token)));
+        let said = run(&mut tail).await;
+        assert!(said.code == Some(1) && said.err.contains(told), "{channel}: {said:?}");
+        assert!(!said.err.contains("connected"), "{channel}: {said:?}");
+    }
+}
+
+#[tokio::test]
+async fn publish_says_that_nobody_owns_the_id_and_suggests_namespaces() {
+    let redis = RedisServer::start();
+    let orphan = run(&mut crewcast_on(&redis, &["publish", "graph:abc", ODD])).await;
+    assert!(orphan.code == Some(0) && orphan.err.contains("crewcast register crew abc"), "{orphan:?}");
+    command::done(&redis, &["register", "crew", "abc", "--org", "acme"]).await;
+    let owned = run(&mut crewcast_on(&redis, &["publish", "graph:abc", ODD])).await;
+    assert_eq!((owned.code, owned.err.as_str()), (Some(0), ""));
+    let typo = run(&mut crewcast_on(&redis, &["publish", "grap:abc", ODD])).await;
+    assert!(typo.code == Some(1) && typo.err.contains("did you mean graph:abc?"), "{typo:?}");
+}
+
+#[tokio::test]
+async fn results_are_json_on_request() {
+    let redis = RedisServer::start();
+    let json = |said: &command::Said| serde_json::from_str::<serde_json::Value>(&said.out).unwrap();
+    let check = run(&mut crewcast_on(&redis, &["check", "--json"])).await;
+    assert!(check.code == Some(0) && json(&check)["ok"] == true, "{check:?}");
+    let wrong = run(crewcast_on(&redis, &["check", "--json"]).env("CREWCAST_REDIS_URL", "redis://127.0.0.1:1")).await;
+    assert!(wrong.code == Some(1) && json(&wrong)["ok"] == false, "{wrong:?}");
+    assert!(json(&wrong)["findings"].as_array().unwrap().iter().any(|finding| finding["ok"] == false), "{wrong:?}");
+
+    let minted = command::done(&redis, &["token", "--sub", "u1", "--org", "acme", "--crews", "*"]).await;
+    let valid = run(&mut crewcast_on(&redis, &["token", "check", "--json", &minted])).await;
+    assert_eq!((&json(&valid)["valid"], &json(&valid)["crews"]), (&json!(true), &json!("*")), "{valid:?}");
+    let refused = run(&mut crewcast_on(&redis, &["token", "check", "--json", "hello"])).await;
+    assert!(refused.code == Some(1) && json(&refused)["valid"] == false, "{refused:?}");
+
+    let config = run(&mut crewcast_on(&redis, &["config", "--json", "--set", "limits.stall=30s"])).await;
+    let shown = json(&config);
+    assert_eq!(shown["limits.stall"], json!({ "value": "30s", "source": "flag" }));
+    assert_eq!(shown["auth.hs256_secret"]["value"], "***");
+    assert!(!config.out.contains(SECRET));
 }
 
 #[tokio::test]

@@ -56,7 +56,8 @@ impl From<AppendError> for CliError {
     fn from(error: AppendError) -> Self {
         match error {
             AppendError::Unavailable(_) => CliError::Unreachable(format!(
-                "{error}\nCheck that the address is right and that the server runs; `crewcast check` tests Redis"
+                "{error}\nCheck that the address is right and that the server runs; `crewcast check` tests Redis, \
+                 `crewcast health --url URL` a gateway"
             )),
             AppendError::Refused(_) | AppendError::Gap { .. } => CliError::Failed(error.to_string()),
         }

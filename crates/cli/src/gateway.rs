@@ -24,8 +24,10 @@ impl GatewayArgs {
     /// Creates a client of the gateway.
     ///
     /// # Errors
-    /// [`CliError::Usage`] when the address is invalid.
+    /// [`CliError::Usage`] when the address is invalid, or the token file cannot be read or is empty.
     pub(crate) fn client(&self) -> Result<Client, CliError> {
+        // Later on, a file that is missing for a moment is read again.
+        self.token_now()?;
         let builder = Client::builder(&self.url);
         let builder = match (&self.token_file, &self.token) {
             (Some(file), _) => {
@@ -42,5 +44,21 @@ impl GatewayArgs {
             (None, None) => builder,
         };
         builder.build().map_err(|error| CliError::Usage(error.to_string()))
+    }
+
+    /// The token at this moment, if there is one.
+    ///
+    /// # Errors
+    /// [`CliError::Usage`] when the token file cannot be read or is empty.
+    pub(crate) fn token_now(&self) -> Result<Option<String>, CliError> {
+        let Some(file) = &self.token_file else { return Ok(self.token.clone()) };
+        let bad = |why: &str| CliError::Usage(format!("--token-file {}: {why}", file.display()));
+        let token = std::fs::read_to_string(file).map_err(|error| bad(&error.to_string()))?;
+        if token.trim().is_empty() {
+            return Err(bad(
+                "the file is empty: write the token into it, for example with `crewcast token --sub NAME`",
+            ));
+        }
+        Ok(Some(token))
     }
 }

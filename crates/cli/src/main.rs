@@ -13,9 +13,11 @@ mod dev;
 mod duration;
 mod error;
 mod gateway;
+mod hints;
 mod output;
 mod render;
 mod settings;
+mod wrong_address;
 
 #[cfg(feature = "jemalloc")]
 #[global_allocator]

@@ -41,5 +41,5 @@ pub use broker::{
     redis::{RedisBroker, connect},
 };
 pub use drain::{DrainOutcome, ShutdownSignal, Signals, shutdown_signal};
-pub use registry::{RedisRegistry, Revocation, RevocationTarget, Revocations};
+pub use registry::{Directory, RedisRegistry, Revocation, RevocationTarget, Revocations};
 pub use server::{Server, StartError};

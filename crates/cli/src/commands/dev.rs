@@ -100,7 +100,7 @@ pub(crate) async fn run(args: DevArgs, config: &ConfigArgs) -> Result<ExitCode, 
 
 async fn serve(server: Server, signals: ShutdownSignal, publisher: Publisher, args: &DevArgs, seed: u64) -> ExitCode {
     let stop = CancellationToken::new();
-    let options = SimulationOptions { seed, speed: args.speed, stop: stop.clone() };
+    let options = SimulationOptions { seed, org: ORG.to_owned(), speed: args.speed, stop: stop.clone() };
     let crews = (!args.quiet).then(|| tokio::spawn(simulate(publisher, options)));
     let outcome = server.run(signals).await;
     stop.cancel();

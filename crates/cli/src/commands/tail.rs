@@ -2,19 +2,24 @@
 
 use std::{collections::BTreeMap, process::ExitCode, rc::Rc};
 
-use crewcast_client::{Client, ClientError, Delivery, Request, Start};
-use crewcast_events::{Channel, EventId};
+use crewcast_client::{Client, ClientError, Cut, Delivery, Request, Start};
+use crewcast_events::{Channel, EventId, Namespaces};
 use futures_util::{StreamExt, stream::select_all};
+use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::{
     error::CliError,
     gateway::GatewayArgs,
+    hints::{self, Claims},
     output::{self, Pipe},
-    render,
+    render, wrong_address,
 };
 
 /// The exit code after Ctrl-C, as in a shell.
 const INTERRUPTED: u8 = 130;
+
+/// A refusal follows its handshake at once. An open connection is reported when it has lasted this long.
+const REFUSAL_WINDOW: Duration = Duration::from_secs(1);
 
 /// Arguments of `tail`.
 #[derive(clap::Args, Debug)]
@@ -87,13 +92,21 @@ fn since(text: &str) -> Result<Since, String> {
 pub(crate) async fn run(args: TailArgs) -> Result<ExitCode, CliError> {
     check_since(&args)?;
     let client = args.gateway.client()?;
+    let token = args.gateway.token_now()?;
+    warnings(&args, token.as_deref()).iter().for_each(|warning| eprintln!("-- {warning}"));
     let mut deliveries = select_all(subscribe(&client, &args));
-    let mut printer = Printer { json: args.json, last: BTreeMap::new(), failed: false };
+    let mut printer = Printer::new(args.json, token);
+    let mut is_address_known = false;
     let interrupted = tokio::signal::ctrl_c();
     tokio::pin!(interrupted);
     loop {
+        let due = printer.next_due();
         let next = tokio::select! {
             next = deliveries.next() => next,
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                printer.confirm_due();
+                continue;
+            }
             _ = &mut interrupted => {
                 printer.print_positions(&args);
                 return Ok(ExitCode::from(INTERRUPTED));
@@ -102,6 +115,13 @@ pub(crate) async fn run(args: TailArgs) -> Result<ExitCode, CliError> {
         let Some((what, delivery)) = next else {
             return Ok(if printer.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         };
+        is_address_known |= matches!(delivery, Ok(Delivery::Connected { .. }));
+        if !is_address_known && may_be_address(&delivery) {
+            is_address_known = true;
+            if let Some(why) = wrong_address::find(&args.gateway.url).await {
+                return Err(CliError::Usage(why));
+            }
+        }
         if printer.print(&what, delivery)? == Pipe::Closed {
             return Ok(ExitCode::SUCCESS);
         }
@@ -170,18 +190,87 @@ impl Target {
     }
 }
 
+/// Whether the address of the gateway may be the cause.
+fn may_be_address(delivery: &Result<Delivery, ClientError>) -> bool {
+    match delivery {
+        Ok(Delivery::Disconnected { cut, .. }) => matches!(cut, Cut::Io(_)),
+        Err(ClientError::Http { .. }) => true,
+        Err(ClientError::NotFound { reason }) => reason.starts_with("HTTP"),
+        _ => false,
+    }
+}
+
+/// Says in advance what can never be received.
+fn warnings(args: &TailArgs, token: Option<&str>) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let namespaces = Namespaces::default();
+    for channel in args.channels.iter().filter_map(Target::channel) {
+        // A gateway may have namespaces of its own, so only what looks mistyped is worth a warning.
+        let hint = hints::unknown_namespace(channel, &namespaces).filter(|hint| hint.ends_with('?'));
+        warnings.extend(hint.map(|hint| format!("{channel}: {hint}")));
+    }
+    if token.and_then(Claims::of).is_some_and(|claims| claims.grant_nothing()) {
+        warnings.push(
+            "the token lists no org, crews, runs, streams, sessions or channels: unless the gateway adds some, it \
+             grants nothing to read"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
 /// Prints deliveries, and remembers the last ids.
 struct Printer {
     json: bool,
+    token: Option<String>,
     last: BTreeMap<Channel, EventId>,
     failed: bool,
+    /// Reports of open connections that may still be refused, and when they are printed.
+    opened: BTreeMap<Rc<str>, (String, Instant)>,
 }
 
 impl Printer {
-    fn print(&mut self, what: &str, delivery: Result<Delivery, ClientError>) -> Result<Pipe, CliError> {
+    fn new(json: bool, token: Option<String>) -> Self {
+        Self { json, token, last: BTreeMap::new(), failed: false, opened: BTreeMap::new() }
+    }
+
+    /// When the next open connection counts as accepted.
+    fn next_due(&self) -> Option<Instant> {
+        self.opened.values().map(|(_, due)| *due).min()
+    }
+
+    /// Reports the connections that were not refused in time.
+    fn confirm_due(&mut self) {
+        let now = Instant::now();
+        self.opened.retain(|what, (text, due)| {
+            if *due <= now {
+                eprintln!("-- {what}: {text}");
+            }
+            *due > now
+        });
+    }
+
+    fn print(&mut self, what: &Rc<str>, delivery: Result<Delivery, ClientError>) -> Result<Pipe, CliError> {
+        match &delivery {
+            // A gateway accepts each handshake and closes the socket with the reason of a refusal.
+            Ok(Delivery::Connected { .. }) => {
+                let text = delivery.as_ref().ok().and_then(describe).unwrap_or_default();
+                self.opened.insert(what.clone(), (text, Instant::now() + REFUSAL_WINDOW));
+                return Ok(Pipe::Open);
+            }
+            Ok(Delivery::Refused { .. }) => {}
+            Ok(Delivery::Disconnected { .. }) | Err(_) => {
+                self.opened.remove(what);
+            }
+            Ok(_) => {
+                if let Some((text, _)) = self.opened.remove(what) {
+                    eprintln!("-- {what}: {text}");
+                }
+            }
+        }
         match delivery {
             Ok(Delivery::Event { channel, event }) => {
-                let name = channel.as_ref().map_or_else(|| what.to_owned(), Channel::to_string);
+                let name = channel.as_ref().map_or_else(|| what.to_string(), Channel::to_string);
                 if let (Some(channel), Some(id)) = (channel, event.id()) {
                     self.last.insert(channel, id);
                 }
@@ -193,17 +282,30 @@ impl Printer {
             Ok(other) => {
                 self.failed |= matches!(other, Delivery::Refused { .. });
                 if let Some(text) = describe(&other) {
-                    let name = channel_of(&other).map_or_else(|| what.to_owned(), Channel::to_string);
-                    eprintln!("-- {name}: {text}");
+                    let name = channel_of(&other).map_or_else(|| what.to_string(), Channel::to_string);
+                    let hint = match &other {
+                        Delivery::Refused { channel, .. } => self.suggestion(channel).unwrap_or_default(),
+                        _ => String::new(),
+                    };
+                    eprintln!("-- {name}: {text}{hint}");
                 }
                 Ok(Pipe::Open)
             }
             Err(error) => {
                 self.failed = true;
-                eprintln!("-- {what}: {}", advice(&error));
+                // Only a run has a socket whose whole subscription is one channel.
+                let run = what.parse().ok().filter(|_| matches!(error, ClientError::Forbidden { .. }));
+                let hint = run.and_then(|run| self.suggestion(&run)).unwrap_or_default();
+                eprintln!("-- {what}: {}{hint}", advice(&error, self.token.is_some()));
                 Ok(Pipe::Open)
             }
         }
+    }
+
+    /// What a refused channel may be a misspelling of.
+    fn suggestion(&self, refused: &Channel) -> Option<String> {
+        let near = Claims::of(self.token.as_deref()?)?.suggestion(refused)?;
+        Some(format!("; {near}"))
     }
 
     fn print_positions(&self, args: &TailArgs) {
@@ -261,13 +363,15 @@ fn describe(delivery: &Delivery) -> Option<String> {
     })
 }
 
-fn advice(error: &ClientError) -> String {
+fn advice(error: &ClientError, has_token: bool) -> String {
     let next = match error {
-        ClientError::Unauthorized { .. } => "; run `crewcast token check` to see what is wrong with the token",
-        ClientError::Forbidden { .. } => "; run `crewcast token check` to see what the token grants",
-        _ => "",
+        ClientError::Unauthorized { .. } | ClientError::Forbidden { .. } if !has_token => hints::GET_TOKEN,
+        ClientError::Unauthorized { reason } if reason.starts_with("bad signature") => hints::OTHER_KEY,
+        ClientError::Unauthorized { .. } => "run `crewcast token check` to see what is wrong with the token",
+        ClientError::Forbidden { .. } => "run `crewcast token check` to see what the token grants",
+        _ => return render::remark(&error.to_string()),
     };
-    format!("{}{next}", render::remark(&error.to_string()))
+    format!("{}; {next}", render::remark(&error.to_string()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The simulated crews and the banner of `crewcast dev`.
 
 mod banner;
+mod org;
 mod run;
 mod script;
 mod simulation;

@@ -10,6 +10,7 @@ use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    org,
     run::SimulatedRun,
     script::{CREWS, Crew, EndingDeck},
 };
@@ -21,6 +22,8 @@ pub(crate) struct SimulationOptions {
     ///
     /// Logs outlive the simulation, and a new run must not continue the log of an old one.
     pub seed: u64,
+    /// The org of everything that is simulated.
+    pub org: String,
     /// The speed: 1 is natural, 2 is twice as fast.
     pub speed: f64,
     /// Stops the simulation: open runs end, crews go offline, and [`run`] returns.
@@ -35,7 +38,17 @@ pub(crate) async fn run(publisher: Publisher, options: SimulationOptions) {
         let pace = Pace { speed: options.speed, halt: options.stop.clone() };
         work(&publisher, crew, &session, pace, rng.fork())
     });
-    join_all(crews.collect::<Vec<_>>()).await;
+    let crews: Vec<_> = crews.collect();
+    let pace = || Pace { speed: options.speed, halt: options.stop.clone() };
+    let (stream_rng, hub_rng, session_rng, forge_rng) = (rng.fork(), rng.fork(), rng.fork(), rng.fork());
+    // The parts end with `Stopped`, which is what the caller asked for.
+    let _ = tokio::join!(
+        join_all(crews),
+        org::stream(&publisher, &session, pace(), stream_rng),
+        org::hub(&publisher, &options.org, pace(), hub_rng),
+        org::session(&publisher, (&options.org, &session), pace(), session_rng),
+        org::forge(&publisher, &options.org, pace(), forge_rng),
+    );
 }
 
 /// Works as one crew: run after run, with pauses between them.

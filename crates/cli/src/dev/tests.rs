@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use crewcast_events::{
-    Channel, EventId,
+    Channel, Event, EventId,
     catalog::{
         Outcome,
         mission::{CrewStatus, Signal},
@@ -59,7 +59,7 @@ async fn watch(seed: u64, time: Duration) -> Vec<(Duration, Seen)> {
     let publisher = Publisher::builder().org("dev").with_transport(recorder.clone());
     let stop = CancellationToken::new();
     let begun = Instant::now();
-    let options = SimulationOptions { seed, speed: 1.0, stop: stop.clone() };
+    let options = SimulationOptions { seed, org: "dev".to_owned(), speed: 1.0, stop: stop.clone() };
     let stopper = async {
         tokio::time::sleep(time).await;
         stop.cancel();
@@ -67,8 +67,12 @@ async fn watch(seed: u64, time: Duration) -> Vec<(Duration, Seen)> {
     tokio::join!(run(publisher.clone(), options), stopper);
     assert_eq!(publisher.close(Duration::from_secs(5)).await.events, 0);
     let events = recorder.events.lock().unwrap();
-    events.iter().map(|(at, channel, bytes)| (*at - begun, parse(channel, bytes))).collect()
+    let of_crews = events.iter().filter(|(_, channel, _)| CREW_NAMESPACES.contains(&channel.namespace()));
+    of_crews.map(|(at, channel, bytes)| (*at - begun, parse(channel, bytes))).collect()
 }
+
+/// The namespaces of the crews' own events. The rest of the org has others.
+const CREW_NAMESPACES: [&str; 3] = ["graph", "run", "mission"];
 
 fn parse(channel: &Channel, bytes: &[u8]) -> Seen {
     let text = String::from_utf8_lossy(bytes);
@@ -217,7 +221,7 @@ async fn ten_times_the_speed_gives_more_events() {
     let recorder = Arc::new(Recorder::default());
     let publisher = Publisher::builder().with_transport(recorder.clone());
     let stop = CancellationToken::new();
-    let options = SimulationOptions { seed: 1, speed: 10.0, stop: stop.clone() };
+    let options = SimulationOptions { seed: 1, org: "dev".to_owned(), speed: 10.0, stop: stop.clone() };
     let minute = async {
         tokio::time::sleep(Duration::from_secs(60)).await;
         stop.cancel();
@@ -225,4 +229,30 @@ async fn ten_times_the_speed_gives_more_events() {
     tokio::join!(run(publisher.clone(), options), minute);
     publisher.close(Duration::from_secs(5)).await;
     assert!(recorder.events.lock().unwrap().len() > 1200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_dialect_has_something_to_show_and_ends_what_it_began() {
+    let recorder = Arc::new(Recorder::default());
+    let publisher = Publisher::builder().org("dev").with_transport(recorder.clone());
+    let stop = CancellationToken::new();
+    let options = SimulationOptions { seed: 1, org: "dev".to_owned(), speed: 1.0, stop: stop.clone() };
+    let minutes = async {
+        tokio::time::sleep(Duration::from_secs(180)).await;
+        stop.cancel();
+    };
+    tokio::join!(run(publisher.clone(), options), minutes);
+    publisher.close(Duration::from_secs(5)).await;
+    let events = recorder.events.lock().unwrap();
+    let types = |namespace: &str| -> Vec<String> {
+        let of = events.iter().filter(|(_, channel, _)| channel.namespace() == namespace);
+        of.map(|(_, _, bytes)| Event::parse(bytes.clone()).unwrap().kind().into_owned()).collect()
+    };
+    for namespace in
+        ["graph", "run", "mission", "stream", "hub", "session", "tracking", "agents", "tasks", "knowledge", "metrics"]
+    {
+        assert!(types(namespace).len() >= 10, "{namespace}: {:?}", types(namespace));
+    }
+    let count = |namespace: &str, kind: &str| types(namespace).iter().filter(|found| *found == kind).count();
+    assert_eq!(count("session", "session_started"), count("session", "session_ended"));
 }

@@ -34,7 +34,10 @@ fn a_minted_token_can_be_checked() {
         crewcast(&["token", "check", &minted.out]).env("CREWCAST_AUTH__HS256_SECRET", SECRET.replace('0', "9")),
         "",
     );
-    assert_eq!((other.code, other.err.as_str()), (Some(1), "crewcast: refused: bad signature: get a new token"));
+    assert!(
+        other.code == Some(1) && other.err.contains("bad signature: the token was signed with another key"),
+        "{other:?}"
+    );
     assert!(!other.err.contains(&minted.out));
 }
 

@@ -147,7 +147,10 @@ fn foreign_origin(origin: &str, key: &str) -> String {
     if origin.len() <= room {
         return format!("origin {origin}{rest}");
     }
-    let kept = origin.floor_char_boundary(room - "…".len());
+    let mut kept = room - "…".len();
+    while !origin.is_char_boundary(kept) {
+        kept -= 1;
+    }
     format!("origin {}…{rest}", &origin[..kept])
 }
 

@@ -39,7 +39,7 @@ pub use self::{
     profile::Profile,
     replica::{Drain, Forge, Log, LogFormat, Mission, Otel, Ready, Stream, SubscribeMode, Tracking},
     secret::Secret,
-    show::show,
+    show::{show, show_json},
 };
 
 /// All tables, under the names that the file uses. [`Default`] is safe in production.

@@ -30,6 +30,20 @@ pub fn show(loaded: &Loaded) -> String {
     text
 }
 
+/// The configuration as one JSON object: each key's path with its `value` (null if unset) and `source`. Secrets are `***`.
+pub fn show_json(loaded: &Loaded) -> serde_json::Value {
+    let dict = keys::dict(&loaded.config);
+    let shown = keys::leaves(&dict, "").into_iter().map(|(path, value)| {
+        let value = match value {
+            Value::Empty(..) => serde_json::Value::Null,
+            value => serde_json::to_value(value).unwrap_or_default(),
+        };
+        let source = loaded.sources.of(&path).to_string();
+        (path, serde_json::json!({"value": value, "source": source}))
+    });
+    serde_json::Value::Object(shown.collect())
+}
+
 /// The log policy of a namespace is written in its namespace's table.
 fn table_and_key(path: &str) -> (&str, &str) {
     let table = path.rsplit_once('.').map_or("", |(table, _)| table);

@@ -25,7 +25,7 @@ pub(crate) const USAGE_AGE: Duration = Duration::from_secs(15);
 
 /// Which org owns which id.
 #[async_trait]
-pub(crate) trait Directory: Send + Sync + 'static {
+pub trait Directory: Send + Sync + 'static {
     /// The owner of each id; an id without an owner is missing in the answer.
     async fn owners(&self, kind: Kind, ids: &[String]) -> Result<HashMap<String, Ownership>, BrokerError>;
 

@@ -8,6 +8,7 @@ use crewcast_gateway::{
     Link, PubSub, RedisBroker, Sink, Verifier,
     config::{BrokerKind, Config, ConfigError},
 };
+use serde_json::json;
 use tokio::time::timeout;
 
 use self::server_report::ServerReport;
@@ -20,7 +21,11 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Arguments of `check`.
 #[derive(clap::Args, Debug)]
-pub(crate) struct CheckArgs {}
+pub(crate) struct CheckArgs {
+    /// Print one JSON object: "ok", and the "findings", each with "ok" and "text"
+    #[arg(long)]
+    pub json: bool,
+}
 
 /// The result of one test: what is right, or what is wrong and how to fix it.
 pub(crate) type Finding = Result<String, String>;
@@ -29,7 +34,7 @@ pub(crate) type Finding = Result<String, String>;
 ///
 /// # Errors
 /// [`CliError::Io`] when standard output cannot be written.
-pub(crate) async fn run(_: CheckArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
+pub(crate) async fn run(args: CheckArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let findings = match config.load() {
         Ok(loaded) => {
             let mut findings = configuration(&loaded.config);
@@ -39,13 +44,24 @@ pub(crate) async fn run(_: CheckArgs, config: &ConfigArgs) -> Result<ExitCode, C
         Err(CliError::Config(error)) => problems(&error),
         Err(error) => return Err(error),
     };
+    let is_ok = findings.iter().all(Result::is_ok);
+    if args.json {
+        let listed: Vec<_> = findings.iter().map(as_json).collect();
+        output::line(&json!({"ok": is_ok, "findings": listed}).to_string())?;
+        return Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     for finding in &findings {
         output::line(&match finding {
             Ok(text) => format!("ok     {text}"),
             Err(text) => format!("WRONG  {}", text.replace('\n', "\n       ")),
         })?;
     }
-    Ok(if findings.iter().all(Result::is_ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn as_json(finding: &Finding) -> serde_json::Value {
+    let (Ok(text) | Err(text)) = finding;
+    json!({"ok": finding.is_ok(), "text": text})
 }
 
 fn problems(error: &ConfigError) -> Vec<Finding> {

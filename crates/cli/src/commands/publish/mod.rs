@@ -1,21 +1,30 @@
 //! `crewcast publish`: publishes events from the command line or from standard input, one JSON object per line.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use crewcast_events::Channel;
+use crewcast_gateway::{Directory, config::Config};
 use crewcast_publisher::{DEFAULT_LEASE, LeaseStep, State, Transport};
 use serde_json::value::RawValue;
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader},
+    net::TcpStream,
+    time::{Duration, timeout},
+};
 
 use self::sender::{Dedup, Sender};
 use crate::{
     backend, duration,
     error::CliError,
+    hints,
     output::{self, Pipe},
     settings::{ConfigArgs, key_value},
 };
 
 mod sender;
+
+/// How long a hint may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Arguments of `publish`.
 #[derive(clap::Args, Debug)]
@@ -52,9 +61,67 @@ pub(crate) struct PublishArgs {
 /// [`CliError`]. With standard input it names the line; the lines before it have been published.
 pub(crate) async fn run(args: PublishArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
+    let (channel, gateway) = (args.channel.clone(), args.gateway.clone());
+    let unknown = hints::unknown_namespace(&channel, &config.namespaces);
+    match (publish(args, &config).await, &gateway) {
+        (Ok(()), None) => warn_of_no_owner(&channel, &config).await,
+        (Ok(()), Some(_)) => {}
+        // The gateway's configuration may have other namespaces: only its refusal counts.
+        (Err(CliError::Failed(text)), _) if unknown.is_some() => {
+            return Err(CliError::Failed(format!("{text}\n{}", unknown.unwrap_or_default())));
+        }
+        (Err(CliError::Failed(text)), Some(_)) if text.contains("bad signature") => {
+            return Err(CliError::Failed(format!("{text}: {}", hints::OTHER_KEY)));
+        }
+        (Err(CliError::Unreachable(text)), gateway) => {
+            let target = match gateway {
+                Some(url) => format!("{url}{}", cause(url).await),
+                None => {
+                    backend::host_and_port(&config).map_or_else(String::new, |(host, port)| format!("{host}:{port}"))
+                }
+            };
+            return Err(CliError::Unreachable(format!("{target}: {text}")));
+        }
+        (Err(error), _) => return Err(error),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why no connection to the gateway can be opened, in parentheses.
+async fn cause(url: &str) -> String {
+    let Ok(url) = reqwest::Url::parse(url) else { return String::new() };
+    let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else { return String::new() };
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => String::new(),
+        Ok(Err(error)) => format!(" ({error})"),
+        Err(_) => format!(" (no connection within {} s)", CONNECT_TIMEOUT.as_secs()),
+    }
+}
+
+/// An id that no org owns has no subscribers: says so on standard error.
+async fn warn_of_no_owner(channel: &Channel, config: &Config) {
+    let Some(kind) = hints::kind_of(channel, &config.namespaces).filter(|_| config.auth.default_org.is_none()) else {
+        return;
+    };
+    let Ok(registry) = backend::registry(config) else { return };
+    let id = channel.id().to_owned();
+    let owners = timeout(CONNECT_TIMEOUT, registry.owners(kind, std::slice::from_ref(&id))).await;
+    if let Ok(Ok(owners)) = owners
+        && !owners.contains_key(&id)
+    {
+        let kind = kind.as_str();
+        eprintln!(
+            "no org owns {kind} {id}, so only tokens that list it by name can read it: `crewcast register {kind} {id} \
+             --org ORG` makes it the org's"
+        );
+    }
+}
+
+async fn publish(args: PublishArgs, config: &Config) -> Result<(), CliError> {
     let transport: Arc<dyn Transport> = match &args.gateway {
         Some(gateway) => Arc::new(backend::http(gateway, args.token.as_deref())?.with_leases()),
-        None => Arc::new(backend::redis(&config)?),
+        None => Arc::new(backend::redis(config)?),
     };
     let dedup = match (args.live, &args.key) {
         (true, _) => Dedup::Live,
@@ -79,7 +146,7 @@ pub(crate) async fn run(args: PublishArgs, config: &ConfigArgs) -> Result<ExitCo
             }
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn state((key, json): (String, String)) -> Result<State, CliError> {

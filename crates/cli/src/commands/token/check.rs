@@ -7,10 +7,11 @@ use std::{
 };
 
 use crewcast_events::timestamp::{self, unix_now};
-use crewcast_gateway::{Identity, Ids, Patterns, Verifier};
+use crewcast_gateway::{AuthError, Identity, Ids, Patterns, Verifier};
+use serde_json::{Value, json};
 
 use super::warn_if_useless;
-use crate::{duration, error::CliError, output, settings::ConfigArgs};
+use crate::{duration, error::CliError, hints, output, settings::ConfigArgs};
 
 /// Arguments of `token check`.
 #[derive(clap::Args, Debug)]
@@ -18,6 +19,9 @@ pub(crate) struct CheckTokenArgs {
     /// The token, a file that contains it, or - for standard input
     #[arg(value_name = "JWT|FILE|-")]
     pub token: String,
+    /// Print one JSON object: "valid", and the claims or the "reason"
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Verifies a token with the configured keys. Does not check revocations, which are in Redis.
@@ -28,11 +32,40 @@ pub(crate) async fn run(args: CheckTokenArgs, config: &ConfigArgs) -> Result<Exi
     let auth = config.load()?.config.auth;
     let token = read(&args.token)?;
     let verifier = Verifier::new(&auth).map_err(|error| CliError::Usage(error.to_string()))?;
-    let identity =
-        verifier.verify(&token).await.map_err(|error| CliError::Failed(format!("refused: {}", error.reason())))?;
+    let verified = verifier.verify(&token).await.map_err(|error| why(&error));
+    if args.json {
+        output::line(&as_json(&verified).to_string())?;
+        return Ok(if verified.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let identity = verified.map_err(|why| CliError::Failed(format!("refused: {why}")))?;
     output::line(&describe(&identity, unix_now()))?;
     warn_if_useless(&identity);
     Ok(ExitCode::SUCCESS)
+}
+
+fn why(error: &AuthError) -> String {
+    match error {
+        AuthError::Signature => format!("{error}: {}", hints::OTHER_KEY),
+        error => error.reason().into_owned(),
+    }
+}
+
+fn as_json(verified: &Result<Identity, String>) -> Value {
+    let identity = match verified {
+        Ok(identity) => identity,
+        Err(reason) => return json!({"valid": false, "reason": reason}),
+    };
+    let ids = |ids: &Ids| match ids {
+        Ids::All => json!("*"),
+        Ids::Listed(ids) => json!(ids.iter().map(|id| &**id).collect::<Vec<_>>()),
+    };
+    let patterns = |patterns: &Patterns| json!(patterns.0.iter().map(|pattern| &**pattern).collect::<Vec<_>>());
+    let Identity { sub, org, grants, expires_at, jti, admin, .. } = identity;
+    json!({
+        "valid": true, "sub": &**sub, "org": org.as_deref(), "crews": ids(&grants.crews), "runs": ids(&grants.runs),
+        "streams": ids(&grants.streams), "sessions": ids(&grants.sessions), "channels": patterns(&grants.channels),
+        "publish": patterns(&grants.publish), "admin": admin, "jti": jti, "exp": expires_at,
+    })
 }
 
 fn read(argument: &str) -> Result<String, CliError> {

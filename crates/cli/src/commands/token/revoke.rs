@@ -10,10 +10,10 @@ use crate::{backend, duration, error::CliError, output, settings::ConfigArgs};
 /// Arguments of `token revoke`.
 #[derive(clap::Args, Debug)]
 pub(crate) struct RevokeArgs {
-    /// Revoke the token with this id
+    /// Revoke the token with this id, its claim "jti". Give either this or --sub
     #[arg(long, required_unless_present = "sub", conflicts_with = "sub")]
     pub jti: Option<String>,
-    /// Revoke every token of this user that was issued before now
+    /// Revoke every token of this user, claim "sub", that was issued until now
     #[arg(long, value_name = "USER")]
     pub sub: Option<String>,
     /// How long to remember the revocation. Must exceed the lifetime of the revoked tokens
