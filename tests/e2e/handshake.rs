@@ -1,5 +1,7 @@
 //! The handshake of browsers and backends: how tokens are passed, and what happens to invalid ones.
 
+use std::time::{Duration, Instant};
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::StreamExt;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -118,6 +120,33 @@ async fn bad_tokens_complete_the_handshake_and_are_closed_with_4401() {
         }
     }
     assert!(gateway.metric("crewcast_handshakes_refused_total", "reason=\"bad_signature\"").await >= 4.0);
+}
+
+#[tokio::test]
+async fn a_page_that_comes_back_with_a_refused_token_is_closed_ever_more_slowly() {
+    let gateway = gateway::memory(&[]).await;
+    let expired = token(json!({ "crews": ["abc"], "exp": now() - 1 }));
+    let url = gateway.ws("/ws/graph/abc?since=0");
+    for wait in [0, 250, 500, 1000] {
+        let started = Instant::now();
+        let mut refused = connect(&url, Some(&expired)).await;
+        // Meanwhile a good token from the same address is served.
+        let mut good = connect(&url, Some(&token(json!({ "crews": ["abc"] })))).await;
+        delivers(&gateway, &mut good, "abc").await;
+        assert_eq!(refused.closed().await, (4401, "token expired".to_owned()));
+        let took = started.elapsed();
+        assert!(took >= Duration::from_millis(wait), "{took:?} instead of {wait} ms");
+    }
+    // A client that leaves ends the wait of its own socket; the next would wait 30 s, and a drain ends that.
+    for _ in 0..5 {
+        drop(connect(&url, Some(&expired)).await);
+    }
+    let mut waiting = connect(&url, Some(&expired)).await;
+    assert!(waiting.is_quiet().await);
+    let started = Instant::now();
+    gateway.terminate();
+    assert_eq!(waiting.closed().await.0, 4401);
+    assert!(started.elapsed() < Duration::from_secs(25), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

@@ -24,6 +24,16 @@ pub(crate) enum Credential {
     QueryTokenOff,
 }
 
+impl Credential {
+    /// The token or ticket; empty without one.
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Token(secret) | Self::Ticket(secret) => secret.expose(),
+            Self::None | Self::QueryTokenOff => "",
+        }
+    }
+}
+
 /// A request's credential, and what the handshake's answer needs to know about it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Presented {

@@ -1,5 +1,5 @@
-//! `auth.default_claims`: claims that stand in for those that a token lacks. Issuers that know nothing of Crewcast, such
-//! as those that write `{sub, org, role}`, need not change.
+//! `auth.default_claims`: claims that stand in for those that a token lacks. Issuers that know nothing of Crewcast,
+//! such as those that write `{sub, org, role}`, need not change.
 
 use std::{borrow::Cow, collections::BTreeMap};
 

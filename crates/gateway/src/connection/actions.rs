@@ -69,7 +69,9 @@ impl<O: Outbox> Connection<O> {
                 self.takeover = Some(Box::new(takeover));
             }
             Action::Watch(dashboard) => self.watch(dashboard, None),
-            Action::Authenticate(token) => self.jobs.verify(&self.shared, self.principal.identity(), token),
+            Action::Authenticate(token) => {
+                self.jobs.verify(&self.shared, self.principal.identity(), token, self.admission.client);
+            }
             Action::Publish { channel, event, reference } => {
                 self.jobs.publish(&self.shared, self.principal.identity(), channel, event, reference);
             }

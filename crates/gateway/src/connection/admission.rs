@@ -2,7 +2,7 @@
 
 use crate::{
     drain,
-    limits::{ConnectionPermit, UserPermit},
+    limits::{ClientKey, ConnectionPermit, UserPermit},
     stats::EndpointName,
 };
 
@@ -12,6 +12,8 @@ pub(crate) struct Admission {
     pub leave: drain::DrainGuard,
     /// Counts against the limits of the replica and of the client's address.
     pub _permit: ConnectionPermit,
+    /// Slows down a client whose first message brings a refused token again and again.
+    pub client: ClientKey,
     /// The endpoint, as usage reports name it.
     pub endpoint: EndpointName,
     /// Counts against the limit of the user; `None` without one.

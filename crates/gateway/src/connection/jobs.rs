@@ -16,6 +16,7 @@ use crate::{
     broker::BrokerError,
     dashboards::{Dashboard, DashboardWatch},
     dialect::NotPublished,
+    limits::ClientKey,
     replay::{LogPage, LogRange, StateDocuments, Tail},
     state::StateSnapshot,
 };
@@ -283,14 +284,28 @@ impl Jobs {
         });
     }
 
-    /// Checks a token: a refresh for an identified user, a first identification for others.
-    pub(super) fn verify(&mut self, shared: &Arc<ConnectionContext>, identity: Option<&Identity>, token: String) {
-        let (auth, identity) = (shared.auth.clone(), identity.cloned());
+    /// Checks a token: a refresh for an identified user, a first identification for others. A refused first token that
+    /// comes back is answered ever more slowly.
+    pub(super) fn verify(
+        &mut self,
+        shared: &Arc<ConnectionContext>,
+        identity: Option<&Identity>,
+        token: String,
+        client: ClientKey,
+    ) {
+        let (auth, identity, limits) = (shared.auth.clone(), identity.cloned(), shared.connection_limits.clone());
         self.of_client += 1;
         self.push(async move {
             let fresh = match identity {
                 Some(identity) if !identity.anonymous => auth.refresh(&identity, &token).await,
-                _ => auth.verify(&token).await,
+                _ => {
+                    let first = auth.verify(&token).await;
+                    let is_refused = first.as_ref().is_err_and(|error| !error.is_ours());
+                    if let Some(delay) = is_refused.then(|| limits.count_refusal(client, &token)).flatten() {
+                        delay.wait().await;
+                    }
+                    first
+                }
             };
             Done::Refreshed(fresh.map(Box::new))
         });

@@ -28,6 +28,7 @@ use crate::{
     dialect::{
         Action, Positions,
         crew::{CrewDialect, CrewEndpoint},
+        stream::StreamDialect,
         tracking::TrackingDialect,
     },
     hub::Entry as HubEntry,
@@ -73,13 +74,16 @@ impl Bench {
     }
 
     fn open_dialect(&self, dialect: Box<dyn Dialect>, expires_at: Option<u64>) -> Client {
+        self.open_as(Principal::User(identity(expires_at)), dialect)
+    }
+
+    fn open_as(&self, principal: Principal, dialect: Box<dyn Dialect>) -> Client {
         let app = &self.parts.app;
         let (ours, theirs) = StdUnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         theirs.set_nonblocking(true).unwrap();
         let stream = TcpStream::from_std(std::net::TcpStream::from(OwnedFd::from(ours))).unwrap();
         let socket = Socket::new(stream, app.config.limits.message.0, Bytes::new());
-        let principal = Principal::User(identity(expires_at));
         let server = tokio::spawn(run(app.shared.clone(), socket, principal, dialect, self.admission()));
         Client { stream: UnixStream::from_std(theirs).unwrap(), opened: Instant::now(), answers_pings: true, server }
     }
@@ -88,7 +92,8 @@ impl Bench {
         let app = &self.parts.app;
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let (leave, permit) = (app.drain.enter().unwrap(), app.limits.connect(address).unwrap());
-        Admission { leave, _permit: permit, endpoint: "/ws/graph".to_owned().into(), user: None }
+        let client = app.limits.client_key(address, "/ws/graph");
+        Admission { leave, _permit: permit, client, endpoint: "/ws/graph".to_owned().into(), user: None }
     }
 
     fn graph(&self) -> Client {
@@ -426,6 +431,26 @@ async fn a_token_of_another_user_closes_the_socket_at_once() {
     let (at, heard) = client.end().await;
     assert!(matches!(heard, Heard::Close(4401, _)), "{heard:?}");
     assert_at(at, Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_message_with_a_refused_token_is_answered_ever_more_slowly() {
+    let bench = Bench::new().await;
+    let introduce = async |token: &str| {
+        let mut client = bench.open_as(Principal::Pending, Box::new(StreamDialect::new(8)));
+        client.send_text(&json!({ "action": "auth", "token": token })).await;
+        client.next_but_pings().await
+    };
+    let expired = token("u1", unix_now() - 1);
+    for wait in [0, 250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
+        let (at, heard) = introduce(&expired).await;
+        assert!(matches!(heard, Heard::Close(1008, _)), "{heard:?}");
+        assert_at(at, Duration::from_millis(wait));
+        let (at, heard) = introduce(&token("u1", unix_now() + 600)).await;
+        assert!(matches!(&heard, Heard::Text(text) if text["type"] == "authenticated"), "{heard:?}");
+        assert_at(at, Duration::ZERO);
+    }
+    assert_at(introduce("another").await.0, Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! Limits on connections and on message rates. Permits return what they hold when dropped.
 
+mod slowdown;
 pub(crate) mod transient;
 
 use std::{
@@ -17,10 +18,13 @@ use dashmap::{DashMap, Entry};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
 
-use self::transient::TransientLimits;
+use self::{slowdown::Slowdown, transient::TransientLimits};
 use crate::config;
 
-pub(crate) use self::transient::BodyPermit;
+pub(crate) use self::{
+    slowdown::{ClientKey, CloseDelay},
+    transient::BodyPermit,
+};
 
 /// The limit that refused a connection. Each closes with 4429 or answers HTTP 429, which means: back off.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -54,6 +58,7 @@ pub(crate) struct ConnectionLimits {
     addresses: Arc<PerKey<IpAddr>>,
     users: Arc<PerKey<Arc<str>>>,
     transient: TransientLimits,
+    slowdown: Arc<Slowdown>,
 }
 
 impl ConnectionLimits {
@@ -65,6 +70,7 @@ impl ConnectionLimits {
             addresses: Arc::new(PerKey::new(limits.per_address)),
             users: Arc::new(PerKey::new(limits.per_user)),
             transient: TransientLimits::default(),
+            slowdown: Arc::new(Slowdown::new(bound)),
         }
     }
 
@@ -74,7 +80,10 @@ impl ConnectionLimits {
     /// # Errors
     /// [`LimitReached::Replica`] or [`LimitReached::Address`].
     pub(crate) fn connect(&self, address: IpAddr) -> Result<ConnectionPermit, LimitReached> {
-        let total = ReplicaPermit::take(&self.total).ok_or(LimitReached::Replica)?;
+        let Some(total) = ReplicaPermit::take(&self.total) else {
+            self.slowdown.end_all();
+            return Err(LimitReached::Replica);
+        };
         let address = match self.addresses.bound {
             0 => None,
             _ => Some(KeyPermit::take(&self.addresses, subscriber_of(address)).ok_or(LimitReached::Address)?),

@@ -4,7 +4,13 @@
 //! socket with a code (spec, "Close codes"). There are two exceptions: an invalid handshake, and a handshake with a
 //! draining replica, whose 503 lets the proxy in front ask the next one.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -35,11 +41,12 @@ use crate::{
         stream::StreamDialect,
         tracking::{TrackingDialect, is_client_id},
     },
-    limits::{ConnectionPermit, LimitReached, UserPermit},
+    limits::{CloseDelay, ConnectionPermit, LimitReached, UserPermit},
     telemetry::metrics::{Metric, counter},
 };
 use crewcast_websocket::{
     close::CloseCode,
+    decode::Message,
     deflate::{self, Agreed},
     socket::Socket,
     upgrade::{self, take_stream},
@@ -86,11 +93,31 @@ fn text(id: PathId) -> String {
 struct Refused {
     refusal: CloseReason,
     permit: Option<ConnectionPermit>,
+    /// Set if the same client was refused the same credential before.
+    delay: Option<CloseDelay>,
 }
 
 impl From<CloseReason> for Refused {
     fn from(refusal: CloseReason) -> Self {
-        Self { refusal, permit: None }
+        Self { refusal, permit: None, delay: None }
+    }
+}
+
+/// Why a socket got no principal.
+enum NotIntroduced {
+    Credential(AuthError),
+    Limit(LimitReached),
+}
+
+impl From<AuthError> for NotIntroduced {
+    fn from(error: AuthError) -> Self {
+        Self::Credential(error)
+    }
+}
+
+impl From<LimitReached> for NotIntroduced {
+    fn from(limit: LimitReached) -> Self {
+        Self::Limit(limit)
     }
 }
 
@@ -335,16 +362,24 @@ async fn admit(
         refused("draining");
         return Err(Refused::from((CloseCode::GoingAway, "this replica is going away: reconnect".into())));
     };
-    let permit = app.limits.connect(app.client_ip(parts)).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
+    let address = app.client_ip(parts);
+    let permit = app.limits.connect(address).map_err(|limit| Refused::from(refused_by_limit(limit)))?;
     let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-    let endpoint = app.shared.usage.endpoint(path);
-    match introduce(app, parts, presented, request.without_token).await {
+    let (endpoint, client) = (app.shared.usage.endpoint(path), app.limits.client_key(address, path));
+    match introduce(app, parts, &presented.credential, request.without_token).await {
         Ok((principal, user)) => Ok(Admitted {
             principal,
             dialect: request.dialect,
-            admission: Admission { leave, _permit: permit, endpoint, user },
+            admission: Admission { leave, _permit: permit, client, endpoint, user },
         }),
-        Err(refusal) => Err(Refused { refusal, permit: Some(permit) }),
+        Err(NotIntroduced::Credential(error)) => {
+            let is_final = !error.is_ours();
+            let delay = is_final.then(|| app.limits.count_refusal(client, presented.credential.text())).flatten();
+            Err(Refused { refusal: refused_by(&error), permit: Some(permit), delay })
+        }
+        Err(NotIntroduced::Limit(limit)) => {
+            Err(Refused { refusal: refused_by_limit(limit), permit: Some(permit), delay: None })
+        }
     }
 }
 
@@ -352,36 +387,38 @@ async fn admit(
 async fn introduce(
     app: &Arc<App>,
     parts: &Parts,
-    presented: Presented,
+    credential: &Credential,
     without_token: WithoutToken,
-) -> Result<(Principal, Option<UserPermit>), CloseReason> {
-    let principal = match (without_token, &presented.credential) {
+) -> Result<(Principal, Option<UserPermit>), NotIntroduced> {
+    let principal = match (without_token, credential) {
         (WithoutToken::Served, Credential::None) => Principal::Public,
-        (_, credential) => match app.auth.identify(credential).await.map_err(refused_by)? {
+        (_, credential) => match app.auth.identify(credential).await? {
             Some(identity) => Principal::User(identity),
             // The token comes in the first message, and a page of any origin may send it.
             None if without_token == WithoutToken::Introduces => return Ok((Principal::Pending, None)),
-            None => return Err(refused_by(AuthError::Missing)),
+            None => return Err(AuthError::Missing.into()),
         },
     };
     if let Some(page) = app.page(parts) {
         let is_anonymous = principal.identity().is_none_or(|identity| identity.anonymous);
-        page.check_socket(&app.config, is_anonymous).map_err(refused_by)?;
+        page.check_socket(&app.config, is_anonymous)?;
     }
     let user = match principal.identity() {
-        Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?),
+        Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub)?),
         _ => None,
     };
-    Ok((principal, user))
+    // What is public needs no grant, with a token or without.
+    let is_public = without_token == WithoutToken::Served;
+    Ok((if is_public { Principal::Public } else { principal }, user))
 }
 
 fn refused(reason: &str) {
     counter(Metric::HandshakesRefused, &[("reason", reason)]).increment(1);
 }
 
-fn refused_by(error: AuthError) -> CloseReason {
+fn refused_by(error: &AuthError) -> CloseReason {
     refused(error.label());
-    (connection::close_code(&error), error.reason())
+    (connection::close_code(error), error.reason())
 }
 
 fn refused_by_limit(limit: LimitReached) -> CloseReason {
@@ -394,7 +431,7 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
     else {
         return refused("lost");
     };
-    let socket = Socket::new(stream, app.config.limits.message.0, leftover)
+    let mut socket = Socket::new(stream, app.config.limits.message.0, leftover)
         .with_deflate(format.agreed)
         .with_binary(format.sends_binary);
     match admitted {
@@ -403,13 +440,33 @@ async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, 
             // long as the socket.
             app.sockets.spawn(connection::run(app.shared.clone(), socket, principal, dialect, admission));
         }
-        Err(Refused { refusal: (code, reason), permit }) => {
+        Err(Refused { refusal: (code, reason), mut permit, delay }) => {
+            if let Some(delay) = delay {
+                if let Some(permit) = &mut permit {
+                    permit.release_address();
+                }
+                tokio::select! {
+                    () = delay.wait() => {}
+                    () = app.drain.begun() => {}
+                    () = poll_fn(|cx| poll_departure(&mut socket, cx)) => {}
+                }
+            }
             // A client that does not take its close frame holds a descriptor meanwhile. Over the limit of such sockets
             // the connection is dropped.
             if let Some(_permit) = app.limits.refuse() {
                 socket.close(code, &reason).await;
             }
             drop(permit);
+        }
+    }
+}
+
+/// Ready when the peer of a refused socket leaves. What else it sends is discarded.
+fn poll_departure(socket: &mut Socket, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        match ready!(socket.poll_message(cx)) {
+            Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(Message::Close(_)) | Err(_)) | None => return Poll::Ready(()),
         }
     }
 }

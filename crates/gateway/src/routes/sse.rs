@@ -56,7 +56,8 @@ pub(crate) async fn sse(State(app): State<Arc<App>>, request: Request) -> Result
         }
     }
     let user = if identity.anonymous { None } else { Some(app.limits.identify(&identity.sub).map_err(limit_reached)?) };
-    let admission = Admission { leave, _permit: permit, endpoint: app.shared.usage.endpoint("/sse"), user };
+    let client = app.limits.client_key(app.client_ip(&parts), "/sse");
+    let admission = Admission { leave, _permit: permit, client, endpoint: app.shared.usage.endpoint("/sse"), user };
     // The header that EventSource repeats is newer than the value in its URL.
     let header = parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
     let last = header.or_else(|| query.since.take());
