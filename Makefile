@@ -10,8 +10,8 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # Uses the unoptimised build: it is ready minutes before a release build, and the tests share it.
-run: ## Watch a simulated crew: gateway, crew and console on this machine, with nothing to install
-	$(CARGO) run -p crewcast -- dev
+run: ## Watch simulated crews: gateway, crews and console, with nothing to install. ARGS="--speed 2" goes to `crewcast dev`
+	$(CARGO) run -p crewcast -- dev $(ARGS)
 
 # Tests that start a Redis server run in `make test` only: everything in tests/, the integration tests of the publisher and the command
 # line, and the gateway's tests of its Redis broker.

@@ -168,6 +168,43 @@ export async function markup_is_text(browser, { gateway, token }) {
   assert.deepEqual(complaints, []);
 }
 
+/** Parallel calls of one tool by one agent keep their own progress and end, also where a producer writes no id. */
+export async function parallel_calls(browser, { gateway, token }) {
+  const { page, complaints } = await openPage(browser);
+  await page.goto(`${gateway}/ws/client#token=${token}`);
+  await link(page, "graph", "open");
+  const publish = async (type, fields) => {
+    const event = { type, crew_id: "abc", run_id: "r1", agent_id: "a1", tool: "search", ...fields };
+    const answer = await fetch(`${gateway}/api/v1/publish`, {
+      method: "POST",
+      headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
+      body: JSON.stringify({ channel: "graph:abc", event }),
+    });
+    assert.equal(answer.status, 200, await answer.text());
+  };
+  const names = ["one", "two", "three", "four", "five"];
+  for (const name of names) await publish("tool_start", { call_id: name, params: { q: name } });
+  await publish("tool_start", { params: { q: "unnamed" } });
+  for (const name of names) await publish("tool_progress", { call_id: name, message: `reads ${name}` });
+  await publish("tool_progress", { message: "reads unnamed" });
+  const calls = () => page.$$eval("#agents .call", (rows) =>
+    rows.map((row) => `${row.title || "call"} ${row.dataset.state}: ${row.querySelector(".detail").textContent}`).sort());
+  const shown = async (expected) => {
+    await until(`the calls ${expected.join(", ")}`, async () => (await calls()).join() === [...expected].sort().join());
+  };
+  const running = (name) => `call ${name} running: reads ${name}`;
+  await shown([...names.map(running), "call running: reads unnamed"]);
+
+  await publish("tool_end", { call_id: "two", status: "error", exit_code: 2 });
+  await publish("tool_end", { status: "success" });
+  const ended = page.locator("#agents .call[data-state='error'] .detail");
+  await until("the end of the second call", async () => (await ended.count()) === 1 && /two/.test(await ended.textContent()));
+  await until("the end of the call without an id", async () => (await page.locator("#agents .call[data-state='success']").count()) === 1);
+  assert.deepEqual((await calls()).filter((call) => call.includes(" running: ")), ["five", "four", "one", "three"].map(running));
+  assert.equal(await page.textContent("#agents .tally"), "2 calls, 1 failed");
+  assert.deepEqual(complaints, []);
+}
+
 /** The gateway goes away and comes back: the page says so and shows what happens then. */
 export async function gateway_restarts(browser, { gateway, token }) {
   const { page } = await openPage(browser);
@@ -231,6 +268,37 @@ export async function own_websocket(browser, { gateway, token }) {
   assert.equal(elsewhere.code, 4404);
 }
 
+/** A page that a development server serves on another port: its sockets, event streams and requests. */
+export async function another_port(browser, { gateway, token }) {
+  const elsewhere = createServer((_request, response) => response.end("<!doctype html><title>elsewhere</title>"));
+  await new Promise((resolve) => elsewhere.listen(0, "127.0.0.1", resolve));
+  const { page } = await openPage(browser);
+  await page.goto(`http://127.0.0.1:${elsewhere.address().port}/`);
+  const seen = await page.evaluate(async ([gateway, token]) => {
+    const headers = { authorization: `Bearer ${token}`, "content-type": "application/json", traceparent: "00-x-y-01" };
+    const post = async (path, body) => {
+      const options = { method: "POST", headers, body: JSON.stringify(body) };
+      return (await fetch(`${gateway}${path}`, options)).json();
+    };
+    const next = (source) => new Promise((resolve, reject) => {
+      source.onmessage = (message) => resolve(JSON.parse(message.data));
+      source.addEventListener("from_elsewhere", source.onmessage);
+      source.onerror = source.onclose = (event) => reject(new Error(event.reason || "refused"));
+    });
+    const event = { type: "from_elsewhere", crew_id: "abc" };
+    const { ids } = await post("/api/v1/publish", { channel: "graph:abc", event });
+    const { ticket } = await post("/api/v1/tickets");
+    const stream = new EventSource(`${gateway}/sse?channel=graph:abc&since=0&ticket=${ticket}`);
+    const socket = new WebSocket(`${gateway.replace("http", "ws")}/ws/graph/abc?since=0`, ["token", token]);
+    const types = await Promise.all([next(stream), next(socket)]);
+    stream.close();
+    return { ids, types: types.map(({ type }) => type) };
+  }, [gateway, token]);
+  assert.equal(seen.ids.length, 1, "fetch");
+  assert.deepEqual(seen.types, ["from_elsewhere", "from_elsewhere"], "an event stream and a socket");
+  elsewhere.close();
+}
+
 /** A page of another origin: refused where origins are listed, in development too, and taken where they are not. */
 export async function foreign_origin(browser, { gateway, token }) {
   const foreign = createServer((_request, response) => response.end("<!doctype html><title>foreign</title>"));
@@ -241,7 +309,8 @@ export async function foreign_origin(browser, { gateway, token }) {
 
   const listed = await socket(page, sockets(gateway), ["token", token]);
   assert.deepEqual([listed.opened, listed.protocol, listed.code, listed.clean], [true, "token", 4403, true], JSON.stringify(listed));
-  assert.match(listed.reason, /origin/i);
+  const { origin } = new URL(page.url());
+  assert.equal(listed.reason, `origin ${origin} is not allowed: add it to auth.allowed_origins`);
   const open = await socket(page, sockets(process.env.OPEN_GATEWAY), ["token", token]);
   assert.equal(JSON.parse(open.message).type, "signal", "without a list a token may come from anywhere");
 
@@ -249,4 +318,36 @@ export async function foreign_origin(browser, { gateway, token }) {
   const own = await socket(page, sockets(gateway), ["token", token]);
   assert.equal(JSON.parse(own.message).type, "signal", "the gateway's own page is always welcome");
   foreign.close();
+}
+
+/** Two pages with one client id, each of which opens its socket twice as React's StrictMode does: all stay connected. */
+export async function one_client_id(browser, { gateway }) {
+  const url = `${gateway.replace("http", "ws")}/ws/agent-tracking/client-1`;
+  const pages = [];
+  for (let n = 0; n < 2; n += 1) {
+    const { page } = await openPage(browser);
+    await page.goto(`${gateway}/ws/client`);
+    await page.evaluate((url) => {
+      window.sockets = [new WebSocket(url), new WebSocket(url)];
+      window.lists = [0, 0];
+      window.closes = [];
+      window.sockets.forEach((ws, index) => {
+        ws.onmessage = (message) => { if (JSON.parse(message.data).type === "active_sessions") window.lists[index] += 1; };
+        ws.onclose = (close) => window.closes.push(close.code);
+      });
+    }, url);
+    pages.push(page);
+    await until("both sockets have the list", () => page.evaluate(() => window.lists.every((count) => count > 0)));
+  }
+  // An answer to a request shows that the socket still lives: a takeover would have closed it before.
+  for (const page of pages) {
+    const answers = await page.evaluate(() => Promise.all(window.sockets.map((ws) => new Promise((resolve) => {
+      ws.addEventListener("message", (message) => resolve(JSON.parse(message.data).code));
+      ws.addEventListener("close", (close) => resolve(close.code));
+      if (ws.readyState !== WebSocket.OPEN) resolve(ws.readyState);
+      ws.send(JSON.stringify({ type: "get_session_state", session_id: "nobodys" }));
+    }))));
+    assert.deepEqual(answers, ["unknown_session", "unknown_session"]);
+    assert.deepEqual(await page.evaluate(() => window.closes), []);
+  }
 }

@@ -124,6 +124,12 @@ async fn producer_text_is_displayed_and_never_executed() {
 }
 
 #[tokio::test]
+async fn the_console_pairs_the_events_of_parallel_calls() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    play_on(&gateway::memory(&[]).await, "parallel_calls", &[]).await;
+}
+
+#[tokio::test]
 async fn the_console_reconnects_after_a_kill_and_after_a_drain() {
     let _one = ONE_AT_A_TIME.lock().await;
     // A fixed port, so that the next gateway has the same address.
@@ -155,10 +161,32 @@ async fn the_browsers_own_websocket_sees_the_subprotocol_and_every_refusal() {
 }
 
 #[tokio::test]
+async fn a_page_on_another_port_works_with_one_configured_line() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let listed = gateway::memory(&[("CREWCAST_ALLOWED_ORIGINS", "http://127.0.0.1:*")]).await;
+    play_on(&listed, "another_port", &[]).await;
+}
+
+#[tokio::test]
+async fn a_page_on_another_port_works_with_crewcast_dev() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let dev = Dev::start(0).await;
+    let url = dev.url();
+    play("another_port", &[("GATEWAY", url.as_str()), ("TOKEN", &reader())]).await;
+}
+
+#[tokio::test]
 async fn a_page_from_a_foreign_origin_is_refused_when_origins_are_listed() {
     let _one = ONE_AT_A_TIME.lock().await;
     let listed = gateway::memory(&[("CREWCAST_AUTH__ALLOWED_ORIGINS", "https://app.example.com")]).await;
     let open = gateway::memory(&[]).await;
     play_on(&listed, "foreign_origin", &[("OPEN_GATEWAY", &open.url(""))]).await;
     assert!(listed.metric("crewcast_handshakes_refused_total", "reason=\"origin\"").await >= 1.0);
+}
+
+#[tokio::test]
+async fn two_pages_and_a_strict_mode_double_socket_share_a_client_id() {
+    let _one = ONE_AT_A_TIME.lock().await;
+    let gateway = gateway::memory(&[("CREWCAST_AUTH__ANONYMOUS", r#"{"org":"acme"}"#)]).await;
+    play_on(&gateway, "one_client_id", &[]).await;
 }

@@ -359,7 +359,65 @@ async fn a_port_in_use_is_named_with_its_key() {
         let said = serve(&[("CREWCAST_AUTH__HS256_SECRET", SECRET), (variable, &address)]).await;
         assert_eq!(said.code, Some(1), "{said:?}");
         assert!(said.err.contains(&format!("cannot listen on {address} ({key})")), "{said:?}");
+        assert!(said.err.contains(&format!("--set {key}=127.0.0.1:PORT, or {variable}")), "{said:?}");
     }
+}
+
+#[tokio::test]
+async fn health_is_an_exit_code() {
+    let gateway = gateway::memory(&[]).await;
+    let asked = |arguments: &[&str]| crewcast(&[&["health"], arguments].concat());
+    let (admin, public) = (format!("http://{}", gateway.admin), gateway.url(""));
+    for (url, answer) in [
+        (admin.clone(), "ready"),
+        (format!("{admin}/readyz"), "ready"),
+        (public.clone(), "ok"),
+        (format!("{public}/health"), "ok"),
+    ] {
+        let said = run(&mut asked(&["--url", &url])).await;
+        assert_eq!((said.code, said.out.as_str()), (Some(0), answer), "{url}: {said:?}");
+    }
+    // As in a container: the listener of the configuration, which is bound to every address.
+    let everywhere = format!("0.0.0.0:{}", gateway.admin.rsplit(':').next().unwrap());
+    let said = run(asked(&[]).env("CREWCAST_ADMIN__LISTEN", everywhere)).await;
+    assert_eq!((said.code, said.out.as_str()), (Some(0), "ready"), "{said:?}");
+
+    let wrong = run(&mut asked(&["--url", &format!("{public}/nothing")])).await;
+    assert!(wrong.code == Some(1) && wrong.err.contains("answers 404"), "{wrong:?}");
+    let usage = run(&mut asked(&["--url", "127.0.0.1:8000"])).await;
+    assert_eq!(usage.code, Some(2), "{usage:?}");
+    let nobody = run(&mut asked(&["--url", &format!("http://127.0.0.1:{}", free_port())])).await;
+    assert!(nobody.code == Some(3) && nobody.err.contains("refused"), "{nobody:?}");
+}
+
+#[tokio::test]
+async fn health_is_1_while_redis_is_away() {
+    let mut redis = RedisServer::start();
+    redis.kill();
+    let gateway = Gateway::spawn(&[("CREWCAST_BROKER__URL", &*redis.url())]);
+    let url = format!("http://{}/readyz", gateway.admin);
+    let said = run(&mut crewcast(&["health", "--url", &url])).await;
+    assert!(said.code == Some(1) && said.err.contains("answers 503"), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_version_names_the_commit_of_the_build() {
+    let said = run(&mut crewcast(&["--version"])).await;
+    let version = said.out.strip_prefix(concat!("crewcast ", env!("CARGO_PKG_VERSION"))).unwrap();
+    let commit = version.strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+    // Sources without a repository have no commit to name.
+    assert!(version.is_empty() || commit.is_some_and(|commit| commit.len() == 12), "{version}");
+}
+
+#[tokio::test]
+async fn completions_and_manual_pages_are_printed() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let said = run(&mut crewcast(&["completions", shell])).await;
+        assert!(said.code == Some(0) && said.out.contains("token-file"), "{shell}: {said:?}");
+    }
+    let said = run(&mut crewcast(&["man", "publish"])).await;
+    assert!(said.code == Some(0) && said.out.contains(".TH"), "{said:?}");
+    assert_eq!(run(&mut crewcast(&["man", "publsh"])).await.code, Some(2));
 }
 
 #[tokio::test]

@@ -63,7 +63,7 @@ async fn rejected_frames_close_with_their_own_codes() {
     let gateway = gateway::memory(&[("CREWCAST_LIMITS__MESSAGE", "1000")]).await;
     let text = |payload: &'static [u8]| Message::Frame(Frame::message(payload, OpCode::Data(Data::Text), true));
     let cases = [
-        (Message::binary(&b"{}"[..]), 1003),
+        (Message::binary(&b"\xff"[..]), 1003),
         (text(b"\"\xff\xfe\""), 1007),
         (Message::text("x".repeat(1001)), 1009),
         (Message::text("x".repeat(5_000_000)), 1009),
@@ -332,7 +332,9 @@ async fn a_page_from_a_foreign_origin_is_closed_with_4403() {
         if allowed {
             assert_eq!(socket.event().await["type"], "x", "{origin}");
         } else {
-            assert_eq!(socket.closed().await, (4403, "origin not allowed".to_owned()), "{origin}");
+            let key = if jwt.is_some() { "auth.allowed_origins" } else { "allowed_origins" };
+            let reason = format!("origin {origin} is not allowed: add it to {key}");
+            assert_eq!(socket.closed().await, (4403, reason));
         }
     }
 }

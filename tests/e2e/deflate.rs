@@ -182,7 +182,7 @@ async fn invalid_compressed_messages_close_with_their_own_codes() {
         ("larger than a message may be", &[(DEFLATED_TEXT, &large)], 1009),
         ("a compressed ping", &[(0xC9, b"x")], 1002),
         ("the bit on a later fragment", &[(0x41, &good), (0xC0, b"")], 1002),
-        ("binary", &[(0xC2, &good)], 1003),
+        ("binary", &[(0xC2, &deflated(b"\xFF"))], 1003),
     ];
     for (name, frames, code) in cases {
         let mut socket = deflating(&gateway).await;

@@ -18,11 +18,16 @@ struct Dev {
 impl Dev {
     /// Starts `crewcast dev` on free ports, several times faster than usual, with these variables.
     fn start(settings: &[(&str, &str)]) -> Self {
+        let ports = [("CREWCAST_LISTEN", "127.0.0.1:0"), ("CREWCAST_ADMIN__LISTEN", "127.0.0.1:0")];
+        Self::run(&["--speed", "15", "--seed", "42"], &[&ports, settings].concat())
+    }
+
+    /// Starts `crewcast dev` with these arguments and variables.
+    fn run(arguments: &[&str], settings: &[(&str, &str)]) -> Self {
         let mut process = Command::new(crewcast_binary())
-            .args(["dev", "--speed", "15", "--seed", "42"])
+            .arg("dev")
+            .args(arguments)
             .env_clear()
-            .env("CREWCAST_LISTEN", "127.0.0.1:0")
-            .env("CREWCAST_ADMIN__LISTEN", "127.0.0.1:0")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -128,4 +133,37 @@ async fn with_redis_every_event_goes_through_it() {
     let logged: Vec<String> = redis.run(&[b"KEYS", b"crewcast:{graph:*}:log"]);
     assert!(!logged.is_empty());
     assert_eq!(dev.interrupt().await, Some(0));
+}
+
+#[tokio::test]
+async fn default_ports_in_use_are_replaced_by_free_ones() {
+    // Held for the test unless another program holds them already.
+    let _taken = [8000, 9090].map(|port| std::net::TcpListener::bind(("127.0.0.1", port)));
+    let dev = Dev::run(&["--quiet"], &[]);
+    let (url, token) = dev.banner().await;
+    let text = dev.text();
+    let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
+    assert!(port > 8000 && text.contains(&format!("8000 is in use: {port} instead")), "{text}");
+    assert!(text.contains("9090 is in use: "), "{text}");
+    assert!(text.contains("without simulated crews") && !text.contains("Seed"), "{text}");
+    // The banner's crew is owned although nothing simulates it.
+    let mut graph = connect(&format!("{}/ws/graph/forge", url.replacen("http", "ws", 1)), Some(&token)).await;
+    assert!(graph.is_quiet().await);
+}
+
+#[tokio::test]
+async fn a_browser_at_the_root_is_sent_to_the_console() {
+    let dev = Dev::start(&[]);
+    let (url, token) = dev.banner().await;
+    let accept = "text/html,application/xhtml+xml,*/*;q=0.8";
+    let page = client().get(&url).header("accept", accept).send().await.unwrap();
+    assert_eq!(page.status(), 307);
+    let console = page.url().join(page.headers()["location"].to_str().unwrap()).unwrap();
+    assert_eq!(console.as_str(), format!("{url}/ws/client"));
+    let other = client().get(&url).header("accept", "application/json").send().await.unwrap();
+    assert_eq!(other.status(), 404);
+    // With an upgrade, `/` is a socket, whatever the client accepts.
+    let mut socket = connect(&url.replacen("http", "ws", 1), Some(&token)).await;
+    socket.send(r#"{"action":"ping"}"#).await;
+    assert_eq!(socket.event().await["type"], "pong");
 }

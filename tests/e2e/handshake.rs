@@ -182,13 +182,15 @@ async fn a_ticket_used_many_times_at_once_opens_one_socket() {
 #[tokio::test]
 async fn tokens_in_the_query_work_only_when_configured() {
     let jwt = token(json!({ "crews": ["abc"] }));
-    let path = format!("/ws/graph/abc?since=0&access_token={jwt}");
     let off = gateway::memory(&[]).await;
-    let (code, reason) = connect(&off.ws(&path), None).await.closed().await;
-    assert!(code == 4401 && reason.contains("ticket"), "{code} {reason}");
     let on = gateway::memory(&[("CREWCAST_AUTH__QUERY_TOKEN", "true")]).await;
-    let mut socket = connect(&on.ws(&path), None).await;
-    delivers(&on, &mut socket, "abc").await;
+    for parameter in ["access_token", "token"] {
+        let path = format!("/ws/graph/abc?since=0&{parameter}={jwt}");
+        let (code, reason) = connect(&off.ws(&path), None).await.closed().await;
+        assert!(code == 4401 && reason.contains("ticket"), "{code} {reason}");
+        let mut socket = connect(&on.ws(&path), None).await;
+        delivers(&on, &mut socket, "abc").await;
+    }
     for gateway in [off, on] {
         let signature = jwt.rsplit('.').next().unwrap();
         assert!(!gateway.log().join("\n").contains(signature));

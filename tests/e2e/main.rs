@@ -5,6 +5,7 @@ mod all_endpoints;
 mod broker_away;
 mod browser;
 mod bytes;
+mod claims;
 mod cli;
 mod close_codes;
 mod crash;

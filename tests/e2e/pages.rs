@@ -63,6 +63,23 @@ async fn pages_from_listed_origins_may_use_http() {
 }
 
 #[tokio::test]
+async fn preflights_allow_what_tracing_libraries_send_and_what_is_configured() {
+    let settings = [
+        ("CREWCAST_ALLOWED_ORIGINS", "https://*.app.example, capacitor://localhost"),
+        ("CREWCAST_CORS__ALLOWED_HEADERS", "x-app-version"),
+    ];
+    let gateway = gateway::memory(&settings).await;
+    for origin in ["https://a.app.example", "capacitor://localhost"] {
+        let headers = preflight(&gateway, PUBLISH, origin).await;
+        assert_eq!(headers["access-control-allow-origin"], origin);
+        let allowed = headers["access-control-allow-headers"].to_str().unwrap();
+        for name in ["traceparent", "tracestate", "baggage", "sentry-trace", "cache-control", "x-app-version"] {
+            assert!(allowed.split(',').any(|header| header.trim() == name), "{name}: {allowed}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn without_listed_origins_nothing_is_allowed() {
     let gateway = gateway::memory(&[]).await;
     let headers = preflight(&gateway, PUBLISH, "https://app.example").await;
@@ -75,7 +92,8 @@ async fn anonymous_callers_from_a_foreign_page_are_403() {
     let gateway = gateway::memory(&settings).await;
     let from = |origin: String| client().post(gateway.url(PUBLISH)).header("origin", origin).json(&event()).send();
     assert_eq!(from(gateway.url("")).await.unwrap().status(), 200, "the gateway's own page");
-    problem(from("https://evil.example".to_owned()).await.unwrap(), 403, "forbidden").await;
+    let refused = problem(from("https://evil.example".to_owned()).await.unwrap(), 403, "forbidden").await;
+    assert_eq!(refused["detail"], "origin https://evil.example is not allowed: add it to allowed_origins");
     problem(post(&gateway, "/api/v1/tickets", "", Value::Null).await, 401, "unauthorized").await;
 }
 

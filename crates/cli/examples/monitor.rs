@@ -32,8 +32,8 @@ pub(crate) async fn watch(
                 let Ok(event) = serde_json::from_slice::<StreamEvent>(event.raw()) else { continue };
                 let execution = format!("{channel} {}", event.execution_id);
                 match event.kind {
-                    StreamKind::ExecutionFailed { error } => alert(format!("{execution} failed: {error}")),
-                    StreamKind::ConstraintViolation { constraint, message } => {
+                    StreamKind::ExecutionFailed { error, .. } => alert(format!("{execution} failed: {error}")),
+                    StreamKind::ConstraintViolation { constraint, message, .. } => {
                         alert(format!("{execution} violates {constraint}: {message}"));
                     }
                     _ => {}

@@ -44,7 +44,7 @@ pub(crate) async fn orchestrate(
     while let Some(delivery) = events.next().await {
         let Delivery::Event { channel: Some(channel), event } = delivery? else { continue };
         let Ok(event) = serde_json::from_slice::<StreamEvent>(event.raw()) else { continue };
-        if let (StreamKind::ExecutionCompleted { output }, Some(next)) = (event.kind, next_of.get(&channel)) {
+        if let (StreamKind::ExecutionCompleted { output, .. }, Some(next)) = (event.kind, next_of.get(&channel)) {
             next.execution(&event.execution_id).started(&output);
         }
     }

@@ -1,5 +1,7 @@
 //! Access to Redis, and to a gateway over HTTP.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use crewcast_events::Keys;
 use crewcast_gateway::{
     RedisRegistry,
@@ -61,4 +63,24 @@ pub(crate) fn http(gateway: &str, token: Option<&str>) -> Result<HttpTransport, 
 
 fn keys(config: &Config) -> Keys {
     Keys::new(config.broker.key_prefix.clone())
+}
+
+/// The address at which a program on this machine reaches a listener.
+pub(crate) fn browsable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    address
+}
+
+/// Host and port of the configured Redis, without user and password.
+pub(crate) fn host_and_port(config: &Config) -> Option<(String, u16)> {
+    let url = config.broker.url.expose().split_once("://")?.1;
+    let authority = url.split(['/', '?']).next()?.rsplit('@').next()?;
+    match authority.rsplit_once(':') {
+        Some((host, port)) => Some((host.to_owned(), port.parse().ok()?)),
+        None => Some((authority.to_owned(), 6379)),
+    }
 }

@@ -6,7 +6,7 @@ use crate::{commands, settings::ConfigArgs};
 
 /// Watch crews of AI agents: a gateway between Redis Pub/Sub, with logs, and WebSockets.
 #[derive(Parser, Debug)]
-#[command(name = "crewcast", version, propagate_version = true)]
+#[command(name = "crewcast", version = env!("CREWCAST_VERSION"), propagate_version = true)]
 pub(crate) struct Cli {
     /// The configuration.
     #[command(flatten)]
@@ -35,8 +35,14 @@ pub(crate) enum Command {
     Forward(Box<commands::forward::ForwardArgs>),
     /// Test the configuration and Redis, and say what is wrong and how to fix it.
     Check(commands::check::CheckArgs),
+    /// Ask a gateway whether it is healthy. The exit code is the answer.
+    Health(commands::health::HealthArgs),
     /// Print the effective configuration with the source of each key. Secrets are masked.
     Config(commands::config::ShowConfigArgs),
+    /// Print a completion script for a shell.
+    Completions(commands::completions::CompletionsArgs),
+    /// Print the manual page of crewcast or of a command.
+    Man(commands::completions::ManArgs),
 }
 
 impl Command {

@@ -4,12 +4,14 @@ use crewcast_events::{Channel, Event, Field, timestamp};
 use serde_json::Value;
 
 /// The fields that are shown, in this order and under these names. `--json` shows all fields.
-const SHOWN: [(&str, &str); 17] = [
+const SHOWN: [(&str, &str); 18] = [
     ("/agent_id", "agent"),
     ("/agent", "name"),
     ("/task", "task"),
     ("/task_id", ""),
     ("/tool", "tool"),
+    // Pairs the lines of one call. Without it, agent and tool do.
+    ("/call_id", "call"),
     ("/params", "params"),
     ("/status", ""),
     ("/payload/status", ""),
@@ -118,6 +120,19 @@ mod tests {
         assert_eq!(line("run:r1", &done), "08:15:30.500 run:r1 done success");
         let signal = format!(r#"{{"type":"signal",{at},"payload":{{"status":"busy","crewId":"abc"}}}}"#);
         assert_eq!(line("mission:abc", &signal), "08:15:30.500 mission:abc signal busy");
+    }
+
+    #[test]
+    fn the_lines_of_parallel_calls_show_which_call_they_belong_to() {
+        let shown = |kind: &str, call: &str| {
+            let text = format!(
+                r#"{{"type":"tool_{kind}","timestamp":"2026-11-20T08:15:30Z","agent_id":"a1","tool":"search","call_id":{call}}}"#
+            );
+            line("graph:abc", &text)
+        };
+        assert_eq!(shown("start", r#""c1""#), "08:15:30.000 graph:abc tool_start agent=a1 tool=search call=c1");
+        assert_eq!(shown("end", r#""c2""#), "08:15:30.000 graph:abc tool_end agent=a1 tool=search call=c2");
+        assert_eq!(shown("end", "null"), "08:15:30.000 graph:abc tool_end agent=a1 tool=search");
     }
 
     #[test]

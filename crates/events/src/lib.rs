@@ -15,6 +15,7 @@ mod event;
 mod id;
 mod keys;
 pub mod namespace;
+mod progress;
 mod resume;
 mod scan;
 pub mod timestamp;
@@ -24,6 +25,7 @@ pub use event::{Body, BodyError, Event, Field, MAX_TYPE_LEN, Rejected};
 pub use id::{BadEventId, EventId, RANDOM_LEN, Tag};
 pub use keys::{Keys, Kind};
 pub use namespace::{LogPolicy, Namespace, Namespaces, Owner};
+pub use progress::{Subject, SubjectFields};
 pub use resume::{ResetReason, Resumed, Since, resume};
 
 /// The snippets of the README are tests.

@@ -17,7 +17,7 @@ use crewcast_events::{
     },
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,6 +97,21 @@ fn hub() {
          hub module_status_changed inter_module_message coordination_event
          hub learning_cycle_started learning_cycle_completed error_occurred",
     );
+}
+
+#[test]
+fn fields_that_clients_always_expect_are_written_without_a_value() {
+    let written = |event: Value| round_trip("hub", &event.to_string())["data"].clone();
+    let hub = |kind: &str, data: Value| written(json!({"type": kind, "data": data, "timestamp": "now"}));
+    let removed = hub("agent_removed", json!({"agent_id": "a1", "cleanup_summary": null, "timestamp": "now"}));
+    let nothing = json!({"tasks_reassigned": 0, "data_removed": false});
+    assert_eq!((&removed["reason"], &removed["cleanup_summary"]), (&json!(""), &nothing));
+    let error = json!({"code": "E", "message": "m", "details": null});
+    let occurred = json!({"error_id": "x", "component": "c", "severity": "s", "error": error, "timestamp": "now"});
+    assert_eq!(hub("error_occurred", occurred)["error"]["details"], json!({}));
+    let changed =
+        json!({"module": "m", "old_status": "a", "new_status": "b", "affected_functions": [], "timestamp": "now"});
+    assert_eq!(hub("module_status_changed", changed)["reason"], "");
 }
 
 #[test]

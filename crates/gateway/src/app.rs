@@ -5,12 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use axum::http::{HeaderMap, header, request::Parts};
+use axum::http::{header, request::Parts};
 use tokio_util::task::TaskTracker;
 
 use crate::http::ClientAddress;
 use crate::{
-    auth::{Auth, client_address, requested_host},
+    auth::{Auth, RequestingPage, client_address, requested_host},
     broker::Broker,
     config::Config,
     connection::ConnectionContext,
@@ -54,16 +54,12 @@ impl App {
         client_address(nearest(parts), &parts.headers, &self.config.trusted_proxies)
     }
 
-    /// Whether the browser's page may connect. Clients other than browsers send no origin.
-    pub(crate) fn allows_page(&self, parts: &Parts, is_anonymous: bool) -> bool {
+    /// The browser's page; `None` for other clients. An `Origin` that is not text counts as `null`.
+    pub(crate) fn page<'a>(&self, parts: &'a Parts) -> Option<RequestingPage<'a>> {
+        let origin = parts.headers.get(header::ORIGIN)?.to_str().unwrap_or("null");
         let host = requested_host(nearest(parts), &parts.headers, &self.config.trusted_proxies);
-        self.auth.allows_origin(origin(&parts.headers), host, is_anonymous)
+        Some(RequestingPage { origin, host })
     }
-}
-
-/// The `Origin` header. A value that is not text counts as `null`.
-pub(crate) fn origin(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or("null"))
 }
 
 fn nearest(parts: &Parts) -> IpAddr {

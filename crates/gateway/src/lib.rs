@@ -35,7 +35,7 @@ pub mod telemetry;
 mod testing;
 mod util;
 
-pub use auth::{AuthError, AuthSetupError, Grants, Identity, Ids, MintError, Patterns, Verifier, mint};
+pub use auth::{AuthError, AuthSetupError, Claim, Grants, Identity, Ids, MintError, Patterns, Verifier, mint};
 pub use broker::{
     BrokerError, Link, PubSub, Sink,
     redis::{RedisBroker, connect},

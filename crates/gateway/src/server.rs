@@ -1,6 +1,6 @@
 //! One replica: assembled, served, drained.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
 use crewcast_store::Transport;
@@ -51,7 +51,7 @@ const ID_MARGIN: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// A listener could not be bound.
-    #[error("cannot listen on {address} ({key}): {error}")]
+    #[error("cannot listen on {address} ({key}): {error}{}", bind_advice(key, error))]
     Bind {
         /// The configuration key.
         key: &'static str,
@@ -263,7 +263,7 @@ fn compression(config: &config::Compression) -> Option<deflate::Compression> {
 
 fn public_router(app: &Arc<App>) -> Router {
     let http = routes::http_routes();
-    let http = match cors::layer(&app.config.cors.allowed_origins) {
+    let http = match cors::layer(app.config.http_origins(), &app.config.cors.allowed_headers) {
         Some(layer) => http.layer(layer),
         None => http,
     };
@@ -283,6 +283,18 @@ async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, Sta
         socket.listen(BACKLOG)
     };
     listen().map_err(|error| StartError::Bind { key, address, error })
+}
+
+/// What to do about a port that cannot be bound.
+fn bind_advice(key: &str, error: &std::io::Error) -> String {
+    let variable = key.to_uppercase().replace('.', "__");
+    let set = format!("set another address: --set {key}=127.0.0.1:PORT, or CREWCAST_{variable}");
+    match error.kind() {
+        ErrorKind::AddrInUse => format!("\nEnd the program that uses the port, or {set}"),
+        ErrorKind::PermissionDenied => format!("\nPorts below 1024 need a privilege: {set}"),
+        ErrorKind::AddrNotAvailable => format!("\nThis machine has no such address: {set}"),
+        _ => String::new(),
+    }
 }
 
 fn no_address(key: &'static str, error: std::io::Error) -> StartError {

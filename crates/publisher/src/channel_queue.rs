@@ -2,12 +2,14 @@
 
 use crewcast_store::{Entry, MAX_ENTRIES, Once, Ownership};
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     ops::Range,
     sync::Arc,
 };
 
 use bytes::Bytes;
+use crewcast_events::{Event, SubjectFields};
 
 use crate::{
     priority::Priority,
@@ -31,6 +33,18 @@ impl Message {
             Message::Live(message) => message,
         }
     }
+
+    /// What a progress event is about and its type, as a hash. A collision only changes which progress a full queue
+    /// drops first.
+    pub(crate) fn subject(&self) -> Option<u64> {
+        let text = std::str::from_utf8(self.bytes()).ok()?;
+        let subject = SubjectFields::of(text).ok()?.subject()?;
+        let kind = match self {
+            Message::Logged(entry) => entry.body.kind().to_owned(),
+            Message::Live(message) => Event::parse(message.clone()).ok()?.kind().into_owned(),
+        };
+        Some(BuildHasherDefault::<DefaultHasher>::default().hash_one((subject, kind)))
+    }
 }
 
 /// The ids that must be registered before an event is sent.
@@ -41,6 +55,8 @@ pub(crate) struct Item {
     pub(crate) message: Message,
     pub(crate) ownerships: Ownerships,
     pub(crate) priority: Priority,
+    /// For progress: [`Message::subject`].
+    pub(crate) subject: Option<u64>,
     /// Its place among all events of the queue.
     pub(crate) order: u64,
     /// Its place among the logged events of its channel. A live event has the ordinal of the logged event that follows
@@ -119,6 +135,8 @@ pub(crate) enum Slot {
 
 pub(crate) struct ChannelQueue {
     pub(crate) queued: VecDeque<Arc<Item>>,
+    /// By subject, the order of the newest progress in `queued`.
+    newest_progress: HashMap<u64, u64>,
     /// The events on disk, by ordinal. The lowest ordinal, here or in `queued`, is sent next.
     pub(crate) spooled: BTreeMap<u64, Place>,
     /// The batch that is being sent, without its settled events.
@@ -138,6 +156,7 @@ impl ChannelQueue {
     pub(crate) fn new(ordinal: u64) -> Self {
         Self {
             queued: VecDeque::new(),
+            newest_progress: HashMap::new(),
             spooled: BTreeMap::new(),
             out: VecDeque::new(),
             engaged: false,
@@ -182,6 +201,36 @@ impl ChannelQueue {
         self.spooled.first_key_value().is_some_and(|(&ordinal, _)| in_memory.is_none_or(|other| ordinal < other))
     }
 
+    /// Queues an event behind all others. Answers the order of the queued progress that it outdates, whose priority is
+    /// now [`Priority::OutdatedProgress`].
+    pub(crate) fn push(&mut self, item: Item) -> Option<u64> {
+        let older = item.subject.and_then(|subject| self.newest_progress.insert(subject, item.order));
+        self.queued.push_back(Arc::new(item));
+        let order = older?;
+        let at = self.position_of(order)?;
+        Arc::get_mut(&mut self.queued[at])?.priority = Priority::OutdatedProgress;
+        Some(order)
+    }
+
+    /// Takes one event out of memory before its turn.
+    pub(crate) fn remove(&mut self, order: u64) -> Option<Arc<Item>> {
+        let item = self.queued.remove(self.position_of(order)?)?;
+        self.forget_progress(&item);
+        Some(item)
+    }
+
+    fn position_of(&self, order: u64) -> Option<usize> {
+        self.queued.binary_search_by_key(&order, |item| item.order).ok()
+    }
+
+    fn forget_progress(&mut self, item: &Item) {
+        if let Some(subject) = item.subject
+            && self.newest_progress.get(&subject) == Some(&item.order)
+        {
+            self.newest_progress.remove(&subject);
+        }
+    }
+
     /// Takes the next batch out of memory. With a spool the batch ends at a hole in the ordinals: the missing events
     /// are on disk or lost, and later events keep their numbers.
     pub(crate) fn take_items(&mut self, with_spool: bool) -> Vec<Arc<Item>> {
@@ -201,6 +250,7 @@ impl ChannelQueue {
             expected += u64::from(item.is_logged());
             items.extend(self.queued.pop_front());
         }
+        items.iter().for_each(|item| self.forget_progress(item));
         self.out.extend(items.iter().cloned().map(Slot::Memory));
         items
     }

@@ -35,6 +35,8 @@
 //! | [`Publisher::tools`] | `graph:<crew>` | |
 //! | [`Publisher::run`] | `run:<run>` | |
 //! | [`Publisher::mission`] | `mission:<crew>` | |
+//! | [`Publisher::session`] | `session:<session>` | `state`: the session's state |
+//! | | `tracking:<org>` | the entry in the list of active sessions, by the session's id, until it ends |
 //! | [`Publisher::stream`] | `stream:<stream>` | |
 //! | [`Publisher::hub`] | `hub:<org>` | |
 //! | [`Publisher::tracking`] | `tracking:<org>` | |
@@ -42,6 +44,22 @@
 //! | [`Publisher::tasks`] | `tasks:<org>` | each running task |
 //! | [`Publisher::knowledge`] | `knowledge:<org>` | the graph's size |
 //! | [`Publisher::metrics`] | `metrics:<org>` | the latest values of each set |
+//!
+//! A session's events are `session_started`, `session_log`, `session_state` and `session_ended` on its own channel, and
+//! `session_changed` on `tracking:<org>` ([`catalog::session`]).
+//!
+//! [`MetricsEmitter::every`] and [`HubEmitter::status_every`] emit at a fixed interval:
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use crewcast_publisher::Publisher;
+//! # use serde_json::json;
+//! # fn cpu_percent() -> f64 { 12.5 }
+//! # async fn example(publisher: Publisher) {
+//! let _metrics = publisher.metrics("acme").every(Duration::from_secs(5), || json!({"cpu_percent": cpu_percent()}));
+//! // Dropping the handle, or closing the publisher, ends them.
+//! # }
+//! ```
 //!
 //! [`TaskEmitter::run`] wraps a future and emits the task's start, progress, and completion or failure.
 //!
@@ -51,8 +69,10 @@
 //! exactly the same step until the step is confirmed, so a retry neither duplicates nor reorders events.
 //!
 //! When the queue is full, events are dropped and counted ([`Publisher::stats`],
-//! `crewcast_publisher_dropped_total{reason}`). The oldest event whose type ends in `_progress` goes first, then the
-//! oldest of the others. Starts and ends go only when nothing else is left. Starts and ends are `boot`, `done`, the
+//! `crewcast_publisher_dropped_total{reason}`). Progress (types that end in `_progress`) goes first: the oldest that
+//! newer progress of the same tool call, task or execution follows, then the oldest of the rest. Tool calls are told
+//! apart by their `call_id`, or by run, agent and tool where it is missing. Then go the oldest of the other events.
+//! Starts and ends go only when nothing else is left. Starts and ends are `boot`, `done`, the
 //! terminal types of the channel's namespace, and types that end in `_start`, `_started` or `_created`, or in `_end`,
 //! `_ended`, `_completed`, `_failed`, `_cancelled`, `_deleted` or `_removed`. Events that are being sent are never
 //! dropped. [`DropPolicy::Newest`] drops the newest instead of the oldest.
@@ -156,8 +176,8 @@ pub use crewcast_store::{be_master, knows_sharded};
 pub use deprecated::{Claim, ClaimMode, Claimed, Redis};
 pub use emit::{
     AgentEmitter, ExecutionEmitter, HubEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, MissionEmitter,
-    RunEmitter, RunningTask, Session, SessionEmitter, StreamEmitter, TaskEmitter, TaskHandle, ToolCall, ToolEmitter,
-    TrackingEmitter,
+    Periodic, RunEmitter, RunningTask, Session, SessionEmitter, StreamEmitter, TaskEmitter, TaskHandle, ToolCall,
+    ToolEmitter, TrackingEmitter,
 };
 #[cfg(feature = "http")]
 pub use http::HttpTransport;

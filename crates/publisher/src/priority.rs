@@ -2,8 +2,9 @@
 
 /// Which event a full queue drops among those of the lowest priority.
 ///
-/// The priority comes first under both policies: progress events (types that end in `_progress`) go first, then others,
-/// and starts and ends only when nothing else is left.
+/// The priority comes first under both policies. Progress events (types that end in `_progress`) go first: those that
+/// newer progress of the same tool call, task or execution follows, then the rest. Other events go next, and starts and
+/// ends only when nothing else is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum DropPolicy {
     /// Drops the oldest, which keeps the latest events.
@@ -16,6 +17,8 @@ pub enum DropPolicy {
 /// How much an event matters in a full queue. The lowest is dropped first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Priority {
+    /// Progress that newer progress of the same subject follows.
+    OutdatedProgress,
     Progress,
     Other,
     /// A start or an end: the events between make no sense without it.

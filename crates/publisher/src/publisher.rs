@@ -8,7 +8,7 @@ use crewcast_store::{Entry, State, StateKeyError, Transport, check_state_key};
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
     builder::{Builder, ConnectError},
@@ -78,6 +78,8 @@ pub(crate) struct Inner {
     pub(crate) counters: Arc<Counters>,
     pub(crate) org: Option<String>,
     pub(crate) leases: Arc<LeaseRenewals>,
+    /// Emitters work on any thread, also on one outside of the runtime.
+    pub(crate) runtime: Handle,
     namespaces: Namespaces,
     max_event_bytes: usize,
     task: Mutex<Option<JoinHandle<()>>>,
@@ -132,8 +134,8 @@ impl Publisher {
         let task = tokio::spawn(async move {
             tokio::join!(worker.run(), renewing.renew(&*transport, &counting));
         });
-        let task = Mutex::new(Some(task));
-        Self { inner: Arc::new(Inner { queue, counters, org, leases, namespaces, max_event_bytes, task }) }
+        let (task, runtime) = (Mutex::new(Some(task)), Handle::current());
+        Self { inner: Arc::new(Inner { queue, counters, org, leases, runtime, namespaces, max_event_bytes, task }) }
     }
 
     /// Publishes an event into its channel's log.

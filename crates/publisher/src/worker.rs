@@ -92,7 +92,8 @@ impl Worker {
     /// Reads a batch from disk, on a thread that may block.
     async fn load(&self, places: Vec<Place>) -> Vec<Option<Arc<Item>>> {
         let item = |SpooledEvent { ordinal, entry, ownerships }| {
-            Arc::new(Item { message: Message::Logged(entry), ownerships, priority: Priority::Other, order: 0, ordinal })
+            let (message, priority) = (Message::Logged(entry), Priority::Other);
+            Arc::new(Item { message, ownerships, priority, subject: None, order: 0, ordinal })
         };
         let mut backoff = Backoff::default();
         loop {

@@ -55,6 +55,33 @@ async fn a_tool_call_emits_its_start_progress_and_end() {
 }
 
 #[tokio::test]
+async fn the_events_of_parallel_calls_of_one_tool_are_paired_by_their_call_id() {
+    let events = written("graph:abc", |publisher| {
+        let tools = publisher.tools("abc", "r1", "a1");
+        let [one, two] = ["one", "two"].map(|name| tools.start("search", &json!({"name": name})));
+        two.progress("two", None);
+        one.progress("one", None);
+        assert_ne!(one.call_id(), two.call_id());
+        one.end(1, Outcome::Error);
+        two.end(2, Outcome::Error);
+    })
+    .await;
+    let of = |id: &Value| {
+        let of_call = events.iter().filter(|event| event["call_id"] == *id);
+        let told = of_call.map(|event| {
+            let what = ["params", "message", "exit_code"].into_iter().find_map(|key| event.get(key)).unwrap();
+            (event["type"].as_str().unwrap(), what.clone())
+        });
+        told.collect::<Vec<_>>()
+    };
+    for (start, name, exit) in [(0, "one", 1), (1, "two", 2)] {
+        let expected =
+            [("tool_start", json!({"name": name})), ("tool_progress", json!(name)), ("tool_end", json!(exit))];
+        assert_eq!(of(&events[start]["call_id"]), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_call_ends_with_success_and_its_duration() {
     let slept = Duration::from_millis(20);
     let events = written("graph:abc", |publisher| {
@@ -65,6 +92,7 @@ async fn a_dropped_call_ends_with_success_and_its_duration() {
     assert_eq!(events[0]["params"], json!({"value": "tides"}));
     let end = &tool_events(events)[1];
     let ToolKind::ToolEnd { duration_s, exit_code: 0, status: Outcome::Success } = end.kind else { panic!("{end:?}") };
+    assert_eq!(duration_s, (duration_s * 1000.0).round() / 1000.0, "whole milliseconds");
     assert!(duration_s >= slept.as_secs_f64(), "{duration_s}");
 }
 

@@ -88,7 +88,11 @@ async fn a_stream_emits_its_executions_and_is_registered() {
         ]
     );
     assert!(events[1]["data"]["duration_ms"].as_u64().unwrap() >= 100);
-    assert_eq!(events[2]["data"], json!({"key": "queue", "old_value": null, "new_value": "billing"}));
+    assert_eq!(
+        events[2]["data"],
+        json!({"execution_id": "e1", "key": "queue", "old_value": null, "new_value": "billing"})
+    );
+    assert!(events.iter().all(|event| event["data"]["execution_id"] == event["execution_id"]), "{events:?}");
     let executions: Vec<String> =
         typed::<StreamEvent>(&events).into_iter().map(|event| event.stream_id + "/" + &event.execution_id).collect();
     assert_eq!(executions.iter().filter(|&execution| execution == "support/e1").count(), 9);
@@ -111,6 +115,12 @@ async fn a_hub_emits_every_type_with_its_timestamp() {
         assert!(events.iter().any(|event| event["type"] == *kind), "{kind} is not emitted");
     }
     assert_eq!(typed::<HubEvent>(&events).len(), 22);
+    let data = |kind: &str| &events.iter().find(|event| event["type"] == kind).unwrap()["data"];
+    assert_eq!(data("agent_status_changed")["reason"], "");
+    assert_eq!(data("task_cancelled")["reason"], "");
+    assert_eq!(data("task_failed")["error"]["details"], json!({}));
+    assert_eq!(data("coordination_event")["details"], json!({}));
+    assert_eq!(data("system_alert")["details"], json!({}));
     for event in &events {
         assert_eq!(event["timestamp"], event["data"]["timestamp"], "{event}");
         assert!(timestamp::parse(event["timestamp"].as_str().unwrap()).is_some(), "{event}");

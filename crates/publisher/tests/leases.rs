@@ -37,8 +37,10 @@ async fn tool_calls_and_runs_hold_leases_where_it_is_on() {
     sent(&publisher).await;
     let graph = leases(&server, "graph:abc").await;
     assert_eq!(graph.len(), 2, "each call has its own: {graph:?}");
-    let about = json!({"crew_id": "abc", "run_id": "r1", "agent_id": "a1", "tool": "search"});
-    assert!(graph.values().all(|lease| *lease == ("0".to_owned(), about.clone())), "{graph:?}");
+    for id in [call.call_id(), other.call_id()] {
+        let about = json!({"crew_id": "abc", "run_id": "r1", "agent_id": "a1", "tool": "search", "call_id": id});
+        assert_eq!(graph[&format!("tool:{id}")], ("0".to_owned(), about));
+    }
     let about = json!({"run_id": "r1", "crew_id": "abc"});
     assert_eq!(leases(&server, "run:r1").await, HashMap::from([("run:r1".to_owned(), ("0".to_owned(), about))]));
 

@@ -8,6 +8,7 @@ mod failover;
 mod http;
 mod leases;
 mod ownership;
+mod periodic;
 mod publisher;
 mod resend;
 mod resend_model;

@@ -54,7 +54,7 @@ async fn a_session_emits_its_lifecycle_and_keeps_its_state() {
     assert_eq!(
         document,
         json!({"session_id": "s1", "query": "How high?", "current_phase": "", "overall_progress": 50.0, "crew_output": [],
-            "active_agents": [{"agent_name": "a", "status": "", "progress": 0.0, "current_task": "", "details": null}]})
+            "active_agents": [{"agent_name": "a", "status": "", "progress": 0.0, "current_task": "", "details": {}}]})
     );
     assert_eq!(held(&server, "session:s1").await, ["session:s1"]);
     session.end("completed");

@@ -1,6 +1,6 @@
 //! Appends to a channel's log.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use crewcast_events::{Body, Channel, Namespace, RANDOM_LEN};
 use serde_json::value::RawValue;
@@ -59,6 +59,11 @@ impl Append {
 /// Most entries of one [`Append`]. Bounds how long one script runs.
 pub const MAX_ENTRIES: usize = 128;
 
+/// The namespace of the orgs' lists of active sessions.
+const SESSION_LISTS: &str = "tracking";
+/// The ttl of the lease of a listed session whose producer asks for none.
+const SESSION_LEASE: Duration = Duration::from_secs(60);
+
 /// Most bytes of one event unless configured: the default of the gateways' `limits.message`. Gateways drop larger
 /// events.
 pub const MAX_EVENT_BYTES: usize = 1 << 20;
@@ -81,6 +86,21 @@ impl Entry {
     /// An entry with a fresh random half, no state and no lease.
     pub fn new(body: Body) -> Self {
         Self { body, random: random_half(), state: None, lease: None }
+    }
+
+    /// The entry's lease step in this channel. The document of a session in an org's list holds a lease of its name
+    /// although its producer asks for none: otherwise nothing would tell whether the session is still active.
+    pub fn lease_step(&self, channel: &Channel) -> Option<Cow<'_, LeaseStep>> {
+        if let Some(step) = &self.lease {
+            return Some(Cow::Borrowed(step));
+        }
+        let state = self.state.as_ref().filter(|_| channel.namespace() == SESSION_LISTS)?;
+        let name = Arc::from(&*state.key);
+        let step = match &state.value {
+            Some(_) => LeaseStep::Hold { name, ttl: SESSION_LEASE, about: None },
+            None => LeaseStep::Release { name },
+        };
+        step.check().is_ok().then_some(Cow::Owned(step))
     }
 }
 
@@ -140,8 +160,6 @@ pub enum AppendError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crewcast_events::{Namespaces, catalog::lease_expiry::LeaseStatus};
 
     use super::*;
@@ -169,6 +187,21 @@ mod tests {
         assert!(refusal(Vec::new(), Once::No).contains("1 to 128 entries"));
         assert!(refusal(vec![entry(); 2], key()).contains("one event"));
         assert!(refusal(vec![entry()], sequence(0)).contains("from 1"));
+    }
+
+    #[test]
+    fn a_listed_session_without_a_lease_gets_one() {
+        let step = |channel: &str, key: &str, value: Option<&str>| {
+            let value = value.map(|text| Arc::from(RawValue::from_string(text.to_owned()).unwrap()));
+            let entry = Entry { state: Some(State { key: key.to_owned(), value }), ..entry() };
+            entry.lease_step(&channel.parse().unwrap()).map(|step| step.wire())
+        };
+        assert_eq!(step("tracking:acme", "s1", Some("{}")).as_deref(), Some("hold 60000 s1 "));
+        assert_eq!(step("tracking:acme", "s1", None).as_deref(), Some("release 0 s1"));
+        assert_eq!(step("tracking:acme", "not a name", Some("{}")), None);
+        assert_eq!(step("session:s1", "state", Some("{}")), None);
+        let own = Entry { lease: Some(LeaseStep::Release { name: "n".into() }), ..entry() };
+        assert_eq!(own.lease_step(&"tracking:acme".parse().unwrap()).unwrap().wire(), "release 0 n");
     }
 
     #[test]

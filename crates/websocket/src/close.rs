@@ -9,7 +9,7 @@ pub enum CloseCode {
     Goodbye,
     /// 1002: the client broke the framing rules of RFC 6455.
     Protocol,
-    /// 1003: a binary frame.
+    /// 1003: a binary message that is not UTF-8.
     Binary,
     /// 1007: text that is not UTF-8, or compressed text that cannot be inflated.
     InvalidText,
@@ -81,7 +81,7 @@ impl CloseCode {
             Self::RunCompleted => (1000, "1000", "run completed"),
             Self::Goodbye => (1000, "1000", "goodbye"),
             Self::Protocol => (1002, "1002", "not a valid WebSocket frame"),
-            Self::Binary => (1003, "1003", "binary frames are not accepted: send text"),
+            Self::Binary => (1003, "1003", "a binary message must hold UTF-8: send JSON"),
             Self::InvalidText => (1007, "1007", "text must be valid UTF-8"),
             Self::Policy => (1008, "1008", "the first message must authenticate"),
             Self::TooBig => (1009, "1009", "message too big"),

@@ -33,6 +33,15 @@ pub fn deflated_text_frame(compressed: &[u8]) -> Bytes {
     frame(RSV1 | opcode::TEXT, compressed)
 }
 
+/// The same frame as a binary message, for clients that ask for those.
+pub fn binary_frame(text_frame: &Bytes) -> Bytes {
+    let mut frame = Vec::from(&text_frame[..]);
+    if let Some(first) = frame.first_mut().filter(|first| **first & 0x0F == opcode::TEXT) {
+        *first = *first & 0xF0 | opcode::BINARY;
+    }
+    frame.into()
+}
+
 /// Whether the message that this frame begins is compressed.
 pub fn is_deflated(frame: &[u8]) -> bool {
     frame.first().is_some_and(|first| first & RSV1 != 0)

@@ -1,18 +1,21 @@
 //! `crewcast dev`: gateway, memory broker and simulated crews in one process.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{io::ErrorKind, net::SocketAddr, process::ExitCode, sync::Arc};
 
+use crewcast_events::Kind;
 use crewcast_gateway::{
-    Server, ShutdownSignal,
-    config::{Algorithm, BrokerKind, Config, Loaded, Secret, Source},
-    mint, shutdown_signal, telemetry,
+    Server, ShutdownSignal, StartError,
+    config::{Algorithm, BrokerKind, Config, Loaded, Secret, Source, Sources},
+    mint, shutdown_signal,
+    telemetry::{self, Recorder},
 };
-use crewcast_publisher::Publisher;
+use crewcast_publisher::{Ownership, OwnershipMode, Publisher, Transport};
 use serde_json::{Map, Value, json};
 use tokio::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backend::{browsable, host_and_port},
     dev::{Addresses, SimulationOptions, banner, run as simulate},
     error::CliError,
     output,
@@ -21,8 +24,26 @@ use crate::{
 
 /// The org of the simulated crews and of the printed token.
 const ORG: &str = "dev";
+/// The pages of development servers on this machine, on whatever port.
+const LOCAL_PAGES: [&str; 2] = ["http://localhost:*", "http://127.0.0.1:*"];
+/// What the printed token may publish.
+const PUBLISH: [&str; 10] = [
+    "graph:*",
+    "mission:*",
+    "run:*",
+    "stream:*",
+    "session:*",
+    "hub:*",
+    "agents:*",
+    "tasks:*",
+    "knowledge:*",
+    "metrics:*",
+];
 /// How long the crews may take to end their runs when they are stopped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many ports after a default one are tried while they are in use.
+const PORTS: u16 = 100;
 
 /// Arguments of `dev`.
 #[derive(clap::Args, Debug)]
@@ -46,7 +67,9 @@ pub(crate) async fn run(args: DevArgs, config: &ConfigArgs) -> Result<ExitCode, 
     if !(args.speed.is_finite() && args.speed > 0.0) {
         return Err(CliError::Usage("--speed must be a number above 0".to_owned()));
     }
-    let (config, secret) = development(config.load()?);
+    let loaded = config.load()?;
+    let fixed = loaded.sources.clone();
+    let (config, secret) = development(loaded);
     let redis = (config.broker.kind == BrokerKind::Redis).then(|| host_and_port(&config)).flatten();
     let guard = telemetry::init(&config).map_err(CliError::failed)?;
     let recorder = telemetry::install().map_err(CliError::failed)?;
@@ -56,7 +79,8 @@ pub(crate) async fn run(args: DevArgs, config: &ConfigArgs) -> Result<ExitCode, 
         .key_prefix(&config.broker.key_prefix)
         .channel_prefix(&config.broker.channel_prefix)
         .namespaces(config.namespaces.clone());
-    let server = Server::start(config, Some(recorder)).await.map_err(CliError::failed)?;
+    let (server, moved) = start(config, &recorder, &fixed).await?;
+    own_the_crew_of_the_banner(server.transport());
     let publisher = publisher_settings.with_transport(server.transport());
 
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(1..1_000_000));
@@ -65,7 +89,8 @@ pub(crate) async fn run(args: DevArgs, config: &ConfigArgs) -> Result<ExitCode, 
         admin: format!("http://{}", browsable(server.admin)),
         program: std::env::args().next().unwrap_or_else(|| "crewcast".to_owned()),
         redis,
-        seed,
+        simulation: (!args.quiet).then_some(seed),
+        moved,
     };
     output::line(banner(&addresses, &token(&secret)?).trim_end())?;
     let outcome = serve(server, signals, publisher, &args, seed).await;
@@ -86,9 +111,55 @@ async fn serve(server: Server, signals: ShutdownSignal, publisher: Publisher, ar
     ExitCode::from(outcome.exit_code())
 }
 
+/// Starts the gateway. A default port that is in use is replaced by the next free one; also returns a note on each.
+async fn start(mut config: Config, recorder: &Recorder, set: &Sources) -> Result<(Server, Vec<String>), CliError> {
+    let (public, admin) = (config.listen.0.port(), config.admin.listen.port());
+    loop {
+        match Server::start(config.clone(), Some(recorder.clone())).await {
+            Ok(server) => {
+                let notes = [(public, server.public), (admin, server.admin)];
+                let moved = notes.into_iter().filter(|(wanted, got)| *wanted != 0 && *wanted != got.port());
+                let note = |(wanted, got): (u16, SocketAddr)| format!("{wanted} is in use: {} instead", got.port());
+                return Ok((server, moved.map(note).collect()));
+            }
+            Err(StartError::Bind { key, address, error })
+                if error.kind() == ErrorKind::AddrInUse && *set.of(key) == Source::Default =>
+            {
+                let (listen, wanted) = match key {
+                    "listen" => (&mut config.listen.0, public),
+                    _ => (&mut config.admin.listen, admin),
+                };
+                if address.port() - wanted >= PORTS {
+                    return Err(CliError::failed(StartError::Bind { key, address, error }));
+                }
+                listen.set_port(address.port() + 1);
+            }
+            Err(error) => return Err(CliError::failed(error)),
+        }
+    }
+}
+
+/// The banner's commands use a crew and a run that nobody owns without the simulation.
+fn own_the_crew_of_the_banner(transport: Arc<dyn Transport>) {
+    let owned = |kind, id: &str, crew: Option<&str>| Ownership {
+        kind,
+        id: id.to_owned(),
+        org: ORG.to_owned(),
+        crew: crew.map(str::to_owned),
+    };
+    tokio::spawn(async move {
+        for ownership in [owned(Kind::Crew, "forge", None), owned(Kind::Run, "mine", Some("forge"))] {
+            if let Err(error) = transport.register(&ownership, OwnershipMode::Keep).await {
+                tracing::warn!(%error, id = ownership.id, "not registered for the org of the printed token");
+            }
+        }
+    });
+}
+
 /// Replaces defaults with settings for development.
 ///
-/// These are: listen on this machine only, the memory broker, a new secret for each start, and a short drain.
+/// These are: listen on this machine only, the memory broker, a new secret for each start, pages of this machine only,
+/// and a short drain.
 fn development(loaded: Loaded) -> (Config, Secret) {
     let Loaded { mut config, sources, .. } = loaded;
     let is_default = |key: &str| *sources.of(key) == Source::Default;
@@ -106,6 +177,9 @@ fn development(loaded: Loaded) -> (Config, Secret) {
         config.log.level = "warn".to_owned();
     }
     config.auth.development = true;
+    if is_default("allowed_origins") {
+        config.allowed_origins = LOCAL_PAGES.iter().filter_map(|origin| origin.parse().ok()).collect();
+    }
     let secret = match &config.auth.hs256_secret {
         Some(secret) => secret.clone(),
         None => Secret::new((0..48).map(|_| fastrand::alphanumeric()).collect::<String>()),
@@ -117,26 +191,9 @@ fn development(loaded: Loaded) -> (Config, Secret) {
 fn token(secret: &Secret) -> Result<String, CliError> {
     let now = crewcast_events::timestamp::unix_now();
     let claims = json!({
-        "sub": "developer", "org": ORG, "crews": "*", "runs": "*", "publish": ["graph:*", "mission:*", "run:*"],
+        "sub": "developer", "org": ORG, "crews": "*", "runs": "*", "streams": "*", "sessions": "*", "publish": PUBLISH,
         "iat": now, "exp": now + 7 * 24 * 3600, "admin": true,
     });
     let claims: Map<String, Value> = claims.as_object().cloned().unwrap_or_default();
     mint(secret, Algorithm::HS256, &claims).map_err(CliError::failed)
-}
-
-/// The address under which a browser on this machine reaches the gateway.
-fn browsable(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    address
-}
-
-fn host_and_port(config: &Config) -> Option<(String, u16)> {
-    let url = config.broker.url.expose().split_once("://")?.1;
-    let authority = url.split(['/', '?']).next()?.rsplit('@').next()?;
-    match authority.rsplit_once(':') {
-        Some((host, port)) => Some((host.to_owned(), port.parse().ok()?)),
-        None => Some((authority.to_owned(), 6379)),
-    }
 }

@@ -8,9 +8,11 @@ use crate::{
 };
 
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod dev;
 pub(crate) mod forward;
+pub(crate) mod health;
 pub(crate) mod publish;
 pub(crate) mod register;
 pub(crate) mod serve;
@@ -31,6 +33,9 @@ pub(crate) async fn run(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Tail(args) => tail::run(args).await,
         Command::Forward(args) => forward::run(*args).await,
         Command::Check(args) => check::run(args, &cli.config).await,
+        Command::Health(args) => health::run(args, &cli.config).await,
         Command::Config(args) => config::run(&args, &cli.config),
+        Command::Completions(args) => completions::completions(&args),
+        Command::Man(args) => completions::man(&args),
     }
 }

@@ -11,8 +11,10 @@ pub(crate) struct Addresses {
     pub program: String,
     /// Host and port of the Redis that carries the events, or `None` for the memory broker. Never a password.
     pub redis: Option<(String, u16)>,
-    /// The seed of the simulation.
-    pub seed: u64,
+    /// The seed of the simulation, or `None` without one.
+    pub simulation: Option<u64>,
+    /// A note on each default port that is in use.
+    pub moved: Vec<String>,
 }
 
 /// A tool call, which the console shows as the work of an agent named `you`.
@@ -23,21 +25,31 @@ const HELLO: &str = concat!(
 
 /// The text of the banner. It contains the token: print it to the terminal only, never to a log.
 pub(crate) fn banner(addresses: &Addresses, token: &str) -> String {
-    let Addresses { gateway, admin, program, redis, seed } = addresses;
+    let Addresses { gateway, admin, program, redis, simulation, moved } = addresses;
     let sockets = gateway.replacen("http", "ws", 1);
     let hello = |from: &str| HELLO.replace("FROM", from);
     let mut out = Out::default();
 
-    out.say("Crewcast is running with three simulated crews: atlas, forge and relay. Press Ctrl-C to stop.");
+    out.say(match simulation {
+        Some(_) => "Crewcast is running with three simulated crews: atlas, forge and relay. Press Ctrl-C to stop.",
+        None => "Crewcast is running without simulated crews: it shows what you publish. Press Ctrl-C to stop.",
+    });
     out.head("Open");
     out.fact("Console", &format!("{gateway}/ws/client#token={token}"));
     out.fact("Metrics", &format!("{admin}/metrics"));
-    out.fact("Seed", &format!("{seed} (repeat this simulation with --seed {seed})"));
+    for note in moved {
+        out.fact("Port", note);
+    }
+    if let Some(seed) = simulation {
+        out.fact("Seed", &format!("{seed} (repeat this simulation with --seed {seed})"));
+    }
     out.fact(
         "Events",
         match redis {
             Some((host, port)) => format!("in the Redis at {host}:{port}"),
-            None => "in this process; set CREWCAST_REDIS_URL to send them through Redis".to_owned(),
+            None => "in the memory of this process, which no Redis client reaches; to send them through a Redis, start with \
+                     CREWCAST_REDIS_URL=redis://127.0.0.1:6379"
+                .to_owned(),
         }
         .as_str(),
     );
@@ -105,7 +117,8 @@ mod tests {
             admin: "http://127.0.0.1:9090".to_owned(),
             program: "target/debug/crewcast".to_owned(),
             redis,
-            seed: 42,
+            simulation: Some(42),
+            moved: vec!["8000 is in use: 8001 instead".to_owned()],
         }
     }
 
@@ -120,6 +133,8 @@ mod tests {
             "http://127.0.0.1:8000/ws/client#token=aaa.bbb.ccc",
             "http://127.0.0.1:9090/metrics",
             "--seed 42",
+            "three simulated crews",
+            "8000 is in use: 8001 instead",
             "export CREWCAST_URL=http://127.0.0.1:8000 CREWCAST_TOKEN=aaa.bbb.ccc",
             "target/debug/crewcast tail graph:forge mission:forge",
             "ws://127.0.0.1:8000/ws/graph",
@@ -139,6 +154,13 @@ mod tests {
         let text = banner(&addresses(None), "aaa.bbb.ccc");
         assert!(!text.contains("redis-cli"), "{text}");
         assert!(text.contains("CREWCAST_REDIS_URL"), "{text}");
+    }
+
+    #[test]
+    fn without_a_simulation_the_banner_names_no_crews_and_no_seed() {
+        let text = banner(&Addresses { simulation: None, moved: vec![], ..addresses(None) }, "aaa.bbb.ccc");
+        assert!(text.contains("without simulated crews") && !text.contains("atlas"), "{text}");
+        assert!(!text.contains("Seed") && !text.contains("Port"), "{text}");
     }
 
     #[test]

@@ -24,7 +24,8 @@ pub mod stream;
 pub mod tool;
 pub mod tracking;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
 
 pub use frame::{Frame, Stamped};
 
@@ -48,3 +49,28 @@ pub enum Outcome {
 
 /// A JSON object of the producer, for example parameters or inputs.
 pub type Object = serde_json::Map<String, serde_json::Value>;
+
+/// Writes `None` as the type's default, in fields that clients always expect.
+fn or_default<T, S>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error>
+where
+    T: Serialize + Default,
+    S: Serializer,
+{
+    match value {
+        Some(value) => value.serialize(serializer),
+        None => T::default().serialize(serializer),
+    }
+}
+
+/// Writes `None` and null as `{}`.
+fn or_empty_object<S: Serializer>(value: &Option<Value>, serializer: S) -> Result<S::Ok, S::Error> {
+    null_as_object(value.as_ref().unwrap_or(&Value::Null), serializer)
+}
+
+/// Writes null as `{}`.
+fn null_as_object<S: Serializer>(value: &Value, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Value::Null => Object::new().serialize(serializer),
+        value => value.serialize(serializer),
+    }
+}

@@ -30,6 +30,8 @@ pub struct ActiveAgent {
     /// 0 to 100.
     pub progress: f64,
     pub current_task: String,
+    /// Null is written as `{}`.
+    #[serde(serialize_with = "crate::catalog::null_as_object")]
     pub details: Value,
 }
 
@@ -72,7 +74,8 @@ pub enum SessionKind {
         level: LogLevel,
         agent: String,
         message: String,
-        #[serde(skip_serializing_if = "Option::is_none", default)]
+        /// `None` is written as `{}`.
+        #[serde(serialize_with = "crate::catalog::or_empty_object", default)]
         details: Option<Value>,
     },
     SessionEnded {

@@ -18,50 +18,70 @@ pub struct StreamEvent {
     pub traceparent: Option<String>,
 }
 
-/// What happened in an execution.
+/// What happened in an execution. `data` repeats the execution's id.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", content = "data", rename_all = "snake_case")]
 #[allow(missing_docs)]
 pub enum StreamKind {
     ExecutionStarted {
+        #[serde(default)]
+        execution_id: String,
         input_data: Value,
     },
     ExecutionCompleted {
+        #[serde(default)]
+        execution_id: String,
         output: Value,
     },
     ExecutionFailed {
+        #[serde(default)]
+        execution_id: String,
         error: String,
     },
     /// The execution waits at a node for a decision from outside.
     ExecutionPaused {
+        #[serde(default)]
+        execution_id: String,
         node_id: String,
         reason: String,
     },
     ExecutionResumed {
+        #[serde(default)]
+        execution_id: String,
         node_id: String,
         decision: Value,
     },
     NodeExecuted {
+        #[serde(default)]
+        execution_id: String,
         node_id: String,
         duration_ms: u64,
         output: Value,
     },
     GoalProgress {
+        #[serde(default)]
+        execution_id: String,
         /// 0 to 1.
         progress: f64,
         /// The state of each criterion, by name.
         criteria_status: Object,
     },
     GoalAchieved {
+        #[serde(default)]
+        execution_id: String,
         final_status: Value,
     },
     /// A missing value is null.
     StateChanged {
+        #[serde(default)]
+        execution_id: String,
         key: String,
         old_value: Value,
         new_value: Value,
     },
     ConstraintViolation {
+        #[serde(default)]
+        execution_id: String,
         constraint: String,
         message: String,
     },

@@ -15,6 +15,9 @@ pub struct ToolEvent {
     pub run_id: String,
     pub agent_id: String,
     pub tool: String,
+    /// Pairs the events of one call: an agent may call a tool several times in parallel. Emitters always write it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub call_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub traceparent: Option<String>,
 }

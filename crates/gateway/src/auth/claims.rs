@@ -5,10 +5,12 @@ use std::sync::Arc;
 use crewcast_events::{Channel, is_id, is_namespace};
 use serde_json::{Map, Value};
 
-use super::{AuthError, AuthSetupError, Grants, Identity, Ids, Patterns, error::BadClaim};
+use super::{
+    AuthError, AuthSetupError, Grants, Identity, Ids, Patterns, default_claims::DefaultClaims, error::BadClaim,
+};
 use crate::config::AuthConfig;
 
-type ClaimMap = Map<String, Value>;
+pub(super) type ClaimMap = Map<String, Value>;
 
 /// Longest `sub`, `user_id` and `jti`, in bytes: they are part of Redis keys and of every socket's memory.
 const MAX_NAME: usize = 256;
@@ -27,6 +29,7 @@ pub(super) struct ClaimRules {
     leeway: u64,
     allow_no_expiry: bool,
     default_org: Option<Arc<str>>,
+    defaults: DefaultClaims,
 }
 
 impl ClaimRules {
@@ -40,6 +43,7 @@ impl ClaimRules {
             leeway: config.leeway.as_secs(),
             allow_no_expiry: config.allow_no_expiry,
             default_org: config.default_org.as_deref().map(Arc::from),
+            defaults: DefaultClaims::new(config)?,
         })
     }
 
@@ -51,7 +55,7 @@ impl ClaimRules {
         }
         self.issuer(claims)?;
         self.audience(claims)?;
-        let mut identity = identity(claims)?;
+        let mut identity = identity(&self.defaults.under(claims))?;
         identity.org = identity.org.or_else(|| self.default_org.clone());
         identity.expires_at = expires_at;
         identity.issued_at = time(claims, "iat")?;
@@ -105,6 +109,13 @@ pub(super) fn anonymous(claims: &ClaimMap) -> Result<Identity, AuthSetupError> {
         Ok(identity) => Ok(Identity { anonymous: true, ..identity }),
         Err(error) => Err(AuthSetupError::Anonymous(error.to_string())),
     }
+}
+
+/// Checks the claims that grant something, as [`identity`] does for a token.
+pub(super) fn check_grants(claims: &ClaimMap) -> Result<(), AuthError> {
+    let mut claims = claims.clone();
+    claims.insert("sub".to_owned(), ANONYMOUS_SUB.into());
+    identity(&claims).map(|_| ())
 }
 
 /// The subject and the grants, without times.
@@ -201,7 +212,7 @@ fn patterns(claims: &ClaimMap, claim: &'static str) -> Result<Patterns, AuthErro
 }
 
 /// A claim that is present. `null` counts as absent, because many libraries write it for unset values.
-fn present<'a>(claims: &'a ClaimMap, claim: &str) -> Option<&'a Value> {
+pub(super) fn present<'a>(claims: &'a ClaimMap, claim: &str) -> Option<&'a Value> {
     claims.get(claim).filter(|value| !value.is_null())
 }
 

@@ -35,7 +35,7 @@ pub(crate) struct Presented {
 
 impl Presented {
     /// Reads headers and query (without `?`). The first of these counts: `Sec-WebSocket-Protocol: token, <jwt>`,
-    /// `Authorization: Bearer`, `?ticket=`, `?access_token=` if `query_token` is set.
+    /// `Authorization: Bearer`, `?ticket=`, `?access_token=` or `?token=` if `query_token` is set.
     pub(crate) fn of(headers: &HeaderMap, query: Option<&str>, query_token: bool) -> Self {
         let (token_subprotocol, from_protocol) = subprotocol(headers);
         let credential = from_protocol
@@ -64,8 +64,8 @@ fn from_query(query: &str, query_token: bool) -> Option<Credential> {
     if let Some((_, ticket)) = named("ticket") {
         return Some(Credential::Ticket(Secret::new(ticket)));
     }
-    let (_, access_token) = named("access_token")?;
-    Some(if query_token { token(&access_token) } else { Credential::QueryTokenOff })
+    let (_, in_query) = named("access_token").or_else(|| named("token"))?;
+    Some(if query_token { token(&in_query) } else { Credential::QueryTokenOff })
 }
 
 fn token(token: &str) -> Credential {
@@ -115,9 +115,11 @@ mod tests {
     fn the_query_holds_a_ticket_or_a_token() {
         let ticket = Credential::Ticket(Secret::new("t1"));
         assert_eq!(present(&[], Some("since=0&ticket=t1"), false).credential, ticket);
-        assert_eq!(present(&[], Some("access_token=a.b.c"), true).credential, token("a.b.c"));
-        assert_eq!(present(&[], Some("access_token=a.b.c"), false).credential, Credential::QueryTokenOff);
-        assert_eq!(present(&[], Some("token=a.b.c"), true).credential, Credential::None);
+        for query in ["access_token=a.b.c", "since=0&token=a.b.c", "token=x&access_token=a.b.c"] {
+            assert_eq!(present(&[], Some(query), true).credential, token("a.b.c"), "{query}");
+            assert_eq!(present(&[], Some(query), false).credential, Credential::QueryTokenOff, "{query}");
+        }
+        assert_eq!(present(&[], Some("jwt=a.b.c"), true).credential, Credential::None);
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use crate::registry::BrokerError;
 
+/// RFC 6455, 5.5: a control frame's payload has at most 125 bytes, two of which are the code.
+const REASON_BYTES: usize = 123;
+
 /// Why a request or socket has no identity. No text contains the token, a part of it, or a ticket.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum AuthError {
@@ -51,7 +54,12 @@ pub enum AuthError {
     AnotherUser,
     /// The page's origin is not allowed to connect.
     #[error("origin not allowed")]
-    Origin,
+    Origin {
+        /// As the browser sent it.
+        origin: Box<str>,
+        /// The key of the list that it would have to be in.
+        key: &'static str,
+    },
     /// The broker, which stores tickets, does not answer.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -70,7 +78,7 @@ impl AuthError {
     pub fn close_code(&self) -> u16 {
         match self {
             Self::Broker(_) | Self::KeysUnavailable => 1013,
-            Self::Origin => 4403,
+            Self::Origin { .. } => 4403,
             _ => 4401,
         }
     }
@@ -79,7 +87,7 @@ impl AuthError {
     pub fn http_status(&self) -> u16 {
         match self {
             Self::Broker(_) | Self::KeysUnavailable => 503,
-            Self::Origin => 403,
+            Self::Origin { .. } => 403,
             _ => 401,
         }
     }
@@ -89,7 +97,9 @@ impl AuthError {
     pub fn reason(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Missing => "no token: send Sec-WebSocket-Protocol: token, <jwt> or Authorization: Bearer <jwt>",
-            Self::QueryTokenOff => "no token: ?access_token= is switched off; use a ticket from POST /api/v1/tickets",
+            Self::QueryTokenOff => {
+                "no token: tokens in the query are switched off; use a ticket from POST /api/v1/tickets"
+            }
             Self::Malformed => "not a JSON Web Token: get a new token",
             Self::Algorithm => "signature algorithm not accepted: get a token signed otherwise",
             Self::Signature => "bad signature: get a new token",
@@ -102,7 +112,7 @@ impl AuthError {
             Self::Revoked => "token revoked",
             Self::Ticket => "ticket unknown, used or expired: get a new one",
             Self::AnotherUser => "refresh with a token of another sub or org",
-            Self::Origin => "origin not allowed",
+            Self::Origin { origin, key } => return Cow::Owned(foreign_origin(origin, key)),
             Self::Broker(_) | Self::KeysUnavailable => "cannot check tokens at the moment: try again",
         })
     }
@@ -124,10 +134,21 @@ impl AuthError {
             Self::Revoked => "revoked",
             Self::Ticket => "bad_ticket",
             Self::AnotherUser => "another_user",
-            Self::Origin => "origin",
+            Self::Origin { .. } => "origin",
             Self::Broker(_) | Self::KeysUnavailable => "unavailable",
         }
     }
+}
+
+/// The key matters more than the end of a long origin.
+fn foreign_origin(origin: &str, key: &str) -> String {
+    let rest = format!(" is not allowed: add it to {key}");
+    let room = REASON_BYTES - "origin ".len() - rest.len();
+    if origin.len() <= room {
+        return format!("origin {origin}{rest}");
+    }
+    let kept = origin.floor_char_boundary(room - "…".len());
+    format!("origin {}…{rest}", &origin[..kept])
 }
 
 /// A malformed claim. Names the claim, never its value.
@@ -172,20 +193,22 @@ pub enum AuthSetupError {
     /// The claims of anonymous sockets.
     #[error("auth.anonymous: {0}")]
     Anonymous(String),
+    /// The claims that tokens have by default.
+    #[error("{key}: {problem}")]
+    DefaultClaims {
+        /// The table.
+        key: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// Not an id.
     #[error("auth.default_org must be 1 to 128 characters of [A-Za-z0-9._-]")]
     DefaultOrg,
-    /// Not an origin.
-    #[error("auth.allowed_origins: {0:?} is not an origin such as https://app.example.com, https://*.example.com or *")]
-    AllowedOrigin(String),
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// RFC 6455, 5.5: a control frame's payload has at most 125 bytes, two of which are the code.
-    const REASON_BYTES: usize = 123;
 
     #[test]
     fn every_reason_fits_a_close_frame() {
@@ -203,7 +226,9 @@ mod tests {
             AuthError::Revoked,
             AuthError::Ticket,
             AuthError::AnotherUser,
-            AuthError::Origin,
+            AuthError::Origin { origin: "http://localhost:5173".into(), key: "auth.allowed_origins" },
+            AuthError::Origin { origin: "é".repeat(400).into(), key: "auth.allowed_origins" },
+            AuthError::Origin { origin: "x".repeat(400).into(), key: "cors.allowed_origins" },
             AuthError::KeysUnavailable,
         ];
         for error in all {
@@ -217,6 +242,7 @@ mod tests {
         assert_eq!((away.close_code(), away.http_status()), (1013, 503));
         assert!(!away.reason().contains("6379"), "internals stay out");
         assert_eq!((AuthError::Expired.close_code(), AuthError::Expired.http_status()), (4401, 401));
-        assert_eq!((AuthError::Origin.close_code(), AuthError::Origin.http_status()), (4403, 403));
+        let foreign = AuthError::Origin { origin: "null".into(), key: "allowed_origins" };
+        assert_eq!((foreign.close_code(), foreign.http_status()), (4403, 403));
     }
 }

@@ -36,6 +36,81 @@ impl Identity {
     }
 }
 
+/// A claim that can grant something.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Claim {
+    Org,
+    Crews,
+    Runs,
+    Streams,
+    Sessions,
+    Channels,
+    Publish,
+    Admin,
+}
+
+impl Claim {
+    /// Every claim that can grant something.
+    pub const ALL: [Claim; 8] = [
+        Claim::Org,
+        Claim::Crews,
+        Claim::Runs,
+        Claim::Streams,
+        Claim::Sessions,
+        Claim::Channels,
+        Claim::Publish,
+        Claim::Admin,
+    ];
+
+    /// As tokens write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Claim::Org => "org",
+            Claim::Crews => "crews",
+            Claim::Runs => "runs",
+            Claim::Streams => "streams",
+            Claim::Sessions => "sessions",
+            Claim::Channels => "channels",
+            Claim::Publish => "publish",
+            Claim::Admin => "admin",
+        }
+    }
+}
+
+impl Identity {
+    /// The claims, one of which is missing for any of `wanted` to grant something. Empty if one of them does.
+    pub fn missing(&self, wanted: &[Claim]) -> Vec<Claim> {
+        if wanted.iter().any(|claim| self.has(*claim)) {
+            return Vec::new();
+        }
+        // `"*"` means every id of the org.
+        let lacks_org = wanted.iter().any(|claim| matches!(self.ids(*claim), Some(Ids::All)));
+        if lacks_org { vec![Claim::Org] } else { wanted.to_vec() }
+    }
+
+    fn has(&self, claim: Claim) -> bool {
+        match (claim, self.ids(claim)) {
+            (_, Some(Ids::All)) | (Claim::Org, _) => self.org.is_some(),
+            (_, Some(Ids::Listed(ids))) => !ids.is_empty(),
+            (Claim::Channels, _) => !self.grants.channels.0.is_empty(),
+            (Claim::Publish, _) => !self.grants.publish.0.is_empty(),
+            (_, None) => self.admin,
+        }
+    }
+
+    /// The ids that a claim lists, if it is one that lists ids.
+    fn ids(&self, claim: Claim) -> Option<&Ids> {
+        match claim {
+            Claim::Crews => Some(&self.grants.crews),
+            Claim::Runs => Some(&self.grants.runs),
+            Claim::Streams => Some(&self.grants.streams),
+            Claim::Sessions => Some(&self.grants.sessions),
+            Claim::Org | Claim::Channels | Claim::Publish | Claim::Admin => None,
+        }
+    }
+}
+
 /// What a set of claims grants.
 #[derive(Clone, PartialEq, Eq, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Grants {
@@ -91,6 +166,26 @@ mod tests {
     fn a_clone_shares_the_grants() {
         let identity = user("u");
         assert!(Arc::ptr_eq(&identity.clone().grants, &identity.grants));
+    }
+
+    #[test]
+    fn a_claim_is_missing_unless_one_of_the_wanted_grants_something() {
+        let with = |grants: Grants, org: Option<&str>| Identity {
+            grants: Arc::new(grants),
+            org: org.map(Arc::from),
+            ..user("u")
+        };
+        let all = || Grants { crews: Ids::All, ..Grants::default() };
+        let crews = [Claim::Crews];
+        assert_eq!(user("u").missing(&Claim::ALL), Claim::ALL);
+        assert_eq!(user("u").missing(&crews), crews);
+        assert_eq!(with(Grants::default(), Some("acme")).missing(&crews), crews);
+        assert_eq!(with(Grants::default(), Some("acme")).missing(&Claim::ALL), []);
+        assert_eq!(with(all(), None).missing(&crews), [Claim::Org], "\"*\" needs an org");
+        assert_eq!(with(all(), Some("acme")).missing(&crews), []);
+        let publish = Grants { publish: Patterns(["graph:*".to_owned()].into()), ..Grants::default() };
+        assert_eq!(with(publish, None).missing(&Claim::ALL), []);
+        assert_eq!(Identity { admin: true, ..user("u") }.missing(&Claim::ALL), []);
     }
 
     #[test]

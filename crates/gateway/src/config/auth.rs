@@ -1,12 +1,12 @@
 //! `auth.*`: who may connect.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub use jsonwebtoken::Algorithm;
 use jsonwebtoken::AlgorithmFamily;
 use serde_json::{Map, Value};
 
-use super::{Config, ConfigError, Secret, Sources, form::tables, rules::Rules};
+use super::{AllowedOrigin, Config, ConfigError, Secret, Sources, form::tables, rules::Rules};
 
 /// Shortest secret for HMAC, in bytes: the size of SHA-256's output (RFC 7518, section 3.2).
 pub const MIN_SECRET: usize = 32;
@@ -36,15 +36,19 @@ tables! {
         allow_no_expiry: bool = false,
         /// Claims of sockets without a token.
         anonymous: Option<Map<String, Value>> = None,
+        /// Claims of tokens that lack them.
+        default_claims: Option<Map<String, Value>> = None,
+        /// Claims of tokens of an issuer (`iss`) that lack them.
+        default_claims_by_issuer: Option<BTreeMap<String, Map<String, Value>>> = None,
         /// The org of tokens without one.
         default_org: Option<String> = None,
         /// Whether `/ws/runs/*` needs no token.
         public_runs: bool = false,
-        /// Whether a token in `?access_token=` is accepted.
+        /// Whether a token in `?access_token=` or `?token=` is accepted.
         query_token: bool = false,
-        /// Origins that browsers may connect from. Empty: any origin with a token, only the same origin without.
-        allowed_origins: Vec<String> = Vec::new(),
-        /// Whether browsers may connect from the same origin only, with a token or without.
+        /// Replaces [`Config::allowed_origins`] for sockets.
+        allowed_origins: Option<Vec<AllowedOrigin>> = None,
+        /// Whether pages of other origins have to be listed even if they have a token.
         development: bool = false,
     }
 }
@@ -63,7 +67,6 @@ impl AuthConfig {
             rules.hold("auth.public_key", public, "must be PEM, beginning with -----BEGIN PUBLIC KEY-----");
         }
         rules.web_url("auth.jwks_url", self.jwks_url.as_deref());
-        rules.origins("auth.allowed_origins", &self.allowed_origins);
         let (shared, public) = (self.hs256_secret.is_some(), self.public_key.is_some() || self.jwks_url.is_some());
         let several = shared && public || self.public_key.is_some() && self.jwks_url.is_some();
         rules.hold("auth", !several, "set only one of auth.hs256_secret, auth.public_key and auth.jwks_url");

@@ -2,18 +2,20 @@
 //! humantime and bytesize accept more (`1M` is a month, `1MB` a million bytes), and so typing errors.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
+use axum::http::HeaderName;
 use crewcast_events::Owner;
 use crewcast_store::Sharded;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::Error};
 use serde_json::{Map, Value, json};
 
-use super::{Algorithm, BrokerKind, LogFormat};
+use super::{Algorithm, AllowedOrigin, BrokerKind, LogFormat, Profile, SubscribeMode};
 
 /// A type that a key can have. An error says what is wrong with the value and what to write instead.
 pub(crate) trait Form: Sized {
@@ -129,12 +131,19 @@ forms! {
         |text| text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from)), as_serde;
     Algorithm, "one of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
         by_serde, as_serde;
+    AllowedOrigin, "an origin such as https://app.example.com, http://localhost:*, https://*.example.com, null or *, \
+        without a path", |text| text.parse().ok(), |origin: &Self| json!(origin.as_ref());
+    HeaderName, "the name of a header", |text| text.parse().ok(), |name: &Self| json!(name.as_str());
     BrokerKind, "redis or memory", by_serde, as_serde;
     Sharded, "auto or never", by_serde, as_serde;
     LogFormat, "text or json", by_serde, as_serde;
+    Profile, "a profile: crew, hive, hub, agentcraft or forge", by_serde, as_serde;
+    SubscribeMode, "add or replace", by_serde, as_serde;
     Option<Owner>, "one of crew, run, stream, session, org, none",
         |text| if text == "none" { Some(None) } else { by_serde(text).map(Some) },
         |owner: &Self| owner.map_or(json!("none"), |owner| json!(owner));
+    BTreeMap<String, Map<String, Value>>, "a table of claims for each issuer, or such a JSON object in a text",
+        |text| serde_json::from_str(text).ok(), as_serde;
     Map<String, Value>, "a table of claims, or a JSON object in a text",
         |text| serde_json::from_str(text).ok(), as_serde;
 }

@@ -6,8 +6,15 @@ use figment::value::{Dict, Value};
 
 use super::{Config, Source, secret::mask_passwords};
 
-/// A key whose value is a table of the operator's own.
-pub(crate) const ANONYMOUS: &str = "auth.anonymous";
+/// Keys whose values are tables of the operator's own.
+const CLAIM_TABLES: [&str; 3] = ["auth.anonymous", "auth.default_claims", "auth.default_claims_by_issuer"];
+
+/// Whether a path is that of a table of claims, or of something in it.
+pub(crate) fn is_of_claims(path: &str) -> bool {
+    CLAIM_TABLES
+        .iter()
+        .any(|table| path.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
+}
 
 /// The paths of all keys; `<n>` stands for a namespace's name.
 pub(crate) static KEYS: LazyLock<BTreeSet<String>> =
@@ -27,7 +34,7 @@ pub(crate) fn leaves<'a>(dict: &'a Dict, prefix: &str) -> Vec<(String, &'a Value
     let of = |(key, value): (&String, &'a Value)| {
         let path = format!("{prefix}{key}");
         match value {
-            Value::Dict(_, inner) if path != ANONYMOUS && !inner.is_empty() => leaves(inner, &(path + ".")),
+            Value::Dict(_, inner) if !is_of_claims(&path) && !inner.is_empty() => leaves(inner, &(path + ".")),
             _ => vec![(path, value)],
         }
     };

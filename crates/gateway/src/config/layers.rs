@@ -5,7 +5,7 @@ use std::{path::Path, sync::LazyLock};
 use figment::value::{Dict, Value};
 use regex::Regex;
 
-use super::{Source, keys::ANONYMOUS};
+use super::{Source, keys::is_of_claims};
 
 /// Prefix of variables that are configuration.
 const PREFIX: &str = "CREWCAST_";
@@ -51,7 +51,7 @@ pub(crate) fn variables(env: impl IntoIterator<Item = (String, String)>) -> Vec<
 
 /// One value by its path: from a variable or a flag.
 pub(crate) fn one(source: Source, path: &str, text: String) -> Layer {
-    let value = if path.starts_with(ANONYMOUS) { claim(text) } else { Value::from(text) };
+    let value = if is_of_claims(path) { claim(text) } else { Value::from(text) };
     let value = path.rsplit('.').fold(value, |inner, key| Dict::from([(key.to_owned(), inner)]).into());
     (source, value.into_dict().unwrap_or_default())
 }

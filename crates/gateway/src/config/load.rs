@@ -8,13 +8,15 @@ use std::{
 
 use figment::{Figment, error::Kind, providers::Serialized, value::Dict};
 
-use super::{Config, files, keys, layers, layers::Layer, rules};
+use super::{Config, Profile, files, keys, layers, layers::Layer, profile, rules};
 
 /// The layer that sets a value. Later ones win over earlier ones.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Source {
     /// Unset.
     Default,
+    /// The profile.
+    Profile(Profile),
     /// The TOML file.
     File(PathBuf),
     /// An environment variable.
@@ -27,6 +29,7 @@ impl Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Source::Default => f.write_str("default"),
+            Source::Profile(profile) => write!(f, "profile {profile}"),
             Source::File(path) => write!(f, "file {}", path.display()),
             Source::Variable(name) => write!(f, "variable {name}"),
             Source::Flag => f.write_str("flag"),
@@ -64,7 +67,7 @@ pub struct Loaded {
     pub sources: Sources,
 }
 
-/// Loads a configuration: defaults, then the TOML `file`, then the variables among `env` that begin with
+/// Loads a configuration: defaults, then the profile that one of the others chooses, then the TOML `file`, then the variables among `env` that begin with
 /// `CREWCAST_`, then `overrides` (pairs of path and value, from flags). Later ones win.
 ///
 /// # Errors
@@ -80,7 +83,9 @@ pub fn load(
     merge(layers)
 }
 
-pub(super) fn merge(layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
+pub(super) fn merge(mut layers: Vec<Layer>) -> Result<Loaded, ConfigError> {
+    let profile = profile::layer(&layers).map_err(|problem| ConfigError(vec![problem]))?;
+    layers.splice(..0, profile);
     let (mut unknown, mut sources) = (Vec::new(), Sources::default());
     for (source, dict) in &layers {
         for (key, _) in keys::leaves(dict, "") {

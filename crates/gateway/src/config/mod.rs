@@ -9,6 +9,8 @@ mod layers;
 mod limits;
 mod load;
 mod namespaces;
+mod origins;
+mod profile;
 mod replica;
 mod rules;
 mod secret;
@@ -18,12 +20,14 @@ mod tests;
 
 use std::net::SocketAddr;
 
+use axum::http::HeaderName;
 use crewcast_events::Namespaces;
 pub use crewcast_store::{Sharded, Tls};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use self::form::tables;
+pub(crate) use self::origins::is_same_host;
 pub use self::{
     auth::{Algorithm, AuthConfig, MIN_SECRET},
     broker::{BrokerConfig, BrokerKind},
@@ -31,7 +35,9 @@ pub use self::{
     layers::COMMAND_LINE_VARIABLES,
     limits::{Compression, Limits},
     load::{ConfigError, Loaded, Source, Sources, load},
-    replica::{Drain, Forge, Log, LogFormat, Mission, Otel, Ready, Tracking},
+    origins::{AllowedOrigin, OriginList},
+    profile::Profile,
+    replica::{Drain, Forge, Log, LogFormat, Mission, Otel, Ready, Stream, SubscribeMode, Tracking},
     secret::Secret,
     show::show,
 };
@@ -41,10 +47,16 @@ pub use self::{
 #[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Config {
+    /// The system whose settings stand below all others that are set.
+    #[serde(with = "form")]
+    pub profile: Option<Profile>,
     pub listen: Listen,
     /// Networks whose `X-Forwarded-For` and PROXY protocol headers are believed.
     #[serde(with = "form")]
     pub trusted_proxies: Vec<IpNet>,
+    /// Origins whose pages may open sockets and use HTTP, in addition to the gateway's own.
+    #[serde(with = "form")]
+    pub allowed_origins: Vec<AllowedOrigin>,
     pub admin: Admin,
     pub broker: BrokerConfig,
     pub cors: Cors,
@@ -54,6 +66,7 @@ pub struct Config {
     pub compression: Compression,
     pub auth: AuthConfig,
     pub mission: Mission,
+    pub stream: Stream,
     pub tracking: Tracking,
     pub forge: Forge,
     pub ready: Ready,
@@ -81,7 +94,9 @@ tables! {
 
     /// Pages of other origins that may use HTTP and event streams.
     Cors {
-        /// Origins that get CORS headers, in addition to the gateway's own; `*`: any.
-        allowed_origins: Vec<String> = Vec::new(),
+        /// Replaces [`Config::allowed_origins`] for HTTP and event streams.
+        allowed_origins: Option<Vec<AllowedOrigin>> = None,
+        /// Request headers that pages may send, in addition to those that Crewcast and tracing libraries use.
+        allowed_headers: Vec<HeaderName> = Vec::new(),
     }
 }

@@ -13,10 +13,18 @@ tables! {
         offline_after: Option<Duration> = None,
     }
 
+    /// The `stream` endpoint.
+    Stream {
+        /// What a further `subscribe` without `ref` does to the subscriptions of its socket.
+        subscribe: SubscribeMode = SubscribeMode::Add,
+    }
+
     /// The `agent-tracking` endpoint.
     Tracking {
         /// A session whose producer has been silent for this long leaves the list of active ones.
         session_ttl: Duration = Duration::from_secs(60),
+        /// Whether a newer socket of a client replaces the older one. Never so for sockets without a token.
+        takeover: bool = true,
         /// Whether client ids must be `client_<digits>_<lower-case letters and digits>`.
         strict_client_id: bool = false,
     }
@@ -59,6 +67,16 @@ tables! {
         /// Lines are appended to this file instead of standard error.
         file: Option<PathBuf> = None,
     }
+}
+
+/// What a further `subscribe` does to the subscriptions before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SubscribeMode {
+    /// They stay: an event that any of them accepts is sent.
+    Add,
+    /// They end, unless the message has a `ref`.
+    Replace,
 }
 
 /// The form of log lines.

@@ -16,7 +16,6 @@ pub(crate) fn broken(config: &Config, sources: &Sources) -> Vec<String> {
     let mut rules = Rules { sources, broken: Vec::new() };
     let differs = config.admin.listen != config.listen.0 || config.listen.0.port() == 0;
     rules.hold("admin.listen", differs, "must differ from listen: the operator's endpoints are not for the public");
-    rules.origins("cors.allowed_origins", &config.cors.allowed_origins);
     config.broker.check(&mut rules);
     namespaces::check(&config.namespaces, &mut rules);
     limits::check(&config.limits, &config.compression, &mut rules);
@@ -43,17 +42,5 @@ impl Rules<'_> {
         self.hold(key, url.is_some(), "must be a URL that begins with https:// or http://");
         let open = url.is_none_or(|url| url.username().is_empty() && url.password().is_none());
         self.hold(key, open, "must not contain a user name or password: this URL appears in logs");
-    }
-
-    /// `*`, or an origin as browsers send it in `Origin` (RFC 6454): lower case, without a default port.
-    pub(crate) fn origins(&mut self, key: &str, origins: &[String]) {
-        let is_origin = |text: &str| {
-            text == "*"
-                || Url::parse(text).is_ok_and(|url| url.has_host() && url.origin().ascii_serialization() == text)
-        };
-        for origin in origins.iter().filter(|origin| !is_origin(origin)) {
-            let text = format!("{origin:?} is not an origin: write https://host or https://host:port, without a path");
-            self.hold(key, false, text);
-        }
     }
 }

@@ -5,9 +5,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use crewcast_events::Event;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use crewcast_events::{Event, Subject, SubjectFields};
 
 use crate::hub::Entry;
 
@@ -37,83 +35,20 @@ fn is_outdated<'a>(
         newer.clear();
         return false;
     };
-    let Ok(subject) = Subject::of(event) else {
+    let Ok(fields) = SubjectFields::of(event.text()) else {
         newer.clear();
         return false;
     };
-    let Some(subject) = subject else { return false };
     let kind = event.kind();
     if kind.ends_with(PROGRESS) {
+        let Some(subject) = fields.subject() else { return false };
         return may_conflate(event) && !newer.insert((subject, kind.into_owned()));
     }
-    // Calls of one tool by one agent have no id: a start or an end separates the progress of one call from that of the
-    // next.
-    if matches!(subject, Subject::Call(_)) {
-        newer.retain(|(other, _)| *other != subject);
+    // A start or an end separates the progress of one call without an id from that of the next.
+    if let Some(calls) = fields.unnamed_call() {
+        newer.retain(|(subject, _)| *subject != calls);
     }
     false
-}
-
-/// What an event is about: the raw JSON of the fields that identify it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-enum Subject<'a> {
-    /// `task_id`.
-    Task(&'a str),
-    /// `stream_id` and `execution_id`.
-    Execution([Option<&'a str>; 2]),
-    /// `crew_id`, `run_id`, `agent_id`, `session_id` and `tool`.
-    Call([Option<&'a str>; 5]),
-}
-
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow)]
-    task_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    execution_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    crew_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    run_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    agent_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    session_id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Data<'a> {
-    #[serde(borrow)]
-    task_id: Option<&'a RawValue>,
-}
-
-impl<'a> Subject<'a> {
-    /// The subject; `None` if the event names none.
-    ///
-    /// # Errors
-    /// A field that identifies the subject stands twice in the event.
-    fn of(event: &'a Event) -> Result<Option<Self>, serde_json::Error> {
-        let fields: Fields<'a> = serde_json::from_str(event.text())?;
-        let text = |field: Option<&'a RawValue>| field.map(RawValue::get);
-        // Events of the dialect `hub` name their task in `data`. In other events `data` may hold anything.
-        let inner = fields.data.and_then(|data| serde_json::from_str::<Data<'a>>(data.get()).ok()?.task_id);
-        Ok(if let Some(task) = text(fields.task_id).or(text(inner)) {
-            Some(Subject::Task(task))
-        } else if fields.execution_id.is_some() {
-            Some(Subject::Execution([fields.stream_id, fields.execution_id].map(text)))
-        } else if fields.tool.is_some() {
-            let call = [fields.crew_id, fields.run_id, fields.agent_id, fields.session_id, fields.tool];
-            Some(Subject::Call(call.map(text)))
-        } else {
-            None
-        })
-    }
 }
 
 #[cfg(test)]
@@ -161,6 +96,30 @@ mod tests {
     }
 
     #[test]
+    fn parallel_calls_of_one_tool_are_distinguished_by_their_ids() {
+        let call = |kind: &str, id: &str| {
+            let mut event = tool(kind, "search");
+            event["call_id"] = json!(id);
+            event
+        };
+        let events = [
+            call("start", "1"),
+            call("progress", "1"),
+            call("start", "2"),
+            call("progress", "2"),
+            call("progress", "1"),
+            call("progress", "2"),
+            call("end", "1"),
+            call("progress", "2"),
+            call("end", "2"),
+        ];
+        assert_eq!(kept(&events), [0, 2, 4, 6, 7, 8]);
+        let unnamed = tool("progress", "search");
+        let mixed = [unnamed.clone(), unnamed.clone(), call("end", "1"), unnamed.clone(), unnamed];
+        assert_eq!(kept(&mixed), [1, 2, 4], "an end with an id still separates progress without one");
+    }
+
+    #[test]
     fn tasks_and_executions_are_distinguished_by_their_ids() {
         let task = |kind: &str, id: &str| json!({ "type": format!("task_{kind}"), "data": { "task_id": id } });
         assert_eq!(
@@ -193,10 +152,11 @@ mod tests {
 
     fn any_event() -> impl Strategy<Value = Value> {
         let kind = prop::sample::select(vec!["tool_start", "tool_progress", "tool_end", "error", "other_progress"]);
-        let names = (prop::option::of("[ab]"), prop::option::of("[xy]"), prop::option::of("[12]"));
-        (kind, names).prop_map(|(kind, (run, tool, task))| {
+        let name = |pattern: &'static str| prop::option::of(pattern);
+        let names = (name("[ab]"), name("[xy]"), name("[12]"), name("[12]"));
+        (kind, names).prop_map(|(kind, (run, tool, task, call))| {
             let mut event = json!({ "type": kind });
-            for (key, value) in [("run_id", run), ("tool", tool), ("task_id", task)] {
+            for (key, value) in [("run_id", run), ("tool", tool), ("task_id", task), ("call_id", call)] {
                 if let Some(value) = value {
                     event[key] = json!(value);
                 }
@@ -206,13 +166,10 @@ mod tests {
     }
 
     /// The type and the subject, as the documentation describes them.
-    fn progress_key(event: &Value) -> Option<(&Value, Vec<&Value>)> {
-        let about = match (event.get("task_id"), event.get("tool")) {
-            (Some(task), _) => vec![task],
-            (None, Some(tool)) => vec![tool, &event["run_id"]],
-            (None, None) => return None,
-        };
-        Some((&event["type"], about))
+    fn progress_key(event: &Value) -> Option<(&Value, &str, Vec<&Value>)> {
+        let named = ["call_id", "task_id", "tool"].into_iter().find(|name| event.get(name).is_some())?;
+        let about = if named == "task_id" { vec![&event[named]] } else { vec![&event[named], &event["run_id"]] };
+        Some((&event["type"], named, about))
     }
 
     proptest! {

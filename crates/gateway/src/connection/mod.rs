@@ -217,6 +217,7 @@ impl<O: Outbox> Connection<O> {
             return self.close(close_code(&error), error.reason());
         }
         self.dialect.on_open(self.principal.identity(), &mut self.actions);
+        self.check_claims();
         self.perform();
         // The link and the drain may have changed before this socket entered the registry.
         self.check_link();
@@ -390,6 +391,18 @@ impl<O: Outbox> Connection<O> {
         }
         self.review_grants();
         self.dialect.on_identity(&fresh, &mut self.actions);
+        if was_unidentified {
+            self.check_claims();
+        }
+    }
+
+    /// Tells a client whose token grants nothing here. What sockets without a token may read is up to the operator.
+    fn check_claims(&mut self) {
+        let Some(identity) = self.principal.identity().filter(|identity| !identity.anonymous) else { return };
+        let missing = identity.missing(self.dialect.granting_claims());
+        if !missing.is_empty() {
+            self.dialect.on_notice(&control::nothing_granted(&missing), &mut self.actions);
+        }
     }
 
     fn on_deadline(&mut self, now: Instant) {

@@ -96,7 +96,7 @@ impl Bench {
     }
 
     fn tracking(&self) -> Client {
-        self.open_dialect(Box::new(TrackingDialect::new("client_1".to_owned(), seconds(60))), None)
+        self.open_dialect(Box::new(TrackingDialect::new(Some("client_1".to_owned()), seconds(60))), None)
     }
 
     fn mission(&self, offline_after: Option<Duration>) -> Client {

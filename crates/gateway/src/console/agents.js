@@ -4,6 +4,8 @@ import { bound, brief, briefObject, byId, el, entry, seconds, setText, soon, tex
 
 const MOST_AGENTS = 30;
 const CALLS_PER_AGENT = 3;
+/** An agent may have more calls than that running in parallel. */
+const MOST_CALLS = 12;
 /** A call without an end event is not shown as running forever. */
 const FORGET_AFTER_MS = 15 * 60_000;
 
@@ -53,28 +55,39 @@ export class Agents {
   }
 
   start(agent, tool, event) {
-    agent.calls.unshift({
-      tool, run: agent.run, params: briefObject(event.params), begun: performance.now(), state: "running",
-    });
-    for (const old of agent.calls.splice(CALLS_PER_AGENT)) old.row?.remove();
+    const call = {
+      id: callId(event), tool, run: agent.run, params: briefObject(event.params), begun: performance.now(), state: "running",
+    };
+    agent.calls.unshift(call);
+    while (agent.calls.length > CALLS_PER_AGENT) {
+      const ended = agent.calls.findLastIndex((old) => old.state !== "running");
+      if (ended === -1 && agent.calls.length <= MOST_CALLS) break;
+      const [old] = agent.calls.splice(ended === -1 ? -1 : ended, 1);
+      old.row?.remove();
+    }
+    return call;
   }
 
-  /** The latest running call of this tool and run. A page that opened late has not seen its start. */
-  running(agent, tool) {
-    const call = agent.calls.find((c) => c.state === "running" && c.tool === tool && c.run === agent.run);
-    if (call) return call;
-    this.start(agent, tool, {});
-    return agent.calls[0];
+  /**
+   * The call of an event: the one with its `call_id`. Where the start or this event has none, the latest running call of
+   * this tool and run. A page that opened late has not seen the start.
+   */
+  call(agent, tool, event) {
+    const id = callId(event);
+    const same = id && agent.calls.find((c) => c.id === id && c.run === agent.run);
+    if (same) return same;
+    const running = agent.calls.filter((c) => c.state === "running" && c.tool === tool && c.run === agent.run);
+    return running.find((c) => c.id === null) ?? (id ? undefined : running[0]) ?? this.start(agent, tool, event);
   }
 
   progress(agent, tool, event) {
-    const call = this.running(agent, tool);
+    const call = this.call(agent, tool, event);
     call.message = brief(event.message, 160);
     if (typeof event.progress === "number") call.progress = Math.min(1, Math.max(0, event.progress));
   }
 
   end(agent, tool, event) {
-    const call = this.running(agent, tool);
+    const call = this.call(agent, tool, event);
     call.state = entry(ENDS, event.status) ? event.status : "success";
     call.duration = event.duration_s;
     call.exit = event.exit_code;
@@ -142,8 +155,12 @@ export class Agents {
   }
 }
 
+/** The id of the event's call; null where its producer writes none. */
+const callId = (event) => (typeof event.call_id === "string" && event.call_id !== "" ? event.call_id : null);
+
 function callRow(call) {
   const row = el("li", "call");
+  if (call.id !== null) row.title = `call ${call.id}`;
   row.mark = el("span", "state");
   row.time = el("span", "time");
   row.detail = el("div", "detail");

@@ -7,7 +7,7 @@ use crewcast_events::{Channel, timestamp};
 use serde_json::{Map, Value, json};
 
 use super::{Conflated, Positions};
-use crate::hub::Item;
+use crate::{auth::Claim, hub::Item};
 use crewcast_websocket::frame::text_frame;
 
 /// A `ping` with more positions than this would be long and hard to read: sockets with more channels get none.
@@ -42,9 +42,25 @@ pub(crate) fn ping(positions: Positions<'_, '_>) -> String {
     message("ping", &[timestamp, ("position", Value::Object(known))])
 }
 
+/// `pong`: the answer to a page's own `ping`, in the form that such pages know, without a source.
+pub(crate) fn pong() -> String {
+    format!(r#"{{"type":"pong","timestamp":"{}"}}"#, timestamp::now())
+}
+
 /// `error`: the client's message was not understood or not granted; the socket stays open.
 pub(crate) fn error(code: &str, text: &str) -> String {
     message("error", &[("code", json!(code)), ("message", json!(text))])
+}
+
+/// `error`: the token grants nothing that this socket could deliver; it stays silent, or is refused next.
+pub(crate) fn nothing_granted(missing: &[Claim]) -> String {
+    let names: Vec<_> = missing.iter().map(|claim| claim.name()).collect();
+    let text = match names.as_slice() {
+        [one] => format!("the token grants nothing on this socket, because the claim {one} is missing"),
+        many => format!("the token grants nothing on this socket: it needs one of the claims {}", many.join(", ")),
+    };
+    let text = format!("{text}: get a token that has it, or set auth.default_claims in the gateway's configuration");
+    message("error", &[("code", json!("nothing_granted")), ("message", json!(text)), ("claims", json!(names))])
 }
 
 /// `reconnect`: this replica is shutting down; reconnect after this many milliseconds.

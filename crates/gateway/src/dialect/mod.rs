@@ -22,7 +22,7 @@ use crewcast_events::{Channel, Event, EventId};
 use tokio::time::Instant;
 
 use crate::{
-    auth::{AuthError, Identity},
+    auth::{AuthError, Claim, Identity},
     dashboards::Dashboard,
     hub::{EncodingSlot, Entry},
     replay::{Opening, Start, StateDocuments, Tail},
@@ -186,6 +186,12 @@ pub(crate) trait Dialect: Send {
     /// The socket is open. `identity` is `None` if the endpoint's channels are public, or if the client has yet to
     /// send its token.
     fn on_open(&mut self, identity: Option<&Identity>, out: &mut Actions);
+
+    /// The claims of which a token needs one for this socket to deliver anything. A socket that its token leaves silent
+    /// is told what is missing. Empty where that is told otherwise.
+    fn granting_claims(&self) -> &'static [Claim] {
+        &[]
+    }
 
     /// The token of [`Action::Authenticate`] is valid.
     fn on_identity(&mut self, _identity: &Identity, _out: &mut Actions) {}

@@ -62,6 +62,8 @@ pub(crate) struct Entry {
     /// The channel's position behind this entry.
     position: Option<EventId>,
     published_at: Option<Duration>,
+    /// When this replica took it in, for what neither id nor timestamp tells; else zero.
+    arrived_at: Duration,
     frames: [OnceLock<Bytes>; EncodingSlot::COUNT],
     /// The compressed frames, if any socket takes them. Boxed, so that an uncompressed entry is not twice as large.
     compressed: OnceLock<Box<[OnceLock<Box<Compressed>>; EncodingSlot::COUNT]>>,
@@ -109,7 +111,9 @@ impl Entry {
             Item::Reset { .. } | Item::Gap { .. } => None,
         };
         let (frames, compressed) = (Default::default(), OnceLock::new());
-        Self { item, position, published_at, frames, compressed, place: None }
+        let is_told = matches!(&item, Item::Event(event) if event.id().is_some() && published_at.is_some());
+        let arrived_at = if is_told { Duration::ZERO } else { timestamp::since_epoch() };
+        Self { item, position, published_at, arrived_at, frames, compressed, place: None }
     }
 
     /// Places the entry in a channel whose readers share a window.
@@ -128,6 +132,11 @@ impl Entry {
             Item::Event(event) => Some(event),
             Item::Reset { .. } | Item::Gap { .. } => None,
         }
+    }
+
+    /// When this replica took in an event that is live or has no timestamp, since the Unix epoch.
+    pub(crate) fn arrived_at(&self) -> Duration {
+        self.arrived_at
     }
 
     /// The id of a logged event.

@@ -9,7 +9,7 @@ use axum::{
 
 use super::problem::{BROKER_RETRY, Problem, ProblemType};
 use crate::{
-    app::{App, origin},
+    app::App,
     auth::{AuthError, Credential, Identity, Presented},
 };
 
@@ -36,14 +36,10 @@ impl FromRequestParts<Arc<App>> for Caller {
 /// [`AuthError`], which becomes a [`Problem`]: 401, 403 for a foreign page, 503 while tokens cannot be checked.
 pub(crate) async fn identify(app: &App, parts: &Parts, credential: &Credential) -> Result<Identity, AuthError> {
     let identity = app.auth.identify(credential).await?.ok_or(AuthError::Missing)?;
-    if page_allowed(app, parts, &identity) { Ok(identity) } else { Err(AuthError::Origin) }
-}
-
-/// Allows the pages that sockets allow, and those that `cors.allowed_origins` lets read the answers.
-fn page_allowed(app: &App, parts: &Parts, identity: &Identity) -> bool {
-    let allowed = &app.config.cors.allowed_origins;
-    let is_listed = |origin: &str| allowed.iter().any(|allowed| allowed == "*" || allowed == origin);
-    origin(&parts.headers).is_none_or(is_listed) || app.allows_page(parts, identity.anonymous)
+    if let Some(page) = app.page(parts) {
+        page.check_http(&app.config, identity.anonymous)?;
+    }
+    Ok(identity)
 }
 
 impl From<AuthError> for Problem {

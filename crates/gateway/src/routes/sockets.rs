@@ -9,7 +9,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{MatchedPath, Path, Request, State, rejection::PathRejection},
-    http::request::Parts,
+    http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -187,7 +187,7 @@ async fn open_forge(app: Arc<App>, request: Request, endpoint: forge::ForgeEndpo
 
 async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let dialect = Box::new(StreamDialect::new(app.config.limits.subscriptions));
+    let dialect = Box::new(StreamDialect::new(app.config.limits.subscriptions, app.config.stream.subscribe));
     open(app, parts, Ok(SocketRequest { dialect, without_token: WithoutToken::Introduces })).await
 }
 
@@ -195,7 +195,7 @@ async fn tracking(State(app): State<Arc<App>>, client_id: PathId, request: Reque
     let (parts, _) = request.into_parts();
     let (client, config) = (text(client_id), &app.config.tracking);
     let socket_request = if is_client_id(&client, config.strict_client_id) {
-        let dialect = Box::new(TrackingDialect::new(client, config.session_ttl));
+        let dialect = Box::new(TrackingDialect::new(config.takeover.then_some(client), config.session_ttl));
         Ok(SocketRequest { dialect, without_token: WithoutToken::Refused })
     } else {
         Err((CloseCode::Policy, "invalid client id".into()))
@@ -203,12 +203,22 @@ async fn tracking(State(app): State<Arc<App>>, client_id: PathId, request: Reque
     open(app, parts, socket_request).await
 }
 
-/// `/` is a socket endpoint only for WebSocket handshakes.
+/// `/` is a socket endpoint for WebSocket handshakes. A browser that opens it as a page is sent to the console.
 async fn root(State(app): State<Arc<App>>, request: Request) -> Response {
     if upgrade::check(request.headers(), request.method()).is_err() {
+        if wants_page(request.headers()) {
+            // Relative, so that it also holds behind a proxy that serves the gateway below a path.
+            return (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "ws/client"), (header::VARY, "accept")])
+                .into_response();
+        }
         return not_found(request.uri().clone()).await.into_response();
     }
     stream(State(app), request).await
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    !headers.contains_key(header::UPGRADE) && accepts.into_iter().any(|accept| accept.contains("text/html"))
 }
 
 fn one_run(app: &App, run_id: &str, parts: &Parts) -> Result<SocketRequest, CloseReason> {
@@ -261,6 +271,18 @@ fn batch(ms: &str) -> Result<Duration, CloseReason> {
     ms.map(Duration::from_millis).ok_or((CloseCode::BadMessage, "batch_ms: 1 to 1000 milliseconds".into()))
 }
 
+/// Whether the query has `format=binary`: the same bytes in binary frames, on every endpoint.
+fn asks_for_binary(parts: &Parts) -> bool {
+    let query = parts.uri.query().unwrap_or_default();
+    url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "format" && value == "binary")
+}
+
+/// How a socket's messages travel.
+struct WireFormat {
+    agreed: Option<Agreed>,
+    sends_binary: bool,
+}
+
 /// Completes the handshake, then serves the socket or closes it with the reason for the refusal.
 async fn open(app: Arc<App>, mut parts: Parts, request: Result<SocketRequest, CloseReason>) -> Response {
     let handshake = match upgrade::check(&parts.headers, &parts.method) {
@@ -289,10 +311,11 @@ async fn open(app: Arc<App>, mut parts: Parts, request: Result<SocketRequest, Cl
         }
     };
     // A refused socket gets only a close frame, which is not worth compressing.
+    let sends_binary = asks_for_binary(&parts);
     let is_compressed = app.config.compression.enabled && admitted.is_ok();
     let extensions = is_compressed.then(|| deflate::agree(&parts.headers)).flatten();
     let (agreed, extensions) = extensions.map(|answer| (answer.agreed, answer.header)).unzip();
-    app.sockets.clone().spawn(serve(app, on_upgrade, admitted, agreed));
+    app.sockets.clone().spawn(serve(app, on_upgrade, admitted, WireFormat { agreed, sends_binary }));
     handshake.accept(select_token, extensions)
 }
 
@@ -341,8 +364,9 @@ async fn introduce(
             None => return Err(refused_by(AuthError::Missing)),
         },
     };
-    if !app.allows_page(parts, principal.identity().is_none_or(|identity| identity.anonymous)) {
-        return Err(refused_by(AuthError::Origin));
+    if let Some(page) = app.page(parts) {
+        let is_anonymous = principal.identity().is_none_or(|identity| identity.anonymous);
+        page.check_socket(&app.config, is_anonymous).map_err(refused_by)?;
     }
     let user = match principal.identity() {
         Some(identity) if !identity.anonymous => Some(app.limits.identify(&identity.sub).map_err(refused_by_limit)?),
@@ -365,12 +389,14 @@ fn refused_by_limit(limit: LimitReached) -> CloseReason {
     (CloseCode::TooMany, limit.to_string().into())
 }
 
-async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refused>, agreed: Option<Agreed>) {
+async fn serve(app: Arc<App>, on_upgrade: OnUpgrade, admitted: Result<Admitted, Refused>, format: WireFormat) {
     let Ok(Ok((stream, leftover))) = tokio::time::timeout(app.config.limits.handshake, take_stream(on_upgrade)).await
     else {
         return refused("lost");
     };
-    let socket = Socket::new(stream, app.config.limits.message.0, leftover).with_deflate(agreed);
+    let socket = Socket::new(stream, app.config.limits.message.0, leftover)
+        .with_deflate(format.agreed)
+        .with_binary(format.sends_binary);
     match admitted {
         Ok(Admitted { principal, dialect, admission }) => {
             // A task of its own: the memory that this task used for the handshake would otherwise stay allocated as

@@ -1,5 +1,7 @@
 //! Every kind of event of an org on `hub:<org>`.
 
+use std::time::Duration;
+
 use crewcast_events::{
     catalog::{
         Stamped,
@@ -8,7 +10,7 @@ use crewcast_events::{
     timestamp,
 };
 
-use super::{Target, within};
+use super::{Periodic, Target, within};
 use crate::{publisher::Publisher, trace};
 
 /// Emits the events of an org's hub, with a method for each type. Cheap to clone.
@@ -81,6 +83,16 @@ impl HubEmitter {
     /// The state of the hub as a whole.
     pub fn hive_status_update(&self, data: system::HiveStatus) {
         self.emit(HubKind::HiveStatusUpdate, data);
+    }
+
+    /// Emits the state of the hub now and then every `period`, until the handle is dropped or the publisher closes.
+    pub fn status_every(
+        &self,
+        period: Duration,
+        mut status: impl FnMut() -> system::HiveStatus + Send + 'static,
+    ) -> Periodic {
+        let hub = self.clone();
+        Periodic::start(&self.target.publisher, period, move || hub.hive_status_update(status()))
     }
 
     /// An alert.

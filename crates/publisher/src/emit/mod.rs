@@ -4,6 +4,7 @@ mod forge;
 mod hub;
 mod lease;
 mod mission;
+mod periodic;
 mod run;
 mod session;
 mod stream;
@@ -23,6 +24,7 @@ use target::Target;
 pub use forge::{AgentEmitter, KnowledgeEmitter, MAX_ERROR_TEXT, MetricsEmitter, RunningTask, TaskEmitter, TaskHandle};
 pub use hub::HubEmitter;
 pub use mission::MissionEmitter;
+pub use periodic::Periodic;
 pub use run::RunEmitter;
 pub use session::{Session, SessionEmitter};
 pub use stream::{ExecutionEmitter, StreamEmitter};
@@ -109,4 +111,20 @@ fn within(share: f64, most: f64) -> f64 {
 /// Whole milliseconds of a duration.
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A duration in seconds, rounded to milliseconds.
+fn seconds(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_rounded_to_milliseconds() {
+        let of = |micros| seconds(Duration::from_micros(micros)).to_string();
+        assert_eq!([of(1_234_567), of(999_500), of(499), of(40_000)], ["1.235", "1", "0", "0.04"]);
+    }
 }

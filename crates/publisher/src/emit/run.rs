@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Target, lease::Held, object};
+use super::{Target, lease::Held, object, seconds};
 use crate::{publisher::Publisher, trace};
 
 /// Emits the events of one run. Cheap to clone.
@@ -61,7 +61,7 @@ impl RunEmitter {
     /// An agent has worked for `duration`.
     pub fn agent_end(&self, agent_id: &str, agent: &str, status: Outcome, duration: Duration, output: Option<Value>) {
         let (agent_id, agent) = (agent_id.to_owned(), agent.to_owned());
-        self.emit(RunKind::AgentEnd { agent_id, agent, status, duration_s: duration.as_secs_f64(), output });
+        self.emit(RunKind::AgentEnd { agent_id, agent, status, duration_s: seconds(duration), output });
     }
 
     /// An agent starts a task.
@@ -81,7 +81,7 @@ impl RunEmitter {
         output: Option<Value>,
     ) {
         let (task_id, task, agent_id) = (task_id.to_owned(), task.to_owned(), agent_id.to_owned());
-        self.emit(RunKind::TaskEnd { task_id, task, agent_id, status, duration_s: duration.as_secs_f64(), output });
+        self.emit(RunKind::TaskEnd { task_id, task, agent_id, status, duration_s: seconds(duration), output });
     }
 
     /// Something failed. `fatal` announces that the run will end; only `done` ends it.
@@ -96,7 +96,7 @@ impl RunEmitter {
         // Another emitter may have emitted `boot`. A finished run has no lease, whichever emitter held it.
         let name = format!("run:{}", self.run).into();
         let release = self.target.publisher.inner().leases.of_all.then_some(LeaseStep::Release { name });
-        self.emit_with(RunKind::Done { status, duration_s: duration.as_secs_f64(), output }, release);
+        self.emit_with(RunKind::Done { status, duration_s: seconds(duration), output }, release);
     }
 
     fn emit(&self, kind: RunKind) {

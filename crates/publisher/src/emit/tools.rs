@@ -14,7 +14,7 @@ use crewcast_store::LeaseStep;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{Target, lease::Held, object};
+use super::{Target, lease::Held, object, seconds};
 use crate::{publisher::Publisher, trace};
 
 /// Emits the tool calls of one agent. Cheap to clone.
@@ -42,11 +42,12 @@ impl ToolEmitter {
     /// [`ToolCall::end`], or when it is dropped.
     #[must_use = "dropping the call ends it"]
     pub fn start(&self, tool: impl Into<String>, params: &(impl Serialize + ?Sized)) -> ToolCall {
-        let tool = tool.into();
+        let (tool, call_id) = (tool.into(), format!("{:016x}", fastrand::u64(..)));
         let call = ToolCall {
             shared: self.shared.clone(),
-            lease: self.lease(&tool),
+            lease: self.lease(&tool, &call_id),
             tool,
+            call_id,
             since: Instant::now(),
             traceparent: trace::parent(),
             began_in_panic: std::thread::panicking(),
@@ -56,11 +57,10 @@ impl ToolEmitter {
         call
     }
 
-    fn lease(&self, tool: &str) -> Option<Held> {
+    fn lease(&self, tool: &str, call_id: &str) -> Option<Held> {
         let CallState { target, crew, run, agent } = &*self.shared;
-        let name = format!("tool:{:016x}", fastrand::u64(..));
-        let about = json!({"crew_id": crew, "run_id": run, "agent_id": agent, "tool": tool});
-        Held::when_on(&target.publisher, target.channel.as_ref()?, &name, &about)
+        let about = json!({"crew_id": crew, "run_id": run, "agent_id": agent, "tool": tool, "call_id": call_id});
+        Held::when_on(&target.publisher, target.channel.as_ref()?, &format!("tool:{call_id}"), &about)
     }
 }
 
@@ -69,6 +69,7 @@ impl ToolEmitter {
 pub struct ToolCall {
     shared: Arc<CallState>,
     tool: String,
+    call_id: String,
     lease: Option<Held>,
     since: Instant,
     traceparent: Option<String>,
@@ -77,6 +78,11 @@ pub struct ToolCall {
 }
 
 impl ToolCall {
+    /// The id that all events of this call carry as `call_id`. No other call has it.
+    pub fn call_id(&self) -> &str {
+        &self.call_id
+    }
+
     /// Emits `tool_progress`. `progress` is clamped to 0 to 1.
     pub fn progress(&self, message: impl Into<String>, progress: Option<f64>) {
         let progress = progress.filter(|value| !value.is_nan()).map(|value| value.clamp(0.0, 1.0));
@@ -91,10 +97,8 @@ impl ToolCall {
     fn finish(&mut self, exit_code: i32, status: Outcome) {
         self.ended = true;
         let release = self.lease.take().map(Held::release);
-        self.emit_with(
-            ToolKind::ToolEnd { duration_s: self.since.elapsed().as_secs_f64(), exit_code, status },
-            release,
-        );
+        let duration_s = seconds(self.since.elapsed());
+        self.emit_with(ToolKind::ToolEnd { duration_s, exit_code, status }, release);
     }
 
     fn emit(&self, kind: ToolKind) {
@@ -110,6 +114,7 @@ impl ToolCall {
             run_id: run.clone(),
             agent_id: agent.clone(),
             tool: self.tool.clone(),
+            call_id: Some(self.call_id.clone()),
             // All events of a call belong to the span in which it began.
             traceparent: self.traceparent.clone(),
         };

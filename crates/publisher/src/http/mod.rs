@@ -27,6 +27,7 @@ pub struct HttpTransport {
     client: Client,
     publish: Url,
     directory: Url,
+    with_leases: bool,
     /// No request before this moment: the gateway asked for the pause (`Retry-After`).
     not_before: Mutex<Option<Instant>>,
 }
@@ -57,7 +58,15 @@ impl HttpTransport {
             .timeout(REQUEST_TIMEOUT)
             .build()
             .map_err(|_| ConnectError::Http("TLS could not be set up"))?;
-        Ok(Self { client, publish, directory, not_before: Mutex::default() })
+        Ok(Self { client, publish, directory, with_leases: false, not_before: Mutex::default() })
+    }
+
+    /// Sends the entries' leases, too. A publisher renews leases in the background, which HTTP cannot: its leases are
+    /// left out. A caller that renews them with events sets this.
+    #[must_use]
+    pub fn with_leases(mut self) -> Self {
+        self.with_leases = true;
+        self
     }
 
     async fn post(&self, url: &Url, kind: &'static str, body: Vec<u8>) -> Result<answer::Answer, AppendError> {
@@ -88,7 +97,7 @@ impl HttpTransport {
 impl Transport for HttpTransport {
     async fn append(&self, append: &Append) -> Result<Vec<Option<EventId>>, AppendError> {
         let mut ids = Vec::with_capacity(append.entries.len());
-        for request in request::of_append(append)? {
+        for request in request::of_append(append, self.with_leases)? {
             ids.extend(self.publish(request).await?);
         }
         Ok(ids)

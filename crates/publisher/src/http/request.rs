@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crewcast_events::Channel;
-use crewcast_store::{Append, AppendError, Once};
+use crewcast_store::{Append, AppendError, LeaseStep, Once};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -25,6 +25,8 @@ struct Line<'a> {
     idempotency_key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<StateLine<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease: Option<LeaseLine<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     live: bool,
 }
@@ -36,9 +38,35 @@ struct StateLine<'a> {
     value: Option<&'a Arc<RawValue>>,
 }
 
+#[derive(Serialize)]
+struct LeaseLine<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<&'a Arc<RawValue>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    end: bool,
+}
+
+impl<'a> LeaseLine<'a> {
+    /// `None` for steps that only gateways take.
+    fn of(step: &'a LeaseStep) -> Option<Self> {
+        match step {
+            LeaseStep::Hold { name, ttl, about } => {
+                // Rounded up: a lease never ends earlier than promised.
+                let ttl = ttl.as_millis().div_ceil(1000);
+                Some(Self { name, ttl: u64::try_from(ttl).ok(), about: about.as_ref(), end: false })
+            }
+            LeaseStep::Release { name } => Some(Self { name, ttl: None, about: None, end: true }),
+            LeaseStep::Expire { .. } => None,
+        }
+    }
+}
+
 /// The requests for an append, to be sent in order. Usually one: only an event with a line break between its tokens
 /// cannot be a line of NDJSON, and needs its own request.
-pub(super) fn of_append(append: &Append) -> Result<Vec<Request>, AppendError> {
+pub(super) fn of_append(append: &Append, with_leases: bool) -> Result<Vec<Request>, AppendError> {
     let mut requests: Vec<Request> = Vec::new();
     for (n, entry) in (0..).zip(&append.entries) {
         let idempotency_key = match &append.once {
@@ -47,8 +75,9 @@ pub(super) fn of_append(append: &Append) -> Result<Vec<Request>, AppendError> {
             Once::Key { key, .. } => Some(key.clone()),
         };
         let state = entry.state.as_ref().map(|state| StateLine { key: &state.key, value: state.value.as_ref() });
+        let lease = entry.lease.as_ref().filter(|_| with_leases).and_then(LeaseLine::of);
         let event = raw(entry.body.object())?;
-        let line = write(&Line { channel: &append.channel, event, idempotency_key, state, live: false })?;
+        let line = write(&Line { channel: &append.channel, event, idempotency_key, state, lease, live: false })?;
         if line.contains(&b'\n') || line.contains(&b'\r') {
             requests.push(Request { content_type: JSON, body: line, lines: 1 });
             continue;
@@ -70,7 +99,7 @@ pub(super) fn of_append(append: &Append) -> Result<Vec<Request>, AppendError> {
 }
 
 pub(super) fn live(channel: &Channel, message: &[u8]) -> Result<Request, AppendError> {
-    let line = Line { channel, event: raw(message)?, idempotency_key: None, state: None, live: true };
+    let line = Line { channel, event: raw(message)?, idempotency_key: None, state: None, lease: None, live: true };
     Ok(Request { content_type: JSON, body: write(&line)?, lines: 1 })
 }
 

@@ -58,6 +58,7 @@ pub(crate) struct Queue {
     state: Mutex<QueueState>,
     work: Notify,
     settled: Notify,
+    closing: Notify,
     max_events: usize,
     max_bytes: usize,
     policy: DropPolicy,
@@ -65,8 +66,8 @@ pub(crate) struct Queue {
 
 impl Queue {
     pub(crate) fn new(max_events: usize, max_bytes: usize, policy: DropPolicy) -> Self {
-        let (state, work, settled) = Default::default();
-        Self { state, work, settled, max_events, max_bytes, policy }
+        let (state, work, settled, closing) = Default::default();
+        Self { state, work, settled, closing, max_events, max_bytes, policy }
     }
 
     /// Adds a spool for events that find no room. Its backlog is sent first; `last_ordinal` is the highest ordinal in
@@ -91,12 +92,13 @@ impl Queue {
         ownerships: Ownerships,
         priority: Priority,
     ) -> Dropped {
+        let subject = (priority == Priority::Progress).then(|| message.subject()).flatten();
         let mut state = self.state.lock();
         if state.closed {
             return Dropped { count: 1, reason: Reason::Closed };
         }
         state.order += 1;
-        let item = Item { message, ownerships, priority, order: state.order, ordinal: 0 };
+        let item = Item { message, ownerships, priority, subject, order: state.order, ordinal: 0 };
         if item.size() > self.max_bytes || self.max_events == 0 {
             return Dropped { count: 1, reason: Reason::TooLarge };
         }
@@ -177,6 +179,16 @@ impl Queue {
     /// Refuses new events from now on.
     pub(crate) fn close(&self) {
         self.state.lock().closed = true;
+        self.closing.notify_waiters();
+    }
+
+    /// Returns when the queue is closed.
+    pub(crate) async fn closed(&self) {
+        let mut closing = std::pin::pin!(self.closing.notified());
+        closing.as_mut().enable();
+        if !self.state.lock().closed {
+            closing.await;
+        }
     }
 
     /// Returns when no event is queued, being sent or on disk.
@@ -251,7 +263,10 @@ impl QueueState {
         item.ordinal = queue.next;
         queue.next += u64::from(matches!(item.message, Message::Logged(_)));
         queue.used = item.order;
-        queue.queued.push_back(Arc::new(item));
+        if let Some(older) = queue.push(item) {
+            self.by_priority.remove(&(Priority::Progress, older));
+            self.by_priority.insert((Priority::OutdatedProgress, older), channel.clone());
+        }
         self.engage(channel);
     }
 
@@ -285,8 +300,7 @@ impl QueueState {
         }
         let channel = first.remove();
         let queue = self.by_channel.get_mut(&channel)?;
-        let at = queue.queued.binary_search_by_key(&order, |item| item.order).ok()?;
-        let item = queue.queued.remove(at)?;
+        let item = queue.remove(order)?;
         let place = self.spool.as_mut().zip(spooled_event(&item, item.ordinal));
         let place = place.and_then(|(spool, kept)| spool.keep(&channel, &queue.position(), &kept).ok());
         queue.spooled.extend(place.map(|place| (place.ordinal, place)));

@@ -38,6 +38,45 @@ fn progress_is_dropped_first_then_the_rest_then_starts_and_ends() {
 }
 
 #[test]
+fn progress_that_newer_progress_of_the_same_call_follows_is_dropped_first() {
+    let queue = of(5, DropPolicy::Oldest);
+    let progress = |call: &str, n: u32| {
+        let call = if call.is_empty() { String::new() } else { format!(r#""call_id":"{call}","#) };
+        let text = format!(r#"{{"type":"tool_progress","run_id":"r","agent_id":"a","tool":"t",{call}"n":{n}}}"#);
+        push_text(&queue, "graph:a", &text, Priority::Progress)
+    };
+    for (n, call) in ["one", "two", "two", "", ""].into_iter().enumerate() {
+        assert_eq!(progress(call, n as u32), Ok(0));
+    }
+    for kind in ["note", "tool_end"] {
+        assert_eq!(push(&queue, "graph:a", kind), Ok(1));
+    }
+    // The newest of each call are left: 0, 2 and 4. With nothing outdated, the oldest progress is dropped.
+    assert_eq!(push(&queue, "graph:a", "done"), Ok(1));
+    let messages = queue.drain(false).0.into_values().flatten();
+    let numbers: Vec<Option<u64>> =
+        messages.map(|body| serde_json::from_slice::<serde_json::Value>(&body).unwrap()["n"].as_u64()).collect();
+    assert_eq!(numbers, [Some(2), Some(4), None, None, None]);
+}
+
+#[test]
+fn progress_that_was_sent_outdates_nothing() {
+    let queue = of(2, DropPolicy::Oldest);
+    let progress = |n: u32| {
+        let text = format!(r#"{{"type":"tool_progress","call_id":"c","n":{n}}}"#);
+        push_text(&queue, "graph:a", &text, Priority::Progress)
+    };
+    assert_eq!(progress(1), Ok(0));
+    let batch = queue.take().unwrap();
+    assert_eq!(progress(2), Ok(0));
+    queue.settle(&batch.channel, 1, &batch.sequence);
+    queue.release(&batch.channel);
+    assert_eq!(queue.state.lock().by_priority.keys().map(|key| key.0).collect::<Vec<_>>(), [Priority::Progress]);
+    assert_eq!((progress(3), progress(4)), (Ok(0), Ok(1)));
+    assert_eq!(queue.take().unwrap().items.len(), 2);
+}
+
+#[test]
 fn an_event_of_lower_priority_than_the_queue_is_dropped_itself() {
     let queue = of(2, DropPolicy::Oldest);
     push(&queue, "graph:a", "tool_start").unwrap();

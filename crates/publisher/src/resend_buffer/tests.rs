@@ -24,6 +24,7 @@ fn items(numbers: std::ops::Range<u64>) -> Vec<Arc<Item>> {
             message: Message::Logged(Entry::new(body)),
             ownerships: None,
             priority: Priority::Other,
+            subject: None,
             order: n,
             ordinal: n,
         })

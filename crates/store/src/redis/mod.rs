@@ -24,8 +24,8 @@ use redis::{Script, ScriptInvocation, Value};
 
 use self::errors::append_error;
 use crate::{
-    append::{Append, AppendError, Entry, MAX_EVENT_BYTES, Once},
-    lease::{LeaseStep, Renewal},
+    append::{Append, AppendError, MAX_EVENT_BYTES, Once},
+    lease::Renewal,
     ownership::{Ownership, OwnershipMode, OwnershipOutcome},
     scripts,
     transport::Transport,
@@ -209,12 +209,13 @@ impl RedisTransport {
         call.arg(namespace.log.length).arg(age).arg(age + HEAD_BEYOND_LOG.as_secs());
         call.arg(u8::from(namespace.retain)).arg(seen).arg(age.max(ONCE_AGE.as_secs()));
         call.arg(entries.iter().flat_map(|entry| entry.random).collect::<Vec<u8>>());
-        for Entry { body, state, lease, .. } in entries {
-            call.arg(body.tail());
+        for entry in entries {
+            call.arg(entry.body.tail());
             if is_wide {
+                let (state, lease) = (&entry.state, entry.lease_step(channel));
                 let key = state.as_ref().map_or("", |state| state.key.as_str());
                 let value = state.as_ref().and_then(|state| state.value.as_ref()).map_or("", |value| value.get());
-                call.arg(key).arg(value).arg(lease.as_ref().map(LeaseStep::wire).unwrap_or_default());
+                call.arg(key).arg(value).arg(lease.map(|step| step.wire()).unwrap_or_default());
             }
         }
         call

@@ -67,8 +67,8 @@ pub enum ProtocolError {
     /// A close frame of one byte, or with a code that must not be sent.
     #[error("invalid close frame")]
     Close,
-    /// A binary message.
-    #[error("binary frames are not accepted")]
+    /// A binary message that is not UTF-8. One that is counts as text.
+    #[error("a binary message must hold UTF-8")]
     Binary,
     /// A text message or close reason that is not UTF-8.
     #[error("text is not valid UTF-8")]
@@ -103,6 +103,8 @@ pub struct Decoder {
     header_len: u8,
     /// The kind of the unfinished text message.
     inside: Inside,
+    /// Whether that message came in binary frames.
+    is_binary: bool,
     deflate: Option<Agreed>,
     /// What has arrived of the text message, unmasked and still compressed.
     message: Vec<u8>,
@@ -153,6 +155,7 @@ impl Decoder {
             header: [0; MAX_HEADER],
             header_len: 0,
             inside: Inside::Nothing,
+            is_binary: false,
             deflate: None,
             message: Vec::new(),
             checked: 0,
@@ -252,7 +255,8 @@ impl Decoder {
             Ok(length) if is_control(opcode) || length <= room => length,
             _ => return Err(ProtocolError::TooBig(self.limit)),
         };
-        if opcode == opcode::TEXT {
+        if matches!(opcode, opcode::TEXT | opcode::BINARY) {
+            self.is_binary = opcode == opcode::BINARY;
             self.inside = if first & RSV1 != 0 { Inside::Deflated } else { Inside::Text };
         }
         Ok(Some(Frame { opcode, fin, mask, remaining }))
@@ -279,8 +283,7 @@ impl Decoder {
         match opcode {
             opcode::CONTINUATION if !in_message => return Err(ProtocolError::Fragment),
             opcode::TEXT | opcode::BINARY if in_message => return Err(ProtocolError::Fragment),
-            opcode::BINARY => return Err(ProtocolError::Binary),
-            opcode::CONTINUATION | opcode::TEXT => {}
+            opcode::CONTINUATION | opcode::TEXT | opcode::BINARY => {}
             opcode::CLOSE | opcode::PING | opcode::PONG => {
                 if !fin || usize::from(second & 0x7F) > MAX_CONTROL {
                     return Err(ProtocolError::Control);
@@ -317,10 +320,14 @@ impl Decoder {
         let valid = match std::str::from_utf8(&self.message[self.checked as usize..]) {
             Ok(text) => text.len(),
             Err(error) if error.error_len().is_none() => error.valid_up_to(),
-            Err(_) => return Err(ProtocolError::InvalidText),
+            Err(_) => return Err(self.not_utf8()),
         };
         self.checked += valid as u32;
         Ok(())
+    }
+
+    fn not_utf8(&self) -> ProtocolError {
+        if self.is_binary { ProtocolError::Binary } else { ProtocolError::InvalidText }
     }
 
     /// Handles the complete payload of `frame`.
@@ -339,7 +346,7 @@ impl Decoder {
                     Inside::Text | Inside::Nothing => message,
                 };
                 self.checked = 0;
-                Message::Text(String::from_utf8(text).map_err(|_| ProtocolError::InvalidText)?)
+                Message::Text(String::from_utf8(text).map_err(|_| self.not_utf8())?)
             }
             _ => {
                 self.check_text_so_far()?;

@@ -117,7 +117,7 @@ fn every_broken_rule_has_its_close_code() {
         ("close with 999", frame(FIN | opcode::CLOSE, &999u16.to_be_bytes()), ProtocolError::Close, 1002),
         ("close with 5000", frame(FIN | opcode::CLOSE, &5000u16.to_be_bytes()), ProtocolError::Close, 1002),
         ("close with a bad reason", frame(FIN | opcode::CLOSE, &[3, 0xE8, 0xFF]), ProtocolError::InvalidText, 1007),
-        ("binary", frame(FIN | opcode::BINARY, b"x"), ProtocolError::Binary, 1003),
+        ("binary", frame(FIN | opcode::BINARY, b"\xFF"), ProtocolError::Binary, 1003),
         ("bad UTF-8", frame(FIN | opcode::TEXT, &[b'a', 0xC3, 0x28]), ProtocolError::InvalidText, 1007),
         ("UTF-8 cut off", frame(FIN | opcode::TEXT, &[0xE2, 0x82]), ProtocolError::InvalidText, 1007),
         ("too big", frame(FIN | opcode::TEXT, &vec![b'x'; LIMIT + 1]), ProtocolError::TooBig(LIMIT), 1009),
@@ -126,6 +126,16 @@ fn every_broken_rule_has_its_close_code() {
         assert_eq!(decode_all(&bytes), Err(error), "{name}");
         assert_eq!(decode_pieces(&mut Decoder::new(LIMIT), bytes.chunks(1)), Err(error), "{name}, byte by byte");
         assert_eq!(error.close_code().number(), code, "{name}");
+    }
+}
+
+#[test]
+fn a_binary_message_that_holds_text_counts_as_text() {
+    for bytes in [
+        frame(FIN | opcode::BINARY, "{\"é\":1}".as_bytes()),
+        [frame(opcode::BINARY, b"{\"\xC3"), frame(FIN, b"\xA9\":1}")].concat(),
+    ] {
+        assert_eq!(decode_all(&bytes), Ok(vec![Message::Text("{\"é\":1}".to_owned())]));
     }
 }
 
@@ -374,7 +384,7 @@ fn every_broken_rule_of_compression_has_its_close_code() {
             ProtocolError::ReservedBits,
             1002,
         ),
-        ("compressed binary", frame(FIN | RSV1 | opcode::BINARY, &good), ProtocolError::Binary, 1003),
+        ("compressed binary", frame(FIN | RSV1 | opcode::BINARY, &deflated(b"\xFF", 6)), ProtocolError::Binary, 1003),
         ("no deflate data", frame(FIN | RSV1 | opcode::TEXT, b"plain text"), ProtocolError::InvalidDeflate, 1007),
         ("cut off", frame(FIN | RSV1 | opcode::TEXT, &good[..9]), ProtocolError::InvalidDeflate, 1007),
         ("nothing at all", frame(FIN | RSV1 | opcode::TEXT, b""), ProtocolError::InvalidDeflate, 1007),

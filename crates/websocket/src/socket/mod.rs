@@ -20,7 +20,7 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 use super::{
     decode::{Decoder, Message, ProtocolError},
     deflate::Agreed,
-    frame::close_frame,
+    frame::{binary_frame, close_frame},
 };
 
 /// Maximum number of bytes of one read.
@@ -47,6 +47,8 @@ pub struct Socket {
     queue: FrameQueue,
     queued_bytes: usize,
     written_bytes: u64,
+    /// Messages leave in binary frames.
+    sends_binary: bool,
 }
 
 /// Frames that wait to be written, with their capacity; `None` means empty and takes no memory.
@@ -74,6 +76,7 @@ impl Socket {
             queue: None,
             queued_bytes: 0,
             written_bytes: 0,
+            sends_binary: false,
         }
     }
 
@@ -83,6 +86,12 @@ impl Socket {
         if let Some(arriving) = &mut self.arriving {
             arriving.decoder.agree(agreed);
         }
+        self
+    }
+
+    /// Sends every message in a binary frame, for clients that asked for it.
+    pub fn with_binary(mut self, sends_binary: bool) -> Self {
+        self.sends_binary = sends_binary;
         self
     }
 
@@ -151,6 +160,7 @@ impl Socket {
 
     /// Queues an encoded frame; [`Socket::poll_flush`] sends it.
     pub fn queue(&mut self, frame: Bytes) {
+        let frame = if self.sends_binary { binary_frame(&frame) } else { frame };
         self.queued_bytes += frame.len();
         self.queue.get_or_insert_default().push_back(frame);
     }

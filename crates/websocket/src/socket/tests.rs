@@ -85,7 +85,7 @@ async fn reads_what_tungstenite_sends() {
 #[tokio::test]
 async fn decoder_errors_are_returned() {
     for (message, code) in [
-        (tungstenite::Message::binary("x"), 1003),
+        (tungstenite::Message::binary(&b"\xFF"[..]), 1003),
         (tungstenite::Message::text("x".repeat(LIMIT + 1)), 1009),
         (tungstenite::Message::Frame(Frame::message(vec![0xFF], OpCode::Data(Data::Text), true)), 1007),
         (fragment("x", OpCode::Data(Data::Continue), true), 1002),
@@ -222,7 +222,7 @@ async fn closing_sends_the_queue_then_the_code_and_reason() {
 #[tokio::test]
 async fn the_code_reaches_a_client_that_keeps_sending() {
     let (mut server, mut client) = raw_pair().await;
-    client.write_all(&[0x82, 0x81, 0, 0, 0, 0, b'x']).await.unwrap();
+    client.write_all(&[0x82, 0x81, 0, 0, 0, 0, 0xFF]).await.unwrap();
     let error = server.message().await.unwrap().unwrap_err();
     let closing = tokio::spawn(server.close(error.close_code(), error.close_code().reason()));
     // Far more than both kernels' buffers hold.

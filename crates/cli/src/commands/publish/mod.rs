@@ -1,15 +1,15 @@
 //! `crewcast publish`: publishes events from the command line or from standard input, one JSON object per line.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use crewcast_events::Channel;
-use crewcast_publisher::{State, Transport};
+use crewcast_publisher::{DEFAULT_LEASE, LeaseStep, State, Transport};
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, BufReader};
 
 use self::sender::{Dedup, Sender};
 use crate::{
-    backend,
+    backend, duration,
     error::CliError,
     output::{self, Pipe},
     settings::{ConfigArgs, key_value},
@@ -25,7 +25,7 @@ pub(crate) struct PublishArgs {
     /// The event, a JSON object with a "type". Without it, or with -, reads one object per line from standard input
     pub event: Option<String>,
     /// Publish a live event: no id, no log, only for current subscribers
-    #[arg(long, conflicts_with_all = ["key", "state"])]
+    #[arg(long, conflicts_with_all = ["key", "state", "lease"])]
     pub live: bool,
     /// Idempotency key: repeating the command within 24 h does not publish again. Line n of standard input has the key
     /// KEY-n
@@ -34,6 +34,10 @@ pub(crate) struct PublishArgs {
     /// Set a state document in the same atomic step as the event. KEY= removes the document
     #[arg(long, value_name = "KEY=JSON", value_parser = key_value)]
     pub state: Option<(String, String)>,
+    /// Make or renew a lease in the same atomic step: NAME for 30 s, or NAME:TTL, for example s1:2m. NAME:end ends it.
+    /// Every line of standard input renews it
+    #[arg(long, value_name = "NAME[:TTL]", value_parser = lease)]
+    pub lease: Option<LeaseStep>,
     /// Publish through the gateway at this address instead of Redis
     #[arg(long, value_name = "URL")]
     pub gateway: Option<String>,
@@ -49,7 +53,7 @@ pub(crate) struct PublishArgs {
 pub(crate) async fn run(args: PublishArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let config = config.load()?.config;
     let transport: Arc<dyn Transport> = match &args.gateway {
-        Some(gateway) => Arc::new(backend::http(gateway, args.token.as_deref())?),
+        Some(gateway) => Arc::new(backend::http(gateway, args.token.as_deref())?.with_leases()),
         None => Arc::new(backend::redis(&config)?),
     };
     let dedup = match (args.live, &args.key) {
@@ -57,7 +61,7 @@ pub(crate) async fn run(args: PublishArgs, config: &ConfigArgs) -> Result<ExitCo
         (_, Some(key)) => Dedup::Key(key.clone()),
         _ => Dedup::Sequence,
     };
-    let mut sender = Sender::new(transport, args.channel, dedup);
+    let mut sender = Sender::new(transport, args.channel, dedup).with_lease(args.lease);
     match args.event.as_deref() {
         None | Some("-") => {
             if args.state.is_some() {
@@ -88,6 +92,22 @@ fn state((key, json): (String, String)) -> Result<State, CliError> {
         })?),
     };
     Ok(State { key, value: value.map(Arc::from) })
+}
+
+/// Parses `NAME`, `NAME:TTL` or `NAME:end`. A name may hold colons, so a TTL has a unit.
+fn lease(text: &str) -> Result<LeaseStep, String> {
+    let ttl_of = |end: &str| end.ends_with(char::is_alphabetic).then(|| duration::parse(end).ok()).flatten();
+    let step = match text.rsplit_once(':') {
+        Some((name, "end")) => LeaseStep::Release { name: name.into() },
+        Some((name, end)) if ttl_of(end).is_some() => hold(name, ttl_of(end).unwrap_or(DEFAULT_LEASE)),
+        _ => hold(text, DEFAULT_LEASE),
+    };
+    step.check()?;
+    Ok(step)
+}
+
+fn hold(name: &str, ttl: Duration) -> LeaseStep {
+    LeaseStep::Hold { name: name.into(), ttl, about: None }
 }
 
 /// Publishes line by line and passes the ids to `print`. A line has at most `limit` bytes.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Body, Channel, Event};
-use crewcast_publisher::{Append, AppendError, Entry, State, Transport};
+use crewcast_publisher::{Append, AppendError, Entry, LeaseStep, State, Transport};
 use tokio::time::{Instant, sleep};
 
 use crate::error::CliError;
@@ -32,6 +32,7 @@ pub(super) struct Sender {
     transport: Arc<dyn Transport>,
     channel: Channel,
     dedup: Dedup,
+    lease: Option<LeaseStep>,
     producer: Arc<str>,
     next: u64,
 }
@@ -39,7 +40,13 @@ pub(super) struct Sender {
 impl Sender {
     /// Creates a sender with a new producer name.
     pub(super) fn new(transport: Arc<dyn Transport>, channel: Channel, dedup: Dedup) -> Self {
-        Self { transport, channel, dedup, producer: new_name(), next: 1 }
+        Self { transport, channel, dedup, lease: None, producer: new_name(), next: 1 }
+    }
+
+    /// Makes, renews or ends this lease with every event.
+    pub(super) fn with_lease(mut self, lease: Option<LeaseStep>) -> Self {
+        self.lease = lease;
+        self
     }
 
     /// Publishes one event and returns its id, or `None` for a live event. `line` is its line in the input.
@@ -72,7 +79,7 @@ impl Sender {
         line: Option<usize>,
     ) -> Result<String, CliError> {
         let body = Body::parse(event).map_err(|error| CliError::Failed(error.to_string()))?;
-        let entry = Entry { state, ..Entry::new(body) };
+        let entry = Entry { state, lease: self.lease.clone(), ..Entry::new(body) };
         let mut append = Append { channel: self.channel.clone(), entries: vec![entry], once: self.once(line) };
         let deadline = Instant::now() + RETRY_TIMEOUT;
         let mut wait = FIRST_DELAY;

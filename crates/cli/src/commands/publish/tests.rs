@@ -149,6 +149,17 @@ async fn live_events_are_validated_and_sent_unchanged() {
 }
 
 #[test]
+fn a_lease_has_a_name_and_perhaps_a_ttl() {
+    let wire = |text: &str| lease(text).map(|step| step.wire());
+    assert_eq!(wire("s1").as_deref(), Ok("hold 30000 s1 "));
+    assert_eq!(wire("session:s1").as_deref(), Ok("hold 30000 session:s1 "));
+    assert_eq!(wire("call:7").as_deref(), Ok("hold 30000 call:7 "));
+    assert_eq!(wire("session:s1:2m").as_deref(), Ok("hold 120000 session:s1 "));
+    assert_eq!(wire("s1:end").as_deref(), Ok("release 0 s1"));
+    assert!(wire("").is_err() && wire("a b").is_err() && wire("s1:2h").is_err());
+}
+
+#[test]
 fn a_state_is_json_and_an_empty_value_removes_it() {
     let of = |key: &str, json: &str| state((key.to_owned(), json.to_owned()));
     assert_eq!(of("a", "{\"n\": 1.50}").unwrap().value.unwrap().get(), "{\"n\": 1.50}");
@@ -166,5 +177,6 @@ fn parses_the_command_line() {
     let args = parse(&["graph:abc", "{\"type\":\"x\"}", "--state", "agent=\"busy\""]).unwrap();
     assert_eq!((args.channel.as_str(), args.state.unwrap().1.as_str()), ("graph:abc", "\"busy\""));
     assert!(parse(&["graph:abc", "--live", "--key", "k"]).is_err());
+    assert!(parse(&["graph:abc", "{}", "--live", "--lease", "s1"]).is_err());
     assert!(parse(&["graph:a b"]).unwrap_err().to_string().contains("[A-Za-z0-9._-]"));
 }

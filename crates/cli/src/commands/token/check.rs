@@ -9,6 +9,7 @@ use std::{
 use crewcast_events::timestamp::{self, unix_now};
 use crewcast_gateway::{Identity, Ids, Patterns, Verifier};
 
+use super::warn_if_useless;
 use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
 /// Arguments of `token check`.
@@ -30,6 +31,7 @@ pub(crate) async fn run(args: CheckTokenArgs, config: &ConfigArgs) -> Result<Exi
     let identity =
         verifier.verify(&token).await.map_err(|error| CliError::Failed(format!("refused: {}", error.reason())))?;
     output::line(&describe(&identity, unix_now()))?;
+    warn_if_useless(&identity);
     Ok(ExitCode::SUCCESS)
 }
 

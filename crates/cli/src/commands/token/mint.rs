@@ -4,12 +4,13 @@ use std::{process::ExitCode, time::Duration};
 
 use crewcast_events::timestamp::unix_now;
 use crewcast_gateway::{
-    Verifier,
+    Identity, Verifier,
     config::{Algorithm, AuthConfig},
     mint,
 };
 use serde_json::{Map, Value, json};
 
+use super::warn_if_useless;
 use crate::{duration, error::CliError, output, settings::ConfigArgs};
 
 /// The claims of the token to mint. Lists are comma-separated; `*` means all ids of the org.
@@ -58,15 +59,16 @@ pub(crate) struct MintArgs {
 pub(crate) async fn run(args: MintArgs, config: &ConfigArgs) -> Result<ExitCode, CliError> {
     let auth = config.load()?.config.auth;
     let claims = claims(&args, &auth, unix_now());
-    let token = sign(&auth, &claims).await?;
+    let (token, identity) = sign(&auth, &claims).await?;
     output::line(&token)?;
+    warn_if_useless(&identity);
     let jti = claims.get("jti").and_then(Value::as_str).unwrap_or_default();
     eprintln!("jti {jti}, expires in {}; revoke with: crewcast token revoke --jti {jti}", duration::rough(args.ttl));
     Ok(ExitCode::SUCCESS)
 }
 
 /// Signs the claims, and verifies the result: a token that a gateway would refuse is not printed.
-async fn sign(auth: &AuthConfig, claims: &Map<String, Value>) -> Result<String, CliError> {
+async fn sign(auth: &AuthConfig, claims: &Map<String, Value>) -> Result<(String, Identity), CliError> {
     let Some(secret) = &auth.hs256_secret else {
         return Err(CliError::Usage(
             "no key to sign with: set auth.hs256_secret (CREWCAST_AUTH__HS256_SECRET) to the gateway's secret of 32 \
@@ -79,8 +81,8 @@ async fn sign(auth: &AuthConfig, claims: &Map<String, Value>) -> Result<String, 
     let token = mint(secret, algorithm, claims).map_err(|error| usage(&error))?;
     let verifier = Verifier::new(auth).map_err(|error| usage(&error))?;
     let refused = |error| CliError::Usage(format!("the gateway would refuse this token: {error}"));
-    verifier.verify(&token).await.map_err(refused)?;
-    Ok(token)
+    let identity = verifier.verify(&token).await.map_err(refused)?;
+    Ok((token, identity))
 }
 
 fn claims(args: &MintArgs, auth: &AuthConfig, now: u64) -> Map<String, Value> {
@@ -145,7 +147,7 @@ mod tests {
         let args =
             parse("crewcast token --sub u1 --org acme --crews a,b --runs * --publish graph:* --ttl 2h --jti j --admin");
         let auth = AuthConfig { issuer: Some("me".into()), audience: vec!["x".into(), "y".into()], ..auth() };
-        let token = sign(&auth, &claims(&args, &auth, unix_now())).await.unwrap();
+        let (token, _) = sign(&auth, &claims(&args, &auth, unix_now())).await.unwrap();
         let identity = Verifier::new(&auth).unwrap().verify(&token).await.unwrap();
         assert_eq!((&*identity.sub, identity.org.as_deref(), identity.jti.as_deref()), ("u1", Some("acme"), Some("j")));
         assert_eq!(identity.grants.crews, Ids::Listed(["a".into(), "b".into()].into()));

@@ -2,11 +2,26 @@
 
 use std::process::ExitCode;
 
+use crewcast_gateway::{Claim, Identity};
+
 use crate::{error::CliError, settings::ConfigArgs};
 
 pub(crate) mod check;
 pub(crate) mod mint;
 pub(crate) mod revoke;
+
+/// Warns on standard error about a token that grants nothing, claims by default included.
+fn warn_if_useless(identity: &Identity) {
+    let missing = identity.missing(&Claim::ALL);
+    if !missing.is_empty() {
+        let names: Vec<_> = missing.iter().map(|claim| claim.name()).collect();
+        eprintln!(
+            "warning: this token grants nothing: give it the claim {}, or set auth.default_claims in the gateway's \
+             configuration",
+            names.join(" or ")
+        );
+    }
+}
 
 /// Arguments of `token`.
 #[derive(clap::Args, Debug)]

@@ -39,7 +39,8 @@ pub struct AgentStatusChanged {
     pub agent_id: String,
     pub old_status: String,
     pub new_status: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// `None` is written as `""`.
+    #[serde(serialize_with = "crate::catalog::or_default", default)]
     pub reason: Option<String>,
 }
 
@@ -68,14 +69,16 @@ pub struct Performance {
 #[allow(missing_docs)]
 pub struct AgentRemoved {
     pub agent_id: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// `None` is written as `""`.
+    #[serde(serialize_with = "crate::catalog::or_default", default)]
     pub reason: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// `None` is written as no tasks and no data.
+    #[serde(serialize_with = "crate::catalog::or_default", default)]
     pub cleanup_summary: Option<Cleanup>,
 }
 
 /// What happened to an agent's tasks and data.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Cleanup {
     pub tasks_reassigned: u64,

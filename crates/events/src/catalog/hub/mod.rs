@@ -50,6 +50,7 @@ pub enum HubKind {
 pub struct ErrorInfo {
     pub code: String,
     pub message: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// `None` is written as `{}`.
+    #[serde(serialize_with = "crate::catalog::or_empty_object", default)]
     pub details: Option<Value>,
 }

@@ -10,7 +10,8 @@ pub struct ModuleStatusChanged {
     pub module: String,
     pub old_status: String,
     pub new_status: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// `None` is written as `""`.
+    #[serde(serialize_with = "crate::catalog::or_default", default)]
     pub reason: Option<String>,
     pub affected_functions: Vec<String>,
 }
@@ -31,7 +32,8 @@ pub struct InterModuleMessage {
 pub struct CoordinationEvent {
     pub event_type: String,
     pub module: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// `None` is written as `{}`.
+    #[serde(serialize_with = "crate::catalog::or_empty_object", default)]
     pub details: Option<Value>,
 }
 

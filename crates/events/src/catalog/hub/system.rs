@@ -41,7 +41,8 @@ pub struct SystemAlert {
     pub level: String,
     pub title: String,
     pub message: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// `None` is written as `{}`.
+    #[serde(serialize_with = "crate::catalog::or_empty_object", default)]
     pub details: Option<Value>,
 }
 

@@ -107,7 +107,8 @@ pub struct TaskFailed {
 #[allow(missing_docs)]
 pub struct TaskCancelled {
     pub task_id: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
+    /// `None` is written as `""`.
+    #[serde(serialize_with = "crate::catalog::or_default", default)]
     pub reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub cancelled_by: Option<String>,

@@ -11,8 +11,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AuthError, AuthSetupError, Credential, Identity, OriginPolicy, Verifier, access::Access,
-    change_signal::ChangeSignal, claims, directory::DirectoryCache, revocation::RevocationSet, ticket,
+    AuthError, AuthSetupError, Credential, Identity, Verifier, access::Access, change_signal::ChangeSignal, claims,
+    directory::DirectoryCache, revocation::RevocationSet, ticket,
 };
 use crate::{
     config::AuthConfig,
@@ -36,7 +36,6 @@ const TURN: Duration = Duration::from_secs(5);
 pub(crate) struct Auth {
     verifier: Verifier,
     anonymous: Option<Identity>,
-    origins: OriginPolicy,
     stored_revocations: Arc<dyn Revocations>,
     tickets: Arc<dyn Tickets>,
     directory: Arc<DirectoryCache>,
@@ -66,7 +65,6 @@ impl Auth {
         Ok(Arc::new(Self {
             verifier: Verifier::new(config)?,
             anonymous: config.anonymous.as_ref().map(claims::anonymous).transpose()?,
-            origins: OriginPolicy::new(&config.allowed_origins, config.development)?,
             stored_revocations: revocations,
             tickets,
             access: Access::new(namespaces.clone(), directory.clone()),
@@ -203,11 +201,6 @@ impl Auth {
         } else {
             Ok(())
         }
-    }
-
-    /// Whether a page of this origin may connect. `host` is the host that its browser requested (`requested_host`).
-    pub(crate) fn allows_origin(&self, origin: Option<&str>, host: Option<&str>, anonymous: bool) -> bool {
-        self.origins.allows(origin, host, anonymous)
     }
 
     /// Issues a ticket that stands for the identity once, within [`super::TICKET_TTL`].

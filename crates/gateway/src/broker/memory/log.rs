@@ -88,7 +88,7 @@ impl ChannelLog {
         let mut ids = self.repeated(&append.once, append.entries.len())?;
         let mut messages = Vec::new();
         for entry in &append.entries[ids.len()..] {
-            if entry.lease.as_ref().is_some_and(|step| !self.leases.apply(step, now)) {
+            if entry.lease_step(&append.channel).is_some_and(|step| !self.leases.apply(&step, now)) {
                 ids.push(None);
                 continue;
             }

@@ -1,6 +1,7 @@
 mod form;
 mod keys;
 mod layers;
+mod origins;
 mod secret;
 
 use std::{
@@ -98,6 +99,23 @@ fn anonymous_claims_are_a_table() {
         of_variables(&[("CREWCAST_AUTH__ANONYMOUS__CREWS", r#"["a"]"#), ("CREWCAST_AUTH__ANONYMOUS__ORG", "acme")]);
     let claims = serde_json::Value::Object(by_variable.expect("loads").config.auth.anonymous.expect("set"));
     assert_eq!(claims, serde_json::json!({"org": "acme", "crews": ["a"]}));
+}
+
+#[test]
+fn default_claims_are_tables_also_those_of_an_issuer() {
+    let toml = "[auth.default_claims]\norg = 'default'\n[auth.default_claims_by_issuer.\"https://id.example.com/\"]\ncrews = '*'";
+    let auth = of_text(toml).expect("loads").config.auth;
+    assert_eq!(auth.default_claims.expect("set")["org"], "default");
+    assert_eq!(auth.default_claims_by_issuer.expect("set")["https://id.example.com/"]["crews"], "*");
+    let by_variable = of_variables(&[
+        ("CREWCAST_AUTH__DEFAULT_CLAIMS__CREWS", "*"),
+        ("CREWCAST_AUTH__DEFAULT_CLAIMS_BY_ISSUER", r#"{"https://a.b/":{"runs":["r1"]}}"#),
+    ]);
+    let auth = by_variable.expect("loads").config.auth;
+    assert_eq!(auth.default_claims.expect("set")["crews"], "*");
+    assert_eq!(auth.default_claims_by_issuer.expect("set")["https://a.b/"]["runs"], serde_json::json!(["r1"]));
+    let text = refusal(of_text("[auth]\ndefault_claims_by_issuer = { 'https://a' = 7 }"));
+    assert!(text.contains("a table of claims for each issuer"), "{text}");
 }
 
 #[test]
@@ -211,6 +229,7 @@ fn broken_rules_say_what_to_write_instead() {
         ("[auth]\njwks_url = 'ftp://x'", "must be a URL that begins with https://"),
         ("[auth]\nallowed_origins = ['https://x/']", "without a path"),
         ("[cors]\nallowed_origins = ['x.com']", "is not an origin"),
+        ("[cors]\nallowed_headers = ['x y']", "is not the name of a header"),
         ("[otel]\nendpoint = 'http://u:p@x'", "must not contain a user name or password"),
         ("[log]\nlevel = 'a=b=c'", "must be a level or a filter"),
         ("[mission]\noffline_after = 0", "must be longer than 0"),
@@ -221,13 +240,6 @@ fn broken_rules_say_what_to_write_instead() {
         let text = refusal(of_text(toml));
         assert!(text.contains(expected), "{toml}\ngives: {text}\nnot: {expected}");
     }
-}
-
-#[test]
-fn origins_may_be_any_or_those_of_a_domain() {
-    let origins = "['*', 'https://app.example.com', 'http://localhost:3000', 'https://*.example.com']";
-    let loaded = of_text(&format!("[auth]\nallowed_origins = {origins}")).expect("loads");
-    assert_eq!(loaded.config.auth.allowed_origins.len(), 4);
 }
 
 #[test]
@@ -320,6 +332,37 @@ fn the_example_files_load() {
     let production = load(Some(&in_repository("config/production.toml")), [], &[key]).expect("loads").config;
     production.check_serve().expect("serves");
     assert!(!production.auth.development && !production.auth.query_token && production.auth.anonymous.is_none());
+}
+
+#[test]
+fn each_profile_loads_and_stands_below_what_the_operator_sets() {
+    for profile in Profile::ALL {
+        let text = std::fs::read_to_string(in_repository(&format!("config/profiles/{profile}.toml"))).expect("a file");
+        let chosen = of_text(&format!("profile = '{profile}'")).expect("loads");
+        let copied = of_text(&text).expect("a copy of the file loads");
+        let config = Config { profile: None, ..chosen.config.clone() };
+        assert_eq!(format!("{config:?}"), format!("{:?}", copied.config), "the built-in profile is the file");
+        assert_eq!(chosen.sources.of("listen"), &Source::Profile(profile));
+        assert_eq!(chosen.config.auth.default_org.as_deref(), Some("default"));
+        // Tokens are asked for, or sockets without one see the same org.
+        let anonymous = chosen.config.auth.anonymous.as_ref();
+        assert!(anonymous.is_none_or(|claims| claims["org"] == "default"));
+        assert_eq!(chosen.config.check_serve().is_ok(), anonymous.is_some());
+
+        let moved = of_text(&format!("profile = '{profile}'\nlisten = '127.0.0.1:1'")).expect("loads");
+        assert_eq!(moved.config.listen.0.port(), 1);
+    }
+}
+
+#[test]
+fn the_last_source_chooses_the_profile_and_an_unknown_one_is_refused() {
+    let variables = env(&[("CREWCAST_PROFILE", "hub")]);
+    assert_eq!(load(None, variables.clone(), &[]).expect("loads").config.listen.0.port(), 3001);
+    let flag = [("profile".to_owned(), "forge".to_owned())];
+    let loaded = load(None, variables, &flag).expect("loads");
+    assert_eq!((loaded.config.profile, loaded.config.listen.0.port()), (Some(Profile::Forge), 8000));
+    let problem = refusal(of_variables(&[("CREWCAST_PROFILE", "fourge")]));
+    assert!(problem.contains("crew, hive, hub, agentcraft or forge"), "{problem}");
 }
 
 /// Every key with its default, as the documentation writes it.

@@ -14,7 +14,7 @@ use super::{
     control, encoding,
 };
 use crate::{
-    auth::Identity,
+    auth::{Claim, Identity},
     hub::{Entry, Item},
     replay::{Opening, Start},
 };
@@ -113,6 +113,13 @@ impl Dialect for CrewDialect {
         match self.endpoint {
             CrewEndpoint::Run { .. } => None,
             CrewEndpoint::Mission { .. } | CrewEndpoint::Graph(_) | CrewEndpoint::AllGraphs => Some(HEARTBEAT),
+        }
+    }
+
+    fn granting_claims(&self) -> &'static [Claim] {
+        match self.endpoint {
+            CrewEndpoint::Run { .. } => &[Claim::Runs, Claim::Crews],
+            CrewEndpoint::Mission { .. } | CrewEndpoint::Graph(_) | CrewEndpoint::AllGraphs => &[Claim::Crews],
         }
     }
 

@@ -6,13 +6,12 @@
 use std::{borrow::Cow, fmt::Write as _, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use crewcast_events::{Channel, Since, timestamp};
-use serde::Deserialize;
+use crewcast_events::{Channel, Since};
 use serde_json::json;
 
 use super::{
     Action, Actions, Denied, Dialect, Positions,
-    client_input::{self, ClientInput},
+    client_input::{self, ClientInput, ClientMessage},
     control, encoding,
 };
 use crate::{
@@ -52,9 +51,7 @@ pub(crate) struct ForgeDialect {
 impl ForgeDialect {
     /// A socket with the query's `since`. A socket that resumes gets no snapshot.
     pub(crate) fn new(endpoint: ForgeEndpoint, since: Option<Since>) -> Self {
-        let client =
-            ClientInput::new(r#"a client may send {"type":"ping"}, {"type":"pong"} or {"action":"auth","token":…}"#);
-        Self { endpoint, since, snapshot: None, waiting: None, client }
+        Self { endpoint, since, snapshot: None, waiting: None, client: ClientInput::default() }
     }
 
     fn begin_with_snapshot(&mut self, namespace: &'static str, identity: Option<&Identity>, out: &mut Actions) {
@@ -114,7 +111,7 @@ impl Dialect for ForgeDialect {
         let Some(snapshot) = self.snapshot.take() else { return };
         out.push(Action::Send(snapshot));
         for _ in 0..self.waiting.take().unwrap_or(0) {
-            out.push(pong());
+            self.on_notice(&control::pong(), out);
         }
     }
 
@@ -131,37 +128,16 @@ impl Dialect for ForgeDialect {
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {
-        if is_ping(text) {
-            match &mut self.waiting {
-                Some(pings) => *pings += 1,
-                None => out.push(pong()),
-            }
-            return;
+        match (self.client.parse(text), &mut self.waiting) {
+            // The snapshot is the first message.
+            (ClientMessage::Ping, Some(pings)) => *pings += 1,
+            (message, _) => client_input::answer(self, message, out),
         }
-        let message = self.client.parse(text);
-        client_input::answer(self, message, out);
     }
 
     fn on_heartbeat(&mut self, positions: Positions<'_, '_>, out: &mut Actions) {
         out.push(Action::Send(control::frame(&control::ping(positions))));
     }
-}
-
-/// Whether the text is `ping` as a bare word, as a JSON string, or as a message of this type.
-fn is_ping(text: &str) -> bool {
-    #[derive(Deserialize)]
-    struct ForgeMessage<'a> {
-        #[serde(rename = "type", borrow)]
-        kind: Cow<'a, str>,
-    }
-
-    matches!(text.trim(), "ping" | r#""ping""#)
-        || serde_json::from_str(text).is_ok_and(|ForgeMessage { kind }| kind == "ping")
-}
-
-fn pong() -> Action {
-    let text = format!(r#"{{"type":"pong","timestamp":"{}"}}"#, timestamp::now());
-    Action::Send(control::frame(&text))
 }
 
 /// The documents by key, as their producers wrote them, and the id of this state.

@@ -188,7 +188,7 @@ fn every_form_of_ping_is_answered() {
     for ping in ["ping", "\"ping\"", " ping\n", r#"{"type":"ping"}"#, r#"{"n":1,"type":"p\u0069ng"}"#] {
         let answer = answer_to(&mut forge, ping);
         let timestamp = answer[0].strip_prefix(r#"send {"type":"pong","timestamp":""#).expect(ping);
-        assert!(timestamp::parse(timestamp.strip_suffix("\"}").unwrap()).is_some(), "{answer:?}");
+        assert!(crewcast_events::timestamp::parse(timestamp.strip_suffix("\"}").unwrap()).is_some(), "{answer:?}");
         assert_eq!(answer.len(), 1);
     }
     assert!(answer_to(&mut forge, r#"{"type":"pong"}"#).is_empty());

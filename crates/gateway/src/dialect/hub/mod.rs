@@ -1,10 +1,15 @@
 //! Dialect `hub`: every event of an org, in one envelope, with its place in the org's sequence.
 //!
-//! The envelope is the producer's own object, with `message_id` and `sequence` after its last field.
+//! The envelope is the producer's own object, with `message_id`, `sequence` and a missing `timestamp` after its last
+//! field.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use crewcast_events::{Channel, Event, Since};
+use crewcast_events::{Channel, Event, EventId, Since, timestamp};
 use tokio::time::Instant;
 
 use super::{
@@ -16,7 +21,7 @@ use super::{
 use crate::{
     auth::Identity,
     hub::{Entry, Item},
-    replay::Start,
+    replay::{Opening, Start},
 };
 use crewcast_websocket::{
     close::CloseCode,
@@ -34,12 +39,13 @@ pub(crate) struct HubDialect {
     types: Box<[String]>,
     batch: Option<Batch>,
     client: ClientInput,
+    sequence: Sequence,
 }
 
 impl HubDialect {
     /// A socket with the query's `since`, `types` and `batch_ms`.
     pub(crate) fn new(since: Option<Since>, types: Vec<String>, batch: Option<Duration>) -> Self {
-        Self { since, types: types.into(), batch: batch.map(Batch::new), client: ClientInput::default() }
+        Self { since, types: types.into(), batch: batch.map(Batch::new), client: ClientInput::default(), sequence: Sequence::default() }
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
@@ -47,10 +53,13 @@ impl HubDialect {
     }
 
     fn deliver(&mut self, entry: &Arc<Entry>, event: &Event, out: &mut Actions) {
-        let frame = entry.encoded(encoding::HUB, || text_frame(&envelope(event)));
+        let (sequence, is_shared) = self.sequence.next(entry);
+        let encode = || text_frame(&envelope(event, sequence, entry.arrived_at()));
+        let frame = if is_shared { entry.encoded(encoding::HUB, encode) } else { encode() };
         match &mut self.batch {
             Some(batch) => batch.add_event(payload_of(&frame), out),
-            None => out.push(Action::Deliver(frame, encoding::HUB, entry.clone())),
+            None if is_shared => out.push(Action::Deliver(frame, encoding::HUB, entry.clone())),
+            None => out.push(Action::DeliverBatch { frame, events: 1 }),
         }
     }
 }
@@ -75,6 +84,14 @@ impl Dialect for HubDialect {
             Denied::Channel(_) => "the token does not grant the events of its org: ask for access",
         };
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
+    }
+
+    fn on_channel(&mut self, _channel: &Channel, opening: &Opening, _out: &mut Actions) {
+        match self.since {
+            Some(Since::After(seen)) => self.sequence.begin_at(Some(seen)),
+            Some(Since::Beginning | Since::Unknown) => {}
+            None => self.sequence.begin_at(opening.position),
+        }
     }
 
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
@@ -122,21 +139,55 @@ impl Dialect for HubDialect {
     }
 }
 
-/// The producer's object, with `message_id` and `sequence` after its last field. A producer's own `message_id` is kept
-/// as the only one. A producer's own `sequence` is kept too, but ours comes after it, and parsers keep the last one. A
-/// live event is left unchanged.
-fn envelope(event: &Event) -> Cow<'_, [u8]> {
-    let (Some(id), Some(tail)) = (event.id(), event.logged_tail()) else { return Cow::Borrowed(event.raw()) };
+/// The numbers of one socket's events: each is higher than the one before.
+///
+/// A logged event has its offset, a live one the microsecond of its arrival if nothing was ever logged in the channel:
+/// the same on every socket, and rising for a client that reconnects to whichever replica. Where both kinds come, live
+/// events count on behind the last offset, and logged ones behind them, so that a client that keeps the highest number
+/// takes them all.
+#[derive(Default)]
+struct Sequence {
+    last: u64,
+    has_offsets: bool,
+}
+
+impl Sequence {
+    /// Numbers follow this position.
+    fn begin_at(&mut self, position: Option<EventId>) {
+        *self = Self { last: position.map_or(0, |id| id.offset()), has_offsets: position.is_some() };
+    }
+
+    /// The number of the next event, and whether it is the same on every socket.
+    fn next(&mut self, entry: &Entry) -> (u64, bool) {
+        let shared = match entry.id() {
+            Some(id) => Some(id.offset()),
+            None if self.has_offsets => None,
+            None => u64::try_from(entry.arrived_at().as_micros()).ok(),
+        };
+        let shared = shared.filter(|number| *number > self.last);
+        self.has_offsets |= entry.id().is_some();
+        self.last = shared.unwrap_or(self.last + 1);
+        (self.last, shared.is_some())
+    }
+}
+
+/// The producer's object, with `message_id` (of a logged event), `sequence`, and a missing `timestamp` after its last
+/// field. A producer's own `message_id` is kept as the only one. A producer's own `sequence` is kept too, but ours
+/// comes after it, and parsers keep the last one.
+fn envelope(event: &Event, sequence: u64, arrived_at: Duration) -> Vec<u8> {
+    let raw = event.raw().trim_ascii();
+    let tail = event.logged_tail().or(raw.strip_prefix(b"{")).unwrap_or(raw).trim_ascii_end();
     // An event has a `type`, so there is a field to put the comma after.
-    let fields = tail.trim_ascii_end();
-    let fields = fields.strip_suffix(b"}").unwrap_or(fields);
-    let offset = id.offset();
-    let ours = if event.has_key("message_id") {
-        format!(r#","sequence":{offset}}}"#)
-    } else {
-        format!(r#","message_id":"{id}","sequence":{offset}}}"#)
-    };
-    Cow::Owned([b"{", fields, ours.as_bytes()].concat())
+    let fields = tail.strip_suffix(b"}").unwrap_or(tail);
+    let mut ours = String::new();
+    if let Some(id) = event.id().filter(|_| !event.has_key("message_id")) {
+        ours += &format!(r#","message_id":"{id}""#);
+    }
+    ours += &format!(r#","sequence":{sequence}"#);
+    if !event.has_key("timestamp") {
+        ours += &format!(r#","timestamp":"{}""#, timestamp::format(SystemTime::UNIX_EPOCH + arrived_at));
+    }
+    [b"{", fields, ours.as_bytes(), b"}"].concat()
 }
 
 #[cfg(test)]

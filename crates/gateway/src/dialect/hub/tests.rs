@@ -4,6 +4,9 @@ use bytes::Bytes;
 use crewcast_events::{Body, ResetReason};
 
 use super::*;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 const HUB: &str = "hub:acme";
 
@@ -28,9 +31,16 @@ fn hub(types: &[&str], batch_ms: Option<u64>) -> HubDialect {
     HubDialect::new(None, types.iter().map(|&kind| kind.to_owned()).collect(), batch_ms.map(Duration::from_millis))
 }
 
+/// The frame's text. When an event arrived is written as 0 and `now`.
 fn text(frame: &Bytes) -> String {
-    String::from_utf8(payload_of(frame).to_vec()).unwrap()
+    static NUMBER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"("sequence":)\d{16}\b"#).unwrap());
+    static TIME: LazyLock<Regex> = LazyLock::new(|| Regex::new(r#"("sequence":\d+,"timestamp":")[^"]*"#).unwrap());
+    let text = String::from_utf8(payload_of(frame).to_vec()).unwrap();
+    TIME.replace_all(&NUMBER.replace_all(&text, "${1}0"), "${1}now").into_owned()
 }
+
+/// What follows the producer's own fields of a live event.
+const LIVE: &str = r#","sequence":0,"timestamp":"now"}"#;
 
 /// Actions as lines; frames are shown as their text.
 fn lines(actions: &mut Actions) -> Vec<String> {
@@ -54,14 +64,16 @@ fn on_entry(hub: &mut HubDialect, event: Event) -> Vec<String> {
 
 #[test]
 fn the_envelope_is_the_producers_object_with_two_fields_after_it() {
-    let ours = r#","message_id":"3-aaaaaabbbbbb","sequence":3}"#;
-    for object in [
-        r#"{"type":"task_started","data":{"id":1.50,"e":"\u00e9é🙂"},"timestamp":"2026-01-01T00:00:00Z"}"#,
-        r#"{ "data": {"message_id":"inside","b":[1, 2]} , "type" : "x" }"#,
-        "{\n\t\"type\":\"x\",\"z\":0,\"a\":\"}\"\n}",
-        r#"{"type":"message_id","not_message_id":1}"#,
+    let ours = r#","message_id":"3-aaaaaabbbbbb","sequence":3"#;
+    for (object, stamp) in [
+        (r#"{"type":"task_started","data":{"id":1.50,"e":"\u00e9é🙂"},"timestamp":"2026-01-01T00:00:00Z"}"#, "}"),
+        (r#"{"timestamp":null,"type":"x"}"#, "}"),
+        (r#"{ "data": {"message_id":"inside","b":[1, 2]} , "type" : "x" }"#, r#","timestamp":"now"}"#),
+        ("{\n\t\"type\":\"x\",\"z\":0,\"a\":\"}\"\n}", r#","timestamp":"now"}"#),
+        (r#"{"type":"message_id","not_message_id":1}"#, r#","timestamp":"now"}"#),
     ] {
-        let expected = format!("deliver {}{ours}", object.strip_suffix('}').unwrap());
+        let producers = object.strip_suffix('}').unwrap();
+        let expected = format!("deliver {producers}{ours}{stamp}");
         assert_eq!(on_entry(&mut hub(&[], None), logged(object)), [expected.as_str()]);
         serde_json::from_str::<serde_json::Value>(&expected["deliver ".len()..]).unwrap();
     }
@@ -72,7 +84,8 @@ fn a_producers_own_message_id_is_kept_as_the_only_one() {
     for key in ["message_id", r"message\u005fid"] {
         for value in ["\"mine\"", "7", "null"] {
             let object = format!(r#"{{"type":"x","{key}":{value},"data":{{}}}}"#);
-            let expected = format!(r#"deliver {},"sequence":3}}"#, object.strip_suffix('}').unwrap());
+            let producers = object.strip_suffix('}').unwrap();
+            let expected = format!(r#"deliver {producers},"sequence":3,"timestamp":"now"}}"#);
             assert_eq!(on_entry(&mut hub(&[], None), logged(&object)), [expected]);
         }
     }
@@ -83,12 +96,54 @@ fn a_producers_own_message_id_is_kept_as_the_only_one() {
 }
 
 #[test]
-fn a_live_event_is_left_unchanged() {
-    for object in [" {\"type\" : \"x\"}\n", r#"{"id":"mine","type":"x"}"#] {
-        assert_eq!(on_entry(&mut hub(&[], None), event(object)), [format!("deliver {object}")]);
+fn a_live_event_has_a_sequence_and_a_timestamp_but_no_message_id() {
+    for object in ["{\"type\" : \"x\"}", r#"{"id":"mine","type":"x"}"#, r#"{"id":"3-aaaaaabbbbbb","type":"x"}"#] {
+        let expected = format!("deliver {}{LIVE}", object.strip_suffix('}').unwrap());
+        assert_eq!(on_entry(&mut hub(&[], None), event(object).into_live()), [expected]);
     }
-    let looks_logged = event(r#"{"id":"3-aaaaaabbbbbb","type":"x"}"#).into_live();
-    assert_eq!(on_entry(&mut hub(&[], None), looks_logged.clone()), [format!("deliver {}", looks_logged.text())]);
+    let stamped = on_entry(&mut hub(&[], None), event(" {\"timestamp\":\"mine\",\"type\":\"x\"}\n"));
+    assert_eq!(stamped, [r#"deliver {"timestamp":"mine","type":"x","sequence":0}"#]);
+}
+
+/// The `sequence` of each event that a socket is sent.
+fn sequences(hub: &mut HubDialect, entries: &[Arc<Entry>]) -> Vec<u64> {
+    let mut out = Actions::new();
+    entries.iter().for_each(|entry| hub.on_entry(&channel(), entry, &mut out));
+    let frame = |action| match action {
+        Action::Deliver(frame, ..) | Action::DeliverBatch { frame, .. } => frame,
+        other => panic!("{other:?}"),
+    };
+    let number = |frame: Bytes| {
+        serde_json::from_slice::<serde_json::Value>(payload_of(&frame)).unwrap()["sequence"].as_u64().unwrap()
+    };
+    out.into_iter().map(frame).map(number).collect()
+}
+
+fn opened_at(position: Option<&str>) -> HubDialect {
+    let mut hub = hub(&[], None);
+    let position = position.map(|id| id.parse().unwrap());
+    hub.on_channel(&channel(), &Opening { position, retained: None }, &mut Actions::new());
+    hub
+}
+
+#[test]
+fn live_events_count_on_behind_logged_ones_and_logged_ones_behind_them() {
+    let live = || entry(event(r#"{"type":"x"}"#));
+    let at_three = entry(logged(r#"{"type":"x"}"#));
+    let mut hub = opened_at(Some("2-aaaaaaaaaaaa"));
+    assert_eq!(sequences(&mut hub, &[at_three.clone(), live(), live()]), [3, 4, 5]);
+    assert_eq!(sequences(&mut hub, &[at_three]), [6], "a later offset that is not higher");
+    assert_eq!(sequences(&mut opened_at(Some("9-aaaaaaaaaaaa")), &[live()]), [10], "behind what was logged before");
+}
+
+#[test]
+fn where_only_live_events_come_numbers_rise_on_every_socket_and_after_a_reconnect() {
+    let events: Vec<_> = (0..50).map(|_| entry(event(r#"{"type":"x"}"#))).collect();
+    let first = sequences(&mut opened_at(None), &events);
+    assert!(first.is_sorted_by(|before, after| before < after), "{first:?}");
+    std::thread::sleep(Duration::from_micros(100));
+    let later = entry(event(r#"{"type":"x"}"#));
+    assert!(sequences(&mut opened_at(None), &[later])[0] > first[49], "another socket, or another replica");
 }
 
 #[test]
@@ -127,7 +182,7 @@ fn it_opens_the_channel_of_its_own_org_and_reports_losses() {
 fn events_are_filtered_by_type_and_marks_are_not() {
     let mut hub = hub(&["a", "b"], None);
     assert!(on_entry(&mut hub, event(r#"{"type":"c"}"#)).is_empty());
-    assert_eq!(on_entry(&mut hub, event(r#"{"type":"b"}"#)), [r#"deliver {"type":"b"}"#]);
+    assert_eq!(on_entry(&mut hub, event(r#"{"type":"b"}"#)), [format!(r#"deliver {{"type":"b"{LIVE}"#)]);
     let mut out = Actions::new();
     for item in [Item::Reset { reason: ResetReason::UnknownId, from: None }, Item::Gap { missed: None }] {
         hub.on_entry(&channel(), &Arc::new(Entry::new(item, None)), &mut out);
@@ -157,6 +212,11 @@ fn a_client_may_send_the_same_messages_as_in_crew() {
     let mut out = Actions::new();
     hub.on_client(r#"{"type":"pong"}"#, &mut out);
     assert!(out.is_empty());
+    for ping in ["ping", r#""ping""#, r#"{"type":"ping"}"#, r#"{"action":"ping"}"#] {
+        (0..20).for_each(|_| hub.on_client(ping, &mut out));
+        let pongs = lines(&mut out);
+        assert!(pongs.len() == 20 && pongs[0].starts_with(r#"send {"type":"pong","timestamp":""#), "{pongs:?}");
+    }
     hub.on_client(r#"{"action":"auth","token":"x"}"#, &mut out);
     assert_eq!(lines(&mut out), ["authenticate"]);
     for _ in 0..9 {
@@ -190,7 +250,7 @@ async fn a_batch_is_due_after_its_first_message_and_is_an_array_of_all_messages(
         serde_json::from_str(sent[0].strip_prefix("deliver 2 ").expect("two of them are events")).unwrap();
     let kinds: Vec<&str> = array.iter().map(|message| message["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["a", "b", "gap", "broker", "error"]);
-    assert!(sent[0].starts_with(r#"deliver 2 [{"type":"a","message_id":"3-aaaaaabbbbbb","sequence":3},{"type":"b"},"#));
+    assert_eq!(array[0]["sequence"], 3);
     hub.on_timer(Instant::now() + Duration::from_secs(1), &mut out);
     assert!(out.is_empty(), "an empty batch is not sent");
     assert_eq!(on_entry(&mut hub, event(r#"{"type":"c"}"#)), ["wake"]);
@@ -230,5 +290,5 @@ async fn waiting_messages_go_out_before_the_close() {
     assert!(out.is_empty());
     on_entry(&mut hub, event(r#"{"type":"a"}"#));
     hub.on_close(CloseCode::GoingAway, "", &mut out);
-    assert_eq!(lines(&mut out), [r#"deliver 1 [{"type":"a"}]"#]);
+    assert_eq!(lines(&mut out), [format!(r#"deliver 1 [{{"type":"a"{LIVE}]"#)]);
 }

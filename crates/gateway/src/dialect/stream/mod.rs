@@ -18,7 +18,8 @@ use tokio::time::Instant;
 
 use super::{Action, Actions, Conflated, Denied, Dialect, INTRODUCTION, NotPublished, Positions, control, encoding};
 use crate::{
-    auth::{AuthError, Identity},
+    auth::{AuthError, Claim, Identity},
+    config::SubscribeMode,
     hub::Entry,
     replay::{Opening, Start},
 };
@@ -34,12 +35,18 @@ const MAX_TOO_OFTEN: u32 = 10;
 /// How often the same subscription may be requested before its first answer.
 const MAX_DUE: usize = 16;
 
+/// Any of these grants a channel to read or to publish to.
+const GRANTING_CLAIMS: [Claim; 7] =
+    [Claim::Org, Claim::Crews, Claim::Runs, Claim::Streams, Claim::Sessions, Claim::Channels, Claim::Publish];
+
 /// One socket of the dialect.
 pub(crate) struct StreamDialect {
     /// Whether the client's identity is known: from the handshake, the first message, or `auth.anonymous`.
     is_introduced: bool,
     /// `limits.subscriptions`.
     max_subscriptions: usize,
+    /// `stream.subscribe`.
+    mode: SubscribeMode,
     subscriptions: Vec<Subscription>,
     channels: Channels,
     /// The `ref` of the `auth` under way. The client's next messages wait for its answer.
@@ -59,16 +66,22 @@ struct Subscription {
 
 impl StreamDialect {
     /// A socket with at most this many subscriptions.
-    pub(crate) fn new(max_subscriptions: usize) -> Self {
+    pub(crate) fn new(max_subscriptions: usize, mode: SubscribeMode) -> Self {
         Self {
             is_introduced: false,
             max_subscriptions,
+            mode,
             subscriptions: Vec::new(),
             channels: Channels::default(),
             authenticating: None,
             publishing: None,
             too_often: 0,
         }
+    }
+
+    /// Whether the client still has to send its token. One that came in time may take longer to verify.
+    fn awaits_token(&self) -> bool {
+        !self.is_introduced && self.authenticating.is_none()
     }
 
     fn act(&mut self, command: Command, reference: Option<Ref>, out: &mut Actions) -> Result<(), RequestError> {
@@ -79,12 +92,6 @@ impl StreamDialect {
             }
             Command::Ping => out.push(answers::pong(reference.as_ref())),
             Command::Pong => {}
-            _ if !self.is_introduced => {
-                return Err(RequestError::new(
-                    "unauthorized",
-                    "say who you are first: {\"action\":\"auth\",\"token\":…}",
-                ));
-            }
             Command::Subscribe { keys, since } => return self.subscribe(keys, since, reference, out),
             Command::Unsubscribe(keys) => self.unsubscribe(keys, reference.as_ref(), out),
             Command::Publish { channel, event } => {
@@ -104,9 +111,10 @@ impl StreamDialect {
     ) -> Result<(), RequestError> {
         let was_read = self.subscriptions.iter().any(|subscription| subscription.keys.scope == keys.scope);
         let known = self.subscriptions.iter().position(|subscription| subscription.keys == keys);
+        let replaces = self.mode == SubscribeMode::Replace && reference.is_none();
         let is_too_much = match known {
             Some(known) => self.subscriptions[known].due.len() >= MAX_DUE,
-            None => self.subscriptions.len() >= self.max_subscriptions,
+            None => self.subscriptions.len() >= self.max_subscriptions && !replaces,
         };
         if is_too_much {
             let message = format!("a socket has at most {} subscriptions: end one", self.max_subscriptions);
@@ -125,9 +133,13 @@ impl StreamDialect {
             }),
             _ => {}
         }
+        let asked = known.unwrap_or(self.subscriptions.len());
         match known {
             Some(known) => self.subscriptions[known].due.push(reference),
             None => self.subscriptions.push(Subscription { keys, is_active: false, due: vec![reference] }),
+        }
+        if replaces {
+            self.end_others(asked, out);
         }
         self.settle(out);
         Ok(())
@@ -165,17 +177,30 @@ impl StreamDialect {
         out.extend(due.iter().map(answer));
     }
 
+    /// Ends every subscription but the one at `kept`.
+    fn end_others(&mut self, kept: usize, out: &mut Actions) {
+        let last = self.subscriptions.len().saturating_sub(1);
+        self.subscriptions.swap(kept, last);
+        for n in (0..last).rev() {
+            self.end(n, out);
+        }
+    }
+
+    fn end(&mut self, n: usize, out: &mut Actions) {
+        // Every request gets its answer, also one that is ended before.
+        self.answer(n, out);
+        let gone = self.subscriptions.remove(n);
+        self.release(&gone.keys.scope, out);
+    }
+
     fn unsubscribe(&mut self, keys: Option<Keys>, reference: Option<&Ref>, out: &mut Actions) {
         let mut n = 0;
         while n < self.subscriptions.len() {
             if keys.as_ref().is_some_and(|keys| self.subscriptions[n].keys != *keys) {
                 n += 1;
-                continue;
+            } else {
+                self.end(n, out);
             }
-            // Every request gets its answer, also one that is ended before.
-            self.answer(n, out);
-            let gone = self.subscriptions.remove(n);
-            self.release(&gone.keys.scope, out);
         }
         self.settle(out);
         out.push(answers::unsubscribed(keys.as_ref().map_or("", |keys| &keys.text), reference));
@@ -236,6 +261,10 @@ impl Dialect for StreamDialect {
         if !self.is_introduced {
             out.push(Action::WakeAt(Instant::now() + INTRODUCTION));
         }
+    }
+
+    fn granting_claims(&self) -> &'static [Claim] {
+        &GRANTING_CLAIMS
     }
 
     fn on_identity(&mut self, identity: &Identity, out: &mut Actions) {
@@ -329,6 +358,9 @@ impl Dialect for StreamDialect {
     fn on_client(&mut self, text: &str, out: &mut Actions) {
         self.too_often = 0;
         let StreamRequest { reference, asked } = StreamRequest::read(text);
+        if self.awaits_token() && !matches!(asked, Ok(Command::Auth(_))) {
+            return out.push(auth_required());
+        }
         let done = asked.and_then(|asked| self.act(asked, reference.clone(), out));
         if let Err(refusal) = done {
             out.push(answers::error(&refusal, None, reference.as_ref()));
@@ -340,9 +372,12 @@ impl Dialect for StreamDialect {
     }
 
     fn on_timer(&mut self, _now: Instant, out: &mut Actions) {
-        // A token that came in time may take longer to verify.
-        if !self.is_introduced && self.authenticating.is_none() {
-            out.push(Action::Close(CloseCode::Policy, Cow::Borrowed("auth required")));
+        if self.awaits_token() {
+            out.push(auth_required());
         }
     }
+}
+
+fn auth_required() -> Action {
+    Action::Close(CloseCode::Policy, Cow::Borrowed("Auth required"))
 }

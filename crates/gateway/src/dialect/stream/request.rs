@@ -8,6 +8,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{error::Category, value::RawValue};
 
 use super::filter::Keys;
+use crate::dialect::client_input::is_bare_ping;
 
 /// Longest `ref`, in bytes as written in the message: the answer repeats it.
 const MAX_REF: usize = 256;
@@ -85,6 +86,9 @@ pub(super) struct RawMessage<'a> {
 impl StreamRequest {
     /// Reads a message.
     pub(super) fn read(text: &str) -> Self {
+        if is_bare_ping(text) {
+            return Self { reference: None, asked: Ok(Command::Ping) };
+        }
         let message = match RawMessage::parse(text) {
             Ok(message) => message,
             Err(refusal) => return Self { reference: None, asked: Err(refusal) },
@@ -112,6 +116,7 @@ impl<'a> RawMessage<'a> {
         let Some(action) = self.action else {
             return match self.kind.map(RawValue::get) {
                 Some(r#""pong""#) => Ok(Command::Pong),
+                Some(r#""ping""#) => Ok(Command::Ping),
                 _ => Err(RequestError::bad("a message has an \"action\"")),
             };
         };

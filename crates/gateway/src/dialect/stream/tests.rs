@@ -13,9 +13,14 @@ struct Bench {
 }
 
 impl Bench {
+    /// A socket whose client has said nothing yet.
+    fn silent(mode: SubscribeMode) -> Self {
+        Self { stream: StreamDialect::new(4, mode), out: Actions::new() }
+    }
+
     /// A socket whose client connected with a token.
     fn new() -> Self {
-        let mut bench = Self { stream: StreamDialect::new(4), out: Actions::new() };
+        let mut bench = Self::silent(SubscribeMode::Add);
         bench.stream.on_open(Some(&user("u1")), &mut bench.out);
         assert!(bench.out.is_empty(), "an authenticated client need not send anything first");
         bench
@@ -306,6 +311,9 @@ fn each_malformed_message_has_its_error_code() {
         assert_eq!(refused(&bench.say(text)).0, code, "{text}");
     }
     assert_eq!(refused(&bench.say(r#"{"action":"dance","ref":"\u00e9"}"#)).1, "é");
+    for ping in ["ping", r#""ping""#, r#"{"type":"ping"}"#, r#"{"action":"ping"}"#] {
+        assert_eq!(bench.say(ping), [r#"send {"type":"pong"}"#], "{ping}");
+    }
     assert!(bench.say(r#"{"type":"pong"}"#).is_empty() && bench.say(r#"{"action":"pong"}"#).is_empty());
     let nulls = r#"{"action":"subscribe","stream_id":null,"execution_id":null,"event_types":null}"#;
     assert_eq!(bench.say(nulls).len(), 1, "null counts as absent");
@@ -313,21 +321,55 @@ fn each_malformed_message_has_its_error_code() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_without_a_token_within_five_seconds_is_closed() {
-    let mut stream = StreamDialect::new(4);
+    let mut stream = StreamDialect::new(4, SubscribeMode::Add);
     let mut out = Actions::new();
     stream.on_open(None, &mut out);
     let Some(Action::WakeAt(at)) = out.pop() else { panic!() };
     assert_eq!(at - Instant::now(), Duration::from_secs(5));
     let mut bench = Bench { stream, out };
-    assert_eq!(refused(&bench.say(r#"{"action":"subscribe","ref":1}"#)), ("unauthorized".to_owned(), 1.into()));
-    assert_eq!(refused(&bench.say(r#"{"action":"publish","channel":"a:b","event":{}}"#)).0, "unauthorized");
     bench.stream.on_timer(at, &mut bench.out);
-    assert_eq!(bench.lines(), ["close 1008 auth required"]);
+    assert_eq!(bench.lines(), ["close 1008 Auth required"]);
+}
+
+#[test]
+fn anything_but_a_token_first_closes_the_socket_at_once() {
+    for first in [
+        r#"{"action":"subscribe","ref":1}"#,
+        r#"{"action":"publish","channel":"a:b","event":{}}"#,
+        r#"{"action":"auth"}"#,
+        r#"{"action":"ping"}"#,
+        "ping",
+        "hello",
+        "[]",
+    ] {
+        let mut bench = Bench::silent(SubscribeMode::Add);
+        assert_eq!(bench.say(first), ["close 1008 Auth required"], "{first}");
+    }
+}
+
+#[test]
+fn a_further_subscribe_replaces_the_others_if_the_operator_says_so() {
+    let mut bench = Bench::silent(SubscribeMode::Replace);
+    bench.stream.on_open(Some(&user("u1")), &mut bench.out);
+    bench.say(r#"{"action":"subscribe","stream_id":"a"}"#);
+    bench.open("stream:a", None);
+    assert_eq!(
+        bench.say(r#"{"action":"subscribe","stream_id":"b","event_types":["x"]}"#),
+        ["subscribe stream:b Retained", "unsubscribe stream:a"]
+    );
+    bench.open("stream:b", None);
+    let narrowed = bench.say(r#"{"action":"subscribe","stream_id":"b","event_types":["y"]}"#);
+    assert!(narrowed[0].starts_with(r#"send {"type":"subscribed""#), "the channel is read on: {narrowed:?}");
+    assert!(bench.deliver("stream:b", r#"{"type":"x"}"#).is_empty(), "the first filter is gone");
+    assert_eq!(bench.deliver("stream:b", r#"{"type":"y"}"#).len(), 1);
+    bench.say(r#"{"action":"subscribe","stream_id":"c","ref":1}"#);
+    bench.open("stream:c", None);
+    assert_eq!(bench.deliver("stream:b", r#"{"type":"y"}"#).len(), 1, "with a ref, subscriptions add up");
 }
 
 #[test]
 fn a_first_token_is_answered_and_an_invalid_one_closes_the_socket() {
-    let mut bench = Bench { stream: StreamDialect::new(4), out: Actions::new() };
+    let mut bench = Bench::silent(SubscribeMode::Add);
     assert_eq!(bench.say(r#"{"action":"auth","token":"x","ref":1}"#), ["authenticate x"]);
     bench.stream.on_timer(Instant::now(), &mut bench.out);
     assert!(bench.out.is_empty(), "the token came in time");

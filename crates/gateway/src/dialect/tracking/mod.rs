@@ -31,7 +31,7 @@ use list::KnownSessions;
 use patience::{Due, Keepalive, MessageRate};
 pub(crate) use request::is_client_id;
 use request::{Ignored, TrackingRequest};
-use streaming::Streaming;
+use streaming::{SentLines, Streaming};
 
 /// The namespace of an org's agents and of its list of sessions.
 const ORG: &str = "tracking";
@@ -40,26 +40,29 @@ const LINE: &str = "session_log";
 
 /// One socket of this dialect.
 pub(crate) struct TrackingDialect {
-    client: String,
+    /// The client's id, if a newer socket of it replaces this one.
+    client: Option<String>,
     /// `tracking:<org>`, once it is open.
     org: Option<Channel>,
     list: KnownSessions,
     streaming: Option<Streaming>,
+    sent: SentLines,
     keepalive: Keepalive,
     rate: MessageRate,
     misunderstood: u32,
 }
 
 impl TrackingDialect {
-    /// A socket of the client with this id. A session is no longer active once its producer was silent for
+    /// A socket of the client with this id, which a newer one replaces; `None`: none does. A session is no longer active once its producer was silent for
     /// `session_ttl`.
-    pub(crate) fn new(client: String, session_ttl: Duration) -> Self {
+    pub(crate) fn new(client: Option<String>, session_ttl: Duration) -> Self {
         let now = Instant::now();
         Self {
             client,
             org: None,
             list: KnownSessions::new(session_ttl),
             streaming: None,
+            sent: SentLines::default(),
             keepalive: Keepalive::new(now),
             rate: MessageRate::new(now),
             misunderstood: 0,
@@ -69,19 +72,30 @@ impl TrackingDialect {
     fn act(&mut self, request: TrackingRequest, out: &mut Actions) {
         match request {
             TrackingRequest::Pong => {}
-            TrackingRequest::Logs(channel) => out.push(Action::ReadTail { channel, kind: LINE }),
+            TrackingRequest::Logs(channel) => {
+                self.sent.asked(&channel);
+                out.push(Action::ReadTail { channel, kind: LINE });
+            }
             TrackingRequest::State(channel) => out.push(Action::ReadState { channel, within: None }),
-            TrackingRequest::Start(channel) => {
-                self.stop(out);
-                self.streaming = Some(Streaming::new(channel.clone()));
-                out.push(Action::Subscribe { channel, start: Start::Since(Since::Beginning) });
+            TrackingRequest::Start { channel, backlog: true } => self.start(channel, Since::Beginning, out),
+            TrackingRequest::Start { channel, .. } => {
+                if let Some(since) = self.sent.start(&channel) {
+                    self.start(channel, since, out);
+                }
             }
             TrackingRequest::Stop => self.stop(out),
             TrackingRequest::Token(token) => out.push(Action::Authenticate(token)),
         }
     }
 
+    fn start(&mut self, channel: Channel, since: Since, out: &mut Actions) {
+        self.stop(out);
+        self.streaming = Some(Streaming::new(channel.clone()));
+        out.push(Action::Subscribe { channel, start: Start::Since(since) });
+    }
+
     fn stop(&mut self, out: &mut Actions) {
+        self.sent.stop();
         if let Some(mut streaming) = self.streaming.take() {
             streaming.flush(out);
             out.push(Action::Unsubscribe(streaming.channel));
@@ -130,8 +144,11 @@ impl Dialect for TrackingDialect {
         "tracking"
     }
 
-    fn on_open(&mut self, _identity: Option<&Identity>, out: &mut Actions) {
-        out.push(Action::Replace { client: std::mem::take(&mut self.client) });
+    fn on_open(&mut self, identity: Option<&Identity>, out: &mut Actions) {
+        // Sockets without a token are one user: one page of theirs must not end another's.
+        if let Some(client) = self.client.take().filter(|_| identity.is_some_and(|identity| !identity.anonymous)) {
+            out.push(Action::Replace { client });
+        }
         out.push(Action::SubscribeOwn { namespace: ORG, start: Start::Live });
         self.go_on(Instant::now(), out);
     }
@@ -168,7 +185,10 @@ impl Dialect for TrackingDialect {
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
         match entry.event() {
             Some(event) if channel.namespace() == ORG => self.of_org(event, entry, out),
-            Some(_) => self.streams(channel).into_iter().for_each(|streaming| streaming.take(entry, out)),
+            Some(_) => {
+                self.streams(channel).into_iter().for_each(|streaming| streaming.take(entry, out));
+                self.sent.streamed(channel, entry.id());
+            }
             None => {
                 self.streams(channel).into_iter().for_each(|streaming| streaming.flush(out));
                 out.extend(control::mark(channel, entry.item()).map(|text| Action::Send(control::frame(&text))));
@@ -204,6 +224,9 @@ impl Dialect for TrackingDialect {
             Some(tail) => answers::session_logs(channel.id(), &tail.entries),
             None => answers::unknown_session(),
         });
+        if let Some(since) = self.sent.answered(channel, tail.and_then(|tail| tail.head)) {
+            self.start(channel.clone(), since, out);
+        }
     }
 
     fn on_client(&mut self, text: &str, out: &mut Actions) {

@@ -12,10 +12,10 @@ const SILENCE: Duration = Duration::from_secs(30);
 const PINGS: u32 = 2;
 /// Messages per minute.
 const MESSAGES: u32 = 60;
-/// A socket is closed after this many refused messages.
-const REFUSED: u32 = 10;
-/// Refusals are forgotten after this long without another one.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+/// A socket is closed after sending too many messages for this long.
+const SURPLUS: Duration = Duration::from_secs(60);
+/// The surplus has ended after this long without a refused message.
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// Pings a silent client. The client library's answers to WebSocket pings do not count, because the page behind it may
 /// hang.
@@ -66,14 +66,14 @@ impl Keepalive {
 pub(crate) struct MessageRate {
     rate: Rate,
     bucket: Bucket,
-    refused: u32,
-    refused_at: Instant,
+    /// The first and the last refused message of the current surplus.
+    surplus: Option<(Instant, Instant)>,
 }
 
 impl MessageRate {
     /// The rate of a new connection.
     pub(crate) fn new(now: Instant) -> Self {
-        Self { rate: Rate::per_minute(MESSAGES), bucket: Bucket::new(now), refused: 0, refused_at: now }
+        Self { rate: Rate::per_minute(MESSAGES), bucket: Bucket::new(now), surplus: None }
     }
 
     /// Whether one more message is allowed.
@@ -81,13 +81,11 @@ impl MessageRate {
         self.bucket.take(&self.rate, now)
     }
 
-    /// Counts a refused message. Returns whether the limit of refusals is reached.
+    /// Notes a refused message. Returns whether the surplus has lasted too long.
     pub(crate) fn refuse(&mut self, now: Instant) -> bool {
-        if now.duration_since(self.refused_at) >= FORGOTTEN {
-            self.refused = 0;
-        }
-        self.refused += 1;
-        self.refused_at = now;
-        self.refused >= REFUSED
+        let current = self.surplus.filter(|(_, last)| now.duration_since(*last) < PAUSE);
+        let first = current.map_or(now, |(first, _)| first);
+        self.surplus = Some((first, now));
+        now.duration_since(first) >= SURPLUS
     }
 }

@@ -3,19 +3,16 @@
 use crewcast_events::Channel;
 use serde::Deserialize;
 
-/// Most characters of a client id after its prefix.
-const MAX_ID: usize = 64;
+/// Most characters of a client id.
+const MAX_ID: usize = 128;
 
-/// Whether a client id is valid: `^client[_-][A-Za-z0-9_-]{1,64}$`, strictly `^client_[0-9]+_[a-z0-9]+$`.
+/// Whether a client id is valid: `^[A-Za-z0-9._-]{1,128}$`, strictly also `^client_[0-9]+_[a-z0-9]+$`.
 pub(crate) fn is_client_id(id: &str, strict: bool) -> bool {
-    let Some(rest) = id.strip_prefix("client_").or_else(|| id.strip_prefix("client-").filter(|_| !strict)) else {
-        return false;
-    };
-    let is_sound = (1..=MAX_ID).contains(&rest.len())
-        && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    let all = |text: &str, is: fn(u8) -> bool| !text.is_empty() && text.bytes().all(is);
+    let is_sound =
+        id.len() <= MAX_ID && all(id, |byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
     let is_strict = || {
-        let (number, name) = rest.split_once('_').unwrap_or_default();
-        let all = |text: &str, is: fn(u8) -> bool| !text.is_empty() && text.bytes().all(is);
+        let (number, name) = id.strip_prefix("client_").and_then(|rest| rest.split_once('_')).unwrap_or_default();
         all(number, |byte| byte.is_ascii_digit())
             && all(name, |byte| byte.is_ascii_digit() || byte.is_ascii_lowercase())
     };
@@ -32,7 +29,12 @@ pub(crate) enum TrackingRequest {
     /// Asks for a session's state.
     State(Channel),
     /// Starts streaming a session's log.
-    Start(Channel),
+    Start {
+        /// The session.
+        channel: Channel,
+        /// Whether lines that the socket has been sent are sent again.
+        backlog: bool,
+    },
     /// Stops streaming.
     Stop,
     /// A fresh token.
@@ -53,6 +55,8 @@ struct RawRequest {
     #[serde(rename = "type")]
     kind: Option<String>,
     session_id: Option<String>,
+    #[serde(default)]
+    backlog: bool,
     action: Option<String>,
     token: Option<String>,
 }
@@ -74,7 +78,9 @@ impl TrackingRequest {
             Some("pong") => Ok(TrackingRequest::Pong),
             Some("get_session_logs") => session().map(TrackingRequest::Logs),
             Some("get_session_state") => session().map(TrackingRequest::State),
-            Some("start_log_streaming") => session().map(TrackingRequest::Start),
+            Some("start_log_streaming") => {
+                session().map(|channel| TrackingRequest::Start { channel, backlog: message.backlog })
+            }
             Some("stop_log_streaming") => Ok(TrackingRequest::Stop),
             _ => Err(bad(
                 "\"type\" is get_session_logs, get_session_state, start_log_streaming, stop_log_streaming or pong",

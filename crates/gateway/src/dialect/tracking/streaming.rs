@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crewcast_events::Channel;
+use crewcast_events::{Channel, EventId, Since};
 
 use super::answers;
 use crate::{dialect::Actions, hub::Entry};
@@ -68,5 +68,66 @@ impl Streaming {
             out.push(answers::streamed(self.channel.id(), &self.lines));
             (self.lines, self.bytes) = (Vec::new(), 0);
         }
+    }
+}
+
+/// How far a socket has been sent the log of the session whose log it requested last. Streaming continues there.
+#[derive(Default)]
+pub(crate) struct SentLines {
+    session: Option<Channel>,
+    until: Option<EventId>,
+    /// Requests for the log that are not answered yet.
+    asked: u32,
+    /// Streaming starts after the last answer.
+    starts: bool,
+}
+
+impl SentLines {
+    /// The session's log is requested.
+    pub(crate) fn asked(&mut self, session: &Channel) {
+        if !self.is_of(session) {
+            *self = Self { session: Some(session.clone()), ..Self::default() };
+        }
+        self.asked += 1;
+    }
+
+    /// A request for the log was answered up to `head`. Returns where to start streaming, if that waits for it.
+    pub(crate) fn answered(&mut self, session: &Channel, head: Option<EventId>) -> Option<Since> {
+        if !self.is_of(session) {
+            return None;
+        }
+        self.asked = self.asked.saturating_sub(1);
+        self.until = head.or(self.until);
+        let starts = self.asked == 0 && std::mem::take(&mut self.starts);
+        starts.then(|| self.since())
+    }
+
+    /// Where to start streaming; `None`: only after the answer to a request for the log.
+    pub(crate) fn start(&mut self, session: &Channel) -> Option<Since> {
+        if !self.is_of(session) {
+            return Some(Since::Beginning);
+        }
+        self.starts = self.asked > 0;
+        (!self.starts).then(|| self.since())
+    }
+
+    /// Nothing is streamed any more.
+    pub(crate) fn stop(&mut self) {
+        self.starts = false;
+    }
+
+    /// The event was passed on while streaming.
+    pub(crate) fn streamed(&mut self, session: &Channel, id: Option<EventId>) {
+        if self.is_of(session) && id.is_some() {
+            self.until = id;
+        }
+    }
+
+    fn since(&self) -> Since {
+        self.until.map_or(Since::Beginning, Since::After)
+    }
+
+    fn is_of(&self, session: &Channel) -> bool {
+        self.session.as_ref() == Some(session)
     }
 }

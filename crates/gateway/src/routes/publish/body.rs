@@ -1,17 +1,20 @@
 //! The body of a publish request: one JSON object, or one per line (NDJSON). Checks everything that needs neither a
 //! token nor the broker.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use crewcast_events::{Body, BodyError, Channel, Event, Namespaces};
-use crewcast_store::{MAX_STATE_KEY, State, check_state_key};
+use crewcast_store::{LeaseStep, MAX_STATE_KEY, State, check_state_key};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use crate::routes::{
-    body::{at_line, json, malformed},
-    problem::{Problem, ProblemType},
+use crate::{
+    config::parse_duration,
+    routes::{
+        body::{at_line, json, malformed},
+        problem::{Problem, ProblemType},
+    },
 };
 
 /// Most lines of one request: bounds the memory that is used besides the body itself.
@@ -41,6 +44,8 @@ pub(crate) enum How {
         body: Body,
         /// A state document that is set in the same step.
         state: Option<State>,
+        /// A lease that is made, renewed or removed in the same step.
+        lease: Option<LeaseStep>,
         /// The caller's idempotency key.
         key: Option<String>,
     },
@@ -65,6 +70,8 @@ struct PublishRequest<'a> {
     idempotency_key: Option<String>,
     #[serde(borrow)]
     state: Option<StateRequest<'a>>,
+    #[serde(borrow)]
+    lease: Option<LeaseRequest<'a>>,
     #[serde(default)]
     live: bool,
 }
@@ -75,6 +82,25 @@ struct StateRequest<'a> {
     key: String,
     #[serde(borrow)]
     value: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LeaseRequest<'a> {
+    name: String,
+    ttl: Option<Ttl>,
+    #[serde(borrow)]
+    about: Option<&'a RawValue>,
+    #[serde(default)]
+    end: bool,
+}
+
+/// `30` or `"30s"`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Ttl {
+    Seconds(u64),
+    Text(String),
 }
 
 /// Parses a body. It is NDJSON if `ndjson` is set, or if it has several lines and the first is a JSON document.
@@ -118,8 +144,8 @@ fn item(request: PublishRequest<'_>, line: usize, rules: PublishRules<'_>) -> Re
     let event = request.event.get();
     within("an event", event, rules.max_event)?;
     if request.live {
-        if request.idempotency_key.is_some() || request.state.is_some() {
-            let detail = "a live event has neither \"idempotency_key\" nor \"state\": both belong to the log";
+        if request.idempotency_key.is_some() || request.state.is_some() || request.lease.is_some() {
+            let detail = "a live event has no \"idempotency_key\", \"state\" or \"lease\": they belong to the log";
             return Err(Problem::new(ProblemType::Malformed, detail));
         }
         return Ok(PublishItem { line, channel, how: How::Live(live(event)?) });
@@ -131,7 +157,8 @@ fn item(request: PublishRequest<'_>, line: usize, rules: PublishRules<'_>) -> Re
     let body = Body::parse(Bytes::copy_from_slice(event.as_bytes())).map_err(bad_event)?;
     let state = request.state.map(|state| state_of(state, rules)).transpose()?;
     let key = request.idempotency_key.map(idempotency_key).transpose()?;
-    Ok(PublishItem { line, channel, how: How::Logged { body, state, key } })
+    let lease = request.lease.map(lease_of).transpose()?;
+    Ok(PublishItem { line, channel, how: How::Logged { body, state, lease, key } })
 }
 
 /// Parses a channel's name from a request.
@@ -165,6 +192,23 @@ fn state_of(state: StateRequest<'_>, rules: PublishRules<'_>) -> Result<State, P
     Ok(State { key, value })
 }
 
+fn lease_of(lease: LeaseRequest<'_>) -> Result<LeaseStep, Problem> {
+    let malformed = |detail: String| Problem::new(ProblemType::Malformed, format!("\"lease\": {detail}"));
+    let name = lease.name.into();
+    let ttl = match lease.ttl {
+        Some(Ttl::Seconds(seconds)) => Some(Duration::from_secs(seconds)),
+        Some(Ttl::Text(text)) => Some(parse_duration(&text).map_err(|why| malformed(format!("\"ttl\": {why}")))?),
+        None => None,
+    };
+    let step = match (ttl, lease.end) {
+        (Some(ttl), false) => LeaseStep::Hold { name, ttl, about: lease.about.map(|about| about.to_owned().into()) },
+        (None, true) => LeaseStep::Release { name },
+        _ => return Err(malformed("set \"ttl\" to hold or renew it, or \"end\": true to end it".to_owned())),
+    };
+    step.check().map_err(malformed)?;
+    Ok(step)
+}
+
 fn within(what: &str, text: &str, max: usize) -> Result<(), Problem> {
     if text.len() <= max {
         return Ok(());
@@ -196,7 +240,7 @@ mod tests {
     #[test]
     fn one_object_may_span_several_lines() {
         let items = read("{\"channel\":\"graph:a\",\n \"event\": {\"type\":\"x\",\n\"n\": 1.50} }\n", false).unwrap();
-        let How::Logged { body, state: None, key: None } = &items[0].how else { panic!("{items:?}") };
+        let How::Logged { body, state: None, lease: None, key: None } = &items[0].how else { panic!("{items:?}") };
         assert_eq!(&body.object()[..], b"{\"type\":\"x\",\n\"n\": 1.50}");
     }
 
@@ -266,6 +310,32 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_is_held_or_ended() {
+        let with = |lease: &str| {
+            let text = format!(r#"{{"channel":"tracking:a","event":{{"type":"x"}},"lease":{lease}}}"#);
+            read(&text, false).map(|mut items| match items.remove(0).how {
+                How::Logged { lease: Some(lease), .. } => lease.wire(),
+                how => panic!("{how:?}"),
+            })
+        };
+        assert_eq!(with(r#"{"name":"s1","ttl":"30s"}"#).unwrap(), "hold 30000 s1 ");
+        let about = r#"{"name":"s1","ttl":30,"about":{"session_id": "s1"}}"#;
+        assert_eq!(with(about).unwrap(), r#"hold 30000 s1 {"session_id": "s1"}"#);
+        assert_eq!(with(r#"{"name":"s1","end":true}"#).unwrap(), "release 0 s1");
+        for wrong in [
+            r#"{"name":"s1"}"#,
+            r#"{"name":"s1","ttl":1,"end":true}"#,
+            r#"{"name":"a b","ttl":30}"#,
+            r#"{"name":"s1","ttl":0}"#,
+            r#"{"name":"s1","ttl":"soon"}"#,
+            r#"{"name":"s1","ttl":30,"about":[1]}"#,
+            r#"{"name":"s1","ttl":30,"owner":"x"}"#,
+        ] {
+            assert_eq!(with(wrong).unwrap_err().kind(), ProblemType::Malformed, "{wrong}");
+        }
+    }
+
+    #[test]
     fn live_and_logged_events_have_different_rules() {
         let live = |more: &str| format!(r#"{{"channel":"graph:a","event":{{"id":7,"type":"x"}},"live":true{more}}}"#);
         assert!(
@@ -273,6 +343,7 @@ mod tests {
         );
         assert_eq!(refused(&live(r#","idempotency_key":"k""#)).kind(), ProblemType::Malformed);
         assert_eq!(refused(&live(r#","state":{"key":"k","value":1}"#)).kind(), ProblemType::Malformed);
+        assert_eq!(refused(&live(r#","lease":{"name":"n","ttl":9}"#)).kind(), ProblemType::Malformed);
         assert_eq!(refused(r#"{"channel":"graph:a","event":{"id":7,"type":"x"}}"#).kind(), ProblemType::BadEvent);
 
         let mut namespaces = Namespaces::default();

@@ -109,14 +109,14 @@ async fn send(transport: &dyn Transport, sub: &str, items: Vec<PublishItem>) -> 
 fn steps(sub: &str, items: Vec<PublishItem>) -> Vec<PublishStep> {
     let mut steps: Vec<PublishStep> = Vec::new();
     for PublishItem { channel, how, .. } in items {
-        let (body, state, key) = match how {
+        let (body, state, lease, key) = match how {
             How::Live(event) => {
                 steps.push(PublishStep::Live(channel, event));
                 continue;
             }
-            How::Logged { body, state, key } => (body, state, key),
+            How::Logged { body, state, lease, key } => (body, state, lease, key),
         };
-        let entry = Entry { body, random: random_half(), state, lease: None };
+        let entry = Entry { body, random: random_half(), state, lease };
         let once = match key {
             Some(key) => Once::Key { sub: sub.to_owned(), key },
             None => Once::No,

@@ -73,10 +73,13 @@ async fn anonymous_callers_have_their_claims_but_not_from_foreign_pages() {
     bench.call(from(&producer(), "https://evil.example")).await.ok();
     let listed = Bench::with(|config| {
         open(config);
-        config.cors.allowed_origins = vec!["https://app.example".to_owned()];
+        config.allowed_origins = vec!["https://app.example".parse().unwrap()];
     });
     listed.call(from("", "https://app.example")).await.ok();
-    listed.call(from("", "https://evil.example")).await.problem(403, "forbidden");
+    let problem = listed.call(from("", "https://evil.example")).await;
+    problem.problem(403, "forbidden");
+    let detail = "origin https://evil.example is not allowed: add it to allowed_origins";
+    assert_eq!(problem.json()["detail"], detail);
 }
 
 #[tokio::test]
