@@ -84,10 +84,8 @@ async fn the_monitor_alerts_on_failures_alone() {
     let mut backend = stage.backend();
     monitor.is_idle(&["alert stream:writer execution_failed idle"]).await;
     backend.play().await;
-    let alerts = [
-        "alert stream:reviewer constraint_violation over budget",
-        "alert stream:reviewer execution_failed no disk",
-    ];
+    let alerts =
+        ["alert stream:reviewer constraint_violation over budget", "alert stream:reviewer execution_failed no disk"];
     monitor.shows(&alerts).await;
 }
 

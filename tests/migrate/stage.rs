@@ -6,6 +6,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
     process::{Child, ChildStdin, ChildStdout, Command},
     sync::{Mutex, MutexGuard},
+    time::Instant,
 };
 
 use crate::support::{
@@ -17,6 +18,9 @@ use crate::support::{
 
 /// One browser runs at a time, because each takes a core.
 static BROWSER: Mutex<()> = Mutex::const_new(());
+
+/// The pages are served from another port than the gateway.
+const ORIGINS: &str = "http://127.0.0.1:*";
 
 pub(crate) struct Stage {
     system: &'static str,
@@ -36,7 +40,7 @@ impl Stage {
     }
 
     async fn serve(redis: &RedisServer, system: &str, settings: &[(&str, &str)]) -> Gateway {
-        let mut all = vec![("CREWCAST_PROFILE", system)];
+        let mut all = vec![("CREWCAST_PROFILE", system), ("CREWCAST_ALLOWED_ORIGINS", ORIGINS)];
         all.extend_from_slice(settings);
         gateway::on(redis, &all).await
     }
@@ -88,7 +92,7 @@ impl Stage {
     }
 }
 
-pub fn python() -> String {
+pub(crate) fn python() -> String {
     std::env::var("TEST_PYTHON").expect("run `make test`, or tests/setup.sh and set TEST_PYTHON")
 }
 
@@ -122,8 +126,9 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    async fn line(&mut self, wanted: &[String]) -> String {
-        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
+    /// The next line, while one of `wanted` is still to come. Idle events never stop, so the wait has an end of its own.
+    async fn line(&mut self, wanted: &[String], end: Instant) -> String {
+        let line = tokio::time::timeout_at(end, self.lines.next_line()).await;
         let line = line.unwrap_or_else(|_| panic!("these lines do not come: {wanted:?}"));
         line.unwrap().unwrap_or_else(|| panic!("it ends before these lines: {wanted:?}"))
     }
@@ -132,8 +137,9 @@ impl Program {
     /// later.
     pub(crate) async fn is_idle(&mut self, wanted: &[&str]) {
         let mut missing: Vec<String> = wanted.iter().map(|&line| line.to_owned()).collect();
+        let end = Instant::now() + PATIENCE;
         while !missing.is_empty() {
-            let line = self.line(&missing).await;
+            let line = self.line(&missing, end).await;
             missing.retain(|wanted| *wanted != line);
             if !self.idle.contains(&line) {
                 self.idle.push(line);
@@ -150,8 +156,9 @@ impl Program {
     /// line of that word comes between them.
     pub(crate) async fn shows(&mut self, wanted: &[&str]) {
         let mut missing: Vec<String> = wanted.iter().map(|&line| line.to_owned()).collect();
+        let end = Instant::now() + PATIENCE;
         while !missing.is_empty() {
-            let line = self.line(&missing).await;
+            let line = self.line(&missing, end).await;
             if self.idle.contains(&line) {
                 continue;
             }
@@ -165,7 +172,8 @@ impl Program {
 
     /// Waits for this line, whatever comes before it.
     pub(crate) async fn reaches(&mut self, wanted: &str) {
-        while self.line(&[wanted.to_owned()]).await != wanted {}
+        let end = Instant::now() + PATIENCE;
+        while self.line(&[wanted.to_owned()], end).await != wanted {}
     }
 
     /// Lets a back end play its story once.

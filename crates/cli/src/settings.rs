@@ -50,8 +50,11 @@ mod tests {
     fn flags_win_over_the_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "listen = '127.0.0.1:1111'\n[broker]\nkey_prefix = 'mine'\n").unwrap();
-        let args =
-            ConfigArgs { config: Some(file.path().to_owned()), profile: None, set: vec![key_value("listen=127.0.0.1:2222").unwrap()] };
+        let args = ConfigArgs {
+            config: Some(file.path().to_owned()),
+            profile: None,
+            set: vec![key_value("listen=127.0.0.1:2222").unwrap()],
+        };
         let config = args.load().unwrap().config;
         assert_eq!((config.listen.0.port(), config.broker.key_prefix.as_str()), (2222, "mine"));
     }

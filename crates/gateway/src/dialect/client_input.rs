@@ -48,11 +48,9 @@ impl ClientInput {
         }
         match serde_json::from_str(text) {
             Ok(RawClientMessage { kind: Some(kind), action: None, .. }) if kind == "pong" => ClientMessage::Nothing,
-            Ok(RawClientMessage { kind: Some(word), action: None, .. } | RawClientMessage { action: Some(word), .. })
-                if word == "ping" =>
-            {
-                ClientMessage::Ping
-            }
+            Ok(
+                RawClientMessage { kind: Some(word), action: None, .. } | RawClientMessage { action: Some(word), .. },
+            ) if word == "ping" => ClientMessage::Ping,
             Ok(RawClientMessage { action: Some(action), token: Some(token), .. }) if action == "auth" => {
                 ClientMessage::Token(token)
             }

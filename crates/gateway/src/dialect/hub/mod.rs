@@ -45,7 +45,13 @@ pub(crate) struct HubDialect {
 impl HubDialect {
     /// A socket with the query's `since`, `types` and `batch_ms`.
     pub(crate) fn new(since: Option<Since>, types: Vec<String>, batch: Option<Duration>) -> Self {
-        Self { since, types: types.into(), batch: batch.map(Batch::new), client: ClientInput::default(), sequence: Sequence::default() }
+        Self {
+            since,
+            types: types.into(),
+            batch: batch.map(Batch::new),
+            client: ClientInput::default(),
+            sequence: Sequence::default(),
+        }
     }
 
     fn is_wanted(&self, event: &Event) -> bool {
