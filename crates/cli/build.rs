@@ -13,7 +13,7 @@ fn main() {
         Some(commit) => format!("{version} ({})", commit.get(..SHOWN).unwrap_or(&commit)),
         None => version.to_owned(),
     };
-    println!("cargo::rustc-env=CREWCAST_VERSION={version}");
+    println!("cargo::rustc-env=VERSION_WITH_COMMIT={version}");
 }
 
 /// The commit, from the builder (an image is built without the repository), the package, or the repository.

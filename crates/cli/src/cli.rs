@@ -6,7 +6,7 @@ use crate::{commands, settings::ConfigArgs};
 
 /// Watch crews of AI agents: a gateway between Redis Pub/Sub, with logs, and WebSockets.
 #[derive(Parser, Debug)]
-#[command(name = "crewcast", version = env!("CREWCAST_VERSION"), propagate_version = true)]
+#[command(name = "crewcast", version = env!("VERSION_WITH_COMMIT"), propagate_version = true)]
 pub(crate) struct Cli {
     /// The configuration.
     #[command(flatten)]

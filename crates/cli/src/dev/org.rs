@@ -179,7 +179,7 @@ pub(super) async fn forge(publisher: &Publisher, org: &str, pace: Pace, mut rng:
         pace.wait(&mut rng, REST).await?;
         agents.status_changed(&reader("busy"), Some("idle"));
         let work = tasks.run(
-            Task::new(&format!("forge-task-{number}"), "Read the tide tables").of_agent("reader"),
+            Task::new(format!("forge-task-{number}"), "Read the tide tables").of_agent("reader"),
             async |task| {
                 for page in 1..=4 {
                     pace.wait(&mut rng, (0.6, 1.6)).await.map_err(|Stopped| "the simulation was stopped")?;

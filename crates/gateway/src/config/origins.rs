@@ -123,6 +123,10 @@ impl OriginPattern {
         let (scheme, rest) = text.split_once("://")?;
         let below = rest.strip_prefix("*.");
         let PageOrigin { scheme, host, port } = PageOrigin::parse(&format!("{scheme}://{}", below.unwrap_or(rest)))?;
+        let names_port = rest.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+        if any_port && names_port {
+            return None;
+        }
         let host = if below.is_some() { HostPattern::Below(format!(".{host}")) } else { HostPattern::Exact(host) };
         Some(Self::Page { scheme, host, port: (!any_port).then_some(port) })
     }

@@ -92,7 +92,7 @@ async fn metrics_are_the_newest_of_each_set_as_written() {
     let (_, frame) = watching.next().await.unwrap();
     assert_eq!(began.elapsed(), 5 * SECOND);
     let text = String::from_utf8(payload_of(&frame).to_vec()).unwrap();
-    let expected = r#"{"type":"metrics","data":{"system":{ "cpu":2.50 },"tasks":{}},"timestamp":""#;
+    let expected = r#"{"type":"metrics","data":{"system":{ "cpu":2.50 },"tasks":{},"x":1},"timestamp":""#;
     assert!(text.starts_with(expected), "{text}");
 }
 

@@ -134,13 +134,13 @@ impl RedisTransport {
     }
 
     /// `PUBLISH`, or `SPUBLISH` where every gateway receives it.
-    async fn publish_command(&self, channel: &Channel, namespace: &Namespace) -> Result<&'static str, AppendError> {
-        // A prefix puts the name into another slot than the channel's keys. Live retention subscribes to patterns,
+    async fn publish_command(&self, channel: &Channel, is_captured: bool) -> Result<&'static str, AppendError> {
+        // A prefix puts the name into another slot than the channel's keys. Capturing replicas subscribe to patterns,
         // which sharded pub/sub does not have.
         let may = self.sharded == Sharded::Auto
             && self.redis.is_cluster()
             && self.channel_prefix.is_empty()
-            && !(namespace.capture_live && namespace.retain);
+            && !is_captured;
         if !may {
             return Ok("PUBLISH");
         }
@@ -251,7 +251,7 @@ impl Transport for RedisTransport {
         let namespace = self.namespace(&append.channel)?;
         append.validate(namespace)?;
         append.entries.iter().try_for_each(|entry| self.within_bound(entry.body.object().len()))?;
-        let publish = self.publish_command(&append.channel, namespace).await?;
+        let publish = self.publish_command(&append.channel, namespace.capture_live && namespace.retain).await?;
         let answer: Vec<Value> = self.invoke(&self.append_call(append, namespace, publish)).await?;
         let ids = read_answer(&answer, append.entries.len())?;
         self.wait_for_replicas(append).await?;
@@ -262,7 +262,7 @@ impl Transport for RedisTransport {
         let namespace = self.namespace(channel)?;
         self.within_bound(message.len())?;
         let mut pipeline = redis::pipe();
-        let command = self.publish_command(channel, namespace).await?;
+        let command = self.publish_command(channel, namespace.capture_live).await?;
         pipeline.cmd(command).arg(self.published_name(channel)).arg(&message[..]).ignore();
         self.run(&pipeline).await
     }

@@ -111,7 +111,7 @@ fn ten_invalid_messages_close_the_socket() {
         r#"{"action":"auth"}"#,
         "{}",
         "null",
-        r#"{"type":"ping"}"#,
+        r#"{"type":"hello"}"#,
     ];
     for text in junk {
         crew.on_client(text, &mut out);
