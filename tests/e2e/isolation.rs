@@ -213,6 +213,7 @@ async fn without_an_org_all_is_nothing_and_a_list_names_unowned_crews() {
         assert!(socket.is_quiet().await);
     }
     for socket in &mut nothing {
+        assert_eq!(socket.json().await["code"], "nothing_granted");
         assert!(socket.is_quiet().await);
     }
 }

@@ -126,7 +126,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The next line, while one of `wanted` is still to come. Idle events never stop, so the wait has an end of its own.
+    /// The next line, while one of `wanted` is still to come. Idle events never stop, so the wait has an end of its
+    /// own.
     async fn line(&mut self, wanted: &[String], end: Instant) -> String {
         let line = tokio::time::timeout_at(end, self.lines.next_line()).await;
         let line = line.unwrap_or_else(|_| panic!("these lines do not come: {wanted:?}"));

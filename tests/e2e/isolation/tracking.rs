@@ -56,7 +56,8 @@ async fn lists_agents_states_and_logs_stay_within_the_org() {
                 socket.send(&json!({ "type": kind, "session_id": others }).to_string()).await;
                 let answer = socket.json().await;
                 assert_eq!(answer["code"], "unknown_session", "{claims}, {kind}: {answer}");
-                socket.send(&json!({ "type": kind, "session_id": own }).to_string()).await;
+                let ask = json!({ "type": kind, "session_id": own, "backlog": true });
+                socket.send(&ask.to_string()).await;
                 let answer = socket.json().await.to_string();
                 assert!(answer.contains(&format!("by {reader}")), "{claims}, {kind}: {answer}");
             }

@@ -365,7 +365,11 @@ fn describe(delivery: &Delivery) -> Option<String> {
 
 fn advice(error: &ClientError, has_token: bool) -> String {
     let next = match error {
-        ClientError::Unauthorized { .. } | ClientError::Forbidden { .. } if !has_token => hints::GET_TOKEN,
+        ClientError::Unauthorized { .. } | ClientError::Forbidden { .. } | ClientError::Refused { code: 1008, .. }
+            if !has_token =>
+        {
+            hints::GET_TOKEN
+        }
         ClientError::Unauthorized { reason } if reason.starts_with("bad signature") => hints::OTHER_KEY,
         ClientError::Unauthorized { .. } => "run `crewcast token check` to see what is wrong with the token",
         ClientError::Forbidden { .. } => "run `crewcast token check` to see what the token grants",

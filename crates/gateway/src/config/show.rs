@@ -30,7 +30,8 @@ pub fn show(loaded: &Loaded) -> String {
     text
 }
 
-/// The configuration as one JSON object: each key's path with its `value` (null if unset) and `source`. Secrets are `***`.
+/// The configuration as one JSON object: each key's path with its `value` (null if unset) and `source`. Secrets are
+/// `***`.
 pub fn show_json(loaded: &Loaded) -> serde_json::Value {
     let dict = keys::dict(&loaded.config);
     let shown = keys::leaves(&dict, "").into_iter().map(|(path, value)| {

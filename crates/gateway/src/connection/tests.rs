@@ -24,7 +24,7 @@ use super::*;
 use crate::{
     auth::{Grants, Ids, mint},
     broker::{Link, PubSub, Sink},
-    config::{Algorithm, Config, Secret, SubscribeMode},
+    config::{Algorithm, Config, Secret},
     dialect::{
         Action, Positions,
         crew::{CrewDialect, CrewEndpoint},
@@ -437,7 +437,7 @@ async fn a_token_of_another_user_closes_the_socket_at_once() {
 async fn a_first_message_with_a_refused_token_is_answered_ever_more_slowly() {
     let bench = Bench::new().await;
     let introduce = async |token: &str| {
-        let mut client = bench.open_as(Principal::Pending, Box::new(StreamDialect::new(8, SubscribeMode::Add)));
+        let mut client = bench.open_as(Principal::Pending, Box::new(StreamDialect::new(8, false)));
         client.send_text(&json!({ "action": "auth", "token": token })).await;
         client.next_but_pings().await
     };

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     app::App,
     auth::{AuthError, Credential, Presented},
+    config::SubscribeMode,
     connection::{self, Admission, Principal},
     dashboards::Dashboard,
     dialect::{
@@ -214,7 +215,8 @@ async fn open_forge(app: Arc<App>, request: Request, endpoint: forge::ForgeEndpo
 
 async fn stream(State(app): State<Arc<App>>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
-    let dialect = Box::new(StreamDialect::new(app.config.limits.subscriptions, app.config.stream.subscribe));
+    let replaces = app.config.stream.subscribe == SubscribeMode::Replace;
+    let dialect = Box::new(StreamDialect::new(app.config.limits.subscriptions, replaces));
     open(app, parts, Ok(SocketRequest { dialect, without_token: WithoutToken::Introduces })).await
 }
 

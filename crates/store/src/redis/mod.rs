@@ -137,10 +137,8 @@ impl RedisTransport {
     async fn publish_command(&self, channel: &Channel, is_captured: bool) -> Result<&'static str, AppendError> {
         // A prefix puts the name into another slot than the channel's keys. Capturing replicas subscribe to patterns,
         // which sharded pub/sub does not have.
-        let may = self.sharded == Sharded::Auto
-            && self.redis.is_cluster()
-            && self.channel_prefix.is_empty()
-            && !is_captured;
+        let may =
+            self.sharded == Sharded::Auto && self.redis.is_cluster() && self.channel_prefix.is_empty() && !is_captured;
         if !may {
             return Ok("PUBLISH");
         }

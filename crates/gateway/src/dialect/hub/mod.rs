@@ -105,6 +105,7 @@ impl Dialect for HubDialect {
             Item::Event(event) if self.is_wanted(event) => self.deliver(entry, event, out),
             Item::Event(_) => {}
             mark @ (Item::Reset { .. } | Item::Gap { .. }) => {
+                self.sequence.reset();
                 if let Some(text) = control::mark(channel, mark) {
                     self.on_notice(&text, out);
                 }
@@ -155,12 +156,21 @@ impl Dialect for HubDialect {
 struct Sequence {
     last: u64,
     has_offsets: bool,
+    /// Whether the socket was sent a number.
+    has_begun: bool,
 }
 
 impl Sequence {
     /// Numbers follow this position.
     fn begin_at(&mut self, position: Option<EventId>) {
-        *self = Self { last: position.map_or(0, |id| id.offset()), has_offsets: position.is_some() };
+        *self = Self { last: position.map_or(0, |id| id.offset()), has_offsets: position.is_some(), has_begun: false };
+    }
+
+    /// The offsets that follow may be lower than the position that the client named.
+    fn reset(&mut self) {
+        if !self.has_begun {
+            self.last = 0;
+        }
     }
 
     /// The number of the next event, and whether it is the same on every socket.
@@ -172,7 +182,7 @@ impl Sequence {
         };
         let shared = shared.filter(|number| *number > self.last);
         self.has_offsets |= entry.id().is_some();
-        self.last = shared.unwrap_or(self.last + 1);
+        (self.last, self.has_begun) = (shared.unwrap_or(self.last + 1), true);
         (self.last, shared.is_some())
     }
 }

@@ -19,7 +19,6 @@ use tokio::time::Instant;
 use super::{Action, Actions, Conflated, Denied, Dialect, INTRODUCTION, NotPublished, Positions, control, encoding};
 use crate::{
     auth::{AuthError, Claim, Identity},
-    config::SubscribeMode,
     hub::Entry,
     replay::{Opening, Start},
 };
@@ -45,8 +44,8 @@ pub(crate) struct StreamDialect {
     is_introduced: bool,
     /// `limits.subscriptions`.
     max_subscriptions: usize,
-    /// `stream.subscribe`.
-    mode: SubscribeMode,
+    /// Whether a further subscription without a `ref` ends those before it (`stream.subscribe`).
+    replaces: bool,
     subscriptions: Vec<Subscription>,
     channels: Channels,
     /// The `ref` of the `auth` under way. The client's next messages wait for its answer.
@@ -66,11 +65,11 @@ struct Subscription {
 
 impl StreamDialect {
     /// A socket with at most this many subscriptions.
-    pub(crate) fn new(max_subscriptions: usize, mode: SubscribeMode) -> Self {
+    pub(crate) fn new(max_subscriptions: usize, replaces: bool) -> Self {
         Self {
             is_introduced: false,
             max_subscriptions,
-            mode,
+            replaces,
             subscriptions: Vec::new(),
             channels: Channels::default(),
             authenticating: None,
@@ -111,7 +110,7 @@ impl StreamDialect {
     ) -> Result<(), RequestError> {
         let was_read = self.subscriptions.iter().any(|subscription| subscription.keys.scope == keys.scope);
         let known = self.subscriptions.iter().position(|subscription| subscription.keys == keys);
-        let replaces = self.mode == SubscribeMode::Replace && reference.is_none();
+        let replaces = self.replaces && reference.is_none();
         let is_too_much = match known {
             Some(known) => self.subscriptions[known].due.len() >= MAX_DUE,
             None => self.subscriptions.len() >= self.max_subscriptions && !replaces,

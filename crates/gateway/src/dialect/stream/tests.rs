@@ -14,13 +14,13 @@ struct Bench {
 
 impl Bench {
     /// A socket whose client has said nothing yet.
-    fn silent(mode: SubscribeMode) -> Self {
-        Self { stream: StreamDialect::new(4, mode), out: Actions::new() }
+    fn silent(replaces: bool) -> Self {
+        Self { stream: StreamDialect::new(4, replaces), out: Actions::new() }
     }
 
     /// A socket whose client connected with a token.
     fn new() -> Self {
-        let mut bench = Self::silent(SubscribeMode::Add);
+        let mut bench = Self::silent(false);
         bench.stream.on_open(Some(&user("u1")), &mut bench.out);
         assert!(bench.out.is_empty(), "an authenticated client need not send anything first");
         bench
@@ -321,7 +321,7 @@ fn each_malformed_message_has_its_error_code() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_without_a_token_within_five_seconds_is_closed() {
-    let mut stream = StreamDialect::new(4, SubscribeMode::Add);
+    let mut stream = StreamDialect::new(4, false);
     let mut out = Actions::new();
     stream.on_open(None, &mut out);
     let Some(Action::WakeAt(at)) = out.pop() else { panic!() };
@@ -342,14 +342,14 @@ fn anything_but_a_token_first_closes_the_socket_at_once() {
         "hello",
         "[]",
     ] {
-        let mut bench = Bench::silent(SubscribeMode::Add);
+        let mut bench = Bench::silent(false);
         assert_eq!(bench.say(first), ["close 1008 Auth required"], "{first}");
     }
 }
 
 #[test]
 fn a_further_subscribe_replaces_the_others_if_the_operator_says_so() {
-    let mut bench = Bench::silent(SubscribeMode::Replace);
+    let mut bench = Bench::silent(true);
     bench.stream.on_open(Some(&user("u1")), &mut bench.out);
     bench.say(r#"{"action":"subscribe","stream_id":"a"}"#);
     bench.open("stream:a", None);
@@ -369,7 +369,7 @@ fn a_further_subscribe_replaces_the_others_if_the_operator_says_so() {
 
 #[test]
 fn a_first_token_is_answered_and_an_invalid_one_closes_the_socket() {
-    let mut bench = Bench::silent(SubscribeMode::Add);
+    let mut bench = Bench::silent(false);
     assert_eq!(bench.say(r#"{"action":"auth","token":"x","ref":1}"#), ["authenticate x"]);
     bench.stream.on_timer(Instant::now(), &mut bench.out);
     assert!(bench.out.is_empty(), "the token came in time");
