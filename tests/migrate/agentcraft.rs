@@ -64,7 +64,7 @@ async fn two_browsers_with_one_client_id_both_stay_connected() {
     first.shows(&STORY).await;
     second.shows(&STORY).await;
     eventually("both sockets are open", || async {
-        stage.gateway.metric("crewcast_connections", "agent-tracking").await as u64 == 2
+        stage.gateway.metric("crewcast_connections", r#"dialect="tracking""#).await as u64 == 2
     })
     .await;
     assert!(stage.gateway.metric("crewcast_connections_closed_total", r#"code="4409""#).await < 1.0);

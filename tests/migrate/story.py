@@ -10,6 +10,9 @@ import sys
 
 import redis
 
+# Idle events that come before every story: a dashboard's last 20 events are full then.
+ROUNDS = 10
+
 
 def play(idle, story):
     server = redis.Redis.from_url(sys.argv[1])
@@ -18,8 +21,10 @@ def play(idle, story):
         for channel, event in events:
             server.publish(channel, json.dumps(event))
 
-    while not select.select([sys.stdin], [], [], 0.05)[0]:
+    rounds = 0
+    while rounds < ROUNDS or not select.select([sys.stdin], [], [], 0.05)[0]:
         publish(idle)
+        rounds += 1
     for _line in sys.stdin:
         publish(story)
         print("played", flush=True)

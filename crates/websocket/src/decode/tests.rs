@@ -192,7 +192,7 @@ fn memory_stays_under_the_limit_and_is_given_back() {
 
 #[test]
 fn nothing_is_decoded_after_the_end() {
-    for end in [frame(FIN | opcode::CLOSE, b""), frame(FIN | opcode::BINARY, b"x")] {
+    for end in [frame(FIN | opcode::CLOSE, b""), frame(FIN | opcode::BINARY, b"\xFF")] {
         let mut decoder = Decoder::new(LIMIT);
         let _ = decode_pieces(&mut decoder, [&end[..]]);
         assert!(decoder.has_ended());
