@@ -1,5 +1,5 @@
-//! The snippets of docs/migrate, run as written: the gateway is started, the page's code listens, and the back end's code
-//! publishes. Only addresses are replaced.
+//! The snippets of docs/migrate, run as written: the gateway is started, the page's code listens, and the back end's
+//! code publishes. Only addresses are replaced.
 
 use std::process::Stdio;
 

@@ -258,7 +258,8 @@ impl Printer {
                 self.opened.insert(what.clone(), (text, Instant::now() + REFUSAL_WINDOW));
                 return Ok(Pipe::Open);
             }
-            Ok(Delivery::Refused { .. }) => {}
+            // What the gateway says may be the reason of a refusal that follows.
+            Ok(Delivery::Refused { .. } | Delivery::Notice { .. }) => {}
             Ok(Delivery::Disconnected { .. }) | Err(_) => {
                 self.opened.remove(what);
             }

@@ -68,8 +68,8 @@ pub struct Loaded {
 }
 
 /// Loads a configuration: defaults, then the profile that one of the others chooses, then the TOML `file`, then the
-/// variables among `env` that begin with `CREWCAST_`, then `overrides` (pairs of path and value, from flags). Later ones
-/// win.
+/// variables among `env` that begin with `CREWCAST_`, then `overrides` (pairs of path and value, from flags). Later
+/// ones win.
 ///
 /// # Errors
 /// Every unknown key, or every value that breaks a rule. [`Config::check_serve`] tells whether it is enough to serve.
