@@ -105,7 +105,9 @@ impl Dialect for HubDialect {
             Item::Event(event) if self.is_wanted(event) => self.deliver(entry, event, out),
             Item::Event(_) => {}
             mark @ (Item::Reset { .. } | Item::Gap { .. }) => {
-                self.sequence.reset();
+                if let Item::Reset { .. } = mark {
+                    self.sequence.reset();
+                }
                 if let Some(text) = control::mark(channel, mark) {
                     self.on_notice(&text, out);
                 }

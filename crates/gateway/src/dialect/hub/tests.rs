@@ -137,6 +137,19 @@ fn live_events_count_on_behind_logged_ones_and_logged_ones_behind_them() {
 }
 
 #[test]
+fn a_gap_does_not_start_the_numbers_over_and_a_reset_before_the_first_does() {
+    let mark = |item| Arc::new(Entry::new(item, None));
+    let (live, at_three) = (entry(event(r#"{"type":"x"}"#)), entry(logged(r#"{"type":"x"}"#)));
+    let after = |item, next: &Arc<Entry>| {
+        let mut hub = opened_at(Some("9-aaaaaaaaaaaa"));
+        hub.on_entry(&channel(), &mark(item), &mut Actions::new());
+        sequences(&mut hub, std::slice::from_ref(next))
+    };
+    assert_eq!(after(Item::Gap { missed: Some(1) }, &live), [10]);
+    assert_eq!(after(Item::Reset { reason: ResetReason::UnknownId, from: None }, &at_three), [3]);
+}
+
+#[test]
 fn where_only_live_events_come_numbers_rise_on_every_socket_and_after_a_reconnect() {
     let events: Vec<_> = (0..50).map(|_| entry(event(r#"{"type":"x"}"#))).collect();
     let first = sequences(&mut opened_at(None), &events);
