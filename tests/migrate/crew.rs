@@ -58,6 +58,8 @@ async fn a_panel_with_callbacks_in_python_sees_the_same() {
 async fn the_hooks_in_chromium_show_the_same() {
     let stage = Stage::of("crew").await;
     let mut page = stage.page(&[&format!("token={}", jwt())]).await;
+    // The hook shows it once the socket is open, and not again.
+    page.is_idle(&["state connected"]).await;
     follows(&mut page, &stage).await;
 }
 
@@ -65,6 +67,8 @@ async fn the_hooks_in_chromium_show_the_same() {
 async fn the_hooks_in_strict_mode_show_each_event_once() {
     let stage = Stage::of("crew").await;
     let mut page = stage.page(&[&format!("token={}", jwt()), "strict=1"]).await;
+    // The hook shows it once the socket is open, and not again.
+    page.is_idle(&["state connected"]).await;
     follows(&mut page, &stage).await;
 }
 

@@ -21,10 +21,7 @@ const STORY: [&str; 9] = [
 ];
 
 async fn follows(client: &mut Program, stage: &Stage) {
-    let mut backend = stage.backend();
-    client.is_idle(&IDLE).await;
-    backend.play().await;
-    client.shows(&STORY).await;
+    client.follows(stage, &IDLE, &STORY).await;
 }
 
 #[tokio::test]

@@ -148,6 +148,12 @@ impl Program {
         }
     }
 
+    /// These lines are of the time before the story, though they may not have come yet: a page shows in one step what
+    /// it received in several.
+    pub(crate) fn has_idle(&mut self, lines: &[&str]) {
+        self.idle.extend(lines.iter().map(|&line| line.to_owned()));
+    }
+
     /// From now on this line counts, though it has come before the story.
     pub(crate) fn forgets(&mut self, line: &str) {
         self.idle.retain(|idle| idle != line);
@@ -171,10 +177,31 @@ impl Program {
         }
     }
 
+    /// Waits until this line has come, as the only one since the time before the story.
+    pub(crate) async fn shows_only(&mut self, wanted: &str) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let line = self.line(&[wanted.to_owned()], end).await;
+            if line == wanted {
+                return;
+            }
+            assert!(self.idle.contains(&line), "{line:?} instead of {wanted:?}");
+        }
+    }
+
     /// Waits for this line, whatever comes before it.
     pub(crate) async fn reaches(&mut self, wanted: &str) {
         let end = Instant::now() + PATIENCE;
         while self.line(&[wanted.to_owned()], end).await != wanted {}
+    }
+
+    /// Lets the system's back end play its story as soon as each of the idle lines has come, and waits until the story
+    /// is shown.
+    pub(crate) async fn follows(&mut self, stage: &Stage, idle: &[&str], story: &[&str]) {
+        let mut backend = stage.backend();
+        self.is_idle(idle).await;
+        backend.play().await;
+        self.shows(story).await;
     }
 
     /// Lets a back end play its story once.

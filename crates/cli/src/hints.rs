@@ -1,7 +1,7 @@
 //! Hints about channels and tokens. They only advise: the gateway decides.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use crewcast_events::{Channel, Kind, Namespaces};
+use crewcast_events::{Channel, Namespaces};
 use serde_json::{Map, Value};
 
 /// How to get a token.
@@ -35,12 +35,6 @@ pub(crate) fn unknown_namespace(channel: &Channel, namespaces: &Namespaces) -> O
 fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let measured = known.map(|known| (strsim::damerau_levenshtein(word, known), known));
     measured.min().filter(|(distance, known)| *distance <= 1.max(known.len() / 3)).map(|(_, known)| known)
-}
-
-/// The kind of id in the directory that owns a channel, if any.
-pub(crate) fn kind_of(channel: &Channel, namespaces: &Namespaces) -> Option<Kind> {
-    let owner = namespaces.of(channel)?.owner?;
-    [Kind::Crew, Kind::Run, Kind::Stream, Kind::Session].into_iter().find(|kind| owner == (*kind).into())
 }
 
 /// The claims of a token. Nothing is verified.

@@ -42,6 +42,19 @@ impl From<Kind> for Owner {
     }
 }
 
+impl Owner {
+    /// The kind of these ids in the directory; `None` if the directory does not hold them.
+    pub fn kind(self) -> Option<Kind> {
+        match self {
+            Owner::Org => None,
+            Owner::Crew => Some(Kind::Crew),
+            Owner::Run => Some(Kind::Run),
+            Owner::Stream => Some(Kind::Stream),
+            Owner::Session => Some(Kind::Session),
+        }
+    }
+}
+
 /// The rules of one namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Namespace {

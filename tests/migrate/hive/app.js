@@ -13,7 +13,7 @@ function App() {
     // The test presses the button of a page with `narrow=1` once events come.
     if (query.get("narrow") && events.length > 0) setFilter(FAILURES);
   }, [events.length > 0]);
-  const rows = events.map(({ channel, event }) => `event ${channel} ${event.type} ${event.execution_id}`);
+  const rows = events.map(({ channel, event }) => `${channel} ${event.type} ${event.execution_id}`);
   return h("main", null,
     h("ul", null, [`state ${status}`].map((row) => h("li", { key: row }, row))),
     h("ul", null, rows.map((row, index) => h("li", { key: index }, row))),

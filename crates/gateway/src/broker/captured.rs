@@ -117,7 +117,7 @@ impl DocumentChange {
         }
     }
 
-    /// The document after the change; `None`: there is none.
+    /// The document after the change, or `None` if the change removes it.
     pub(crate) fn apply(&self, old: Option<&str>) -> Option<Box<RawValue>> {
         match self {
             DocumentChange::Set(document) => Some(document.clone()),

@@ -2,11 +2,12 @@
 
 use std::fmt::{self, Display};
 
-use figment::value::Dict;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{
     Source,
+    form::Form as _,
     layers::{self, Layer},
 };
 
@@ -57,13 +58,9 @@ impl Display for Profile {
 /// The layer of the profile that the last of these layers chooses. `None` without one, and for an unknown name: the
 /// configuration itself then says what is wrong with it.
 pub(crate) fn layer(layers: &[Layer]) -> Result<Option<Layer>, String> {
-    let chosen = layers.iter().rev().find_map(|(_, dict)| chosen(dict));
-    let Some(profile) = chosen.flatten() else { return Ok(None) };
+    let name = layers.iter().rev().find_map(|(_, dict)| dict.get("profile")?.as_str());
+    // Read as the key itself is, so that both understand the same.
+    let Some(profile) = name.and_then(|name| Profile::read(&json!(name)).ok()) else { return Ok(None) };
     let (_, dict) = layers::toml(profile.name().as_ref(), profile.toml())?;
     Ok(Some((Source::Profile(profile), dict)))
-}
-
-fn chosen(dict: &Dict) -> Option<Option<Profile>> {
-    let name = dict.get("profile")?;
-    Some(Profile::ALL.into_iter().find(|profile| name.as_str() == Some(profile.name())))
 }

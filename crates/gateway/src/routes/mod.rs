@@ -10,6 +10,7 @@ mod history;
 mod openapi;
 pub(crate) mod problem;
 mod publish;
+mod socket_query;
 mod sockets;
 mod sse;
 mod stats;

@@ -19,13 +19,13 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use crewcast_events::{Channel, Since};
+use crewcast_events::Channel;
 use hyper::upgrade::OnUpgrade;
 
 use super::{
     not_found,
     problem::{Problem, ProblemType},
-    types,
+    socket_query::{SocketQuery, asks_for_binary, batch},
 };
 use crate::{
     app::App,
@@ -35,7 +35,6 @@ use crate::{
     dashboards::Dashboard,
     dialect::{
         Dialect,
-        batch::BATCH_MS,
         crew::{CrewDialect, CrewEndpoint},
         forge::{self, ForgeDialect},
         hub::HubDialect,
@@ -81,7 +80,8 @@ pub(crate) async fn no_such_endpoint(State(app): State<Arc<App>>, request: Reque
     open(app, parts, Err((CloseCode::NotFound, "there is no such endpoint: see the documentation".into()))).await
 }
 
-type CloseReason = (CloseCode, Cow<'static, str>);
+/// The code and the reason of a close frame.
+pub(super) type CloseReason = (CloseCode, Cow<'static, str>);
 
 /// An id in a path. One that is not UTF-8 is refused by a close frame, like every malformed id.
 type PathId = Result<Path<String>, PathRejection>;
@@ -266,44 +266,6 @@ fn one_graph(crew: &str, query: SocketQuery) -> Result<SocketRequest, CloseReaso
 fn channel(namespace: &str, id: &str) -> Result<Channel, CloseReason> {
     let malformed = "malformed id: 1 to 128 characters of [A-Za-z0-9._-]";
     Channel::new(namespace, id).map_err(|_| (CloseCode::NotFound, malformed.into()))
-}
-
-#[derive(Default)]
-struct SocketQuery {
-    since: Option<Since>,
-    types: Vec<String>,
-    /// Only for `/ws/graph`.
-    crew_id: Option<String>,
-    /// Only for `/ws`: how long messages are collected.
-    batch_ms: Option<String>,
-}
-
-impl SocketQuery {
-    fn of(parts: &Parts) -> Result<Self, CloseReason> {
-        let mut query = Self::default();
-        for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
-            match &*key {
-                "since" => query.since = value.parse().ok(),
-                "types" => types::add(&mut query.types, &value)
-                    .map_err(|error| (CloseCode::BadMessage, error.to_string().into()))?,
-                "batch_ms" => query.batch_ms = Some(value.into_owned()),
-                "crew_id" if !value.is_empty() => query.crew_id = Some(value.into_owned()),
-                _ => {}
-            }
-        }
-        Ok(query)
-    }
-}
-
-fn batch(ms: &str) -> Result<Duration, CloseReason> {
-    let ms = ms.parse().ok().filter(|ms| BATCH_MS.contains(ms));
-    ms.map(Duration::from_millis).ok_or((CloseCode::BadMessage, "batch_ms: 1 to 1000 milliseconds".into()))
-}
-
-/// Whether the query has `format=binary`: the same bytes in binary frames, on every endpoint.
-fn asks_for_binary(parts: &Parts) -> bool {
-    let query = parts.uri.query().unwrap_or_default();
-    url::form_urlencoded::parse(query.as_bytes()).any(|(key, value)| key == "format" && value == "binary")
 }
 
 /// How a socket's messages travel.

@@ -101,9 +101,8 @@ async fn cause(url: &str) -> String {
 
 /// An id that no org owns has no subscribers: says so on standard error.
 async fn warn_of_no_owner(channel: &Channel, config: &Config) {
-    let Some(kind) = hints::kind_of(channel, &config.namespaces).filter(|_| config.auth.default_org.is_none()) else {
-        return;
-    };
+    let kind = config.namespaces.of(channel).and_then(|rules| rules.owner?.kind());
+    let Some(kind) = kind.filter(|_| config.auth.default_org.is_none()) else { return };
     let Ok(registry) = backend::registry(config) else { return };
     let id = channel.id().to_owned();
     let owners = timeout(CONNECT_TIMEOUT, registry.owners(kind, std::slice::from_ref(&id))).await;

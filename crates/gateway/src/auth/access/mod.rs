@@ -113,7 +113,7 @@ impl Access {
         if namespace.owner == Some(Owner::Org) {
             return Ok(channel.id() == org);
         }
-        let Some(kind) = namespace.owner.and_then(kind_of) else { return Ok(true) };
+        let Some(kind) = namespace.owner.and_then(Owner::kind) else { return Ok(true) };
         Ok(not_anothers(identity, self.directory.owner(kind, channel.id()).await?.as_ref()))
     }
 
@@ -125,24 +125,13 @@ impl Access {
         identity: &Identity,
         channel: &Channel,
     ) -> Result<Option<Ownership>, BrokerError> {
-        let kind = self.namespaces.of(channel).and_then(|rules| rules.owner).and_then(kind_of);
+        let kind = self.namespaces.of(channel).and_then(|rules| rules.owner).and_then(Owner::kind);
         let (Some(kind), Some(org)) = (kind, &identity.org) else { return Ok(None) };
         let id = channel.id();
         if is_own(identity, self.directory.owner(kind, id).await?.as_ref()) {
             return Ok(None);
         }
         Ok(Some(Ownership { kind, id: id.to_owned(), org: org.to_string(), crew: None }))
-    }
-}
-
-/// The kind of the ids that name the channels of such a namespace. `None` if the directory does not hold them.
-fn kind_of(owner: Owner) -> Option<Kind> {
-    match owner {
-        Owner::Org => None,
-        Owner::Crew => Some(Kind::Crew),
-        Owner::Run => Some(Kind::Run),
-        Owner::Stream => Some(Kind::Stream),
-        Owner::Session => Some(Kind::Session),
     }
 }
 

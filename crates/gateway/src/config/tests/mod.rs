@@ -356,7 +356,7 @@ fn each_profile_loads_and_stands_below_what_the_operator_sets() {
 
 #[test]
 fn the_last_source_chooses_the_profile_and_an_unknown_one_is_refused() {
-    let variables = env(&[("CREWCAST_PROFILE", "hub")]);
+    let variables = env(&[("CREWCAST_PROFILE", " hub ")]);
     assert_eq!(load(None, variables.clone(), &[]).expect("loads").config.listen.0.port(), 3001);
     let flag = [("profile".to_owned(), "forge".to_owned())];
     let loaded = load(None, variables, &flag).expect("loads");
