@@ -24,6 +24,7 @@ const USES: &[(&str, &[&str])] = &[
     (
         "connection",
         &[
+            "adoption",
             "auth",
             "broker",
             "config",
@@ -77,6 +78,7 @@ const USES: &[(&str, &[&str])] = &[
     ("util", &[]),
     // What assembles a replica, starts it and drains it.
     ("publishing", &["auth", "dialect", "registry"]),
+    ("adoption", &["auth", "hub", "registry", "relay", "telemetry"]),
     ("control", &["app", "connection", "hub", "registry", "relay"]),
     ("ready", &["broker", "drain", "telemetry"]),
     ("drain", &["config", "telemetry"]),
@@ -99,6 +101,7 @@ const USES: &[(&str, &[&str])] = &[
     (
         "server",
         &[
+            "adoption",
             "app",
             "auth",
             "broker",

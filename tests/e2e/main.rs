@@ -34,6 +34,7 @@ mod namespaces;
 mod nginx;
 mod operator_files;
 mod pages;
+mod pending;
 mod python;
 mod quiet;
 mod readme;

@@ -17,6 +17,8 @@ pub(crate) enum Message {
     Refused { channel: Channel, code: String, reason: String },
     /// An answer that needs no action.
     Ack,
+    /// `subscribed` to a channel that has no owner yet.
+    Pending { channel: Channel, positions: Positions },
     /// `ping`: a heartbeat, which may hold the subscriber's positions.
     Ping { positions: Positions },
     /// `reset`: history changed or was trimmed. What follows does not continue the position.

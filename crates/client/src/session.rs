@@ -20,7 +20,7 @@ use crate::{
     client::Io,
     endpoint::{Endpoint, Start},
     error::{ClientError, Cut},
-    message::Message,
+    message::{Message, Positions},
     position::Position,
     stream,
     subscription::Delivery,
@@ -215,12 +215,12 @@ impl Session<'_> {
                 None => return Ok(()),
             },
             Ok(Message::Ping { positions }) => {
-                for (channel, at) in &mut self.worker.positions {
-                    if let Some(position) = positions.of(channel) {
-                        at.reported(position);
-                    }
-                }
+                self.reported(&positions);
                 return Ok(());
+            }
+            Ok(Message::Pending { channel, positions }) => {
+                self.reported(&positions);
+                Delivery::Waiting { channel }
             }
             Ok(Message::Reset { channel, reason, from }) => {
                 let channel = channel.or_else(|| self.worker.endpoint.channel().cloned());
@@ -251,6 +251,14 @@ impl Session<'_> {
             }
         };
         self.worker.deliver(Ok(delivery)).await
+    }
+
+    fn reported(&mut self, positions: &Positions) {
+        for (channel, at) in &mut self.worker.positions {
+            if let Some(position) = positions.of(channel) {
+                at.reported(position);
+            }
+        }
     }
 
     /// The event to deliver, or `None` if it was delivered before. Only certain channels have a position.

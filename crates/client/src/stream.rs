@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use crewcast_events::{Channel, Event, EventId, Rejected};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{json, value::RawValue};
 
 use crate::{
@@ -40,6 +40,8 @@ struct Frame<'a> {
     #[serde(default)]
     position: Positions,
     #[serde(default)]
+    pending: Vec<IgnoredAny>,
+    #[serde(default)]
     code: String,
     #[serde(default)]
     message: String,
@@ -54,6 +56,9 @@ pub(crate) fn parse(raw: Bytes) -> Result<Message, Rejected> {
     match (frame.kind.as_str(), frame.event, channel) {
         ("event", Some(event), Some(channel)) => {
             Ok(Message::Enveloped { channel, event: unwrap_event(frame.id, event.get())? })
+        }
+        ("subscribed", _, Some(channel)) if !frame.pending.is_empty() => {
+            Ok(Message::Pending { channel, positions: frame.position })
         }
         ("subscribed", ..) => Ok(Message::Ping { positions: frame.position }),
         ("authenticated" | "unsubscribed" | "published" | "pong", ..) => Ok(Message::Ack),
@@ -121,6 +126,10 @@ mod tests {
         let subscribed = parse_text(
             r#"{"type":"subscribed","channel":"graph:abc","position":{"graph:abc":null},"ref":"graph:abc"}"#,
         );
+        let pending = parse_text(
+            r#"{"type":"subscribed","channel":"graph:abc","position":{"graph:abc":null},"pending":["graph:abc"]}"#,
+        );
+        assert!(matches!(pending, Message::Pending { channel, .. } if channel.as_str() == "graph:abc"));
         assert!(matches!(&subscribed, Message::Ping { positions }
                 if positions.of(&"graph:abc".parse().unwrap()) == Some(None)));
         let refused = r#"{"type":"error","source":"gateway","code":"forbidden","message":"no","channel":"run:r"}"#;

@@ -79,6 +79,13 @@ pub enum Delivery {
         /// The gateway's reason.
         reason: String,
     },
+    /// No org owns a channel's id yet. Its events follow once the org of the token does.
+    ///
+    /// Only [`Client::stream`](crate::Client::stream) reports this; other subscriptions wait without a word.
+    Waiting {
+        /// The channel.
+        channel: Channel,
+    },
     /// A message of the gateway: `broker` (Redis is away or back) or `error` (the gateway refused a message).
     Notice {
         /// The message.

@@ -7,6 +7,7 @@
 //! Inside, an event takes this path: `broker` → `relay` → `hub` → `replay` → `connection` → `outbox`. A `dialect`
 //! decides what a connection says, and `server` puts one replica together.
 
+mod adoption;
 mod app;
 mod auth;
 mod broker;

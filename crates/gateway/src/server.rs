@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    adoption::{self, Adoption, CrewWatches},
     app::App,
     auth::{Auth, AuthSetupError},
     broker::{Broker, BrokerError, memory::MemoryBroker, redis::RedisBroker},
@@ -94,6 +95,8 @@ impl Server {
         let admin_listener = bind("admin.listen", config.admin.listen).await?;
         let (broker, registry) = brokers(&config)?;
         let Parts { app, relay, hub } = assemble(config, broker.clone(), registry, recorder)?;
+        let (adoption, sightings) = adoption(&app);
+        relay.set_sightings(adoption.clone());
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let reviews = Arc::new(Reviews::default());
         relay.set_control(Arc::new(Controls::new(app.clone(), hub, reviews.clone())));
@@ -113,6 +116,7 @@ impl Server {
         };
         server.spawn_listeners(public_listener, admin_listener);
         server.spawn_watchers(reviews);
+        server.tasks.spawn(server.stop.clone().run_until_cancelled_owned(adoption.serve(sightings)));
         tracing::info!(public = %server.public, admin = %server.admin, "serving");
         Ok(server)
     }
@@ -230,6 +234,7 @@ pub(crate) fn assemble(
         ),
         namespaces: config.namespaces.clone(),
         connection_limits: connection_limits.clone(),
+        crew_watches: CrewWatches::new(hub.clone(), auth.clone(), config.namespaces.clone()),
         usage: usage.clone(),
         link: relay.link_state(),
         connections: Arc::new(ConnectionRegistry::default()),
@@ -254,6 +259,11 @@ pub(crate) fn assemble(
         shared,
     });
     Ok(Parts { app, relay, hub })
+}
+
+fn adoption(app: &App) -> (Arc<Adoption>, adoption::WaitingSightings) {
+    let adopter = app.config.auth.default_org.clone().filter(|_| app.config.directory.adopt);
+    Adoption::new(app.auth.clone(), app.broker.transport.clone(), app.config.namespaces.clone(), adopter)
 }
 
 /// How events are compressed, if at all.
@@ -310,7 +320,8 @@ fn brokers(config: &Config) -> Result<(Broker, Registry), StartError> {
         }
         BrokerKind::Redis => {
             let replica = format!("{:08x}", fastrand::u32(..));
-            let broker = RedisBroker::new(&config.broker, config.namespaces.clone(), replica)?;
+            let make = if config.directory.adopt { RedisBroker::overhearing } else { RedisBroker::new };
+            let broker = make(&config.broker, config.namespaces.clone(), replica)?;
             let registry = RedisRegistry::beside(&broker);
             (Broker::of(broker), Registry::of(Arc::new(registry)))
         }

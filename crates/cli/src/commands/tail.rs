@@ -327,7 +327,7 @@ impl Printer {
 fn channel_of(delivery: &Delivery) -> Option<&Channel> {
     match delivery {
         Delivery::Reset { channel, .. } | Delivery::Gap { channel, .. } => channel.as_ref(),
-        Delivery::Refused { channel, .. } => Some(channel),
+        Delivery::Refused { channel, .. } | Delivery::Waiting { channel } => Some(channel),
         _ => None,
     }
 }
@@ -358,6 +358,9 @@ fn describe(delivery: &Delivery) -> Option<String> {
         Delivery::Gap { missed: Some(missed), .. } => format!("{missed} live events were missed"),
         Delivery::Gap { missed: None, .. } => "live events may have been missed".to_owned(),
         Delivery::Refused { reason, .. } => format!("refused: {}", render::remark(reason)),
+        Delivery::Waiting { channel } => {
+            format!("no org owns the id {} yet: check its spelling; waiting for its first event", channel.id())
+        }
         Delivery::Notice { message } => format!("the gateway says: {}", render::remark(message.text())),
         Delivery::End { reason } => format!("ended: {}", render::remark(reason)),
         _ => return None,

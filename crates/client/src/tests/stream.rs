@@ -69,7 +69,9 @@ async fn a_channel_without_events_resumes_where_it_was_subscribed() {
     let mut peer = fake.accept().await;
     next(&mut stream).await;
     peer.send(format!(r#"{{"type":"subscribed","channel":"graph:a","position":{{"graph:a":"{}"}}}}"#, a[0])).await;
-    peer.send(r#"{"type":"subscribed","channel":"graph:new","position":{"graph:new":null}}"#).await;
+    peer.send(r#"{"type":"subscribed","channel":"graph:new","position":{"graph:new":null},"pending":["graph:new"]}"#)
+        .await;
+    assert!(matches!(next(&mut stream).await, Delivery::Waiting { channel: of } if of == channel("graph:new")));
     peer.close(1012, "going away").await;
     assert!(matches!(next(&mut stream).await, Delivery::Disconnected { .. }));
     let mut peer = fake.accept().await;

@@ -137,6 +137,13 @@ pub enum Ids {
     All,
 }
 
+impl Ids {
+    /// Whether the claim grants any id at all.
+    pub fn grant_any(&self) -> bool {
+        !matches!(self, Ids::Listed(ids) if ids.is_empty())
+    }
+}
+
 impl Default for Ids {
     fn default() -> Self {
         Ids::Listed(Box::default())

@@ -1,7 +1,7 @@
 //! Authentication and authorisation: which identity a connection has, and what it may read.
 //!
 //! A request's credential ([`Presented`]) becomes an [`Identity`] ([`Auth::identify`]). Its grants and the directory
-//! decide what it may read ([`Auth::may_read`], [`Auth::granted`]). Sockets ask again whenever [`Auth::changes`]
+//! decide what it may read ([`Auth::grant`], [`Auth::granted`]). Sockets ask again whenever [`Auth::changes`]
 //! counts up.
 
 mod access;
@@ -25,6 +25,7 @@ mod token;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub(crate) use access::Grant;
 pub(crate) use address::{client_address, requested_host};
 pub(crate) use credential::{Credential, Presented};
 pub use error::{AuthError, AuthSetupError};

@@ -62,6 +62,10 @@ pub enum Link {
 pub trait Sink: Send + Sync + 'static {
     /// Takes a message of a subscribed channel. `channel` is the name without prefix.
     fn message(&self, channel: &str, payload: Bytes);
+    /// Takes a message of any channel of an id in the directory, if the broker was made to overhear them.
+    fn overheard(&self, channel: &str, payload: &Bytes) {
+        let _ = (channel, payload);
+    }
     /// Takes a message for every replica: a revocation or a change of the directory (JSON).
     fn control(&self, payload: Bytes);
     /// Takes a change of the link.

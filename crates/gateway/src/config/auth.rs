@@ -1,4 +1,4 @@
-//! `auth.*`: who may connect.
+//! `auth.*` and `directory.*`: who may connect, and who owns an id.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -51,6 +51,13 @@ tables! {
         /// Whether pages of other origins have to be listed even if they have a token.
         development: bool = false,
     }
+
+    /// Who owns an id.
+    DirectoryConfig {
+        /// Whether an id without an owner becomes the default org's with its first event. Every replica then receives
+        /// every event of every crew, run, stream and session.
+        adopt: bool = false,
+    }
 }
 
 impl AuthConfig {
@@ -76,6 +83,11 @@ impl AuthConfig {
                         auth.public_key or auth.jwks_url";
             rules.hold("auth.algorithms", false, format!("{misfit:?} {text}"));
         }
+    }
+
+    pub(super) fn check_adoption(&self, directory: &DirectoryConfig, rules: &mut Rules<'_>) {
+        let has_org = !directory.adopt || self.default_org.is_some();
+        rules.hold("directory.adopt", has_org, "needs auth.default_org: the org that ids without an owner go to");
     }
 }
 

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 use self::form::tables;
 pub(crate) use self::origins::is_same_host;
 pub use self::{
-    auth::{Algorithm, AuthConfig, MIN_SECRET},
+    auth::{Algorithm, AuthConfig, DirectoryConfig, MIN_SECRET},
     broker::{BrokerConfig, BrokerKind},
     form::{Size, parse_duration},
     layers::COMMAND_LINE_VARIABLES,
@@ -65,6 +65,7 @@ pub struct Config {
     pub limits: Limits,
     pub compression: Compression,
     pub auth: AuthConfig,
+    pub directory: DirectoryConfig,
     pub mission: Mission,
     pub stream: Stream,
     pub tracking: Tracking,

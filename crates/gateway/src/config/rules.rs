@@ -20,6 +20,7 @@ pub(crate) fn broken(config: &Config, sources: &Sources) -> Vec<String> {
     namespaces::check(&config.namespaces, &mut rules);
     limits::check(&config.limits, &config.compression, &mut rules);
     config.auth.check(&mut rules);
+    config.auth.check_adoption(&config.directory, &mut rules);
     replica::check(config, &mut rules);
     rules.broken
 }

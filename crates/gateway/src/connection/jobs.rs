@@ -12,7 +12,7 @@ use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::{ConnectionContext, Principal, live_sessions, queue::Queue, subscriptions::ReaderRef};
 use crate::{
-    auth::{Auth, AuthError, Identity},
+    auth::{Auth, AuthError, Grant, Identity},
     broker::BrokerError,
     dashboards::{Dashboard, DashboardWatch},
     dialect::NotPublished,
@@ -59,7 +59,7 @@ pub(super) enum Done {
     Granted {
         key: u32,
         channel: Channel,
-        result: Result<bool, BrokerError>,
+        result: Result<Grant, BrokerError>,
     },
     Listed {
         namespace: &'static str,
@@ -186,7 +186,7 @@ impl Jobs {
         let (auth, principal) = (shared.auth.clone(), principal.clone());
         self.push(async move {
             request.wait().await;
-            let result = may_read(&auth, &principal, &request.what).await;
+            let result = grant(&auth, &principal, &request.what).await;
             Done::Granted { key: request.key, channel: request.what, result }
         });
     }
@@ -332,12 +332,16 @@ impl Jobs {
     }
 }
 
-async fn may_read(auth: &Auth, principal: &Principal, channel: &Channel) -> Result<bool, BrokerError> {
+async fn grant(auth: &Auth, principal: &Principal, channel: &Channel) -> Result<Grant, BrokerError> {
     match principal {
-        Principal::User(identity) => auth.may_read(identity, channel).await,
-        Principal::Public => Ok(true),
-        Principal::Pending => Ok(false),
+        Principal::User(identity) => auth.grant(identity, channel).await,
+        Principal::Public => Ok(Grant::Granted),
+        Principal::Pending => Ok(Grant::Denied),
     }
+}
+
+async fn may_read(auth: &Auth, principal: &Principal, channel: &Channel) -> Result<bool, BrokerError> {
+    Ok(grant(auth, principal, channel).await? == Grant::Granted)
 }
 
 /// Reads something of a channel; `None` if the principal may not read the channel.

@@ -35,7 +35,8 @@ use tokio::{
 };
 
 use crate::{
-    auth::{Auth, AuthError, Identity},
+    adoption::CrewWatches,
+    auth::{Auth, AuthError, Grant, Identity},
     config::Limits,
     dashboards::Dashboards,
     dialect::{Actions, Denied, Dialect, control},
@@ -80,6 +81,8 @@ pub(crate) struct ConnectionContext {
     pub auth: Arc<Auth>,
     /// Publishes of clients.
     pub publishing: Arc<Publishing>,
+    /// Has the events of crews read that may name a run.
+    pub crew_watches: Arc<CrewWatches>,
     /// Usage counters of each org.
     pub usage: Arc<UsageCounters>,
     /// The rules of each namespace.
@@ -343,8 +346,13 @@ impl<O: Outbox> Connection<O> {
             Done::ClientRegistered(number) => self.takeover.iter().for_each(|takeover| takeover.registered(number)),
             Done::Granted { key, channel, .. } if !self.subscriptions.is_current(key, &channel) => {}
             Done::Granted { key, channel, result } => match result {
-                Ok(true) => self.subscriptions.grant(key, &self.shared),
-                Ok(false) => {
+                Ok(Grant::Granted) => self.subscriptions.grant(key, &self.shared),
+                Ok(Grant::Pending) if self.subscriptions.may_wait(key) => {
+                    if self.subscriptions.wait_for_owner(key, self.org(), &self.shared) {
+                        self.dialect.on_pending(&channel, &mut self.actions);
+                    }
+                }
+                Ok(Grant::Pending | Grant::Denied) => {
                     self.subscriptions.refuse(&channel);
                     self.dialect.on_refused(Denied::Channel(&channel), &mut self.actions);
                 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use crewcast_events::{Channel, EventId};
+use crewcast_events::{Channel, EventId, Owner};
 
 use super::{
     ConnectionContext, Principal,
@@ -12,6 +12,7 @@ use super::{
     queue::Queue,
 };
 use crate::{
+    adoption::CrewWatch,
     dialect::{Actions, Conflated, Dialect},
     hub::{Entry, Notifier},
     replay::{LogPage, LogRange, Read, Reader, Start},
@@ -35,6 +36,8 @@ pub(super) struct Subscriptions {
     page_under_way: bool,
     /// The number of the newest reader.
     last_number: u32,
+    /// Held while a run waits for an owner: an event of a crew may name it.
+    crew_watch: Option<CrewWatch>,
     pub(super) metrics: DeliveryMetrics,
 }
 
@@ -52,6 +55,8 @@ struct ChannelSubscription {
     is_listed: bool,
     /// Its namespace conflates progress.
     conflates: bool,
+    /// No org owns its id yet: the reader keeps its place, and nothing is read.
+    is_pending: bool,
 }
 
 impl ChannelSubscription {
@@ -64,6 +69,7 @@ impl ChannelSubscription {
             is_named: false,
             is_listed: false,
             conflates: false,
+            is_pending: false,
         }
     }
 }
@@ -109,6 +115,7 @@ impl Subscriptions {
             waiting: Queue::default(),
             page_under_way: false,
             last_number: 0,
+            crew_watch: None,
             metrics: DeliveryMetrics::default(),
         }
     }
@@ -124,6 +131,7 @@ impl Subscriptions {
             subscription.is_named = true;
             if matches!(start, Start::Since(_)) {
                 (subscription.start, subscription.reader) = (Some(Box::new(start)), None);
+                subscription.is_pending = false;
             }
             return key;
         }
@@ -182,6 +190,7 @@ impl Subscriptions {
                 self.vacant.push_back(key);
             }
         }
+        self.end_watch_if_idle();
     }
 
     /// Whether the slot `key` still holds this channel: a grant may arrive after the channel was dropped.
@@ -189,8 +198,52 @@ impl Subscriptions {
         self.channels.get(key as usize).and_then(Option::as_ref).is_some_and(|s| s.channel == *channel)
     }
 
-    /// The channel is granted: starts its reader.
+    /// The channel is granted: starts its reader, or lets it read if it waited for an owner.
     pub(super) fn grant(&mut self, key: u32, shared: &ConnectionContext) {
+        let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
+        if std::mem::take(&mut subscription.is_pending) {
+            self.ready.push_back(key);
+            self.end_watch_if_idle();
+        } else {
+            self.begin(key, shared);
+        }
+    }
+
+    /// Whether the channel may wait for an owner. One that was granted before has lost its owner instead.
+    pub(super) fn may_wait(&self, key: u32) -> bool {
+        let subscription = self.channels.get(key as usize).and_then(Option::as_ref);
+        subscription.is_some_and(|subscription| subscription.is_pending || subscription.start.is_some())
+    }
+
+    /// The channel is to be granted once its id has an owner. Its events are kept for its reader from here on. Returns
+    /// whether this is news.
+    pub(super) fn wait_for_owner(&mut self, key: u32, org: Option<Arc<str>>, shared: &ConnectionContext) -> bool {
+        let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return false };
+        if std::mem::replace(&mut subscription.is_pending, true) {
+            return false;
+        }
+        let is_run = shared.namespaces.of(&subscription.channel).is_some_and(|rules| rules.owner == Some(Owner::Run));
+        if let Some(org) = org.filter(|_| is_run && self.crew_watch.is_none()) {
+            self.crew_watch = Some(shared.crew_watches.watch(&org));
+        }
+        self.begin(key, shared);
+        if let Some(reader) = self.reader_of(key) {
+            reader.begin_at_join();
+        }
+        true
+    }
+
+    fn reader_of(&mut self, key: u32) -> Option<&mut Reader> {
+        self.channels.get_mut(key as usize)?.as_mut()?.reader.as_mut()
+    }
+
+    fn end_watch_if_idle(&mut self) {
+        if self.crew_watch.is_some() && !self.channels.iter().flatten().any(|subscription| subscription.is_pending) {
+            self.crew_watch = None;
+        }
+    }
+
+    fn begin(&mut self, key: u32, shared: &ConnectionContext) {
         let Some(Some(subscription)) = self.channels.get_mut(key as usize) else { return };
         if let Some(start) = subscription.start.take() {
             let subscriber = shared.hub.subscribe(&subscription.channel, &self.notifier, key);
@@ -213,7 +266,8 @@ impl Subscriptions {
         out: &mut Actions,
     ) -> bool {
         let Some(all) = self.all.as_mut().filter(|all| all.namespace == namespace) else { return false };
-        let start = if std::mem::replace(&mut all.was_listed, true) { all.appearing } else { all.start };
+        let has_appeared = std::mem::replace(&mut all.was_listed, true);
+        let start = if has_appeared { all.appearing } else { all.start };
         let list_again = std::mem::take(&mut all.changed);
         all.listing = list_again;
         // Sets, because there may be tens of thousands of channels.
@@ -233,6 +287,9 @@ impl Subscriptions {
         for channel in appeared {
             let key = self.add(ChannelSubscription { is_listed: true, ..ChannelSubscription::new(channel, start) });
             self.grant(key, shared);
+            if has_appeared && let Some(reader) = self.reader_of(key) {
+                reader.begin_at_first();
+            }
         }
         list_again
     }
@@ -286,8 +343,8 @@ impl Subscriptions {
         let (channel, Some(reader)) = (&subscription.channel, &mut subscription.reader) else {
             return ReadStep::HasNoMore;
         };
-        // A paused reader keeps its position: `resume` continues it.
-        if reader.is_open() && dialect.is_paused(channel) {
+        // A paused reader keeps its position: `resume` continues it, or `grant`.
+        if subscription.is_pending || reader.is_open() && dialect.is_paused(channel) {
             return ReadStep::HasNoMore;
         }
         self.metrics.begin(Some(channel));

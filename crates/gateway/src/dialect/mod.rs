@@ -207,6 +207,10 @@ pub(crate) trait Dialect: Send {
         out.push(Action::Close(CloseCode::Forbidden, Cow::Borrowed(reason)));
     }
 
+    /// No org owns a requested channel's id yet. `on_channel` follows once the org of the token does, or `on_refused`
+    /// once another org does.
+    fn on_pending(&mut self, _channel: &Channel, _out: &mut Actions) {}
+
     /// The channels of a `SubscribeAll` are known: called at first and after every change, also with an empty list.
     /// New channels open next.
     fn on_listed(

@@ -93,6 +93,10 @@ impl Sse {
         out.push(Action::Deliver(text, encoding::SSE, entry.clone()));
     }
 
+    fn resumes(&self, channel: &Channel) -> bool {
+        self.channels.iter().any(|(known, start)| known == channel && matches!(start, Start::Since(_)))
+    }
+
     fn is_wanted(&self, event: &Event) -> bool {
         self.types.is_empty() || self.types.iter().any(|kind| *kind == event.kind())
     }
@@ -150,9 +154,16 @@ impl Dialect for Sse {
         }
     }
 
+    fn on_pending(&mut self, channel: &Channel, out: &mut Actions) {
+        if !self.resumes(channel) {
+            // Everything that will be logged there is news to this client.
+            let line = self.id_line(once((channel, None)));
+            out.push(Action::Send(format!("{line}\n").into()));
+        }
+    }
+
     fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions) {
-        let resumes = |start: &Start| matches!(start, Start::Since(_));
-        if self.channels.iter().any(|(known, start)| known == channel && resumes(start)) {
+        if self.resumes(channel) {
             return;
         }
         // A client that is disconnected before its first event resumes from here.
@@ -273,6 +284,18 @@ mod tests {
         let mut out = Actions::new();
         sse.on_channel(channel, &Opening { position, retained: None }, &mut out);
         sent(&mut out)
+    }
+
+    #[test]
+    fn a_channel_without_an_owner_is_resumed_from_its_beginning() {
+        for (names, id) in [(channels(&["graph:a"]), "0"), (channels(&["graph:a", "run:r"]), "graph:a=0")] {
+            let (mut sse, mut out) = (Sse::new(names.clone(), None, Vec::new()), Actions::new());
+            sse.on_pending(&names[0], &mut out);
+            assert_eq!(sent(&mut out), format!("id: {id}\n\n"));
+            let mut resumed = Sse::new(names.clone(), Some("7-abcdefghijkl"), Vec::new());
+            resumed.on_pending(&names[0], &mut out);
+            assert_eq!(sent(&mut out), "", "it keeps its own id");
+        }
     }
 
     #[test]

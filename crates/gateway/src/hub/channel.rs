@@ -32,6 +32,8 @@ struct State {
     forgotten: bool,
     subscribers: Vec<Option<SubscriberSlot>>,
     free: Vec<u32>,
+    /// Holds, which keep the channel subscribed without reading it.
+    holds: u32,
     /// A fan-out that begins with the first subscriber is queued.
     fanout_scheduled: bool,
 }
@@ -110,6 +112,7 @@ impl ChannelState {
             forgotten: false,
             subscribers: Vec::new(),
             free: Vec::new(),
+            holds: 0,
             fanout_scheduled: false,
         };
         let subscriptions = gauge(Metric::Subscriptions, &[("namespace", channel.namespace())]);
@@ -240,14 +243,17 @@ impl ChannelState {
         self.state.lock().ring.holds(id)
     }
 
-    /// Whether the channel has no subscribers.
+    /// Whether the channel has neither subscribers nor holds.
     pub(crate) fn is_idle(&self) -> bool {
-        let state = self.state.lock();
-        state.subscribers.len() == state.free.len()
+        self.state.lock().is_idle()
     }
 }
 
 impl State {
+    fn is_idle(&self) -> bool {
+        self.holds == 0 && self.subscribers.len() == self.free.len()
+    }
+
     fn push(&mut self, entry: Entry, retain: bool) {
         let entry = Arc::new(entry.at(&self.windows, self.ring.next()));
         self.position = entry.position();
@@ -259,6 +265,31 @@ impl State {
 
     fn notify_all(&mut self) {
         self.subscribers.iter_mut().flatten().for_each(SubscriberSlot::notify);
+    }
+}
+
+/// Keeps a channel subscribed without reading it, until it is dropped.
+pub(crate) struct ChannelHold {
+    hub: Arc<Hub>,
+    channel_state: Arc<ChannelState>,
+}
+
+impl ChannelHold {
+    pub(super) fn register(hub: Arc<Hub>, channel_state: Arc<ChannelState>) -> Self {
+        channel_state.state.lock().holds += 1;
+        Self { hub, channel_state }
+    }
+}
+
+impl Drop for ChannelHold {
+    fn drop(&mut self) {
+        let mut state = self.channel_state.state.lock();
+        state.holds -= 1;
+        let idle = state.is_idle();
+        drop(state);
+        if idle {
+            self.hub.became_idle(&self.channel_state.channel);
+        }
     }
 }
 
@@ -310,10 +341,21 @@ impl Subscriber {
         })
     }
 
+    /// The start of what the ring holds; `None` until the channel is open.
+    pub(crate) fn start_at_first(&self) -> Option<ChannelStart> {
+        let state = self.channel_state.state.lock();
+        state.open.then(|| state.start_at(state.ring.first()))
+    }
+
     /// The channel's start now; `None` until the channel is open.
     pub(crate) fn current_start(&self) -> Option<ChannelStart> {
         let state = self.channel_state.state.lock();
         state.open.then(|| state.start_at(state.ring.next()))
+    }
+
+    /// Whether the ring holds entries from `sequence` on.
+    pub(crate) fn has_entries_from(&self, sequence: i64) -> bool {
+        self.channel_state.state.lock().ring.next() > sequence
     }
 
     /// The sequence number behind the event `id`, if the ring continues from there without a hole.
@@ -368,12 +410,12 @@ impl Drop for Subscriber {
         let mut state = self.channel_state.state.lock();
         state.subscribers[self.index as usize] = None;
         state.free.push(self.index);
-        let idle = state.subscribers.len() == state.free.len();
-        if idle {
+        if state.subscribers.len() == state.free.len() {
             // A channel that once had thousands of subscribers does not keep their slots.
             state.subscribers = Vec::new();
             state.free = Vec::new();
         }
+        let idle = state.is_idle();
         drop(state);
         if idle {
             self.hub.became_idle(&self.channel_state.channel);

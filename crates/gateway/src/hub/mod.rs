@@ -24,7 +24,7 @@ use crewcast_events::{Channel, EventId};
 use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::mpsc;
 
-pub(crate) use channel::{ChannelStart, ChannelState, ReadOutcome, RingUsage, Subscriber};
+pub(crate) use channel::{ChannelHold, ChannelStart, ChannelState, ReadOutcome, RingUsage, Subscriber};
 pub(crate) use entry::{DeflatePeer, EncodingSlot, Entry, Item};
 pub(crate) use fanout::Fanout;
 pub(crate) use notifier::{Deliver, Flag, Notifier};
@@ -98,6 +98,15 @@ impl Hub {
     /// Subscribes `notifier` to a channel; `key` identifies the subscription in the notifier's list of ready ones.
     /// Dropping the subscriber ends the subscription.
     pub(crate) fn subscribe(self: &Arc<Self>, channel: &Channel, notifier: &Arc<Notifier>, key: u32) -> Subscriber {
+        self.join(channel, |hub, channel_state| Subscriber::register(hub, channel_state, notifier.clone(), key))
+    }
+
+    /// Keeps a channel subscribed without reading it, until the answer is dropped.
+    pub(crate) fn hold(self: &Arc<Self>, channel: &Channel) -> ChannelHold {
+        self.join(channel, ChannelHold::register)
+    }
+
+    fn join<T>(self: &Arc<Self>, channel: &Channel, register: impl FnOnce(Arc<Hub>, Arc<ChannelState>) -> T) -> T {
         // Under the map's lock, so that the channel is not removed between being found and being joined.
         let entry = self.channels.entry(channel.clone());
         let (channel_state, is_new) = match entry {
@@ -109,12 +118,12 @@ impl Hub {
                 (channel_state, true)
             }
         };
-        let subscriber = Subscriber::register(self.clone(), channel_state.clone(), notifier.clone(), key);
+        let joined = register(self.clone(), channel_state.clone());
         if is_new {
             // The receiver lives as long as the relay: without it nothing would be delivered anyway.
             let _ = self.demand.send(Demand::Wanted(channel_state));
         }
-        subscriber
+        joined
     }
 
     /// The fan-out, to be served by one task per thread.

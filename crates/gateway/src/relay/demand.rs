@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crewcast_events::Channel;
+use crewcast_events::{Channel, Owner};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{LINGER, Relay, Sequencer, lease_expiry::LeaseCheck};
@@ -68,7 +68,8 @@ async fn open_sequencers(relay: &Arc<Relay>, channels: &[Channel]) -> Result<(),
     }
     for (channel, snapshot) in channels.iter().zip(snapshots) {
         let Some(mut sequencer) = relay.sequencers.get_mut(channel) else { continue };
-        let backfill = sequencer.open(snapshot);
+        let first = relay.sightings.get().map(|sightings| sightings.first_events(channel)).unwrap_or_default();
+        let backfill = sequencer.open_behind(first, snapshot);
         let pending = sequencer.pending(backfill);
         drop(sequencer);
         relay.backfill(pending);
@@ -104,6 +105,8 @@ impl Relay {
         let is_watched = self.namespaces.of(&channel).is_some_and(|rules| !rules.lost_after.is_zero());
         let mut sequencer = Sequencer::new(channel_state, retain, serial);
         sequencer.lease_check = LeaseCheck::new(is_watched);
+        let is_crews = self.namespaces.of(&channel).is_some_and(|rules| rules.owner == Some(Owner::Crew));
+        sequencer.named_run = is_crews.then(Box::default);
         sequencer.org = self.usage.get().and_then(|usage| usage.org_of(&channel));
         self.sequencers.insert(channel.clone(), sequencer);
         channel

@@ -58,6 +58,16 @@ pub(crate) trait ControlSink: Send + Sync + 'static {
     fn on_link_up(&self);
 }
 
+/// Learns from events which ids there are: the adoption side. Does not block.
+pub(crate) trait Sightings: Send + Sync + 'static {
+    /// An event of a crew names a run.
+    fn run_named(&self, crew: &str, run: &str);
+    /// A message arrived in a channel that this replica may not read, if the broker overhears them.
+    fn overheard(&self, channel: &str, message: &Bytes);
+    /// The live events that were overheard in a new channel before this replica subscribed to it, oldest first.
+    fn first_events(&self, channel: &Channel) -> Vec<Event>;
+}
+
 /// Takes what the broker delivers and fills the hub's channels.
 pub(crate) struct Relay {
     me: Weak<Relay>,
@@ -69,6 +79,7 @@ pub(crate) struct Relay {
     message_limit: usize,
     link: state::Sender<LinkState>,
     control: OnceLock<Arc<dyn ControlSink>>,
+    sightings: OnceLock<Arc<dyn Sightings>>,
     usage: OnceLock<Arc<UsageCounters>>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -93,6 +104,7 @@ impl Relay {
             message_limit,
             link: state::Sender::new(LinkState::Down(Instant::now())),
             control: OnceLock::new(),
+            sightings: OnceLock::new(),
             usage: OnceLock::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -109,6 +121,11 @@ impl Relay {
     /// Sets the sink for control messages. Call it once, before the broker starts.
     pub(crate) fn set_control(&self, control: Arc<dyn ControlSink>) {
         let _ = self.control.set(control);
+    }
+
+    /// Sets who learns which ids there are. Call it once, before the broker starts.
+    pub(crate) fn set_sightings(&self, sightings: Arc<dyn Sightings>) {
+        let _ = self.sightings.set(sightings);
     }
 
     /// Sets the counters for received and rejected events. Call it once, before the broker starts.
@@ -173,7 +190,12 @@ impl Sink for Relay {
         if event.id().is_none() && is_not_shown(namespace, &event.kind()) {
             self.reject(channel, NOT_SHOWN);
         }
-        sequencer.count_received();
+        let now = sequencer.count_received();
+        if let Some(sightings) = self.sightings.get()
+            && let Some((crew, run)) = sequencer.newly_named_run(&event, now)
+        {
+            sightings.run_named(crew, run);
+        }
         if let Some(usage) = self.usage.get() {
             usage.received(&sequencer.org);
         }
@@ -184,6 +206,14 @@ impl Sink for Relay {
             let pending = sequencer.pending(backfill);
             drop(sequencer);
             self.backfill(pending);
+        }
+    }
+
+    fn overheard(&self, channel: &str, payload: &Bytes) {
+        if payload.len() <= self.message_limit
+            && let Some(sightings) = self.sightings.get()
+        {
+            sightings.overheard(channel, payload);
         }
     }
 

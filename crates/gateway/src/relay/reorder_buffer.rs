@@ -99,6 +99,21 @@ impl ReorderBuffer {
         }
     }
 
+    /// Those of the live events in `first` that are neither held nor covered by the retained one. The last events of
+    /// `first` are the first live ones held: both were received in the order of their publishing.
+    pub(super) fn missed(&self, mut first: Vec<Event>, retained: Option<&Event>) -> Vec<Event> {
+        let held: Vec<&Event> = self.events.iter().filter(|event| event.id().is_none()).collect();
+        let is_shared = |shared: &usize| {
+            let last = &first[first.len() - shared..];
+            last.iter().zip(&held).all(|(a, b)| a.raw() == b.raw())
+        };
+        let shared = (0..=first.len().min(held.len())).rev().find(is_shared).unwrap_or(0);
+        first.truncate(first.len() - shared);
+        let covered = retained.and_then(|retained| first.iter().rposition(|event| event.raw() == retained.raw()));
+        first.drain(..covered.map_or(0, |last| last + 1));
+        first
+    }
+
     /// Drops messages that the head already covers: those whose chain of ids leads to the head are repeats. They were
     /// received between the confirmation and the read of the head.
     pub(super) fn forget_chain_to(&mut self, head: Option<EventId>) {
@@ -129,6 +144,24 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    #[test]
+    fn events_that_are_held_or_retained_were_not_missed() {
+        let event = |n: u32| Event::parse(Bytes::from(format!(r#"{{"type":"x","n":{n}}}"#))).unwrap();
+        let mut reorder = ReorderBuffer::default();
+        [3, 4, 5].map(event).into_iter().for_each(|event| reorder.push(event));
+        let missed = |first: &[u32], retained: Option<u32>| {
+            let first = first.iter().copied().map(event).collect();
+            let missed = reorder.missed(first, retained.map(event).as_ref());
+            missed.iter().map(|event| event.text().to_owned()).collect::<Vec<_>>()
+        };
+        let texts = |ns: &[u32]| ns.iter().map(|n| event(*n).text().to_owned()).collect::<Vec<_>>();
+        assert_eq!(missed(&[1, 2, 3, 4], None), texts(&[1, 2]));
+        assert_eq!(missed(&[1, 2, 3, 4], Some(1)), texts(&[2]));
+        assert_eq!(missed(&[1, 2], None), texts(&[1, 2]));
+        assert_eq!(missed(&[3, 4, 5], None), texts(&[]));
+        assert_eq!(missed(&[], Some(9)), texts(&[]));
+    }
 
     #[test]
     fn the_buffer_is_bounded_in_messages_and_bytes() {

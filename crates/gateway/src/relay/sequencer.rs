@@ -4,7 +4,7 @@
 //! It is dropped only if the channel holds that very id. Everything else is reconciled with the log. The outcome is a
 //! repair, a `reset`, or the finding that the message is live after all.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
@@ -83,12 +83,24 @@ pub(super) struct Sequencer {
     /// Whether live events were received here: then a lost link may have cost some.
     heard_live: bool,
     received: metrics::Counter,
+    /// Set if the channel is a crew's, whose events may name runs.
+    pub(super) named_run: Option<Box<NamedRun>>,
     /// The org that the events belong to, if the channel's name says it.
     pub(super) org: Option<Arc<str>>,
     /// When the next comparison with the head is due.
     pub(super) check: Check,
     /// When the channel's leases are checked next.
     pub(super) lease_check: LeaseCheck,
+}
+
+/// How long a run that an event named is not reported again.
+const NAMED_AGAIN: Duration = Duration::from_secs(5);
+
+/// The run that an event of a crew named last.
+#[derive(Default)]
+pub(super) struct NamedRun {
+    run: String,
+    reported_at: Option<Instant>,
 }
 
 /// When a sequencer's position is next compared with its head.
@@ -105,6 +117,7 @@ impl Sequencer {
         let namespace = channel_state.channel().namespace().to_owned();
         Self {
             received: counter(Metric::EventsReceived, &[("namespace", &namespace)]),
+            named_run: None,
             org: None,
             channel_state,
             serial,
@@ -168,10 +181,24 @@ impl Sequencer {
         self.phase == Phase::Live
     }
 
-    pub(super) fn count_received(&mut self) {
+    /// Counts a message; returns the time.
+    pub(super) fn count_received(&mut self) -> Instant {
+        let now = Instant::now();
         self.received.increment(1);
         self.check.quiet = 0;
-        self.check.due = Instant::now() + super::head_check::AFTER_LAST_EVENT;
+        self.check.due = now + super::head_check::AFTER_LAST_EVENT;
+        now
+    }
+
+    /// The crew and the run that an event names, unless it was reported a moment ago.
+    pub(super) fn newly_named_run(&mut self, event: &Event, now: Instant) -> Option<(&str, &str)> {
+        let named = self.named_run.as_deref_mut()?;
+        let run = event.field(Field::RunId)?;
+        if named.run == run && named.reported_at.is_some_and(|at| now < at + NAMED_AGAIN) {
+            return None;
+        }
+        *named = NamedRun { run: run.into_owned(), reported_at: Some(now) };
+        Some((self.channel_state.channel().id(), &named.run))
     }
 
     /// Takes the next message of the channel.
@@ -194,20 +221,29 @@ impl Sequencer {
         Accepted::Done
     }
 
-    /// Opens the channel at the snapshot that was read after the subscription was confirmed. Returns how to reconcile
-    /// what was received in between.
+    /// Opens a channel of which nothing was overheard.
+    #[cfg(test)]
     pub(super) fn open(&mut self, snapshot: Snapshot) -> Backfill {
+        self.open_behind(Vec::new(), snapshot)
+    }
+
+    /// Opens the channel at the snapshot that was read after the subscription was confirmed. Returns how to reconcile
+    /// what was received in between. Of a new channel, the `first` live events may have been overheard, from before the
+    /// subscription on.
+    pub(super) fn open_behind(&mut self, first: Vec<Event>, snapshot: Snapshot) -> Backfill {
         if self.phase != Phase::Joining {
             return Backfill::Nothing;
         }
         self.position = snapshot.head;
         let retained = snapshot.retained.and_then(|raw| Event::parse(raw).ok());
+        let first = self.reorder.missed(first, retained.as_ref());
         if let Some(retained) = &retained {
             self.reorder.forget_up_to(retained);
         }
         self.reorder.forget_chain_to(self.position);
         let retained = retained.map(|event| Arc::new(Entry::new(Item::Event(event), self.position)));
         self.channel_state.open(self.position, retained);
+        first.into_iter().for_each(|event| self.forward(event));
         self.phase = Phase::Reconciling;
         self.release()
     }

@@ -51,11 +51,28 @@ pub(crate) enum Read {
 
 enum ReaderState {
     /// The channel is not open yet.
-    Opening(Box<Start>),
+    Opening(Box<OpeningState>),
     /// Reading the log behind the position, until the reader can enter the ring. Boxed: most readers are in the ring.
     Log(Box<LogState>),
     /// Reading the ring.
     Ring { next: i64 },
+}
+
+#[derive(Clone, Copy)]
+struct OpeningState {
+    start: Start,
+    origin: Origin,
+}
+
+/// Where a reader's channel begins for it, beside what the log holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// When the reader opens.
+    Now,
+    /// When its subscription began.
+    Join,
+    /// With the first event that the ring holds.
+    First,
 }
 
 #[derive(Clone, Copy)]
@@ -119,14 +136,32 @@ const MAX_EMPTY_READS: u32 = 3;
 impl Reader {
     /// A reader of the subscriber's channel.
     pub(crate) fn new(subscriber: Subscriber, start: Start) -> Self {
+        let origin = if start == Start::Live { Origin::Join } else { Origin::Now };
         Self {
             subscriber,
-            state: ReaderState::Opening(Box::new(start)),
+            state: ReaderState::Opening(Box::new(OpeningState { start, origin })),
             position: None,
             live_from: 0,
             live_seen: 0,
             empty_reads: 0,
             after_reset: false,
+        }
+    }
+
+    /// Counts the events since the subscription began as new, although the reader opens later.
+    pub(crate) fn begin_at_join(&mut self) {
+        self.set_origin(Origin::Join);
+    }
+
+    /// Counts everything in the ring as new. A reader that starts at the retained event needs only that.
+    pub(crate) fn begin_at_first(&mut self) {
+        self.set_origin(Origin::First);
+    }
+
+    /// Has no effect on a reader that is open.
+    fn set_origin(&mut self, origin: Origin) {
+        if let ReaderState::Opening(opening) = &mut self.state {
+            opening.origin = origin;
         }
     }
 
@@ -153,9 +188,9 @@ impl Reader {
     /// Reads on: at most `limit` entries into `buffer`.
     pub(crate) fn read(&mut self, limit: usize, buffer: &mut Vec<Arc<Entry>>) -> Read {
         match &mut self.state {
-            ReaderState::Opening(start) => {
-                let start = **start;
-                self.open(start)
+            ReaderState::Opening(opening) => {
+                let OpeningState { start, origin } = **opening;
+                self.open(start, origin)
             }
             ReaderState::Log(log) if log.page == PageRequest::Asked => Read::Idle,
             ReaderState::Log(log) => {
@@ -227,12 +262,15 @@ impl Reader {
         }
     }
 
-    fn open(&mut self, start: Start) -> Read {
-        let opened = match start {
-            Start::Live => self.subscriber.start_at_join(),
-            Start::Retained | Start::Since(_) => self.subscriber.current_start(),
+    fn open(&mut self, start: Start, origin: Origin) -> Read {
+        let opened = match (origin, start) {
+            (Origin::Join, _) => self.subscriber.start_at_join(),
+            (Origin::First, Start::Live | Start::Since(_)) => self.subscriber.start_at_first(),
+            (Origin::Now, _) | (Origin::First, Start::Retained) => self.subscriber.current_start(),
         };
         let Some(ChannelStart { next, position, retained, live }) = opened else { return Read::Idle };
+        // What follows from the ring includes the newest event.
+        let retained = retained.filter(|_| !self.subscriber.has_entries_from(next));
         self.live_seen = live;
         let opening = Opening { position, retained: retained.filter(|_| start == Start::Retained) };
         match start {

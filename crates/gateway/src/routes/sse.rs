@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     app::App,
-    auth::Presented,
+    auth::{Grant, Presented},
     config::Config,
     connection::{self, Admission, Principal},
     dialect::sse::{MAX_ID, Sse, longest_id},
@@ -49,7 +49,8 @@ pub(crate) async fn sse(State(app): State<Arc<App>>, request: Request) -> Result
     let mut query =
         parse_query(parts.uri.query().unwrap_or_default(), &app.config).inspect_err(|_| refused("malformed"))?;
     for channel in &query.channels {
-        if !app.auth.may_read(&identity, channel).await.inspect_err(|_| refused("unavailable"))? {
+        // A channel whose id has no owner yet is waited for.
+        if app.auth.grant(&identity, channel).await.inspect_err(|_| refused("unavailable"))? == Grant::Denied {
             refused("forbidden");
             let detail = format!("the token does not grant {channel}: ask for access");
             return Err(Problem::new(ProblemType::Forbidden, detail));

@@ -28,6 +28,7 @@ pub enum Metric {
     /// The former name of [`Metric::LeaseExpirations`], exported for one more release.
     SilencesTold,
     EventsSkipped,
+    IdsAdopted,
     BrokerUp,
     BrokerReconnects,
     BrokerProbeAge,
@@ -111,6 +112,7 @@ impl Metric {
         Metric::LeaseExpirations,
         Metric::SilencesTold,
         Metric::EventsSkipped,
+        Metric::IdsAdopted,
         Metric::BrokerUp,
         Metric::BrokerReconnects,
         Metric::BrokerProbeAge,
@@ -200,6 +202,11 @@ impl Metric {
                 "crewcast_silences_told_total",
                 &["silence"],
                 "Deprecated: use crewcast_lease_expirations_total.",
+            ),
+            Metric::IdsAdopted => counter_of(
+                "crewcast_ids_adopted_total",
+                &["kind"],
+                "Ids that this replica registered because an event brought them up.",
             ),
             Metric::EventsSkipped => counter_of(
                 "crewcast_events_skipped_total",

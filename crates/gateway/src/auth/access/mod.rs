@@ -8,6 +8,23 @@ use crewcast_store::Ownership;
 use super::{Identity, Ids, directory::DirectoryCache};
 use crate::registry::BrokerError;
 
+/// The answer to a request to read a channel.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Grant {
+    /// The identity may read the channel.
+    Granted,
+    /// No org owns the channel's id yet, and the identity may read it if its own org comes to own the id.
+    Pending,
+    /// The identity may not read the channel.
+    Denied,
+}
+
+impl Grant {
+    fn of(is_granted: bool) -> Self {
+        if is_granted { Grant::Granted } else { Grant::Denied }
+    }
+}
+
 /// Decides by the rules of the spec, "Who may read".
 pub(super) struct Access {
     namespaces: Namespaces,
@@ -19,48 +36,58 @@ impl Access {
         Self { namespaces, directory }
     }
 
-    pub(super) async fn may_read(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
-        let Some(namespace) = self.namespaces.of(channel) else { return Ok(false) };
+    pub(super) async fn grant(&self, identity: &Identity, channel: &Channel) -> Result<Grant, BrokerError> {
+        let Some(namespace) = self.namespaces.of(channel) else { return Ok(Grant::Denied) };
         let id = channel.id();
         match namespace.owner {
-            None => Ok(identity.grants.channels.contain(channel)),
-            Some(Owner::Org) => Ok(identity.org.as_deref() == Some(id)),
+            None => Ok(Grant::of(identity.grants.channels.contain(channel))),
+            Some(Owner::Org) => Ok(Grant::of(identity.org.as_deref() == Some(id))),
             Some(Owner::Crew) => self.granted_by(identity, &identity.grants.crews, Kind::Crew, id).await,
             Some(Owner::Stream) => self.granted_by(identity, &identity.grants.streams, Kind::Stream, id).await,
-            Some(Owner::Session) => self.may_read_session(identity, id).await,
-            Some(Owner::Run) => self.may_read_run(identity, id).await,
+            Some(Owner::Session) => self.grant_of_session(identity, id).await,
+            Some(Owner::Run) => self.grant_of_run(identity, id).await,
         }
     }
 
-    /// Checks a claim that lists ids of one kind.
-    async fn granted_by(&self, identity: &Identity, ids: &Ids, kind: Kind, id: &str) -> Result<bool, BrokerError> {
+    /// Checks a claim that lists ids of one kind. An id that the claim names needs no owner.
+    async fn granted_by(&self, identity: &Identity, ids: &Ids, kind: Kind, id: &str) -> Result<Grant, BrokerError> {
         match ids {
-            Ids::Listed(ids) if !ids.iter().any(|listed| listed == id) => Ok(false),
-            Ids::All if identity.org.is_none() => Ok(false),
-            Ids::Listed(_) => Ok(not_anothers(identity, self.directory.owner(kind, id).await?.as_ref())),
-            Ids::All => Ok(is_own(identity, self.directory.owner(kind, id).await?.as_ref())),
+            Ids::Listed(ids) if !ids.iter().any(|listed| listed == id) => Ok(Grant::Denied),
+            Ids::All if identity.org.is_none() => Ok(Grant::Denied),
+            Ids::Listed(_) => Ok(Grant::of(not_anothers(identity, self.directory.owner(kind, id).await?.as_ref()))),
+            Ids::All => Ok(match self.directory.owner(kind, id).await? {
+                None => Grant::Pending,
+                owner => Grant::of(is_own(identity, owner.as_ref())),
+            }),
         }
     }
 
     /// A run is readable through `runs`, or by everyone who may read the crew that the directory names for it.
-    async fn may_read_run(&self, identity: &Identity, id: &str) -> Result<bool, BrokerError> {
-        if self.granted_by(identity, &identity.grants.runs, Kind::Run, id).await? {
-            return Ok(true);
+    async fn grant_of_run(&self, identity: &Identity, id: &str) -> Result<Grant, BrokerError> {
+        let by_runs = self.granted_by(identity, &identity.grants.runs, Kind::Run, id).await?;
+        if by_runs != Grant::Denied {
+            return Ok(by_runs);
         }
-        let run = self.directory.owner(Kind::Run, id).await?;
-        match run.as_ref().and_then(|run| run.crew.as_deref()) {
-            Some(crew) if is_own(identity, run.as_ref()) => {
-                self.granted_by(identity, &identity.grants.crews, Kind::Crew, crew).await
+        let (grants, run) = (&identity.grants, self.directory.owner(Kind::Run, id).await?);
+        match (run.as_ref(), run.as_ref().and_then(|run| run.crew.as_deref())) {
+            // It may become a run of a granted crew. A token that lists runs means those only.
+            (None, _) if identity.org.is_some() && grants.crews.grant_any() && !grants.runs.grant_any() => {
+                Ok(Grant::Pending)
             }
-            _ => Ok(false),
+            (Some(_), Some(crew)) if is_own(identity, run.as_ref()) => {
+                self.granted_by(identity, &grants.crews, Kind::Crew, crew).await
+            }
+            _ => Ok(Grant::Denied),
         }
     }
 
     /// A session is readable through `sessions`, or by every token of the org that owns it (the spec, dialect
     /// `tracking`).
-    async fn may_read_session(&self, identity: &Identity, id: &str) -> Result<bool, BrokerError> {
-        Ok(self.granted_by(identity, &identity.grants.sessions, Kind::Session, id).await?
-            || self.granted_by(identity, &Ids::All, Kind::Session, id).await?)
+    async fn grant_of_session(&self, identity: &Identity, id: &str) -> Result<Grant, BrokerError> {
+        match self.granted_by(identity, &identity.grants.sessions, Kind::Session, id).await? {
+            Grant::Granted => Ok(Grant::Granted),
+            _ => self.granted_by(identity, &Ids::All, Kind::Session, id).await,
+        }
     }
 
     /// Every readable channel of a namespace that can be listed in advance. Not included: runs that are readable only

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, Namespaces, timestamp::unix_now};
+use crewcast_events::{Channel, Kind, Namespaces, timestamp::unix_now};
 use crewcast_store::Ownership;
 use tokio::{
     sync::{Notify, Semaphore, watch},
@@ -11,8 +11,13 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    AuthError, AuthSetupError, Credential, Identity, Verifier, access::Access, change_signal::ChangeSignal, claims,
-    directory::DirectoryCache, revocation::RevocationSet, ticket,
+    AuthError, AuthSetupError, Credential, Identity, Verifier,
+    access::{Access, Grant},
+    change_signal::ChangeSignal,
+    claims,
+    directory::DirectoryCache,
+    revocation::RevocationSet,
+    ticket,
 };
 use crate::{
     config::AuthConfig,
@@ -211,19 +216,43 @@ impl Auth {
         ticket::issue(&*self.tickets, identity).await
     }
 
-    /// Whether the identity may read a channel. The caller applies `auth.public_runs`.
+    /// Whether the identity may read a channel, or may come to. The caller applies `auth.public_runs`.
     ///
     /// # Errors
     /// [`BrokerError`] if the answer is not cached and the directory does not answer.
+    pub(crate) async fn grant(&self, identity: &Identity, channel: &Channel) -> Result<Grant, BrokerError> {
+        self.access.grant(identity, channel).await
+    }
+
+    /// Whether the identity may read a channel now.
+    ///
+    /// # Errors
+    /// As [`Auth::grant`].
     pub(crate) async fn may_read(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
-        self.access.may_read(identity, channel).await
+        Ok(self.grant(identity, channel).await? == Grant::Granted)
+    }
+
+    /// The owner of an id; `None` if no org owns it.
+    ///
+    /// # Errors
+    /// As [`Auth::grant`].
+    pub(crate) async fn owner(&self, kind: Kind, id: &str) -> Result<Option<Ownership>, BrokerError> {
+        self.directory.owner(kind, id).await
+    }
+
+    /// Every id of one kind that an org owns, sorted.
+    ///
+    /// # Errors
+    /// As [`Auth::grant`].
+    pub(crate) async fn ids_of_org(&self, org: &str, kind: Kind) -> Result<Vec<String>, BrokerError> {
+        self.directory.ids_of_org(org, kind).await
     }
 
     /// Whether the identity may publish to a channel. With an org, the caller first has to make the [required
     /// claim](Auth::required_claim) of ownership.
     ///
     /// # Errors
-    /// As [`Auth::may_read`].
+    /// As [`Auth::grant`].
     pub(crate) async fn may_publish(&self, identity: &Identity, channel: &Channel) -> Result<bool, BrokerError> {
         self.access.may_publish(identity, channel).await
     }
@@ -232,7 +261,7 @@ impl Auth {
     /// an org publishes to its own channels only.
     ///
     /// # Errors
-    /// As [`Auth::may_read`].
+    /// As [`Auth::grant`].
     pub(crate) async fn required_claim(
         &self,
         identity: &Identity,
@@ -246,7 +275,7 @@ impl Auth {
     /// `channels` grants by `namespace:*`.
     ///
     /// # Errors
-    /// As [`Auth::may_read`].
+    /// As [`Auth::grant`].
     pub(crate) async fn granted(&self, identity: &Identity, namespace: &str) -> Result<Vec<Channel>, BrokerError> {
         self.access.granted(identity, namespace).await
     }

@@ -88,11 +88,12 @@ impl Inner {
     }
 
     fn deliver(&self, channel: &Channel, message: Bytes) {
-        if let Some(sink) = &self.sink
-            && self.subscribed.contains(channel)
-        {
+        let Some(sink) = &self.sink else { return };
+        let overheard = message.clone();
+        if self.subscribed.contains(channel) {
             sink.message(channel.as_str(), message);
         }
+        sink.overheard(channel.as_str(), &overheard);
     }
 
     fn tell(&self, control: &Control) {

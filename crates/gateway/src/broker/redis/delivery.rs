@@ -185,6 +185,9 @@ impl Delivery {
         let gate = self.gate.lock();
         let Some(sink) = gate.sink.as_ref().filter(|_| gate.open.contains(&epoch)) else { return };
         if by_pattern {
+            if let Some(channel) = name.strip_prefix(&self.names.prefix) {
+                sink.overheard(channel, &payload);
+            }
             self.capture(name, payload);
         } else if name == self.names.control {
             sink.control(payload);

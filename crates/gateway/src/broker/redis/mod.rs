@@ -25,7 +25,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use crewcast_events::{Channel, EventId, Keys, Namespaces};
+use crewcast_events::{Channel, EventId, Keys, Namespace, Namespaces, Owner};
 use crewcast_store::{
     Append, AppendError, Ownership, OwnershipMode, OwnershipOutcome, RedisClient, RedisTransport, Renewal, Transport,
 };
@@ -84,12 +84,35 @@ impl RedisBroker {
     /// # Errors
     /// [`BrokerError::Protocol`] when `broker.url` is invalid.
     pub fn new(config: &BrokerConfig, namespaces: Namespaces, replica: String) -> Result<Arc<Self>, BrokerError> {
+        Self::hearing(config, namespaces, replica, |_| false)
+    }
+
+    /// A broker that overhears every message of an id in the directory ([`Sink::overheard`]).
+    ///
+    /// # Errors
+    /// As [`RedisBroker::new`].
+    pub(crate) fn overhearing(
+        config: &BrokerConfig,
+        namespaces: Namespaces,
+        replica: String,
+    ) -> Result<Arc<Self>, BrokerError> {
+        Self::hearing(config, namespaces, replica, |rules| rules.owner.and_then(Owner::kind).is_some())
+    }
+
+    fn hearing(
+        config: &BrokerConfig,
+        namespaces: Namespaces,
+        replica: String,
+        overhears: impl Fn(&Namespace) -> bool,
+    ) -> Result<Arc<Self>, BrokerError> {
         let redis = connect(config, POOL_SIZE)?;
         let keys = Keys::new(&config.key_prefix);
         let names = Names::new(&keys, &config.channel_prefix, &replica);
         let capture = Capture::new(redis.clone(), keys.clone(), &replica, &namespaces).map(Arc::new);
-        let captured = capture.iter().flat_map(|capture| capture.namespaces());
-        let patterns = captured.map(|namespace| names.pattern(namespace)).collect();
+        let is_heard = |(name, rules): &(&String, &Namespace)| {
+            overhears(rules) || capture.as_ref().is_some_and(|capture| capture.hears(name))
+        };
+        let patterns = namespaces.0.iter().filter(is_heard).map(|(name, _)| names.pattern(name)).collect();
         let delivery = Arc::new(Delivery::new(names, capture.clone()));
         let subscriber =
             Arc::new(NodeSubscriptions::new(redis.clone(), config.sharded, &replica, patterns, delivery.clone()));

@@ -51,8 +51,14 @@ pub(super) fn authenticated(identity: &Identity, reference: Option<&Ref>) -> Act
     answer.field("expires_at", &json!(expires_at)).send(reference)
 }
 
-/// `subscribed`: events of this subscription follow, in each channel after its position.
-pub(super) fn subscribed(keys: &str, positions: &[(&Channel, Option<EventId>)], reference: Option<&Ref>) -> Action {
+/// `subscribed`: events of this subscription follow, in each channel after its position. A channel that is pending has
+/// no owner yet: its events follow if the org of the token comes to own it.
+pub(super) fn subscribed(
+    keys: &str,
+    positions: &[(&Channel, Option<EventId>)],
+    pending: Option<&Channel>,
+    reference: Option<&Ref>,
+) -> Action {
     let position: Vec<String> = positions
         .iter()
         .map(|(channel, id)| match id {
@@ -61,7 +67,8 @@ pub(super) fn subscribed(keys: &str, positions: &[(&Channel, Option<EventId>)], 
         })
         .collect();
     let position = format!(r#","position":{{{}}}"#, position.join(","));
-    MessageWriter::new("subscribed").keys(keys).keys(&position).send(reference)
+    let pending = pending.map(|channel| format!(r#","pending":["{channel}"]"#)).unwrap_or_default();
+    MessageWriter::new("subscribed").keys(keys).keys(&position).keys(&pending).send(reference)
 }
 
 /// `unsubscribed`: no more events of this subscription follow.

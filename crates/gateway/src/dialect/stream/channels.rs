@@ -16,6 +16,8 @@ struct ChannelEntry {
     /// Whether the channel is one of the granted streams.
     is_listed: bool,
     is_open: bool,
+    /// No org owns its id yet: it opens later, and a subscription does not wait for that.
+    is_pending: bool,
     /// The id after which it starts, unless it starts live.
     since: Option<Since>,
     /// The last id that was read, or the position at the start.
@@ -43,11 +45,12 @@ impl Channels {
         }
     }
 
-    /// The channel is open.
-    pub(super) fn open(&mut self, channel: &Channel, opening: &Opening) {
-        let Some(entry) = self.places.get_mut(channel) else { return };
+    /// The channel is open. Returns whether it waited for an owner.
+    pub(super) fn open(&mut self, channel: &Channel, opening: &Opening) -> bool {
+        let Some(entry) = self.places.get_mut(channel) else { return false };
         self.unopened -= usize::from(entry.is_listed && !entry.is_open);
         entry.is_open = true;
+        let was_pending = std::mem::take(&mut entry.is_pending);
         entry.position = match entry.since {
             Some(Since::After(id)) => Some(id),
             // The log's events follow: a client that is disconnected before that has to ask for all of them again.
@@ -55,6 +58,14 @@ impl Channels {
             None => opening.position,
         };
         entry.retained.clone_from(&opening.retained);
+        was_pending
+    }
+
+    /// The channel opens once its id has an owner.
+    pub(super) fn wait(&mut self, channel: &Channel) {
+        if let Some(entry) = self.places.get_mut(channel) {
+            entry.is_pending = true;
+        }
     }
 
     /// Replaces the list of granted streams.
@@ -101,11 +112,23 @@ impl Channels {
         }
     }
 
-    /// Whether all channels of a scope are open.
-    pub(super) fn are_open(&self, scope: &ChannelScope) -> bool {
+    /// Whether all channels of a scope are open, or one that was named waits for an owner.
+    pub(super) fn are_settled(&self, scope: &ChannelScope) -> bool {
         match scope {
             ChannelScope::Streams => self.are_listed && self.unopened == 0,
-            ChannelScope::Channel(channel) => self.places.get(channel).is_some_and(|entry| entry.is_open),
+            ChannelScope::Channel(channel) => {
+                self.places.get(channel).is_some_and(|entry| entry.is_open || entry.is_pending)
+            }
+        }
+    }
+
+    /// The channel of a scope that waits for an owner.
+    pub(super) fn pending<'a>(&self, scope: &'a ChannelScope) -> Option<&'a Channel> {
+        match scope {
+            ChannelScope::Streams => None,
+            ChannelScope::Channel(channel) => {
+                self.places.get(channel).is_some_and(|entry| entry.is_pending).then_some(channel)
+            }
         }
     }
 
@@ -117,9 +140,11 @@ impl Channels {
         }
     }
 
-    /// The positions of the open channels of a scope, sorted by name.
+    /// The positions of the channels of a scope that are open or wait for an owner, sorted by name.
     pub(super) fn positions(&self, scope: &ChannelScope) -> Vec<(&Channel, Option<EventId>)> {
-        let stands = |(channel, entry): (_, &ChannelEntry)| entry.is_open.then_some((channel, entry.position));
+        let stands = |(channel, entry): (_, &ChannelEntry)| {
+            (entry.is_open || entry.is_pending).then_some((channel, entry.position))
+        };
         let mut positions: Vec<_> = match scope {
             ChannelScope::Streams => {
                 self.places.iter().filter(|(_, entry)| entry.is_listed).filter_map(stands).collect()

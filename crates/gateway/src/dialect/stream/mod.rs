@@ -144,9 +144,9 @@ impl StreamDialect {
         Ok(())
     }
 
-    /// Answers the subscriptions whose channels are all open by now.
+    /// Answers the subscriptions whose channels are all open by now, or wait for an owner.
     fn settle(&mut self, out: &mut Actions) {
-        let is_ready = |s: &Subscription| !s.due.is_empty() && self.channels.are_open(&s.keys.scope);
+        let is_ready = |s: &Subscription| !s.due.is_empty() && self.channels.are_settled(&s.keys.scope);
         let ready: Vec<usize> = (0..).zip(&self.subscriptions).filter(|(_, s)| is_ready(s)).map(|(n, _)| n).collect();
         let mut begins = false;
         for &n in &ready {
@@ -154,12 +154,17 @@ impl StreamDialect {
             begins |= !std::mem::replace(&mut self.subscriptions[n].is_active, true);
         }
         for &n in &ready {
-            for (channel, entry) in self.channels.take_retained(&self.subscriptions[n].keys.scope) {
-                self.deliver(&channel, &entry, out);
-            }
+            let retained = self.channels.take_retained(&self.subscriptions[n].keys.scope);
+            self.deliver_retained(retained, out);
         }
         if begins {
             out.push(Action::Resume);
+        }
+    }
+
+    fn deliver_retained(&self, retained: Vec<(Channel, Arc<Entry>)>, out: &mut Actions) {
+        for (channel, entry) in retained {
+            self.deliver(&channel, &entry, out);
         }
     }
 
@@ -171,8 +176,9 @@ impl StreamDialect {
             return;
         }
         let positions = self.channels.positions(&subscription.keys.scope);
-        let answer =
-            |reference: &Option<Ref>| answers::subscribed(&subscription.keys.text, &positions, reference.as_ref());
+        let pending = self.channels.pending(&subscription.keys.scope);
+        let keys = &subscription.keys.text;
+        let answer = |reference: &Option<Ref>| answers::subscribed(keys, &positions, pending, reference.as_ref());
         out.extend(due.iter().map(answer));
     }
 
@@ -292,6 +298,11 @@ impl Dialect for StreamDialect {
         self.settle(out);
     }
 
+    fn on_pending(&mut self, channel: &Channel, out: &mut Actions) {
+        self.channels.wait(channel);
+        self.settle(out);
+    }
+
     fn on_listed(&mut self, _namespace: &'static str, channels: &mut dyn Iterator<Item = &Channel>, out: &mut Actions) {
         self.channels.list(channels);
         self.settle(out);
@@ -327,8 +338,13 @@ impl Dialect for StreamDialect {
     }
 
     fn on_channel(&mut self, channel: &Channel, opening: &Opening, out: &mut Actions) {
-        self.channels.open(channel, opening);
+        let was_pending = self.channels.open(channel, opening);
         self.settle(out);
+        if was_pending {
+            // Its subscription was answered before.
+            let retained = self.channels.take_retained(&ChannelScope::Channel(channel.clone()));
+            self.deliver_retained(retained, out);
+        }
     }
 
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {

@@ -118,6 +118,32 @@ fn a_subscription_is_answered_before_its_first_event_and_events_are_the_producer
 }
 
 #[test]
+fn a_channel_without_an_owner_is_answered_as_pending_and_opens_without_another_answer() {
+    let mut bench = Bench::new();
+    bench.say(r#"{"action":"subscribe","channel":"mission:a","ref":7}"#);
+    bench.stream.on_pending(&channel("mission:a"), &mut bench.out);
+    let keys = r#""channel":"mission:a","position":{"mission:a":null},"pending":["mission:a"]"#;
+    assert_eq!(bench.lines(), [format!(r#"send {{"type":"subscribed",{keys},"ref":7}}"#), "read on".to_owned()]);
+    assert_eq!(
+        bench.say(r#"{"action":"subscribe","channel":"mission:a","event_types":["x"]}"#).len(),
+        2,
+        "another subscription is answered at once"
+    );
+    let retained = Some(entry(r#"{"type":"signal"}"#));
+    bench.stream.on_channel(&channel("mission:a"), &Opening { position: None, retained }, &mut bench.out);
+    let event = r#"{"type":"event","channel":"mission:a","id":null,"event":{"type":"signal"}}"#;
+    assert_eq!(bench.lines(), [format!("deliver {event}")]);
+    let answer = bench.say(r#"{"action":"subscribe","channel":"mission:a","event_types":["y"]}"#);
+    assert!(answer[0].contains("subscribed") && !answer[0].contains("pending"), "{answer:?}");
+
+    bench.say(r#"{"action":"subscribe","channel":"graph:b"}"#);
+    bench.stream.on_pending(&channel("graph:b"), &mut bench.out);
+    bench.lines();
+    bench.stream.on_refused(Denied::Channel(&channel("graph:b")), &mut bench.out);
+    assert_eq!(refused(&bench.lines()).0, "forbidden");
+}
+
+#[test]
 fn filters_add_up_and_an_event_that_several_accept_is_sent_once() {
     let mut bench = Bench::new();
     for keys in [

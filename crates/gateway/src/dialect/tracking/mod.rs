@@ -31,7 +31,7 @@ use list::KnownSessions;
 use patience::{Due, Keepalive, MessageRate};
 pub(crate) use request::is_client_id;
 use request::{Ignored, TrackingRequest};
-use streaming::{SentLines, Streaming};
+use streaming::{ReadsLive, SentLines, Streaming};
 
 /// The namespace of an org's agents and of its list of sessions.
 const ORG: &str = "tracking";
@@ -78,10 +78,11 @@ impl TrackingDialect {
                 out.push(Action::ReadTail { channel, kind: LINE });
             }
             TrackingRequest::State(channel) => out.push(Action::ReadState { channel, within: None }),
-            TrackingRequest::Start { channel, backlog: true } => self.start(channel, Since::Beginning, out),
+            TrackingRequest::Start { channel, backlog: true } => self.start(channel, Since::Beginning, true, out),
             TrackingRequest::Start { channel, .. } => {
                 if let Some(since) = self.sent.start(&channel) {
-                    self.start(channel, since, out);
+                    let wants_live = !self.sent.is_of(&channel);
+                    self.start(channel, since, wants_live, out);
                 }
             }
             TrackingRequest::Stop => self.stop(out),
@@ -89,9 +90,9 @@ impl TrackingDialect {
         }
     }
 
-    fn start(&mut self, channel: Channel, since: Since, out: &mut Actions) {
+    fn start(&mut self, channel: Channel, since: Since, wants_live: bool, out: &mut Actions) {
         self.stop(out);
-        self.streaming = Some(Streaming::new(channel.clone()));
+        self.streaming = Some(Streaming::new(channel.clone(), wants_live));
         out.push(Action::Subscribe { channel, start: Start::Since(since) });
     }
 
@@ -133,6 +134,14 @@ impl TrackingDialect {
         }
     }
 
+    /// Reads what live events brought of the streamed session.
+    fn read_live(&mut self, channel: &Channel, reads: ReadsLive, out: &mut Actions) {
+        if let Some(streaming) = self.streams(channel) {
+            streaming.reads_live = Some(reads);
+            out.push(Action::ReadTail { channel: channel.clone(), kind: LINE });
+        }
+    }
+
     fn streams(&mut self, channel: &Channel) -> Option<&mut Streaming> {
         self.streaming.as_mut().filter(|streaming| streaming.channel == *channel)
     }
@@ -164,9 +173,8 @@ impl Dialect for TrackingDialect {
     fn on_refused(&mut self, denied: Denied<'_>, out: &mut Actions) {
         let reason = match denied {
             Denied::Channel(channel) if self.streams(channel).is_some() => {
-                // Live events of the org may tell of it although nobody registered it.
-                self.streams(channel).into_iter().for_each(|streaming| streaming.is_checked = true);
-                return out.push(Action::ReadTail { channel: channel.clone(), kind: LINE });
+                // Live events of the org may tell of it all the same.
+                return self.read_live(channel, ReadsLive::Denied, out);
             }
             Denied::Channel(_) => "the token does not grant what its org's agents do: ask for access",
             Denied::Own => "the token names no org: this socket brings what the agents of its claim \"org\" do",
@@ -188,6 +196,14 @@ impl Dialect for TrackingDialect {
             self.org = Some(channel.clone());
             self.list.changed(now);
             self.go_on(now, out);
+        } else if self.streams(channel).is_some_and(Streaming::take_wants_live) {
+            self.read_live(channel, ReadsLive::Granted, out);
+        }
+    }
+
+    fn on_pending(&mut self, channel: &Channel, out: &mut Actions) {
+        if self.streams(channel).is_some_and(Streaming::take_wants_live) {
+            self.read_live(channel, ReadsLive::Pending, out);
         }
     }
 
@@ -232,11 +248,18 @@ impl Dialect for TrackingDialect {
         let known = tail.filter(|tail| tail.head.is_some() || tail.live.is_some());
         // Reads are answered in order: the client's own requests come first.
         let is_asked = self.sent.is_asked(channel);
-        if let Some(streaming) = self.streams(channel).filter(|streaming| streaming.is_checked && !is_asked) {
-            streaming.is_checked = false;
-            if known.is_none() {
-                self.streaming = None;
+        let reads = self.streams(channel).filter(|_| !is_asked).and_then(|streaming| streaming.reads_live.take());
+        if let Some(reads) = reads {
+            let is_wanted = reads != ReadsLive::Denied || self.streams(channel).is_some_and(Streaming::take_wants_live);
+            let lines = known.and_then(|tail| tail.live.as_deref()).unwrap_or_default();
+            if is_wanted && !lines.is_empty() {
+                out.push(answers::session_logs(channel.id(), &[], lines));
+            }
+            if known.is_none() && reads != ReadsLive::Granted {
                 out.push(answers::unknown_session());
+            }
+            if known.is_none() && reads == ReadsLive::Denied {
+                self.streaming = None;
             }
             return;
         }
@@ -245,7 +268,7 @@ impl Dialect for TrackingDialect {
             None => answers::unknown_session(),
         });
         if let Some(since) = self.sent.answered(channel, tail.and_then(|tail| tail.head)) {
-            self.start(channel.clone(), since, out);
+            self.start(channel.clone(), since, false, out);
         }
     }
 

@@ -21,17 +21,36 @@ pub(crate) struct Streaming {
     bytes: usize,
     /// `Some` while the stored log is read: the last state change in it. Earlier changes are superseded.
     backlog: Option<LastChange>,
-    /// Its channel is not granted, and whether live events tell of the session is being read.
-    pub is_checked: bool,
+    /// The lines that live events brought so far are to be sent too.
+    wants_live: bool,
+    /// Those lines are being read.
+    pub reads_live: Option<ReadsLive>,
+}
+
+/// What is known of the session's owner while the lines of live events are read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadsLive {
+    /// The session is granted.
+    Granted,
+    /// It has no owner yet. Streaming waits for its first event, but a misspelled id is reported.
+    Pending,
+    /// It is not granted. Streaming ends unless live events of the org have told of the session.
+    Denied,
 }
 
 #[derive(Default)]
 struct LastChange(Option<Arc<Entry>>);
 
 impl Streaming {
-    /// Starts at the beginning of the session's log.
-    pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel, lines: Vec::new(), bytes: 0, backlog: Some(LastChange::default()), is_checked: false }
+    /// Starts at the beginning of the session's log. `wants_live`: at the lines that live events brought, too.
+    pub(crate) fn new(channel: Channel, wants_live: bool) -> Self {
+        let backlog = Some(LastChange::default());
+        Self { channel, lines: Vec::new(), bytes: 0, backlog, wants_live, reads_live: None }
+    }
+
+    /// Whether to read the lines that live events brought. They are read once.
+    pub(crate) fn take_wants_live(&mut self) -> bool {
+        std::mem::take(&mut self.wants_live)
     }
 
     /// The next entry of the session's channel.
@@ -148,7 +167,8 @@ impl SentLines {
         self.until.map_or(Since::Beginning, Since::After)
     }
 
-    fn is_of(&self, session: &Channel) -> bool {
+    /// Whether the session's log was requested on this socket.
+    pub(crate) fn is_of(&self, session: &Channel) -> bool {
         self.session.as_ref() == Some(session)
     }
 }

@@ -248,6 +248,44 @@ async fn live_events_of_the_org_feed_the_streamed_session() {
     assert!(bench.socket.streaming.is_some(), "live events tell of it");
 }
 
+#[tokio::test(start_paused = true)]
+async fn streaming_begins_with_the_lines_of_live_events_unless_they_were_requested() {
+    let s1 = channel("session:s1");
+    let read = format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: LINE });
+    let live = Tail { live: Some(vec![r#"{"n":1}"#.to_owned()]), ..Tail::default() };
+    let told = r#"{"type":"session_logs","session_id":"s1","logs":[{"n":1}],"timestamp":T}"#;
+    for is_pending in [true, false] {
+        let mut bench = Bench::open();
+        let begins = |bench: &mut Bench| match is_pending {
+            true => bench.socket.on_pending(&s1, &mut bench.out),
+            false => bench.socket.on_channel(&s1, &Opening { position: None, retained: None }, &mut bench.out),
+        };
+        bench.sends(START);
+        bench.sent();
+        begins(&mut bench);
+        assert_eq!(bench.sent(), std::slice::from_ref(&read));
+        bench.socket.on_tail(&s1, Some(&live), &mut bench.out);
+        assert_eq!(bench.sent(), [told]);
+        begins(&mut bench);
+        assert_eq!(bench.sent(), Vec::<String>::new(), "once");
+
+        bench.sends(r#"{"type":"get_session_logs","session_id":"s1"}"#);
+        bench.socket.on_tail(&s1, Some(&live), &mut bench.out);
+        bench.sends(START);
+        bench.sent();
+        begins(&mut bench);
+        assert_eq!(bench.sent(), Vec::<String>::new(), "they were requested");
+        bench.sends(&START.replace('}', r#","backlog":true}"#));
+        bench.sent();
+        begins(&mut bench);
+        bench.socket.on_tail(&s1, None, &mut bench.out);
+        let unknown = is_pending.then(|| UNKNOWN.to_owned());
+        let expected: Vec<String> = [read.clone()].into_iter().chain(unknown).collect();
+        assert_eq!(bench.sent(), expected, "a misspelled id is reported");
+        assert!(bench.socket.streaming.is_some(), "the session may begin later");
+    }
+}
+
 const LOG: &str =
     r#"{"type":"session_log","level":"info","agent":"a","message":"é","timestamp":"2026-01-02T03:04:05Z"}"#;
 

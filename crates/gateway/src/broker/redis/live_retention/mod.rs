@@ -68,8 +68,9 @@ impl Capture {
         })
     }
 
-    pub(super) fn namespaces(&self) -> impl Iterator<Item = &str> {
-        self.namespaces.0.keys().map(String::as_str)
+    /// Whether the live messages of this namespace are captured.
+    pub(super) fn hears(&self, namespace: &str) -> bool {
+        self.namespaces.0.contains_key(namespace)
     }
 
     /// Takes a message of a captured namespace. Does not block.
