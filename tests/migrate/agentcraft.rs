@@ -38,7 +38,7 @@ async fn a_monitor_in_python_follows_agents_and_a_session() {
 #[tokio::test]
 async fn the_hook_in_chromium_follows_agents_and_a_session() {
     let stage = Stage::of("agentcraft").await;
-    let mut page = stage.page(&["client=client_1_a"]).await;
+    let mut page = stage.page(&["client=Page-7.b"]).await;
     follows(&mut page, &stage).await;
 }
 

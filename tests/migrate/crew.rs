@@ -22,9 +22,9 @@ const STORY: [&str; 11] = [
     "state completed",
 ];
 
-/// A token of that system: a user, its crews and an expiry.
+/// A token of that system: a user and an expiry. Nobody has registered a crew or a run.
 fn jwt() -> String {
-    token(json!({ "org": null, "crews": ["abc"] }))
+    token(json!({ "org": null }))
 }
 
 /// The mission begins with the status that a crew without any has.
@@ -86,6 +86,17 @@ async fn a_run_goes_on_after_a_restart_of_the_gateway() {
     page.reaches("run idle").await;
     backend.play().await;
     page.reaches("state completed").await;
+}
+
+#[tokio::test]
+async fn a_run_is_lost_after_three_attempts() {
+    let mut stage = Stage::of("crew").await;
+    let mut page = stage.page(&[&format!("token={}", jwt())]).await;
+    let _backend = stage.backend();
+    page.is_idle(&["run idle", "state connected"]).await;
+    stage.gateway.kill();
+    page.reaches("state reconnecting").await;
+    page.reaches("state lost").await;
 }
 
 #[tokio::test]
