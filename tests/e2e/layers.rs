@@ -79,7 +79,7 @@ const USES: &[(&str, &[&str])] = &[
     // What assembles a replica, starts it and drains it.
     ("publishing", &["auth", "dialect", "registry"]),
     ("adoption", &["auth", "hub", "registry", "relay", "telemetry"]),
-    ("control", &["app", "connection", "hub", "registry", "relay"]),
+    ("control", &["adoption", "app", "connection", "hub", "registry", "relay"]),
     ("ready", &["broker", "drain", "telemetry"]),
     ("drain", &["config", "telemetry"]),
     (

@@ -11,7 +11,11 @@ use crate::{
     },
 };
 
-const IDLE: [&str; 2] = ["stream:writer execution_started idle", "stream:reviewer execution_started idle"];
+const IDLE: [&str; 3] = [
+    "stream:writer execution_started idle",
+    "stream:writer execution_failed idle",
+    "stream:reviewer execution_started idle",
+];
 /// In order within each stream: between two streams no order is promised.
 const STORY: [&str; 6] = [
     "stream:writer execution_started e1",

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
+    adoption::Adoption,
     app::App,
     connection::ConnectionRegistry,
     hub::{Flag, Hub},
@@ -22,6 +23,7 @@ const GATHER: Duration = Duration::from_millis(100);
 pub(crate) struct Controls {
     app: Arc<App>,
     hub: Arc<Hub>,
+    adoption: Arc<Adoption>,
     reviews: Arc<Reviews>,
 }
 
@@ -51,8 +53,8 @@ impl Reviews {
 
 impl Controls {
     /// Applies messages to this replica.
-    pub(crate) fn new(app: Arc<App>, hub: Arc<Hub>, reviews: Arc<Reviews>) -> Self {
-        Self { app, hub, reviews }
+    pub(crate) fn new(app: Arc<App>, hub: Arc<Hub>, adoption: Arc<Adoption>, reviews: Arc<Reviews>) -> Self {
+        Self { app, hub, adoption, reviews }
     }
 }
 
@@ -61,6 +63,9 @@ impl ControlSink for Controls {
         self.app.auth.on_control(control);
         match control {
             Control::Directory { ownership, from, removed } => {
+                if !removed {
+                    self.adoption.registered(ownership);
+                }
                 for channel in self.app.config.namespaces.channels_of(ownership.kind, &ownership.id) {
                     if from.is_some() || *removed {
                         // The stored past of the channel must not reach the new owner.

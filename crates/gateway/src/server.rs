@@ -99,7 +99,7 @@ impl Server {
         relay.set_sightings(adoption.clone());
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let reviews = Arc::new(Reviews::default());
-        relay.set_control(Arc::new(Controls::new(app.clone(), hub, reviews.clone())));
+        relay.set_control(Arc::new(Controls::new(app.clone(), hub, adoption.clone(), reviews.clone())));
         if let Err(error) = broker.pubsub.start(relay.clone()).await {
             tracing::warn!(%error, "the broker does not answer yet: waiting for it");
         }

@@ -3,13 +3,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use crewcast_events::{Channel, Event};
+use crewcast_events::{Channel, Event, Kind};
 use tokio::time::Instant;
 
 /// How long a channel's first events are kept: until sockets have listed the new id.
 const KEEP: Duration = Duration::from_secs(10);
 /// Events that are kept of one channel.
 const EVENTS: usize = 64;
+/// Ids that are remembered as new.
+const MAX_NEW_IDS: usize = 10_000;
 /// Bytes of the events of all channels.
 const BYTES: usize = 8 << 20;
 
@@ -17,6 +19,8 @@ const BYTES: usize = 8 << 20;
 pub(super) struct FirstEvents {
     channels: HashMap<Channel, Kept>,
     bytes: usize,
+    /// Ids that got their owner a moment ago, and until when they count as new.
+    new_ids: HashMap<(Kind, String), Instant>,
 }
 
 struct Kept {
@@ -54,9 +58,23 @@ impl FirstEvents {
         }
     }
 
-    /// The channel's id has had an owner all along.
-    pub(super) fn forget(&mut self, channel: &Channel) {
-        self.drop_where(|name, _| name == channel);
+    /// An id has got an owner.
+    pub(super) fn registered(&mut self, kind: Kind, id: &str) {
+        let now = Instant::now();
+        if self.new_ids.len() >= MAX_NEW_IDS {
+            self.new_ids.retain(|_, until| now < *until);
+        }
+        if self.new_ids.len() < MAX_NEW_IDS {
+            self.new_ids.insert((kind, id.to_owned()), now + KEEP);
+        }
+    }
+
+    /// The channel's id has an owner. Unless it got that owner a moment ago, its events are not its first.
+    pub(super) fn is_owned(&mut self, kind: Kind, channel: &Channel) {
+        let until = self.new_ids.get(&(kind, channel.id().to_owned()));
+        if until.is_none_or(|until| *until <= Instant::now()) {
+            self.drop_where(|name, _| name == channel);
+        }
     }
 
     /// Takes the events of a channel, which is read from now on.
@@ -101,8 +119,10 @@ mod tests {
         first.heard("graph:new", || Some(event(r#"{"id":"1-abcdefghijkl","type":"b"}"#)));
         first.heard("graph:new", || Some(event(r#"{"type":"c"}"#)));
         first.begin(&old, event(r#"{"type":"d"}"#));
-        first.forget(&old);
-        assert!(first.take(&old).is_empty());
+        first.registered(Kind::Crew, "new");
+        first.is_owned(Kind::Crew, &new);
+        first.is_owned(Kind::Crew, &old);
+        assert!(first.take(&old).is_empty(), "it had an owner all along");
         let kinds: Vec<_> = first.take(&new).iter().map(|event| event.kind().into_owned()).collect();
         assert_eq!((kinds, first.bytes), (vec!["a".to_owned(), "c".to_owned()], 0), "the log has the logged one");
 

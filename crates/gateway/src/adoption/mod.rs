@@ -89,7 +89,7 @@ impl Adoption {
         let Some((org, kind)) = self.adopter.as_ref().zip(self.kind_of(channel)) else { return };
         match self.auth.owner(kind, channel.id()).await {
             Ok(None) => self.register(kind, channel.id().to_owned(), org.clone(), None).await,
-            Ok(Some(_)) => self.first.lock().forget(channel),
+            Ok(Some(_)) => self.first.lock().is_owned(kind, channel),
             Err(error) => tracing::debug!(%error, %channel, "cannot look up an owner; the next event tries again"),
         }
     }
@@ -115,6 +115,7 @@ impl Adoption {
         let ownership = Ownership { kind, id, org, crew };
         match self.transport.register(&ownership, OwnershipMode::Keep).await {
             Ok(OwnershipOutcome::Done) => {
+                self.registered(&ownership);
                 counter(Metric::IdsAdopted, &[("kind", kind.as_str())]).increment(1);
                 tracing::debug!(kind = kind.as_str(), id = ownership.id, org = ownership.org, "adopted an id");
             }
@@ -137,6 +138,13 @@ impl Adoption {
         match self.queue.try_send(sighting) {
             Ok(()) => _ = settled.insert(key.to_owned(), now + SETTLED),
             Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {}
+        }
+    }
+
+    /// An id has got an owner, from this replica or another.
+    pub(crate) fn registered(&self, ownership: &Ownership) {
+        if self.adopter.is_some() {
+            self.first.lock().registered(ownership.kind, &ownership.id);
         }
     }
 

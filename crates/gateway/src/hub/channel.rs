@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crewcast_events::{Channel, EventId};
+use crewcast_events::{Channel, Event, EventId};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{Budget, Entry, Fanout, Flag, Hub, Item, Notifier, SharedWindows, fanout::Notification, ring::Ring};
@@ -133,12 +133,28 @@ impl ChannelState {
         RingUsage { events: (next - first) as usize, bytes: state.ring.bytes(), lag }
     }
 
-    /// Opens the channel: it is subscribed, and its position is `position`.
+    /// Opens a channel of which no event is known.
+    #[cfg(test)]
     pub(crate) fn open(&self, position: Option<EventId>, retained: Option<Arc<Entry>>) {
+        self.open_behind(Vec::new(), position, retained, false);
+    }
+
+    /// Opens the channel: it is subscribed, and its position is `position`. `first` are live events that were published
+    /// before; with `retain` the last of them becomes the retained event.
+    pub(crate) fn open_behind(
+        &self,
+        first: Vec<Event>,
+        position: Option<EventId>,
+        retained: Option<Arc<Entry>>,
+        retain: bool,
+    ) {
         let mut state = self.state.lock();
         state.ring.start_at(position);
         state.position = position;
         state.retained = retained.filter(|_| !state.forgotten);
+        for event in first {
+            state.push(Entry::new(Item::Event(event), position), retain);
+        }
         state.open = true;
         state.notify_all();
     }

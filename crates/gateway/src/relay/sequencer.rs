@@ -242,8 +242,8 @@ impl Sequencer {
         }
         self.reorder.forget_chain_to(self.position);
         let retained = retained.map(|event| Arc::new(Entry::new(Item::Event(event), self.position)));
-        self.channel_state.open(self.position, retained);
-        first.into_iter().for_each(|event| self.forward(event));
+        self.heard_live |= !first.is_empty();
+        self.channel_state.open_behind(first, self.position, retained, self.retain.live);
         self.phase = Phase::Reconciling;
         self.release()
     }

@@ -196,15 +196,13 @@ impl Dialect for TrackingDialect {
             self.org = Some(channel.clone());
             self.list.changed(now);
             self.go_on(now, out);
-        } else if self.streams(channel).is_some_and(Streaming::take_wants_live) {
+        } else if self.streams(channel).is_some_and(|streaming| streaming.wants_live()) {
             self.read_live(channel, ReadsLive::Granted, out);
         }
     }
 
     fn on_pending(&mut self, channel: &Channel, out: &mut Actions) {
-        if self.streams(channel).is_some_and(Streaming::take_wants_live) {
-            self.read_live(channel, ReadsLive::Pending, out);
-        }
+        self.read_live(channel, ReadsLive::Pending, out);
     }
 
     fn on_entry(&mut self, channel: &Channel, entry: &Arc<Entry>, out: &mut Actions) {
@@ -250,7 +248,7 @@ impl Dialect for TrackingDialect {
         let is_asked = self.sent.is_asked(channel);
         let reads = self.streams(channel).filter(|_| !is_asked).and_then(|streaming| streaming.reads_live.take());
         if let Some(reads) = reads {
-            let is_wanted = reads != ReadsLive::Denied || self.streams(channel).is_some_and(Streaming::take_wants_live);
+            let is_wanted = self.streams(channel).is_some_and(Streaming::take_wants_live);
             let lines = known.and_then(|tail| tail.live.as_deref()).unwrap_or_default();
             if is_wanted && !lines.is_empty() {
                 out.push(answers::session_logs(channel.id(), &[], lines));

@@ -48,7 +48,12 @@ impl Streaming {
         Self { channel, lines: Vec::new(), bytes: 0, backlog, wants_live, reads_live: None }
     }
 
-    /// Whether to read the lines that live events brought. They are read once.
+    /// Whether the lines that live events brought are still to be sent.
+    pub(crate) fn wants_live(&self) -> bool {
+        self.wants_live
+    }
+
+    /// The same, for the last time.
     pub(crate) fn take_wants_live(&mut self) -> bool {
         std::mem::take(&mut self.wants_live)
     }
