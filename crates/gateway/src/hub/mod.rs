@@ -4,7 +4,8 @@
 //! subscriber has no queue, only a cursor in the ring. The hub knows no dialect, no transport and no broker: the relay
 //! fills it, readers (`replay`) empty it.
 //!
-//! - `channel.rs`, `ring.rs`, `entry.rs`: what a channel holds, and where its subscribers are
+//! - `channel.rs`, `ring.rs`, `entry.rs`: what a channel holds
+//! - `subscriber.rs`: where its subscribers are
 //! - `fanout/`, `notifier.rs`: how new entries reach connections
 //! - `shared_window.rs`: the deflate window that a channel's subscribers share
 
@@ -14,6 +15,7 @@ mod fanout;
 mod notifier;
 mod ring;
 mod shared_window;
+mod subscriber;
 
 use std::sync::{
     Arc,
@@ -24,12 +26,13 @@ use crewcast_events::{Channel, EventId};
 use dashmap::{DashMap, Entry as MapEntry};
 use tokio::sync::mpsc;
 
-pub(crate) use channel::{ChannelHold, ChannelStart, ChannelState, ReadOutcome, RingUsage, Subscriber};
+pub(crate) use channel::{ChannelState, RingUsage};
 pub(crate) use entry::{DeflatePeer, EncodingSlot, Entry, Item};
 pub(crate) use fanout::Fanout;
 pub(crate) use notifier::{Deliver, Flag, Notifier};
 pub(crate) use shared_window::SharedWindows;
 pub(crate) use shared_window::WindowPosition;
+pub(crate) use subscriber::{ChannelHold, ChannelStart, ReadOutcome, Subscriber};
 
 /// Limits of the rings.
 #[derive(Clone, Debug)]

@@ -8,12 +8,14 @@
 //! - `demand.rs`: subscribes to what the hub wants, in batches; idle channels linger and are given up
 //! - `backfill.rs`: holes, repeats and rewritten histories are reconciled with the log
 //! - `lease_expiry.rs`: a lease that is no longer renewed is reported on its channel
+//! - `named_run.rs`: a run that a crew's event names is reported to the adoption
 //! - `head_check.rs`: compares positions with the heads, after a reconnect and on a schedule
 
 mod backfill;
 mod demand;
 mod head_check;
 mod lease_expiry;
+mod named_run;
 mod reorder_buffer;
 mod sequencer;
 

@@ -4,12 +4,12 @@
 //! It is dropped only if the channel holds that very id. Everything else is reconciled with the log. The outcome is a
 //! repair, a `reset`, or the finding that the message is live after all.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
-use super::{lease_expiry::LeaseCheck, reorder_buffer::ReorderBuffer};
+use super::{lease_expiry::LeaseCheck, named_run::NamedRun, reorder_buffer::ReorderBuffer};
 use crate::{
     broker::{Page, Snapshot},
     hub::{ChannelState, Entry, Item},
@@ -91,16 +91,6 @@ pub(super) struct Sequencer {
     pub(super) check: Check,
     /// When the channel's leases are checked next.
     pub(super) lease_check: LeaseCheck,
-}
-
-/// How long a run that an event named is not reported again.
-const NAMED_AGAIN: Duration = Duration::from_secs(5);
-
-/// The run that an event of a crew named last.
-#[derive(Default)]
-pub(super) struct NamedRun {
-    run: String,
-    reported_at: Option<Instant>,
 }
 
 /// When a sequencer's position is next compared with its head.
@@ -192,13 +182,8 @@ impl Sequencer {
 
     /// The crew and the run that an event names, unless it was reported a moment ago.
     pub(super) fn newly_named_run(&mut self, event: &Event, now: Instant) -> Option<(&str, &str)> {
-        let named = self.named_run.as_deref_mut()?;
-        let run = event.field(Field::RunId)?;
-        if named.run == run && named.reported_at.is_some_and(|at| now < at + NAMED_AGAIN) {
-            return None;
-        }
-        *named = NamedRun { run: run.into_owned(), reported_at: Some(now) };
-        Some((self.channel_state.channel().id(), &named.run))
+        let run = self.named_run.as_deref_mut()?.take_new(event, now)?;
+        Some((self.channel_state.channel().id(), run))
     }
 
     /// Takes the next message of the channel.

@@ -10,6 +10,7 @@
 mod channel_reads;
 mod history;
 mod reader;
+mod reader_state;
 
 pub(crate) use crate::broker::StateDocuments;
 pub(crate) use channel_reads::{ChannelReads, Tail};

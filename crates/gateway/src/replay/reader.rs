@@ -9,7 +9,10 @@ use crate::{
     telemetry::metrics::{Metric, counter, histogram},
 };
 
-use super::{LogPage, LogRange};
+use super::{
+    LogPage, LogRange,
+    reader_state::{LogState, OpeningState, Origin, PageRequest, ReaderState, RingTarget},
+};
 
 static CURSOR_LAG: LazyLock<metrics::Histogram> = LazyLock::new(|| histogram(Metric::CursorLag, &[]));
 
@@ -49,68 +52,11 @@ pub(crate) enum Read {
     NeedsPage(LogRange),
 }
 
-enum ReaderState {
-    /// The channel is not open yet.
-    Opening(Box<OpeningState>),
-    /// Reading the log behind the position, until the reader can enter the ring. Boxed: most readers are in the ring.
-    Log(Box<LogState>),
-    /// Reading the ring.
-    Ring { next: i64 },
-}
-
-#[derive(Clone, Copy)]
-struct OpeningState {
-    start: Start,
-    origin: Origin,
-}
-
-/// Where a reader's channel begins for it, beside what the log holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// When the reader opens.
-    Now,
-    /// When its subscription began.
-    Join,
-    /// With the first event that the ring holds.
-    First,
-}
-
-#[derive(Clone, Copy)]
-struct LogState {
-    since: Since,
-    target: RingTarget,
-    page: PageRequest,
-}
-
-impl ReaderState {
-    fn log(since: Since, target: RingTarget, page: PageRequest) -> Self {
-        Self::Log(Box::new(LogState { since, target, page }))
-    }
-}
-
-/// The next page of a reader in the log.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PageRequest {
-    /// The first page: the same read serves other readers that resume at that moment.
-    First,
-    /// The page behind the previous one.
-    Next,
-    /// Already requested.
-    Asked,
-}
-
 /// What a reader does with an entry of the ring.
 enum Disposition {
     Deliver,
     Skip,
     Hole,
-}
-
-/// Where in the ring a reader continues once it has caught up.
-#[derive(Clone, Copy, Debug)]
-struct RingTarget {
-    next: i64,
-    position: Option<EventId>,
 }
 
 /// A cursor over one channel.
