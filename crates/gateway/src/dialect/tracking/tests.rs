@@ -274,9 +274,12 @@ async fn streaming_begins_with_the_lines_of_live_events_unless_they_were_request
         bench.sends(START);
         bench.sent();
         begins(&mut bench);
-        bench.socket.on_tail(&s1, Some(&live), &mut bench.out);
-        let reads = if is_pending { std::slice::from_ref(&read) } else { &[] };
-        assert_eq!(bench.sent(), reads, "they were requested: nothing is sent again");
+        if is_pending {
+            // Only a misspelled id would be reported.
+            assert_eq!(bench.sent(), std::slice::from_ref(&read));
+            bench.socket.on_tail(&s1, Some(&live), &mut bench.out);
+        }
+        assert_eq!(bench.sent(), Vec::<String>::new(), "they were requested: nothing is sent again");
         bench.sends(&START.replace('}', r#","backlog":true}"#));
         bench.sent();
         begins(&mut bench);
