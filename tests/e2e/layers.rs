@@ -78,7 +78,7 @@ const USES: &[(&str, &[&str])] = &[
     ("util", &[]),
     // What assembles a replica, starts it and drains it.
     ("publishing", &["auth", "dialect", "registry"]),
-    ("adoption", &["auth", "hub", "registry", "relay", "telemetry"]),
+    ("adoption", &["auth", "hub", "registry", "relay", "telemetry", "util"]),
     ("control", &["adoption", "app", "connection", "hub", "registry", "relay"]),
     ("ready", &["broker", "drain", "telemetry"]),
     ("drain", &["config", "telemetry"]),

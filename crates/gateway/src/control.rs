@@ -63,11 +63,9 @@ impl ControlSink for Controls {
         self.app.auth.on_control(control);
         match control {
             Control::Directory { ownership, from, removed } => {
-                if !removed {
-                    self.adoption.registered(ownership);
-                }
                 for channel in self.app.config.namespaces.channels_of(ownership.kind, &ownership.id) {
                     if from.is_some() || *removed {
+                        self.adoption.owner_changed(ownership.kind, &ownership.id);
                         // The stored past of the channel must not reach the new owner.
                         self.hub.forget_past(&channel);
                     }
@@ -87,6 +85,7 @@ impl ControlSink for Controls {
     }
 
     fn on_link_up(&self) {
+        self.adoption.on_link_up();
         self.app.auth.on_link_up();
     }
 }

@@ -95,7 +95,7 @@ impl Server {
         let admin_listener = bind("admin.listen", config.admin.listen).await?;
         let (broker, registry) = brokers(&config)?;
         let Parts { app, relay, hub } = assemble(config, broker.clone(), registry, recorder)?;
-        let (adoption, sightings) = adoption(&app);
+        let (adoption, sightings) = adoption(&app, &hub);
         relay.set_sightings(adoption.clone());
         let (stop, accepting, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let reviews = Arc::new(Reviews::default());
@@ -208,6 +208,7 @@ pub(crate) fn assemble(
         registry.revocations,
         registry.tickets,
     )?;
+    auth.set_adopter(adopter(&config));
     let limits = &config.limits;
     let ring_limits =
         RingLimits { events: limits.ring_events, bytes: limits.ring_bytes.0, total_bytes: limits.total_ring_bytes.0 };
@@ -261,9 +262,14 @@ pub(crate) fn assemble(
     Ok(Parts { app, relay, hub })
 }
 
-fn adoption(app: &App) -> (Arc<Adoption>, adoption::WaitingSightings) {
-    let adopter = app.config.auth.default_org.clone().filter(|_| app.config.directory.adopt);
-    Adoption::new(app.auth.clone(), app.broker.transport.clone(), app.config.namespaces.clone(), adopter)
+fn adoption(app: &App, hub: &Arc<Hub>) -> (Arc<Adoption>, adoption::WaitingSightings) {
+    let (transport, namespaces) = (app.broker.transport.clone(), app.config.namespaces.clone());
+    Adoption::new(app.auth.clone(), transport, hub.clone(), namespaces, adopter(&app.config))
+}
+
+/// The org that ids without an owner go to.
+fn adopter(config: &Config) -> Option<String> {
+    config.auth.default_org.clone().filter(|_| config.directory.adopt)
 }
 
 /// How events are compressed, if at all.

@@ -2,38 +2,44 @@
 //!
 //! In every deployment, a run that an event of a registered crew names becomes that crew's. `crew_watch.rs` has the
 //! events of an org's crews read while a socket waits for a run. With `directory.adopt`, an id without an owner becomes
-//! the default org's with the first event in one of its channels. `first_events.rs` keeps those events until the
-//! channel is read.
+//! the default org's with the first event in one of its channels. `new_channels.rs` keeps the first events until the
+//! sockets that read every id have listed the new one.
 
 mod crew_watch;
-mod first_events;
+mod new_channels;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
-
-use bytes::Bytes;
-use crewcast_events::{Channel, Event, Kind, Namespaces, Owner};
-use crewcast_store::{Ownership, OwnershipMode, OwnershipOutcome, Transport};
-use parking_lot::Mutex;
-use tokio::{
-    sync::mpsc::{self, error::TrySendError},
-    time::Instant,
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
 };
 
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, Field, Kind, Namespaces, Owner, is_id};
+use crewcast_store::{Ownership, OwnershipMode, OwnershipOutcome, Transport};
+use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, time::Instant};
+
 pub(crate) use self::crew_watch::{CrewWatch, CrewWatches};
-use self::first_events::FirstEvents;
+use self::new_channels::NewChannels;
 use crate::{
     auth::Auth,
+    hub::Hub,
     registry::BrokerError,
-    relay::Sightings,
+    relay::{FirstEvents, Sightings},
     telemetry::metrics::{Metric, counter},
+    util::log_throttle,
 };
 
 /// Ids that wait to be looked up. More are dropped: their next event brings them up again.
-const QUEUE: usize = 10_000;
-/// How long an id that was brought up is not looked up again.
+const QUEUE: usize = 65_536;
+/// Ids that are looked up at the same time.
+const AT_ONCE: usize = 32;
+/// How long a run that was named is not looked up again.
 const SETTLED: Duration = Duration::from_secs(5);
-/// Ids that are remembered for that. Beyond it, all are forgotten.
-const MAX_SETTLED: usize = 65_536;
+/// Runs that are remembered for that, and channels whose ids are known to have an owner. Beyond it, all are forgotten.
+const MAX_KNOWN: usize = 65_536;
 
 /// An id that an event brought up.
 enum Sighting {
@@ -47,12 +53,15 @@ enum Sighting {
 pub(crate) struct Adoption {
     auth: Arc<Auth>,
     transport: Arc<dyn Transport>,
+    hub: Arc<Hub>,
     namespaces: Namespaces,
     /// The org that adopts ids without an owner.
     adopter: Option<String>,
     queue: mpsc::Sender<Sighting>,
-    settled: Mutex<HashMap<String, Instant>>,
-    first: Mutex<FirstEvents>,
+    runs: Mutex<HashMap<String, Instant>>,
+    /// Channels whose ids have an owner.
+    owned: Mutex<HashSet<String>>,
+    new: Mutex<NewChannels>,
 }
 
 /// The sightings that [`Adoption::serve`] works through.
@@ -63,19 +72,20 @@ impl Adoption {
     pub(crate) fn new(
         auth: Arc<Auth>,
         transport: Arc<dyn Transport>,
+        hub: Arc<Hub>,
         namespaces: Namespaces,
         adopter: Option<String>,
     ) -> (Arc<Self>, WaitingSightings) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let (settled, first) = (Mutex::default(), Mutex::default());
-        (Arc::new(Self { auth, transport, namespaces, adopter, queue, settled, first }), WaitingSightings(waiting))
+        let (runs, owned, new) = Default::default();
+        let adoption = Self { auth, transport, hub, namespaces, adopter, queue, runs, owned, new };
+        (Arc::new(adoption), WaitingSightings(waiting))
     }
 
-    /// Looks ids up and registers those without an owner, one at a time. Never returns.
-    pub(crate) async fn serve(self: Arc<Self>, mut queue: WaitingSightings) {
-        while let Some(sighting) = queue.0.recv().await {
-            self.look_up(sighting).await;
-        }
+    /// Looks ids up and registers those without an owner. Never returns.
+    pub(crate) async fn serve(self: Arc<Self>, mut sightings: WaitingSightings) {
+        let sightings = stream::poll_fn(|cx| sightings.0.poll_recv(cx));
+        sightings.for_each_concurrent(AT_ONCE, |sighting| self.look_up(sighting)).await;
     }
 
     async fn look_up(&self, sighting: Sighting) {
@@ -87,16 +97,31 @@ impl Adoption {
 
     async fn adopt(&self, channel: &Channel) {
         let Some((org, kind)) = self.adopter.as_ref().zip(self.kind_of(channel)) else { return };
-        match self.auth.owner(kind, channel.id()).await {
+        let adopted = match self.auth.owner(kind, channel.id()).await {
             Ok(None) => self.register(kind, channel.id().to_owned(), org.clone(), None).await,
-            Ok(Some(_)) => self.first.lock().is_owned(kind, channel),
-            Err(error) => tracing::debug!(%error, %channel, "cannot look up an owner; the next event tries again"),
+            known => known.map(|_| ()),
+        };
+        match adopted {
+            Ok(()) => self.is_owned(channel),
+            Err(error) => {
+                tracing::debug!(%error, %channel, "cannot adopt an id; its next event tries again");
+                self.new.lock().failed(channel);
+            }
         }
+    }
+
+    fn is_owned(&self, channel: &Channel) {
+        let mut owned = self.owned.lock();
+        if owned.len() >= MAX_KNOWN {
+            owned.clear();
+        }
+        owned.insert(channel.as_str().to_owned());
     }
 
     async fn adopt_run(&self, crew: &str, run: String) {
         if let Err(error) = self.try_adopt_run(crew, &run).await {
-            tracing::debug!(%error, run, "cannot look up an owner; the next event tries again");
+            tracing::debug!(%error, run, "cannot adopt a run; the next event that names it tries again");
+            self.runs.lock().remove(&run);
         }
     }
 
@@ -104,60 +129,74 @@ impl Adoption {
         // A crew that is adopted itself may not be registered yet.
         let crew_owner = self.auth.owner(Kind::Crew, crew).await?.map(|owner| owner.org);
         let Some(org) = crew_owner.or_else(|| self.adopter.clone()) else { return Ok(()) };
-        match self.auth.owner(Kind::Run, run).await? {
-            Some(owner) if owner.org != org || owner.crew.is_some() => {}
-            _ => self.register(Kind::Run, run.to_owned(), org, Some(crew.to_owned())).await,
+        let is_free = match self.auth.owner(Kind::Run, run).await? {
+            None => true,
+            // It was adopted with an event of its own. One that somebody has registered keeps its readers.
+            Some(owner) => owner.crew.is_none() && owner.org == org && self.adopter.as_ref() == Some(&org),
+        };
+        if is_free {
+            self.register(Kind::Run, run.to_owned(), org, Some(crew.to_owned())).await?;
         }
         Ok(())
     }
 
-    async fn register(&self, kind: Kind, id: String, org: String, crew: Option<String>) {
+    async fn register(&self, kind: Kind, id: String, org: String, crew: Option<String>) -> Result<(), BrokerError> {
         let ownership = Ownership { kind, id, org, crew };
-        match self.transport.register(&ownership, OwnershipMode::Keep).await {
-            Ok(OwnershipOutcome::Done) => {
-                self.registered(&ownership);
-                counter(Metric::IdsAdopted, &[("kind", kind.as_str())]).increment(1);
-                tracing::debug!(kind = kind.as_str(), id = ownership.id, org = ownership.org, "adopted an id");
-            }
-            Ok(OwnershipOutcome::OwnedBy(_)) => {}
-            Err(error) => tracing::debug!(%error, id = ownership.id, "cannot adopt an id; the next event tries again"),
+        let registered = self.transport.register(&ownership, OwnershipMode::Keep).await;
+        if registered.map_err(|error| BrokerError::Unavailable(error.to_string()))? == OwnershipOutcome::Done {
+            counter(Metric::IdsAdopted, &[("kind", kind.as_str())]).increment(1);
+            tracing::debug!(kind = kind.as_str(), id = ownership.id, org = ownership.org, "adopted an id");
         }
+        Ok(())
     }
 
-    /// Queues a sighting, unless its id was brought up a moment ago. `key` names the id.
-    fn sight(&self, key: &str, sighting: impl FnOnce() -> Option<Sighting>) {
-        let now = Instant::now();
-        let mut settled = self.settled.lock();
-        if settled.get(key).is_some_and(|until| now < *until) {
-            return;
-        }
-        let Some(sighting) = sighting() else { return };
-        if settled.len() >= MAX_SETTLED {
-            settled.clear();
-        }
-        match self.queue.try_send(sighting) {
-            Ok(()) => _ = settled.insert(key.to_owned(), now + SETTLED),
-            Err(TrySendError::Full(_) | TrySendError::Closed(_)) => {}
-        }
+    /// An id has lost its owner, or got another one.
+    pub(crate) fn owner_changed(&self, kind: Kind, id: &str) {
+        let mut owned = self.owned.lock();
+        self.namespaces.channels_of(kind, id).for_each(|channel| _ = owned.remove(channel.as_str()));
     }
 
-    /// An id has got an owner, from this replica or another.
-    pub(crate) fn registered(&self, ownership: &Ownership) {
-        if self.adopter.is_some() {
-            self.first.lock().registered(ownership.kind, &ownership.id);
-        }
+    /// The link to the broker is back: owners may have changed unheard.
+    pub(crate) fn on_link_up(&self) {
+        self.owned.lock().clear();
     }
 
     fn kind_of(&self, channel: &Channel) -> Option<Kind> {
         self.namespaces.of(channel)?.owner.and_then(Owner::kind)
     }
+
+    /// Holds a channel that this replica hears of for the first time, and has its owner looked up.
+    fn sight(&self, channel: Channel, event: Event) {
+        let is_held = self.new.lock().begin(&channel, event, || self.hub.hold(&channel));
+        if !is_held {
+            log_throttle::once_a_minute("new_ids", || {
+                tracing::warn!(%channel, "too many new ids at once: the first events of some reach named sockets only");
+            });
+        }
+        self.queue_channel(channel);
+    }
+
+    fn queue_channel(&self, channel: Channel) {
+        if let Err(refused) = self.queue.try_send(Sighting::Channel(channel))
+            && let Sighting::Channel(channel) = refused.into_inner()
+        {
+            self.new.lock().failed(&channel);
+        }
+    }
 }
 
 impl Sightings for Adoption {
     fn run_named(&self, crew: &str, run: &str) {
-        if crewcast_events::is_id(run) {
-            let named = || Some(Sighting::Run { crew: crew.to_owned(), run: run.to_owned() });
-            self.sight(&format!("run-of:{run}"), named);
+        let now = Instant::now();
+        let mut runs = self.runs.lock();
+        if !is_id(run) || runs.get(run).is_some_and(|until| now < *until) {
+            return;
+        }
+        if runs.len() >= MAX_KNOWN {
+            runs.clear();
+        }
+        if self.queue.try_send(Sighting::Run { crew: crew.to_owned(), run: run.to_owned() }).is_ok() {
+            runs.insert(run.to_owned(), now + SETTLED);
         }
     }
 
@@ -165,19 +204,39 @@ impl Sightings for Adoption {
         if self.adopter.is_none() {
             return;
         }
-        let parsed = || name.parse::<Channel>().ok().filter(|channel| self.kind_of(channel).is_some());
         let event = || Event::parse(message.clone()).ok();
-        let mut first = self.first.lock();
-        first.heard(name, event);
-        self.sight(name, || {
-            let (channel, event) = (parsed()?, event()?);
-            first.begin(&channel, event);
-            Some(Sighting::Channel(channel))
-        });
+        if self.owned.lock().contains(name) {
+            return self.name_run(name, event);
+        }
+        let heard = self.new.lock().heard(name, event);
+        match heard {
+            Some(false) => {}
+            Some(true) => _ = name.parse().map(|channel| self.queue_channel(channel)),
+            None => {
+                let channel = name.parse::<Channel>().ok().filter(|channel| self.kind_of(channel).is_some());
+                if let Some((channel, event)) = channel.zip(event()) {
+                    self.sight(channel, event);
+                }
+            }
+        }
+        self.name_run(name, event);
     }
 
-    fn first_events(&self, channel: &Channel) -> Vec<Event> {
-        if self.adopter.is_none() { Vec::new() } else { self.first.lock().take(channel) }
+    fn first_events(&self, channel: &Channel) -> FirstEvents {
+        if self.adopter.is_none() { FirstEvents::default() } else { self.new.lock().take(channel) }
+    }
+}
+
+impl Adoption {
+    /// Nobody on this replica may read a crew whose event names a run.
+    fn name_run(&self, name: &str, event: impl Fn() -> Option<Event>) {
+        let Some((namespace, crew)) = name.split_once(':') else { return };
+        if self.namespaces.0.get(namespace).is_some_and(|rules| rules.owner == Some(Owner::Crew))
+            && let Some(event) = event()
+            && let Some(run) = event.field(Field::RunId)
+        {
+            self.run_named(crew, &run);
+        }
     }
 }
 

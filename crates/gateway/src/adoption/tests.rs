@@ -5,6 +5,7 @@ use super::*;
 use crate::{
     broker::{Broker, memory::MemoryBroker},
     config::AuthConfig,
+    hub::RingLimits,
     registry::Registry,
 };
 
@@ -24,7 +25,8 @@ impl World {
         let auth =
             Auth::new(&config, &Namespaces::default(), directory, revocations, registry.tickets.clone()).unwrap();
         let (transport, adopter) = (broker.transport.clone(), adopter.map(str::to_owned));
-        let (adoption, queue) = Adoption::new(auth, transport, Namespaces::default(), adopter);
+        let (hub, _) = Hub::new(RingLimits { events: 10, bytes: 1 << 20, total_bytes: 1 << 20 });
+        let (adoption, queue) = Adoption::new(auth, transport, hub, Namespaces::default(), adopter);
         Self { adoption, broker, registry, queue }
     }
 
@@ -63,14 +65,14 @@ fn of(org: &str, crew: Option<&str>) -> Option<(String, Option<String>)> {
 async fn a_run_becomes_that_of_the_registered_crew_that_names_it() {
     let mut world = World::new(None);
     world.own(ownership(Kind::Crew, "abc", "acme")).await;
-    world.own(ownership(Kind::Run, "loose", "acme")).await;
+    world.own(ownership(Kind::Run, "payroll", "acme")).await;
     world.own(ownership(Kind::Run, "taken", "globex")).await;
-    for (crew, run) in [("abc", "r1"), ("abc", "loose"), ("abc", "taken"), ("unknown", "r2"), ("abc", "no id")] {
+    for (crew, run) in [("abc", "r1"), ("abc", "payroll"), ("abc", "taken"), ("unknown", "r2"), ("abc", "no id")] {
         world.adoption.run_named(crew, run);
     }
     world.settle().await;
     assert_eq!(world.owner(Kind::Run, "r1").await, of("acme", Some("abc")));
-    assert_eq!(world.owner(Kind::Run, "loose").await, of("acme", Some("abc")), "its org had named no crew");
+    assert_eq!(world.owner(Kind::Run, "payroll").await, of("acme", None), "a registered run keeps its readers");
     assert_eq!(world.owner(Kind::Run, "taken").await, of("globex", None));
     assert_eq!(world.owner(Kind::Run, "r2").await, None);
     assert_eq!(world.owner(Kind::Run, "no id").await, None);
@@ -105,16 +107,17 @@ async fn an_id_without_an_owner_becomes_that_of_the_adopter() {
     world.publishes("graph:junk", "not an event");
     world.publishes("graph:not an id", event);
     world.publishes("hub:default", event);
-    world.adoption.run_named("abc", "r1");
     world.settle().await;
     assert_eq!(world.owner(Kind::Crew, "abc").await, of("default", None));
-    assert_eq!(world.owner(Kind::Run, "r1").await, of("default", Some("abc")));
+    assert_eq!(world.owner(Kind::Run, "r1").await, of("default", None));
     assert_eq!(world.owner(Kind::Stream, "s1").await, of("default", None));
     assert_eq!(world.owner(Kind::Session, "s2").await, of("default", None));
     assert_eq!(world.owner(Kind::Stream, "taken").await, of("acme", None));
     assert_eq!(world.owner(Kind::Crew, "junk").await, None);
 
-    let first = |channel: &str| world.adoption.first_events(&channel.parse().unwrap()).len();
-    assert_eq!((first("graph:abc"), first("graph:abc")), (1, 0), "they are handed over once");
-    assert_eq!(first("stream:taken"), 0, "it is not new");
+    world.publishes("graph:abc", r#"{"type":"x","run_id":"r1"}"#);
+    world.settle().await;
+    assert_eq!(world.owner(Kind::Run, "r1").await, of("default", Some("abc")), "an event of the crew came later");
+    let first = |channel: &str| world.adoption.first_events(&channel.parse().unwrap()).events.len();
+    assert_eq!((first("mission:abc"), first("mission:abc")), (1, 0), "they are handed over once");
 }

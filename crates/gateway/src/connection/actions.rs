@@ -50,7 +50,12 @@ impl<O: Outbox> Connection<O> {
             }
             Action::SubscribeAll { namespace, start, appearing } => {
                 self.subscriptions.request_all(namespace, start, appearing);
-                self.jobs.list(&self.shared, &self.principal, GrantRequest::now(0, namespace));
+                self.jobs.list(
+                    &self.shared,
+                    &self.principal,
+                    GrantRequest::now(0, namespace),
+                    self.subscriptions.listed(),
+                );
             }
             Action::SubscribeOwn { namespace, start } => self.subscribe_own(namespace, start),
             Action::Unsubscribe(channel) => self.subscriptions.drop_channel(&channel),

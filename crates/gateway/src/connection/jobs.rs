@@ -1,6 +1,7 @@
 //! The asynchronous work of a connection: pages of the log, grants, fresh tokens, publishes.
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -234,18 +235,19 @@ impl Jobs {
         self.push(async move { Done::ClientRegistered(retrying(|| client_sessions.register(&client)).await) });
     }
 
-    /// Lists the channels of a namespace that the principal may read.
+    /// Lists the channels of a namespace that the principal may read. `listed` are those that it reads so far.
     pub(super) fn list(
         &mut self,
         shared: &Arc<ConnectionContext>,
         principal: &Principal,
         request: GrantRequest<&'static str>,
+        listed: Vec<Channel>,
     ) {
         let (auth, identity) = (shared.auth.clone(), principal.identity().cloned());
         self.push(async move {
             request.wait().await;
             let result = match identity {
-                Some(identity) => auth.granted(&identity, request.what).await,
+                Some(identity) => list(&auth, &identity, request.what, listed).await,
                 None => Ok(Vec::new()),
             };
             Done::Listed { namespace: request.what, result }
@@ -342,6 +344,19 @@ async fn grant(auth: &Auth, principal: &Principal, channel: &Channel) -> Result<
 
 async fn may_read(auth: &Auth, principal: &Principal, channel: &Channel) -> Result<bool, BrokerError> {
     Ok(grant(auth, principal, channel).await? == Grant::Granted)
+}
+
+async fn list(
+    auth: &Auth,
+    identity: &Identity,
+    namespace: &str,
+    listed: Vec<Channel>,
+) -> Result<Vec<Channel>, BrokerError> {
+    let mut granted = auth.granted(identity, namespace).await?;
+    let known: HashSet<&Channel> = granted.iter().collect();
+    let missing = listed.into_iter().filter(|channel| !known.contains(channel)).collect();
+    granted.extend(auth.still_granted(identity, missing).await?);
+    Ok(granted)
 }
 
 /// Reads something of a channel; `None` if the principal may not read the channel.

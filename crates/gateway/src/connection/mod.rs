@@ -364,10 +364,20 @@ impl<O: Outbox> Connection<O> {
                     let dialect = &mut *self.dialect;
                     if self.subscriptions.list(namespace, channels, dialect, &self.shared, &mut self.actions) {
                         // The directory changed during the read.
-                        self.jobs.list(&self.shared, &self.principal, GrantRequest::now(0, namespace));
+                        self.jobs.list(
+                            &self.shared,
+                            &self.principal,
+                            GrantRequest::now(0, namespace),
+                            self.subscriptions.listed(),
+                        );
                     }
                 }
-                Err(_) => self.jobs.list(&self.shared, &self.principal, GrantRequest::again(0, namespace)),
+                Err(_) => self.jobs.list(
+                    &self.shared,
+                    &self.principal,
+                    GrantRequest::again(0, namespace),
+                    self.subscriptions.listed(),
+                ),
             },
             Done::Refreshed(result) => self.on_token(result.map(|identity| *identity)),
             Done::Published { reference, published } => {

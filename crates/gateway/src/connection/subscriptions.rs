@@ -228,7 +228,7 @@ impl Subscriptions {
         }
         self.begin(key, shared);
         if let Some(reader) = self.reader_of(key) {
-            reader.begin_at_join();
+            reader.begin_recently();
         }
         true
     }
@@ -294,6 +294,12 @@ impl Subscriptions {
         list_again
     }
 
+    /// The channels of the `SubscribeAll`.
+    pub(super) fn listed(&self) -> Vec<Channel> {
+        let listed = self.channels.iter().flatten().filter(|subscription| subscription.is_listed);
+        listed.map(|subscription| subscription.channel.clone()).collect()
+    }
+
     /// Requests every grant anew: the grants of the identity, or the directory, may have changed.
     pub(super) fn review(&mut self, principal: &Principal, jobs: &mut Jobs, shared: &Arc<ConnectionContext>) {
         for (key, subscription) in self.channels.iter().enumerate() {
@@ -306,7 +312,9 @@ impl Subscriptions {
                 all.changed = true;
             } else {
                 all.listing = true;
-                jobs.list(shared, principal, GrantRequest::now(0, all.namespace));
+                let namespace = all.namespace;
+                let listed = self.listed();
+                jobs.list(shared, principal, GrantRequest::now(0, namespace), listed);
             }
         }
     }

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use crewcast_events::{Channel, Event, EventId};
+use crewcast_events::{Channel, EventId};
 use parking_lot::{Mutex, MutexGuard};
+use tokio::time::{Duration, Instant};
 
 use super::{
     Budget, ChannelStart, Entry, Fanout, Flag, Item, Notifier, SharedWindows, fanout::Notification, ring::Ring,
 };
 use crate::telemetry::metrics::{Metric, gauge};
+
+/// How long everything that an opened channel holds is news to a reader that learns of the channel.
+const FRESH: Duration = Duration::from_secs(30);
 
 /// One channel that has subscribers.
 pub(crate) struct ChannelState {
@@ -23,8 +27,8 @@ pub(super) struct State {
     pub(super) ring: Ring,
     /// The shared windows of the channel's compressed messages.
     windows: Arc<SharedWindows>,
-    /// Whether the channel is subscribed and its position known.
-    pub(super) open: bool,
+    /// Since when the channel is subscribed and its position known.
+    opened_at: Option<Instant>,
     position: Option<EventId>,
     retained: Option<Arc<Entry>>,
     /// The past was forgotten before the channel was open: the retained event that was read then is not shown either.
@@ -71,7 +75,7 @@ impl ChannelState {
         let state = State {
             ring: Ring::new(budget),
             windows: Arc::default(),
-            open: false,
+            opened_at: None,
             position: None,
             retained: None,
             forgotten: false,
@@ -108,7 +112,7 @@ impl ChannelState {
     /// before; with `retain` the last of them becomes the retained event.
     pub(crate) fn open_behind(
         &self,
-        first: Vec<Event>,
+        first: Vec<Item>,
         position: Option<EventId>,
         retained: Option<Arc<Entry>>,
         retain: bool,
@@ -117,10 +121,10 @@ impl ChannelState {
         state.ring.start_at(position);
         state.position = position;
         state.retained = retained.filter(|_| !state.forgotten);
-        for event in first {
-            state.push(Entry::new(Item::Event(event), position), retain);
+        for item in first {
+            state.push(Entry::new(item, position), retain);
         }
-        state.open = true;
+        state.opened_at = Some(Instant::now());
         state.notify_all();
     }
 
@@ -150,7 +154,7 @@ impl ChannelState {
 
     /// Queues a fan-out, unless one is queued or the channel has no subscribers.
     fn schedule_fanout(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        if !state.open {
+        if !state.is_open() {
             return;
         }
         let is_read = state.subscribers.len() > state.free.len();
@@ -211,7 +215,7 @@ impl ChannelState {
         state.ring.trim_to(0);
         state.windows.clear();
         state.retained = None;
-        state.forgotten = !state.open;
+        state.forgotten = !state.is_open();
     }
 
     /// Raises a flag for every subscriber.
@@ -231,6 +235,15 @@ impl ChannelState {
 }
 
 impl State {
+    pub(super) fn is_open(&self) -> bool {
+        self.opened_at.is_some()
+    }
+
+    /// Whether the channel was opened a moment ago.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.opened_at.is_some_and(|at| at.elapsed() < FRESH)
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.holds == 0 && self.subscribers.len() == self.free.len()
     }

@@ -1,8 +1,8 @@
 //! A subscription: a cursor in the ring of one channel, or a hold that only keeps the channel subscribed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use crewcast_events::{Channel, EventId};
+use crewcast_events::{Channel, EventId, timestamp};
 
 use super::{ChannelState, Entry, Hub, Notifier, channel::SubscriberSlot};
 
@@ -82,7 +82,7 @@ impl Subscriber {
         let mut state = channel_state.state.lock();
         let joined = state.ring.next();
         let mut slot = SubscriberSlot { notifier, key, next: joined, notified: false };
-        if state.open {
+        if state.is_open() {
             // An open channel does not notify of its opening.
             slot.notified = true;
             slot.notifier.notify(key);
@@ -110,22 +110,42 @@ impl Subscriber {
     /// The channel's start when the subscription began; `None` until the channel is open.
     pub(crate) fn start_at_join(&self) -> Option<ChannelStart> {
         let state = self.channel_state.state.lock();
-        state.open.then(|| {
+        state.is_open().then(|| {
             let next = self.joined.max(state.ring.first());
             state.start_at(next)
         })
     }
 
-    /// The start of what the ring holds; `None` until the channel is open.
-    pub(crate) fn start_at_first(&self) -> Option<ChannelStart> {
+    /// The start of what the ring holds, if the channel was opened a moment ago. `live` counts what left the ring.
+    pub(crate) fn start_of_fresh(&self) -> Option<ChannelStart> {
         let state = self.channel_state.state.lock();
-        state.open.then(|| state.start_at(state.ring.first()))
+        state.is_fresh().then(|| state.start_at(state.ring.first()))
+    }
+
+    /// The start of the newest entries, not older than `age`, since the subscription began; `None` until the channel is
+    /// open.
+    pub(crate) fn start_of_recent(&self, age: Duration) -> Option<ChannelStart> {
+        let state = self.channel_state.state.lock();
+        let earliest = timestamp::since_epoch().saturating_sub(age);
+        let is_recent = |sequence: i64| {
+            let entry = state.ring.get(sequence);
+            entry.is_some_and(|entry| {
+                entry.published_at().map_or(entry.arrived_at(), |at| at.max(entry.arrived_at())) >= earliest
+            })
+        };
+        state.is_open().then(|| {
+            let mut next = state.ring.next();
+            while next > self.joined && is_recent(next - 1) {
+                next -= 1;
+            }
+            state.start_at(next)
+        })
     }
 
     /// The channel's start now; `None` until the channel is open.
     pub(crate) fn current_start(&self) -> Option<ChannelStart> {
         let state = self.channel_state.state.lock();
-        state.open.then(|| state.start_at(state.ring.next()))
+        state.is_open().then(|| state.start_at(state.ring.next()))
     }
 
     /// Whether the ring holds entries from `sequence` on.

@@ -66,8 +66,17 @@ pub(crate) trait Sightings: Send + Sync + 'static {
     fn run_named(&self, crew: &str, run: &str);
     /// A message arrived in a channel that this replica may not read, if the broker overhears them.
     fn overheard(&self, channel: &str, message: &Bytes);
-    /// The live events that were overheard in a new channel before this replica subscribed to it, oldest first.
-    fn first_events(&self, channel: &Channel) -> Vec<Event>;
+    /// The live events that were overheard in a new channel before this replica subscribed to it. Each is taken once.
+    fn first_events(&self, channel: &Channel) -> FirstEvents;
+}
+
+/// The first live events of a new channel.
+#[derive(Default)]
+pub(crate) struct FirstEvents {
+    /// Oldest first.
+    pub(crate) events: Vec<Event>,
+    /// How many more there were.
+    pub(crate) missed: u64,
 }
 
 /// Takes what the broker delivers and fills the hub's channels.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crewcast_events::{Channel, Event, EventId, Field, ResetReason, Resumed, Since, resume};
 use tokio::time::Instant;
 
-use super::{lease_expiry::LeaseCheck, named_run::NamedRun, reorder_buffer::ReorderBuffer};
+use super::{FirstEvents, lease_expiry::LeaseCheck, named_run::NamedRun, reorder_buffer::ReorderBuffer};
 use crate::{
     broker::{Page, Snapshot},
     hub::{ChannelState, Entry, Item},
@@ -209,19 +209,22 @@ impl Sequencer {
     /// Opens a channel of which nothing was overheard.
     #[cfg(test)]
     pub(super) fn open(&mut self, snapshot: Snapshot) -> Backfill {
-        self.open_behind(Vec::new(), snapshot)
+        self.open_behind(FirstEvents::default(), snapshot)
     }
 
     /// Opens the channel at the snapshot that was read after the subscription was confirmed. Returns how to reconcile
     /// what was received in between. Of a new channel, the `first` live events may have been overheard, from before the
     /// subscription on.
-    pub(super) fn open_behind(&mut self, first: Vec<Event>, snapshot: Snapshot) -> Backfill {
+    pub(super) fn open_behind(&mut self, first: FirstEvents, snapshot: Snapshot) -> Backfill {
         if self.phase != Phase::Joining {
             return Backfill::Nothing;
         }
         self.position = snapshot.head;
         let retained = snapshot.retained.and_then(|raw| Event::parse(raw).ok());
-        let first = self.reorder.missed(first, retained.as_ref());
+        let FirstEvents { events, missed } = first;
+        let events = self.reorder.missed(events, retained.as_ref());
+        let gap = (missed > 0).then_some(Item::Gap { missed: Some(missed) });
+        let first: Vec<Item> = events.into_iter().map(Item::Event).chain(gap).collect();
         if let Some(retained) = &retained {
             self.reorder.forget_up_to(retained);
         }

@@ -12,7 +12,7 @@ mod history;
 mod reader;
 mod reader_state;
 
-pub(crate) use crate::broker::StateDocuments;
+pub(crate) use crate::broker::{StateDocuments, captured::lines_of};
 pub(crate) use channel_reads::{ChannelReads, Tail};
 pub(crate) use history::{History, LogPage, LogRange};
 pub(crate) use reader::{Opening, Read, Reader, Start};

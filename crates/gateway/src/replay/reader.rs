@@ -1,6 +1,9 @@
 //! A reader of one channel: a cursor, first in the log, then in the ring. It holds the hub's `Subscriber`.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use crewcast_events::{Channel, EventId, ResetReason, Resumed, Since, resume};
 
@@ -75,6 +78,9 @@ pub(crate) struct Reader {
     after_reset: bool,
 }
 
+/// How long before its id got an owner a waiting reader begins: registering takes a moment.
+const RECENT: Duration = Duration::from_secs(2);
+
 /// How many consecutive empty pages prove that the log has nothing more. The first may have been read before the rest
 /// was written, and the second may be a shared read that began before the first was answered.
 const MAX_EMPTY_READS: u32 = 3;
@@ -94,12 +100,13 @@ impl Reader {
         }
     }
 
-    /// Counts the events since the subscription began as new, although the reader opens later.
-    pub(crate) fn begin_at_join(&mut self) {
-        self.set_origin(Origin::Join);
+    /// Begins a moment before it opens. What an id's channel carried while nobody owned the id is nobody's, but for the
+    /// events that brought the owner.
+    pub(crate) fn begin_recently(&mut self) {
+        self.set_origin(Origin::Recent);
     }
 
-    /// Counts everything in the ring as new. A reader that starts at the retained event needs only that.
+    /// Begins with everything that the ring holds, if the channel is new.
     pub(crate) fn begin_at_first(&mut self) {
         self.set_origin(Origin::First);
     }
@@ -136,7 +143,7 @@ impl Reader {
         match &mut self.state {
             ReaderState::Opening(opening) => {
                 let OpeningState { start, origin } = **opening;
-                self.open(start, origin)
+                self.open(start, origin, buffer)
             }
             ReaderState::Log(log) if log.page == PageRequest::Asked => Read::Idle,
             ReaderState::Log(log) => {
@@ -208,13 +215,18 @@ impl Reader {
         }
     }
 
-    fn open(&mut self, start: Start, origin: Origin) -> Read {
-        let opened = match (origin, start) {
-            (Origin::Join, _) => self.subscriber.start_at_join(),
-            (Origin::First, Start::Live | Start::Since(_)) => self.subscriber.start_at_first(),
-            (Origin::Now, _) | (Origin::First, Start::Retained) => self.subscriber.current_start(),
-        };
+    fn open(&mut self, start: Start, origin: Origin, buffer: &mut Vec<Arc<Entry>>) -> Read {
+        let fresh = self.subscriber.start_of_fresh().filter(|_| origin == Origin::First);
+        let missed = fresh.as_ref().map_or(0, |start| start.live);
+        let opened = fresh.or_else(|| match origin {
+            Origin::Join => self.subscriber.start_at_join(),
+            Origin::Recent => self.subscriber.start_of_recent(RECENT),
+            Origin::Now | Origin::First => self.subscriber.current_start(),
+        });
         let Some(ChannelStart { next, position, retained, live }) = opened else { return Read::Idle };
+        if missed > 0 {
+            self.tell_missed(missed, buffer);
+        }
         // What follows from the ring includes the newest event.
         let retained = retained.filter(|_| !self.subscriber.has_entries_from(next));
         self.live_seen = live;
@@ -335,9 +347,7 @@ impl Reader {
         let missed = live.saturating_sub(self.live_seen);
         self.live_seen = self.live_seen.max(live);
         if missed > 0 {
-            let namespace = self.channel().namespace().to_owned();
-            counter(Metric::EventsMissed, &[("namespace", &namespace)]).increment(missed);
-            buffer.push(Arc::new(Entry::new(Item::Gap { missed: Some(missed) }, self.position)));
+            self.tell_missed(missed, buffer);
         }
         if target.position == self.position {
             self.state = ReaderState::Ring { next: target.next };
@@ -359,6 +369,12 @@ impl Reader {
         if let ReadOutcome::FellOff { first, position, live } = self.subscriber.read(target.next, 1, &mut probe) {
             self.fall_off(RingTarget { next: first, position }, live, buffer);
         }
+    }
+
+    fn tell_missed(&self, missed: u64, buffer: &mut Vec<Arc<Entry>>) {
+        let namespace = self.channel().namespace().to_owned();
+        counter(Metric::EventsMissed, &[("namespace", &namespace)]).increment(missed);
+        buffer.push(Arc::new(Entry::new(Item::Gap { missed: Some(missed) }, self.position)));
     }
 
     fn tell_reset(&self, reason: ResetReason, from: Option<EventId>, buffer: &mut Vec<Arc<Entry>>) {

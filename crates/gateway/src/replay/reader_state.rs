@@ -26,7 +26,9 @@ pub(super) enum Origin {
     Now,
     /// When its subscription began.
     Join,
-    /// With the first event that the ring holds.
+    /// A moment before: its id got its owner meanwhile.
+    Recent,
+    /// With the first event that the ring of a new channel holds.
     First,
 }
 

@@ -1,6 +1,6 @@
 //! What an identity may read and publish: its grants, checked against the directory.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crewcast_events::{Channel, Kind, Namespaces, Owner};
 use crewcast_store::Ownership;
@@ -29,11 +29,25 @@ impl Grant {
 pub(super) struct Access {
     namespaces: Namespaces,
     directory: Arc<DirectoryCache>,
+    /// The org that reads ids without an owner.
+    adopter: OnceLock<String>,
 }
 
 impl Access {
     pub(super) fn new(namespaces: Namespaces, directory: Arc<DirectoryCache>) -> Self {
-        Self { namespaces, directory }
+        Self { namespaces, directory, adopter: OnceLock::new() }
+    }
+
+    pub(super) fn set_adopter(&self, adopter: Option<String>) {
+        adopter.into_iter().for_each(|adopter| _ = self.adopter.set(adopter));
+    }
+
+    pub(super) fn has_adopter(&self) -> bool {
+        self.adopter.get().is_some()
+    }
+
+    fn is_adopters(&self, identity: &Identity) -> bool {
+        self.adopter.get().is_some_and(|adopter| identity.org.as_deref() == Some(adopter))
     }
 
     pub(super) async fn grant(&self, identity: &Identity, channel: &Channel) -> Result<Grant, BrokerError> {
@@ -56,6 +70,7 @@ impl Access {
             Ids::All if identity.org.is_none() => Ok(Grant::Denied),
             Ids::Listed(_) => Ok(Grant::of(not_anothers(identity, self.directory.owner(kind, id).await?.as_ref()))),
             Ids::All => Ok(match self.directory.owner(kind, id).await? {
+                None if self.is_adopters(identity) => Grant::Granted,
                 None => Grant::Pending,
                 owner => Grant::of(is_own(identity, owner.as_ref())),
             }),
@@ -69,13 +84,16 @@ impl Access {
             return Ok(by_runs);
         }
         let (grants, run) = (&identity.grants, self.directory.owner(Kind::Run, id).await?);
+        // It may become a run of a granted crew. A token that lists runs means those only.
+        let may_become_crews = identity.org.is_some() && grants.crews.grant_any() && !grants.runs.grant_any();
         match (run.as_ref(), run.as_ref().and_then(|run| run.crew.as_deref())) {
-            // It may become a run of a granted crew. A token that lists runs means those only.
-            (None, _) if identity.org.is_some() && grants.crews.grant_any() && !grants.runs.grant_any() => {
-                Ok(Grant::Pending)
-            }
+            (None, _) if may_become_crews => Ok(Grant::Pending),
             (Some(_), Some(crew)) if is_own(identity, run.as_ref()) => {
                 self.granted_by(identity, &grants.crews, Kind::Crew, crew).await
+            }
+            // Adopted with an event of its own: an event of its crew may follow.
+            (Some(_), None) if may_become_crews && self.is_adopters(identity) && is_own(identity, run.as_ref()) => {
+                Ok(Grant::Pending)
             }
             _ => Ok(Grant::Denied),
         }

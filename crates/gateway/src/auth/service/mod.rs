@@ -216,6 +216,32 @@ impl Auth {
         ticket::issue(&*self.tickets, identity).await
     }
 
+    /// Sets the org that reads and adopts ids without an owner. Call it once, before anybody asks.
+    pub(crate) fn set_adopter(&self, adopter: Option<String>) {
+        self.access.set_adopter(adopter);
+    }
+
+    /// Those of the channels, listed before, whose ids have no owner and are the adopter's until they get one. Empty
+    /// without an adopter.
+    ///
+    /// # Errors
+    /// As [`Auth::grant`].
+    pub(crate) async fn still_granted(
+        &self,
+        identity: &Identity,
+        listed: Vec<Channel>,
+    ) -> Result<Vec<Channel>, BrokerError> {
+        let mut kept = Vec::new();
+        if self.access.has_adopter() {
+            for channel in listed {
+                if self.may_read(identity, &channel).await? {
+                    kept.push(channel);
+                }
+            }
+        }
+        Ok(kept)
+    }
+
     /// Whether the identity may read a channel, or may come to. The caller applies `auth.public_runs`.
     ///
     /// # Errors

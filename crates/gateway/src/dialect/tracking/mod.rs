@@ -137,7 +137,7 @@ impl TrackingDialect {
     /// Reads what live events brought of the streamed session.
     fn read_live(&mut self, channel: &Channel, reads: ReadsLive, out: &mut Actions) {
         if let Some(streaming) = self.streams(channel) {
-            streaming.reads_live = Some(reads);
+            streaming.read_live(reads);
             out.push(Action::ReadTail { channel: channel.clone(), kind: LINE });
         }
     }
@@ -246,12 +246,11 @@ impl Dialect for TrackingDialect {
         let known = tail.filter(|tail| tail.head.is_some() || tail.live.is_some());
         // Reads are answered in order: the client's own requests come first.
         let is_asked = self.sent.is_asked(channel);
-        let reads = self.streams(channel).filter(|_| !is_asked).and_then(|streaming| streaming.reads_live.take());
-        if let Some(reads) = reads {
-            let is_wanted = self.streams(channel).is_some_and(Streaming::take_wants_live);
-            let lines = known.and_then(|tail| tail.live.as_deref()).unwrap_or_default();
-            if is_wanted && !lines.is_empty() {
-                out.push(answers::session_logs(channel.id(), &[], lines));
+        let lines = known.and_then(|tail| tail.live.as_deref()).unwrap_or_default();
+        let live = self.streams(channel).filter(|_| !is_asked).and_then(|streaming| streaming.take_live(lines));
+        if let Some((lines, reads)) = live {
+            if !lines.is_empty() {
+                out.push(answers::session_logs(channel.id(), &[], &lines));
             }
             if known.is_none() && reads != ReadsLive::Granted {
                 out.push(answers::unknown_session());

@@ -1,11 +1,12 @@
 //! The streamed log of one session: first the stored lines, then the new ones, without gaps or repeats.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
-use crewcast_events::{Channel, EventId, Since};
+use bytes::Bytes;
+use crewcast_events::{Channel, Event, EventId, Since};
 
 use super::answers;
-use crate::{dialect::Actions, hub::Entry};
+use crate::{dialect::Actions, hub::Entry, replay::lines_of};
 
 /// Most lines of one message.
 const LINES: usize = 500;
@@ -24,7 +25,9 @@ pub(crate) struct Streaming {
     /// The lines that live events brought so far are to be sent too.
     wants_live: bool,
     /// Those lines are being read.
-    pub reads_live: Option<ReadsLive>,
+    reads_live: Option<ReadsLive>,
+    /// Live events that were passed on meanwhile: the answer may hold their lines too.
+    meanwhile: Vec<Bytes>,
 }
 
 /// What is known of the session's owner while the lines of live events are read.
@@ -45,7 +48,7 @@ impl Streaming {
     /// Starts at the beginning of the session's log. `wants_live`: at the lines that live events brought, too.
     pub(crate) fn new(channel: Channel, wants_live: bool) -> Self {
         let backlog = Some(LastChange::default());
-        Self { channel, lines: Vec::new(), bytes: 0, backlog, wants_live, reads_live: None }
+        Self { channel, lines: Vec::new(), bytes: 0, backlog, wants_live, reads_live: None, meanwhile: Vec::new() }
     }
 
     /// Whether the lines that live events brought are still to be sent.
@@ -53,14 +56,29 @@ impl Streaming {
         self.wants_live
     }
 
-    /// The same, for the last time.
-    pub(crate) fn take_wants_live(&mut self) -> bool {
-        std::mem::take(&mut self.wants_live)
+    /// The lines that live events brought are being read.
+    pub(crate) fn read_live(&mut self, reads: ReadsLive) {
+        self.reads_live = Some(reads);
+    }
+
+    /// Those lines were read. Returns what to send of them, and what was known of the session's owner.
+    pub(crate) fn take_live(&mut self, lines: &[String]) -> Option<(Vec<String>, ReadsLive)> {
+        let reads = self.reads_live.take()?;
+        let sent: HashSet<String> = lines_of(&std::mem::take(&mut self.meanwhile)).into_iter().collect();
+        let is_wanted = std::mem::take(&mut self.wants_live);
+        Some((lines.iter().filter(|line| is_wanted && !sent.contains(*line)).cloned().collect(), reads))
+    }
+
+    fn note(&mut self, event: &Event) {
+        if self.reads_live.is_some() && event.id().is_none() && self.meanwhile.len() < LINES {
+            self.meanwhile.push(event.raw().clone());
+        }
     }
 
     /// The next entry of the session's channel.
     pub(crate) fn take(&mut self, entry: &Arc<Entry>, out: &mut Actions) {
         let Some(event) = entry.event() else { return };
+        self.note(event);
         match &*event.kind() {
             super::LINE => {
                 self.lines.push(entry.clone());
@@ -87,6 +105,7 @@ impl Streaming {
     /// An event of the org's channel tells of the session.
     pub(crate) fn take_of_org(&mut self, entry: &Arc<Entry>, out: &mut Actions) {
         let Some(event) = entry.event() else { return };
+        self.note(event);
         self.flush(out);
         out.push(match &*event.kind() {
             super::LINE => answers::streamed(self.channel.id(), std::slice::from_ref(entry)),

@@ -252,7 +252,11 @@ async fn live_events_of_the_org_feed_the_streamed_session() {
 async fn streaming_begins_with_the_lines_of_live_events_unless_they_were_requested() {
     let s1 = channel("session:s1");
     let read = format!("{:?}", Action::ReadTail { channel: s1.clone(), kind: LINE });
-    let live = Tail { live: Some(vec![r#"{"n":1}"#.to_owned()]), ..Tail::default() };
+    let live_entry = |text: &str| {
+        let event = Event::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap();
+        Arc::new(Entry::new(Item::Event(event), None))
+    };
+    let live = Tail { live: Some([r#"{"n":1}"#, r#"{"n":2}"#].map(str::to_owned).to_vec()), ..Tail::default() };
     let told = r#"{"type":"session_logs","session_id":"s1","logs":[{"n":1}],"timestamp":T}"#;
     for is_pending in [true, false] {
         let mut bench = Bench::open();
@@ -264,8 +268,10 @@ async fn streaming_begins_with_the_lines_of_live_events_unless_they_were_request
         bench.sent();
         begins(&mut bench);
         assert_eq!(bench.sent(), std::slice::from_ref(&read));
+        bench.hears("tracking:acme", &live_entry(r#"{"type":"session_logs","session_id":"s1","logs":[{"n":2}]}"#));
+        assert_eq!(bench.sent().len(), 1, "it is passed on at once");
         bench.socket.on_tail(&s1, Some(&live), &mut bench.out);
-        assert_eq!(bench.sent(), [told]);
+        assert_eq!(bench.sent(), [told], "without what came meanwhile");
         bench.socket.on_channel(&s1, &Opening { position: None, retained: None }, &mut bench.out);
         assert_eq!(bench.sent(), Vec::<String>::new(), "once");
 
