@@ -4,7 +4,7 @@ CARGO ?= cargo
 PYTHON_ENV := $(CURDIR)/target/venv
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test soak lint fmt doc site screenshot bench scale release image clean
+.PHONY: help run check test soak fuzz autobahn lint fmt doc site screenshot bench scale release image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,14 @@ SOAK_MINUTES ?= 10
 
 soak: ## Inject random faults under load for SOAK_MINUTES (10) and print their cost (needs redis-server)
 	SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) test --release -p crewcast-tests --test faults -- --ignored --nocapture soak
+
+FUZZ_SECONDS ?= 1800
+
+fuzz: ## Run each fuzz target for FUZZ_SECONDS (1800); needs a nightly Rust, a C++ compiler and cargo-fuzz
+	@fuzz/run.sh $(FUZZ_SECONDS)
+
+autobahn: ## Run the Autobahn test suite against the sockets' code; needs its wstest, or Docker
+	@tests/autobahn.sh
 
 lint: ## Check format, lints and documentation; warnings are errors
 	$(CARGO) fmt --all -- --check

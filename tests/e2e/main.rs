@@ -2,6 +2,7 @@
 
 mod algorithms;
 mod all_endpoints;
+mod autobahn;
 mod broker_away;
 mod browser;
 mod bytes;
@@ -11,6 +12,7 @@ mod close_codes;
 mod crash;
 mod crew;
 mod deflate;
+mod dependencies;
 mod dev;
 mod directory;
 mod documents;
