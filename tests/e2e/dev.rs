@@ -128,7 +128,8 @@ async fn with_redis_every_event_goes_through_it() {
     let redis = RedisServer::start();
     let mut dev = Dev::start(&[("CREWCAST_REDIS_URL", &*redis.url())]);
     let (url, token) = dev.banner().await;
-    assert!(dev.text().contains(&format!("redis-cli -h 127.0.0.1 -p {}", redis.port)), "{}", dev.text());
+    let command = format!("redis-cli -h 127.0.0.1 -p {}", redis.port);
+    eventually("the banner says how to publish", || async { dev.text().contains(&command) }).await;
     watch(&url, &token).await;
     let logged: Vec<String> = redis.run(&[b"KEYS", b"crewcast:{graph:*}:log"]);
     assert!(!logged.is_empty());

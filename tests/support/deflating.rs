@@ -117,8 +117,11 @@ impl Deflating {
 
     /// Sends one frame that begins with the byte `first`.
     pub async fn send(&mut self, first: u8, payload: &[u8]) {
-        let mut frame = vec![first, 0x80 | 127];
-        frame.extend((payload.len() as u64).to_be_bytes());
+        let is_control = first & 0x08 != 0;
+        let mut frame = vec![first, 0x80 | if is_control { payload.len() as u8 } else { 127 }];
+        if !is_control {
+            frame.extend((payload.len() as u64).to_be_bytes());
+        }
         // The mask is zero, so the payload is sent as it is.
         frame.extend([0; 4]);
         frame.extend(payload);

@@ -1,6 +1,7 @@
 //! Categories 9 and 10: large messages, many fragments, many messages in a row.
 //!
-//! The gateway's limit is `limits.message`, 1 MiB by default; here it is 17 MiB. Messages over it: 9.1.6 at the default.
+//! The gateway's limit is `limits.message`, 1 MiB by default; here it is 17 MiB. Messages over it: 9.1.6 at the
+//! default.
 
 use super::{
     Case,

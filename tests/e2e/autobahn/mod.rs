@@ -1,8 +1,8 @@
 //! The cases of the Autobahn test suite, under their numbers, against a running gateway.
 //!
 //! Autobahn expects a server that returns each message. The gateway answers `{"action":"ping","ref":…}` with a `pong`
-//! that repeats the `ref`, and sends a published event back byte for byte: a case's payload is put there. What the suite
-//! leaves out itself (7.2, 7.4, 7.6, 7.8, 7.10, 7.11, 8, 9.9, 9.10, 11) is not here either.
+//! that repeats the `ref`, and sends a published event back byte for byte: a case's payload is put there. What the
+//! suite leaves out itself (7.2, 7.4, 7.6, 7.8, 7.10, 7.11, 8, 9.9, 9.10, 11) is not here either.
 //!
 //! The suite itself runs against the sockets' code without a gateway: see `tests/autobahn.sh`.
 
