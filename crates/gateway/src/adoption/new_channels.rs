@@ -82,7 +82,9 @@ impl NewChannels {
     }
 
     fn release_old(&mut self, now: Instant) {
-        while let Some((_, channel)) = self.until.pop_front_if(|(until, _)| *until <= now) {
+        while self.until.front().is_some_and(|(until, _)| *until <= now)
+            && let Some((_, channel)) = self.until.pop_front()
+        {
             if let Some(NewChannel { first: Some(first), .. }) = self.channels.remove(&channel) {
                 self.bytes -= weight(&first);
             }
